@@ -1,0 +1,41 @@
+# make demo, make test and make bench do all of their own set-up through tools/setup.
+
+PYTHON_IN_VENV := .venv/bin/python
+
+# bootstrap and the tools carry no suffix, so ruff and mypy have to be told which of them are Python.
+SCRIPTS := $(filter-out %.py,$(shell grep -lsE '^.!/.*python' bootstrap $(wildcard tools/*)))
+TYPED := sandbox $(wildcard tests tools/*.py) $(SCRIPTS)
+
+.PHONY: help setup demo test lint types pytest bench clean
+
+help:
+	@echo 'make demo    learn a profile, enforce it, and attack it: one table (sets itself up)'
+	@echo 'make test    ruff, mypy --strict and the tests (sets itself up)'
+	@echo 'make bench   the benchmarks as tables (sets itself up)'
+	@echo 'make setup   only the set-up: system packages, .venv, emulator'
+	@echo 'make clean   remove .venv, the emulator and the caches'
+
+setup:
+	@tools/setup
+
+demo: setup
+	@$(PYTHON_IN_VENV) tools/demo
+
+test: lint types pytest
+
+lint: setup
+	.venv/bin/ruff check . $(SCRIPTS)
+
+types: setup
+	.venv/bin/mypy $(TYPED)
+
+pytest: setup
+	$(PYTHON_IN_VENV) -m pytest -q
+
+bench: setup
+	$(PYTHON_IN_VENV) tools/bench learn
+	$(PYTHON_IN_VENV) tools/bench start
+
+clean:
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,140 @@
+"""The bundle on disk, where the workshop and the guard meet: one .bpf for each architecture, policy.json, listing.txt.
+
+Standard library only and without json, re or dataclasses, whose imports cost more than the whole launch: the C scanner
+behind json is enough to read what we wrote.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sandbox.errors import PolicyInvalid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+FORMAT = 1
+FILE = "policy.json"
+LARGEST = 1 << 20
+"""Bytes of any file of a bundle; the kernel takes programs of 32 KiB at most."""
+
+REBUILD = "compile the profile again: `sandbox compile PROFILE --output DIR`"
+
+
+class Policy:
+    """What the run-time needs of a profile, and the program of one architecture."""
+
+    __slots__ = ("bind", "canary", "digest", "exec", "function", "network", "program", "signals", "source")
+
+    def __init__(self, description: Mapping[str, Any], program: bytes, digest: str, source: str) -> None:
+        self.function: str = description["function"]
+        self.exec: str = description["exec"]  # single-use | granted
+        self.signals: str = description["signals"]  # self | any
+        self.network: str = description["network"]  # runtime-api | none | family
+        self.bind: bool = description["bind"]  # whether the function may bind TCP ports
+        self.canary: str = description["canary"]  # the syscall that must be refused
+        self.program = program
+        self.digest = digest
+        self.source = source
+
+
+CHOICES = {
+    "exec": ("single-use", "granted"),
+    "signals": ("self", "any"),
+    "network": ("runtime-api", "none", "family"),
+    "bind": (True, False),
+    "canary": ("seccomp",),
+}
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal digest, by the interpreter's small C module (hashlib would load OpenSSL)."""
+    try:
+        from _sha2 import sha256 as digest  # type: ignore[import-not-found,unused-ignore]  # Python 3.12 and newer
+    except ImportError:
+        try:
+            from _sha256 import sha256 as digest  # type: ignore[import-not-found,unused-ignore]  # Python 3.11
+        except ImportError:
+            from hashlib import sha256 as digest
+    return str(digest(data).hexdigest())
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Parse JSON. Raises PolicyInvalid for anything else."""
+    try:
+        from _json import make_scanner
+    except ImportError:
+        from json.scanner import py_make_scanner as make_scanner  # type: ignore[attr-defined,no-redef,unused-ignore]
+    try:
+        value, end = make_scanner(_Context())(text, 0)
+    except (StopIteration, ValueError, RecursionError):
+        raise PolicyInvalid("is no JSON", where=where, todo=REBUILD) from None
+    if text[end:].strip():
+        raise PolicyInvalid("has text behind the JSON", where=where, todo=REBUILD)
+    return value
+
+
+class _Context:
+    """The attributes that json's scanner reads from its decoder."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+
+    def __init__(self) -> None:
+        self.memo: dict[str, str] = {}
+
+    def parse_constant(self, name: str) -> float:
+        return float(name)
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise PolicyInvalid(f"cannot be read: {error.strerror}", where=path, todo=REBUILD) from None
+    if len(data) > LARGEST:
+        raise PolicyInvalid(f"larger than {LARGEST} bytes", where=path, todo=REBUILD)
+    return data
+
+
+def read(directory: str, arch: str) -> Policy:
+    """Read a bundle for an architecture (`x86_64`, `aarch64`). Raises PolicyInvalid for anything that does not fit."""
+    path = os.path.join(directory, FILE)
+    return decode(_read(path), lambda name: _read(os.path.join(directory, name)), arch, path)
+
+
+def decode(description: bytes, file: Any, arch: str, where: str) -> Policy:
+    """The policy in a description and `file(name) -> bytes`; checks format, choices, digest and length."""
+    try:
+        text = description.decode("utf-8")
+    except UnicodeDecodeError:
+        raise PolicyInvalid("is no UTF-8", where=where, todo=REBUILD) from None
+    data = parse_json(text, where)
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else None
+        raise PolicyInvalid(f"is of format {found!r}, this bootstrap reads {FORMAT}", where=where, todo=REBUILD)
+    if not isinstance(data.get("function"), str):
+        raise PolicyInvalid("names no function", where=where, todo=REBUILD)
+    for key, choices in CHOICES.items():
+        if data.get(key) not in choices:
+            raise PolicyInvalid(f"{key} is {data.get(key)!r}, not one of {', '.join(choices)}", where=where, todo=REBUILD)
+    filters = data.get("filters")
+    entry = filters.get(arch) if isinstance(filters, dict) else None
+    if not isinstance(entry, dict):
+        known = ", ".join(filters) if isinstance(filters, dict) and filters else "no architecture"
+        raise PolicyInvalid(f"has a filter for {known}, not for {arch}", where=where, todo=REBUILD + " --arch all")
+    name = entry.get("file")
+    if not isinstance(name, str) or os.path.basename(name) != name or name in ("", ".", ".."):
+        raise PolicyInvalid(f"names the file {name!r}, which is no plain name", where=where, todo=REBUILD)
+    program = file(name)
+    if sha256(program) != entry.get("sha256"):
+        raise PolicyInvalid(f"{name} is not the file that was compiled (its digest differs)", where=where, todo=REBUILD)
+    if len(program) % 8 or not program or len(program) // 8 != entry.get("instructions"):
+        raise PolicyInvalid(f"{name} is no array of {entry.get('instructions')} instructions", where=where, todo=REBUILD)
+    return Policy(data, program, sha256(description), where)

@@ -1,0 +1,36 @@
+"""The `sandbox` command: one module a command group, errors as text with their own exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from sandbox.cli import compile as compile_command
+from sandbox.cli import invoke, learn, probe, profile
+from sandbox.errors import SandboxError
+
+app = typer.Typer(
+    name="sandbox",
+    help="Learn what a serverless function does, and let the kernel refuse the rest.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("learn")(learn.learn)
+app.command("compile")(compile_command.compile_)
+app.command("invoke")(invoke.invoke)
+app.command("run")(invoke.run)
+app.command("probe")(probe.probe)
+app.add_typer(profile.app, name="profile")
+
+
+def main() -> None:
+    """Entry point. Exits with the error's own code, never with a traceback for bad input."""
+    try:
+        app()
+    except SandboxError as error:
+        sys.stderr.write(f"sandbox: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

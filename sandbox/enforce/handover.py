@@ -1,0 +1,130 @@
+"""Start a program under a filter whose listener this process holds, without pidfd: a shared descriptor table.
+
+clone(CLONE_FILES) gives parent and child one descriptor table until the child's exec, which unshares it (man 2
+execve). So the number that seccomp(2) returns in the child is a descriptor of the parent too; the child only has to
+say which, through a shared page. The child's own copy is close-on-exec by the kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import signal
+import struct
+import time
+
+from sandbox.errors import HandlerNotFound, InstallRefused, ListenerBusy
+from sandbox.kernel import abi, seccomp, status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+CLONE_FILES = 0x400  # linux/sched.h
+READY_TIMEOUT = 10.0  # seconds until the child must have installed its filter
+
+_WAITING, _READY, _FAILED = 0, 1, 2
+_STEPS = ("prctl(PR_SET_NO_NEW_PRIVS)", "seccomp(2)", "execve")
+
+
+def start(
+    path: str, argv: Sequence[str], environment: Mapping[str, str], program: bytes, ready: Callable[[int, int], None]
+) -> int:
+    """Exec `path` in a child under `program` with a listener. Returns the child's pid.
+
+    `ready(pid, listener)` is called before the child goes on, so that its exec is the first call that waits there.
+    Raises InstallRefused, ListenerBusy or HandlerNotFound.
+    """
+    page = mmap.mmap(-1, mmap.PAGESIZE)
+    needs_bit = status.read().get("NoNewPrivs") != "1"
+    flags = seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV
+    pid = abi.syscall(abi.number("clone"), CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0)
+    if pid == 0:
+        _child(path, argv, environment, program, flags, needs_bit, page)
+    try:
+        state, value = _wait(page, pid)
+        if state == _READY:
+            ready(pid, value)
+            struct.pack_into("<i", page, 8, 1)
+            return pid
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    os.waitpid(pid, 0)
+    raise _refusal(value >> 16, value & 0xFFFF, path)
+
+
+def _child(
+    path: str, argv: Sequence[str], environment: Mapping[str, str], program: bytes, flags: int, needs_bit: bool,
+    page: mmap.mmap,
+) -> None:  # fmt: skip
+    """In the child: install, tell the number, wait for the go-ahead, exec. Never returns."""
+    step = 0
+    try:
+        if needs_bit:
+            seccomp.set_no_new_privs()
+        step = 1
+        try:
+            listener = seccomp.install(program, flags)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            listener = seccomp.install(program, seccomp.FLAG_NEW_LISTENER)  # before Linux 5.19
+        step = 2
+        struct.pack_into("<ii", page, 0, _READY, listener)
+        while struct.unpack_from("<i", page, 8)[0] == 0:
+            time.sleep(0.0002)
+        os.execve(path, list(argv), dict(environment))
+    except OSError as error:
+        if step == 2:
+            os._exit(127)
+        struct.pack_into("<ii", page, 0, _FAILED, step << 16 | (error.errno or 0))
+    os._exit(127)
+
+
+def _wait(page: mmap.mmap, pid: int) -> tuple[int, int]:
+    deadline = time.monotonic() + READY_TIMEOUT
+    while time.monotonic() < deadline:
+        state, value = struct.unpack_from("<ii", page, 0)
+        if state != _WAITING:
+            return int(state), int(value)
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            break
+        time.sleep(0.0002)
+    raise InstallRefused("the child did not install its filter", where="clone", todo="report this with the kernel's version")
+
+
+def _refusal(step: int, number: int, path: str) -> Exception:
+    what = f"{_STEPS[step]} failed: {os.strerror(number)}"
+    if step == 2:
+        return HandlerNotFound(what, where=path, todo="check that it can be executed")
+    if number == errno.EBUSY:
+        return ListenerBusy("a notification listener stands above this process", where="seccomp(2)",
+                            todo="observe outside of the other supervisor")  # fmt: skip
+    if number == errno.EINVAL:
+        return InstallRefused("this kernel has no user notification (gVisor, or Linux before 5.0)", where="seccomp(2)",
+                              todo="learn on another host; a profile works on all of them")  # fmt: skip
+    return InstallRefused(what, where="the observed child", todo="learn where a process may install a seccomp filter")
+
+
+def collect(pid: int) -> int | None:
+    """The child's wait status when it has ended, without waiting for it."""
+    found, wait_status = os.waitpid(pid, os.WNOHANG)
+    return wait_status if found else None
+
+
+def end_like(wait_status: int) -> int:
+    """Exit status to end with as the child did; when a signal ended it, this process ends by the same one."""
+    if os.WIFSIGNALED(wait_status):
+        number = os.WTERMSIG(wait_status)
+        # No core of ours: the child has written its own.
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    return os.waitstatus_to_exitcode(wait_status)
+

@@ -1,0 +1,172 @@
+"""The installation, in the one order that works: NoNewPrivs, Landlock, launch filter, profile filter, read-back, canary.
+
+No prctl where the bit is set already (Lambda-like guests refuse it), the launch filter before the profile's (which
+refuses seccomp(2) from then on), and everything that needs a file or memory before both.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from sandbox.enforce import single_exec
+from sandbox.enforce.platform import Platform, look
+from sandbox.errors import CanaryPassed, InstallRefused, KernelUnsupported, ListenerBusy
+from sandbox.kernel import bpf, landlock, seccomp, status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sandbox.bundle import Policy
+
+LANDLOCK_NETWORK = 4
+LANDLOCK_SCOPES = 6
+
+WARN = "set SANDBOX_ON_UNAVAILABLE=warn to run without the protection that is missing, knowing so"
+
+
+class Report:
+    """What was asked of the kernel, what is in force, and what is not and why."""
+
+    __slots__ = ("degraded", "enforced", "filters", "requested")
+
+    def __init__(self) -> None:
+        self.requested: list[str] = []
+        self.enforced: list[str] = []
+        self.degraded: list[str] = []
+        self.filters: int | None = None
+
+
+def install(policy: Policy, addresses: Sequence[int], api_port: int | None) -> Report:
+    """Confine the calling process. `addresses` are the three of its one later execve, `api_port` the Runtime API's.
+
+    Raises InstallRefused, KernelUnsupported, ListenerBusy or CanaryPassed. After an error the process may be confined
+    in part; it must end, or say so.
+    """
+    report = Report()
+    platform = look()
+    if platform.threads != 1:
+        raise InstallRefused(
+            f"this process has {platform.threads} threads, and the others would stay free",
+            where="/proc/self/status", todo="install from a single-threaded process",
+        )  # fmt: skip
+    _no_new_privs(platform)
+    _network(policy, platform, api_port, report)
+    single_use = policy.exec == "single-use"
+    own_pid = os.getpid() if policy.signals == "self" else None
+    report.requested += ["syscalls", f"exec: {policy.exec}", f"signals: {policy.signals}"]
+    before = _open_status() if platform.proc else -1
+    try:
+        _install(bpf.pack(single_exec.launch_filter(addresses if single_use else None, own_pid)), "launch filter")
+        _install(policy.program, "profile filter")
+        _read_back(before, platform, report)
+    finally:
+        if before >= 0:
+            os.close(before)
+    _canaries(single_use)
+    report.enforced += ["syscalls", f"exec: {policy.exec}", f"signals: {policy.signals}"]
+    return report
+
+
+def _no_new_privs(platform: Platform) -> None:
+    if platform.no_new_privs:
+        return
+    try:
+        seccomp.set_no_new_privs()
+    except OSError as error:
+        raise InstallRefused(
+            f"prctl(PR_SET_NO_NEW_PRIVS) failed: {error.strerror}",
+            where="a filter above this process refuses prctl, and NoNewPrivs is not set",
+            todo=f"start it with NoNewPrivs (Kubernetes: allowPrivilegeEscalation: false), or {WARN}",
+        ) from None
+
+
+def _network(policy: Policy, platform: Platform, api_port: int | None, report: Report) -> None:
+    """Limit TCP to the Runtime API's port where the policy and the kernel allow it, and signals to the own domain."""
+    scoped = 0
+    if platform.landlock >= LANDLOCK_SCOPES and policy.signals == "self":
+        scoped = landlock.SCOPE_SIGNAL
+    if policy.network == "family":
+        report.requested.append("network: by family")
+        report.enforced.append("network: by family only")
+        network, ports = 0, {}
+    else:
+        ports = {api_port: landlock.ACCESS_NET_CONNECT_TCP} if policy.network == "runtime-api" and api_port else {}
+        where = f"TCP to port {api_port} only" if ports else "no TCP"
+        report.requested.append(f"network: {where}")
+        if platform.landlock < LANDLOCK_NETWORK:
+            missing = f"Landlock ABI {platform.landlock}" if platform.landlock else "no Landlock"
+            report.degraded.append(f"network: by family only ({missing} on Linux {platform.kernel}; ports need ABI 4)")
+            network, ports = 0, {}
+        else:
+            network = landlock.ACCESS_NET_CONNECT_TCP | (0 if policy.bind else landlock.ACCESS_NET_BIND_TCP)
+    if not network and not scoped:
+        return
+    try:
+        landlock.restrict(network=network, ports=ports, scoped=scoped)
+    except OSError as error:
+        raise InstallRefused(
+            f"Landlock refused its rules: {error.strerror}", where=f"Landlock ABI {platform.landlock}", todo=WARN
+        ) from None
+    if network:
+        report.enforced.append(f"network: {where}, by Landlock ABI {platform.landlock}")
+
+
+def _install(program: bytes, what: str) -> None:
+    try:
+        seccomp.install(program)
+    except OSError as error:
+        raise _refusal(error, what) from None
+
+
+def _refusal(error: OSError, what: str) -> InstallRefused:
+    """The error that a user can act on (DESIGN: EACCES bit missing, EPERM outer filter, EBUSY a listener above)."""
+    where = f"seccomp(2), {what}"
+    if error.errno == errno.ENOSYS:
+        return KernelUnsupported(f"this kernel has no seccomp filters (Linux {os.uname().release})", where=where, todo=WARN)
+    if error.errno == errno.EBUSY:
+        return ListenerBusy("a notification listener stands above this process", where=where, todo=WARN)
+    if error.errno == errno.EACCES:
+        return InstallRefused("NoNewPrivs is not set", where=where, todo=f"start the function with it, or {WARN}")
+    if error.errno == errno.EPERM:
+        return InstallRefused("a filter above this process refuses seccomp(2)", where=where, todo=WARN)
+    return InstallRefused(f"the kernel refused it: {error.strerror}", where=where, todo=f"compile again, or {WARN}")
+
+
+def _open_status() -> int:
+    # Opened before the filters and read after them: its text is made at the moment of the read.
+    return os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _read_back(fd: int, platform: Platform, report: Report) -> None:
+    if fd < 0:
+        report.degraded.append("read-back: /proc is not mounted, only the canary says that the filter is in force")
+        return
+    fields = status.parse(os.read(fd, 1 << 16))
+    if fields.get("Seccomp") != "2":
+        raise CanaryPassed(
+            f"the kernel says Seccomp: {fields.get('Seccomp')} after the installation", where="/proc/self/status",
+            todo="do not trust this host with it; report this with the kernel's version",
+        )  # fmt: skip
+    if platform.filters is not None:
+        report.filters = int(fields["Seccomp_filters"])
+        if report.filters != platform.filters + 2:
+            raise CanaryPassed(
+                f"{platform.filters} filters became {report.filters}, not {platform.filters + 2}",
+                where="/proc/self/status", todo="do not trust this host with it; report this with the kernel's version",
+            )  # fmt: skip
+
+
+def _canaries(single_use: bool) -> None:
+    code = seccomp.canary()
+    if code != errno.EPERM:
+        raise CanaryPassed(
+            f"seccomp(2) answered {errno.errorcode.get(code, code)}, not EPERM", where="canary",
+            todo="do not trust this host with it; report this with the kernel's version",
+        )  # fmt: skip
+    if single_use and not single_exec.exec_refused():
+        raise CanaryPassed(
+            "execve with other addresses was not refused", where="canary",
+            todo="do not trust this host with it; report this with the kernel's version",
+        )  # fmt: skip

@@ -1,0 +1,78 @@
+"""Finding the policy: a bundle, or a profile that is compiled on the spot."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from sandbox import bundle
+from sandbox.errors import PolicyInvalid, PolicyNotFound, UsageError
+from sandbox.kernel import abi
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAKE = "make one with `sandbox learn` and `sandbox compile`, or name one in SANDBOX_POLICY"
+
+
+def find(environment: Mapping[str, str]) -> str:
+    """The path of the bundle (a directory) or profile (a YAML file) to use. Raises PolicyNotFound or UsageError."""
+    named = environment.get("SANDBOX_POLICY", "")
+    if named:
+        if os.path.exists(named):
+            return named
+        raise PolicyNotFound(f"{named} does not exist", where="SANDBOX_POLICY", todo=MAKE)
+    function = environment.get("AWS_LAMBDA_FUNCTION_NAME", "")
+    if not function:
+        raise PolicyNotFound("neither SANDBOX_POLICY nor AWS_LAMBDA_FUNCTION_NAME is set", where="environment", todo=MAKE)
+    if os.path.basename(function) != function or function in (".", ".."):
+        raise UsageError(f"{function!r} is no plain name", where="AWS_LAMBDA_FUNCTION_NAME", todo="name the function")
+    tried = list(_candidates(environment, function))
+    for path in tried:
+        if os.path.isfile(os.path.join(path, bundle.FILE)) or (path.endswith(".yaml") and os.path.isfile(path)):
+            return path
+    raise PolicyNotFound(f"no policy for {function} (looked at {', '.join(tried)})", where="bootstrap", todo=MAKE)
+
+
+def _candidates(environment: Mapping[str, str], function: str) -> Iterator[str]:
+    root = environment.get("LAMBDA_TASK_ROOT", "")
+    for directory in (os.path.join(root, "profiles") if root else "", "/opt/profiles", "profiles"):
+        if directory:
+            yield os.path.join(directory, function)
+            yield os.path.join(directory, function + ".yaml")
+
+
+def load(path: str) -> bundle.Policy:
+    """The policy at a path that `find` gave. Compiles a YAML profile and says so. Raises SandboxError."""
+    if os.path.isdir(path):
+        return bundle.read(path, abi.MACHINE)
+    return _compile(path)
+
+
+def _compile(profile: str) -> bundle.Policy:
+    """Compile in a child process, over a pipe: nothing is written where the function could reach it later."""
+    import subprocess
+    import time
+
+    started = time.monotonic()
+    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = f"import sys; sys.path.insert(0, {home!r}); from sandbox.policy.inline import main; main()"
+    tried = []
+    for python in (os.path.join(home, ".venv", "bin", "python"), sys.executable):
+        if not os.path.exists(python):
+            continue
+        done = subprocess.run([python, "-B", "-c", code, profile, abi.MACHINE], capture_output=True, check=False)
+        if done.returncode == 0:
+            description, _, program = done.stdout.partition(b"\0")
+            took = (time.monotonic() - started) * 1000
+            os.write(2, f"sandbox: compiled {profile} in {took:.0f} ms; `sandbox compile` does it ahead of time\n".encode())
+            return bundle.decode(description, lambda name: program, abi.MACHINE, profile)
+        message = done.stderr.decode(errors="replace").strip()
+        if "ModuleNotFoundError" not in message and "ImportError" not in message:
+            raise PolicyInvalid(message.removeprefix("sandbox: "), todo="" if "what to do" in message else bundle.REBUILD)
+        tried.append(f"{python}: {message.splitlines()[-1]}")
+    raise PolicyInvalid(
+        f"{profile} is a profile and cannot be compiled here ({'; '.join(tried)})",
+        where="bootstrap", todo="ship the bundle that `sandbox compile` makes, or install seccomp-bootstrap here",
+    )  # fmt: skip

@@ -1,0 +1,32 @@
+"""What this process already is, as far as the installation has to know: one look at /proc and one at Landlock."""
+
+from __future__ import annotations
+
+import os
+
+from sandbox.kernel import landlock, status
+
+
+class Platform:
+    """Facts before the installation. `proc` is False where /proc cannot be read; then filter counts are unknown."""
+
+    __slots__ = ("filters", "kernel", "landlock", "no_new_privs", "proc", "threads")
+
+    def __init__(self, fields: dict[str, str] | None, landlock_abi: int) -> None:
+        self.proc = fields is not None
+        fields = fields or {}
+        self.no_new_privs = fields.get("NoNewPrivs") == "1"
+        self.threads = int(fields.get("Threads", "1"))
+        # Seccomp_filters is there from Linux 5.9 on.
+        self.filters = int(fields["Seccomp_filters"]) if "Seccomp_filters" in fields else None
+        self.landlock = landlock_abi
+        self.kernel = os.uname().release
+
+
+def look() -> Platform:
+    """Facts about the calling process."""
+    try:
+        fields = status.read()
+    except OSError:
+        fields = None
+    return Platform(fields, landlock.abi_version())

@@ -1,0 +1,157 @@
+"""The launch filter: the launcher's own execve passes, every later one does not; signals stay in the process.
+
+Path, argv and envp are put at random addresses, and execve passes only when all three pointer arguments are these
+addresses. The old address space is gone after the exec, so nothing in the new program knows them. The comparison takes
+the same time whatever is wrong: a compare that stopped at the first wrong word would give the addresses away half by
+half.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import struct
+
+from sandbox.errors import InstallRefused
+from sandbox.kernel import abi, bpf
+from sandbox.kernel.bpf import Instruction, Program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+ADDRESS_BITS = (47, 39)
+"""User space of x86_64 and most aarch64 kernels, then of aarch64 with three levels (Documentation/arch/arm64/memory.rst)."""
+MAP_FIXED_NOREPLACE = 0x100000
+TRIES = 64
+
+# Syscalls that name the process they signal, and the argument that does. In the launch filter because only the launcher
+# knows the number: the pid stays the same over the exec.
+SIGNALS = {"kill": 0, "tgkill": 0, "rt_sigqueueinfo": 0, "rt_tgsigqueueinfo": 0}
+
+_libc = abi.LIBC
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
+)  # fmt: skip
+_libc.execve.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class Launch:
+    """A program to start, with its path, arguments and environment at three random addresses."""
+
+    def __init__(self, path: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Raises InstallRefused when no free random address is found."""
+        self.path = path
+        self.addresses = (
+            _place_block(os.fsencode(path) + b"\0"),
+            _place_strings([os.fsencode(arg) for arg in argv]),
+            _place_strings([os.fsencode(key) + b"=" + os.fsencode(value) for key, value in environment.items()]),
+        )
+
+    def exec(self) -> OSError:
+        """execve(2) with the three addresses. Returns only on failure, with the error."""
+        _libc.execve(*self.addresses)
+        code = ctypes.get_errno()
+        return OSError(code, os.strerror(code), self.path)
+
+
+def _random_address(bits: int, size: int, alignment: int) -> int:
+    # Half of the space is enough and keeps clear of stack and libraries at its top; 12 bits of page offset included.
+    value = int.from_bytes(os.urandom(8), "little") % ((1 << bits) - (1 << 32) - size)
+    return (value + (1 << 31)) & -alignment
+
+
+def _map(size: int) -> tuple[int, int]:
+    """Map fresh memory that holds a random address with `size` bytes behind it; returns (address, map start)."""
+    problem = 0
+    for attempt in range(TRIES):
+        address = _random_address(ADDRESS_BITS[0 if attempt < TRIES // 2 else 1], size, 16)
+        start = address & -mmap.PAGESIZE
+        length = (address + size - start + mmap.PAGESIZE - 1) & -mmap.PAGESIZE
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
+        found = _libc.mmap(start, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+        if found == start:
+            return address, start
+        problem = ctypes.get_errno()
+        if found not in (None, ctypes.c_void_p(-1).value):
+            _libc.munmap(ctypes.c_void_p(found), ctypes.c_size_t(length))  # a kernel without the flag (before 4.17)
+    raise InstallRefused(
+        f"no random address was free in {TRIES} tries: {os.strerror(problem)}",
+        where="mmap", todo="raise the memory limit (RLIMIT_AS)",
+    )  # fmt: skip
+
+
+def _place_block(data: bytes) -> int:
+    address, _ = _map(len(data))
+    ctypes.memmove(address, data, len(data))
+    return address
+
+
+def _place_strings(strings: Sequence[bytes]) -> int:
+    """A NULL-terminated array of pointers with its strings behind it."""
+    table = 8 * (len(strings) + 1)
+    address, _ = _map(table + sum(len(text) + 1 for text in strings))
+    pointers = b""
+    blob = b""
+    for text in strings:
+        pointers += struct.pack("<Q", address + table + len(blob))
+        blob += text + b"\0"
+    data = pointers + bytes(8) + blob
+    ctypes.memmove(address, data, len(data))
+    return address
+
+
+def launch_filter(addresses: Sequence[int] | None, own_pid: int | None) -> Program:
+    """The second filter: `addresses` of the one execve (None: exec is granted), `own_pid` for signals (None: any).
+
+    Everything else falls through to ALLOW; the profile's filter decides there.
+    """
+    blocks: list[tuple[int, list[Instruction]]] = []
+    if addresses is not None:
+        blocks.append((abi.number("execve"), _exec_block(addresses)))
+    if own_pid is not None:
+        for name, argument in SIGNALS.items():
+            blocks.append((abi.number(name), _signal_block(argument, own_pid)))
+    program: list[Instruction] = [(bpf.LD_ABS, 0, 0, bpf.OFFSET_NR)]
+    for nr, block in blocks:
+        program.append((bpf.JEQ_K, 0, len(block), nr))
+        program += block
+    program.append((bpf.RET_K, 0, 0, bpf.ALLOW))
+    return tuple(program)
+
+
+def _exec_block(addresses: Sequence[int]) -> list[Instruction]:
+    found: list[Instruction] = [(bpf.LD_IMM, 0, 0, 0), (bpf.ST, 0, 0, 0)]
+    for argument, address in enumerate(addresses):
+        for high in (False, True):
+            found += [
+                (bpf.LD_ABS, 0, 0, bpf.arg_offset(argument, high)),
+                (bpf.XOR_K, 0, 0, address >> 32 if high else address & 0xFFFFFFFF),
+                (bpf.LDX_MEM, 0, 0, 0),
+                (bpf.OR_X, 0, 0, 0),
+                (bpf.ST, 0, 0, 0),
+            ]
+    return [
+        *found,
+        (bpf.JEQ_K, 0, 1, 0),
+        (bpf.RET_K, 0, 0, bpf.ALLOW),
+        (bpf.RET_K, 0, 0, bpf.ERRNO | errno.EPERM),
+    ]
+
+
+def _signal_block(argument: int, own_pid: int) -> list[Instruction]:
+    return [
+        (bpf.LD_ABS, 0, 0, bpf.arg_offset(argument, False)),
+        (bpf.JEQ_K, 0, 1, own_pid),
+        (bpf.RET_K, 0, 0, bpf.ALLOW),
+        (bpf.RET_K, 0, 0, bpf.ERRNO | errno.EPERM),
+    ]
+
+
+def exec_refused() -> bool:
+    """Whether an execve with other addresses is refused: EPERM; the bare kernel would say EFAULT."""
+    _libc.execve(None, None, None)
+    return ctypes.get_errno() == errno.EPERM

@@ -1,0 +1,130 @@
+"""Every error that a user can meet, in one tree.
+
+    SandboxError                        exit  Runtime API type
+      UsageError                          64  Runtime.SandboxUsage
+      ProfileError                        65  Runtime.SandboxProfileInvalid
+      PolicyInvalid                       66  Runtime.SandboxPolicyInvalid
+      PolicyNotFound                      67  Runtime.SandboxPolicyNotFound
+      PolicyUnverified                    68  Runtime.SandboxPolicyUnverified
+      InstallRefused                      69  Runtime.SandboxInstallRefused
+        KernelUnsupported                 70  Runtime.SandboxKernelUnsupported
+        ListenerBusy                      71  Runtime.SandboxListenerBusy
+        CanaryPassed                      72  Runtime.SandboxCanaryPassed
+      HandlerNotFound                     73  Runtime.SandboxHandlerNotFound
+      LearningFailed                      74  Runtime.SandboxLearningFailed
+      ObservationError                    75  Runtime.SandboxObservationsInvalid
+      EmulatorError                       76  Runtime.SandboxEmulator
+
+The codes keep clear of what shells (126, 127, 128+n) and the Python runtime client (1, 64 and 65 only after a
+snapshot restore) use. A message says what happened, where, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class SandboxError(Exception):
+    """Base of the tree: `exit_code` for the shell, `error_type` for POST /runtime/init/error."""
+
+    exit_code = 63
+    error_type = "Runtime.SandboxError"
+
+    def __init__(self, what: str, *, where: str = "", todo: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.todo = todo
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}\n  what to do: {self.todo}" if self.todo else text
+
+
+class UsageError(SandboxError):
+    """The command line or the environment asks for something that does not exist or contradicts itself."""
+
+    exit_code = 64
+    error_type = "Runtime.SandboxUsage"
+
+
+class ProfileError(SandboxError):
+    """A profile (or another policy document) cannot be read, does not fit the schema, or says something unknown."""
+
+    exit_code = 65
+    error_type = "Runtime.SandboxProfileInvalid"
+
+
+class PolicyInvalid(SandboxError):
+    """A compiled bundle is damaged, of another version, or made for another architecture."""
+
+    exit_code = 66
+    error_type = "Runtime.SandboxPolicyInvalid"
+
+
+class PolicyNotFound(SandboxError):
+    """No bundle and no profile was found where the bootstrap looks."""
+
+    exit_code = 67
+    error_type = "Runtime.SandboxPolicyNotFound"
+
+
+class PolicyUnverified(SandboxError):
+    """The compiled filter does not do what the profile says; nothing was written."""
+
+    exit_code = 68
+    error_type = "Runtime.SandboxPolicyUnverified"
+
+
+class InstallRefused(SandboxError):
+    """The kernel, or a filter above us, refused a step of the installation."""
+
+    exit_code = 69
+    error_type = "Runtime.SandboxInstallRefused"
+
+
+class KernelUnsupported(InstallRefused):
+    """The kernel lacks a mechanism that the policy needs."""
+
+    exit_code = 70
+    error_type = "Runtime.SandboxKernelUnsupported"
+
+
+class ListenerBusy(InstallRefused):
+    """A notification listener already stands above this process (seccomp(2): EBUSY)."""
+
+    exit_code = 71
+    error_type = "Runtime.SandboxListenerBusy"
+
+
+class CanaryPassed(InstallRefused):
+    """After installation a call that must be refused was not: the filter is not in force."""
+
+    exit_code = 72
+    error_type = "Runtime.SandboxCanaryPassed"
+
+
+class HandlerNotFound(SandboxError):
+    """The program to start does not exist or cannot be executed."""
+
+    exit_code = 73
+    error_type = "Runtime.SandboxHandlerNotFound"
+
+
+class LearningFailed(SandboxError):
+    """A training run failed, so that no profile was written."""
+
+    exit_code = 74
+    error_type = "Runtime.SandboxLearningFailed"
+
+
+class ObservationError(SandboxError):
+    """An observation file is damaged or of another version."""
+
+    exit_code = 75
+    error_type = "Runtime.SandboxObservationsInvalid"
+
+
+class EmulatorError(SandboxError):
+    """The Runtime API emulator could not start or was used out of order."""
+
+    exit_code = 76
+    error_type = "Runtime.SandboxEmulator"

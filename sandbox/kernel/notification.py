@@ -1,0 +1,109 @@
+"""Seccomp user notification: receive, answer, check, add descriptors (man 2 seccomp_unotify, linux/seccomp.h)."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import struct
+from typing import NamedTuple
+
+RECV = 0xC0502100
+SEND = 0xC0182101
+ID_VALID = 0x40082102
+ADDFD = 0x40182103
+SET_FLAGS = 0x40082104  # Linux 6.6
+
+FLAG_CONTINUE = 1
+FD_SYNC_WAKE_UP = 1
+
+_NOTIF = struct.Struct("<QIIiIQ6Q")
+_RESP = struct.Struct("<QqiI")
+
+
+class Notification(NamedTuple):
+    """struct seccomp_notif: one call that waits for an answer. `pid` is the calling thread's id."""
+
+    id: int
+    pid: int
+    flags: int
+    nr: int
+    arch: int
+    ip: int
+    a0: int
+    a1: int
+    a2: int
+    a3: int
+    a4: int
+    a5: int
+
+    @property
+    def args(self) -> tuple[int, int, int, int, int, int]:
+        """The six register arguments."""
+        return self[6:]  # type: ignore[return-value]  # a slice of a NamedTuple has no exact type
+
+
+class Listener:
+    """The supervisor's end. Reuses one buffer: not for several threads at once."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._buffer = bytearray(_NOTIF.size)
+        self._zero = bytes(_NOTIF.size)
+
+    def set_sync_wake_up(self) -> bool:
+        """Ask the kernel to switch straight between caller and supervisor; False before Linux 6.6."""
+        try:
+            fcntl.ioctl(self.fd, SET_FLAGS, FD_SYNC_WAKE_UP)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTTY):
+                raise
+            return False
+        return True
+
+    def receive(self) -> Notification | None:
+        """The next call that waits; None when it was interrupted or its caller is gone. Raises OSError otherwise."""
+        buffer = self._buffer
+        buffer[:] = self._zero  # the kernel wants zeroes (EINVAL)
+        try:
+            fcntl.ioctl(self.fd, RECV, buffer)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINTR):
+                return None
+            raise
+        return Notification._make(_NOTIF.unpack(buffer))
+
+    def let_through(self, id_: int) -> bool:
+        """Let the kernel make the call as it stands. False when the caller is gone or was interrupted by a signal."""
+        return self._send(_RESP.pack(id_, 0, 0, FLAG_CONTINUE))
+
+    def refuse(self, id_: int, number: int) -> bool:
+        """Answer with an errno. False when the caller is gone or was interrupted by a signal."""
+        return self._send(_RESP.pack(id_, 0, -number, 0))
+
+    def answer(self, id_: int, value: int) -> bool:
+        """Answer with a return value. False when the caller is gone or was interrupted by a signal."""
+        return self._send(_RESP.pack(id_, value, 0, 0))
+
+    def _send(self, response: bytes) -> bool:
+        try:
+            fcntl.ioctl(self.fd, SEND, response)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
+        return True
+
+    def is_valid(self, id_: int) -> bool:
+        """Whether the call still waits: ask after every look into the caller's memory, against reused pids."""
+        try:
+            fcntl.ioctl(self.fd, ID_VALID, struct.pack("<Q", id_))
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
+        return True
+
+    def add_descriptor(self, id_: int, fd: int, *, cloexec: bool = True) -> int:
+        """Install a copy of `fd` in the caller and return its number there. Raises OSError."""
+        flags = 0o2000000 if cloexec else 0  # O_CLOEXEC
+        return int(fcntl.ioctl(self.fd, ADDFD, struct.pack("<QIIII", id_, 0, fd, 0, flags)))

@@ -1,0 +1,50 @@
+"""seccomp(2), raw and with flags; no prctl(2) where none is needed (man 2 seccomp, linux/seccomp.h)."""
+
+from __future__ import annotations
+
+import ctypes
+
+from sandbox.kernel import abi
+
+SET_MODE_FILTER = 1
+GET_ACTION_AVAIL = 2
+GET_NOTIF_SIZES = 3
+
+FLAG_TSYNC = 1 << 0
+FLAG_NEW_LISTENER = 1 << 3
+FLAG_TSYNC_ESRCH = 1 << 4
+FLAG_WAIT_KILLABLE_RECV = 1 << 5  # Linux 5.19
+
+PR_SET_NO_NEW_PRIVS = 38
+
+
+class _Fprog(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def install(program: bytes, flags: int = 0) -> int:
+    """Install a filter on the calling thread; with FLAG_NEW_LISTENER returns the listener's descriptor, else 0.
+
+    `program` is an array of struct sock_filter. Raises OSError: EACCES without NoNewPrivs, EPERM from a filter above,
+    EINVAL for a bad program or an unknown flag, EBUSY when a listener stands above.
+    """
+    prog = _Fprog(len(program) // 8, program)
+    return abi.syscall(
+        abi.number("seccomp"), SET_MODE_FILTER, flags, ctypes.cast(ctypes.byref(prog), ctypes.c_void_p).value
+    )
+
+
+def set_no_new_privs() -> None:
+    """prctl(PR_SET_NO_NEW_PRIVS). Raises OSError where prctl is refused."""
+    abi.syscall(abi.number("prctl"), PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def canary() -> int:
+    """The errno of a seccomp(2) call that does nothing: EPERM under our filter, EINVAL from the bare kernel."""
+    try:
+        abi.syscall(abi.number("seccomp"), 0xFFFFFFFF, 0, 0)
+    except OSError as error:
+        return error.errno or 0
+    return 0

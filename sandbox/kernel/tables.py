@@ -1,0 +1,177 @@
+"""Facts about Linux as data: syscall numbers, how wide the kernel reads each argument, named constants.
+
+The files in data/ are made by tools/tables. They are read when first asked for, and this module imports next
+to nothing, because `bootstrap` loads it on its way to the handler.
+
+    >>> numbers("aarch64")["openat"], width("openat", 2), name_of("socket_family", 10)
+    (56, 32, 'AF_INET6')
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sandbox.errors import KernelUnsupported
+
+# typing and json are left out of the import: they would take longer than all the rest of it.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+LINUX = "6.18"
+"""The newest kernel that the tables know; a syscall of a later one is unknown, not denied."""
+
+ARCHES = ("x86_64", "aarch64")
+
+AUDIT_ARCH: dict[str, int] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+"""What seccomp_data.arch holds (linux/audit.h: ELF machine, 64-bit and little-endian bits)."""
+
+_DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
+
+
+@functools.cache
+def _load(name: str) -> Any:
+    import json
+
+    with open(os.path.join(_DATA, name), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def machine() -> str:
+    """The architecture of this process, one of ARCHES.
+
+    Raises KernelUnsupported for any other machine.
+    """
+    name = os.uname().machine
+    if name not in ARCHES:
+        raise KernelUnsupported(
+            f"no syscall table for {name}",
+            where="uname",
+            todo=f"run on one of {', '.join(ARCHES)}",
+        )
+    return name
+
+
+@functools.cache
+def numbers(arch: str) -> Mapping[str, int]:
+    """Syscall name to number, in the order of the numbers; without the x32 numbers 512 to 547.
+
+    Raises ValueError for an architecture that is not in ARCHES.
+    """
+    _known(arch)
+    table: dict[str, int] = _load("syscalls.json")[arch]
+    return MappingProxyType(table)
+
+
+@functools.cache
+def names(arch: str) -> Mapping[int, str]:
+    """Syscall number to name. Raises ValueError for an architecture that is not in ARCHES."""
+    return MappingProxyType({number: name for name, number in numbers(arch).items()})
+
+
+@functools.cache
+def highest(arch: str) -> int:
+    """The highest syscall number of Linux 6.18; what lies above is newer than the tables."""
+    return max(numbers(arch).values())
+
+
+@functools.cache
+def holes(arch: str) -> tuple[tuple[int, int], ...]:
+    """Ranges (first, last) of numbers below `highest` that no syscall has, ascending."""
+    used = sorted(numbers(arch).values())
+    pairs = zip([-1, *used], used, strict=False)
+    return tuple((before + 1, after - 1) for before, after in pairs if after - before > 1)
+
+
+@functools.cache
+def every_name() -> frozenset[str]:
+    """The names of all syscalls of all architectures."""
+    return frozenset(name for arch in ARCHES for name in numbers(arch))
+
+
+def argument_count(syscall: str) -> int:
+    """How many arguments the kernel reads: 0 to 6; 0 as well where a number has no entry point behind it.
+
+    Raises ValueError for an unknown syscall.
+    """
+    return len(_arguments(syscall))
+
+
+def width(syscall: str, argument: int) -> Literal[32, 64]:
+    """Bits of the register that the kernel reads for argument 0 to 5; a filter compares as many.
+
+    From the SYSCALL_DEFINE of Linux 6.18, narrowed where the kernel drops the upper half later whatever the
+    other arguments say (clone flags: lower_32_bits in kernel/fork.c; all reasons: data/signatures.json). The
+    last arguments of fcntl, ioctl, prctl, keyctl and kcmp are 64, although some commands use but 32 of them.
+    mode_t is 16 bits in a register read as 32. Raises ValueError for an unknown syscall or an argument that
+    it does not have.
+    """
+    return 32 if _argument(syscall, argument) == "32" else 64
+
+
+def is_pointer(syscall: str, argument: int) -> bool:
+    """Whether the argument is an address of the caller, behind which a filter cannot look.
+
+    True as well for clone's last two arguments, whose order differs between x86_64 and arm64: one is the
+    thread pointer, the other child_tid. Addresses that the kernel declares unsigned long (mmap, mprotect,
+    brk) are numbers here. Raises ValueError for an unknown syscall or an argument that it does not have.
+    """
+    return _argument(syscall, argument) == "ptr"
+
+
+@functools.cache
+def groups() -> tuple[str, ...]:
+    """The names of the groups of constants."""
+    return tuple(_load("constants.json")["groups"])
+
+
+@functools.cache
+def constants(group: str, arch: str = "x86_64") -> Mapping[str, int]:
+    """Name to value of one group of constants; 64-bit values are unsigned.
+
+    Socket options are one group for each level: "socket_option.SOL_SOCKET", "socket_option.IPPROTO_TCP",
+    "socket_option.IPPROTO_IP", "socket_option.IPPROTO_IPV6". Values are the kernel's: O_LARGEFILE is not 0
+    as in a 64-bit C library. Raises ValueError for an unknown group or architecture.
+    """
+    _known(arch)
+    if group not in groups():
+        raise ValueError(f"no group of constants {group!r}; there are {', '.join(groups())}")
+    entries: dict[str, int | dict[str, int]] = _load("constants.json")["groups"][group]
+    spread = {name: value.get(arch) if isinstance(value, dict) else value for name, value in entries.items()}
+    return MappingProxyType({name: value for name, value in spread.items() if value is not None})
+
+
+def name_of(group: str, value: int, arch: str = "x86_64") -> str | None:
+    """The name of a value in a group, of several the usual one (AF_UNIX, SIGABRT); None when it has none.
+
+    Raises ValueError for an unknown group or architecture.
+    """
+    return _names_of(group, arch).get(value)
+
+
+@functools.cache
+def _names_of(group: str, arch: str) -> Mapping[int, str]:
+    aliases = _load("constants.json")["aliases"]
+    return {value: name for name, value in constants(group, arch).items() if name not in aliases}
+
+
+def _known(arch: str) -> None:
+    if arch not in ARCHES:
+        raise ValueError(f"no tables for architecture {arch!r}; there are {', '.join(ARCHES)}")
+
+
+def _arguments(syscall: str) -> list[str]:
+    table: dict[str, list[str]] = _load("widths.json")["syscalls"]
+    if syscall not in table:
+        raise ValueError(f"no syscall {syscall!r} in Linux {LINUX} on {' or '.join(ARCHES)}")
+    return table[syscall]
+
+
+def _argument(syscall: str, argument: int) -> str:
+    row = _arguments(syscall)
+    if not 0 <= argument < len(row):
+        raise ValueError(f"{syscall} has {len(row)} arguments, none is number {argument} (counted from 0)")
+    return row[argument]

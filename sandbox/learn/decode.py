@@ -1,0 +1,228 @@
+"""What a notified call means: its item (syscall and class), and what its pointers say about paths and destinations.
+
+Pure but for `Reader`, the one way into the caller's memory and descriptors.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sandbox.kernel import abi, tables
+from sandbox.kernel.memory import Memory
+from sandbox.profile import arguments
+
+AT_FDCWD = 0xFFFFFF9C
+SO_TYPE, SOL_SOCKET = 3, 1
+
+# Where the parts of calls lie: (dirfd argument or None, path argument).
+OPENS = {"open": (None, 0), "creat": (None, 0), "openat": (0, 1), "openat2": (0, 1)}
+EXECS = {"execve": (None, 0), "execveat": (0, 1)}
+# (descriptor argument, address argument, length argument)
+ADDRESSES = {"connect": (0, 1, 2), "sendto": (0, 4, 5)}
+# (descriptor argument, data argument, how the data lie)
+SENDS: dict[str, Literal["buffer", "vector", "message", "messages"]] = {
+    "write": "buffer", "sendto": "buffer", "writev": "vector", "sendmsg": "message", "sendmmsg": "messages",
+}  # fmt: skip
+
+_REQUEST = re.compile(
+    rb"^(?:GET|POST) (?:https?://[^/ ]+)?/2018-06-01/runtime/"
+    rb"(?:(?P<next>invocation/next)|invocation/(?P<id>[^/ ]+)/(?P<answer>response|error)|(?P<init>init/error)|"
+    rb"(?P<restore>restore/(?:next|error)))"
+)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A decoded socket address: `tcp://127.0.0.1:80`, `udp://[::1]:53`, `unix:/path`, `unix:@abstract`, or a family."""
+
+    family: str
+    host: str = ""
+    port: int = 0
+
+    def text(self, protocol: str) -> str:
+        """As the profile writes it; `protocol` is tcp, udp or what else the socket is."""
+        if self.family == "AF_UNIX":
+            return f"unix:{self.host}"
+        if self.family in ("AF_INET", "AF_INET6"):
+            host = f"[{self.host}]" if ":" in self.host else self.host
+            return f"{protocol}://{host}:{self.port}"
+        return f"family:{self.family}"
+
+
+@dataclass(frozen=True)
+class ApiRequest:
+    """The first line of a request to the Runtime API."""
+
+    kind: Literal["next", "response", "error", "init-error", "restore"]
+    request_id: str = ""
+
+
+def parse_sockaddr(data: bytes) -> Destination | None:
+    """A struct sockaddr as the kernel reads it; None for AF_UNSPEC and for what is too short to mean anything.
+
+    IPv4-mapped IPv6 addresses are the IPv4 addresses that they reach.
+    """
+    if len(data) < 2:
+        return None
+    (family,) = struct.unpack_from("<H", data)
+    name = tables.name_of("socket_family", family) or str(family)
+    if family == socket.AF_INET and len(data) >= 8:
+        return Destination(name, str(ipaddress.IPv4Address(data[4:8])), int.from_bytes(data[2:4], "big"))
+    if family == socket.AF_INET6 and len(data) >= 24:
+        address = ipaddress.IPv6Address(data[8:24])
+        port = int.from_bytes(data[2:4], "big")
+        if address.ipv4_mapped:
+            return Destination("AF_INET", str(address.ipv4_mapped), port)
+        return Destination(name, str(address), port)
+    if family == socket.AF_UNIX:
+        path = data[2:]
+        text = "@" + path[1:].decode(errors="replace") if path[:1] == b"\0" else path.split(b"\0")[0].decode(errors="replace")
+        return Destination(name, text) if path else None
+    if family == socket.AF_UNSPEC:
+        return None
+    return Destination(name) if family not in (socket.AF_INET, socket.AF_INET6) else None
+
+
+def parse_request(data: bytes) -> ApiRequest | None:
+    """The Runtime API request that a client begins to send, or None for anything else."""
+    found = _REQUEST.match(data)
+    if not found:
+        return None
+    if found["next"]:
+        return ApiRequest("next")
+    if found["id"]:
+        request_id = found["id"].decode(errors="replace")
+        return ApiRequest("response" if found["answer"] == b"response" else "error", request_id)
+    return ApiRequest("init-error" if found["init"] else "restore")
+
+
+class Reader:
+    """Memory and descriptors of the processes under observation, by thread id."""
+
+    def __init__(self) -> None:
+        self._memories: dict[int, Memory] = {}
+        self._processes: dict[int, int] = {}
+
+    def process(self, tid: int) -> int:
+        """The process that a thread belongs to (its own number when it is gone already)."""
+        found = self._processes.get(tid)
+        if found is None:
+            found = tid
+            try:
+                with open(f"/proc/{tid}/status", "rb") as file:
+                    for line in file:
+                        if line.startswith(b"Tgid:"):
+                            found = int(line.split()[1])
+                            break
+            except OSError:
+                pass
+            self._processes[tid] = found
+        return found
+
+    def memory(self, tid: int) -> Memory:
+        """The memory of a thread's process."""
+        found = self._memories.get(tid)
+        if found is None:
+            found = self._memories[tid] = Memory(tid)
+        return found
+
+    def forget(self, tid: int) -> None:
+        """Before an exec or after an end: what was opened of this process is of the past."""
+        process = self.process(tid)
+        for known in [other for other, owner in self._processes.items() if owner == process]:
+            del self._processes[known]
+            memory = self._memories.pop(known, None)
+            if memory:
+                memory.close()
+
+    def string(self, tid: int, address: int) -> str:
+        """A path or other text."""
+        return os.fsdecode(self._fresh(tid, address, 0))
+
+    def bytes(self, tid: int, address: int, length: int) -> bytes:
+        """Some bytes, fewer where memory ends."""
+        return self._fresh(tid, address, length)
+
+    def _fresh(self, tid: int, address: int, length: int) -> bytes:
+        for last in (False, True):
+            memory = self.memory(tid)
+            data = memory.read(address, length) if length else memory.string(address)
+            if data or last or not address:
+                return data
+            # The thread's number may have been used again since: look once more with a new descriptor.
+            memory.close()
+            del self._memories[tid]
+        return b""
+
+    def path(self, tid: int, dirfd: int | None, text: str) -> str:
+        """An absolute path; relative ones are resolved against the descriptor or the working directory."""
+        if text.startswith("/"):
+            return os.path.normpath(text)
+        place = f"/proc/{tid}/cwd" if dirfd is None or dirfd == AT_FDCWD else f"/proc/{tid}/fd/{dirfd}"
+        try:
+            return os.path.normpath(os.path.join(os.readlink(place), text))
+        except OSError:
+            return text
+
+    def socket_type(self, tid: int, fd: int) -> str:
+        """tcp, udp or another word for a socket of the process; '' where it cannot be looked at."""
+        try:
+            pidfd = abi.syscall(abi.number("pidfd_open"), self.process(tid), 0)
+        except OSError:
+            return ""
+        try:
+            copy = abi.syscall(abi.number("pidfd_getfd"), pidfd, fd, 0)
+        except OSError:
+            return ""
+        finally:
+            os.close(pidfd)
+        try:
+            with socket.socket(fileno=copy) as found:
+                kind = found.getsockopt(SOL_SOCKET, SO_TYPE)
+        except OSError:
+            return ""
+        return {socket.SOCK_STREAM: "tcp", socket.SOCK_DGRAM: "udp"}.get(kind, f"type{kind}")
+
+    def begin_of_sent(self, tid: int, how: str, args: Sequence[int]) -> bytes:
+        """The first bytes that a send, write, writev or sendmsg is about to send."""
+        address, length = args[1], args[2]
+        if how in ("message", "messages"):
+            # struct msghdr: name, namelen (+ padding), iov, iovlen; mmsghdr begins with one.
+            header = self.bytes(tid, args[1], 32)
+            if len(header) < 32:
+                return b""
+            address, length = struct.unpack_from("<QQ", header, 16)
+        if how != "buffer":
+            vector = self.bytes(tid, address, 16)
+            if len(vector) < 16:
+                return b""
+            address, length = struct.unpack("<QQ", vector)
+        return self.bytes(tid, address, min(length, 192)) if length else b""
+
+    def message_address(self, tid: int, address: int) -> bytes:
+        """The sockaddr that a struct msghdr names, if any."""
+        header = self.bytes(tid, address, 16)
+        if len(header) < 16:
+            return b""
+        name, length = struct.unpack_from("<QI", header)
+        return self.bytes(tid, name, min(length, 128)) if name and length else b""
+
+
+def item_class(reader: Reader, tid: int, syscall: str, args: Sequence[int], arch: str) -> str:
+    """The argument class of a call, with memory read where the registers do not say it (clone3, openat2)."""
+    if syscall == "clone3":  # struct clone_args begins with the flags, struct open_how too
+        return arguments.classify_partition("clone", {"flags": reader.memory(tid).word(args[0])})
+    if syscall == "openat2":
+        return arguments.classify_partition("access", {"flags": reader.memory(tid).word(args[2])})
+    name = arguments.classify(syscall, args, arch)
+    target = arguments.target_argument(syscall)
+    if target is not None and args[target] & arguments.LOW != reader.process(tid):
+        return f"{name} {arguments.OTHER}"
+    return name

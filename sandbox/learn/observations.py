@@ -1,0 +1,168 @@
+"""Reading observation files: JSON lines of any number of environments, in any order, become plain data.
+
+A damaged or foreign file is refused with file and line. The last line may be cut short: a platform kills without
+warning, and what was written before counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.errors import ObservationError
+from sandbox.learn.observe import FORMAT
+from sandbox.profile.model import PHASES
+
+Item = tuple[str, str, str]
+"""(phase, syscall, class)"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One invocation, or one cold start (`kind` init or run): the items with counts, and how it ended.
+
+    `label` is the event's name where the trainer told it, else the request id: samples with one label are one event.
+    """
+
+    kind: str
+    label: str
+    outcome: str
+    items: Mapping[Item, int]
+    time: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An invocation or initialisation that failed, with the last calls before it."""
+
+    label: str
+    last: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Everything that one environment observed."""
+
+    id: str
+    source: str
+    start: Mapping[str, Any]
+    samples: tuple[Sample, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    items: frozenset[Item] = frozenset()
+    network: frozenset[str] = frozenset()
+    reads: frozenset[str] = frozenset()
+    writes: frozenset[str] = frozenset()
+    processes: frozenset[str] = frozenset()
+    denied: frozenset[str] = frozenset()
+    status: int | None = None
+    last: tuple[str, ...] = ()
+
+
+@dataclass
+class _Building:
+    start: dict[str, Any]
+    digest: Any = field(default_factory=hashlib.sha256)
+    items: dict[str, Item] = field(default_factory=dict)
+    samples: list[tuple[str, str, str, dict[Item, int], float]] = field(default_factory=list)
+    failures: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, set[str]] = field(default_factory=dict)
+    status: int | None = None
+    last: tuple[str, ...] = ()
+
+    def finish(self, source: str) -> Environment:
+        def label(request: str) -> str:
+            return self.labels.get(request, request)
+
+        return Environment(
+            id=self.digest.hexdigest()[:16],
+            source=source,
+            start=self.start,
+            samples=tuple(Sample(k, label(r), o, i, t) for k, r, o, i, t in self.samples),
+            failures=tuple(Failure(label(r), last) for r, last in self.failures),
+            items=frozenset(self.items.values()),
+            network=frozenset(self.facts.get("network", ())),
+            reads=frozenset(self.facts.get("read", ())),
+            writes=frozenset(self.facts.get("write", ())),
+            processes=frozenset(self.facts.get("exec", ())),
+            denied=frozenset(self.facts.get("denied", ())),
+            status=self.status,
+            last=self.last,
+        )
+
+
+def read(paths: Iterable[str]) -> tuple[Environment, ...]:
+    """All environments of some files, sorted by id. Raises ObservationError with file and line."""
+    found = [environment for path in paths for environment in _read_file(path)]
+    unique = {environment.id: environment for environment in found}
+    if not unique:
+        raise ObservationError("hold no observations", todo="run the function with SANDBOX_MODE=learn first")
+    return tuple(unique[key] for key in sorted(unique))
+
+
+def _read_file(path: str) -> Iterator[Environment]:
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
+    except OSError as error:
+        raise ObservationError(f"cannot be read: {error.strerror}", where=path, todo="check the name") from None
+    building: _Building | None = None
+    for number, line in enumerate(lines, 1):
+        if not line.strip().startswith(b"{"):
+            continue  # a platform's log has lines of others between ours
+        where = f"{path}:{number}"
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            if number >= len(lines) - 1 and not lines[-1].strip() or number == len(lines):
+                continue  # cut short
+            raise ObservationError("is no JSON", where=where, todo="remove the line, or collect the file again") from None
+        if not isinstance(event, dict) or "event" not in event:
+            continue
+        if event["event"] == "start":
+            if building:
+                yield building.finish(path)
+            if event.get("format") != FORMAT:
+                raise ObservationError(
+                    f"is of format {event.get('format')!r}, this version reads {FORMAT}", where=where,
+                    todo="observe again with the same version of seccomp-bootstrap",
+                )  # fmt: skip
+            building = _Building(event)
+        elif building is None:
+            if event["event"] in ("item", "invocation", "init", "end"):
+                raise ObservationError("comes before any start", where=where, todo="collect the whole file")
+            continue
+        try:
+            _add(building, event)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ObservationError(
+                f"is damaged ({type(error).__name__}: {error})", where=where, todo="remove the line, or observe again"
+            ) from None
+        building.digest.update(line)
+    if building:
+        yield building.finish(path)
+
+
+def _add(building: _Building, event: dict[str, Any]) -> None:
+    kind = event["event"]
+    if kind == "item":
+        if event["phase"] not in PHASES:
+            raise ValueError(f"unknown phase {event['phase']!r}")
+        building.items[str(event["id"])] = (event["phase"], str(event["syscall"]), str(event["class"]))
+    elif kind in ("init", "run", "invocation", "tail"):
+        items = {building.items[str(item)]: int(count) for item, count in event["items"].items()}
+        request, outcome = str(event.get("request", "")), str(event.get("outcome", "ok"))
+        building.samples.append((kind, request, outcome, items, float(event["time"])))
+    elif kind == "failed":
+        building.failures.append((str(event["request"]), tuple(map(str, event["last"]))))
+    elif kind == "label":
+        building.labels[str(event["request"])] = str(event["name"])
+    elif kind == "file":
+        building.facts.setdefault("read" if event["mode"] == "read" else "write", set()).add(str(event["value"]))
+    elif kind in ("network", "exec", "denied"):
+        building.facts.setdefault(kind, set()).add(str(event["value"]))
+    elif kind == "end":
+        building.status, building.last = int(event["status"]), tuple(map(str, event["last"]))

@@ -1,0 +1,144 @@
+"""SANDBOX_MODE=learn: run the handler under notification and write down what it does, on any platform.
+
+The observer is the parent: it forwards signals, answers every notification with "go on" (or with the hard deny's
+errno), and ends as the handler ended. One JSON line for each new item and each finished invocation goes to standard
+error, or to the file that SANDBOX_OBSERVATIONS names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox import __version__
+from sandbox.enforce import handover
+from sandbox.enforce.launch import Command
+from sandbox.errors import UsageError
+from sandbox.kernel.notification import Listener
+from sandbox.kernel.tables import machine
+from sandbox.learn import provenance
+from sandbox.learn.recorder import Recorder
+
+FORMAT = 1
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
+DRAIN = 0.5
+"""Seconds that children of the handler get to end after it, before the observation closes."""
+
+DATA = os.path.join(os.path.dirname(__file__), "data")
+
+
+def observe(command: Command, environment: Mapping[str, str]) -> int:
+    """Run the command and observe it to its end. Returns the exit status to end with. Raises SandboxError."""
+    arch = machine()
+    with open(os.path.join(DATA, f"{arch}.bpf"), "rb") as file:
+        program = file.read()
+    with open(os.path.join(DATA, "denied.json"), encoding="utf-8") as file:
+        denied = json.load(file)
+    sink = _Sink(environment.get("SANDBOX_OBSERVATIONS", ""))
+    api = environment.get("AWS_LAMBDA_RUNTIME_API", "")
+    sink.emit(
+        {
+            "event": "start", "format": FORMAT, "version": __version__,
+            "function": environment.get("AWS_LAMBDA_FUNCTION_NAME", ""), "handler": environment.get("_HANDLER", ""),
+            "api": bool(api), **provenance.describe(command, environment),
+        }
+    )  # fmt: skip
+    granted = frozenset(filter(None, environment.get("SANDBOX_GRANTS", "").split(",")))
+    recorder = Recorder(arch, sink.emit, api=_addresses(api), denied=denied, granted=granted)
+    return _Observation(recorder, sink).run(command, program)
+
+
+def _addresses(api: str) -> frozenset[tuple[str, int]]:
+    host, _, port = api.rpartition(":")
+    if not api:
+        return frozenset()
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except (OSError, ValueError):
+        raise UsageError(f"is {api!r}, not host:port", where="AWS_LAMBDA_RUNTIME_API", todo="the platform sets it") from None
+    return frozenset((str(entry[4][0]), int(port)) for entry in found)
+
+
+class _Sink:
+    """Where the lines go: one write each, so that lines of several writers do not mix."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            # Our own copy of standard error: the handler may close or redirect its own.
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644) if path else os.dup(2)
+        except OSError as error:
+            raise UsageError(
+                f"cannot be written: {error.strerror}", where=f"SANDBOX_OBSERVATIONS={path}", todo="name another file"
+            ) from None
+
+    def emit(self, event: dict[str, Any]) -> None:
+        line = (json.dumps({**event, "time": round(time.time(), 3)}) + "\n").encode()
+        while line:
+            line = line[os.write(self._fd, line) :]
+
+
+class _Observation:
+    """The loop around one child."""
+
+    def __init__(self, recorder: Recorder, sink: _Sink) -> None:
+        self._recorder = recorder
+        self._sink = sink
+        self._pid = 0
+        self._listener: Listener | None = None
+
+    def run(self, command: Command, program: bytes) -> int:
+        wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._pid = handover.start(command.path, command.argv, command.environment, program, self._ready)
+        for number in FORWARDED:
+            signal.signal(number, self._forward)
+        return handover.end_like(self._loop(wake))
+
+    def _ready(self, pid: int, listener: int) -> None:
+        self._listener = Listener(listener)
+        self._listener.set_sync_wake_up()
+
+    def _forward(self, number: int, _frame: object) -> None:
+        try:
+            os.kill(self._pid, number)
+        except ProcessLookupError:
+            pass
+
+    def _loop(self, wake: int) -> int:
+        """Answer until the handler and what it started have ended. Returns the handler's wait status."""
+        listener, recorder = self._listener, self._recorder
+        assert listener is not None
+        poll = select.poll()
+        poll.register(listener.fd, select.POLLIN)
+        poll.register(wake, select.POLLIN)
+        ended: int | None = None
+        deadline = 0.0
+        while True:
+            for fd, event in poll.poll(None if ended is None else max(0, int((deadline - time.monotonic()) * 1000))):
+                if fd == wake:
+                    os.read(wake, 512)
+                elif event & select.POLLIN:
+                    call = listener.receive()
+                    if call is None:
+                        continue
+                    refused = recorder.take(call)
+                    done = listener.refuse(call.id, refused) if refused else listener.let_through(call.id)
+                    if not done:
+                        recorder.cancelled()
+                elif event & select.POLLHUP:
+                    poll.unregister(listener.fd)
+                    deadline = 0.0 if ended is not None else deadline
+            if ended is None:
+                ended = handover.collect(self._pid)
+                if ended is not None:
+                    deadline = time.monotonic() + DRAIN
+            if ended is not None and (time.monotonic() >= deadline):
+                recorder.finish(os.waitstatus_to_exitcode(ended))
+                return ended

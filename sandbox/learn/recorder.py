@@ -1,0 +1,241 @@
+"""The recorder: turns notifications into items, invocations and facts. Knows no sockets of its own and no output.
+
+It stands between the listener (learn/observe.py) and whoever writes the observations: `take` is called for every call
+that waits and says whether to let it through; `events` are what became known, in order.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sandbox.kernel import tables
+from sandbox.kernel.notification import Notification
+from sandbox.learn import decode
+from sandbox.learn.decode import Destination, Reader
+from sandbox.profile import arguments
+
+LAST_CALLS = 12
+"""How many calls before a failure are told."""
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+class Recorder:
+    """State of one environment (one process tree). Not for several threads."""
+
+    def __init__(
+        self,
+        arch: str,
+        emit: Emit,
+        *,
+        api: frozenset[tuple[str, int]],
+        denied: Mapping[str, Mapping[str, str]],
+        granted: frozenset[str] = frozenset(),
+    ) -> None:
+        """`api` are the addresses of the Runtime API (none: a plain program), `denied` {syscall: {class or '': errno}}."""
+        self._arch = arch
+        self._emit = emit
+        self._api = api
+        self._denied = {name: kinds for name, kinds in denied.items() if name not in granted}
+        self._reader = Reader()
+        self._names = tables.names(arch)
+        self._masks = {nr: arguments.masks(name) for nr, name in self._names.items()}
+        self._special = {
+            nr: name for nr, name in self._names.items()
+            if name in decode.OPENS or name in decode.EXECS or name in decode.SENDS or name in self._denied
+            or name in ("connect", "clone3", "openat2") or arguments.target_argument(name) is not None
+        }  # fmt: skip
+        self.phase = "init" if api else "run"
+        self._items: dict[tuple[str, str, str], int] = {}
+        self._cache: dict[tuple[str, int, tuple[int, ...]], int] = {}
+        self._bucket: dict[int, int] = {}
+        self._facts: set[tuple[str, ...]] = set()
+        self._requests = 0
+        self._answer: tuple[str, str] | None = None
+        self._pending: dict[tuple[int, int], Destination] = {}
+        self._last: deque[str] = deque(maxlen=LAST_CALLS)
+        self._started = False
+        self._texts: list[str] = []
+        self._counted = -1
+
+    @property
+    def items(self) -> int:
+        """How many items were seen so far."""
+        return len(self._items)
+
+    def take(self, call: Notification) -> int:
+        """Note one call; returns 0 to let it through or the errno to refuse it with.
+
+        The launcher's own calls before the handler's exec are not noted.
+        """
+        self._counted = -1
+        nr = call.nr
+        name = self._names.get(nr)
+        if name is None:
+            return errno.ENOSYS
+        if not self._started:
+            self._started = name == "execve"
+            if self._started:
+                self._reader.forget(call.pid)
+            return 0
+        if nr in self._special:
+            return self._take_special(call, name)
+        args = call[6:]
+        key = (self.phase, nr, tuple([args[i] & mask for i, mask in self._masks[nr]]))
+        item = self._cache.get(key)
+        if item is None:
+            item = self._cache[key] = self._item(name, arguments.classify(name, args, self._arch))
+        self._count(item)
+        return 0
+
+    def cancelled(self) -> None:
+        """The last noted call was interrupted before it happened and will come again: count by effect."""
+        item = self._counted
+        if item in self._bucket:
+            self._bucket[item] -= 1
+            if not self._bucket[item]:
+                del self._bucket[item]
+
+    def _count(self, item: int) -> None:
+        self._counted = item
+        self._bucket[item] = self._bucket.get(item, 0) + 1
+        self._last.append(self._texts[item])
+
+    def _item(self, syscall: str, name: str) -> int:
+        key = (self.phase, syscall, name)
+        found = self._items.get(key)
+        if found is None:
+            found = self._items[key] = len(self._items)
+            self._texts.append(f"{syscall} {name}".strip())
+            self._emit({"event": "item", "id": found, "phase": self.phase, "syscall": syscall, "class": name})
+        return found
+
+    def _fact(self, *fact: str) -> None:
+        if fact not in self._facts:
+            self._facts.add(fact)
+            self._emit({"event": fact[0], "value": fact[1], **({"mode": fact[2]} if len(fact) > 2 else {})})
+
+    def _take_special(self, call: Notification, name: str) -> int:
+        args, tid, reader = call.args, call.pid, self._reader
+        if name in decode.SENDS:
+            self._sending(tid, name, args)
+        if name in ("write", "writev"):
+            return 0  # part of the floor, notified only for the requests of clients that use it
+        if name == "connect":
+            self._connecting(tid, args)
+        kind = decode.item_class(reader, tid, name, args, self._arch)
+        refused = self._hard_denied(name, kind)
+        if refused:
+            return refused
+        item = self._item(name, kind)
+        if name in decode.OPENS:
+            dirfd, at = decode.OPENS[name]
+            text = reader.string(tid, args[at])
+            path = reader.path(tid, args[dirfd] & arguments.LOW if dirfd is not None else None, text)
+            self._opening(path, kind)
+            self._count(item)
+            self._last[-1] += f" {path}"
+        elif name in decode.EXECS:
+            dirfd, at = decode.EXECS[name]
+            text = reader.string(tid, args[at])
+            path = reader.path(tid, args[dirfd] & arguments.LOW if dirfd is not None else None, text)
+            if os.path.exists(path):  # PATH is searched by trying
+                self._fact("exec", path)
+            reader.forget(tid)
+            self._count(item)
+            self._last[-1] += f" {path}"
+        else:
+            self._count(item)
+        return 0
+
+    def _opening(self, path: str, kind: str) -> None:
+        mode = "read" if kind == "read" else "write"
+        if ("file", path, mode) not in self._facts and (mode == "write" or os.path.lexists(path)):
+            self._fact("file", path, mode)
+
+    def _hard_denied(self, name: str, kind: str) -> int:
+        classes = self._denied.get(name)
+        if classes is None:
+            return 0
+        code = classes.get("", classes.get(kind, ""))
+        if not code:
+            return 0
+        self._fact("denied", f"{name} {kind}".strip())
+        self._last.append(f"{name} {kind} refused".replace("  ", " "))
+        return int(getattr(errno, code))
+
+    def _connecting(self, tid: int, args: tuple[int, ...]) -> None:
+        place = decode.parse_sockaddr(self._reader.bytes(tid, args[1], min(args[2] & arguments.LOW, 128)))
+        if place is None:
+            return
+        if (place.host, place.port) in self._api and place.family in ("AF_INET", "AF_INET6"):
+            if self.phase == "init":
+                self._close_bucket("init", {})
+                self.phase = "invoke"
+            self._fact("network", "runtime-api")
+            return
+        kind = "" if place.family == "AF_UNIX" else self._reader.socket_type(tid, args[0] & arguments.LOW)
+        if kind == "udp":
+            # getaddrinfo connects UDP sockets only to sort addresses: a destination when something is sent.
+            self._pending[(self._reader.process(tid), args[0] & arguments.LOW)] = place
+            return
+        self._fact("network", place.text(kind or "tcp"))
+
+    def _sending(self, tid: int, name: str, args: tuple[int, ...]) -> None:
+        how = decode.SENDS[name]
+        fd = args[0] & arguments.LOW
+        if self._pending and name != "writev":
+            place = self._pending.pop((self._reader.process(tid), fd), None)
+            if place:
+                self._fact("network", place.text("udp"))
+        data = b""
+        if name == "sendto" and args[4]:
+            data = self._reader.bytes(tid, args[4], min(args[5] & arguments.LOW, 128))
+        elif how in ("message", "messages"):
+            data = self._reader.message_address(tid, args[1])
+        if data:
+            place = decode.parse_sockaddr(data)
+            if place and place.family != "AF_NETLINK":
+                kind = "" if place.family == "AF_UNIX" else self._reader.socket_type(tid, fd)
+                self._fact("network", place.text(kind or "udp"))
+        if self.phase == "invoke":
+            request = decode.parse_request(self._reader.begin_of_sent(tid, how, args))
+            if request:
+                self._requested(request)
+
+    def _requested(self, request: decode.ApiRequest) -> None:
+        if request.kind == "next":
+            if self._requests:
+                request_id, outcome = self._answer or ("", "none")
+                self._close_bucket("invocation", {"request": request_id, "outcome": outcome})
+            self._requests += 1
+            self._answer = None
+        elif request.kind in ("response", "error"):
+            self._answer = (request.request_id, "ok" if request.kind == "response" else "error")
+            if request.kind == "error":
+                self._emit({"event": "failed", "request": request.request_id, "last": list(self._last)})
+        elif request.kind == "init-error":
+            self._emit({"event": "failed", "request": "", "last": list(self._last)})
+
+    def _close_bucket(self, event: str, more: dict[str, Any]) -> None:
+        self._emit({"event": event, **more, "items": {str(item): n for item, n in sorted(self._bucket.items())}})
+        self._bucket = {}
+
+    def finish(self, status: int) -> None:
+        """The process ended with this exit status (as os.waitstatus_to_exitcode): tell what is left.
+
+        A client that ended between /next and its answer leaves an unfinished invocation, which is told apart.
+        """
+        if self.phase == "init":
+            self._close_bucket("init", {})
+        elif self.phase == "run":
+            self._close_bucket("run", {})
+        elif self._answer:
+            self._close_bucket("invocation", {"request": self._answer[0], "outcome": self._answer[1]})
+        else:
+            self._close_bucket("tail", {})
+        self._emit({"event": "end", "status": status, "last": list(self._last)})

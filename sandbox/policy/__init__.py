@@ -1,0 +1,1 @@
+"""From a profile to a verified BPF bundle: rules, compiler, simulator, verifier. Runs nothing."""

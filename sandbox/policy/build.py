@@ -1,0 +1,81 @@
+"""A profile becomes a bundle: compile, verify, and only then write. The same profile gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sandbox import bundle
+from sandbox.errors import UsageError
+from sandbox.kernel import bpf, tables
+from sandbox.policy.compiler import compile_rules
+from sandbox.policy.listing import listing
+from sandbox.policy.rules import Rules, exec_granted, network_scope, rules_for, signals_granted
+from sandbox.policy.verify import Evidence, verify
+from sandbox.profile import document
+from sandbox.profile.model import Profile
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The files of a bundle by name, and what the verifier saw for each architecture."""
+
+    files: Mapping[str, bytes]
+    rules: Mapping[str, Rules]
+    evidence: Mapping[str, Evidence]
+
+    def policy(self, arch: str) -> bundle.Policy:
+        """The policy as the launcher would read it back from disk."""
+        return bundle.decode(self.files[bundle.FILE], self.files.__getitem__, arch, bundle.FILE)
+
+
+def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
+    """Compile and verify. Raises ProfileError, KernelUnsupported (no libseccomp) or PolicyUnverified."""
+    files: dict[str, bytes] = {}
+    filters: dict[str, dict[str, object]] = {}
+    rules: dict[str, Rules] = {}
+    programs: dict[str, bpf.Program] = {}
+    evidence: dict[str, Evidence] = {}
+    for arch in arches:
+        rules[arch] = rules_for(profile, arch)
+        programs[arch] = program = compile_rules(rules[arch])
+        evidence[arch] = verify(program, rules[arch])
+        name = f"{arch}.bpf"
+        files[name] = bpf.pack(program)
+        filters[arch] = {"file": name, "instructions": len(program), "sha256": hashlib.sha256(files[name]).hexdigest()}
+    description = {
+        "format": bundle.FORMAT,
+        "function": profile.function.name,
+        "profile": hashlib.sha256(document.write(profile).encode()).hexdigest(),
+        "exec": "granted" if exec_granted(profile) else "single-use",
+        "signals": "any" if signals_granted(profile) else "self",
+        "network": network_scope(profile),
+        "bind": any(use.syscall in ("bind", "listen") for use in profile.uses),
+        "canary": "seccomp",
+        "filters": filters,
+    }
+    files[bundle.FILE] = (json.dumps(description, indent=2) + "\n").encode()
+    files["listing.txt"] = listing(profile, rules, programs, evidence).encode()
+    return Bundle(files, rules, evidence)
+
+
+def write(built: Bundle, directory: str) -> None:
+    """Write the files, policy.json last, so that a reader never sees a new description with old programs.
+
+    Raises UsageError when the directory cannot be written.
+    """
+    try:
+        os.makedirs(directory, exist_ok=True)
+        for name in sorted(built.files, key=lambda name: (name == bundle.FILE, name)):
+            with tempfile.NamedTemporaryFile(dir=directory, delete=False) as file:
+                file.write(built.files[name])
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, os.path.join(directory, name))
+    except OSError as error:
+        raise UsageError(
+            f"cannot be written: {error.strerror}", where=error.filename or directory, todo="choose another --output"
+        ) from None

@@ -1,0 +1,205 @@
+"""From a profile to the rules of one architecture: families closed, floor added, hard deny on top.
+
+`rules_for` is pure; the result can answer for itself (`Rules.verdict`) what the filter must do with any call. The
+verifier compares the compiled program with exactly that.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from sandbox.errors import ProfileError
+from sandbox.kernel import bpf, tables
+from sandbox.profile import arguments, base
+from sandbox.profile.arguments import Conjunction
+from sandbox.profile.model import RUNTIME_API, Profile
+
+Origin = Literal["profile", "family", "grant", "runtime client", "floor", "launch"]
+
+EVERY = ""
+"""In place of a class: the syscall has none, or a base entry or a grant means all of them."""
+
+HOTTEST = 12
+"""How many unconditional syscalls are compared before the tree; more would slow down all the others."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way in which a syscall is allowed: all conditions hold. `detail` names what it comes from."""
+
+    syscall: str
+    name: str
+    conditions: Conjunction
+    origin: Origin
+    detail: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the filter of one architecture does: allow what a rule allows, refuse the rest with an errno."""
+
+    arch: str
+    allow: Mapping[int, tuple[Rule, ...]]
+    refuse: Mapping[int, int]
+    hot: tuple[int, ...]
+    default: int = bpf.ERRNO | errno.EPERM
+
+    def verdict(self, arch: int, nr: int, args: Sequence[int]) -> int:
+        """The action (linux/seccomp.h) for a call with an AUDIT_ARCH_* value, a number and six arguments."""
+        if arch != tables.AUDIT_ARCH[self.arch]:
+            return bpf.KILL_PROCESS
+        if self.arch == "x86_64" and bpf.X32_BIT <= nr < bpf.NEGATIVE:
+            return bpf.KILL_PROCESS
+        for rule in self.allow.get(nr, ()):
+            if all(condition.holds(args) for condition in rule.conditions):
+                return bpf.ALLOW
+        if nr not in tables.names(self.arch):
+            return bpf.ERRNO | errno.ENOSYS
+        return bpf.ERRNO | self.refuse[nr] if nr in self.refuse else self.default
+
+    def rule_for(self, nr: int, args: Sequence[int]) -> Rule | None:
+        """The first rule that allows the call."""
+        for rule in self.allow.get(nr, ()):
+            if all(condition.holds(args) for condition in rule.conditions):
+                return rule
+        return None
+
+
+@cache
+def families() -> Mapping[str, tuple[str, ...]]:
+    """For each syscall that has equals elsewhere, the others of its family."""
+    path = os.path.join(os.path.dirname(tables.__file__), "families.json")
+    with open(path, encoding="utf-8") as file:
+        found: dict[str, tuple[str, ...]] = {}
+        for family in json.load(file)["families"]:
+            for member in family:
+                found[member] = found.get(member, ()) + tuple(other for other in family if other != member)
+    return found
+
+
+def relatives(syscall: str, name: str) -> Iterable[tuple[str, str]]:
+    """The (syscall, class) pairs that do the same job; never a wider class than the one given."""
+    for other in families().get(syscall, ()):
+        if arguments.kind(other) == arguments.kind(syscall) and (
+            not name or name in arguments.partition_classes(other)
+        ):
+            yield other, name
+
+
+def exec_granted(profile: Profile) -> bool:
+    """Whether the function may start programs, so that the launcher cannot close exec behind itself."""
+    return any(use.syscall in ("execve", "execveat") for use in profile.uses)
+
+
+def signals_granted(profile: Profile) -> bool:
+    """Whether the function may signal other processes: it was seen to, or it has children."""
+    return exec_granted(profile) or any(
+        arguments.signals_others(use.name) or base.promise_of(use.syscall, use.name) == "proc" for use in profile.uses
+    )
+
+
+def network_scope(profile: Profile) -> Literal["runtime-api", "none", "family"]:
+    """What can be closed by port: only the Runtime API, nothing at all, or no more than the socket families."""
+    if not any(use.syscall == "connect" for use in profile.uses) and not profile.function.runtime_api:
+        return "none"
+    inet = {place for place in profile.network if not place.startswith("unix:")}
+    return "runtime-api" if profile.function.runtime_api and inet <= {RUNTIME_API} else "family"
+
+
+def rules_for(profile: Profile, arch: str) -> Rules:
+    """The rules of a profile on an architecture. Raises ProfileError when a class does not fit the architecture."""
+    found: dict[tuple[str, str], tuple[Origin, str]] = {}
+
+    def add(syscall: str, name: str, origin: Origin, detail: str) -> None:
+        found.setdefault((syscall, name), (origin, detail))
+        for other, same in relatives(syscall, name):
+            found.setdefault((other, same), ("family", f"{syscall}: {detail}" if detail else syscall))
+
+    denied = _denied(profile)
+    udp = any(place.startswith("udp:") for place in profile.network)
+    for use in sorted(profile.uses):
+        refused = base.find(base.refusals(), use.syscall, use.name)
+        if not (refused and refused.unless == "udp" and not udp):
+            add(use.syscall, use.name.removesuffix(" " + arguments.OTHER), "profile", "; ".join(sorted(use.because)))
+    for grant in sorted(profile.grants, key=lambda g: g.syscall):
+        for name in sorted(grant.classes) or [EVERY]:
+            found.setdefault((grant.syscall, name), ("grant", grant.because))
+    for entry in base.floor():
+        for name in entry.classes or (EVERY,):
+            add(entry.syscall, name, "floor", entry.because)
+    if profile.function.runtime_api:
+        for entry in base.runtime_client():
+            for name in entry.classes or (EVERY,):
+                add(entry.syscall, name, "runtime client", entry.because)
+    if not exec_granted(profile):
+        found[("execve", "")] = ("launch", "the launcher's own exec; a second filter lets it pass once")
+
+    allow: dict[int, list[Rule]] = {}
+    numbers = tables.numbers(arch)
+    for (syscall, name), (origin, detail) in found.items():
+        if syscall not in numbers or arguments.opaque(syscall):
+            continue
+        if origin != "grant" and any(entry.covers(syscall, name) for entry in denied):
+            continue
+        try:
+            every = name == EVERY
+            alternatives = arguments.anything(syscall) if every else arguments.conditions(syscall, name, arch)
+        except ValueError as error:
+            raise ProfileError(str(error), where=f"{profile.function.name} on {arch}") from None
+        for conditions in alternatives:
+            allow.setdefault(numbers[syscall], []).append(Rule(syscall, name, conditions, origin, detail))
+    refuse = {
+        numbers[entry.syscall]: getattr(errno, entry.errno)
+        for entry in denied
+        if entry.errno != "EPERM" and entry.syscall in numbers and numbers[entry.syscall] not in allow
+    }
+    return Rules(
+        arch=arch,
+        allow={nr: _simplest(rules) for nr, rules in sorted(allow.items())},
+        refuse=dict(sorted(refuse.items())),
+        hot=_hottest(profile, allow, arch),
+    )
+
+
+def _denied(profile: Profile) -> tuple[base.Entry, ...]:
+    """The hard denials that no grant lifts as a whole."""
+    whole = {grant.syscall for grant in profile.grants if not grant.classes}
+    return tuple(entry for entry in base.hard_deny() if not (entry.grantable and entry.syscall in whole))
+
+
+def _simplest(rules: list[Rule]) -> tuple[Rule, ...]:
+    """The rules without those that another one of the same syscall makes superfluous."""
+    unconditional = [rule for rule in rules if not rule.conditions]
+    if unconditional:
+        return (unconditional[0],)
+    seen: dict[Conjunction, Rule] = {}
+    for rule in rules:
+        seen.setdefault(rule.conditions, rule)
+    kept = [
+        rule
+        for rule in seen.values()
+        if not any(other is not rule and set(other.conditions) < set(rule.conditions) for other in seen.values())
+    ]
+    return tuple(sorted(kept, key=lambda rule: (rule.syscall, rule.conditions)))
+
+
+def _hottest(profile: Profile, allow: Mapping[int, Sequence[Rule]], arch: str) -> tuple[int, ...]:
+    numbers = tables.numbers(arch)
+    counts: dict[str, int] = {}
+    for use in profile.uses:
+        counts[use.syscall] = counts.get(use.syscall, 0) + use.count
+    learned = [name for name in sorted(counts, key=lambda name: (-counts[name], name)) if counts[name] > 0]
+    # The floor is not counted in training (it is not notified), so that its hot entries are named in floor.yaml.
+    hot = [entry.syscall for entry in base.floor() if entry.hot]
+    found: list[int] = []
+    for name in (*hot, *learned):
+        nr = numbers.get(name)
+        if nr is not None and nr not in found and any(not rule.conditions for rule in allow.get(nr, ())):
+            found.append(nr)
+    return tuple(found[:HOTTEST])

@@ -1,0 +1,165 @@
+"""What is policy and not fact: floor, hard deny, the runtime client's needs, promises and dangers, from profiles/base.
+
+The files are YAML that people review; every entry carries its reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import yaml
+
+from sandbox.errors import ProfileError
+from sandbox.kernel import tables
+from sandbox.profile import arguments
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a base file: a syscall, the classes meant (none: all of them), and why."""
+
+    syscall: str
+    classes: tuple[str, ...]
+    because: str
+    errno: str = "EPERM"
+    hot: bool = False
+    grantable: bool = True
+    risk: str = ""
+    unless: str = ""
+
+    def covers(self, syscall: str, name: str) -> bool:
+        """Whether the entry speaks of this syscall with this class."""
+        return self.syscall == syscall and (not self.classes or name in self.classes)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A word for people, with the (syscall, class prefix) pairs that it stands for."""
+
+    name: str
+    about: str
+    risk: str
+    items: tuple[tuple[str, str], ...]
+
+
+def directory() -> str:
+    """Where the base files lie: beside the package in a checkout, inside it in a wheel.
+
+    Raises ProfileError when neither is there.
+    """
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for found in (os.path.join(os.path.dirname(package), "profiles", "base"), os.path.join(package, "base")):
+        if os.path.isfile(os.path.join(found, "floor.yaml")):
+            return found
+    raise ProfileError(
+        "the base profiles are missing", where=package, todo="reinstall seccomp-bootstrap; profiles/base belongs to it"
+    )
+
+
+@cache
+def _read(name: str) -> Mapping[str, Any]:
+    with open(os.path.join(directory(), name + ".yaml"), encoding="utf-8") as file:
+        data: Mapping[str, Any] = yaml.safe_load(file)
+    return data
+
+
+def _entries(file: str, key: str) -> tuple[Entry, ...]:
+    found = tuple(
+        Entry(
+            syscall=line["syscall"],
+            classes=tuple(line.get("classes", ())),
+            because=line["because"],
+            errno=line.get("errno", "EPERM"),
+            hot=line.get("hot", False),
+            grantable=line.get("grant") != "never",
+            risk=line.get("risk", ""),
+            unless=line.get("unless", ""),
+        )
+        for line in _read(file)[key]
+    )
+    for entry in found:
+        if entry.syscall not in tables.every_name():
+            raise ProfileError(f"{entry.syscall} is not a system call", where=f"profiles/base/{file}.yaml")
+        for name in entry.classes:
+            arguments_exist(entry.syscall, name, f"profiles/base/{file}.yaml")
+    return found
+
+
+def arguments_exist(syscall: str, name: str, where: str) -> None:
+    """Raise a located ProfileError unless the class exists for the syscall on some architecture."""
+    if arguments.opaque(syscall):
+        if name not in arguments.partition_classes(syscall):
+            raise ProfileError(f"{syscall} has no class {name!r}", where=where)
+        return
+    problem = ""
+    for arch in tables.ARCHES:
+        try:
+            arguments.conditions(syscall, name, arch)
+            return
+        except ValueError as error:
+            problem = str(error)
+    raise ProfileError(problem, where=where, todo="correct the class; `strace` spells the names the same way")
+
+
+@cache
+def floor() -> tuple[Entry, ...]:
+    """What is always allowed."""
+    return _entries("floor", "floor")
+
+
+@cache
+def hard_deny() -> tuple[Entry, ...]:
+    """What no training lifts."""
+    return _entries("hard-deny", "hard-deny")
+
+
+@cache
+def runtime_client() -> tuple[Entry, ...]:
+    """What a Runtime API client needs on paths that training may not see."""
+    return _entries("runtime-client", "needs")
+
+
+@cache
+def refusals() -> tuple[Entry, ...]:
+    """What is learned but refused without loss, unless the profile shows (`unless`) that it is used."""
+    return _entries("runtime-client", "refuse")
+
+
+@cache
+def dangerous() -> tuple[Entry, ...]:
+    """What a reviewer must not overlook."""
+    return _entries("dangerous", "dangerous")
+
+
+def find(entries: tuple[Entry, ...], syscall: str, name: str) -> Entry | None:
+    """The first entry that speaks of the syscall with this class."""
+    return next((entry for entry in entries if entry.covers(syscall, name)), None)
+
+
+@cache
+def promises() -> tuple[Promise, ...]:
+    """All promises, in the order in which a call looks for its own."""
+    found = []
+    for name, body in _read("promises")["promises"].items():
+        items = tuple((text.split(" ", 1) + [""])[:2] for text in body["syscalls"])
+        found.append(Promise(name, body["about"], body.get("risk", ""), tuple((a, b) for a, b in items)))
+    return tuple(found)
+
+
+@cache
+def promise_of(syscall: str, name: str) -> str:
+    """The promise that an item belongs to: the first with the most exact words for it, else `other`."""
+    general = ""
+    for promise in promises():
+        for known, prefix in promise.items:
+            if known != syscall:
+                continue
+            if prefix and (name == prefix or name.startswith(prefix + " ")):
+                return promise.name
+            if not prefix and not general:
+                general = promise.name
+    return general or "other"

@@ -1,0 +1,66 @@
+"""How likely the next invocation is to need something that training has not seen.
+
+The sampling unit is one invocation (of the init phase: one cold start), never one call. The assumption, which every
+report repeats: the training events are drawn like production's.
+
+    novelty: share of samples that held an item no other held: the leave-one-out estimate of P(next needs something new).
+    bound: the last n samples brought nothing new, so with 95 % confidence P < 1 - 0.05^(1/n), about 3/n.
+    chao2: lower bound on the number of items there are, from those seen once and twice (A. Chao, Biometrics 43, 1987).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+from sandbox.profile.model import Estimate, Phase
+
+CONFIDENCE = 0.95
+TARGET = 0.01
+"""The chance that people are told how to reach: one new need in a hundred invocations."""
+
+
+def estimate(phase: Phase, samples: Sequence[frozenset[Hashable]]) -> Estimate:
+    """Completeness of a phase from its samples, each the set of items of one invocation, in the order of time."""
+    incidence = Counter(item for sample in samples for item in sample)
+    once = {item for item, n in incidence.items() if n == 1}
+    twice = sum(1 for n in incidence.values() if n == 2)
+    total = len(samples)
+    return Estimate(
+        phase=phase,
+        samples=total,
+        items=len(incidence),
+        once=len(once),
+        novelty=sum(1 for sample in samples if sample & once) / total if total else 1.0,
+        quiet=(quiet := _quiet(samples)),
+        bound=bound(quiet),
+        chao2=_chao2(len(incidence), total, len(once), twice),
+    )
+
+
+def _quiet(samples: Sequence[frozenset[Hashable]]) -> int:
+    known: set[Hashable] = set()
+    quiet = 0
+    for sample in samples:
+        quiet = quiet + 1 if sample <= known and known else 0
+        known |= sample
+    return quiet
+
+
+def bound(quiet: int) -> float:
+    """Upper bound on P(the next sample is not quiet) after so many quiet ones; 1 after none."""
+    return 1 - (1 - CONFIDENCE) ** (1 / quiet) if quiet else 1.0
+
+
+def _chao2(seen: int, samples: int, once: int, twice: int) -> float:
+    if not samples:
+        return float(seen)
+    factor = (samples - 1) / samples
+    return seen + factor * (once * once / (2 * twice) if twice else once * (once - 1) / 2)
+
+
+def still_needed(quiet: int, target: float = TARGET) -> int:
+    """How many more quiet samples bring the bound down to the target."""
+    needed = math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - target))
+    return max(0, needed - quiet)

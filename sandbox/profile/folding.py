@@ -1,0 +1,75 @@
+"""Folding paths by directory, so that a profile shows places and not thousands of files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+FEW = 3
+"""So many files of one directory stand by themselves; more become `directory/*`."""
+
+LONGEST = 24
+"""Lines; beyond, the deepest directories are folded into `parent/**` until it fits."""
+
+# Names that change from run to run and so say nothing: they are folded even when seen once.
+_OWN_PROCESS = "/proc/self"
+
+
+def fold(paths: Iterable[str], places: Mapping[str, str]) -> tuple[str, ...]:
+    """Sorted patterns that cover the paths. `places` {name: directory} are written by name and folded whole."""
+    ordered = sorted(places.items(), key=lambda place: -len(place[1]))
+    found: set[str] = set()
+    for path in paths:
+        if not path.startswith("/"):
+            continue
+        for name, directory in ordered:
+            if path == directory or path.startswith(directory.rstrip("/") + "/"):
+                found.add(f"{name}/**")
+                break
+        else:
+            found.add(_without_pid(path))
+    return tuple(sorted(_shorten(_by_directory(found))))
+
+
+def _without_pid(path: str) -> str:
+    parts = path.split("/")
+    if len(parts) > 2 and parts[1] == "proc" and parts[2].isdigit():
+        return "/".join([_OWN_PROCESS, *parts[3:]])
+    return path
+
+
+def _by_directory(paths: set[str]) -> set[str]:
+    members: dict[str, set[str]] = {}
+    for path in paths:
+        members.setdefault(os.path.dirname(path), set()).add(path)
+    found: set[str] = set()
+    for directory, inside in members.items():
+        if len(inside) > FEW and directory not in ("/", "/proc/self", "/dev"):
+            found.add(f"{directory}/*")
+        else:
+            found |= inside
+    return {path for path in found if f"{os.path.dirname(path)}/*" not in found or path.endswith("/*")}
+
+
+def _shorten(patterns: set[str]) -> set[str]:
+    """Fold the deepest directories into their parents until there are few enough; never up to a top directory."""
+    while len(patterns) > LONGEST:
+        deep = [_parent(pattern) for pattern in patterns if _parent(pattern).count("/") >= 2]
+        if not deep:
+            break
+        # The parent that takes in the most lines, among equals the deepest.
+        best = max(deep, key=lambda parent: (sum(_within(p, parent) for p in patterns), parent.count("/"), parent))
+        inside = {pattern for pattern in patterns if _within(pattern, best)}
+        if len(inside) < 2 and all(pattern.endswith("/**") for pattern in inside):
+            break
+        patterns = (patterns - inside) | {f"{best}/**"}
+    return patterns
+
+
+def _parent(pattern: str) -> str:
+    base = pattern.removesuffix("/**").removesuffix("/*")
+    return base if pattern.endswith("/*") and not pattern.endswith("/**") else os.path.dirname(base)
+
+
+def _within(pattern: str, directory: str) -> bool:
+    return pattern.startswith(directory + "/")

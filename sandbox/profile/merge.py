@@ -1,0 +1,43 @@
+"""Merging two profiles of one function: commutative, associative and idempotent.
+
+Sets are united; counts are weights for the order of the filter, so that the larger one stands (a sum would not be
+idempotent).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sandbox.errors import ProfileError
+from sandbox.profile.model import Function, Profile, Use
+from sandbox.profile.promises import promises_of
+
+
+def merge(one: Profile, other: Profile) -> Profile:
+    """The profile that allows what either allows. Raises ProfileError when they are for different functions."""
+    if (one.function.name, one.function.runtime_api) != (other.function.name, other.function.runtime_api):
+        names = sorted(f"{p.function.name} (runtime-api: {p.function.runtime_api})" for p in (one, other))
+        raise ProfileError(
+            f"profiles of different functions: {' and '.join(names)}",
+            todo="merge profiles of one function; rename one under `function.name` if they really are the same",
+        )
+    uses: dict[tuple[str, str, str], Use] = {}
+    for use in (*one.uses, *other.uses):
+        known = uses.get(use.key)
+        if known:
+            use = replace(use, count=max(use.count, known.count), because=use.because | known.because)
+        uses[use.key] = use
+    merged = frozenset(uses.values())
+    return Profile(
+        function=Function(
+            one.function.name, max(one.function.handler, other.function.handler), one.function.runtime_api
+        ),
+        uses=merged,
+        processes=one.processes | other.processes,
+        network=one.network | other.network,
+        reads=one.reads | other.reads,
+        writes=one.writes | other.writes,
+        grants=one.grants | other.grants,
+        trainings=one.trainings | other.trainings,
+        promises=promises_of(merged),
+    )

@@ -1,0 +1,106 @@
+"""The profile as data: frozen, hashable values with no behaviour beyond their own consistency.
+
+    Profile(function=Function("thumbnail", "app.handler", runtime_api=True),
+            uses=frozenset({Use("init", "openat", "read", 120, frozenset({"learned at cold start"}))}), ...)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+SCHEMA = 1
+Phase = Literal["init", "invoke", "run"]
+PHASES: tuple[Phase, ...] = ("init", "invoke", "run")
+RUNTIME_API = "runtime-api"
+"""The destination that every function of the Runtime API has."""
+
+
+@dataclass(frozen=True, order=True)
+class Function:
+    """What the profile is for. `handler` is MODULE.FUNCTION or a command, as information for people."""
+
+    name: str
+    handler: str = ""
+    runtime_api: bool = True
+
+
+@dataclass(frozen=True, order=True)
+class Use:
+    """One item: a syscall with one argument class (`''` for a syscall without classes) in one phase.
+
+    `count` is how often training saw it, a weight for the order of the filter; `because` are the reasons, of which
+    those that begin with `learned` come from the recorder and the others from people.
+    """
+
+    phase: Phase
+    syscall: str
+    name: str
+    count: int = 0
+    because: frozenset[str] = frozenset()
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What two uses must share to be the same item."""
+        return (self.phase, self.syscall, self.name)
+
+
+@dataclass(frozen=True, order=True)
+class Grant:
+    """A person's word that a hard-denied call (with these classes; none means all) is needed, and why."""
+
+    syscall: str
+    classes: frozenset[str]
+    because: str
+
+
+@dataclass(frozen=True, order=True)
+class Estimate:
+    """Completeness of one phase (DESIGN.md section 6). Shares are between 0 and 1; Chao2 counts items."""
+
+    phase: Phase
+    samples: int
+    items: int
+    once: int
+    novelty: float
+    quiet: int
+    bound: float
+    chao2: float
+
+
+@dataclass(frozen=True, order=True)
+class Training:
+    """One training: where it ran, what it ran, and how complete it was. `id` is a digest of its observations."""
+
+    id: str
+    host: str = ""
+    kernel: str = ""
+    libc: str = ""
+    python: str = ""
+    architecture: str = ""
+    handler_digest: str = ""
+    lock_digest: str = ""
+    estimates: tuple[Estimate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A function's profile. `files` hold absolute paths, folded (`/tmp/*`, `{root}/**`); `network` holds destinations."""
+
+    function: Function
+    uses: frozenset[Use] = frozenset()
+    processes: frozenset[str] = frozenset()
+    network: frozenset[str] = frozenset()
+    reads: frozenset[str] = frozenset()
+    writes: frozenset[str] = frozenset()
+    grants: frozenset[Grant] = frozenset()
+    trainings: frozenset[Training] = frozenset()
+    promises: tuple[str, ...] = field(default=())
+
+    def phase(self, phase: Phase) -> tuple[Use, ...]:
+        """The uses of one phase, sorted by syscall and class."""
+        return tuple(sorted(use for use in self.uses if use.phase == phase))
+
+    def items(self) -> frozenset[tuple[str, str]]:
+        """(syscall, class) of every phase."""
+        return frozenset((use.syscall, use.name) for use in self.uses)
