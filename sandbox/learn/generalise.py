@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sandbox.learn.observations import Environment, Item, Sample
+from sandbox.learn.provenance import TOOL
 from sandbox.profile.completeness import estimate
-from sandbox.profile.folding import fold
+from sandbox.profile.folding import fold, named
 from sandbox.profile.model import Estimate, Function, Phase, Profile, Training, Use
 from sandbox.profile.promises import promises_of
 
@@ -24,8 +24,8 @@ class Learned:
     denied: frozenset[str]
 
 
-def generalise(environments: Sequence[Environment], name: str, places: Mapping[str, str] | None = None) -> Learned:
-    """The profile of what these environments did. `places` names directories in paths ({"{root}": "/srv/app"})."""
+def generalise(environments: Sequence[Environment], name: str) -> Learned:
+    """The profile of what these environments did."""
     first = min(environments, key=lambda environment: environment.id)
     runtime_api = any(environment.start.get("api") for environment in environments)
     samples = sorted(
@@ -33,16 +33,16 @@ def generalise(environments: Sequence[Environment], name: str, places: Mapping[s
     )
     uses = frozenset(_uses(environments, samples))
     network = frozenset().union(*(environment.network for environment in environments))
-    places = places or {}
-    writes = fold((p for environment in environments for p in environment.writes), places)
-    reads = fold((p for environment in environments for p in environment.reads), places)
+    tool = {f"{TOOL}/**"}
+    writes = {p for e in environments for p in named(e.writes, e.start.get("places", {}))} - tool
+    reads = {p for e in environments for p in named(e.reads, e.start.get("places", {}))} - tool
     profile = Profile(
         function=Function(name, str(first.start.get("handler", "")), runtime_api),
         uses=uses,
         processes=frozenset().union(*(environment.processes for environment in environments)),
         network=network | {"runtime-api"} if runtime_api else network,
-        reads=frozenset(reads),
-        writes=frozenset(writes),
+        reads=frozenset(fold(reads)),
+        writes=frozenset(fold(writes)),
         trainings=frozenset({_training(environments, samples)}),
         promises=promises_of(uses),
     )
@@ -115,7 +115,3 @@ def estimates(samples: Sequence[Sample]) -> tuple[Estimate, ...]:
     found = ((phase, events(samples, kind)) for kind, phase in PHASE_OF.items())
     return tuple(estimate(phase, sets) for phase, sets in found if sets)
 
-
-def source_name(path: str) -> str:
-    """What an event file is called in reasons: its name without the folder."""
-    return os.path.basename(path)

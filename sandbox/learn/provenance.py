@@ -5,10 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 
+from typing import Any
+
 from sandbox.enforce.launch import Command
+from sandbox.errors import HandlerNotFound
+from sandbox.learn.interpreter import Interpreter, ask
+
+TOOL = "{tool}"
+"""Names the folder of this tool, whose files say nothing about the function."""
+_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 LOCKS = (
     "uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "requirements.lock", "requirements.txt", "package-lock.json",
@@ -16,17 +23,19 @@ LOCKS = (
 )  # fmt: skip
 
 
-def describe(command: Command, environment: Mapping[str, str]) -> dict[str, str]:
-    """The provenance of a run that is about to start, as text; what cannot be found out is ''."""
+def describe(command: Command, environment: Mapping[str, str]) -> dict[str, Any]:
+    """The provenance of a run that is about to start; what cannot be found out is ''."""
     root = environment.get("LAMBDA_TASK_ROOT") or os.getcwd()
     release = _os_release()
+    python = _interpreter(command.path, root)
     return {
         "host": release.get("PRETTY_NAME", platform.system()),
         "kernel": platform.release(),
         "libc": _libc(),
-        "python": _python(command.path),
+        "python": python.version if python else "",
         "architecture": platform.machine(),
         "handler_digest": _digest(_handler_file(command, environment.get("_HANDLER", ""), root)),
+        "places": {TOOL: _HOME, "{root}": root, **(python.places if python else {})},
         "lock_digest": next((_digest(p) for name in LOCKS if os.path.isfile(p := os.path.join(root, name))), ""),
     }
 
@@ -46,13 +55,14 @@ def _libc() -> str:
     return "musl" if musl else ""
 
 
-def _python(path: str) -> str:
-    """The version of the interpreter that the command starts; '' for a program that is no Python."""
+def _interpreter(path: str, root: str) -> Interpreter | None:
+    """The interpreter that the command starts; None for a program that is no Python."""
     if not os.path.basename(os.path.realpath(path)).startswith("python"):
-        return ""
-    code = "import platform; print(platform.python_version())"
-    done = subprocess.run([path, "-I", "-S", "-c", code], capture_output=True, text=True, check=False, timeout=30)
-    return done.stdout.strip()
+        return None
+    try:
+        return ask(path, root)
+    except HandlerNotFound:
+        return None
 
 
 def _handler_file(command: Command, handler: str, root: str) -> str:

@@ -19,12 +19,11 @@ from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base
 from sandbox.profile.model import PHASES, Estimate, Function, Grant, Phase, Profile, Training, Use
+from sandbox.profile.places import Path, Place, compose
 from sandbox.profile.promises import promises_of
 
-LARGEST = 4 << 20
+LARGEST = 1 << 20
 """Bytes; a profile is about one screen, so that anything near this is not one."""
-
-Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Document:
 
     profile: Profile
     source: str
-    places: Mapping[Path, tuple[int, int]]
+    places: Mapping[Path, Place]
 
     def where(self, path: Path) -> str:
         """`file:line:column` of a path into the document, or of the nearest parent that has a place."""
@@ -62,11 +61,8 @@ def read(path: str) -> Document:
 def parse(data: bytes | str, source: str = "<profile>") -> Document:
     """Parse a profile's text. Raises ProfileError with file, line and column."""
     if len(data) > LARGEST:
-        raise ProfileError(f"larger than {LARGEST} bytes", where=source, todo="this is no profile of a function")
-    try:
-        tree, places = _compose(data, source)
-    except RecursionError:
-        raise ProfileError("nested too deeply", where=source, todo="profiles are at most five levels deep") from None
+        raise ProfileError(f"larger than {LARGEST} bytes", where=f"{source}:1:1", todo="this is no profile of a function")
+    tree, places = compose(data, source)
     document = Document(Profile(Function("")), source, places)
     problems = sorted(_validator().iter_errors(tree), key=lambda found: (len(found.path), str(found.path)))
     if problems:
@@ -77,49 +73,6 @@ def parse(data: bytes | str, source: str = "<profile>") -> Document:
             todo="see sandbox/profile/schema.json, or point your editor at it",
         )
     return Document(_build(tree, document), source, places)
-
-
-def _compose(data: bytes | str, source: str) -> tuple[Any, dict[Path, tuple[int, int]]]:
-    places: dict[Path, tuple[int, int]] = {}
-
-    def refuse(what: str, mark: Any, todo: str) -> ProfileError:
-        at = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        return ProfileError(what, where=at, todo=todo)
-
-    try:
-        loader = yaml.SafeLoader(data)
-        try:
-            node = loader.get_single_node()
-
-            def walk(node: Any, path: Path) -> Any:
-                places.setdefault(path, (node.start_mark.line + 1, node.start_mark.column + 1))
-                if isinstance(node, yaml.MappingNode):
-                    found: dict[Any, Any] = {}
-                    for key_node, value_node in node.value:
-                        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-                        if not isinstance(key, str):
-                            raise refuse("a key that is not text", key_node.start_mark, "put it in quotes")
-                        if key in found:
-                            raise refuse(f"{key!r} stands twice", key_node.start_mark, "merge the two")
-                        places[(*path, key)] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-                        found[key] = walk(value_node, (*path, key))
-                    return found
-                if isinstance(node, yaml.SequenceNode):
-                    return [walk(item, (*path, i)) for i, item in enumerate(node.value)]
-                return loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
-
-            if node is None:
-                raise ProfileError("is empty", where=source, todo="`sandbox learn` makes a profile")
-            return walk(node, ()), places
-        finally:
-            loader.dispose()
-    except yaml.MarkedYAMLError as error:
-        what = " ".join(filter(None, (error.context, error.problem)))
-        raise refuse(f"is not YAML: {what}", error.problem_mark, "correct the line") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ProfileError(
-            f"is not YAML: {' '.join(str(error).split())[:200]}", where=source, todo="save it as UTF-8 text"
-        ) from None
 
 
 @cache

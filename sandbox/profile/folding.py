@@ -11,12 +11,11 @@ FEW = 3
 LONGEST = 24
 """Lines; beyond, the deepest directories are folded into `parent/**` until it fits."""
 
-# Names that change from run to run and so say nothing: they are folded even when seen once.
-_OWN_PROCESS = "/proc/self"
+def named(paths: Iterable[str], places: Mapping[str, str]) -> set[str]:
+    """The paths with the directories of `places` {name: directory} written by name and folded whole ({root}/**).
 
-
-def fold(paths: Iterable[str], places: Mapping[str, str]) -> tuple[str, ...]:
-    """Sorted patterns that cover the paths. `places` {name: directory} are written by name and folded whole."""
+    The own process's files under /proc are written as /proc/self.
+    """
     ordered = sorted(places.items(), key=lambda place: -len(place[1]))
     found: set[str] = set()
     for path in paths:
@@ -27,15 +26,15 @@ def fold(paths: Iterable[str], places: Mapping[str, str]) -> tuple[str, ...]:
                 found.add(f"{name}/**")
                 break
         else:
-            found.add(_without_pid(path))
-    return tuple(sorted(_shorten(_by_directory(found))))
+            parts = path.split("/")
+            own = len(parts) > 2 and parts[1] == "proc" and parts[2].isdigit()
+            found.add("/".join(["/proc/self", *parts[3:]]) if own else path)
+    return found
 
 
-def _without_pid(path: str) -> str:
-    parts = path.split("/")
-    if len(parts) > 2 and parts[1] == "proc" and parts[2].isdigit():
-        return "/".join([_OWN_PROCESS, *parts[3:]])
-    return path
+def fold(paths: Iterable[str]) -> tuple[str, ...]:
+    """Sorted patterns that cover the paths: `directory/*` for several files of one, `parent/**` where they are many."""
+    return tuple(sorted(_shorten(_by_directory(set(paths)))))
 
 
 def _by_directory(paths: set[str]) -> set[str]:

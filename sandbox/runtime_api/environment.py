@@ -135,7 +135,7 @@ class Environment:
                 self._launch()
                 self._initialising = time.monotonic() + self._function.init_timeout
             self._first_initialisation()
-            flight = Flight(str(uuid.uuid4()), (), invocation.payload)
+            request_id = str(uuid.uuid4())
             renewed = False
             while True:
                 if self.pid is None:
@@ -144,9 +144,9 @@ class Environment:
                     self._launch()
                     failure = self._initialise(deadline, self._timed_out(), extend=False)
                     if failure is not None:
-                        return dataclasses.replace(failure, cold=True, request_id=flight.request_id)
+                        return dataclasses.replace(failure, cold=True, request_id=request_id)
                 limit = deadline or time.monotonic() + self._function.timeout
-                flight.headers = (*self._clock_headers(limit), *headers)
+                flight = Flight(request_id, (*self._clock_headers(limit), *headers), invocation.payload)
                 in_time = self._service.session.carry(flight, limit)
                 if in_time and flight.answer is None and flight.waiting and not renewed:
                     # It ended after its last response, before this event reached it: a reset, no loss.

@@ -158,24 +158,34 @@ def test_half_closed_long_poll_is_answered(api: Api) -> None:
     assert answers[0].endswith(b"event")
 
 
-def test_invocation_goes_past_clients_that_gave_up(api: Api) -> None:
+@pytest.mark.parametrize("every", [0, 1])
+def test_invocation_goes_past_clients_that_gave_up(every: int) -> None:
     """One that hung up in its long poll does not swallow the invocation; the next poll gets it."""
+    for _ in range(30):
+        api = Api(close_every=every)
+        with api.connect() as quitter:
+            quitter.sendall(NEXT)
+            assert api.session.initialised(time.monotonic() + 10, extend=False) == "ready"
+        flight, thread = api.fly(b"event")
+        assert api.talk(NEXT).endswith(b"\r\n\r\nevent")
+        head = f"POST {BASE}invocation/id-1/response HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+        assert result(api.talk(head.encode())) == 202
+        thread.join()
+        assert flight.cold
+        assert flight.answer is not None
+        api.close()
+
+
+def test_invocation_in_an_unread_buffer_is_offered_again(api: Api) -> None:
+    """One that reached a client which closed without reading it goes to the next poll."""
     with api.connect() as quitter:
         quitter.sendall(NEXT)
-        assert api.session.initialised(time.monotonic() + 10, extend=False) == "ready"
-    flight, thread = api.fly(b"event")
-    with api.connect() as peer:
-        peer.sendall(NEXT)
-        answer = b""
-        while not answer.endswith(b"event"):
-            answer += peer.recv(4096)
-        peer.sendall(
-            f"POST {BASE}invocation/id-1/response HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode()
-        )
-        assert result(peer.recv(4096)) == 202
+        flight, thread = api.fly(b"event")
+        assert quitter.recv(1, socket.MSG_PEEK) == b"H"
+    assert api.talk(NEXT).endswith(b"\r\n\r\nevent")
+    assert not flight.waiting
+    api.session.ended(0)
     thread.join()
-    assert flight.cold
-    assert flight.answer is not None
 
 
 def test_late_answers_are_refused(api: Api) -> None:

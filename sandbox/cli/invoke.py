@@ -1,0 +1,94 @@
+"""`sandbox invoke` and `sandbox run`: local use under the same bootstrap, policy and kernel as in production."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from sandbox.cli.output import json_line
+from sandbox.errors import UsageError
+from sandbox.kernel import tables
+from sandbox.learn.interpreter import ask_for_client
+from sandbox.learn.training import bootstrap
+from sandbox.policy import build
+from sandbox.profile import document
+from sandbox.runtime_api import Environment, Function, Outcome
+from sandbox.runtime_api.events import load_events
+
+
+def invoke(
+    profile: Annotated[str, typer.Argument(help="The profile (YAML)")],
+    command: Annotated[list[str] | None, typer.Argument(help="After --: a custom runtime")] = None,
+    handler: Annotated[str, typer.Option(help="MODULE.FUNCTION of a Python handler")] = "",
+    root: Annotated[str, typer.Option(help="The function's folder")] = ".",
+    events: Annotated[str, typer.Option(help="Folder of *.json events, or a .jsonl file")] = "",
+    python: Annotated[str, typer.Option(help="The function's own interpreter or virtual environment")] = "",
+    timeout: Annotated[float, typer.Option(help="Seconds for one event")] = 60.0,
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each event")] = False,
+) -> None:
+    """Serve events to the function under ./bootstrap and print each result; exit 1 when one failed."""
+    if bool(handler) == bool(command) or not events:
+        raise UsageError(
+            "needs --events and either --handler MODULE.FUNCTION or a command after --", where="sandbox invoke",
+            todo="name the events and what to start",
+        )  # fmt: skip
+    invocations = load_events(events)
+    checked = document.read(profile).profile
+    environment = {}
+    if handler:
+        found = ask_for_client(python or None, root)
+        environment = {
+            "SANDBOX_PYTHON": os.path.abspath(found.path), "AWS_EXECUTION_ENV": found.execution_environment
+        }  # fmt: skip
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="sandbox-invoke-") as scratch:
+        os.chmod(scratch, 0o755)
+        build.write(build.build(checked, (tables.machine(),)), scratch)
+        function = Function(
+            command=(*bootstrap(), *(command or ())), root=os.path.abspath(root), handler=handler, timeout=timeout,
+            environment={**environment, "SANDBOX_POLICY": scratch}, name=checked.function.name,
+        )  # fmt: skip
+        # The function's own output goes to standard error: standard output holds the results.
+        with Environment(function, stdout=sys.stderr, stderr=sys.stderr) as served:
+            for index, invocation in enumerate(invocations):
+                outcome = served.invoke(invocation)
+                failed += outcome.status != "ok"
+                line = _line(index, invocation.name, outcome)
+                json_line(line) if json_output else print(_text(line), flush=True)
+    if failed:
+        sys.stderr.write(f"sandbox: {failed} of {len(invocations)} invocations failed\n")
+        raise typer.Exit(1)
+
+
+def _line(index: int, name: str, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "index": index,
+        "event": name,
+        "status": "ok" if outcome.status == "ok" else "error",
+        "result": outcome.payload.decode(errors="replace") if outcome.status == "ok" else None,
+        "error_type": outcome.error_type,
+        "error_message": outcome.error_message,
+        "duration": round(outcome.duration, 6),
+    }
+
+
+def _text(line: Mapping[str, Any]) -> str:
+    if line["status"] == "ok":
+        return f"{line['event']}: ok in {line['duration'] * 1000:.1f} ms: {line['result']}"
+    return f"{line['event']}: {line['error_type']}: {line['error_message']}"
+
+
+def run(
+    profile: Annotated[str, typer.Argument(help="The profile (YAML) or a bundle")],
+    command: Annotated[list[str], typer.Argument(help="After --: the program and its arguments")],
+) -> None:
+    """Run a plain program under a profile, in the place of this process."""
+    if not os.path.exists(profile):
+        document.read(profile)  # says what is wrong
+    start = bootstrap()
+    os.execve(start[0], [*start, *command], {**os.environ, "SANDBOX_POLICY": profile, "SANDBOX_MODE": "enforce"})

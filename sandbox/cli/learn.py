@@ -1,0 +1,170 @@
+"""`sandbox learn`: train a function on sample events, or read observations from elsewhere, and write its profile."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from sandbox.cli.output import console, errors, json_line, write_text
+from sandbox.errors import LearningFailed, UsageError
+from sandbox.learn import observations
+from sandbox.learn.generalise import Learned, generalise
+from sandbox.learn.interpreter import ask_for_client
+from sandbox.learn.training import Failed, Plan, Step, train
+from sandbox.profile import document
+from sandbox.profile.completeness import TARGET, still_needed
+from sandbox.profile.merge import merge
+from sandbox.profile.model import Profile
+from sandbox.runtime_api.events import load_events
+
+
+def learn(
+    name: Annotated[str, typer.Argument(help="Name of the function; the profile is profiles/NAME.yaml")],
+    command: Annotated[
+        list[str] | None, typer.Argument(help="After --: a custom runtime or program; with --from: more files")
+    ] = None,
+    handler: Annotated[str, typer.Option(help="MODULE.FUNCTION of a Python handler")] = "",
+    root: Annotated[str, typer.Option(help="The function's folder (its working directory)")] = ".",
+    events: Annotated[str, typer.Option(help="Folder of *.json events, or a .jsonl file")] = "",
+    python: Annotated[str, typer.Option(help="The function's own interpreter or virtual environment")] = "",
+    cold_starts: Annotated[int, typer.Option(min=1, help="How often the function is started anew")] = 3,
+    output: Annotated[str, typer.Option(help="Where to write the profile")] = "",
+    add: Annotated[bool, typer.Option("--merge", help="Add to the profile that is there, keeping its grants")] = False,
+    from_: Annotated[
+        list[str] | None, typer.Option("--from", help="Observation files of SANDBOX_MODE=learn runs, in place of training")
+    ] = None,
+    allow_failed: Annotated[bool, typer.Option(help="Write a profile although something failed")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds for one event")] = 60.0,
+    json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
+) -> None:
+    """Run a function on sample events, observe its system calls, write a profile to review."""
+    path = output or os.path.join("profiles", f"{name}.yaml")
+    known = document.read(path).profile if add and os.path.exists(path) else None
+    if from_:
+        learned = _from_files([*from_, *(command or ())], name, allow_failed, json_output)
+    else:
+        plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known)
+        learned = _train(plan, allow_failed, json_output)
+    profile = merge(known, learned.profile) if known else learned.profile
+    document.parse(text := document.write(profile), path)  # what we write must be what we accept
+    write_text(path, text)
+    _report(profile, learned, path, json_output)
+
+
+def _plan(
+    name: str, command: Sequence[str], handler: str, root: str, events: str, python: str, cold_starts: int,
+    timeout: float, known: Profile | None,
+) -> Plan:  # fmt: skip
+    if bool(handler) == bool(command):
+        raise UsageError(
+            "needs either --handler MODULE.FUNCTION or a command after --", where="sandbox learn",
+            todo="for a Python handler give --handler, for any other executable `-- ./its-command`",
+        )  # fmt: skip
+    if not os.path.isdir(root):
+        raise UsageError("is no folder", where=f"--root {root}", todo="name the folder that holds the function")
+    if handler and not events:
+        raise UsageError("needs --events for a handler", where="sandbox learn", todo="give a folder of *.json events")
+    environment = {}
+    interpreter = ""
+    if handler:
+        found = ask_for_client(python or None, root)
+        interpreter, environment = os.path.abspath(found.path), {"AWS_EXECUTION_ENV": found.execution_environment}
+    return Plan(
+        name=name, root=os.path.abspath(root), handler=handler, command=tuple(command),
+        events=load_events(events) if events else (), cold_starts=cold_starts, python=interpreter, timeout=timeout,
+        grants=frozenset(grant.syscall for grant in known.grants) if known else frozenset(), environment=environment,
+    )  # fmt: skip
+
+
+def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output: bool) -> Learned:
+    environments = observations.read(files)
+    failures = [
+        Failed(0, failure.label or "initialisation", f"in {environment.source}", failure.last, ())
+        for environment in environments
+        for failure in environment.failures
+    ]
+    _refuse_failures(failures, allow_failed, json_output)
+    return generalise(environments, name)
+
+
+def _train(plan: Plan, allow_failed: bool, json_output: bool) -> Learned:
+    if json_output:
+        trained = train(plan, lambda step: json_line({"event": "step", **vars(step)}))
+    elif console.is_terminal:
+        total = plan.cold_starts * (len(plan.events) + 1)
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[news]}"), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("starting", total=total, news="")
+            seen = 0
+
+            def advance(step: Step) -> None:
+                nonlocal seen
+                seen += step.new_items
+                bar.update(task, advance=1, description=_describe(step, plan), news=f"{seen} items")
+
+            trained = train(plan, advance)
+    else:
+        trained = train(plan, lambda step: print(f"{_describe(step, plan)}: {step.new_items} new", flush=True))
+    _refuse_failures(trained.failures, allow_failed, json_output)
+    return generalise(trained.environments, plan.name)
+
+
+def _describe(step: Step, plan: Plan) -> str:
+    where = f"cold start {step.cold_start}/{plan.cold_starts}"
+    return f"{where}, {step.event}: {step.status}" if step.event else f"{where}: {step.status}"
+
+
+def _refuse_failures(failures: Sequence[Failed], allowed: bool, json_output: bool) -> None:
+    for failure in failures:
+        if json_output:
+            json_line({"event": "failed", **vars(failure)})
+            continue
+        at = f" in cold start {failure.cold_start}" if failure.cold_start else ""
+        errors.print(f"failed{at}: {failure.event}: {failure.error}", markup=False)
+        if failure.last:
+            errors.print("  the last system calls: " + ", ".join(failure.last), markup=False)
+        for line in failure.log:
+            errors.print(f"  | {line}", markup=False)
+    if failures and not allowed:
+        raise LearningFailed(
+            f"{len(failures)} of the training failed, so that no profile was written",
+            where="sandbox learn",
+            todo="correct the events or the function; --allow-failed writes the profile all the same",
+        )
+
+
+def _report(profile: Profile, learned: Learned, path: str, json_output: bool) -> None:
+    denied = sorted(learned.denied)
+    estimates = {e.phase: e for training in learned.profile.trainings for e in training.estimates}
+    if json_output:
+        json_line(
+            {
+                "event": "profile", "path": path, "promises": list(profile.promises), "denied": denied,
+                "items": len(profile.items()), "completeness": {phase: vars(e) for phase, e in estimates.items()},
+            }
+        )  # fmt: skip
+        return
+    print(f"{path}: promises {' '.join(profile.promises)}")
+    for phase, e in estimates.items():
+        unit = {"init": "cold starts", "invoke": "events", "run": "runs"}[phase]
+        print(
+            f"  {phase}: {e.items} items in {e.samples} {unit}; {e.novelty:.0%} of them held something no other did; "
+            f"the next needs something new with at most {e.bound:.0%} (95 % confidence, {e.quiet} quiet)"
+        )
+    worst = max(estimates.values(), key=lambda e: e.bound, default=None)
+    if worst and still_needed(worst.quiet):
+        unit = "invocations" if worst.phase == "invoke" else "starts"
+        print(
+            f"  {still_needed(worst.quiet)} more quiet {unit} reach {TARGET:.0%} "
+            f"(assuming that the training events are drawn like production's)"
+        )
+    for call in denied:
+        syscall, _, kind = call.partition(" ")
+        classes = f", classes: [{kind}]" if kind else ""
+        print(f"  refused in training, hard-denied: {call}")
+        print(f"    to grant it: grants: [{{syscall: {syscall}{classes}, because: <your reason>}}]", file=sys.stdout)

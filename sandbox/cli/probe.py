@@ -1,0 +1,130 @@
+"""`sandbox probe`: attack attempts under a profile, each in a fresh process, one row each."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from sandbox.bundle import Policy
+from sandbox.cli.output import console, json_line
+from sandbox.enforce import single_exec
+from sandbox.enforce.install import install
+from sandbox.kernel import tables
+from sandbox.policy.build import build
+from sandbox.policy.rules import Rule, Rules
+from sandbox.probe import ATTEMPTS, Attempt, Result, run_attempt
+from sandbox.profile import base, document
+from sandbox.profile.document import Document
+
+API_PORT = 9001
+"""Stands for the Runtime API's port, to which Landlock limits a function that talks to nobody else."""
+
+State = Literal["blocked", "allowed", "open", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One attempt's verdict: `open` is what succeeded although nothing allows it, and makes the probe fail."""
+
+    attempt: Attempt
+    state: State
+    errno: str
+    detail: str
+
+
+def probe(
+    profile: Annotated[str, typer.Argument(help="The profile (YAML)")],
+    without: Annotated[bool, typer.Option(help="Run the attempts bare, to show that they are live")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each attempt")] = False,
+) -> None:
+    """Attack a process under the profile in every way we know; exit 1 when something gets through."""
+    read = document.read(profile)
+    built = build(read.profile, (tables.machine(),))
+    policy, rules = built.policy(tables.machine()), built.rules[tables.machine()]
+    rows = []
+    for attempt in ATTEMPTS:
+        result = run_attempt(attempt, install=None if without else lambda: _install(policy))
+        row = _bare(attempt, result) if without else _judge(attempt, result, rules, read)
+        rows.append(row)
+        if json_output:
+            json_line(_json(row))
+    if not json_output:
+        _print(rows, without)
+    if any(row.state == "open" for row in rows) and not without:
+        raise typer.Exit(1)
+
+
+def _install(policy: Policy) -> None:
+    launch = single_exec.Launch("/bin/true", ["true"], {})
+    install(policy, launch.addresses, API_PORT)
+
+
+def _bare(attempt: Attempt, result: Result) -> Row:
+    state: State = {"succeeded": "open", "blocked": "blocked"}.get(result.verdict, "inconclusive")  # type: ignore[assignment]
+    return Row(attempt, state, result.errno, result.detail)
+
+
+def _judge(attempt: Attempt, result: Result, rules: Rules, read: Document) -> Row:
+    if result.verdict == "blocked":
+        return Row(attempt, "blocked", result.errno, result.detail)
+    if result.verdict == "inconclusive":
+        return Row(attempt, "inconclusive", result.errno, result.detail)
+    nr = tables.numbers(rules.arch).get(attempt.syscall, -1)
+    rule = rules.rule_for(nr, (*attempt.args, 0, 0, 0, 0, 0, 0)[:6])
+    if rule is None or attempt.group == "abi":
+        return Row(attempt, "open", result.errno, result.detail)
+    return Row(attempt, "allowed", result.errno, _allowed_by(rule, read))
+
+
+def _allowed_by(rule: Rule, read: Document) -> str:
+    """Where it is written that a rule's call is allowed."""
+    words = f"{rule.syscall} {rule.name}".strip()
+    if rule.origin == "floor":
+        return f"{words}: profiles/base/floor.yaml ({rule.detail})"
+    if rule.origin == "runtime client":
+        return f"{words}: profiles/base/runtime-client.yaml ({rule.detail})"
+    for use in sorted(read.profile.uses):
+        same = use.syscall == rule.syscall or rule.origin == "family" and rule.detail.startswith(use.syscall)
+        if same and use.name in (rule.name, rule.name + " " + base.arguments.OTHER):
+            return f"{words}: {read.line_of(use)}"
+    return f"{words}: {rule.origin} ({rule.detail})"
+
+
+def _json(row: Row) -> dict[str, Any]:
+    return {
+        "attempt": row.attempt.id, "group": row.attempt.group, "title": row.attempt.title,
+        "technique": row.attempt.technique, "state": row.state, "errno": row.errno, "detail": row.detail,
+    }  # fmt: skip
+
+
+STYLES = {"blocked": "green", "allowed": "yellow", "open": "bold red", "inconclusive": "dim"}
+BARE = {"open": "live", "blocked": "refused by the kernel itself", "inconclusive": "inconclusive"}
+
+
+def _print(rows: list[Row], without: bool) -> None:
+    user = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+    title = f"{len(rows)} attempts as {user}" + (", bare" if without else "")
+    counts = Counter(BARE[row.state] if without else row.state for row in rows)
+    summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    if not console.is_terminal:
+        print(title)
+        for row in rows:
+            shown = f"{BARE[row.state] if without else row.state} {row.errno}".strip()
+            print(f"{shown:16} {row.attempt.group:8} {row.attempt.title}; {row.detail}".rstrip("; "))
+        print(summary)
+        return
+    table = Table(title=title, title_justify="left")
+    for column in ("group", "attempt", "result", "detail"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        shown = BARE[row.state] if without else row.state
+        style = "" if without else STYLES[row.state]
+        result = f"[{style}]{shown}[/]" if style else shown
+        table.add_row(row.attempt.group, row.attempt.title, f"{result} {row.errno}".strip(), row.detail)
+    console.print(table)
+    console.print(summary)

@@ -1,0 +1,71 @@
+"""The function's own Python: which one, where its libraries lie, and whether the runtime client is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from sandbox.errors import HandlerNotFound
+
+_ASK = """
+import importlib.util, json, platform, sys, sysconfig
+print(json.dumps({"version": platform.python_version(), "stdlib": sysconfig.get_path("stdlib"), "prefix": sys.prefix,
+    "base": sys.base_prefix, "client": importlib.util.find_spec("awslambdaric") is not None}))
+"""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """An executable and what it says of itself."""
+
+    path: str
+    version: str
+    stdlib: str
+    prefix: str
+    base: str
+    client: bool
+
+    @property
+    def execution_environment(self) -> str:
+        """AWS_EXECUTION_ENV as the platform sets it, on which the client's threading depends."""
+        return "AWS_Lambda_python" + ".".join(self.version.split(".")[:2])
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Names for directories in paths, so that one profile serves hosts that differ in them."""
+        places = {"{python}": self.stdlib}
+        if self.prefix != self.base:
+            places["{venv}"] = self.prefix
+        return places
+
+
+def ask(python: str | None, root: str) -> Interpreter:
+    """Ask an interpreter (default: the one that runs this) from the function's root. Raises HandlerNotFound."""
+    path = python or sys.executable
+    if os.path.isdir(path):
+        path = os.path.join(path, "bin", "python")  # a virtual environment was named
+    todo = "give --python the function's interpreter, or the folder of its virtual environment"
+    try:
+        done = subprocess.run(
+            [path, "-c", _ASK], cwd=root, capture_output=True, text=True, check=True, timeout=60,
+            env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/tmp"},
+        )  # fmt: skip
+        return Interpreter(path=path, **json.loads(done.stdout))
+    except OSError as error:
+        raise HandlerNotFound(f"cannot be started: {error.strerror}", where=path, todo=todo) from None
+    except (subprocess.SubprocessError, ValueError, TypeError) as error:
+        raise HandlerNotFound(f"is no usable Python: {error}", where=path, todo=todo) from None
+
+
+def ask_for_client(python: str | None, root: str) -> Interpreter:
+    """As `ask`, and raises HandlerNotFound when the interpreter lacks awslambdaric."""
+    found = ask(python, root)
+    if not found.client:
+        raise HandlerNotFound(
+            "has no awslambdaric, the runtime client under which Python handlers run", where=found.path,
+            todo=f"{found.path} -m pip install awslambdaric",
+        )  # fmt: skip
+    return found

@@ -1,0 +1,155 @@
+"""Hypothesis strategies for profiles: everything that a profile may hold, and nothing that the reader would refuse.
+
+    @given(profiles())
+    def test_something(profile): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import strategies as st
+
+from sandbox.kernel import tables
+from sandbox.profile import arguments, base
+from sandbox.profile.model import PHASES, RUNTIME_API, Estimate, Function, Grant, Phase, Profile, Training, Use
+from sandbox.profile.promises import promises_of
+
+NUMBERS = (0x1234, 0xFFFFFFFF)
+"""Values that no table names, so that their classes are numbers."""
+
+REASONS = ("learned at cold start", "learned from every event", "learned from a.json only", "resizes the picture")
+
+# PyYAML writes text as UTF-8, in which a lone surrogate cannot be said.
+CHARACTERS = st.characters(exclude_categories=["Cs"])
+TEXT = st.text(CHARACTERS, min_size=1, max_size=20)
+
+
+def _field_values(group: str) -> tuple[int, ...]:
+    if group in ("socket_option", "socket_protocol", "arch_prctl_code"):
+        return (0, 1, 2, 6, 9, 17, *NUMBERS)  # how the first two are called hangs on the fields before them
+    return (*tables.constants(group).values(), *NUMBERS)
+
+
+def _classes(syscall: str) -> tuple[str, ...]:
+    """The classes of a syscall: all of a closed list, else those of the values that the tables name."""
+    if not arguments.has_classes(syscall):
+        return ("",)
+    if arguments.partition_classes(syscall):
+        return arguments.partition_classes(syscall)
+    calls: list[list[int]] = [[0] * 6]
+    groups = [part.split(":")[0] for part in arguments.kind(syscall).split(",")]
+    for (argument, mask), group in zip(arguments.masks(syscall), groups, strict=True):
+        values = {value & mask for value in _field_values(group)}
+        calls = [[*call[:argument], value, *call[argument + 1 :]] for call in calls for value in sorted(values)]
+    names = {arguments.classify(syscall, call, "x86_64") for call in calls}
+    if arguments.target_argument(syscall) is not None:
+        names |= {f"{name} {arguments.OTHER}" for name in names}
+    return tuple(sorted(names))
+
+
+def _allowed(syscall: str, name: str) -> bool:
+    denied = base.find(base.hard_deny(), syscall, name)
+    return denied is None or denied.risk == "unreadable"
+
+
+CLASSES: dict[str, tuple[str, ...]] = {
+    syscall: allowed
+    for syscall in sorted(tables.every_name())
+    if (allowed := tuple(name for name in _classes(syscall) if _allowed(syscall, name)))
+}
+"""Syscall to the classes that a profile may allow without a grant."""
+
+_GRANTABLE = tuple(entry for entry in base.hard_deny() if entry.grantable)
+
+
+def items() -> st.SearchStrategy[tuple[str, str]]:
+    """(syscall, class) pairs that a profile may allow without a grant; syscalls with classes come up more often."""
+    classed = [syscall for syscall, names in CLASSES.items() if names != ("",)]
+    return st.one_of(st.sampled_from(classed), st.sampled_from(sorted(CLASSES))).flatmap(
+        lambda syscall: st.tuples(st.just(syscall), st.sampled_from(CLASSES[syscall]))
+    )
+
+
+def reasons() -> st.SearchStrategy[frozenset[str]]:
+    """One to three reasons, learned ones and people's."""
+    return st.frozensets(st.sampled_from(REASONS) | TEXT, min_size=1, max_size=3)
+
+
+@st.composite
+def uses(draw: st.DrawFn, phases: Sequence[Phase] = PHASES, max_size: int = 16) -> frozenset[Use]:
+    """Uses with distinct keys."""
+    keys = draw(st.frozensets(st.tuples(st.sampled_from(phases), items()), max_size=max_size))
+    return frozenset(
+        Use(phase, syscall, name, draw(st.integers(0, 10**6)), draw(reasons()))
+        for phase, (syscall, name) in sorted(keys)
+    )
+
+
+@st.composite
+def grants(draw: st.DrawFn) -> Grant:
+    """A grant of a hard-denied call, with the classes that are denied where only some are."""
+    entry = draw(st.sampled_from(_GRANTABLE))
+    classes = draw(st.frozensets(st.sampled_from(entry.classes), min_size=1)) if entry.classes else frozenset[str]()
+    return Grant(entry.syscall, classes, draw(st.text(CHARACTERS, min_size=8, max_size=30)))
+
+
+@st.composite
+def estimates(draw: st.DrawFn, phase: Phase) -> Estimate:
+    """An estimate with the digits that a profile's text keeps."""
+    counts = st.integers(0, 10**4)
+    return Estimate(
+        phase=phase,
+        samples=draw(counts),
+        items=draw(counts),
+        once=draw(counts),
+        novelty=draw(st.integers(0, 10**4)) / 10**4,
+        quiet=draw(counts),
+        bound=draw(st.integers(0, 10**4)) / 10**4,
+        chao2=draw(st.integers(0, 10**6)) / 100,
+    )
+
+
+@st.composite
+def trainings(draw: st.DrawFn, id_: str) -> Training:
+    """A training with that id."""
+    words = st.just("") | TEXT
+    phases = draw(st.frozensets(st.sampled_from(PHASES)))
+    return Training(
+        id=id_,
+        host=draw(words),
+        kernel=draw(words),
+        libc=draw(words),
+        python=draw(words),
+        architecture=draw(words),
+        handler_digest=draw(words),
+        lock_digest=draw(words),
+        estimates=tuple(draw(estimates(phase)) for phase in PHASES if phase in phases),
+    )
+
+
+@st.composite
+def profiles(
+    draw: st.DrawFn, *, name: str | None = None, runtime_api: bool | None = None, max_uses: int = 16
+) -> Profile:
+    """A whole profile that the reader accepts; `name` and `runtime_api` fix what merge wants to be equal."""
+    function = Function(
+        draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True)) if name is None else name,
+        draw(st.just("") | TEXT),
+        draw(st.booleans()) if runtime_api is None else runtime_api,
+    )
+    found = draw(uses(("init", "invoke") if function.runtime_api else ("run",), max_uses))
+    places = st.frozensets(TEXT | st.sampled_from(["/tmp/**", "{root}/**", "/etc/passwd"]), max_size=3)
+    network = st.sampled_from([RUNTIME_API, "tcp://127.0.0.1:80", "udp://example.org:53", "unix:/run/x"]) | TEXT
+    ids = draw(st.frozensets(st.from_regex(r"[0-9a-f]{12}", fullmatch=True), max_size=2))
+    return Profile(
+        function=function,
+        uses=found,
+        processes=draw(places),
+        network=draw(st.frozensets(network, max_size=3)),
+        reads=draw(places),
+        writes=draw(places),
+        grants=draw(st.frozensets(grants(), max_size=2)),
+        trainings=frozenset(draw(trainings(id_)) for id_ in sorted(ids)),
+        promises=promises_of(found),
+    )
