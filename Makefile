@@ -35,6 +35,7 @@ pytest: setup
 bench: setup
 	$(PYTHON_IN_VENV) tools/bench learn
 	$(PYTHON_IN_VENV) tools/bench start
+	$(PYTHON_IN_VENV) tools/bench calls
 
 clean:
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -24,18 +24,25 @@ REBUILD = "compile the profile again: `sandbox compile PROFILE --output DIR`"
 
 
 class Policy:
-    """What the run-time needs of a profile, and the program of one architecture."""
+    """What the run-time needs of a profile, and the programs of one architecture: plain, and for a supervisor."""
 
-    __slots__ = ("bind", "canary", "digest", "exec", "function", "network", "program", "signals", "source")
+    __slots__ = (
+        "bind", "canary", "digest", "exec", "function", "network", "program", "signals", "source", "supervised",
+        "supervision",
+    )  # fmt: skip
 
-    def __init__(self, description: Mapping[str, Any], program: bytes, digest: str, source: str) -> None:
+    def __init__(
+        self, description: Mapping[str, Any], program: bytes, supervised: bytes, digest: str, source: str
+    ) -> None:
         self.function: str = description["function"]
         self.exec: str = description["exec"]  # single-use | granted
         self.signals: str = description["signals"]  # self | any
         self.network: str = description["network"]  # runtime-api | none | family
         self.bind: bool = description["bind"]  # whether the function may bind TCP ports
         self.canary: str = description["canary"]  # the syscall that must be refused
+        self.supervision: Mapping[str, Any] = description["supervision"]  # sandbox/policy/supervision.py
         self.program = program
+        self.supervised = supervised
         self.digest = digest
         self.source = source
 
@@ -68,7 +75,7 @@ def parse_json(text: str, where: str) -> Any:
     except ImportError:
         from json.scanner import py_make_scanner as make_scanner  # type: ignore[attr-defined,no-redef,unused-ignore]
     try:
-        value, end = make_scanner(_Context())(text, 0)
+        value, end = make_scanner(_Context())(text, 0)  # type: ignore[arg-type,unused-ignore]  # what it reads of a decoder
     except (StopIteration, ValueError, RecursionError):
         raise PolicyInvalid("is no JSON", where=where, todo=REBUILD) from None
     if text[end:].strip():
@@ -98,6 +105,8 @@ def _read(path: str) -> bytes:
             data = file.read(LARGEST + 1)
     except OSError as error:
         raise PolicyInvalid(f"cannot be read: {error.strerror}", where=path, todo=REBUILD) from None
+    except ValueError:
+        raise PolicyInvalid("is no name of a file", where=ascii(path), todo=REBUILD) from None
     if len(data) > LARGEST:
         raise PolicyInvalid(f"larger than {LARGEST} bytes", where=path, todo=REBUILD)
     return data
@@ -123,18 +132,28 @@ def decode(description: bytes, file: Any, arch: str, where: str) -> Policy:
         raise PolicyInvalid("names no function", where=where, todo=REBUILD)
     for key, choices in CHOICES.items():
         if data.get(key) not in choices:
-            raise PolicyInvalid(f"{key} is {data.get(key)!r}, not one of {', '.join(choices)}", where=where, todo=REBUILD)
+            known = ", ".join([str(choice) for choice in choices])
+            raise PolicyInvalid(f"{key} is {data.get(key)!r}, not one of {known}", where=where, todo=REBUILD)
     filters = data.get("filters")
     entry = filters.get(arch) if isinstance(filters, dict) else None
     if not isinstance(entry, dict):
         known = ", ".join(filters) if isinstance(filters, dict) and filters else "no architecture"
         raise PolicyInvalid(f"has a filter for {known}, not for {arch}", where=where, todo=REBUILD + " --arch all")
+    if not isinstance(data.get("supervision"), dict) or not isinstance(entry.get("supervised"), dict):
+        raise PolicyInvalid("says nothing for a supervisor", where=where, todo=REBUILD)
+    program, supervised = _program(entry, file, where), _program(entry["supervised"], file, where)
+    return Policy(data, program, supervised, sha256(description), where)
+
+
+def _program(entry: Mapping[str, Any], file: Any, where: str) -> bytes:
+    """The file that an entry names, when it is the one that was compiled."""
     name = entry.get("file")
     if not isinstance(name, str) or os.path.basename(name) != name or name in ("", ".", ".."):
         raise PolicyInvalid(f"names the file {name!r}, which is no plain name", where=where, todo=REBUILD)
-    program = file(name)
+    program: bytes = file(name)
     if sha256(program) != entry.get("sha256"):
         raise PolicyInvalid(f"{name} is not the file that was compiled (its digest differs)", where=where, todo=REBUILD)
     if len(program) % 8 or not program or len(program) // 8 != entry.get("instructions"):
-        raise PolicyInvalid(f"{name} is no array of {entry.get('instructions')} instructions", where=where, todo=REBUILD)
-    return Policy(data, program, sha256(description), where)
+        length = entry.get("instructions")
+        raise PolicyInvalid(f"{name} is no array of {length} instructions", where=where, todo=REBUILD)
+    return program

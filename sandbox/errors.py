@@ -14,6 +14,7 @@
       LearningFailed                      74  Runtime.SandboxLearningFailed
       ObservationError                    75  Runtime.SandboxObservationsInvalid
       EmulatorError                       76  Runtime.SandboxEmulator
+      FunctionTerminated                  77  Runtime.SandboxTerminated
 
 The codes keep clear of what shells (126, 127, 128+n) and the Python runtime client (1, 64 and 65 only after a
 snapshot restore) use. A message says what happened, where, and what to do next.
@@ -128,3 +129,10 @@ class EmulatorError(SandboxError):
 
     exit_code = 76
     error_type = "Runtime.SandboxEmulator"
+
+
+class FunctionTerminated(SandboxError):
+    """The supervisor ended the function, because it made a call that no function of good will makes."""
+
+    exit_code = 77
+    error_type = "Runtime.SandboxTerminated"

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from sandbox.cli import compile as compile_command
-from sandbox.cli import invoke, learn, probe, profile
+from sandbox.cli import events, invoke, learn, probe, profile
 from sandbox.errors import SandboxError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("compile")(compile_command.compile_)
 app.command("invoke")(invoke.invoke)
 app.command("run")(invoke.run)
 app.command("probe")(probe.probe)
+app.command("events")(events.events)
 app.add_typer(profile.app, name="profile")
 
 

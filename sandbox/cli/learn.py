@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,11 +17,14 @@ from sandbox.learn import observations
 from sandbox.learn.generalise import Learned, generalise
 from sandbox.learn.interpreter import ask_for_client
 from sandbox.learn.training import Failed, Plan, Step, train
-from sandbox.profile import document
+from sandbox.profile import base, document
 from sandbox.profile.completeness import TARGET, still_needed
 from sandbox.profile.merge import merge
-from sandbox.profile.model import Profile
+from sandbox.profile.model import Function, Grant, Profile
 from sandbox.runtime_api.events import load_events
+
+ENDED_WELL = (None, 0, *(sign for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) for sign in (-n, 128 + n)))
+"""Exit statuses of a process that a platform, or its user, was free to end; None: the file ends before the process."""
 
 
 def learn(
@@ -36,13 +40,14 @@ def learn(
     output: Annotated[str, typer.Option(help="Where to write the profile")] = "",
     add: Annotated[bool, typer.Option("--merge", help="Add to the profile that is there, keeping its grants")] = False,
     from_: Annotated[
-        list[str] | None, typer.Option("--from", help="Observation files of SANDBOX_MODE=learn runs, in place of training")
+        list[str] | None, typer.Option("--from", help="Observation files of SANDBOX_MODE=learn, in place of training")
     ] = None,
     allow_failed: Annotated[bool, typer.Option(help="Write a profile although something failed")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds for one event")] = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
 ) -> None:
     """Run a function on sample events, observe its system calls, write a profile to review."""
+    document.parse(document.write(Profile(Function(name))), "NAME")  # a name that no profile may have: say so at once
     path = output or os.path.join("profiles", f"{name}.yaml")
     known = document.read(path).profile if add and os.path.exists(path) else None
     if from_:
@@ -77,8 +82,18 @@ def _plan(
     return Plan(
         name=name, root=os.path.abspath(root), handler=handler, command=tuple(command),
         events=load_events(events) if events else (), cold_starts=cold_starts, python=interpreter, timeout=timeout,
-        grants=frozenset(grant.syscall for grant in known.grants) if known else frozenset(), environment=environment,
+        grants=frozenset(call for grant in known.grants for call in _granted(grant)) if known else frozenset(),
+        environment=environment,
     )  # fmt: skip
+
+
+def _granted(grant: Grant) -> Iterable[str]:
+    """The hard-denied calls that a grant means; one without classes means all that can be granted at all."""
+    for entry in base.hard_deny():
+        if entry.syscall == grant.syscall and entry.grantable:
+            for name in entry.classes or ("",):
+                if not name or not grant.classes or name in grant.classes:
+                    yield f"{grant.syscall} {name}".strip()
 
 
 def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output: bool) -> Learned:
@@ -88,16 +103,22 @@ def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output
         for environment in environments
         for failure in environment.failures
     ]
+    failures += [
+        Failed(0, "the process", f"ended with {environment.status} in {environment.source}", environment.last, ())
+        for environment in environments
+        if environment.status not in ENDED_WELL and not environment.failures
+    ]
     _refuse_failures(failures, allow_failed, json_output)
     return generalise(environments, name)
 
 
 def _train(plan: Plan, allow_failed: bool, json_output: bool) -> Learned:
     if json_output:
-        trained = train(plan, lambda step: json_line({"event": "step", **vars(step)}))
+        trained = train(plan, lambda step: json_line({"event": "step", **_sample(step)}))
     elif console.is_terminal:
         total = plan.cold_starts * (len(plan.events) + 1)
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[news]}"), TimeElapsedColumn())
+        news = TextColumn("{task.fields[news]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), news, TimeElapsedColumn())
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("starting", total=total, news="")
             seen = 0
@@ -111,7 +132,14 @@ def _train(plan: Plan, allow_failed: bool, json_output: bool) -> Learned:
     else:
         trained = train(plan, lambda step: print(f"{_describe(step, plan)}: {step.new_items} new", flush=True))
     _refuse_failures(trained.failures, allow_failed, json_output)
+    if not trained.environments:
+        raise LearningFailed("nothing was observed", where="sandbox learn", todo="correct what failed; see above")
     return generalise(trained.environments, plan.name)
+
+
+def _sample(told: Step | Failed) -> dict[str, Any]:
+    """A step or failure for machines: `event` says what the line is, `sample` the event or `cold start`."""
+    return {"sample": told.event or "cold start", **{key: value for key, value in vars(told).items() if key != "event"}}
 
 
 def _describe(step: Step, plan: Plan) -> str:
@@ -122,7 +150,7 @@ def _describe(step: Step, plan: Plan) -> str:
 def _refuse_failures(failures: Sequence[Failed], allowed: bool, json_output: bool) -> None:
     for failure in failures:
         if json_output:
-            json_line({"event": "failed", **vars(failure)})
+            json_line({"event": "failed", **_sample(failure)})
             continue
         at = f" in cold start {failure.cold_start}" if failure.cold_start else ""
         errors.print(f"failed{at}: {failure.event}: {failure.error}", markup=False)
@@ -151,18 +179,16 @@ def _report(profile: Profile, learned: Learned, path: str, json_output: bool) ->
         return
     print(f"{path}: promises {' '.join(profile.promises)}")
     for phase, e in estimates.items():
-        unit = {"init": "cold starts", "invoke": "events", "run": "runs"}[phase]
+        unit, next_ = {"init": ("cold starts", "starts"), "invoke": ("events", "invocations"), "run": ("runs", "runs")}[phase]
+        more = still_needed(e.quiet)
         print(
             f"  {phase}: {e.items} items in {e.samples} {unit}; {e.novelty:.0%} of them held something no other did; "
-            f"the next needs something new with at most {e.bound:.0%} (95 % confidence, {e.quiet} quiet)"
+            f"the next needs something new with at most {e.bound:.0%} (95 % confidence)"
+            + (f"; {more} more quiet {next_} reach {TARGET:.0%}" if more else "")
         )
-    worst = max(estimates.values(), key=lambda e: e.bound, default=None)
-    if worst and still_needed(worst.quiet):
-        unit = "invocations" if worst.phase == "invoke" else "starts"
-        print(
-            f"  {still_needed(worst.quiet)} more quiet {unit} reach {TARGET:.0%} "
-            f"(assuming that the training events are drawn like production's)"
-        )
+    if estimates:
+        worst = max(estimates.values(), key=lambda e: e.bound)
+        print(f"  the weakest phase is {worst.phase}; all this assumes training events drawn like production's")
     for call in denied:
         syscall, _, kind = call.partition(" ")
         classes = f", classes: [{kind}]" if kind else ""

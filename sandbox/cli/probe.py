@@ -18,8 +18,9 @@ from sandbox.kernel import tables
 from sandbox.policy.build import build
 from sandbox.policy.rules import Rule, Rules
 from sandbox.probe import ATTEMPTS, Attempt, Result, run_attempt
-from sandbox.profile import base, document
+from sandbox.profile import arguments, document
 from sandbox.profile.document import Document
+from sandbox.profile.places import compose
 
 API_PORT = 9001
 """Stands for the Runtime API's port, to which Landlock limits a function that talks to nobody else."""
@@ -88,11 +89,21 @@ def _allowed_by(rule: Rule, read: Document) -> str:
         return f"{words}: profiles/base/floor.yaml ({rule.detail})"
     if rule.origin == "runtime client":
         return f"{words}: profiles/base/runtime-client.yaml ({rule.detail})"
+    if rule.origin == "grant":
+        return f"{words}: {_line_of_grant(rule.syscall, read)}"
     for use in sorted(read.profile.uses):
-        same = use.syscall == rule.syscall or rule.origin == "family" and rule.detail.startswith(use.syscall)
-        if same and use.name in (rule.name, rule.name + " " + base.arguments.OTHER):
-            return f"{words}: {read.line_of(use)}"
+        origin = rule.detail.partition(":")[0] if rule.origin == "family" else rule.syscall
+        relation = "" if use.syscall == rule.syscall else f" (same family as {use.syscall})"
+        if use.syscall == origin and use.name in (rule.name, f"{rule.name} {arguments.OTHER}"):
+            return f"{words}{relation}: {read.line_of(use)}"
     return f"{words}: {rule.origin} ({rule.detail})"
+
+
+def _line_of_grant(syscall: str, read: Document) -> str:
+    with open(read.source, "rb") as file:
+        tree, _ = compose(file.read(), read.source)
+    at = next(i for i, grant in enumerate(tree["grants"]) if grant["syscall"] == syscall)
+    return read.where(("grants", at, "syscall"))
 
 
 def _json(row: Row) -> dict[str, Any]:

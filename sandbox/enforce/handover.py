@@ -14,6 +14,7 @@ import signal
 import struct
 import time
 
+from sandbox.enforce.launch import restore_signals
 from sandbox.errors import HandlerNotFound, InstallRefused, ListenerBusy
 from sandbox.kernel import abi, seccomp, status
 
@@ -76,6 +77,7 @@ def _child(
         struct.pack_into("<ii", page, 0, _READY, listener)
         while struct.unpack_from("<i", page, 8)[0] == 0:
             time.sleep(0.0002)
+        restore_signals()
         os.execve(path, list(argv), dict(environment))
     except OSError as error:
         if step == 2:
@@ -93,7 +95,9 @@ def _wait(page: mmap.mmap, pid: int) -> tuple[int, int]:
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             break
         time.sleep(0.0002)
-    raise InstallRefused("the child did not install its filter", where="clone", todo="report this with the kernel's version")
+    raise InstallRefused(
+        "the child did not install its filter", where="clone", todo="report this with the kernel's version"
+    )
 
 
 def _refusal(step: int, number: int, path: str) -> Exception:

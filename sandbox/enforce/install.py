@@ -1,4 +1,4 @@
-"""The installation, in the one order that works: NoNewPrivs, Landlock, launch filter, profile filter, read-back, canary.
+"""The installation, in the one order that works: NoNewPrivs, Landlock, launch filter, profile filter, proofs.
 
 No prctl where the bit is set already (Lambda-like guests refuse it), the launch filter before the profile's (which
 refuses seccomp(2) from then on), and everything that needs a file or memory before both.
@@ -16,7 +16,7 @@ from sandbox.kernel import bpf, landlock, seccomp, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sandbox.bundle import Policy
 
@@ -38,13 +38,23 @@ class Report:
         self.filters: int | None = None
 
 
-def install(policy: Policy, addresses: Sequence[int], api_port: int | None) -> Report:
+def install(
+    policy: Policy, addresses: Sequence[int], api_port: int | None, report: Report | None = None, *,
+    tell: Callable[[int | None], None] | None = None, audit: bool = False,
+) -> Report:  # fmt: skip
     """Confine the calling process. `addresses` are the three of its one later execve, `api_port` the Runtime API's.
+
+    With `tell` the supervised program is installed and `tell` hears its listener; where the kernel gives none, the plain
+    program is installed, `tell` hears None, and the report says so. `audit` leaves out what the supervisor could not
+    let through. Without a supervisor audit is refused: it would enforce.
+
+    `report` is filled in on the way, so that its owner knows after an error how far it came, and returned.
 
     Raises InstallRefused, KernelUnsupported, ListenerBusy or CanaryPassed. After an error the process may be confined
     in part; it must end, or say so.
     """
-    report = Report()
+    report = report or Report()
+    report.requested += ["syscalls", f"exec: {policy.exec}", f"signals: {policy.signals}"]
     platform = look()
     if platform.threads != 1:
         raise InstallRefused(
@@ -52,19 +62,28 @@ def install(policy: Policy, addresses: Sequence[int], api_port: int | None) -> R
             where="/proc/self/status", todo="install from a single-threaded process",
         )  # fmt: skip
     _no_new_privs(platform)
-    _network(policy, platform, api_port, report)
+    if not audit:
+        _network(policy, platform, api_port, report)
     single_use = policy.exec == "single-use"
-    own_pid = os.getpid() if policy.signals == "self" else None
-    report.requested += ["syscalls", f"exec: {policy.exec}", f"signals: {policy.signals}"]
+    own_pid = os.getpid() if policy.signals == "self" and not audit else None
     before = _open_status() if platform.proc else -1
     try:
-        _install(bpf.pack(single_exec.launch_filter(addresses if single_use else None, own_pid)), "launch filter")
-        _install(policy.program, "profile filter")
-        _read_back(before, platform, report)
+        if tell and _install_supervised(policy, addresses, own_pid, tell, report):
+            _read_back(before, platform, report, more=1)
+        elif audit:
+            raise KernelUnsupported(
+                "audit mode needs a supervisor, and there is none", where="seccomp(2)",
+                todo="unset SANDBOX_SUPERVISE, or audit on a host that gives a notification listener",
+            )  # fmt: skip
+        else:
+            _install(bpf.pack(single_exec.launch_filter(addresses if single_use else None, own_pid)), "launch filter")
+            _install(policy.program, "profile filter")
+            _read_back(before, platform, report, more=2)
+            _exec_canary(single_use)
     finally:
         if before >= 0:
             os.close(before)
-    _canaries(single_use)
+    _canary()
     report.enforced += ["syscalls", f"exec: {policy.exec}", f"signals: {policy.signals}"]
     return report
 
@@ -113,6 +132,30 @@ def _network(policy: Policy, platform: Platform, api_port: int | None, report: R
         report.enforced.append(f"network: {where}, by Landlock ABI {platform.landlock}")
 
 
+def _install_supervised(
+    policy: Policy, addresses: Sequence[int], own_pid: int | None, tell: Callable[[int | None], None], report: Report
+) -> bool:
+    """Install the supervised program; False, after telling, where the kernel gives no listener."""
+    program = bpf.pack(single_exec.supervised_prologue(addresses, own_pid)) + policy.supervised
+    report.requested.append("supervision")
+    for flags in (seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV, seccomp.FLAG_NEW_LISTENER):
+        try:
+            listener = seccomp.install(program, flags)
+        except OSError as error:
+            if error.errno == errno.EINVAL and flags != seccomp.FLAG_NEW_LISTENER:
+                continue  # before Linux 5.19
+            if error.errno not in (errno.EINVAL, errno.EBUSY):
+                raise _refusal(error, "profile filter") from None
+            why = "a listener stands above" if error.errno == errno.EBUSY else "this kernel gives no listener"
+            report.degraded.append(f"supervision: {why}")
+            tell(None)
+            return False
+        report.enforced.append("supervision")
+        tell(listener)
+        return True
+    return False
+
+
 def _install(program: bytes, what: str) -> None:
     try:
         seccomp.install(program)
@@ -124,7 +167,8 @@ def _refusal(error: OSError, what: str) -> InstallRefused:
     """The error that a user can act on (DESIGN: EACCES bit missing, EPERM outer filter, EBUSY a listener above)."""
     where = f"seccomp(2), {what}"
     if error.errno == errno.ENOSYS:
-        return KernelUnsupported(f"this kernel has no seccomp filters (Linux {os.uname().release})", where=where, todo=WARN)
+        release = os.uname().release
+        return KernelUnsupported(f"this kernel has no seccomp filters (Linux {release})", where=where, todo=WARN)
     if error.errno == errno.EBUSY:
         return ListenerBusy("a notification listener stands above this process", where=where, todo=WARN)
     if error.errno == errno.EACCES:
@@ -139,7 +183,7 @@ def _open_status() -> int:
     return os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _read_back(fd: int, platform: Platform, report: Report) -> None:
+def _read_back(fd: int, platform: Platform, report: Report, *, more: int) -> None:
     if fd < 0:
         report.degraded.append("read-back: /proc is not mounted, only the canary says that the filter is in force")
         return
@@ -151,20 +195,23 @@ def _read_back(fd: int, platform: Platform, report: Report) -> None:
         )  # fmt: skip
     if platform.filters is not None:
         report.filters = int(fields["Seccomp_filters"])
-        if report.filters != platform.filters + 2:
+        if report.filters != platform.filters + more:
             raise CanaryPassed(
-                f"{platform.filters} filters became {report.filters}, not {platform.filters + 2}",
+                f"{platform.filters} filters became {report.filters}, not {platform.filters + more}",
                 where="/proc/self/status", todo="do not trust this host with it; report this with the kernel's version",
             )  # fmt: skip
 
 
-def _canaries(single_use: bool) -> None:
+def _canary() -> None:
     code = seccomp.canary()
     if code != errno.EPERM:
         raise CanaryPassed(
             f"seccomp(2) answered {errno.errorcode.get(code, code)}, not EPERM", where="canary",
             todo="do not trust this host with it; report this with the kernel's version",
         )  # fmt: skip
+
+
+def _exec_canary(single_use: bool) -> None:
     if single_use and not single_exec.exec_refused():
         raise CanaryPassed(
             "execve with other addresses was not refused", where="canary",

@@ -5,21 +5,30 @@ Imports little on purpose: tests hold the list of modules and tools/bench measur
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import os
 import sys
 
+from sandbox.encode import encode
 from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
+    from sandbox.bundle import Policy
     from sandbox.enforce.install import Report
 
-MODES = ("enforce", "learn", "off")
+MODES = ("enforce", "audit", "learn", "off")
 PREFIX = "SANDBOX_"
 """Every variable with this prefix is ours and is removed before the exec: the handler must not read or set policy."""
+
+COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+"""What Python may set LC_CTYPE to (PEP 538)."""
+
+PATHS = ("SANDBOX_POLICY", "SANDBOX_OBSERVATIONS")
+"""Variables that name files, from where the bootstrap was started and not from LAMBDA_TASK_ROOT, which it enters."""
 
 
 class Command:
@@ -35,32 +44,76 @@ class Command:
 
 def main() -> NoReturn:
     """Entry of `bootstrap`. Does not return: it execs, or exits with the error's code."""
-    environment = dict(os.environ)
+    environment = started_with(os.environ)
     try:
+        for name in PATHS:
+            if environment.get(name):
+                environment[name] = os.path.abspath(environment[name])
         mode = _choice(environment, "SANDBOX_MODE", MODES)
         on_unavailable = _choice(environment, "SANDBOX_ON_UNAVAILABLE", ("fail", "warn"))
         command = resolve(sys.argv[1:], environment)
         if mode == "off":
             _say({"event": "sandbox", "mode": "off", "enforced": [], "degraded": ["everything: SANDBOX_MODE=off"]})
-            os.execve(command.path, list(command.argv), dict(command.environment))
+            run(command)
         if mode == "learn":
             from sandbox.learn.observe import observe
 
             sys.exit(observe(command, environment))
-        enforce(command, environment, on_unavailable)
+        enforce(command, environment, on_unavailable, audit=mode == "audit")
     except SandboxError as error:
         fail(error, environment)
 
 
 def fail(error: SandboxError, environment: Mapping[str, str]) -> NoReturn:
     """Say what went wrong, to the log and to the Runtime API, and exit with the error's own code."""
-    os.write(2, f"sandbox: {error.error_type}: {error}\n".encode())
+    os.write(2, f"sandbox: {error.error_type}: {error}\n".encode(errors="backslashreplace"))
     api = environment.get("AWS_LAMBDA_RUNTIME_API", "")
     if api:
-        from sandbox.enforce.init_error import post
+        try:
+            from sandbox.enforce.init_error import post
 
-        post(api, error.error_type, str(error))
+            post(api, error.error_type, str(error))
+        except (ImportError, OSError) as refused:  # our own filters, once they stand, may refuse to load sockets
+            os.write(2, f"sandbox: the Runtime API was not told: {refused}\n".encode(errors="backslashreplace"))
     os._exit(error.exit_code)
+
+
+def started_with(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment as the kernel handed it over: Python puts LC_CTYPE into its own in the C locale (PEP 538)."""
+    found = dict(environment)
+    if found.get("LC_CTYPE") in COERCED:
+        try:
+            with open("/proc/self/environ", "rb") as file:
+                entries = file.read().split(b"\0")
+        except OSError:
+            return found
+        original = [entry for entry in entries if entry.startswith(b"LC_CTYPE=")]
+        del found["LC_CTYPE"]
+        if original:
+            found["LC_CTYPE"] = os.fsdecode(original[0].partition(b"=")[2])
+    return found
+
+
+def restore_signals() -> None:
+    """Give SIGPIPE and SIGXFSZ back their default: Python ignores them from its start, and exec hands that down."""
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+
+
+def run(command: Command) -> NoReturn:
+    """Exec the command as it stands. Raises HandlerNotFound."""
+    restore_signals()
+    try:
+        os.execve(command.path, list(command.argv), dict(command.environment))
+    except OSError as error:
+        raise _not_executed(command, error) from None
+
+
+def _not_executed(command: Command, error: OSError) -> HandlerNotFound:
+    return HandlerNotFound(
+        f"cannot be executed: {error.strerror}", where=command.path,
+        todo="check its interpreter line, its architecture and its dynamic loader",
+    )  # fmt: skip
 
 
 def _choice(environment: Mapping[str, str], name: str, choices: Sequence[str]) -> str:
@@ -105,26 +158,47 @@ def _which(name: str, path: str) -> str:
     )
 
 
-def enforce(command: Command, environment: Mapping[str, str], on_unavailable: str) -> NoReturn:
-    """Install the policy and exec. Raises SandboxError when it cannot; the caller reports it."""
-    from sandbox.enforce import locate, single_exec
-    from sandbox.enforce.install import Report, install
+def enforce(command: Command, environment: Mapping[str, str], on_unavailable: str, *, audit: bool) -> NoReturn:
+    """Install the policy and exec, with a supervisor unless SANDBOX_SUPERVISE=0. Raises SandboxError when it cannot."""
+    from sandbox.enforce import locate
 
     policy = locate.load(locate.find(environment))
+    api_port = _api_port(environment)
+    if _choice(environment, "SANDBOX_SUPERVISE", ("0", "1")) == "0":
+        confine(command, policy, api_port, on_unavailable, tell=None, audit=audit)
+
+    from sandbox.supervise.start import Handover, start
+
+    def child(handover: Handover) -> None:
+        try:
+            confine(command, policy, api_port, on_unavailable, tell=handover.tell, audit=audit)
+        except SandboxError as error:
+            fail(error, environment)
+
+    sys.exit(start(child, policy, environment, audit=audit))
+
+
+def confine(
+    command: Command, policy: Policy, api_port: int | None, on_unavailable: str, *,
+    tell: Callable[[int | None], None] | None, audit: bool,
+) -> NoReturn:  # fmt: skip
+    """Install the policy in this process and exec. `tell` hears of the listener, once. Raises SandboxError."""
+    from sandbox.enforce import single_exec
+    from sandbox.enforce.install import Report, install
+
     launch = single_exec.Launch(command.path, command.argv, command.environment)
+    report = Report()
     try:
-        report = install(policy, launch.addresses, _api_port(environment))
+        install(policy, launch.addresses, api_port, report, tell=tell, audit=audit)
     except InstallRefused as error:
         if on_unavailable == "fail":
             raise
-        report = Report()
         report.degraded.append(f"everything that is not listed as enforced: {error}")
-    _say(status_line(policy.function, policy.digest, report))
-    error = launch.exec()
-    raise HandlerNotFound(
-        f"cannot be executed: {error.strerror}", where=command.path,
-        todo="check its interpreter line, its architecture and its dynamic loader",
-    )  # fmt: skip
+        if tell:
+            tell(None)
+    _say(status_line("audit" if audit else "enforce", policy.function, policy.digest, report))
+    restore_signals()
+    raise _not_executed(command, launch.exec())
 
 
 def _api_port(environment: Mapping[str, str]) -> int | None:
@@ -132,15 +206,15 @@ def _api_port(environment: Mapping[str, str]) -> int | None:
     port = api.rpartition(":")[2]
     if not api:
         return None
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    if not (port.isascii() and port.isdigit() and len(port) < 6) or not 0 < int(port) < 65536:
         raise UsageError(f"is {api!r}, not host:port", where="AWS_LAMBDA_RUNTIME_API", todo="the platform sets it")
     return int(port)
 
 
-def status_line(function: str, digest: str, report: Report) -> Mapping[str, object]:
+def status_line(mode: str, function: str, digest: str, report: Report) -> Mapping[str, object]:
     """What is in force, for one JSON line in the log."""
     line: dict[str, object] = {
-        "event": "sandbox", "mode": "enforce", "function": function, "policy": "sha256:" + digest,
+        "event": "sandbox", "mode": mode, "function": function, "policy": "sha256:" + digest,
         "requested": report.requested, "enforced": report.enforced, "degraded": report.degraded,
     }  # fmt: skip
     if report.filters is not None:
@@ -150,16 +224,3 @@ def status_line(function: str, digest: str, report: Report) -> Mapping[str, obje
 
 def _say(line: Mapping[str, object]) -> None:
     os.write(2, (encode(line) + "\n").encode())
-
-
-def encode(value: object) -> str:
-    """JSON without the json module, whose import would double our own time; for text, integers, lists and mappings."""
-    if isinstance(value, str):
-        from _json import encode_basestring_ascii
-
-        return encode_basestring_ascii(value)
-    if isinstance(value, dict):
-        return "{" + ", ".join([f"{encode(key)}: {encode(item)}" for key, item in value.items()]) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join([encode(item) for item in value]) + "]"
-    return str(value)

@@ -25,7 +25,8 @@ def find(environment: Mapping[str, str]) -> str:
         raise PolicyNotFound(f"{named} does not exist", where="SANDBOX_POLICY", todo=MAKE)
     function = environment.get("AWS_LAMBDA_FUNCTION_NAME", "")
     if not function:
-        raise PolicyNotFound("neither SANDBOX_POLICY nor AWS_LAMBDA_FUNCTION_NAME is set", where="environment", todo=MAKE)
+        what = "neither SANDBOX_POLICY nor AWS_LAMBDA_FUNCTION_NAME is set"
+        raise PolicyNotFound(what, where="environment", todo=MAKE)
     if os.path.basename(function) != function or function in (".", ".."):
         raise UsageError(f"{function!r} is no plain name", where="AWS_LAMBDA_FUNCTION_NAME", todo="name the function")
     tried = list(_candidates(environment, function))
@@ -62,15 +63,19 @@ def _compile(profile: str) -> bundle.Policy:
     for python in (os.path.join(home, ".venv", "bin", "python"), sys.executable):
         if not os.path.exists(python):
             continue
-        done = subprocess.run([python, "-B", "-c", code, profile, abi.MACHINE], capture_output=True, check=False)
+        done = subprocess.run([python, "-B", "-P", "-c", code, profile, abi.MACHINE], capture_output=True, check=False)
         if done.returncode == 0:
             description, _, program = done.stdout.partition(b"\0")
             took = (time.monotonic() - started) * 1000
-            os.write(2, f"sandbox: compiled {profile} in {took:.0f} ms; `sandbox compile` does it ahead of time\n".encode())
-            return bundle.decode(description, lambda name: program, abi.MACHINE, profile)
-        message = done.stderr.decode(errors="replace").strip()
+            said = f"sandbox: compiled {profile} in {took:.0f} ms; `sandbox compile` does it ahead of time\n"
+            os.write(2, said.encode(errors="backslashreplace"))
+            end = 4 + int.from_bytes(program[:4], "little")
+            files = {f"{abi.MACHINE}.bpf": program[4:end], f"{abi.MACHINE}.supervised.bpf": program[end:]}
+            return bundle.decode(description, files.__getitem__, abi.MACHINE, profile)
+        message = done.stderr.decode(errors="replace").strip() or f"{profile}: the compiler ended by {done.returncode}"
         if "ModuleNotFoundError" not in message and "ImportError" not in message:
-            raise PolicyInvalid(message.removeprefix("sandbox: "), todo="" if "what to do" in message else bundle.REBUILD)
+            todo = "" if "what to do" in message else bundle.REBUILD
+            raise PolicyInvalid(message.removeprefix("sandbox: "), todo=todo)
         tried.append(f"{python}: {message.splitlines()[-1]}")
     raise PolicyInvalid(
         f"{profile} is a profile and cannot be compiled here ({'; '.join(tried)})",

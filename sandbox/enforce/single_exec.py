@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ADDRESS_BITS = (47, 39)
-"""User space of x86_64 and most aarch64 kernels, then of aarch64 with three levels (Documentation/arch/arm64/memory.rst)."""
+"""User space of x86_64 and most aarch64 kernels, then of aarch64 with three levels (arch/arm64/memory.rst)."""
 MAP_FIXED_NOREPLACE = 0x100000
 TRIES = 64
 
@@ -123,7 +123,30 @@ def launch_filter(addresses: Sequence[int] | None, own_pid: int | None) -> Progr
     return tuple(program)
 
 
-def _exec_block(addresses: Sequence[int]) -> list[Instruction]:
+def supervised_prologue(addresses: Sequence[int], own_pid: int | None) -> Program:
+    """What goes before the supervised program: the one execve passes, signals to others (unless None) are notified.
+
+    One filter then does for both, and a later execve falls through to the program, which notifies it: a filter of its
+    own would refuse it unseen.
+    """
+    blocks: list[list[Instruction]] = [_guarded("execve", [*_compare(addresses), (bpf.RET_K, 0, 0, bpf.ALLOW)])]
+    if own_pid is not None:
+        for name, argument in SIGNALS.items():
+            same = (bpf.JEQ_K, 1, 0, own_pid)
+            blocks.append(
+                _guarded(name, [(bpf.LD_ABS, 0, 0, bpf.arg_offset(argument, False)), same, (bpf.RET_K, 0, 0, bpf.USER_NOTIF)])
+            )
+    body = [instruction for block in blocks for instruction in block]
+    return ((bpf.LD_ABS, 0, 0, bpf.OFFSET_ARCH), (bpf.JEQ_K, 0, len(body), abi.AUDIT_ARCH), *body)
+
+
+def _guarded(name: str, block: list[Instruction]) -> list[Instruction]:
+    """The block for one syscall, jumped over by all others."""
+    return [(bpf.LD_ABS, 0, 0, bpf.OFFSET_NR), (bpf.JEQ_K, 0, len(block), abi.number(name)), *block]
+
+
+def _compare(addresses: Sequence[int]) -> list[Instruction]:
+    """Falls into the next instruction when all three pointers are right, else jumps over it."""
     found: list[Instruction] = [(bpf.LD_IMM, 0, 0, 0), (bpf.ST, 0, 0, 0)]
     for argument, address in enumerate(addresses):
         for high in (False, True):
@@ -134,12 +157,11 @@ def _exec_block(addresses: Sequence[int]) -> list[Instruction]:
                 (bpf.OR_X, 0, 0, 0),
                 (bpf.ST, 0, 0, 0),
             ]
-    return [
-        *found,
-        (bpf.JEQ_K, 0, 1, 0),
-        (bpf.RET_K, 0, 0, bpf.ALLOW),
-        (bpf.RET_K, 0, 0, bpf.ERRNO | errno.EPERM),
-    ]
+    return [*found, (bpf.JEQ_K, 0, 1, 0)]
+
+
+def _exec_block(addresses: Sequence[int]) -> list[Instruction]:
+    return [*_compare(addresses), (bpf.RET_K, 0, 0, bpf.ALLOW), (bpf.RET_K, 0, 0, bpf.ERRNO | errno.EPERM)]
 
 
 def _signal_block(argument: int, own_pid: int) -> list[Instruction]:

@@ -11,15 +11,15 @@ import re
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from sandbox.kernel import abi, tables
+from sandbox.kernel import abi, sockaddr
 from sandbox.kernel.memory import Memory
 from sandbox.profile import arguments
 
 AT_FDCWD = 0xFFFFFF9C
-SO_TYPE, SOL_SOCKET = 3, 1
+MMSGHDR_SIZE = 64  # struct mmsghdr of a 64-bit kernel (linux/socket.h)
+MOST_MESSAGES = 1024  # UIO_MAXIOV: sendmmsg(2) takes no more at once
 
 # Where the parts of calls lie: (dirfd argument or None, path argument).
 OPENS = {"open": (None, 0), "creat": (None, 0), "openat": (0, 1), "openat2": (0, 1)}
@@ -38,8 +38,7 @@ _REQUEST = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Destination:
+class Destination(NamedTuple):
     """A decoded socket address: `tcp://127.0.0.1:80`, `udp://[::1]:53`, `unix:/path`, `unix:@abstract`, or a family."""
 
     family: str
@@ -48,16 +47,10 @@ class Destination:
 
     def text(self, protocol: str) -> str:
         """As the profile writes it; `protocol` is tcp, udp or what else the socket is."""
-        if self.family == "AF_UNIX":
-            return f"unix:{self.host}"
-        if self.family in ("AF_INET", "AF_INET6"):
-            host = f"[{self.host}]" if ":" in self.host else self.host
-            return f"{protocol}://{host}:{self.port}"
-        return f"family:{self.family}"
+        return sockaddr.destination(self.family, self.host, self.port, protocol)
 
 
-@dataclass(frozen=True)
-class ApiRequest:
+class ApiRequest(NamedTuple):
     """The first line of a request to the Runtime API."""
 
     kind: Literal["next", "response", "error", "init-error", "restore"]
@@ -69,25 +62,8 @@ def parse_sockaddr(data: bytes) -> Destination | None:
 
     IPv4-mapped IPv6 addresses are the IPv4 addresses that they reach.
     """
-    if len(data) < 2:
-        return None
-    (family,) = struct.unpack_from("<H", data)
-    name = tables.name_of("socket_family", family) or str(family)
-    if family == socket.AF_INET and len(data) >= 8:
-        return Destination(name, str(ipaddress.IPv4Address(data[4:8])), int.from_bytes(data[2:4], "big"))
-    if family == socket.AF_INET6 and len(data) >= 24:
-        address = ipaddress.IPv6Address(data[8:24])
-        port = int.from_bytes(data[2:4], "big")
-        if address.ipv4_mapped:
-            return Destination("AF_INET", str(address.ipv4_mapped), port)
-        return Destination(name, str(address), port)
-    if family == socket.AF_UNIX:
-        path = data[2:]
-        text = "@" + path[1:].decode(errors="replace") if path[:1] == b"\0" else path.split(b"\0")[0].decode(errors="replace")
-        return Destination(name, text) if path else None
-    if family == socket.AF_UNSPEC:
-        return None
-    return Destination(name) if family not in (socket.AF_INET, socket.AF_INET6) else None
+    found = sockaddr.parse(data)
+    return Destination(*found) if found else None
 
 
 def parse_request(data: bytes) -> ApiRequest | None:
@@ -146,7 +122,7 @@ class Reader:
         """A path or other text."""
         return os.fsdecode(self._fresh(tid, address, 0))
 
-    def bytes(self, tid: int, address: int, length: int) -> bytes:
+    def data(self, tid: int, address: int, length: int) -> bytes:
         """Some bytes, fewer where memory ends."""
         return self._fresh(tid, address, length)
 
@@ -171,48 +147,77 @@ class Reader:
         except OSError:
             return text
 
-    def socket_type(self, tid: int, fd: int) -> str:
-        """tcp, udp or another word for a socket of the process; '' where it cannot be looked at."""
+    def _socket(self, tid: int, fd: int) -> socket.socket | None:
+        """A duplicate of a socket of the process; None for what is none, or where the kernel gives no duplicates."""
         try:
             pidfd = abi.syscall(abi.number("pidfd_open"), self.process(tid), 0)
         except OSError:
-            return ""
+            return None
         try:
             copy = abi.syscall(abi.number("pidfd_getfd"), pidfd, fd, 0)
         except OSError:
-            return ""
+            return None
         finally:
             os.close(pidfd)
         try:
-            with socket.socket(fileno=copy) as found:
-                kind = found.getsockopt(SOL_SOCKET, SO_TYPE)
+            return socket.socket(fileno=copy)
         except OSError:
+            os.close(copy)
+            return None
+
+    def socket_type(self, tid: int, fd: int) -> str:
+        """tcp, udp or another word for a socket of the process; '' where it cannot be looked at."""
+        found = self._socket(tid, fd)
+        if found is None:
             return ""
-        return {socket.SOCK_STREAM: "tcp", socket.SOCK_DGRAM: "udp"}.get(kind, f"type{kind}")
+        with found:
+            kind = int(found.type)
+        return "tcp" if kind == socket.SOCK_STREAM else "udp" if kind == socket.SOCK_DGRAM else f"type{kind}"
+
+    def peer(self, tid: int, fd: int) -> Destination | None:
+        """What a datagram socket of the process is connected to; None where it is no such socket."""
+        found = self._socket(tid, fd)
+        if found is None:
+            return None
+        with found:
+            if found.type != socket.SOCK_DGRAM or found.family not in (socket.AF_INET, socket.AF_INET6):
+                return None
+            try:
+                host, port = found.getpeername()[:2]
+            except OSError:
+                return None
+        address = ipaddress.ip_address(host.partition("%")[0])
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        family = "AF_INET6" if address.version == 6 and not mapped else "AF_INET"
+        return Destination(family, str(mapped or address), port)
 
     def begin_of_sent(self, tid: int, how: str, args: Sequence[int]) -> bytes:
         """The first bytes that a send, write, writev or sendmsg is about to send."""
         address, length = args[1], args[2]
         if how in ("message", "messages"):
             # struct msghdr: name, namelen (+ padding), iov, iovlen; mmsghdr begins with one.
-            header = self.bytes(tid, args[1], 32)
+            header = self.data(tid, args[1], 32)
             if len(header) < 32:
                 return b""
             address, length = struct.unpack_from("<QQ", header, 16)
         if how != "buffer":
-            vector = self.bytes(tid, address, 16)
+            vector = self.data(tid, address, 16)
             if len(vector) < 16:
                 return b""
             address, length = struct.unpack("<QQ", vector)
-        return self.bytes(tid, address, min(length, 192)) if length else b""
+        return self.data(tid, address, min(length, 192)) if length else b""
 
-    def message_address(self, tid: int, address: int) -> bytes:
-        """The sockaddr that a struct msghdr names, if any."""
-        header = self.bytes(tid, address, 16)
-        if len(header) < 16:
-            return b""
-        name, length = struct.unpack_from("<QI", header)
-        return self.bytes(tid, name, min(length, 128)) if name and length else b""
+    def message_addresses(self, tid: int, address: int, count: int) -> list[bytes]:
+        """The sockaddrs that a struct msghdr, or an array of so many struct mmsghdr, names."""
+        found = []
+        for number in range(min(count & arguments.LOW, MOST_MESSAGES)):
+            header = self.data(tid, address + number * MMSGHDR_SIZE, 16)
+            if len(header) < 16:
+                break
+            name, length = struct.unpack_from("<QI", header)
+            if name and length:
+                found.append(self.data(tid, name, min(length, 128)))
+        return found
 
 
 def item_class(reader: Reader, tid: int, syscall: str, args: Sequence[int], arch: str) -> str:

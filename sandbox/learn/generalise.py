@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sandbox.learn.observations import Environment, Item, Sample
 from sandbox.learn.provenance import TOOL
+from sandbox.profile import base
 from sandbox.profile.completeness import estimate
 from sandbox.profile.folding import fold, named
 from sandbox.profile.model import Estimate, Function, Phase, Profile, Training, Use
@@ -26,11 +27,10 @@ class Learned:
 
 def generalise(environments: Sequence[Environment], name: str) -> Learned:
     """The profile of what these environments did."""
-    first = min(environments, key=lambda environment: environment.id)
+    environments = sorted(environments, key=lambda environment: environment.id)
+    first = environments[0]
     runtime_api = any(environment.start.get("api") for environment in environments)
-    samples = sorted(
-        (sample for environment in environments for sample in environment.samples), key=lambda s: (s.time, s.label)
-    )
+    samples = _in_order(sample for environment in environments for sample in environment.samples)
     uses = frozenset(_uses(environments, samples))
     network = frozenset().union(*(environment.network for environment in environments))
     tool = {f"{TOOL}/**"}
@@ -46,7 +46,20 @@ def generalise(environments: Sequence[Environment], name: str) -> Learned:
         trainings=frozenset({_training(environments, samples)}),
         promises=promises_of(uses),
     )
-    return Learned(profile, frozenset().union(*(environment.denied for environment in environments)))
+    refused = frozenset(f"{syscall} {name}".strip() for e in environments for _, syscall, name in e.items
+                        if _hard_denied(syscall, name))  # fmt: skip
+    return Learned(profile, refused.union(*(environment.denied for environment in environments)))
+
+
+def _in_order(samples: Iterable[Sample]) -> list[Sample]:
+    """In the order of time; equal times must not leave the order to chance."""
+    return sorted(samples, key=lambda s: (s.time, s.kind, s.label, s.outcome, sorted(s.items.items())))
+
+
+def _hard_denied(syscall: str, name: str) -> bool:
+    """Whether no observation can make this a part of the profile, whoever wrote the file."""
+    denied = base.find(base.hard_deny(), syscall, name)
+    return denied is not None and denied.risk != "unreadable"
 
 
 def _uses(environments: Sequence[Environment], samples: Sequence[Sample]) -> Iterable[Use]:
@@ -61,6 +74,8 @@ def _uses(environments: Sequence[Environment], samples: Sequence[Sample]) -> Ite
             if sample.kind == "invocation":
                 labels.setdefault(item, set()).add(sample.label)
     for (phase, syscall, name), count in counts.items():
+        if _hard_denied(syscall, name):
+            continue
         seen, total = labels.get((phase, syscall, name), set()), everywhere.get("invoke", set())
         # mypy: phases were checked when the file was read.
         yield Use(phase, syscall, name, count, frozenset({_reason(phase, seen, total)}))  # type: ignore[arg-type]
@@ -111,7 +126,8 @@ def _training(environments: Sequence[Environment], samples: Sequence[Sample]) ->
 
 
 def estimates(samples: Sequence[Sample]) -> tuple[Estimate, ...]:
-    """Completeness of each phase that has samples."""
-    found = ((phase, events(samples, kind)) for kind, phase in PHASE_OF.items())
+    """Completeness of each phase that has samples, in whatever order and from whatever environments they come."""
+    ordered = _in_order(samples)
+    found = ((phase, events(ordered, kind)) for kind, phase in PHASE_OF.items())
     return tuple(estimate(phase, sets) for phase, sets in found if sets)
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sandbox.errors import HandlerNotFound
 
+# The observed function waits for the answer, so nothing is imported for it that a start does not load anyway (json,
+# platform and importlib.util take as long as the start itself).
 _ASK = """
-import importlib.util, json, platform, sys, sysconfig
-print(json.dumps({"version": platform.python_version(), "stdlib": sysconfig.get_path("stdlib"), "prefix": sys.prefix,
-    "base": sys.base_prefix, "client": importlib.util.find_spec("awslambdaric") is not None}))
+import sys, sysconfig
+client = any(finder.find_spec("awslambdaric", None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+print(sys.version.split()[0], sysconfig.get_path("stdlib"), sys.prefix, sys.base_prefix, client, sep="\\0", end="")
 """
 
 
-@dataclass(frozen=True)
-class Interpreter:
+class Interpreter(NamedTuple):
     """An executable and what it says of itself."""
 
     path: str
@@ -53,7 +53,8 @@ def ask(python: str | None, root: str) -> Interpreter:
             [path, "-c", _ASK], cwd=root, capture_output=True, text=True, check=True, timeout=60,
             env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/tmp"},
         )  # fmt: skip
-        return Interpreter(path=path, **json.loads(done.stdout))
+        version, stdlib, prefix, base, client = done.stdout.split("\0")
+        return Interpreter(path, version, stdlib, prefix, base, client == "True")
     except OSError as error:
         raise HandlerNotFound(f"cannot be started: {error.strerror}", where=path, todo=todo) from None
     except (subprocess.SubprocessError, ValueError, TypeError) as error:

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox.errors import ObservationError
+from sandbox.errors import ObservationError, ProfileError
+from sandbox.kernel import tables
 from sandbox.learn.observe import FORMAT
+from sandbox.profile import base
 from sandbox.profile.model import PHASES
+
+OURS = b'{"event": "'
+"""How each line of the observer begins; what begins otherwise and is no JSON is somebody else's text."""
 
 Item = tuple[str, str, str]
 """(phase, syscall, class)"""
@@ -109,7 +115,8 @@ def _read_file(path: str) -> Iterator[Environment]:
             lines = file.read().split(b"\n")
     except OSError as error:
         raise ObservationError(f"cannot be read: {error.strerror}", where=path, todo="check the name") from None
-    building: _Building | None = None
+    building: _Building | None
+    found: dict[str, _Building] = {}  # lines of environments that run at the same time may lie between each other
     for number, line in enumerate(lines, 1):
         if not line.strip().startswith(b"{"):
             continue  # a platform's log has lines of others between ours
@@ -117,49 +124,68 @@ def _read_file(path: str) -> Iterator[Environment]:
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):
-            if number >= len(lines) - 1 and not lines[-1].strip() or number == len(lines):
+            if not line.strip().startswith(OURS):
+                continue
+            if number == len(lines) or (number == len(lines) - 1 and not lines[-1].strip()):
                 continue  # cut short
-            raise ObservationError("is no JSON", where=where, todo="remove the line, or collect the file again") from None
+            todo = "remove the line, or collect the file again"
+            raise ObservationError("is no JSON", where=where, todo=todo) from None
         if not isinstance(event, dict) or "event" not in event:
             continue
+        if event["event"] == "label":  # the trainer's, which knows no environment
+            for known in found.values():
+                known.labels[str(event.get("request"))] = str(event.get("name"))
+            continue
+        if "environment" not in event:
+            continue  # a program's own log may have events too
+        key = str(event["environment"])
         if event["event"] == "start":
-            if building:
-                yield building.finish(path)
             if event.get("format") != FORMAT:
                 raise ObservationError(
                     f"is of format {event.get('format')!r}, this version reads {FORMAT}", where=where,
                     todo="observe again with the same version of seccomp-bootstrap",
                 )  # fmt: skip
-            building = _Building(event)
-        elif building is None:
-            if event["event"] in ("item", "invocation", "init", "end"):
-                raise ObservationError("comes before any start", where=where, todo="collect the whole file")
-            continue
+            if key in found:
+                yield found[key].finish(path)
+            building = found[key] = _Building(event)
+        else:
+            building = found.get(key)
+        if building is None:
+            raise ObservationError("comes before any start", where=where, todo="collect the whole file")
         try:
             _add(building, event)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ProfileError) as error:
             raise ObservationError(
                 f"is damaged ({type(error).__name__}: {error})", where=where, todo="remove the line, or observe again"
             ) from None
-        building.digest.update(line)
-    if building:
+        building.digest.update(line.strip())
+    for building in found.values():
         yield building.finish(path)
 
 
 def _add(building: _Building, event: dict[str, Any]) -> None:
     kind = event["event"]
-    if kind == "item":
-        if event["phase"] not in PHASES:
-            raise ValueError(f"unknown phase {event['phase']!r}")
-        building.items[str(event["id"])] = (event["phase"], str(event["syscall"]), str(event["class"]))
+    if kind == "start":
+        places = event.get("places", {})
+        if not all(isinstance(key, str) and isinstance(value, str) for key, value in places.items()):
+            raise ValueError("places are no names of directories")
+    elif kind == "item":
+        phase, syscall, name = event["phase"], event["syscall"], event["class"]
+        if phase not in PHASES:
+            raise ValueError(f"unknown phase {phase!r}")
+        if syscall not in tables.every_name():
+            raise ValueError(f"unknown system call {syscall!r}")
+        base.arguments_exist(syscall, name, "class")
+        building.items[str(event["id"])] = (phase, syscall, name)
     elif kind in ("init", "run", "invocation", "tail"):
         items = {building.items[str(item)]: int(count) for item, count in event["items"].items()}
+        time = float(event["time"])
+        if not math.isfinite(time) or any(count < 0 for count in items.values()):
+            raise ValueError("a count or the time is impossible")
         request, outcome = str(event.get("request", "")), str(event.get("outcome", "ok"))
-        building.samples.append((kind, request, outcome, items, float(event["time"])))
+        building.samples.append((kind, request, outcome, items, time))
     elif kind == "failed":
         building.failures.append((str(event["request"]), tuple(map(str, event["last"]))))
-    elif kind == "label":
-        building.labels[str(event["request"])] = str(event["name"])
     elif kind == "file":
         building.facts.setdefault("read" if event["mode"] == "read" else "write", set()).add(str(event["value"]))
     elif kind in ("network", "exec", "denied"):

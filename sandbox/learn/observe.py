@@ -7,6 +7,7 @@ error, or to the file that SANDBOX_OBSERVATIONS names.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -26,7 +27,9 @@ from sandbox.learn import provenance
 from sandbox.learn.recorder import Recorder
 
 FORMAT = 1
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
+FORWARDED = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT,
+)  # fmt: skip
 DRAIN = 0.5
 """Seconds that children of the handler get to end after it, before the observation closes."""
 
@@ -61,7 +64,8 @@ def _addresses(api: str) -> frozenset[tuple[str, int]]:
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except (OSError, ValueError):
-        raise UsageError(f"is {api!r}, not host:port", where="AWS_LAMBDA_RUNTIME_API", todo="the platform sets it") from None
+        what = f"is {api!r}, not host:port"
+        raise UsageError(what, where="AWS_LAMBDA_RUNTIME_API", todo="the platform sets it") from None
     return frozenset((str(entry[4][0]), int(port)) for entry in found)
 
 
@@ -71,14 +75,17 @@ class _Sink:
     def __init__(self, path: str) -> None:
         try:
             # Our own copy of standard error: the handler may close or redirect its own.
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644) if path else os.dup(2)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._fd = os.open(path, flags, 0o644) if path else os.dup(2)
         except OSError as error:
             raise UsageError(
                 f"cannot be written: {error.strerror}", where=f"SANDBOX_OBSERVATIONS={path}", todo="name another file"
             ) from None
 
+        self._environment = os.urandom(4).hex()
+
     def emit(self, event: dict[str, Any]) -> None:
-        line = (json.dumps({**event, "time": round(time.time(), 3)}) + "\n").encode()
+        line = (json.dumps({**event, "environment": self._environment, "time": round(time.time(), 3)}) + "\n").encode()
         while line:
             line = line[os.write(self._fd, line) :]
 
@@ -99,6 +106,8 @@ class _Observation:
         self._pid = handover.start(command.path, command.argv, command.environment, program, self._ready)
         for number in FORWARDED:
             signal.signal(number, self._forward)
+        # Whoever started us may have blocked it; the handler, started above, keeps that, and we must hear of its end.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
         return handover.end_like(self._loop(wake))
 
     def _ready(self, pid: int, listener: int) -> None:
@@ -106,10 +115,8 @@ class _Observation:
         self._listener.set_sync_wake_up()
 
     def _forward(self, number: int, _frame: object) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, number)
-        except ProcessLookupError:
-            pass
 
     def _loop(self, wake: int) -> int:
         """Answer until the handler and what it started have ended. Returns the handler's wait status."""
@@ -119,11 +126,15 @@ class _Observation:
         poll.register(listener.fd, select.POLLIN)
         poll.register(wake, select.POLLIN)
         ended: int | None = None
+        released = False  # nobody is left under the filter
         deadline = 0.0
         while True:
             for fd, event in poll.poll(None if ended is None else max(0, int((deadline - time.monotonic()) * 1000))):
                 if fd == wake:
                     os.read(wake, 512)
+                    if ended is None:
+                        ended = handover.collect(self._pid)
+                        deadline = time.monotonic() + DRAIN
                 elif event & select.POLLIN:
                     call = listener.receive()
                     if call is None:
@@ -134,11 +145,7 @@ class _Observation:
                         recorder.cancelled()
                 elif event & select.POLLHUP:
                     poll.unregister(listener.fd)
-                    deadline = 0.0 if ended is not None else deadline
-            if ended is None:
-                ended = handover.collect(self._pid)
-                if ended is not None:
-                    deadline = time.monotonic() + DRAIN
-            if ended is not None and (time.monotonic() >= deadline):
+                    released = True
+            if ended is not None and (released or time.monotonic() >= deadline):
                 recorder.finish(os.waitstatus_to_exitcode(ended))
                 return ended

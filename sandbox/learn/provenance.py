@@ -6,7 +6,6 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping
-
 from typing import Any
 
 from sandbox.enforce.launch import Command

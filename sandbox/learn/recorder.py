@@ -36,11 +36,15 @@ class Recorder:
         denied: Mapping[str, Mapping[str, str]],
         granted: frozenset[str] = frozenset(),
     ) -> None:
-        """`api` are the addresses of the Runtime API (none: a plain program), `denied` {syscall: {class or '': errno}}."""
+        """`api` are the addresses of the Runtime API (none: a plain program), `denied` {syscall: {class or '': errno}}.
+
+        `granted` are denied calls that a person allows all the same: `ptrace`, `prctl PR_SET_PTRACER`.
+        """
         self._arch = arch
         self._emit = emit
         self._api = api
-        self._denied = {name: kinds for name, kinds in denied.items() if name not in granted}
+        self._denied = denied
+        self._granted = granted
         self._reader = Reader()
         self._names = tables.names(arch)
         self._masks = {nr: arguments.masks(name) for nr, name in self._names.items()}
@@ -54,7 +58,6 @@ class Recorder:
         self._cache: dict[tuple[str, int, tuple[int, ...]], int] = {}
         self._bucket: dict[int, int] = {}
         self._facts: set[tuple[str, ...]] = set()
-        self._requests = 0
         self._answer: tuple[str, str] | None = None
         self._pending: dict[tuple[int, int], Destination] = {}
         self._last: deque[str] = deque(maxlen=LAST_CALLS)
@@ -128,9 +131,10 @@ class Recorder:
         if name == "connect":
             self._connecting(tid, args)
         kind = decode.item_class(reader, tid, name, args, self._arch)
-        refused = self._hard_denied(name, kind)
-        if refused:
-            return refused
+        if name in self._denied:
+            code = self._denied[name].get("", self._denied[name].get(kind, ""))
+            if code:
+                return self._take_denied(f"{name} {kind}".strip(), name, code)
         item = self._item(name, kind)
         if name in decode.OPENS:
             dirfd, at = decode.OPENS[name]
@@ -157,28 +161,26 @@ class Recorder:
         if ("file", path, mode) not in self._facts and (mode == "write" or os.path.lexists(path)):
             self._fact("file", path, mode)
 
-    def _hard_denied(self, name: str, kind: str) -> int:
-        classes = self._denied.get(name)
-        if classes is None:
+    def _take_denied(self, call: str, name: str, code: str) -> int:
+        """A hard-denied call is never an item: what a person granted stands under the profile's grants."""
+        if call in self._granted or name in self._granted:
+            self._last.append(f"{call} granted")
             return 0
-        code = classes.get("", classes.get(kind, ""))
-        if not code:
-            return 0
-        self._fact("denied", f"{name} {kind}".strip())
-        self._last.append(f"{name} {kind} refused".replace("  ", " "))
+        self._fact("denied", call)
+        self._last.append(f"{call} refused")
         return int(getattr(errno, code))
 
     def _connecting(self, tid: int, args: tuple[int, ...]) -> None:
-        place = decode.parse_sockaddr(self._reader.bytes(tid, args[1], min(args[2] & arguments.LOW, 128)))
+        place = decode.parse_sockaddr(self._reader.data(tid, args[1], min(args[2] & arguments.LOW, 128)))
         if place is None:
             return
-        if (place.host, place.port) in self._api and place.family in ("AF_INET", "AF_INET6"):
+        kind = "" if place.family == "AF_UNIX" else self._reader.socket_type(tid, args[0] & arguments.LOW)
+        if kind != "udp" and (place.host, place.port) in self._api and place.family in ("AF_INET", "AF_INET6"):
             if self.phase == "init":
                 self._close_bucket("init", {})
                 self.phase = "invoke"
             self._fact("network", "runtime-api")
             return
-        kind = "" if place.family == "AF_UNIX" else self._reader.socket_type(tid, args[0] & arguments.LOW)
         if kind == "udp":
             # getaddrinfo connects UDP sockets only to sort addresses: a destination when something is sent.
             self._pending[(self._reader.process(tid), args[0] & arguments.LOW)] = place
@@ -188,16 +190,17 @@ class Recorder:
     def _sending(self, tid: int, name: str, args: tuple[int, ...]) -> None:
         how = decode.SENDS[name]
         fd = args[0] & arguments.LOW
-        if self._pending and name != "writev":
+        if self._pending:
             place = self._pending.pop((self._reader.process(tid), fd), None)
-            if place:
+            # Closing is not notified: the number may stand for another socket or a file by now.
+            if place and self._reader.peer(tid, fd) == place:
                 self._fact("network", place.text("udp"))
-        data = b""
+        addresses: list[bytes] = []
         if name == "sendto" and args[4]:
-            data = self._reader.bytes(tid, args[4], min(args[5] & arguments.LOW, 128))
+            addresses = [self._reader.data(tid, args[4], min(args[5] & arguments.LOW, 128))]
         elif how in ("message", "messages"):
-            data = self._reader.message_address(tid, args[1])
-        if data:
+            addresses = self._reader.message_addresses(tid, args[1], args[2] if how == "messages" else 1)
+        for data in addresses:
             place = decode.parse_sockaddr(data)
             if place and place.family != "AF_NETLINK":
                 kind = "" if place.family == "AF_UNIX" else self._reader.socket_type(tid, fd)
@@ -209,10 +212,10 @@ class Recorder:
 
     def _requested(self, request: decode.ApiRequest) -> None:
         if request.kind == "next":
-            if self._requests:
-                request_id, outcome = self._answer or ("", "none")
+            # A client that asks twice has only reconnected: no invocation lies between.
+            if self._answer:
+                request_id, outcome = self._answer
                 self._close_bucket("invocation", {"request": request_id, "outcome": outcome})
-            self._requests += 1
             self._answer = None
         elif request.kind in ("response", "error"):
             self._answer = (request.request_id, "ok" if request.kind == "response" else "error")

@@ -40,7 +40,7 @@ class Plan:
     cold_starts: int = 3
     python: str = ""
     timeout: float = 60.0
-    grants: frozenset[str] = frozenset()
+    grants: frozenset[str] = frozenset()  # hard-denied calls to let through: `ptrace`, `prctl PR_SET_PTRACER`
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -90,7 +90,8 @@ def train(plan: Plan, progress: Callable[[Step], None]) -> Trained:
             run.serve() if plan.events else run.once()
             failures += run.failures
             files.append(run.file)
-        return Trained(observations.read(path for path in files if os.path.exists(path)), tuple(failures))
+        written = [path for path in files if os.path.exists(path)]
+        return Trained(observations.read(written) if written or not failures else (), tuple(failures))
 
 
 class _Start:
@@ -154,13 +155,17 @@ class _Start:
             )  # fmt: skip
         self._step("", "ok" if done.returncode == 0 else "error")
         if done.returncode:
-            self.failures.append(Failed(self._number, "run", f"exit status {done.returncode}", self._last(), self._tail()))
+            error = f"exit status {done.returncode}"
+            self.failures.append(Failed(self._number, "run", error, self._last(), self._tail()))
 
     def _step(self, event: str, status: str) -> None:
-        # The observer writes before it lets the answer go, so that what was new is in the file by now.
-        with open(self.file, "rb") as file:
-            file.seek(self._read)
-            data = file.read()
+        # The observer writes before it lets the answer go, so that what was new is in the file by now; a bootstrap
+        # that found no command to start has written none.
+        data = b""
+        if os.path.exists(self.file):
+            with open(self.file, "rb") as file:
+                file.seek(self._read)
+                data = file.read()
         self._read += len(data)
         self._progress(Step(self._number, event, status, data.count(b'"event": "item"')))
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from sandbox import bundle
 from sandbox.errors import UsageError
 from sandbox.kernel import bpf, tables
+from sandbox.policy import supervision
 from sandbox.policy.compiler import compile_rules
 from sandbox.policy.listing import listing
 from sandbox.policy.rules import Rules, exec_granted, network_scope, rules_for, signals_granted
+from sandbox.policy.supervision import supervised_rules
 from sandbox.policy.verify import Evidence, verify
 from sandbox.profile import document
 from sandbox.profile.model import Profile
@@ -44,9 +46,12 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         rules[arch] = rules_for(profile, arch)
         programs[arch] = program = compile_rules(rules[arch])
         evidence[arch] = verify(program, rules[arch])
-        name = f"{arch}.bpf"
-        files[name] = bpf.pack(program)
-        filters[arch] = {"file": name, "instructions": len(program), "sha256": hashlib.sha256(files[name]).hexdigest()}
+        supervised = supervised_rules(profile, arch)
+        supervised_program = compile_rules(supervised)
+        verify(supervised_program, supervised)
+        filters[arch] = _entry(files, f"{arch}.bpf", program) | {
+            "supervised": _entry(files, f"{arch}.supervised.bpf", supervised_program)
+        }
     description = {
         "format": bundle.FORMAT,
         "function": profile.function.name,
@@ -56,11 +61,17 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         "network": network_scope(profile),
         "bind": any(use.syscall in ("bind", "listen") for use in profile.uses),
         "canary": "seccomp",
+        "supervision": supervision.description(profile, arches),
         "filters": filters,
     }
     files[bundle.FILE] = (json.dumps(description, indent=2) + "\n").encode()
     files["listing.txt"] = listing(profile, rules, programs, evidence).encode()
     return Bundle(files, rules, evidence)
+
+
+def _entry(files: dict[str, bytes], name: str, program: bpf.Program) -> dict[str, object]:
+    files[name] = bpf.pack(program)
+    return {"file": name, "instructions": len(program), "sha256": hashlib.sha256(files[name]).hexdigest()}
 
 
 def write(built: Bundle, directory: str) -> None:

@@ -79,6 +79,9 @@ def _tree(rules: Rules) -> Program:
     for nr, found in rules.allow.items():
         for rule in found:
             filter_.add_rule_exactly(library.ALLOW, nr, *[_compare(library, c) for c in rule.conditions])
+    for nr, found in rules.static.items():
+        for rule in found:
+            filter_.add_rule_exactly(library.ERRNO(errno.EPERM), nr, *[_compare(library, c) for c in rule.conditions])
     for nr, number in rules.refuse.items():
         filter_.add_rule_exactly(library.ERRNO(number), nr)
     with tempfile.TemporaryFile() as file:

@@ -10,7 +10,7 @@ import errno
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
@@ -42,13 +42,18 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rules:
-    """What the filter of one architecture does: allow what a rule allows, refuse the rest with an errno."""
+    """What the filter of one architecture does: allow what a rule allows, refuse the rest.
+
+    `refuse` {number: errno} and `static` (classes that get EPERM) are refused in the kernel whatever `default` is: with
+    a supervisor the default is a notification.
+    """
 
     arch: str
     allow: Mapping[int, tuple[Rule, ...]]
     refuse: Mapping[int, int]
     hot: tuple[int, ...]
     default: int = bpf.ERRNO | errno.EPERM
+    static: Mapping[int, tuple[Rule, ...]] = field(default_factory=dict)
 
     def verdict(self, arch: int, nr: int, args: Sequence[int]) -> int:
         """The action (linux/seccomp.h) for a call with an AUDIT_ARCH_* value, a number and six arguments."""
@@ -61,7 +66,15 @@ class Rules:
                 return bpf.ALLOW
         if nr not in tables.names(self.arch):
             return bpf.ERRNO | errno.ENOSYS
-        return bpf.ERRNO | self.refuse[nr] if nr in self.refuse else self.default
+        if nr in self.refuse:
+            return bpf.ERRNO | self.refuse[nr]
+        if any(all(condition.holds(args) for condition in rule.conditions) for rule in self.static.get(nr, ())):
+            return bpf.ERRNO | errno.EPERM
+        return self.default
+
+    def compared(self) -> Mapping[int, tuple[Rule, ...]]:
+        """All rules by number, those that allow and those that refuse."""
+        return {nr: (*self.allow.get(nr, ()), *self.static.get(nr, ())) for nr in {*self.allow, *self.static}}
 
     def rule_for(self, nr: int, args: Sequence[int]) -> Rule | None:
         """The first rule that allows the call."""
@@ -127,7 +140,7 @@ def rules_for(profile: Profile, arch: str) -> Rules:
         refused = base.find(base.refusals(), use.syscall, use.name)
         if not (refused and refused.unless == "udp" and not udp):
             add(use.syscall, use.name.removesuffix(" " + arguments.OTHER), "profile", "; ".join(sorted(use.because)))
-    for grant in sorted(profile.grants, key=lambda g: g.syscall):
+    for grant in sorted(profile.grants, key=lambda g: (g.syscall, sorted(g.classes), g.because)):
         for name in sorted(grant.classes) or [EVERY]:
             found.setdefault((grant.syscall, name), ("grant", grant.because))
     for entry in base.floor():
@@ -139,19 +152,21 @@ def rules_for(profile: Profile, arch: str) -> Rules:
                 add(entry.syscall, name, "runtime client", entry.because)
     if not exec_granted(profile):
         found[("execve", "")] = ("launch", "the launcher's own exec; a second filter lets it pass once")
+    found.setdefault(("execve", ""), ("launch", "the launcher's own exec; the function may exec too (execveat)"))
 
     allow: dict[int, list[Rule]] = {}
     numbers = tables.numbers(arch)
     for (syscall, name), (origin, detail) in found.items():
         if syscall not in numbers or arguments.opaque(syscall):
             continue
-        if origin != "grant" and any(entry.covers(syscall, name) for entry in denied):
-            continue
+        against = [e for e in denied if e.syscall == syscall and not (origin == "grant" and e.grantable)]
         try:
             every = name == EVERY
             alternatives = arguments.anything(syscall) if every else arguments.conditions(syscall, name, arch)
         except ValueError as error:
             raise ProfileError(str(error), where=f"{profile.function.name} on {arch}") from None
+        if any(_lets_through(name, alternatives, entry, arch) for entry in against):
+            continue
         for conditions in alternatives:
             allow.setdefault(numbers[syscall], []).append(Rule(syscall, name, conditions, origin, detail))
     refuse = {
@@ -165,6 +180,21 @@ def rules_for(profile: Profile, arch: str) -> Rules:
         refuse=dict(sorted(refuse.items())),
         hot=_hottest(profile, allow, arch),
     )
+
+
+def _lets_through(name: str, alternatives: Sequence[Conjunction], entry: base.Entry, arch: str) -> bool:
+    """Whether a class lets anything through that a hard denial of its syscall means, however it is spelled."""
+    if not entry.classes or name == EVERY:
+        return True
+    if arguments.partition_classes(entry.syscall):
+        return name in entry.classes
+    refused = [other for known in entry.classes for other in arguments.conditions(entry.syscall, known, arch)]
+    return any(_overlap(conditions, other) for conditions in alternatives for other in refused)
+
+
+def _overlap(one: Conjunction, other: Conjunction) -> bool:
+    """Whether some arguments satisfy both."""
+    return all(not (a.value ^ b.value) & a.mask & b.mask for a in one for b in other if a.argument == b.argument)
 
 
 def _denied(profile: Profile) -> tuple[base.Entry, ...]:

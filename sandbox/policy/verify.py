@@ -2,13 +2,16 @@
 
 For every number up to well past the highest known, on the filter's own and on foreign architectures and with the x32
 bit, it runs the program and compares the verdict with the rules. For each argument that a rule compares it takes the
-compared value, its neighbours, every bit of the mask turned, and both halves of the register dirty.
+compared value, its neighbours, every bit of the mask turned, and both halves of the register dirty. What the rules do
+not compare the program must not even look at, so that no other argument can change an answer. The constants with which
+the program itself compares are tried too, where it compares with them: it may know values that no rule has.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -24,6 +27,8 @@ Args = tuple[int, int, int, int, int, int]
 BEYOND = 64
 """How many numbers past the highest known one are checked one by one."""
 FOREIGN = {"i386": 0x40000003, "arm": 0x40000028, "riscv64": 0xC00000F3}
+REPORT = "nothing was written; please report this together with the profile and your libseccomp version"
+_NUMBER_AND_ARCH = 0b11
 RANDOM_CALLS = 24
 """Random argument vectors for each syscall with conditions, on top of the systematic ones."""
 
@@ -43,50 +48,106 @@ def verify(program: Program, rules: Rules) -> Evidence:
     except InvalidProgram as error:
         raise PolicyUnverified(f"the kernel would refuse the program: {error}", where=rules.arch) from None
     _check_widths(rules)
+    readable = {nr: _words(found) for nr, found in rules.compared().items()}
     calls = longest = 0
-    for arch, nr, args in _calls(rules):
+    follow = _Follower(program)
+    for arch, nr, args in itertools.chain(_calls(rules, program), follow):
+        way: list[int] = []
         wanted = rules.verdict(arch, nr, args)
-        got = simulate(program, arch, nr, args)
+        got = simulate(program, arch, nr, args, way=way)
+        if got.words > _NUMBER_AND_ARCH:
+            follow.note(arch, nr, args, way)
         calls += 1
         longest = max(longest, got.instructions)
+        if got.words & ~readable.get(nr, _NUMBER_AND_ARCH):
+            raise PolicyUnverified(
+                f"the program looks at more of {tables.names(rules.arch).get(nr, f'number {nr:#x}')} than the profile "
+                f"compares (words {got.words:#x} of struct seccomp_data)",
+                where=rules.arch, todo=REPORT,
+            )  # fmt: skip
         if got.action != wanted:
             name = tables.names(rules.arch).get(nr, f"number {nr:#x}")
             raise PolicyUnverified(
                 f"{name}({', '.join(hex(a) for a in args)}) on {arch:#x}: the profile says {wanted:#x}, "
                 f"the program {got.action:#x}",
                 where=rules.arch,
-                todo="nothing was written; please report this together with the profile and your libseccomp version",
+                todo=REPORT,
             )
     return Evidence(calls, longest)
 
 
+class _Follower:
+    """Calls that turn the comparisons which other calls met on their way, each comparison once for each number."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._met: set[tuple[int, int]] = set()
+        self._next: deque[tuple[int, int, Args]] = deque()
+
+    def note(self, arch: int, nr: int, args: Args, way: Iterable[int]) -> None:
+        """Remember what to try next to a call that took this way through the program."""
+        word = 0
+        for at in way:
+            code, _, _, k = self._program[at]
+            if code == bpf.LD_ABS:
+                word = k // 4
+            elif code & 7 == 5 and code != bpf.JA and word >= 4 and (at, nr) not in self._met:
+                self._met.add((at, nr))
+                for value in (k, k + 1, k - 1, ~k):
+                    self._next.append((arch, nr, _with_word(args, word, value & LOW)))
+
+    def __iter__(self) -> Iterator[tuple[int, int, Args]]:
+        while self._next:
+            yield self._next.popleft()
+
+
+def _with_word(args: Args, word: int, value: int) -> Args:
+    argument, high = (word - 4) // 2, word % 2
+    kept = args[argument] & (LOW if high else FULL ^ LOW)
+    return _fill(dict(enumerate(args)) | {argument: kept | value << 32 * high})
+
+
+def _words(found: Iterable[Rule]) -> int:
+    """The words of struct seccomp_data that rules compare, and the number and architecture before them."""
+    words = _NUMBER_AND_ARCH
+    for rule in found:
+        for condition in rule.conditions:
+            words |= 1 << bpf.arg_offset(condition.argument, high=False) // 4
+            words |= 1 << bpf.arg_offset(condition.argument, high=True) // 4
+    return words
+
+
 def _check_widths(rules: Rules) -> None:
-    """A comparison must see all bits that the kernel reads, and none that it does not."""
-    for found in rules.allow.values():
+    """A comparison must not see bits that the kernel does not read, nor half of a register that it reads whole."""
+    for found in rules.compared().values():
         for rule in found:
             for condition in rule.conditions:
                 width = tables.width(rule.syscall, condition.argument)
                 whole = FULL if width == 64 else LOW
-                if condition.mask & ~whole or condition.value & ~condition.mask:
+                half = condition.mask == LOW and width == 64
+                if half or condition.mask & ~whole or condition.value & ~condition.mask:
                     raise PolicyUnverified(
-                        f"{rule.syscall} {rule.name}: compares bits of argument {condition.argument} "
-                        f"that the kernel does not read ({condition.mask:#x} of {width} bits)",
+                        f"{rule.syscall} {rule.name}: compares other bits of argument {condition.argument} "
+                        f"than the kernel reads ({condition.mask:#x} of {width} bits)",
                         where=rules.arch,
                     )
 
 
-def _calls(rules: Rules) -> Iterator[tuple[int, int, Args]]:
+def _calls(rules: Rules, program: Program) -> Iterator[tuple[int, int, Args]]:
     own = tables.AUDIT_ARCH[rules.arch]
     zero: Args = (0, 0, 0, 0, 0, 0)
     full: Args = (FULL, FULL, FULL, FULL, FULL, FULL)
-    numbers = [*range(tables.highest(rules.arch) + BEYOND), 0x3FFFFFFF, 0x7FFFFFFF, 0x80000000, LOW]
-    for nr in numbers:
+    numbers = {*range(tables.highest(rules.arch) + BEYOND), 0x3FFFFFFF, 0x7FFFFFFF, 0x80000000, LOW}
+    for code, _, _, k in program:
+        if code & 7 == 5 and code != bpf.JA:
+            numbers |= {k, (k - 1) & LOW, (k + 1) & LOW}
+    for nr in sorted(numbers):
         for arch in (*FOREIGN.values(), *(value for value in tables.AUDIT_ARCH.values() if value != own)):
             yield arch, nr, zero
         yield own, nr | bpf.X32_BIT, zero
         yield own, nr, zero
         yield own, nr, full
-    for nr, found in rules.allow.items():
+    for nr, found in rules.compared().items():
         if any(rule.conditions for rule in found):
             for args in _vectors(found, seed=nr):
                 yield own, nr, args
@@ -107,8 +168,8 @@ def _vectors(found: tuple[Rule, ...], seed: int) -> Iterator[Args]:
         yield _fill(dict(zip(exact, values, strict=True)))
     for rule in found:
         base = {condition.argument: condition.value for condition in rule.conditions}
-        for argument, values in interesting.items():
-            for value in sorted(values):
+        for argument, edges in interesting.items():
+            for value in sorted(edges):
                 yield _fill(base | {argument: value})
     chance = random.Random(seed)
     for _ in range(RANDOM_CALLS):

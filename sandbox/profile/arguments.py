@@ -15,9 +15,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sandbox.kernel import tables
 
@@ -27,8 +26,7 @@ OTHER = "to others"
 """Suffix of a signal's class when the target was not the caller's own process."""
 
 
-@dataclass(frozen=True, order=True)
-class Condition:
+class Condition(NamedTuple):
     """`args[argument] & mask == value`, over all 64 bits of the register."""
 
     argument: int
@@ -210,9 +208,7 @@ def _split_fields(syscall: str, fields: Sequence[Sequence[Any]], name: str, arch
         if value & mask != value:
             raise ValueError(f"{syscall}: {word} is larger than the {mask:#x} that the kernel reads")
         found.append(Condition(field[0], mask, value))
-    if not optional:
-        yield tuple(found)
-    elif len(words) == len(fields):
+    if not optional or len(words) == len(fields):
         yield tuple(found)
     else:
         protocol = _DEFAULT_PROTOCOLS.get(words[1]) if words[0] in ("AF_INET", "AF_INET6") else None

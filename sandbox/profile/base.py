@@ -145,7 +145,7 @@ def promises() -> tuple[Promise, ...]:
     """All promises, in the order in which a call looks for its own."""
     found = []
     for name, body in _read("promises")["promises"].items():
-        items = tuple((text.split(" ", 1) + [""])[:2] for text in body["syscalls"])
+        items = tuple([*text.split(" ", 1), ""][:2] for text in body["syscalls"])
         found.append(Promise(name, body["about"], body.get("risk", ""), tuple((a, b) for a, b in items)))
     return tuple(found)
 

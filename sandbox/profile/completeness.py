@@ -3,7 +3,7 @@
 The sampling unit is one invocation (of the init phase: one cold start), never one call. The assumption, which every
 report repeats: the training events are drawn like production's.
 
-    novelty: share of samples that held an item no other held: the leave-one-out estimate of P(next needs something new).
+    novelty: share of samples that held an item no other held, the leave-one-out estimate of P(next needs something).
     bound: the last n samples brought nothing new, so with 95 % confidence P < 1 - 0.05^(1/n), about 3/n.
     chao2: lower bound on the number of items there are, from those seen once and twice (A. Chao, Biometrics 43, 1987).
 """
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
-from sandbox.profile.model import Estimate, Phase
+from sandbox.profile.model import PHASES, Estimate, Phase, Training
 
 CONFIDENCE = 0.95
 TARGET = 0.01
@@ -64,3 +64,13 @@ def still_needed(quiet: int, target: float = TARGET) -> int:
     """How many more quiet samples bring the bound down to the target."""
     needed = math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - target))
     return max(0, needed - quiet)
+
+
+def best_estimates(trainings: Iterable[Training]) -> tuple[tuple[str, Estimate], ...]:
+    """(training id, estimate) of each phase from the training that knows it best, in the order of phases."""
+    best: dict[Phase, tuple[str, Estimate]] = {}
+    for training in sorted(trainings):
+        for estimate in training.estimates:
+            if estimate.phase not in best or estimate.bound < best[estimate.phase][1].bound:
+                best[estimate.phase] = (training.id, estimate)
+    return tuple(best[phase] for phase in PHASES if phase in best)

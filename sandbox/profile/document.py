@@ -1,4 +1,4 @@
-"""YAML in and out. A profile that does not fit is refused with file, line and column, never with a traceback.
+"""Reading profiles. A profile that does not fit is refused with file, line and column, never with a traceback.
 
 Shape is checked by the JSON Schema that editors use too (schema.json); names of syscalls and classes by the tables.
 """
@@ -8,19 +8,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import jsonschema
-import yaml
 
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
-from sandbox.profile import base
+from sandbox.profile import arguments, base
 from sandbox.profile.model import PHASES, Estimate, Function, Grant, Phase, Profile, Training, Use
 from sandbox.profile.places import Path, Place, compose
 from sandbox.profile.promises import promises_of
+from sandbox.profile.writing import write as write
 
 LARGEST = 1 << 20
 """Bytes; a profile is about one screen, so that anything near this is not one."""
@@ -28,22 +28,30 @@ LARGEST = 1 << 20
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed profile with the place of everything in it."""
+    """A parsed profile with the place of everything in it; `tree` are the values as they stand in the text."""
 
     profile: Profile
     source: str
     places: Mapping[Path, Place]
+    tree: Mapping[str, Any] = field(default_factory=dict)
 
     def where(self, path: Path) -> str:
         """`file:line:column` of a path into the document, or of the nearest parent that has a place."""
+        line, column = self.place(path)
+        return f"{self.source}:{line}:{column}"
+
+    def place(self, path: Path) -> Place:
+        """(line, column) of a path, or of the nearest parent that has a place."""
         while path and path not in self.places:
             path = path[:-1]
-        line, column = self.places.get(path, (1, 1))
-        return f"{self.source}:{line}:{column}"
+        return self.places.get(path, (1, 1))
 
     def line_of(self, use: Use) -> str:
         """Where the document says that this use is allowed."""
         return self.where(("syscalls", use.phase, use.syscall, "classes", use.name))
+
+
+_Class = tuple[str, int, Any, str]
 
 
 def read(path: str) -> Document:
@@ -51,9 +59,10 @@ def read(path: str) -> Document:
     try:
         with open(path, "rb") as file:
             data = file.read(LARGEST + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ProfileError(
-            f"cannot be read: {error.strerror}", where=path, todo="check the name; `sandbox learn` makes a profile"
+            f"cannot be read: {reason}", where=path, todo="check the name; `sandbox learn` makes a profile"
         ) from None
     return parse(data, path)
 
@@ -61,18 +70,19 @@ def read(path: str) -> Document:
 def parse(data: bytes | str, source: str = "<profile>") -> Document:
     """Parse a profile's text. Raises ProfileError with file, line and column."""
     if len(data) > LARGEST:
-        raise ProfileError(f"larger than {LARGEST} bytes", where=f"{source}:1:1", todo="this is no profile of a function")
+        raise ProfileError(
+            f"larger than {LARGEST} bytes", where=f"{source}:1:1", todo="this is no profile of a function"
+        )
     tree, places = compose(data, source)
     document = Document(Profile(Function("")), source, places)
-    problems = sorted(_validator().iter_errors(tree), key=lambda found: (len(found.path), str(found.path)))
-    if problems:
-        deepest = jsonschema.exceptions.best_match(iter(problems))
+    problem = jsonschema.exceptions.best_match(_validator().iter_errors(tree))
+    if problem:
         raise ProfileError(
-            f"{_dotted(deepest.absolute_path)}: {_plain(deepest)}",
-            where=document.where(tuple(deepest.absolute_path)),
+            f"{_dotted(problem.absolute_path)}: {_plain(problem)}",
+            where=document.where((*problem.absolute_path, *_stranger(problem))),
             todo="see sandbox/profile/schema.json, or point your editor at it",
         )
-    return Document(_build(tree, document), source, places)
+    return Document(_build(tree, document), source, places, tree)
 
 
 @cache
@@ -90,6 +100,15 @@ def _dotted(path: Iterable[str | int]) -> str:
     return ".".join(str(part) for part in path) or "the document"
 
 
+def _stranger(error: jsonschema.ValidationError) -> Path:
+    """The key that does not belong there, if that is what the error is about."""
+    if error.validator != "additionalProperties" or not isinstance(error.schema, Mapping):
+        return ()
+    known = error.schema.get("properties", {})
+    instance: Any = error.instance
+    return next(((str(key),) for key in instance if key not in known), ())
+
+
 def _plain(error: jsonschema.ValidationError) -> str:
     text = error.message
     return text if len(text) < 200 else text[:200] + " ..."
@@ -105,7 +124,7 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
         reads=frozenset(tree.get("files", {}).get("read", ())),
         writes=frozenset(tree.get("files", {}).get("write", ())),
         grants=frozenset(_grants(tree.get("grants", ()), document)),
-        trainings=frozenset(_trainings(tree)),
+        trainings=frozenset(_trainings(tree, document)),
         promises=tuple(tree["promises"]),
     )
     missing = [name for name in promises_of(profile.uses) if name not in profile.promises]
@@ -123,28 +142,80 @@ def _uses(phases: Mapping[str, Any], document: Document) -> Iterable[Use]:
         for syscall, body in phases.get(phase, {}).items():
             path: Path = ("syscalls", phase, syscall)
             _known(syscall, document.where(path))
-            classes = body.get("classes")
-            if (classes is not None) != base.arguments.has_classes(syscall):
-                raise ProfileError(
-                    f"{syscall} has no argument classes" if classes else f"{syscall} needs its argument classes",
-                    where=document.where(path),
-                    todo=f"write `{syscall}: {{count: 1, because: ...}}`" if classes
-                    else f"write `{syscall}: {{classes: {{...: 1}}, because: ...}}`",
-                )  # fmt: skip
-            for name, count in (classes if classes is not None else {"": body.get("count", 0)}).items():
-                at = document.where((*path, "classes", name) if name else path)
-                if name:
-                    base.arguments_exist(syscall, name, at)
-                denied = base.find(base.hard_deny(), syscall, name)
-                if denied and denied.risk != "unreadable":
-                    raise ProfileError(f"{syscall} {name} is hard-denied: {denied.because}", where=at, todo=_how(denied))
-                yield Use(phase, syscall, name, count, _reasons(body["because"]))
+            for name, count, because, at in _classes(syscall, body, path, document):
+                for spelling in {name} | (_spellings(syscall, name) if name else set()):
+                    denied = base.find(base.hard_deny(), syscall, spelling)
+                    if denied and denied.risk != "unreadable":
+                        what = " ".join(filter(None, (syscall, spelling)))
+                        raise ProfileError(
+                            f"{what} is hard-denied: {denied.because}", where=at, todo=_how(denied, spelling)
+                        )
+                yield Use(phase, syscall, name, int(count), _reasons(because))
 
 
-def _how(entry: base.Entry) -> str:
+def _classes(syscall: str, body: Mapping[str, Any], path: Path, document: Document) -> Iterable[_Class]:
+    """(class, count, reasons, place) of one syscall's entry; a class may have its own reasons."""
+    classes = body.get("classes")
+    if (classes is not None) != arguments.has_classes(syscall):
+        raise ProfileError(
+            f"{syscall} has no argument classes" if classes else f"{syscall} needs its argument classes",
+            where=document.where(path),
+            todo=f"write `{syscall}: {{count: 1, because: ...}}`" if classes
+            else f"write `{syscall}: {{classes: {{...: 1}}, because: ...}}`",
+        )  # fmt: skip
+    if classes is None:
+        yield "", body.get("count", 0), body["because"], document.where(path)
+        return
+    if "count" in body:
+        raise ProfileError(
+            f"{syscall} is counted for each class", where=document.where((*path, "count")), todo="remove this count"
+        )
+    for name, value in classes.items():
+        at = document.where((*path, "classes", name))
+        _class_exists(syscall, name, at)
+        own = value if isinstance(value, Mapping) else {"count": value, "because": body["because"]}
+        yield name, own["count"], own["because"], at
+
+
+def _class_exists(syscall: str, name: str, where: str) -> None:
+    """Refuse a class that the syscall does not have, and one that is not written as the recorder writes it.
+
+    Hard deny, refusals and promises go by names: a number in the place of a name would pass them by.
+    """
+    base.arguments_exist(syscall, name, where)
+    spellings = _spellings(syscall, name)
+    if name not in spellings:
+        raise ProfileError(
+            f"{syscall}: the class {name!r} is written {' or '.join(sorted(spellings))!r}", where=where,
+            todo="write it like this",
+        )  # fmt: skip
+
+
+def _spellings(syscall: str, name: str) -> set[str]:
+    """How the recorder writes the class, on each architecture."""
+    if arguments.partition_classes(syscall):
+        return {name}
+    others = " " + arguments.OTHER
+    suffix = others if name.endswith(others) and arguments.target_argument(syscall) is not None else ""
+    found = set()
+    for arch in tables.ARCHES:
+        try:
+            alternatives = arguments.conditions(syscall, name, arch)
+        except ValueError:
+            continue  # a name that the other architecture has
+        for conjunction in alternatives:
+            args = [0] * 6
+            for condition in conjunction:
+                args[condition.argument] |= condition.value
+            found.add(arguments.classify(syscall, args, arch) + suffix)
+    return found
+
+
+def _how(entry: base.Entry, name: str) -> str:
     if not entry.grantable:
         return "remove it; nothing can grant this one"
-    return f"remove it, or grant it under `grants: [{{syscall: {entry.syscall}, because: <your reason>}}]`"
+    classes = f"classes: [{name}], " if entry.classes else ""
+    return f"remove it, or grant it under `grants: [{{syscall: {entry.syscall}, {classes}because: <your reason>}}]`"
 
 
 def _known(syscall: str, where: str) -> None:
@@ -167,7 +238,7 @@ def _grants(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[
         _known(syscall, document.where(path))
         for name in classes or {""}:
             if name:
-                base.arguments_exist(syscall, name, document.where(path))
+                _class_exists(syscall, name, document.where(path))
             denied = base.find(base.hard_deny(), syscall, name)
             if denied is None:
                 raise ProfileError(
@@ -177,12 +248,24 @@ def _grants(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[
                 )
             if not denied.grantable:
                 raise ProfileError(
-                    f"{syscall} can never be granted: {denied.because}", where=document.where(path), todo="remove the grant"
+                    f"{syscall} can never be granted: {denied.because}",
+                    where=document.where(path),
+                    todo="remove the grant",
                 )
         yield Grant(syscall, classes, line["because"])
 
 
-def _trainings(tree: Mapping[str, Any]) -> Iterable[Training]:
+def _trainings(tree: Mapping[str, Any], document: Document) -> Iterable[Training]:
+    for section in ("completeness", "provenance"):
+        seen: set[str] = set()
+        for i, line in enumerate(tree.get(section, ())):
+            if line["training"] in seen:
+                raise ProfileError(
+                    f"the training {line['training']} stands twice under {section}",
+                    where=document.where((section, i)),
+                    todo="remove one of the two",
+                )
+            seen.add(line["training"])
     estimates: dict[str, tuple[Estimate, ...]] = {}
     for line in tree.get("completeness", ()):
         estimates[line["training"]] = tuple(
@@ -201,107 +284,6 @@ def _trainings(tree: Mapping[str, Any]) -> Iterable[Training]:
             python=line.get("python", ""), architecture=line.get("architecture", ""),
             handler_digest=line.get("handler", ""), lock_digest=line.get("lock", ""), estimates=estimates.get(key, ()),
         )  # fmt: skip
-
-
-class _Flow(dict[str, Any]):
-    """A mapping that is written on one line."""
-
-
-class _FlowList(list[Any]):
-    """A list that is written on one line."""
-
-
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-_Dumper.add_representer(
-    _Flow, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data.items(), flow_style=True)
-)
-_Dumper.add_representer(
-    _FlowList, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
-)
-
-HEADER = """\
-# What {name} may do; everything else fails in the kernel. Review it like code: `sandbox profile lint FILE`.
-# The floor that every program needs (memory, locks, clocks, open descriptors) is in profiles/base/floor.yaml.
-"""
-
-
-def write(profile: Profile) -> str:
-    """The profile's YAML: the same profile gives the same text."""
-    trainings = sorted(profile.trainings)
-    sections: list[dict[str, Any]] = [
-        {
-            "schema": 1,
-            "function": _Flow(
-                {"name": profile.function.name, "handler": profile.function.handler}
-                | {"runtime-api": profile.function.runtime_api}
-            ),
-            "promises": _FlowList(promises_of(profile.uses)),
-            "processes": _FlowList(sorted(profile.processes)),
-            "network": _FlowList(sorted(profile.network)),
-        },
-        {"files": {"read": sorted(profile.reads), "write": sorted(profile.writes)}},
-        {"grants": [_grant(grant) for grant in sorted(profile.grants, key=lambda g: (g.syscall, sorted(g.classes)))]}
-        if profile.grants
-        else {},
-        {"completeness": [_completeness(training) for training in trainings]} if trainings else {},
-        {"provenance": [_provenance(training) for training in trainings]} if trainings else {},
-    ]
-    parts = [HEADER.format(name=profile.function.name)]
-    parts += [_dump(section) for section in sections if section]
-    body = ["syscalls:" + ("" if profile.uses else " {}") + "\n"]
-    for phase in PHASES:
-        lines = _phase(profile.phase(phase))
-        if lines:
-            body.append(f"  {phase}:\n" + "".join("    " + line for line in _dump(lines).splitlines(keepends=True)))
-    return "\n".join(parts) + "\n" + "".join(body)
-
-
-def _dump(data: Mapping[str, Any]) -> str:
-    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=4096, allow_unicode=True))
-
-
-def _grant(grant: Grant) -> _Flow:
-    classes = {"classes": _FlowList(sorted(grant.classes))} if grant.classes else {}
-    return _Flow({"syscall": grant.syscall} | classes | {"because": grant.because})
-
-
-def _completeness(training: Training) -> dict[str, Any]:
-    return {"training": training.id} | {
-        e.phase: _Flow(
-            samples=e.samples, items=e.items, once=e.once, novelty=round(e.novelty, 4), quiet=e.quiet,
-            bound=round(e.bound, 4), chao2=round(e.chao2, 2),
-        )
-        for e in training.estimates
-    }  # fmt: skip
-
-
-def _provenance(training: Training) -> _Flow:
-    fields = {
-        "training": training.id, "host": training.host, "kernel": training.kernel, "libc": training.libc,
-        "python": training.python, "architecture": training.architecture, "handler": training.handler_digest,
-        "lock": training.lock_digest,
-    }  # fmt: skip
-    return _Flow({key: value for key, value in fields.items() if value})
-
-
-def _phase(uses: Iterable[Use]) -> dict[str, Any]:
-    grouped: dict[str, list[Use]] = {}
-    for use in uses:
-        grouped.setdefault(use.syscall, []).append(use)
-    found: dict[str, Any] = {}
-    for syscall, members in grouped.items():
-        reasons = sorted(frozenset().union(*(use.because for use in members)))
-        because = reasons[0] if len(reasons) == 1 else _FlowList(reasons)
-        if base.arguments.has_classes(syscall):
-            shown: dict[str, Any] = {"classes": _Flow({use.name: use.count for use in members})}
-        else:
-            shown = {"count": members[0].count}
-        found[syscall] = _Flow(shown | {"because": because})
-    return found
 
 
 def phase_of(name: str) -> Phase:

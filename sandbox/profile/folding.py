@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 FEW = 3
 """So many files of one directory stand by themselves; more become `directory/*`."""
 
 LONGEST = 24
-"""Lines; beyond, the deepest directories are folded into `parent/**` until it fits."""
+"""Lines; beyond, the deepest directories are folded into `directory/**` until it fits."""
+
 
 def named(paths: Iterable[str], places: Mapping[str, str]) -> set[str]:
     """The paths with the directories of `places` {name: directory} written by name and folded whole ({root}/**).
@@ -51,24 +53,21 @@ def _by_directory(paths: set[str]) -> set[str]:
 
 
 def _shorten(patterns: set[str]) -> set[str]:
-    """Fold the deepest directories into their parents until there are few enough; never up to a top directory."""
+    """Fold the deepest directory that holds several lines, until there are few enough; never a top directory.
+
+    What shares no directory with another line stays as it is: making it wider would save nothing.
+    """
     while len(patterns) > LONGEST:
-        deep = [_parent(pattern) for pattern in patterns if _parent(pattern).count("/") >= 2]
-        if not deep:
+        lines = Counter(directory for pattern in patterns for directory in _directories(pattern))
+        shared = [directory for directory, count in lines.items() if count > 1]
+        if not shared:
             break
-        # The parent that takes in the most lines, among equals the deepest.
-        best = max(deep, key=lambda parent: (sum(_within(p, parent) for p in patterns), parent.count("/"), parent))
-        inside = {pattern for pattern in patterns if _within(pattern, best)}
-        if len(inside) < 2 and all(pattern.endswith("/**") for pattern in inside):
-            break
-        patterns = (patterns - inside) | {f"{best}/**"}
+        best = max(shared, key=lambda directory: (directory.count("/"), lines[directory], directory))
+        patterns = {pattern for pattern in patterns if not pattern.startswith(best + "/")} | {f"{best}/**"}
     return patterns
 
 
-def _parent(pattern: str) -> str:
-    base = pattern.removesuffix("/**").removesuffix("/*")
-    return base if pattern.endswith("/*") and not pattern.endswith("/**") else os.path.dirname(base)
-
-
-def _within(pattern: str, directory: str) -> bool:
-    return pattern.startswith(directory + "/")
+def _directories(pattern: str) -> list[str]:
+    """The directories above a pattern, without the root and the top ones."""
+    parts = pattern.split("/")
+    return ["/".join(parts[:depth]) for depth in range(3, len(parts))] if pattern.startswith("/") else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sandbox.errors import ProfileError
-from sandbox.profile.model import Function, Profile, Use
+from sandbox.profile.model import Function, Profile, Training, Use
 from sandbox.profile.promises import promises_of
 
 
@@ -27,6 +27,10 @@ def merge(one: Profile, other: Profile) -> Profile:
         if known:
             use = replace(use, count=max(use.count, known.count), because=use.because | known.because)
         uses[use.key] = use
+    trainings: dict[str, Training] = {}
+    for training in (*one.trainings, *other.trainings):
+        # One training under one id: a copy that went through a file has fewer digits, and any fixed choice will do.
+        trainings[training.id] = max(training, trainings.get(training.id, training))
     merged = frozenset(uses.values())
     return Profile(
         function=Function(
@@ -38,6 +42,6 @@ def merge(one: Profile, other: Profile) -> Profile:
         reads=one.reads | other.reads,
         writes=one.writes | other.writes,
         grants=one.grants | other.grants,
-        trainings=one.trainings | other.trainings,
+        trainings=frozenset(trainings.values()),
         promises=promises_of(merged),
     )

@@ -85,7 +85,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Profile:
-    """A function's profile. `files` hold absolute paths, folded (`/tmp/*`, `{root}/**`); `network` holds destinations."""
+    """A function's profile. `reads` and `writes` are folded paths (`/tmp/*`, `{root}/**`), `network` destinations."""
 
     function: Function
     uses: frozenset[Use] = frozenset()

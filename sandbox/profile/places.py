@@ -16,6 +16,9 @@ from sandbox.errors import ProfileError
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
 
+LARGEST = 2**53
+"""What every reader of YAML and JSON can hold exactly."""
+
 DEEPEST = 12
 """Levels; a profile has at most seven."""
 
@@ -134,7 +137,10 @@ class _Walk:
 
     def _scalar(self, node: yaml.Node, place: Place) -> Any:
         try:
-            return self.loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+            value: object = self.loader.construct_object(node, deep=True)
         except (ValueError, OverflowError) as error:
             # A date that no calendar has, a number of thousands of digits.
             raise _Refused(f"not a value: {str(error)[:120]}", place, "correct it, or put it in quotes") from None
+        if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+            raise _Refused("a number out of range", place, f"numbers lie between -{LARGEST} and {LARGEST}")
+        return value

@@ -1,0 +1,83 @@
+"""`sandbox profile amend`: what violations ask of a profile, as a diff with risk and evidence, written on consent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from sandbox.cli.events import opened
+from sandbox.cli.output import write_text
+from sandbox.errors import UsageError
+from sandbox.profile import document
+from sandbox.profile.amend import Amendment, propose
+from sandbox.profile.diff import diff, lines
+from sandbox.profile.model import Profile
+from sandbox.violations import reader
+from sandbox.violations.quoting import printable
+
+
+def amend(
+    profile: Annotated[str, typer.Argument(help="The profile (YAML)", metavar="PROFILE")],
+    from_: Annotated[str, typer.Option("--from", help="A log or events file; - for standard input", metavar="EVENTS")],
+    syscall: Annotated[list[str] | None, typer.Option(help="Only the violations of these syscalls")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write without asking")] = False,
+) -> None:
+    """Propose the smallest widening that would have allowed the violations, and write it if you agree."""
+    read = document.read(profile)
+    wanted = reader.Filter(frozenset(syscall or ()))
+    with opened(from_) as source:
+        events = [entry.event for entry in reader.entries(source) if entry.is_violation and wanted.admits(entry.event)]
+    if not events:
+        raise UsageError(
+            "holds no violations" + (f" of {', '.join(syscall)}" if syscall else ""), where=from_,
+            todo="collect the supervisor's lines (stderr, or SANDBOX_EVENTS=file:PATH)",
+        )  # fmt: skip
+    foreign = {str(event["function"]) for event in events} - {read.profile.function.name}
+    if foreign:
+        raise UsageError(
+            f"holds violations of {printable(', '.join(sorted(foreign)))}, not only of {read.profile.function.name}",
+            where=from_, todo="give the events of one function",
+        )  # fmt: skip
+    found = propose(read.profile, events)
+    text = document.write(found.profile)
+    document.parse(text, profile)  # what we write must be what we accept
+    _show(read.profile, found)
+    if not found.proposals:
+        return
+    if not yes and not _agrees(profile, from_):
+        print("nothing was written")
+        raise typer.Exit(1)
+    write_text(profile, text)
+    print(f"{profile}: {len(found.proposals)} lines added; review them, then compile the profile again")
+
+
+def _show(before: Profile, found: Amendment) -> None:
+    for proposal in found.proposals:
+        times = f"{proposal.evidence} violation{'s' * (proposal.evidence > 1)}"
+        _say(f"propose {proposal.change}", f"risk {proposal.risk}, {times}, such as:", proposal.example)
+    for refusal in found.refusals:
+        how = f"; a person could write: {refusal.how}" if refusal.how else ""
+        _say(f"not proposed: {refusal.what}", f"{refusal.reason}{how}; {refusal.evidence} times:", refusal.example)
+    if found.proposals:
+        for line in lines(diff(before, found.profile)):
+            print(printable(line))
+    else:
+        print("nothing to add")
+
+
+def _say(what: str, why: str, example: Mapping[str, object]) -> None:
+    print(printable(what))
+    print(printable(f"    {why}"))
+    print(f"    {reader.moment(float(str(example['time'])))} {reader.describe(example)}")
+
+
+def _agrees(profile: str, source: str) -> bool:
+    if source == "-" or not sys.stdin.isatty():
+        raise UsageError(
+            "was not changed: nobody was asked", where=profile,
+            todo="look at the proposals above; --yes writes them, a terminal asks",
+        )  # fmt: skip
+    return typer.confirm(f"Write this to {profile}?", default=False)

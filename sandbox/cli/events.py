@@ -1,0 +1,206 @@
+"""`sandbox events`: read a supervisor's lines out of a log, filter them, sum them up, verify their chain."""
+
+from __future__ import annotations
+
+import enum
+import io
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, BinaryIO
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from sandbox.cli.output import console, errors, json_line
+from sandbox.errors import UsageError
+from sandbox.violations import reader
+from sandbox.violations.chain import Verifier
+from sandbox.violations.quoting import printable
+
+STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
+_AGO = re.compile(r"(\d{1,9})(s|m|h|d)")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Risk(enum.StrEnum):
+    """What --risk takes."""
+
+    high = "high"
+    medium = "medium"
+    low = "low"
+
+
+class Phase(enum.StrEnum):
+    """What --phase takes."""
+
+    init = "init"
+    invoke = "invoke"
+    run = "run"
+
+
+def events(
+    file: Annotated[str, typer.Argument(help="A log or events file; - for standard input", metavar="FILE|-")],
+    syscall: Annotated[list[str] | None, typer.Option(help="Only these syscalls")] = None,
+    phase: Annotated[Phase | None, typer.Option(help="Only this phase")] = None,
+    risk: Annotated[Risk | None, typer.Option(help="Only this risk")] = None,
+    since: Annotated[str, typer.Option(help="Only later ones: 10m, 2h, 1d, a date and time, seconds since 1970")] = "",
+    summary: Annotated[bool, typer.Option("--summary", help="Add up by syscall, class and target")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check signatures and order; exit 1 at a break")] = False,
+    key_file: Annotated[str, typer.Option(help="File with the key that SANDBOX_EVENT_KEY held")] = "",
+    json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
+) -> None:
+    """Show the violations that a supervisor reported, among whatever else a log holds."""
+    if verify != bool(key_file):
+        raise UsageError("--verify and --key-file go together", where="sandbox events", todo="give both or neither")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal's encoding may lack what a path holds
+    wanted = reader.Filter(
+        frozenset(syscall or ()), phase.value if phase else "", risk.value if risk else "", _moment(since)
+    )
+    with opened(file) as source:
+        found = reader.entries(source)
+        if verify:
+            _verify(found, _key(key_file), json_output)
+        elif summary:
+            _summary(reader.summarise(found, wanted), json_output)
+        else:
+            _list(found, wanted, json_output)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """A file, or standard input for `-`. Raises UsageError when it cannot be read."""
+    if path == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115  # a with statement would take errors of the caller for ours
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"cannot be read: {reason}", where=path, todo="check the name") from None
+    with file:
+        yield file
+
+
+def _key(path: str) -> bytes:
+    with opened(path) as file:
+        key = file.read(1 << 16).rstrip(b"\r\n")
+    if not key:
+        raise UsageError("holds no key", where=path, todo="write what SANDBOX_EVENT_KEY was set to into it")
+    return key
+
+
+def _moment(text: str) -> float | None:
+    if not text:
+        return None
+    ago = _AGO.fullmatch(text)
+    if ago:
+        return time.time() - int(ago[1]) * _UNITS[ago[2]]
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{text!r} is no time", where="--since", todo="write 10m, 2h, 1d, 2025-01-31T12:00:00 or seconds since 1970"
+        ) from None
+
+
+def _list(found: Iterator[reader.Entry], wanted: reader.Filter, json_output: bool) -> None:
+    chosen = (entry.event for entry in found if entry.is_violation and wanted.admits(entry.event))
+    if json_output:
+        for event in chosen:
+            json_line(event)
+    elif not console.is_terminal:
+        for event in chosen:
+            print(f"{reader.moment(event['time'])} {reader.describe(event)}", flush=True)
+    else:
+        table = Table()
+        for title in ("time", "risk", "where", "call", "outcome", "to allow"):
+            table.add_column(title, overflow="fold")
+        for event in chosen:
+            table.add_row(
+                reader.moment(event["time"])[11:23],
+                Text(f"{event['risk']} {event['technique']}", STYLES.get(event["risk"], "")),
+                *map(_text, (
+                    " ".join(filter(None, (event["function"], event["phase"], event["request"]))),
+                    f"{event['syscall']}({', '.join(event['args'])})",
+                    f"{event['verdict']} {event['errno']}: {event['reason']}",
+                    event["allow"] or "nothing can",
+                )),
+            )  # fmt: skip
+        console.print(table)
+
+
+def _text(text: str) -> Text:
+    return Text(printable(text))
+
+
+def _summary(rows: list[reader.Row], json_output: bool) -> None:
+    if json_output:
+        for row in rows:
+            json_line({
+                "count": row.count, "syscall": row.syscall, "class": row.name, "target": row.target, "risk": row.risk,
+                "technique": row.technique, "phases": sorted(row.phases), "verdicts": sorted(row.verdicts),
+                "allow": row.allow,
+            })  # fmt: skip
+        return
+    total = f"{sum(row.count for row in rows)} violations of {len(rows)} kinds"
+    if not console.is_terminal:
+        for row in rows:
+            words = " ".join(filter(None, (row.syscall, row.name)))
+            target = f" ({row.target})" if row.target else ""
+            rest = f"{row.risk or 'unrated'} {row.technique}".strip()
+            allow = f"; to allow: {row.allow}" if row.allow else ""
+            print(printable(f"{row.count:>8} {words}{target}, {rest}, {', '.join(sorted(row.verdicts))}{allow}"))
+        print(total)
+        return
+    table = Table()
+    for title in ("count", "syscall", "class", "target", "risk", "verdict", "to allow"):
+        table.add_column(title, overflow="fold", justify="right" if title == "count" else "left")
+    for row in rows:
+        table.add_row(
+            str(row.count), _text(row.syscall), _text(row.name), _text(row.target),
+            Text(printable(f"{row.risk} {row.technique}"), STYLES.get(row.risk, "")),
+            _text(", ".join(sorted(row.verdicts))), _text(row.allow),
+        )  # fmt: skip
+    console.print(table)
+    console.print(total)
+
+
+def _verify(found: Iterator[reader.Entry], key: bytes, json_output: bool) -> None:
+    verifier = Verifier(key)
+    first: tuple[int, str] | None = None
+    broken = 0
+    for entry in found:
+        problem = verifier.step(entry.line, entry.event)
+        if problem:
+            broken += 1
+            first = first or (entry.number, problem)
+    if json_output:
+        json_line({
+            "lines": verifier.checked, "broken": broken, "first": first[0] if first else None,
+            "problem": first[1] if first else "", "unfinished": verifier.unfinished(),
+        })  # fmt: skip
+    else:
+        for supervisor in verifier.unfinished():
+            errors.print(
+                f"supervisor {printable(supervisor)}: no last summary: killed, still running, or the end is missing",
+                markup=False,
+            )
+        if first:
+            print(f"line {first[0]}: {first[1]}; {broken} of {verifier.checked} lines do not fit")
+        else:
+            print(f"{verifier.checked} lines, every one signed and in order")
+    if first or not verifier.checked:
+        if not verifier.checked and not json_output:
+            print("there is nothing to verify")
+        raise typer.Exit(1)

@@ -1,0 +1,258 @@
+"""`sandbox profile`: show, diff, merge, lint, export and import, what people do before a profile is in force."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from sandbox.cli.compile import Arch
+from sandbox.cli.output import console, write_text
+from sandbox.errors import ProfileError, UsageError
+from sandbox.kernel import tables
+from sandbox.policy import oci, oci_import
+from sandbox.profile import base, document, lint, merge
+from sandbox.profile import diff as comparison
+from sandbox.profile.completeness import best_estimates, still_needed
+from sandbox.profile.model import PHASES, Estimate, Phase, Profile, Use
+from sandbox.profile.promises import uses_by_promise
+
+app = typer.Typer(help="Show, compare, merge, check, export and import profiles.", no_args_is_help=True)
+
+ProfileFile = Annotated[str, typer.Argument(help="A profile (YAML)", metavar="FILE")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text")]
+Output = Annotated[str, typer.Option(help="Where to write it; standard output if not given")]
+
+SAMPLES: dict[Phase, str] = {"init": "cold starts", "invoke": "invocations", "run": "runs"}
+
+
+class Format(enum.StrEnum):
+    """What --format takes."""
+
+    oci = "oci"
+
+
+@app.command("show")
+def show(
+    file: ProfileFile,
+    syscalls: Annotated[bool, typer.Option("--syscalls", help="List every call as well")] = False,
+    json_output: Json = False,
+) -> None:
+    """Show what a profile allows: promises first, then programs, destinations, files and completeness."""
+    profile = document.read(file).profile
+    if json_output:
+        print(json.dumps(_described(profile), indent=2))
+        return
+    speaks = "speaks the Runtime API" if profile.function.runtime_api else "a plain program"
+    handler = f" ({profile.function.handler})" if profile.function.handler else ""
+    _say(f"{profile.function.name}{handler}, {speaks}")
+    _print_promises(profile)
+    for title, values in _places(profile):
+        _say(f"{title}: {', '.join(values) or 'none'}")
+    for grant in sorted(profile.grants, key=lambda g: (g.syscall, sorted(g.classes), g.because)):
+        _say(f"grant {' '.join((grant.syscall, *sorted(grant.classes)))}: {grant.because}", "yellow")
+    _say(_completeness(profile))
+    if syscalls:
+        for phase in PHASES:
+            for use in profile.phase(phase):
+                words = f"{phase:6} {use.syscall} {use.name}".rstrip()
+                _say(f"{words}: {use.count} times, {'; '.join(sorted(use.because))}")
+
+
+def _places(profile: Profile) -> tuple[tuple[str, list[str]], ...]:
+    return (
+        ("processes", sorted(profile.processes)),
+        ("network", sorted(profile.network)),
+        ("reads", sorted(profile.reads)),
+        ("writes", sorted(profile.writes)),
+    )
+
+
+def _print_promises(profile: Profile) -> None:
+    rows = _promises(profile)
+    phases = [phase for phase in PHASES if profile.phase(phase)]
+    if not console.is_terminal:
+        for row in rows:
+            calls = ", ".join(f"{phase} {row['calls'][phase]}" for phase in phases if row["calls"][phase])
+            risk = f" (risk: {row['risk']})" if row["risk"] else ""
+            _say(f"promise {row['name']}: {row['about']}{risk}; calls: {calls}")
+        return
+    table = Table()
+    for column in ("promise", "about", "risk", *(f"{phase} calls" for phase in phases)):
+        table.add_column(column, overflow="fold", justify="right" if column.endswith("calls") else "left")
+    for row in rows:
+        style = {"high": "red", "medium": "yellow"}.get(row["risk"], "")
+        texts = [row["name"], row["about"], row["risk"], *(str(row["calls"][phase] or "") for phase in phases)]
+        table.add_row(*(Text(text, style) for text in texts))
+    console.print(table)
+
+
+def _promises(profile: Profile) -> list[dict[str, Any]]:
+    """Each promise with how many different calls (syscall and class) each phase may make for it, and how often seen."""
+    known = {promise.name: promise for promise in base.promises()}
+    return [
+        {
+            "name": name,
+            "about": known[name].about if name in known else "calls that no promise names",
+            "risk": known[name].risk if name in known else "",
+            "calls": {phase: sum(use.phase == phase for use in uses) for phase in PHASES},
+            "seen": {phase: sum(use.count for use in uses if use.phase == phase) for phase in PHASES},
+        }
+        for name, uses in uses_by_promise(profile.uses).items()
+    ]
+
+
+def _completeness(profile: Profile) -> str:
+    known = [estimate for _, estimate in best_estimates(profile.trainings)]
+    if not known:
+        return "completeness: unknown, the profile holds no training"
+    worst = max(known, key=lambda estimate: estimate.bound)
+    more = still_needed(worst.quiet)
+    reach = f"{more} more quiet {SAMPLES[worst.phase]} reach 1 %" if more else "1 % is reached"
+    return (
+        f"completeness: worst in {worst.phase}: up to {worst.bound:.1%} of {SAMPLES[worst.phase]} may need something "
+        f"unseen ({worst.samples} seen, the last {worst.quiet} quiet); {reach}. "
+        "This assumes that the training events are drawn like production's."
+    )
+
+
+def _described(profile: Profile) -> dict[str, Any]:
+    return {
+        "function": vars(profile.function),
+        "promises": _promises(profile),
+        **dict(_places(profile)),
+        "grants": [
+            {"syscall": g.syscall, "classes": sorted(g.classes), "because": g.because}
+            for g in sorted(profile.grants, key=lambda g: (g.syscall, sorted(g.classes), g.because))
+        ],
+        "completeness": [_estimate(id_, estimate) for id_, estimate in best_estimates(profile.trainings)],
+        "syscalls": {phase: [_use(use) for use in profile.phase(phase)] for phase in PHASES if profile.phase(phase)},
+    }
+
+
+def _estimate(training: str, estimate: Estimate) -> dict[str, Any]:
+    return {"training": training, **vars(estimate), "more_quiet_for_1_percent": still_needed(estimate.quiet)}
+
+
+def _use(use: Use) -> dict[str, Any]:
+    return {"syscall": use.syscall, "class": use.name, "count": use.count, "because": sorted(use.because)}
+
+
+@app.command("diff")
+def diff(
+    old: Annotated[str, typer.Argument(help="The profile as it was", metavar="OLD")],
+    new: Annotated[str, typer.Argument(help="The profile as it shall be", metavar="NEW")],
+    json_output: Json = False,
+) -> None:
+    """Show what NEW allows that OLD does not (+) and the other way round (-); exit 1 when anything widened."""
+    found = comparison.diff(document.read(old).profile, document.read(new).profile)
+    if json_output:
+        print(json.dumps(comparison.described(found), indent=2))
+    elif not found.changes and not found.client:
+        _say("no difference in what is allowed")
+    else:
+        for line in comparison.lines(found):
+            _say(line, "green" if line.startswith("+") else "red")
+    if found.widened:
+        raise typer.Exit(1)
+
+
+@app.command("merge")
+def merge_(
+    files: Annotated[list[str], typer.Argument(help="Profiles of one function", metavar="FILE...")],
+    output: Output = "",
+) -> None:
+    """Unite profiles of one function: the result allows what any of them allows."""
+    profiles = [document.read(file).profile for file in files]
+    _emit(document.write(functools.reduce(merge.merge, profiles)), output)
+
+
+@app.command("lint")
+def lint_(
+    files: Annotated[list[str], typer.Argument(help="Profiles (YAML)", metavar="FILE...")],
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON object for each finding")] = False,
+) -> None:
+    """Check profiles as a reviewer would: `file:line:column: severity: message`; exit 1 when an error was found."""
+    found = [finding for file in files for finding in _findings(file)]
+    for finding in found:
+        if json_output:
+            print(json.dumps(vars(finding)))
+        else:
+            _say(str(finding), {"error": "red", "warning": "yellow"}.get(finding.severity, "dim"))
+            _say(f"  what to do: {finding.todo}")
+    if any(finding.severity == "error" for finding in found):
+        raise typer.Exit(1)
+
+
+def _findings(file: str) -> tuple[lint.Finding, ...]:
+    """The findings in a file; one that cannot be read as a profile is an error at its place."""
+    try:
+        return lint.lint(document.read(file))
+    except ProfileError as error:
+        place = error.where.removeprefix(file).split(":")
+        line, column = (int(part) if part.isdigit() else 1 for part in (place[1:3] if len(place) == 3 else ("1", "1")))
+        return (lint.Finding("error", file, line, column, error.what, error.todo),)
+
+
+@app.command("export")
+def export(
+    file: ProfileFile,
+    format_: Annotated[Format, typer.Option("--format", help="What to write")] = Format.oci,
+    arch: Annotated[Arch, typer.Option(help="Architecture")] = Arch.all,
+    output: Output = "",
+) -> None:
+    """Write what a profile allows as `linux.seccomp` of the OCI runtime specification (containers, Kubernetes)."""
+    arches = tables.ARCHES if arch is Arch.all else (arch.value,)
+    _emit(json.dumps(oci.export_oci(document.read(file).profile, arches), indent=2) + "\n", output)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(help="OCI seccomp JSON, or a container's config.json", metavar="FILE")],
+    name: Annotated[str, typer.Option(help="Name of the function")],
+    output: Output = "",
+    runtime_api: Annotated[bool, typer.Option(help="The function speaks the Runtime API")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output")] = False,
+) -> None:
+    """Make a profile from OCI seccomp JSON. What it cannot say is left out, with a note on standard error."""
+    if output and not force and os.path.lexists(output):
+        raise UsageError("is there already", where=output, todo="choose another --output, or say --force")
+    try:
+        with open(file, "rb") as stream:
+            data = stream.read(document.LARGEST + 1)
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=file, todo="check the name") from None
+    if len(data) > document.LARGEST:
+        raise ProfileError(f"larger than {document.LARGEST} bytes", where=f"{file}:1:1", todo="this is no filter")
+    imported = oci_import.import_oci(oci_import.load(data, file), name, source=file, runtime_api=runtime_api)
+    text = document.write(imported.profile)
+    try:
+        document.parse(text)  # what we write must be what we accept
+    except ProfileError as error:
+        raise UsageError(f"no name of a function: {error.what}", where="--name", todo="choose another") from None
+    for note in imported.notes:
+        sys.stderr.write(f"{visible(f'{file}: {note}')}\n")
+    _emit(text, output)
+
+
+def _emit(text: str, output: str) -> None:
+    if output:
+        write_text(output, text)
+    else:
+        sys.stdout.write(text)
+
+
+def _say(text: str, style: str = "") -> None:
+    console.print(Text(visible(text), style))
+
+
+def visible(text: str) -> str:
+    """The text with everything escaped that a terminal would obey or hide: a profile under review is a stranger's."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

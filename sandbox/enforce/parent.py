@@ -1,0 +1,64 @@
+"""Being the parent of a handler, like a small init: wake on its end, pass signals on, end as it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from sandbox.kernel import abi
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
+
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36  # linux/prctl.h
+
+
+def wake_descriptor() -> int:
+    """A descriptor that becomes readable at every signal, so that a poll loop wakes when a child ends."""
+    wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return wake
+
+
+def forward_signals(pid: int) -> None:
+    """From now on this process passes the usual signals on to the handler and does not follow them itself."""
+
+    def forward(number: int, _frame: object) -> None:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass  # it has just ended, and the loop is about to see that
+
+    for number in FORWARDED:
+        signal.signal(number, forward)
+
+
+def set_property(option: int, value: int) -> bool:
+    """prctl(2) with one argument; False where prctl is refused (Lambda-like guests)."""
+    try:
+        abi.syscall(abi.number("prctl"), option, value, 0, 0, 0)
+    except OSError:
+        return False
+    return True
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """The processes below `pid`, children first, as far as /proc shows them."""
+    parents: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except OSError:
+                continue
+            parents.setdefault(int(fields[1]), []).append(int(entry))
+    waiting = list(parents.get(pid, ()))
+    while waiting:
+        found = waiting.pop(0)
+        yield found
+        waiting += parents.get(found, ())

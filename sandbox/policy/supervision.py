@@ -1,0 +1,112 @@
+"""The second program of a bundle, for a supervisor, and what the supervisor has to know.
+
+What the plain filter refuses is notified here instead, so that it can be reported; what only the init phase uses is
+notified, so that it can be refused later; and calls whose pointers name a destination or a program are notified, so
+that the supervisor can make them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from sandbox.kernel import bpf, tables
+from sandbox.policy.rules import Rule, Rules, rules_for
+from sandbox.profile import arguments, base
+from sandbox.profile.model import Profile
+
+STATIC = ("seccomp", "prctl")
+"""Never notified: a payload that could install a listener of its own could answer itself (DESIGN.md section 4)."""
+
+DATAGRAMS = ("SOCK_DGRAM", "SOCK_RAW", "SOCK_SEQPACKET")
+"""Socket types on which every message can name another destination."""
+
+ESCAPES = frozenset(
+    ("ptrace", "bpf", "userfaultfd", "init_module", "finit_module", "delete_module", "process_vm_readv",
+     "process_vm_writev", "kexec_load", "kexec_file_load", "open_by_handle_at", "pidfd_getfd")
+)  # fmt: skip
+"""Escape primitives: no function of good will comes near them, so that their caller is ended."""
+
+
+def supervised_rules(profile: Profile, arch: str) -> Rules:
+    """The rules of the supervised program. Raises ProfileError as `rules_for` does."""
+    later = rules_for(_without_init(profile), arch)
+    numbers = tables.numbers(arch)
+    brokered = {numbers[name] for name in brokered_calls(profile) if name in numbers}
+    allow = {nr: found for nr, found in later.allow.items() if nr not in brokered}
+    sendto = numbers["sendto"]
+    if sendto in allow:
+        connected = tuple(rule for rule in allow[sendto] if rule.name == "connected")
+        allow = {**allow, sendto: connected} if connected else {n: r for n, r in allow.items() if n != sendto}
+    static = {}
+    for name in STATIC:
+        entries = [entry for entry in base.hard_deny() if entry.syscall == name and not entry.grantable]
+        static[numbers[name]] = tuple(
+            Rule(name, kind, conditions, "floor", "refused in the kernel, whoever supervises")
+            for entry in entries
+            for kind in entry.classes or ("",)
+            for conditions in (arguments.conditions(name, kind, arch) if kind else ((),))
+        )
+    return replace(
+        later,
+        allow=allow,
+        hot=tuple(nr for nr in later.hot if nr in allow),
+        refuse={nr: number for nr, number in later.refuse.items() if nr not in static},
+        static=static,
+        default=bpf.USER_NOTIF,
+    )
+
+
+def _without_init(profile: Profile) -> Profile:
+    """The profile of the invoke phase alone; a plain program has one phase and stays as it is."""
+    if not profile.function.runtime_api:
+        return profile
+    kept = frozenset(use for use in profile.uses if use.phase != "init" or use.syscall in ("execve", "execveat"))
+    return replace(profile, uses=kept)
+
+
+def brokered_calls(profile: Profile) -> tuple[str, ...]:
+    """The calls that the supervisor makes itself or decides by what their pointers name."""
+    found = ["connect", "execve", "execveat"]
+    if any(use.syscall == "socket" and use.name.split()[1] in DATAGRAMS for use in profile.uses):
+        found += ["sendmsg", "sendmmsg"]
+    return tuple(found)
+
+
+def init_items(profile: Profile, arch: str) -> Mapping[str, tuple[str, ...]]:
+    """{syscall: classes} that are allowed until the first connection to the Runtime API and not after it.
+
+    A call without classes has the class ''.
+    """
+    if not profile.function.runtime_api:
+        return {}
+    before = _items(rules_for(profile, arch).allow.values())
+    after = _items(rules_for(_without_init(profile), arch).allow.values())
+    found: dict[str, list[str]] = {}
+    for syscall, name in sorted(before - after):
+        found.setdefault(syscall, []).append(name)
+    return {syscall: tuple(names) for syscall, names in found.items()}
+
+
+def _items(rules: Iterable[tuple[Rule, ...]]) -> set[tuple[str, str]]:
+    return {(rule.syscall, rule.name) for found in rules for rule in found}
+
+
+def description(profile: Profile, arches: Iterable[str]) -> dict[str, object]:
+    """What policy.json tells the supervisor."""
+    granted = {grant.syscall for grant in profile.grants}
+    denied: dict[str, list[str]] = {}
+    for entry in base.hard_deny():
+        if entry.syscall not in granted:
+            denied.setdefault(entry.syscall, []).extend(entry.classes)
+    init = {arch: init_items(profile, arch) for arch in arches}
+    return {
+        "runtime-api": profile.function.runtime_api,
+        "init": {arch: {syscall: list(names) for syscall, names in items.items()} for arch, items in init.items()},
+        "destinations": sorted(profile.network),
+        "programs": sorted(profile.processes),
+        "connects": any(use.syscall == "connect" for use in profile.uses) or profile.function.runtime_api,
+        "terminate": sorted(ESCAPES - granted),
+        "denied": denied,
+    }  # fmt: skip
+

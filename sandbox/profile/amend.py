@@ -1,0 +1,238 @@
+"""From violations to the smallest widening of a profile that would have allowed them. Pure; the decision is a person's.
+
+Only what a filter, a destination, a program or a path can say is proposed. A hard-denied call never is: it is listed
+with what a person would have to write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from sandbox.errors import ProfileError
+from sandbox.kernel import tables
+from sandbox.profile import arguments, base, document
+from sandbox.profile.diff import covers
+from sandbox.profile.model import PHASES, Phase, Profile, Use
+from sandbox.profile.promises import promises_of
+from sandbox.violations import allow
+
+Risk = Literal["high", "medium", "low"]
+Event = Mapping[str, Any]
+
+REASON = "learned from violations"
+"""The reason of an amended use. It begins with `learned`, so that lint still asks for a person's where it matters."""
+
+READABLE = {"clone3": "clone", "openat2": "openat"}
+"""Calls whose flags lie behind a pointer, and the ones that libc makes when it is told that there is no such call."""
+
+METADATA = ("169.254.169.254", "169.254.170.2", "fd00:ec2::254")
+"""Addresses at which clouds hand out credentials."""
+
+CONNECTS = ("connect", "sendto", "sendmsg", "sendmmsg")
+EXECS = ("execve", "execveat")
+_WRITING = ("wpath", "cpath", "dpath", "fattr")
+_DESTINATION = re.compile(r"(?:(?:tcp|udp)://)?[A-Za-z0-9_.\-\[\]:]+:\d{1,5}|unix:[/@]\S+|[0-9a-fA-F.:]+/\d{1,3}")
+_SECTIONS: Mapping[str, Literal["processes", "network", "reads", "writes"]] = {
+    "processes": "processes", "network": "network", "files.read": "reads", "files.write": "writes",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One line that the profile would get: its text, its risk, how many violations ask for it, and one of them."""
+
+    change: str
+    risk: Risk
+    evidence: int
+    example: Event
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What is not proposed: the call or place, why, and what a person would write ('' when nothing allows it)."""
+
+    what: str
+    reason: str
+    how: str
+    evidence: int
+    example: Event
+
+
+@dataclass(frozen=True)
+class Amendment:
+    """The widened profile, what was added, and what was not."""
+
+    profile: Profile
+    proposals: tuple[Proposal, ...]
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """A change that one violation asks for: a use, or a place in a section. Refused when `reason` is set."""
+
+    use: Use | None = None
+    section: str = ""
+    place: str = ""
+    what: str = ""
+    reason: str = ""
+    how: str = ""
+
+
+def propose(profile: Profile, violations: Iterable[Event]) -> Amendment:
+    """The smallest widening of a profile that allows the violations, whose fields are those of violations/schema.json.
+
+    The order of the violations decides nothing but which one is the example. Raises nothing for a field that means
+    nothing: such a violation is among the refusals.
+    """
+    counts: dict[_Wish, int] = {}
+    examples: dict[_Wish, Event] = {}
+    for event in violations:
+        for wish in _wishes(profile, event):
+            counts[wish] = counts.get(wish, 0) + 1
+            examples.setdefault(wish, event)
+    added: list[Use] = []
+    places: dict[str, set[str]] = {}
+    proposals, refusals = [], []
+    for wish, count in counts.items():
+        if wish.reason:
+            refusals.append(Refusal(wish.what, wish.reason, wish.how, count, examples[wish]))
+        elif wish.use:
+            use = replace(wish.use, count=count)
+            added.append(use)
+            change = allow.of_use(use.phase, use.syscall, use.name, count)
+            proposals.append(Proposal(change, _risk(use.syscall, use.name), count, examples[wish]))
+        else:
+            places.setdefault(_SECTIONS[wish.section], set()).add(wish.place)
+            change = allow.of_place(wish.section, wish.place)
+            proposals.append(Proposal(change, _place_risk(wish.section), count, examples[wish]))
+    uses = profile.uses | frozenset(added)
+    widened = replace(
+        profile,
+        uses=uses,
+        processes=profile.processes | places.get("processes", set()),
+        network=profile.network | places.get("network", set()),
+        reads=profile.reads | places.get("reads", set()),
+        writes=profile.writes | places.get("writes", set()),
+        promises=promises_of(uses),
+    )
+    order = {"high": 0, "medium": 1, "low": 2}
+    return Amendment(
+        widened if proposals else profile,
+        tuple(sorted(proposals, key=lambda p: (order[p.risk], p.change))),
+        tuple(sorted(refusals, key=lambda r: (r.what, r.reason))),
+    )
+
+
+def _wishes(profile: Profile, event: Event) -> Iterable[_Wish]:
+    """What one violation asks for; one refusal when any part of it cannot be had."""
+    syscall, name, target = (str(event.get(key, "")) for key in ("syscall", "class", "target"))
+    what = f"{syscall} {name}".strip()
+    phase = _phase(profile, str(event.get("phase", "")))
+    if syscall not in tables.every_name():
+        yield _Wish(what=what, reason=f"is no system call of Linux {tables.LINUX}")
+        return
+    if phase is None:
+        yield _Wish(what=what, reason=f"the phase {event.get('phase')!r} is none of this function's")
+        return
+    syscall = READABLE.get(syscall, syscall)
+    denied = base.find(base.hard_deny(), syscall, name)
+    if denied is not None:
+        if not _granted(profile, syscall, name):
+            classes = (name,) if denied.classes else ()
+            how = allow.of_grant(syscall, classes) if denied.grantable else ""
+            yield _Wish(what=what, reason=f"is hard-denied: {denied.because}", how=how)
+            return
+    elif problem := _problem(profile, phase, syscall, name):
+        yield _Wish(what=what, reason=problem)
+        return
+    elif (without := base.find(base.refusals(), syscall, name)) and not _sends_datagrams(profile):
+        how = "a destination under network that begins with udp://"
+        yield _Wish(what=what, reason=f"is refused without loss: {without.because}", how=how)
+        return
+    section = _section(syscall, name) if target else ""
+    if refused := _unfit(section, target):
+        yield _Wish(what=f"{what} {target}", reason=refused[0], how=refused[1])
+        return
+    found = []
+    if denied is None and not any(use.key == (phase, syscall, name) for use in profile.uses):
+        found.append(_Wish(use=Use(phase, syscall, name, 0, frozenset({REASON}))))
+    if section and not _allows(profile, section, target):
+        found.append(_Wish(section=section, place=target))
+    yield from found or [_Wish(what=f"{what} {target}".strip(), reason="is allowed by the profile already")]
+
+
+def _phase(profile: Profile, name: str) -> Phase | None:
+    valid = ("init", "invoke") if profile.function.runtime_api else ("run",)
+    return next((phase for phase in PHASES if phase == name and phase in valid), None)
+
+
+def _granted(profile: Profile, syscall: str, name: str) -> bool:
+    return any(
+        grant.syscall == syscall and (not grant.classes or name in grant.classes) for grant in profile.grants
+    )
+
+
+def _sends_datagrams(profile: Profile) -> bool:
+    return any(place.startswith("udp:") for place in profile.network)
+
+
+def _problem(profile: Profile, phase: Phase, syscall: str, name: str) -> str:
+    """Why a profile cannot hold the use, in the words of whoever would read it; '' when it can."""
+    if not name and arguments.opaque(syscall):
+        return arguments.opaque(syscall)
+    use = Use(phase, syscall, name, 1, frozenset({REASON}))
+    try:
+        document.parse(document.write(Profile(profile.function, frozenset({use}))), "the profile")
+    except ProfileError as error:
+        return error.what
+    return ""
+
+
+def _section(syscall: str, name: str) -> str:
+    """Which list of the profile a call's target belongs to; '' for calls whose target no list holds."""
+    if syscall in CONNECTS:
+        return "network"
+    if syscall in EXECS:
+        return "processes"
+    promise = base.promise_of(syscall, name)
+    return "files.write" if promise in _WRITING else "files.read" if promise == "rpath" else ""
+
+
+def _unfit(section: str, target: str) -> tuple[str, str] | None:
+    """(reason, what a person would write) for a target that no amendment may add."""
+    if not section:
+        return None
+    if not target.isprintable() or len(target) > 1024:
+        return "names something that no profile can hold", ""
+    if section == "network":
+        if not _DESTINATION.fullmatch(target):
+            return "is no destination", ""
+        if any(address in target for address in METADATA):
+            return "hands out credentials: no amendment adds it", allow.of_place(section, target)
+    elif not target.startswith("/") or f"{target}/".count("/../"):
+        return "is no absolute path", ""
+    elif "*" in target:
+        return "would be read as a pattern", ""
+    return None
+
+
+def _allows(profile: Profile, section: str, target: str) -> bool:
+    known: frozenset[str] = getattr(profile, _SECTIONS[section])
+    if section.startswith("files"):
+        return any(covers(pattern, target) for pattern in known)
+    return target in known
+
+
+def _risk(syscall: str, name: str) -> Risk:
+    if base.find(base.dangerous(), syscall, name):
+        return "high"
+    promise = next((p for p in base.promises() if p.name == base.promise_of(syscall, name)), None)
+    return "high" if promise and promise.risk == "high" else "medium" if promise and promise.risk else "low"
+
+
+def _place_risk(section: str) -> Risk:
+    return "low" if section == "files.read" else "medium" if section == "files.write" else "high"

@@ -1,0 +1,238 @@
+"""What a new version of a profile allows and what it no longer allows, in the order in which people review it.
+
+    + promise exec in invoke: runs programs (risk: high)
+    + invoke: execve, exec, runs another program (learned from a.json only)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from sandbox.profile import base
+from sandbox.profile.model import PHASES, Grant, Phase, Profile, Use
+from sandbox.profile.promises import promises_of
+
+Sign = Literal["+", "-"]
+Section = Literal["processes", "network", "read", "write"]
+
+
+@dataclass(frozen=True)
+class PromiseChange:
+    """A promise that some phases need now (`+`) or no longer need; `others` are the phases where it stays."""
+
+    sign: Sign
+    name: str
+    phases: tuple[Phase, ...]
+    others: tuple[Phase, ...]
+    about: str
+    risk: str
+
+
+@dataclass(frozen=True)
+class UseChange:
+    """A syscall with a class that one phase may make now or no longer. `before` are the phases that had it before."""
+
+    sign: Sign
+    use: Use
+    promise: str
+    danger: str
+    before: tuple[Phase, ...]
+
+
+@dataclass(frozen=True)
+class PlaceChange:
+    """A program, a destination or a path pattern that came or went."""
+
+    sign: Sign
+    section: Section
+    place: str
+
+
+@dataclass(frozen=True)
+class GrantChange:
+    """A hard-denied call that a person granted or took back."""
+
+    sign: Sign
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Everything that changed. `client` says that the needs of a Runtime API client came or went."""
+
+    promises: tuple[PromiseChange, ...] = ()
+    uses: tuple[UseChange, ...] = ()
+    places: tuple[PlaceChange, ...] = ()
+    grants: tuple[GrantChange, ...] = ()
+    client: Sign | None = None
+
+    @property
+    def widened(self) -> bool:
+        """Whether anything is allowed that was not."""
+        return any(change.sign == "+" for change in self.changes) or self.client == "+"
+
+    @property
+    def changes(self) -> tuple[PromiseChange | UseChange | PlaceChange | GrantChange, ...]:
+        """All changes, in the order of a review."""
+        return (*self.promises, *self.places, *self.grants, *self.uses)
+
+
+def diff(old: Profile, new: Profile) -> Diff:
+    """What `new` allows that `old` did not, and the other way round; counts, reasons and trainings do not count."""
+    client: Sign | None = None
+    if old.function.runtime_api != new.function.runtime_api:
+        client = "+" if new.function.runtime_api else "-"
+    return Diff(
+        promises=tuple(_promises(old, new)),
+        uses=tuple(_uses(old, new)),
+        places=(
+            *_places("processes", old.processes, new.processes),
+            *_places("network", old.network, new.network),
+            *_places("read", old.reads, new.reads),
+            *_places("write", old.writes, new.writes),
+        ),
+        grants=tuple(_grants(old.grants, new.grants)),
+        client=client,
+    )
+
+
+def _phases_of(profile: Profile) -> dict[str, tuple[Phase, ...]]:
+    """Promise to the phases that need it."""
+    needed = {phase: promises_of(profile.phase(phase)) for phase in PHASES}
+    return {
+        name: tuple(phase for phase in PHASES if name in needed[phase]) for name in promises_of(profile.uses)
+    }
+
+
+def _promises(old: Profile, new: Profile) -> Iterator[PromiseChange]:
+    before, after = _phases_of(old), _phases_of(new)
+    about = {promise.name: (promise.about, promise.risk) for promise in base.promises()}
+    about["other"] = ("calls that no promise names", "")
+    signs: tuple[Sign, ...] = ("+", "-")
+    for sign, there, here in zip(signs, (before, after), (after, before), strict=True):
+        for name, phases in here.items():
+            changed = tuple(phase for phase in phases if phase not in there.get(name, ()))
+            if changed:
+                kept = tuple(phase for phase in phases if phase not in changed)
+                yield PromiseChange(sign, name, changed, kept, *about[name])
+
+
+def _uses(old: Profile, new: Profile) -> Iterator[UseChange]:
+    before, after = {use.key: use for use in old.uses}, {use.key: use for use in new.uses}
+    found = [("+", after[key]) for key in after.keys() - before.keys()]
+    found += [("-", before[key]) for key in before.keys() - after.keys()]
+    order = {promise.name: i for i, promise in enumerate(base.promises())}
+
+    def rank(change: tuple[str, Use]) -> tuple[int, int, str, str, str]:
+        sign, use = change
+        promise = base.promise_of(use.syscall, use.name)
+        return (PHASES.index(use.phase), order.get(promise, len(order)), use.syscall, use.name, sign)
+
+    for sign, use in sorted(found, key=rank):
+        danger = base.find(base.dangerous(), use.syscall, use.name)
+        yield UseChange(
+            sign="+" if sign == "+" else "-",
+            use=use,
+            promise=base.promise_of(use.syscall, use.name),
+            danger=danger.because if danger else "",
+            before=tuple(phase for phase in PHASES if (phase, use.syscall, use.name) in before),
+        )
+
+
+def _places(section: Section, old: frozenset[str], new: frozenset[str]) -> Iterator[PlaceChange]:
+    for place in sorted(new - old):
+        if not _covered(place, old, section):
+            yield PlaceChange("+", section, place)
+    for place in sorted(old - new):
+        if not _covered(place, new, section):
+            yield PlaceChange("-", section, place)
+
+
+def _covered(place: str, patterns: Iterable[str], section: Section) -> bool:
+    return section in ("read", "write") and any(covers(pattern, place) for pattern in patterns)
+
+
+def covers(pattern: str, place: str) -> bool:
+    """Whether a pattern takes in a path or a narrower pattern: `/a/**` all below, `/a/*` one level, else itself."""
+    if pattern == place:
+        return True
+    if "/../" in f"{place}/":
+        return False
+    if pattern.endswith("/**"):
+        return place.startswith(pattern[:-2]) and len(place) > len(pattern) - 2
+    if pattern.endswith("/*"):
+        rest = place.removeprefix(pattern[:-1])
+        return rest != place and bool(rest) and "/" not in rest and rest != "**"
+    return False
+
+
+def _grants(old: frozenset[Grant], new: frozenset[Grant]) -> Iterator[GrantChange]:
+    for grant in sorted(new, key=_grant_order):
+        if not _granted(grant, old):
+            yield GrantChange("+", grant)
+    for grant in sorted(old, key=_grant_order):
+        if not _granted(grant, new):
+            yield GrantChange("-", grant)
+
+
+def _grant_order(grant: Grant) -> tuple[str, list[str], str]:
+    return (grant.syscall, sorted(grant.classes), grant.because)
+
+
+def _granted(grant: Grant, others: frozenset[Grant]) -> bool:
+    same = [other for other in others if other.syscall == grant.syscall]
+    if any(not other.classes for other in same):
+        return True
+    return bool(grant.classes) and grant.classes <= frozenset[str]().union(*(other.classes for other in same))
+
+
+def lines(found: Diff) -> Iterator[str]:
+    """One line each, beginning with its sign."""
+    if found.client:
+        yield f"{found.client} function: what a client of the Runtime API needs (profiles/base/runtime-client.yaml)"
+    for change in found.changes:
+        yield f"{change.sign} {_text(change)}"
+
+
+def _text(change: PromiseChange | UseChange | PlaceChange | GrantChange) -> str:
+    if isinstance(change, PromiseChange):
+        kept = f", as in {' and '.join(change.others)}" if change.others else ""
+        risk = f" (risk: {change.risk})" if change.risk else ""
+        return f"promise {change.name} in {' and '.join(change.phases)}{kept}: {change.about}{risk}"
+    if isinstance(change, PlaceChange):
+        return f"{change.section}: {change.place}"
+    if isinstance(change, GrantChange):
+        words = " ".join((change.grant.syscall, *sorted(change.grant.classes)))
+        return f"grant {words}: {change.grant.because}"
+    use = change.use
+    words = f"{use.syscall} {use.name}".strip()
+    before = f", before only in {' and '.join(change.before)}" if change.sign == "+" and change.before else ""
+    danger = f", {change.danger}" if change.danger else ""
+    return f"{use.phase}: {words}, {change.promise}{danger}{before} ({'; '.join(sorted(use.because))})"
+
+
+def described(found: Diff) -> dict[str, object]:
+    """The same as plain values for JSON."""
+    return {
+        "widened": found.widened,
+        "runtime_api": found.client,
+        "promises": [vars(change) for change in found.promises],
+        "places": [vars(change) for change in found.places],
+        "grants": [
+            {
+                "sign": change.sign, "syscall": change.grant.syscall, "classes": sorted(change.grant.classes),
+                "because": change.grant.because,
+            }
+            for change in found.grants
+        ],
+        "syscalls": [
+            {
+                "sign": change.sign, "phase": change.use.phase, "syscall": change.use.syscall, "class": change.use.name,
+                "promise": change.promise, "danger": change.danger, "before": change.before,
+                "because": sorted(change.use.because),
+            }
+            for change in found.uses
+        ],
+    }  # fmt: skip

@@ -1,0 +1,227 @@
+"""What a reviewer would object to in a profile, each with its place: missing reasons, stray paths, thin training.
+
+    profiles/thumbnail.yaml:31:5: error: execve in invoke (runs another program) has no reason in a person's words
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from sandbox.profile import base
+from sandbox.profile.completeness import best_estimates, still_needed
+from sandbox.profile.document import Document
+from sandbox.profile.model import PHASES, RUNTIME_API, Phase, Use
+from sandbox.profile.places import Path
+from sandbox.profile.promises import promises_of
+
+Severity = Literal["error", "warning", "info"]
+
+SHORTEST = 8
+"""Characters of a reason; the schema asks as much of a grant."""
+
+THIN = 0.05
+"""A bound above this is worth a warning: more than one new need in twenty invocations cannot be ruled out."""
+
+FROM_TOOLS = ("learned", "imported from")
+"""How reasons begin that no person wrote."""
+
+EMPTY_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "a an and because by cause fixme for here is it just me my na need needed needs no none of ok okay please "
+        "reason reasons required requires so tbd that the this to todo us we why will wip xxx yes you your",
+    )
+)
+
+METADATA = frozenset(
+    ipaddress.ip_address(address)
+    for address in ("169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23")
+)
+"""Where clouds hand out credentials: instances, ECS tasks, EKS pods, and the same over IPv6."""
+
+PLACES: dict[Phase, str] = {"init": "cold starts", "invoke": "invocations", "run": "runs"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One objection. `line` and `column` count from 1; `todo` says what to do about it."""
+
+    severity: Severity
+    file: str
+    line: int
+    column: int
+    message: str
+    todo: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.severity}: {self.message}"
+
+
+def lint(document: Document) -> tuple[Finding, ...]:
+    """All findings, in the order of the file."""
+    found = (
+        Finding(severity, document.source, *document.place(path), message, todo)
+        for check in (_reasons, _grants, _promises, _processes, _network, _writes, _completeness, _provenance)
+        for severity, path, message, todo in check(document)
+    )
+    return tuple(sorted(found, key=lambda finding: (finding.line, finding.column, finding.severity, finding.message)))
+
+
+_Raw = tuple[Severity, Path, str, str]
+
+
+def is_empty_reason(reason: str) -> bool:
+    """Whether a reason says nothing: too short, a placeholder, or only words that fit anywhere."""
+    text = reason.strip().lower()
+    words = [word for word in re.findall(r"[^\W\d_]+", text) if len(word) > 1 and word not in EMPTY_WORDS]
+    template = text.startswith(("todo", "fixme", "tbd", "xxx", "<")) or text.strip("*?.…- ") == ""
+    return len(text) < SHORTEST or template or not words or all(len(set(word)) == 1 for word in words)
+
+
+def _spoken(reasons: Iterable[str]) -> list[str]:
+    return sorted(reason for reason in reasons if not reason.lower().startswith(FROM_TOOLS))
+
+
+def _words(use: Use) -> str:
+    return f"{use.syscall} {use.name}".strip()
+
+
+def _reasons(document: Document) -> Iterator[_Raw]:
+    for use in sorted(document.profile.uses):
+        danger = base.find(base.dangerous(), use.syscall, use.name)
+        if danger is None:
+            continue
+        path: Path = ("syscalls", use.phase, use.syscall, "classes", use.name)
+        path = path if use.name else path[:3]
+        spoken = _spoken(use.because)
+        if not spoken:
+            yield (
+                "error", path,
+                f"{_words(use)} in {use.phase} ({danger.because}) has no reason in a person's words",
+                "add to its `because` why the function needs it, or remove it",
+            )  # fmt: skip
+        elif all(is_empty_reason(reason) for reason in spoken):
+            yield (
+                "error", path,
+                f"{_words(use)} in {use.phase} ({danger.because}): {spoken[0]!r} is no reason",
+                "say what the function does with it",
+            )  # fmt: skip
+
+
+def _grants(document: Document) -> Iterator[_Raw]:
+    for i, line in enumerate(document.tree.get("grants", ())):
+        if is_empty_reason(line["because"]) or not _spoken([line["because"]]):
+            what = " ".join((line["syscall"], *line.get("classes", ())))
+            yield (
+                "error", ("grants", i, "because"), f"the grant of {what}: {line['because']!r} is no reason",
+                "say why the function needs it, or remove the grant",
+            )  # fmt: skip
+
+
+def _promises(document: Document) -> Iterator[_Raw]:
+    known = {promise.name for promise in base.promises()} | {"other"}
+    needed = promises_of(document.profile.uses)
+    for i, name in enumerate(document.profile.promises):
+        if name not in known:
+            yield "error", ("promises", i), f"there is no promise {name!r}", "correct or remove it"
+        elif name not in needed:
+            yield "warning", ("promises", i), f"no syscall needs the promise {name}", "remove it: it grants nothing"
+
+
+def _processes(document: Document) -> Iterator[_Raw]:
+    profile = document.profile
+    executes = sorted(use for use in profile.uses if use.syscall in ("execve", "execveat"))
+    if profile.processes and not executes:
+        yield (
+            "warning", ("processes",), "programs are listed, but no phase may exec",
+            "remove them, or add execve with a reason",
+        )  # fmt: skip
+    if executes and not profile.processes:
+        yield (
+            "warning", ("syscalls", executes[0].phase, executes[0].syscall),
+            f"{executes[0].syscall} is allowed, but no program is listed under processes",
+            "name the programs that the function starts, or remove it",
+        )  # fmt: skip
+
+
+def _network(document: Document) -> Iterator[_Raw]:
+    for i, place in enumerate(document.tree.get("network", ())):
+        path: Path = ("network", i)
+        if place == RUNTIME_API or place.startswith(("unix:", "family:")):
+            continue
+        match = re.fullmatch(r"[a-z0-9]+://(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:\[\]/]+))(?::[0-9*]+)?", place)
+        if match is None:
+            yield (
+                "warning", path, f"{place!r} is no destination",
+                "write runtime-api, tcp://name:port, udp://name:port or unix:path",
+            )  # fmt: skip
+            continue
+        host = match["six"] or match["host"] or ""
+        if "*" in host:
+            yield "warning", path, f"{place} is any destination", "name the hosts that the function talks to"
+        elif (address := _address(host)) in METADATA:
+            yield (
+                "error", path, f"{place} hands out the machine's credentials",
+                "remove it; give the function credentials of its own",
+            )  # fmt: skip
+        elif address is not None and not address.is_loopback:
+            yield "warning", path, f"{place} is an address", "write the host's name: addresses change owners"
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
+
+
+def _writes(document: Document) -> Iterator[_Raw]:
+    for i, place in enumerate(document.tree.get("files", {}).get("write", ())):
+        plain = posixpath.normpath(place)
+        if plain in ("/tmp", "{root}", "/dev/null") or plain.startswith(("/tmp/", "{root}/")):
+            continue
+        yield (
+            "warning", ("files", "write", i), f"{place} is written, outside /tmp and the function's own directory",
+            "write to /tmp instead where that is possible: elsewhere files outlive the function and reach others",
+        )  # fmt: skip
+
+
+def _completeness(document: Document) -> Iterator[_Raw]:
+    best = {estimate.phase: (id_, estimate) for id_, estimate in best_estimates(document.profile.trainings)}
+    lines = [line["training"] for line in document.tree.get("completeness", ())]
+    used = [phase for phase in PHASES if document.profile.phase(phase)]
+    for phase in used:
+        if phase not in best:
+            yield (
+                "warning", ("syscalls", phase), f"nothing says how complete {phase} is",
+                "learn it, and commit what `sandbox learn` writes under completeness",
+            )  # fmt: skip
+            continue
+        training_id, estimate = best[phase]
+        if estimate.bound > THIN:
+            more = still_needed(estimate.quiet)
+            yield (
+                "warning", ("completeness", lines.index(training_id), phase),
+                f"{phase}: up to {estimate.bound:.0%} of {PLACES[phase]} may need something unseen "
+                "(if training is drawn like production)",
+                f"train on: {more} more quiet {PLACES[phase]} reach 1 %",
+            )  # fmt: skip
+
+
+def _provenance(document: Document) -> Iterator[_Raw]:
+    trainings = document.profile.trainings
+    for field, values in (
+        ("architecture", {training.architecture for training in trainings}),
+        ("libc", {training.libc for training in trainings}),
+    ):
+        if len(values) == 1 and (only := next(iter(values))):
+            yield (
+                "info", ("provenance",), f"trained on {only} only",
+                f"families cover others; train on another {field} before you deploy there",
+            )  # fmt: skip

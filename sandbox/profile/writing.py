@@ -1,0 +1,143 @@
+"""Writing profiles: the same profile gives the same text, in the order in which people review it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from sandbox.profile import arguments
+from sandbox.profile.model import PHASES, SCHEMA, Grant, Profile, Training, Use
+from sandbox.profile.promises import promises_of
+
+BREAKS = frozenset("\n\r\x85\u2028\u2029")
+
+
+class _Flow(dict[str, Any]):
+    """A mapping that is written on one line."""
+
+
+class _FlowList(list[Any]):
+    """A list that is written on one line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(
+    _Flow, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data.items(), flow_style=True)
+)
+_Dumper.add_representer(
+    _FlowList, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+)
+
+_Dumper.add_representer(str, lambda dumper, data: _text(dumper, data))
+
+
+def _text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
+    # PyYAML folds line breaks inside plain and single-quoted text, and does not give every one of them back.
+    style = '"' if BREAKS & set(data) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+HEADER = """\
+# What {name} may do; everything else fails in the kernel. Review it like code: `sandbox profile lint FILE`.
+# The floor that every program needs (memory, locks, clocks, open descriptors) is in profiles/base/floor.yaml.
+"""
+
+
+def write(profile: Profile) -> str:
+    """The profile's YAML: the same profile gives the same text."""
+    trainings = sorted(profile.trainings)
+    sections: list[dict[str, Any]] = [
+        {
+            "schema": SCHEMA,
+            "function": _Flow(
+                {"name": profile.function.name, "handler": profile.function.handler}
+                | {"runtime-api": profile.function.runtime_api}
+            ),
+            "promises": _FlowList(promises_of(profile.uses)),
+            "processes": _FlowList(sorted(profile.processes)),
+            "network": _FlowList(sorted(profile.network)),
+        },
+        {"files": {"read": sorted(profile.reads), "write": sorted(profile.writes)}},
+        {"grants": [_grant(grant) for grant in sorted(profile.grants, key=_order)]}
+        if profile.grants
+        else {},
+        {"completeness": [_completeness(training) for training in trainings]} if trainings else {},
+        {"provenance": [_provenance(training) for training in trainings]} if trainings else {},
+    ]
+    parts = [HEADER.format(name=profile.function.name)]
+    parts += [_dump(section) for section in sections if section]
+    body = ["syscalls:" + ("" if profile.uses else " {}") + "\n"]
+    for phase in PHASES:
+        lines = _phase(profile.phase(phase))
+        if lines:
+            body.append(f"  {phase}:\n" + "".join("    " + line for line in _dump(lines).splitlines(keepends=True)))
+    return "\n".join(parts) + "\n" + "".join(body)
+
+
+def _dump(data: Mapping[str, Any]) -> str:
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=4096, allow_unicode=True))
+
+
+def _order(grant: Grant) -> tuple[str, list[str], str]:
+    return (grant.syscall, sorted(grant.classes), grant.because)
+
+
+def _grant(grant: Grant) -> _Flow:
+    classes = {"classes": _FlowList(sorted(grant.classes))} if grant.classes else {}
+    return _Flow({"syscall": grant.syscall} | classes | {"because": grant.because})
+
+
+def _completeness(training: Training) -> dict[str, Any]:
+    return {"training": training.id} | {
+        e.phase: _Flow(
+            samples=e.samples, items=e.items, once=e.once, novelty=round(e.novelty, 4), quiet=e.quiet,
+            bound=round(e.bound, 4), chao2=round(e.chao2, 2),
+        )
+        for e in training.estimates
+    }  # fmt: skip
+
+
+def _provenance(training: Training) -> _Flow:
+    fields = {
+        "training": training.id, "host": training.host, "kernel": training.kernel, "libc": training.libc,
+        "python": training.python, "architecture": training.architecture, "handler": training.handler_digest,
+        "lock": training.lock_digest,
+    }  # fmt: skip
+    return _Flow({key: value for key, value in fields.items() if value})
+
+
+def _phase(uses: Iterable[Use]) -> dict[str, Any]:
+    grouped: dict[str, list[Use]] = {}
+    for use in uses:
+        grouped.setdefault(use.syscall, []).append(use)
+    found: dict[str, Any] = {}
+    for syscall, members in grouped.items():
+        shared = _shared(members)
+        if arguments.has_classes(syscall):
+            shown: dict[str, Any] = {"classes": _Flow({use.name: _class(use, shared) for use in members})}
+        else:
+            shown = {"count": members[0].count}
+        found[syscall] = _Flow(shown | {"because": _because(shared)})
+    return found
+
+
+def _shared(members: Sequence[Use]) -> frozenset[str]:
+    """The reasons that most classes of a syscall have; the others show their own."""
+    times = Counter(use.because for use in members)
+    return min(times, key=lambda because: (-times[because], sorted(because)))
+
+
+def _class(use: Use, shared: frozenset[str]) -> Any:
+    return use.count if use.because == shared else _Flow(count=use.count, because=_because(use.because))
+
+
+def _because(reasons: frozenset[str]) -> Any:
+    ordered = sorted(reasons)
+    return ordered[0] if len(ordered) == 1 else _FlowList(ordered)

@@ -1,0 +1,53 @@
+"""What a supervisor answers to a call that waits: pure, from the policy, the phase and the call's registers.
+
+    decide("ptrace", "", "invoke")  ->  Decision("terminate", ...)
+"""
+
+from __future__ import annotations
+
+from sandbox.violations import allow
+from sandbox.violations.event import technique
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+CONTINUE, DENY, TERMINATE, REPORT = "continue", "deny", "terminate", "report"
+VERDICTS = {DENY: "denied", TERMINATE: "terminated", REPORT: "reported"}
+
+
+class Decision:
+    """`answer` is one of the four constants; the texts are for the violation (all but CONTINUE are one)."""
+
+    __slots__ = ("allow", "answer", "reason")
+
+    def __init__(self, answer: str, reason: str = "", allow: str = "") -> None:
+        self.answer = answer
+        self.reason = reason
+        self.allow = allow
+
+
+class Decider:
+    """The policy's side of the supervisor. `audit` lets through and reports what is not hard-denied."""
+
+    def __init__(self, supervision: Mapping[str, Any], arch: str, *, audit: bool) -> None:
+        init: Mapping[str, list[str]] = supervision["init"].get(arch, {})
+        self._init = {(syscall, name) for syscall, names in init.items() for name in names}
+        self._denied: Mapping[str, list[str]] = supervision["denied"]
+        self._terminate = frozenset(supervision["terminate"])
+        self._audit = audit
+
+    def decide(self, syscall: str, name: str, phase: str) -> Decision:
+        """For a syscall with an argument class ('' without) in a phase (init, invoke, run)."""
+        classes = self._denied.get(syscall)
+        if classes is not None and (not classes or name in classes):
+            _, _, title = technique(syscall, name)
+            text = allow.of_grant(syscall, (name,) if name else ())
+            answer = TERMINATE if syscall in self._terminate else DENY
+            return Decision(answer, f"hard-denied: {title}", text)
+        known_in_init = (syscall, name) in self._init
+        if known_in_init and phase == "init":
+            return Decision(CONTINUE)
+        reason = "learned for the init phase only" if known_in_init else "not in the profile"
+        return Decision(REPORT if self._audit else DENY, reason, allow.of_use(phase, syscall, name))

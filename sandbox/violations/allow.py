@@ -1,0 +1,41 @@
+"""The exact text of a profile that would allow a call: `syscalls.invoke.openat.classes: {create: 1}`.
+
+What the supervisor prints beside a violation and what an amendment writes are the same, because both come from here.
+"""
+
+from __future__ import annotations
+
+PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./@")
+
+
+def scalar(text: str) -> str:
+    """A text as YAML, inside a flow collection too: in double quotes where it could be read as anything else."""
+    words = text.split(" ")
+    plain = all(word and PLAIN.issuperset(word) for word in words) and (text[0].isalpha() or text[0] == "/")
+    # A scheme's colon is followed by no space, so that it stays plain (YAML 1.2, 7.3.3).
+    scheme, colon, rest = text.partition("://")
+    if colon and PLAIN.issuperset(scheme) and PLAIN.issuperset(rest.replace(":", "")) and not rest.endswith(":"):
+        plain = bool(scheme) and scheme[0].isalpha()
+    if plain and text.lower() not in ("true", "false", "yes", "no", "on", "off", "null", "y", "n"):
+        return text
+    from sandbox.encode import encode
+
+    return encode(text)
+
+
+def of_use(phase: str, syscall: str, name: str, count: int = 1) -> str:
+    """For a call with an argument class (`''` for a syscall without classes) in a phase."""
+    if name:
+        return f"syscalls.{phase}.{syscall}.classes: {{{scalar(name)}: {count}}}"
+    return f"syscalls.{phase}.{syscall}: {{count: {count}, because: <your reason>}}"
+
+
+def of_place(section: str, place: str) -> str:
+    """For a destination (section `network`), a program (`processes`) or a file (`files.read`, `files.write`)."""
+    return f"{section}: [{scalar(place)}]"
+
+
+def of_grant(syscall: str, names: tuple[str, ...] = ()) -> str:
+    """For a hard-denied call: only a person can write this, with a reason."""
+    classes = f"classes: [{', '.join([scalar(name) for name in names])}], " if names else ""
+    return f"grants: [{{syscall: {syscall}, {classes}because: <your reason>}}]"

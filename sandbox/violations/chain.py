@@ -1,0 +1,82 @@
+"""The chain of signatures over a supervisor's lines: each signs its own text and the signature before it.
+
+hmac = HMAC-SHA256(key, previous hmac in hexadecimal || line without its hmac field); the first line's previous is ''.
+Whoever lacks the key cannot write, change, reorder or take out a line unseen; only lines off the end can go, and a
+chain that ended well ends with a summary marked `final`.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FIELD = ', "hmac": "'
+SIZE = len(FIELD) + 64 + 1
+"""Bytes that a signature adds to a line."""
+
+
+def sign(key: bytes, previous: str, body: str) -> str:
+    """The signature of a line, in hexadecimal. `body` is the line without its hmac field."""
+    # hashlib's OpenSSL costs four megabytes, which a supervisor without a key need not carry.
+    import hmac
+
+    return hmac.digest(key, (previous + body).encode("utf-8", "surrogateescape"), "sha256").hex()
+
+
+def signed(body: str, signature: str) -> str:
+    """The line with its signature as the last field."""
+    return f'{body[:-1]}{FIELD}{signature}"}}'
+
+
+def split(line: str) -> tuple[str, str] | None:
+    """(body, signature) of a signed line; None for one without a signature at its end."""
+    body, field, rest = line.rpartition(FIELD)
+    if not field or len(rest) != 66 or not rest.endswith('"}'):
+        return None
+    return body + "}", rest[:64]
+
+
+class Verifier:
+    """Follows the chains of any number of supervisors through one file."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        # Of each supervisor, (signature, seq) of the last line and of the last one that was in order.
+        self._seen: dict[str, tuple[str, int]] = {}
+        self._good: dict[str, tuple[str, int]] = {}
+        self._ended: dict[str, bool] = {}
+        self.checked = 0
+
+    def step(self, line: str, event: Mapping[str, object]) -> str:
+        """What is wrong with a line, '' when it follows from the one before it. `line` is its exact text."""
+        import hmac
+
+        self.checked += 1
+        supervisor, seq = event.get("supervisor"), event.get("seq")
+        parts = split(line)
+        if parts is None or not isinstance(supervisor, str) or not isinstance(seq, int):
+            return "carries no signature"
+        body, signature = parts
+        start = ("", 0)
+        before = self._seen.get(supervisor, start)
+        # Behind a damaged line: the next follows from it where only its text was changed, from the one before it where
+        # it was put in between.
+        for previous in {before[0], self._good.get(supervisor, start)[0]}:
+            if hmac.compare_digest(sign(self._key, previous, body).encode(), signature.encode("utf-8", "replace")):
+                self._seen[supervisor] = self._good[supervisor] = (signature, seq)
+                self._ended[supervisor] = event.get("final") is True
+                return ""
+        self._seen[supervisor] = (signature, seq)
+        lost = event.get("lost")
+        gap = seq - before[1] - 1 - (lost if isinstance(lost, int) else 0)
+        if gap > 0:
+            lines = f"{gap} line{'s' * (gap > 1)}"
+            return f"{lines} before it missing (number {seq} follows {before[1]}), or it was altered"
+        if gap < 0:
+            return f"out of order (number {seq} follows {before[1]}), or altered"
+        return "was altered, or signed with another key"
+
+    def unfinished(self) -> list[str]:
+        """The supervisors whose chain does not end with its last summary: killed, still running, or cut off."""
+        return sorted(supervisor for supervisor, ended in self._ended.items() if not ended)

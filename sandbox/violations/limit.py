@@ -1,0 +1,110 @@
+"""How many lines a flood of violations gets: the first of each kind, then one summary a second, never a wrong count.
+
+Pure: the clock is an argument, in seconds of any steady clock.
+"""
+
+from __future__ import annotations
+
+from sandbox.encode import encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    Key = tuple[str, str, str]
+
+FIRST = 20
+EVERY = 1.0
+KINDS = 256
+"""Kinds that are told apart. Who floods with classes of their own making (ioctl requests) shares one kind a syscall."""
+
+OTHERS = "*"
+"""The class of all further kinds."""
+
+ROOM = 3000
+"""Bytes of counts in one summary, so that the line fits with everything around them."""
+
+LONGEST_KEY = 120
+
+
+def key_text(key: Key) -> str:
+    """`openat create: denied`, as a summary writes the kind."""
+    syscall, name, verdict = key
+    return f"{f'{syscall} {name}'.strip()[:LONGEST_KEY]}: {verdict}"
+
+
+class RateLimit:
+    """Counts violations by (syscall, class, verdict). Not for several threads.
+
+    Lines that pass, plus the counts of all summaries, are the exact number of violations at any time.
+    """
+
+    __slots__ = ("_due", "_every", "_first", "_kinds", "_pending", "_totals")
+
+    def __init__(self, first: int = FIRST, every: float = EVERY, kinds: int = KINDS) -> None:
+        self._first = first
+        self._every = every
+        self._kinds = kinds
+        self._totals: dict[Key, int] = {}
+        self._pending: dict[Key, int] = {}
+        self._due: float | None = None
+
+    def take(self, syscall: str, name: str, verdict: str, now: float) -> bool:
+        """Count one violation; True when it gets a line of its own."""
+        key = (syscall, name, verdict)
+        total = self._totals.get(key)
+        if total is None:
+            if len(self._totals) >= self._kinds:
+                key = (syscall, OTHERS, verdict)
+            total = self._totals.get(key, 0)
+        self._totals[key] = total + 1
+        if total < self._first:
+            return True
+        self._pending[key] = self._pending.get(key, 0) + 1
+        if self._due is None:
+            self._due = now + self._every
+        return False
+
+    @property
+    def due(self) -> float | None:
+        """When the next summary is to be written; None when there is nothing to say."""
+        return self._due
+
+    def summary(self, now: float) -> Mapping[Key, int]:
+        """What was counted without a line since the last summary, as much as fits one line; empty when none is due."""
+        if self._due is None or now < self._due:
+            return {}
+        return self.flush(now)
+
+    def flush(self, now: float) -> Mapping[Key, int]:
+        """The same, due or not. What does not fit stays for the next."""
+        taken = next(_lines(self._pending), {})
+        for key in taken:
+            del self._pending[key]
+        self._due = now + self._every if self._pending else None
+        return taken
+
+    def give_back(self, counts: Mapping[Key, int], now: float) -> None:
+        """Count again what a summary said that could not be written."""
+        for key, count in counts.items():
+            self._pending[key] = self._pending.get(key, 0) + count
+        if self._pending:
+            self._due = now + self._every
+
+    def totals(self) -> Iterator[Mapping[Key, int]]:
+        """All that was ever counted, in parts that fit one line each."""
+        return _lines(self._totals)
+
+
+def _lines(counts: Mapping[Key, int]) -> Iterator[dict[Key, int]]:
+    part: dict[Key, int] = {}
+    size = 0
+    for key, count in counts.items():
+        more = len(encode({key_text(key): count}))
+        if part and size + more > ROOM:
+            yield part
+            part, size = {}, 0
+        part[key] = count
+        size += more
+    if part:
+        yield part

@@ -1,0 +1,69 @@
+"""tools/bench runs and prints what docs/performance.md can hold; how fast anything is, no test says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "bench"
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the tool."""
+    return subprocess.run([sys.executable, TOOL, *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+
+def measured(*arguments: str) -> dict[str, Any]:
+    """Run the tool with one round and --json."""
+    done = bench(*arguments, "--rounds", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_start_prints_a_markdown_table() -> None:
+    """Each line of the table has as many cells as its head, and the bar is called met or missed."""
+    done = bench("start", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) >= 8
+    assert {line.count(" | ") for line in table} == {table[0].count(" | ")}
+    assert lines[0].startswith("Measured on ")
+    assert [line for line in lines if line.endswith((": met", ": missed"))]
+
+
+def test_learn_compares_both_loads() -> None:
+    """The program and the handler are timed bare and observed, and each ratio fits its medians."""
+    found = measured("learn")
+    assert found["rounds"] == 1
+    assert len(found["tables"]) == 2
+    for table in found["tables"]:
+        medians = {row["name"]: row["median"] for row in table["rows"]}
+        assert 0 < medians["bare"] < medians["SANDBOX_MODE=learn"]
+    assert len(found["bars"]) == (4 if shutil.which("strace") else 2)
+    assert all(bar["met"] is (bar["value"] <= bar["limit"]) for bar in found["bars"])
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="the program that makes the calls is compiled")
+def test_calls_counts_instructions_under_the_policy() -> None:
+    """Every kind of call is timed in three ways, with a number of instructions in one of them."""
+    (table,) = measured("calls")["tables"]
+    policy = [row for row in table["rows"] if row["name"].endswith("under the policy")]
+    assert len(table["rows"]) == 3 * len(policy)
+    assert all(int(row["instructions"]) > 0 for row in policy)
+
+
+@pytest.mark.parametrize("arguments", [["start", "--rounds", "0"], ["other"], ["start", "--python", "/nonexistent"]])
+def test_bad_arguments_are_refused_in_words(arguments: list[str]) -> None:
+    """Wrong arguments give a message and no traceback."""
+    done = bench(*arguments)
+    assert done.returncode != 0
+    assert done.stderr
+    assert "Traceback" not in done.stderr

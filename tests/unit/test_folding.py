@@ -1,0 +1,108 @@
+"""Folding paths: everything stays covered, the result depends on nothing but the set, and nothing becomes too wide."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox.profile.folding import FEW, LONGEST, fold, named
+
+NAMES = st.sampled_from(["a", "b", "c", "d", "e", "lib", "x86", "n1", "n2", "n3", "n4", ".hidden", "with space", "%", "é"])
+PATHS = st.lists(NAMES, min_size=1, max_size=6).map(lambda parts: "/" + "/".join(parts))
+PLACED = st.sampled_from(["{root}/**", "{python}/**", "{venv}/**"])
+MANY = st.builds(lambda parts, n: [f"{parts}/f{i}" for i in range(n)], PATHS, st.integers(0, 12))
+SETS = st.tuples(st.lists(PATHS | PLACED, max_size=30), st.lists(MANY, max_size=6)).map(
+    lambda drawn: [*drawn[0], *(path for group in drawn[1] for path in group)]
+)
+
+
+def covers(pattern: str, path: str) -> bool:
+    """`directory/**` covers all below it, `directory/*` all directly in it, anything else itself."""
+    if pattern.endswith("/**"):
+        return path.startswith(pattern[:-2])
+    if pattern.endswith("/*"):
+        return os.path.dirname(path) == pattern[:-2]
+    return path == pattern
+
+
+def test_the_matcher_itself() -> None:
+    """What the other tests stand on."""
+    assert covers("/a/**", "/a/b/c") and covers("/a/*", "/a/b") and covers("/a", "/a")
+    assert not covers("/a/*", "/a/b/c") and not covers("/a/**", "/ab/c") and not covers("/a", "/a/b")
+
+
+@settings(max_examples=300)
+@given(SETS)
+def test_every_path_is_covered(paths: list[str]) -> None:
+    """No path is lost, and no pattern stands for nothing."""
+    patterns = fold(paths)
+    for path in paths:
+        assert any(path == pattern or covers(pattern, path) for pattern in patterns), path
+    for pattern in patterns:
+        assert any(path == pattern or covers(pattern, path) for path in paths), pattern
+
+
+@settings(max_examples=300)
+@given(SETS, st.randoms(use_true_random=False))
+def test_only_the_set_counts(paths: list[str], random: object) -> None:
+    """Order and repetition of the paths change nothing, and the result is sorted."""
+    patterns = fold(paths)
+    shuffled = sorted([*paths, *paths], key=lambda _: random.random())  # type: ignore[attr-defined]
+    assert fold(shuffled) == fold(iter(paths)) == patterns
+    assert list(patterns) == sorted(set(patterns))
+
+
+@settings(max_examples=300)
+@given(SETS)
+def test_folding_twice_changes_nothing(paths: list[str]) -> None:
+    """Merging profiles folds what was folded before."""
+    assert fold(fold(paths)) == fold(paths)
+
+
+@settings(max_examples=300)
+@given(SETS)
+def test_nothing_folds_up_to_the_root_or_a_top_directory(paths: list[str]) -> None:
+    """`/**`, `/usr/**` and `/*` would say nothing."""
+    for pattern in fold(paths):
+        assert pattern in paths or pattern != "/*"
+        if pattern.endswith("/**") and pattern.startswith("/"):
+            assert pattern.removesuffix("/**").count("/") >= 2, pattern
+
+
+def test_few_files_stand_by_themselves_and_more_become_their_directory() -> None:
+    """Up to FEW files of a directory are named, one more folds them."""
+    files = [f"/var/data/{n}" for n in range(FEW + 1)]
+    assert fold(files[:FEW]) == tuple(files[:FEW])
+    assert fold(files) == ("/var/data/*",)
+    assert fold([*files, "/var/data/sub/x"]) == ("/var/data/*", "/var/data/sub/x")
+
+
+def test_files_in_the_root_and_devices_are_never_folded() -> None:
+    """Each device, and each file of /, is a thing of its own."""
+    devices = [f"/dev/{name}" for name in ("null", "zero", "random", "urandom", "tty")]
+    assert fold(devices) == tuple(sorted(devices))
+    assert fold(["/a", "/b", "/c", "/d", "/e"]) == ("/a", "/b", "/c", "/d", "/e")
+
+
+def test_many_places_below_one_directory_become_that_directory() -> None:
+    """More lines than a screen holds are folded into the deepest directory that they share."""
+    paths = [f"/opt/app/part{n}/data/file" for n in range(LONGEST + 10)]
+    assert fold(paths) == ("/opt/app/**",)
+
+
+def test_strangers_stay_as_they_are_when_others_fold() -> None:
+    """A path that shares no directory with the many is not made wider for their sake."""
+    paths = [f"/opt/app/part{n}/data/file" for n in range(LONGEST + 10)]
+    assert fold([*paths, "/etc/ssl/openssl.cnf"]) == ("/etc/ssl/openssl.cnf", "/opt/app/**")
+
+
+def test_places_are_written_by_name() -> None:
+    """The most special directory gives its name; the own process is /proc/self; relative paths are unknown places."""
+    places = {"{root}": "/srv/task", "{venv}": "/srv/task/venv", "{python}": "/usr/lib/python3.11"}
+    paths = ["/srv/task/app.py", "/srv/task/venv/lib/x", "/srv/task", "/srv/tasks/x", "/usr/lib/python3.11/os.py"]
+    paths += ["/proc/123/status", "/proc/meminfo", "relative"]
+    assert named(paths, places) == {
+        "{root}/**", "{venv}/**", "/srv/tasks/x", "{python}/**", "/proc/self/status", "/proc/meminfo",
+    }  # fmt: skip

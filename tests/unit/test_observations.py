@@ -1,0 +1,245 @@
+"""Reading observation files: what counts, what is skipped, and that damage is told with file and line and nothing else."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sandbox.errors import ObservationError
+from sandbox.learn.generalise import generalise
+from sandbox.learn.observations import Environment, read
+
+PLACES = {"{tool}": "/opt/sandbox", "{root}": "/srv/task", "{python}": "/usr/lib/python3.11"}
+TMP = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+
+
+def environment(name: str, invocations: int = 2, **start: object) -> list[dict[str, Any]]:
+    """The lines of one environment as the observer writes them."""
+    lines: list[dict[str, Any]] = [
+        {"event": "start", "format": 1, "version": "0", "handler": "app.handler", "api": True, "places": PLACES, **start},
+        {"event": "item", "id": 0, "phase": "init", "syscall": "openat", "class": "read"},
+        {"event": "file", "value": "/srv/task/app.py", "mode": "read"},
+        {"event": "init", "items": {"0": 12}},
+        {"event": "network", "value": "runtime-api"},
+        {"event": "item", "id": 1, "phase": "invoke", "syscall": "sendto", "class": "connected"},
+        {"event": "item", "id": 2, "phase": "invoke", "syscall": "getcwd", "class": ""},
+    ]
+    for n in range(invocations):
+        lines.append({"event": "invocation", "request": f"{name}-{n}", "outcome": "ok", "items": {"1": 2, "2": 1}})
+    lines += [
+        {"event": "exec", "value": "/usr/bin/gzip"},
+        {"event": "denied", "value": "ptrace"},
+        {"event": "file", "value": "/tmp/out", "mode": "write"},
+        {"event": "tail", "items": {"1": 1}},
+        {"event": "end", "status": -15, "last": ["sendto connected", "recvfrom"]},
+    ]
+    return [{**line, "environment": name, "time": 1000.0 + n} for n, line in enumerate(lines)]
+
+
+def text(lines: list[dict[str, Any]]) -> bytes:
+    """Lines as bytes."""
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def write(path: Path, data: bytes) -> str:
+    """A file with these bytes."""
+    path.write_bytes(data)
+    return str(path)
+
+
+def test_everything_of_an_environment_is_read(tmp_path: Path) -> None:
+    """Samples with their counts and outcomes, facts by kind, and how the process ended."""
+    label = b'{"event": "label", "request": "a-1", "name": "second.json"}\n'
+    (found,) = read([write(tmp_path / "a", text(environment("a")) + label)])
+    assert found.items == {("init", "openat", "read"), ("invoke", "sendto", "connected"), ("invoke", "getcwd", "")}
+    assert [(s.kind, s.label, s.outcome) for s in found.samples] == [
+        ("init", "", "ok"), ("invocation", "a-0", "ok"), ("invocation", "second.json", "ok"), ("tail", "", "ok"),
+    ]  # fmt: skip
+    assert found.samples[0].items == {("init", "openat", "read"): 12}
+    assert (found.reads, found.writes) == ({"/srv/task/app.py"}, {"/tmp/out"})
+    assert (found.network, found.processes, found.denied) == ({"runtime-api"}, {"/usr/bin/gzip"}, {"ptrace"})
+    assert (found.status, found.last) == (-15, ("sendto connected", "recvfrom"))
+
+
+def test_a_failed_invocation_is_known_by_its_event(tmp_path: Path) -> None:
+    """The label of the trainer names the failure too."""
+    lines = environment("a")
+    lines.insert(8, {"event": "failed", "request": "a-0", "last": ["openat read /x"], "environment": "a", "time": 1.0})
+    label = b'{"event": "label", "request": "a-0", "name": "first.json"}\n'
+    (found,) = read([write(tmp_path / "a", text(lines) + label)])
+    assert [(failure.label, failure.last) for failure in found.failures] == [("first.json", ("openat read /x",))]
+
+
+@TMP
+@given(cut=st.integers(min_value=0))
+def test_a_file_that_ends_anywhere_keeps_its_whole_lines(tmp_path: Path, cut: int) -> None:
+    """A platform kills without warning: the last line may be cut short anywhere, what came before counts."""
+    whole = text(environment("a"))
+    cut %= len(whole)
+    path = write(tmp_path / "cut", whole[:cut])
+    if b"\n" not in whole[: cut + 1] and cut < whole.index(b"\n"):
+        with pytest.raises(ObservationError, match="hold no observations"):
+            read([path])
+        return
+    (found,) = read([path])
+    complete = whole[:cut].count(b'"event": "invocation"')
+    assert complete - 1 <= sum(sample.kind == "invocation" for sample in found.samples) <= complete
+
+
+FOREIGN = st.one_of(
+    st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), max_size=40),
+    st.sampled_from([
+        "START RequestId: 1 Version: $LATEST", "{'a': 1}", "{", "}", '{"level": "info", "msg": "x"}', '{"event": "start"}',
+        '{"event": "item", "level": "info"}', "[1, 2]", '{"a": [[[', "\x00\x01", '  {"nested": {"event": "end"}}', '"event"',
+    ]),
+)  # fmt: skip
+
+
+@TMP
+@given(noise=st.lists(st.tuples(st.integers(0, 12), FOREIGN), max_size=12))
+def test_lines_of_others_are_skipped(tmp_path: Path, noise: list[tuple[int, str]]) -> None:
+    """Standard error is shared with the function's own log, which may be JSON and may have events of its own."""
+    lines = text(environment("a")).splitlines(keepends=True)
+    for at, line in noise:
+        lines.insert(at, line.encode() + b"\n")
+    (alone,) = read([write(tmp_path / "alone", text(environment("a")))])
+    (mixed,) = read([write(tmp_path / "mixed", b"".join(lines))])
+    assert facts(mixed) == facts(alone) and mixed.id == alone.id
+
+
+def facts(environment: Environment) -> object:
+    """All of an environment but where it was read."""
+    return (
+        environment.items, environment.samples, environment.failures, environment.network, environment.reads,
+        environment.writes, environment.processes, environment.denied, environment.status, environment.last,
+    )  # fmt: skip
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400)
+@given(data=st.data())
+def test_damage_anywhere_is_an_error_with_file_and_line_or_harmless(tmp_path: Path, data: st.DataObject) -> None:
+    """Fuzz: bytes overwritten, removed or inserted never give anything but data or a located ObservationError."""
+    damaged = bytearray(text(environment("a") + environment("b")))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        how = data.draw(st.sampled_from(["overwrite", "remove", "insert"]))
+        new = data.draw(st.binary(min_size=1, max_size=6))
+        damaged[at : at + (0 if how == "insert" else len(new))] = b"" if how == "remove" else new
+    path = write(tmp_path / "damaged", bytes(damaged))
+    try:
+        environments = read([path])
+        generalise(environments, "damaged")
+    except ObservationError as error:
+        located = re.fullmatch(re.escape(path) + r":(\d+)", error.where)
+        assert located or "hold no observations" in error.what
+        assert not located or 1 <= int(located[1]) <= damaged.count(b"\n") + 1
+
+
+BAD: dict[str, dict[str, Any]] = {
+    "another format": {"event": "start", "format": 2},
+    "no format": {"event": "start"},
+    "places that are no names": {"event": "start", "format": 1, "places": [1]},
+    "a place that is no path": {"event": "start", "format": 1, "places": {"{root}": 3}},
+    "an unknown phase": {"event": "item", "id": 9, "phase": "later", "syscall": "getcwd", "class": ""},
+    "an unknown syscall": {"event": "item", "id": 9, "phase": "init", "syscall": "opne", "class": ""},
+    "an unknown class": {"event": "item", "id": 9, "phase": "init", "syscall": "openat", "class": "append"},
+    "a class where there is none": {"event": "item", "id": 9, "phase": "init", "syscall": "getcwd", "class": "read"},
+    "a class that is no text": {"event": "item", "id": 9, "phase": "init", "syscall": "openat", "class": ["read"]},
+    "a syscall that is no text": {"event": "item", "id": 9, "phase": "init", "syscall": ["openat"], "class": ""},
+    "an item without its call": {"event": "item", "id": 9, "phase": "init"},
+    "a count of an item that was not told": {"event": "init", "items": {"77": 1}},
+    "a count that is none": {"event": "init", "items": {"0": "many"}},
+    "a negative count": {"event": "init", "items": {"0": -1}},
+    "an endless count": {"event": "init", "items": {"0": float("inf")}},
+    "items that are a list": {"event": "init", "items": [1]},
+    "a time that is none": {"event": "init", "items": {}, "time": "noon"},
+    "a time that is no number": {"event": "init", "items": {}, "time": float("nan")},
+    "a failure without calls": {"event": "failed", "request": "x"},
+    "a status that is none": {"event": "end", "status": "well", "last": []},
+    "a file without a mode": {"event": "file", "value": "/x"},
+}
+
+
+@pytest.mark.parametrize("line", BAD.values(), ids=BAD.keys())
+def test_a_damaged_line_is_named(tmp_path: Path, line: dict[str, Any]) -> None:
+    """Each way in which a line can be wrong names this very line, and says what to do."""
+    lines = environment("a")
+    lines.insert(5, {"environment": "a", "time": 3.0, **line})
+    path = write(tmp_path / "bad", text(lines))
+    with pytest.raises(ObservationError) as caught:
+        read([path])
+    assert caught.value.where == f"{path}:6"
+    assert caught.value.todo and caught.value.exit_code == 75
+
+
+def test_a_line_of_ours_that_is_cut_in_the_middle_of_a_file_is_damage(tmp_path: Path) -> None:
+    """Only the last line may be cut short."""
+    lines = text(environment("a")).splitlines(keepends=True)
+    lines[4] = lines[4][:20] + b"\n"
+    path = write(tmp_path / "bad", b"".join(lines))
+    with pytest.raises(ObservationError) as caught:
+        read([path])
+    assert caught.value.where == f"{path}:5"
+
+
+def test_lines_before_any_start_are_damage(tmp_path: Path) -> None:
+    """A file whose beginning is lost does not say what its numbers mean."""
+    path = write(tmp_path / "tail", text(environment("a")[3:]))
+    with pytest.raises(ObservationError, match="before any start") as caught:
+        read([path])
+    assert caught.value.where == f"{path}:1"
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"only a log\n", b"{}\n"])
+def test_files_without_observations_are_refused(tmp_path: Path, data: bytes) -> None:
+    """No profile is made of nothing."""
+    with pytest.raises(ObservationError, match="hold no observations"):
+        read([write(tmp_path / "none", data)])
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """With the path that was looked for."""
+    with pytest.raises(ObservationError) as caught:
+        read([str(tmp_path / "missing")])
+    assert caught.value.where == str(tmp_path / "missing")
+
+
+def test_the_order_of_files_does_not_matter(tmp_path: Path) -> None:
+    """Any order of the files gives the same environments in the same order."""
+    paths = [write(tmp_path / name, text(environment(name))) for name in "abcd"]
+    expected = read(paths)
+    assert len(expected) == 4
+    for seed in range(6):
+        shuffled = random.Random(seed).sample(paths, len(paths))
+        assert read(shuffled) == expected
+
+
+def test_the_same_observations_count_once(tmp_path: Path) -> None:
+    """A file given twice, a copy of it, and a file that holds them twice say nothing more."""
+    data = text(environment("a"))
+    one, copy, twice = (write(tmp_path / n, d) for n, d in (("one", data), ("copy", data), ("twice", data + data)))
+    (alone,) = read([one])
+    for paths in ([one, one], [one, copy], [twice], [copy, twice, one]):
+        (found,) = read(paths)
+        assert facts(found) == facts(alone)
+
+
+@TMP
+@given(seed=st.integers(0, 10**6))
+def test_environments_that_ran_at_the_same_time_are_told_apart(tmp_path: Path, seed: int) -> None:
+    """A platform's log lays the lines of all environments between each other; each line says whose it is."""
+    queues = [text(environment(name, n)).splitlines(keepends=True) for n, name in enumerate("abc")]
+    separate = read([write(tmp_path / f"{n}.jsonl", b"".join(queue)) for n, queue in enumerate(queues)])
+    choose, mixed = random.Random(seed), b""
+    while any(queues):
+        mixed += choose.choice([queue for queue in queues if queue]).pop(0)
+    together = read([write(tmp_path / "mixed.jsonl", mixed)])
+    assert [facts(found) for found in together] == [facts(found) for found in separate]
+    assert [found.id for found in together] == [found.id for found in separate]

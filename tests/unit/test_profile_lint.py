@@ -1,0 +1,140 @@
+"""lint: each objection with its place, and silence where there is nothing to object to."""
+
+from __future__ import annotations
+
+import pytest
+import strategies
+from hypothesis import given, settings
+
+from sandbox.profile import document
+from sandbox.profile.completeness import bound
+from sandbox.profile.lint import Finding, is_empty_reason, lint
+from sandbox.profile.model import Profile
+
+GOOD = """\
+schema: 1
+function: {name: thumbnail, handler: app.handler, runtime-api: true}
+promises: [exec, rpath]
+processes: [/usr/bin/convert]
+network: [runtime-api, "tcp://example.org:443", "unix:/run/x"]
+files: {read: [/etc/**], write: [/tmp/**, "{root}/cache/*", /dev/null]}
+grants: [{syscall: ptrace, because: the function is a debugger}]
+completeness: [{training: abc, invoke: {samples: 90, items: 9, once: 0, novelty: 0, quiet: 80, bound: 0.04, chao2: 9}}]
+provenance: [{training: abc, host: here}]
+syscalls:
+  invoke:
+    execve: {count: 1, because: [learned from every event, converts pictures]}
+    openat: {classes: {read: 3}, because: learned from every event}
+"""
+
+
+def found(text: str) -> list[Finding]:
+    """The findings in a text."""
+    return list(lint(document.parse(text, "p.yaml")))
+
+
+def changed(old: str, new: str) -> Finding:
+    """The one finding after one change to the good profile."""
+    assert old in GOOD
+    (finding,) = found(GOOD.replace(old, new, 1))
+    assert finding.todo
+    return finding
+
+
+def test_nothing_to_object_to() -> None:
+    """A profile with reasons, names and enough training has no findings."""
+    assert found(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (", converts pictures]", "]", "12:5: error: execve in invoke (runs another program) has no reason"),
+        (", converts pictures]", ", todo]", "12:5: error: execve in invoke (runs another program): 'todo' is"),
+        ("converts pictures", "imported from docker.json", "12:5: error: execve in invoke (runs another program) has"),
+        ("the function is a debugger", "needed because", "7:28: error: the grant of ptrace: 'needed because' is no"),
+        ("the function is a debugger", "learned at cold start", "7:28: error: the grant of ptrace"),
+        ("[exec, rpath]", "[exec, rpath, inet]", "3:25: warning: no syscall needs the promise inet"),
+        ("[exec, rpath]", "[exec, rpath, rpaht]", "3:25: error: there is no promise 'rpaht'"),
+        ("[/usr/bin/convert]", "[]", "12:5: warning: execve is allowed, but no program is listed"),
+        ("/tmp/**", "/etc/**", "6:34: warning: /etc/** is written"),
+        ("/tmp/**", "/tmp/../etc/x", "6:34: warning: /tmp/../etc/x is written"),
+        ("/tmp/**", "/tmpfiles", "6:34: warning: /tmpfiles is written"),
+        ("{root}/cache/*", "{root}/../x", "6:43: warning: {root}/../x is written"),
+        ("tcp://example.org:443", "tcp://93.184.216.34:443", "5:24: warning: tcp://93.184.216.34:443 is an address"),
+        ("tcp://example.org:443", "tcp://[2606:2800::1]:443", "5:24: warning: tcp://[2606:2800::1]:443 is an address"),
+        ("tcp://example.org:443", "tcp://169.254.169.254:80", "5:24: error: tcp://169.254.169.254:80 hands out"),
+        ("tcp://example.org:443", "tcp://169.254.170.2:80", "5:24: error: tcp://169.254.170.2:80 hands out"),
+        ("tcp://example.org:443", "tcp://[::ffff:169.254.169.254]:80", "5:24: error"),
+        ("tcp://example.org:443", "udp://*", "5:24: warning: udp://* is any destination"),
+        ("tcp://example.org:443", "example.org", "5:24: warning: 'example.org' is no destination"),
+        ("invoke: {samples", "init: {samples", "11:3: warning: nothing says how complete invoke is"),
+        ("quiet: 80, bound: 0.04", "quiet: 9, bound: 0.2831", "8:32: warning: invoke: up to 28% of invocations"),
+        ("host: here", "architecture: x86_64", "9:1: info: trained on x86_64 only"),
+        ("host: here", "libc: glibc 2.36", "9:1: info: trained on glibc 2.36 only"),
+    ],
+)  # fmt: skip
+def test_findings_point_at_their_line(old: str, new: str, line: str) -> None:
+    """Each fault gives exactly one finding, at the line and column where it stands."""
+    assert str(changed(old, new)).startswith(f"p.yaml:{line}")
+
+
+def test_loopback_is_no_strange_address() -> None:
+    """A destination on the machine itself needs no name."""
+    assert found(GOOD.replace("tcp://example.org:443", "tcp://127.0.0.1:80")) == []
+
+
+def test_programs_without_exec() -> None:
+    """Programs in a profile whose phases may not exec are a warning."""
+    text = "\n".join(line for line in GOOD.splitlines() if "execve" not in line).replace("exec, ", "")
+    assert [str(finding) for finding in found(text)] == [
+        "p.yaml:4:1: warning: programs are listed, but no phase may exec"
+    ]
+
+
+def test_a_reason_counts_for_its_own_class_only() -> None:
+    """A person's word for one class of a syscall does not excuse another dangerous one."""
+    text = GOOD.replace("[exec, ", "[prot_exec, exec, ").replace(
+        "    openat:",
+        "    mmap: {classes: {exec-anon: {count: 1, because: compiles patterns}, exec-write: 1}, because: learned}\n"
+        "    openat:",
+    )  # fmt: skip
+    (finding,) = found(text)
+    assert "mmap exec-write" in finding.message
+
+
+def test_how_many_more_quiet_invocations() -> None:
+    """The warning about thin training says how many more quiet invocations reach one percent, and it is true."""
+    finding = changed("quiet: 80, bound: 0.04", "quiet: 9, bound: 0.2831")
+    more = int(finding.todo.split()[2])
+    assert bound(9 + more) <= 0.01 < bound(9 + more - 1)
+
+
+def test_the_best_training_counts() -> None:
+    """A merged profile is as complete as its best training."""
+    thin = "{training: thin, invoke: {samples: 1, items: 9, once: 9, novelty: 1, quiet: 0, bound: 1, chao2: 9}}"
+    assert found(GOOD.replace("completeness: [", f"completeness: [{thin}, ")) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "empty"),
+    [
+        ("", True), ("x", True), ("because", True), ("TODO: write", True), ("needed", True), ("it is needed", True),
+        ("xxxxxxxxxxxx", True), ("????????", True), ("<your reason>", True), ("12345678", True), ("short", True),
+        ("starts ffmpeg", False), ("renders with a JIT", False), ("Bildgröße ändern", False),
+        ("转换图片格式为网页用", False),
+    ],
+)  # fmt: skip
+def test_what_is_a_reason(reason: str, empty: bool) -> None:
+    """Placeholders and words that fit anywhere are no reasons; a few words about the function are."""
+    assert is_empty_reason(reason) is empty
+
+
+@settings(deadline=None, max_examples=40)
+@given(strategies.profiles(max_uses=6))
+def test_any_profile_can_be_linted(profile: Profile) -> None:
+    """Whatever a readable profile holds, lint gives findings inside the file and in its order."""
+    text = document.write(profile)
+    findings = lint(document.parse(text))
+    assert [(f.line, f.column) for f in findings] == sorted((f.line, f.column) for f in findings)
+    assert all(1 <= f.line <= text.count("\n") + 1 for f in findings)

@@ -1,0 +1,59 @@
+"""The `sandbox` command as people use it: a user, a folder of its own, and commands in processes of their own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from users import identity
+
+LIMIT = 120
+"""Seconds for one command."""
+
+Event = Mapping[str, Any]
+
+
+class Workshop:
+    """A user, a folder of its own, and the `sandbox` command."""
+
+    def __init__(self, uid: int | None, home: Path, folder: Path) -> None:
+        self.uid, self.home, self.folder = uid, home, folder
+        self.targets = home / "tests" / "targets"
+        self._numbers = itertools.count(1)
+
+    def sandbox(self, *arguments: str | Path, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run the command; `expect` is its exit status, None for any."""
+        environment = {"PATH": os.defpath, "HOME": "/tmp", "PYTHONPATH": str(self.home), "LANG": "C.UTF-8"}
+        done = subprocess.run(
+            [sys.executable, "-m", "sandbox", *map(str, arguments)], cwd=self.folder, env=environment, text=True,
+            capture_output=True, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False, **identity(self.uid),
+        )  # fmt: skip
+        assert "/sandbox/cli/" not in done.stderr, done.stderr  # a traceback of the command itself
+        if expect is not None:
+            assert done.returncode == expect, done.stdout + done.stderr
+        return done
+
+    def events(self, *events: Event) -> Path:
+        """A .jsonl file of these events."""
+        path = self.folder / f"events-{next(self._numbers)}.jsonl"
+        path.write_text("".join(json.dumps(event) + "\n" for event in events))
+        path.chmod(0o644)
+        return path
+
+    def new(self, suffix: str = ".yaml") -> Path:
+        """A name that nothing has yet."""
+        return self.folder / f"new-{next(self._numbers)}{suffix}"
+
+    def invoke(self, profile: Path, start: Sequence[str], events: Path, expect: int = 0) -> list[dict[str, Any]]:
+        """Serve events under enforcement; the results."""
+        options = start[: start.index("--")] if "--" in start else start
+        command = start[start.index("--") :] if "--" in start else ()
+        done = self.sandbox("invoke", profile, *options, "--events", events, "--json", *command, expect=expect)
+        assert '"mode": "enforce"' in done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,0 +1,1 @@
+"""What `tools/bench` measures: learning, start-up, and single calls under a filter."""

@@ -1,0 +1,77 @@
+"""What the bootstrap adds to the start of a program, beside a bare interpreter and beside other sandboxes."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tools.benchmarks import subjects
+from tools.benchmarks.measure import Bar, Series, interleave, timed
+from tools.benchmarks.report import Report, Row, Table
+from tools.benchmarks.subjects import TRUE
+
+LIMIT = 2.0
+ROUNDS = 41
+
+BARE = "the program itself"
+YARDSTICK = "`python3 -I -S -c pass`"
+BUNDLE = "bootstrap, compiled bundle, SANDBOX_SUPERVISE=0"
+
+PEERS = {
+    "bwrap": ["--dev-bind", "/", "/"],
+    "firejail": ["--quiet", "--noprofile"],
+}
+
+
+def run(rounds: int, python: str) -> Report:
+    """Measure the start of /usr/bin/true in every way. Raises BenchmarkFailed."""
+    interpreters = {"interpreter": subjects.version(python)}
+    notes = []
+    with tempfile.TemporaryDirectory(prefix="sandbox-bench-") as name:
+        scratch = Path(name)
+        profile, bundle = subjects.learn_program((TRUE,), scratch)
+        plain = subjects.environment()
+        launch = [*subjects.launcher(python), TRUE]
+        uncached = [python, "-B", "-X", f"pycache_prefix={scratch / 'empty'}", *launch[1:]]
+        with_bundle = subjects.environment(subjects.unsupervised(bundle))
+        off = subjects.environment({"SANDBOX_MODE": "off"})
+        with_profile = subjects.environment(subjects.unsupervised(profile))
+        cases: dict[str, Callable[[], float]] = {
+            BARE: functools.partial(timed, [TRUE], plain),
+            YARDSTICK: functools.partial(timed, [python, "-I", "-S", "-c", "pass"], plain),
+            BUNDLE: functools.partial(timed, launch, with_bundle),
+            "the same without bytecode files": functools.partial(timed, uncached, with_bundle),
+            "the same from a YAML profile, compiled on the spot": functools.partial(timed, launch, with_profile),
+            "bootstrap, SANDBOX_MODE=off": functools.partial(timed, launch, off),
+        }
+        for peer, options in PEERS.items():
+            found = shutil.which(peer)
+            if found:
+                shown = f"`{' '.join((peer, *options))}`"
+                cases[shown] = functools.partial(timed, [found, *options, TRUE], plain)
+            else:
+                notes.append(f"{peer} is not installed and was skipped")
+        series = interleave(rounds, cases)
+    return Report("start", rounds, (_table(series),), (_bar(series),), tuple(notes), interpreters)
+
+
+def _table(series: dict[str, Series]) -> Table:
+    bare, yardstick = series[BARE], series[YARDSTICK].median
+    rows = []
+    for name, found in series.items():
+        added = found.median - bare.median
+        more = () if name == BARE else (f"{added * 1000:.1f}", f"{added / yardstick:.2f}")
+        rows.append(Row(name, found, more or ("", "")))
+    return Table(f"start of `{TRUE}` to its exit", "ms", 1000, ("added", "added / yardstick"), tuple(rows))
+
+
+def _bar(series: dict[str, Series]) -> Bar:
+    added = series[BUNDLE].combine(operator.sub, series[BARE])
+    rounds = added.combine(operator.truediv, series[YARDSTICK])
+    value = (series[BUNDLE].median - series[BARE].median) / series[YARDSTICK].median
+    text = f"added by the bootstrap with a compiled bundle, by the time of {YARDSTICK}"
+    return Bar(text, value, LIMIT, rounds.quartiles)

@@ -1,0 +1,79 @@
+"""What is measured: the bootstrap of this checkout, interpreters, and bundles that are learned for the occasion."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from sandbox.kernel import tables
+from sandbox.learn.generalise import generalise
+from sandbox.learn.training import Plan, train
+from sandbox.policy import build
+from sandbox.policy.build import Bundle
+from sandbox.profile import document
+from sandbox.runtime_api.events import load_events
+from tools.benchmarks.measure import BenchmarkFailed
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+EXAMPLES = ROOT / "examples"
+TRUE = "/usr/bin/true"
+
+
+def launcher(python: str) -> list[str]:
+    """The bootstrap under an interpreter, as its first line starts it."""
+    return [python, "-I", "-S", str(ROOT / "bootstrap")]
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A small environment, the same for all cases, and without bytecode files that only the first run would write."""
+    ours = {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**ours, **(extra or {})}
+
+
+def unsupervised(policy: Path) -> dict[str, str]:
+    """Variables that make the bootstrap enforce a bundle or profile and exec, with no process left beside it."""
+    return {"SANDBOX_POLICY": str(policy), "SANDBOX_SUPERVISE": "0"}
+
+
+def version(python: str) -> str:
+    """`Python 3.11.2`, from the interpreter itself. Raises BenchmarkFailed when there is none."""
+    try:
+        done = subprocess.run([python, "-V"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BenchmarkFailed(f"{python} is no usable interpreter ({error}); name another with --python") from None
+    return done.stdout.strip()
+
+
+def learn_program(command: tuple[str, ...], scratch: Path) -> tuple[Path, Path]:
+    """Learn a plain program in one run and compile it: (profile, bundle directory)."""
+    name = Path(command[0]).name
+    return _write(Plan(name=name, root=str(scratch), command=command, cold_starts=1), scratch)
+
+
+def learn_handler(example: str, python: str, scratch: Path) -> tuple[Path, Path]:
+    """Learn a Python handler of examples/ in one cold start and compile it: (profile, bundle directory)."""
+    root = EXAMPLES / example
+    plan = Plan(
+        name=example, root=str(root), handler="app.handler", events=load_events(str(root / "events")), cold_starts=1,
+        python=python,
+    )  # fmt: skip
+    return _write(plan, scratch)
+
+
+def _write(plan: Plan, scratch: Path) -> tuple[Path, Path]:
+    trained = train(plan, lambda step: None)
+    if trained.failures:
+        raise BenchmarkFailed(f"{plan.name} could not be learned: {trained.failures[0].error}")
+    profile = generalise(trained.environments, plan.name).profile
+    path = scratch / f"{plan.name}.yaml"
+    path.write_text(document.write(profile), encoding="utf-8")
+    directory = scratch / plan.name
+    build.write(compiled(path), str(directory))
+    return path, directory
+
+
+def compiled(profile: Path) -> Bundle:
+    """The bundle of a profile, for this machine's architecture."""
+    return build.build(document.read(str(profile)).profile, (tables.machine(),))
