@@ -27,7 +27,7 @@ class Policy:
     """What the run-time needs of a profile, and the programs of one architecture: plain, and for a supervisor."""
 
     __slots__ = (
-        "bind", "canary", "digest", "exec", "function", "network", "program", "signals", "source", "supervised",
+        "audit_until", "bind", "canary", "digest", "exec", "function", "network", "program", "provenance", "signals", "source", "supervised",
         "supervision",
     )  # fmt: skip
 
@@ -41,6 +41,8 @@ class Policy:
         self.bind: bool = description["bind"]  # whether the function may bind TCP ports
         self.canary: str = description["canary"]  # the syscall that must be refused
         self.supervision: Mapping[str, Any] = description["supervision"]  # sandbox/policy/supervision.py
+        self.audit_until: str = description["audit-until"]  # YYYY-MM-DD or ''
+        self.provenance: Mapping[str, list[str]] = description["provenance"]  # sandbox/enforce/staleness.py
         self.program = program
         self.supervised = supervised
         self.digest = digest

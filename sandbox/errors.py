@@ -14,6 +14,7 @@
       LearningFailed                      74  Runtime.SandboxLearningFailed
       ObservationError                    75  Runtime.SandboxObservationsInvalid
       EmulatorError                       76  Runtime.SandboxEmulator
+      PolicyStale                         78  Runtime.SandboxPolicyStale
       FunctionTerminated                  77  Runtime.SandboxTerminated
 
 The codes keep clear of what shells (126, 127, 128+n) and the Python runtime client (1, 64 and 65 only after a
@@ -129,6 +130,13 @@ class EmulatorError(SandboxError):
 
     exit_code = 76
     error_type = "Runtime.SandboxEmulator"
+
+
+class PolicyStale(SandboxError):
+    """The host or the function is not what the profile was learned on, and SANDBOX_STALE=refuse."""
+
+    exit_code = 78
+    error_type = "Runtime.SandboxPolicyStale"
 
 
 class FunctionTerminated(SandboxError):

@@ -63,8 +63,14 @@ def imports(uid: int | None, home: Path, modules: str = "sandbox.cli, awslambdar
     code = f"import sys; sys.path.insert(0, {str(home)!r}); import {modules}; open({str(home / 'bootstrap')!r}).close()"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd="/", capture_output=True, text=True, timeout=60, check=False, **identity(uid)
-        )  # fmt: skip
+            [sys.executable, "-c", code],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            **identity(uid),
+        )
     except OSError as error:
         return f"uid {uid} cannot start {sys.executable}: {error.strerror}"
     return done.stderr.strip().splitlines()[-1] if done.returncode else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import os
 import sys
+import time
 
 from sandbox.encode import encode
 from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError
@@ -160,18 +161,22 @@ def _which(name: str, path: str) -> str:
 
 def enforce(command: Command, environment: Mapping[str, str], on_unavailable: str, *, audit: bool) -> NoReturn:
     """Install the policy and exec, with a supervisor unless SANDBOX_SUPERVISE=0. Raises SandboxError when it cannot."""
-    from sandbox.enforce import locate
+    from sandbox.enforce import locate, staleness
 
     policy = locate.load(locate.find(environment))
+    audit = audit or time.strftime("%Y-%m-%d", time.gmtime()) < policy.audit_until
     api_port = _api_port(environment)
+    stale = staleness.differences(policy.provenance, command.path, environment)
+    if stale and _choice(environment, "SANDBOX_STALE", ("warn", "refuse")) == "refuse":
+        raise staleness.refuse(stale)
     if _choice(environment, "SANDBOX_SUPERVISE", ("0", "1")) == "0":
-        confine(command, policy, api_port, on_unavailable, tell=None, audit=audit)
+        confine(command, policy, api_port, on_unavailable, stale, tell=None, audit=audit)
 
     from sandbox.supervise.start import Handover, start
 
     def child(handover: Handover) -> None:
         try:
-            confine(command, policy, api_port, on_unavailable, tell=handover.tell, audit=audit)
+            confine(command, policy, api_port, on_unavailable, stale, tell=handover.tell, audit=audit)
         except SandboxError as error:
             fail(error, environment)
 
@@ -179,7 +184,7 @@ def enforce(command: Command, environment: Mapping[str, str], on_unavailable: st
 
 
 def confine(
-    command: Command, policy: Policy, api_port: int | None, on_unavailable: str, *,
+    command: Command, policy: Policy, api_port: int | None, on_unavailable: str, stale: Sequence[str], *,
     tell: Callable[[int | None], None] | None, audit: bool,
 ) -> NoReturn:  # fmt: skip
     """Install the policy in this process and exec. `tell` hears of the listener, once. Raises SandboxError."""
@@ -196,7 +201,7 @@ def confine(
         report.degraded.append(f"everything that is not listed as enforced: {error}")
         if tell:
             tell(None)
-    _say(status_line("audit" if audit else "enforce", policy.function, policy.digest, report))
+    _say(status_line("audit" if audit else "enforce", policy.function, policy.digest, report, stale))
     restore_signals()
     raise _not_executed(command, launch.exec())
 
@@ -211,12 +216,14 @@ def _api_port(environment: Mapping[str, str]) -> int | None:
     return int(port)
 
 
-def status_line(mode: str, function: str, digest: str, report: Report) -> Mapping[str, object]:
+def status_line(mode: str, function: str, digest: str, report: Report, stale: Sequence[str]) -> Mapping[str, object]:
     """What is in force, for one JSON line in the log."""
     line: dict[str, object] = {
         "event": "sandbox", "mode": mode, "function": function, "policy": "sha256:" + digest,
         "requested": report.requested, "enforced": report.enforced, "degraded": report.degraded,
     }  # fmt: skip
+    if stale:
+        line["stale"] = stale
     if report.filters is not None:
         line["filters"] = report.filters
     return line

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from collections.abc import Mapping
 from typing import Any
 
+from sandbox.enforce import staleness
 from sandbox.enforce.launch import Command
 from sandbox.errors import HandlerNotFound
 from sandbox.learn.interpreter import Interpreter, ask
@@ -15,11 +15,6 @@ from sandbox.learn.interpreter import Interpreter, ask
 TOOL = "{tool}"
 """Names the folder of this tool, whose files say nothing about the function."""
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-LOCKS = (
-    "uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "requirements.lock", "requirements.txt", "package-lock.json",
-    "go.sum", "Cargo.lock",
-)  # fmt: skip
 
 
 def describe(command: Command, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -30,12 +25,14 @@ def describe(command: Command, environment: Mapping[str, str]) -> dict[str, Any]
     return {
         "host": release.get("PRETTY_NAME", platform.system()),
         "kernel": platform.release(),
-        "libc": _libc(),
+        "libc": staleness.libc(),
         "python": python.version if python else "",
         "architecture": platform.machine(),
-        "handler_digest": _digest(_handler_file(command, environment.get("_HANDLER", ""), root)),
+        "handler_digest": staleness.digest(
+            staleness.handler_file(command.path, environment.get("_HANDLER", ""), root)
+        ),
         "places": {TOOL: _HOME, "{root}": root, **(python.places if python else {})},
-        "lock_digest": next((_digest(p) for name in LOCKS if os.path.isfile(p := os.path.join(root, name))), ""),
+        "lock_digest": staleness.digest(staleness.lock_file(root)),
     }
 
 
@@ -46,14 +43,6 @@ def _os_release() -> dict[str, str]:
         return {}
 
 
-def _libc() -> str:
-    name, version = platform.libc_ver()
-    if name:
-        return f"{name} {version}"
-    musl = [entry for entry in os.listdir("/lib") if entry.startswith("ld-musl-")] if os.path.isdir("/lib") else []
-    return "musl" if musl else ""
-
-
 def _interpreter(path: str, root: str) -> Interpreter | None:
     """The interpreter that the command starts; None for a program that is no Python."""
     if not os.path.basename(os.path.realpath(path)).startswith("python"):
@@ -62,17 +51,3 @@ def _interpreter(path: str, root: str) -> Interpreter | None:
         return ask(path, root)
     except HandlerNotFound:
         return None
-
-
-def _handler_file(command: Command, handler: str, root: str) -> str:
-    """The handler's module (a/b.py of `a/b.function` or `a.b.function`), else the program that is started."""
-    module = os.path.join(root, handler.rpartition(".")[0].replace(".", "/") + ".py")
-    return module if handler and os.path.isfile(module) else command.path
-
-
-def _digest(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except OSError:
-        return ""

@@ -61,6 +61,8 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         "network": network_scope(profile),
         "bind": any(use.syscall in ("bind", "listen") for use in profile.uses),
         "canary": "seccomp",
+        "audit-until": profile.audit_until,
+        "provenance": _provenance(profile),
         "supervision": supervision.description(profile, arches),
         "filters": filters,
     }
@@ -72,6 +74,15 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
 def _entry(files: dict[str, bytes], name: str, program: bpf.Program) -> dict[str, object]:
     files[name] = bpf.pack(program)
     return {"file": name, "instructions": len(program), "sha256": hashlib.sha256(files[name]).hexdigest()}
+
+
+def _provenance(profile: Profile) -> dict[str, list[str]]:
+    """On what the profile was learned, for the launcher to compare: all values of all trainings."""
+    fields = ("libc", "kernel", "architecture", "python", "handler_digest", "lock_digest")
+    return {
+        field: sorted({value for training in profile.trainings for value in getattr(training, field).split(", ")} - {""})
+        for field in fields
+    }
 
 
 def write(built: Bundle, directory: str) -> None:

@@ -107,6 +107,7 @@ def description(profile: Profile, arches: Iterable[str]) -> dict[str, object]:
         "programs": sorted(profile.processes),
         "connects": any(use.syscall == "connect" for use in profile.uses) or profile.function.runtime_api,
         "terminate": sorted(ESCAPES - granted),
+        "responses": dict(sorted(profile.responses)),
         "denied": denied,
     }  # fmt: skip
 

@@ -5,6 +5,7 @@ Shape is checked by the JSON Schema that editors use too (schema.json); names of
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -126,6 +127,8 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
         grants=frozenset(_grants(tree.get("grants", ()), document)),
         trainings=frozenset(_trainings(tree, document)),
         promises=tuple(tree["promises"]),
+        audit_until=_date(str(tree.get("audit-until", "")), document),
+        responses=frozenset(_responses(tree.get("responses", {}), document)),
     )
     missing = [name for name in promises_of(profile.uses) if name not in profile.promises]
     if missing:
@@ -253,6 +256,28 @@ def _grants(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[
                     todo="remove the grant",
                 )
         yield Grant(syscall, classes, line["because"])
+
+
+def _date(text: str, document: Document) -> str:
+    try:
+        return datetime.date.fromisoformat(text).isoformat() if text else ""
+    except ValueError:
+        raise ProfileError(
+            f"{text!r} is no date", where=document.where(("audit-until",)), todo="write it as '2030-01-31', in quotes"
+        ) from None
+
+
+def _responses(lines: Mapping[str, str], document: Document) -> Iterable[tuple[str, str]]:
+    for call, response in lines.items():
+        where = document.where(("responses", call))
+        syscall, _, name = call.partition(" ")
+        _known(syscall, where)
+        if name:
+            base.arguments_exist(syscall, name, where)
+        denied = base.find(base.hard_deny(), syscall, name)
+        if denied and response == "report":
+            raise ProfileError(f"{call} is hard-denied and cannot only be reported", where=where, todo=_how(denied))
+        yield call, response
 
 
 def _trainings(tree: Mapping[str, Any], document: Document) -> Iterable[Training]:

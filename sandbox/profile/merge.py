@@ -12,6 +12,8 @@ from sandbox.errors import ProfileError
 from sandbox.profile.model import Function, Profile, Training, Use
 from sandbox.profile.promises import promises_of
 
+STRICTNESS = ("report", "deny", "terminate")
+
 
 def merge(one: Profile, other: Profile) -> Profile:
     """The profile that allows what either allows. Raises ProfileError when they are for different functions."""
@@ -42,6 +44,17 @@ def merge(one: Profile, other: Profile) -> Profile:
         reads=one.reads | other.reads,
         writes=one.writes | other.writes,
         grants=one.grants | other.grants,
+        # The earlier end of an audit is the stricter one, and none at all the strictest.
+        audit_until=min(one.audit_until, other.audit_until),
+        responses=_stricter(one.responses | other.responses),
         trainings=frozenset(trainings.values()),
         promises=promises_of(merged),
     )
+
+
+def _stricter(responses: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    """Of two answers to one call the stricter."""
+    found: dict[str, str] = {}
+    for call, response in responses:
+        found[call] = max(found.get(call, "report"), response, key=STRICTNESS.index)
+    return frozenset(found.items())

@@ -85,7 +85,11 @@ class Training:
 
 @dataclass(frozen=True)
 class Profile:
-    """A function's profile. `reads` and `writes` are folded paths (`/tmp/*`, `{root}/**`), `network` destinations."""
+    """A function's profile. `reads` and `writes` are folded paths (`/tmp/*`, `{root}/**`), `network` destinations.
+
+    `audit_until` is the date (YYYY-MM-DD) from which on it is enforced, '' for always; `responses` are pairs (syscall or
+    `syscall class`, deny|terminate|report) where a person wants another answer than the usual.
+    """
 
     function: Function
     uses: frozenset[Use] = frozenset()
@@ -96,6 +100,8 @@ class Profile:
     grants: frozenset[Grant] = frozenset()
     trainings: frozenset[Training] = frozenset()
     promises: tuple[str, ...] = field(default=())
+    audit_until: str = ""
+    responses: frozenset[tuple[str, str]] = frozenset()
 
     def phase(self, phase: Phase) -> tuple[Use, ...]:
         """The uses of one phase, sorted by syscall and class."""

@@ -68,6 +68,8 @@ def write(profile: Profile) -> str:
         {"grants": [_grant(grant) for grant in sorted(profile.grants, key=_order)]}
         if profile.grants
         else {},
+        {"audit-until": profile.audit_until} if profile.audit_until else {},
+        {"responses": dict(sorted(profile.responses))} if profile.responses else {},
         {"completeness": [_completeness(training) for training in trainings]} if trainings else {},
         {"provenance": [_provenance(training) for training in trainings]} if trainings else {},
     ]

@@ -36,6 +36,7 @@ class Decider:
         self._init = {(syscall, name) for syscall, names in init.items() for name in names}
         self._denied: Mapping[str, list[str]] = supervision["denied"]
         self._terminate = frozenset(supervision["terminate"])
+        self._responses: Mapping[str, str] = supervision["responses"]
         self._audit = audit
 
     def decide(self, syscall: str, name: str, phase: str) -> Decision:
@@ -45,9 +46,14 @@ class Decider:
             _, _, title = technique(syscall, name)
             text = allow.of_grant(syscall, (name,) if name else ())
             answer = TERMINATE if syscall in self._terminate else DENY
-            return Decision(answer, f"hard-denied: {title}", text)
+            return Decision(self._response(syscall, name, answer), f"hard-denied: {title}", text)
         known_in_init = (syscall, name) in self._init
         if known_in_init and phase == "init":
             return Decision(CONTINUE)
         reason = "learned for the init phase only" if known_in_init else "not in the profile"
-        return Decision(REPORT if self._audit else DENY, reason, allow.of_use(phase, syscall, name))
+        answer = REPORT if self._audit else self._response(syscall, name, DENY)
+        return Decision(answer, reason, allow.of_use(phase, syscall, name))
+
+    def _response(self, syscall: str, name: str, usual: str) -> str:
+        """What the profile says of this very class, of the syscall, or the usual."""
+        return self._responses.get(f"{syscall} {name}", self._responses.get(syscall, usual))

@@ -5,6 +5,8 @@ What the supervisor prints beside a violation and what an amendment writes are t
 
 from __future__ import annotations
 
+from sandbox.violations.quoting import quoted
+
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./@")
 
 
@@ -18,9 +20,7 @@ def scalar(text: str) -> str:
         plain = bool(scheme) and scheme[0].isalpha()
     if plain and text.lower() not in ("true", "false", "yes", "no", "on", "off", "null", "y", "n"):
         return text
-    from sandbox.encode import encode
-
-    return encode(text)
+    return quoted(text)  # \xNN, \uNNNN and \UNNNNNNNN are YAML's escapes as well
 
 
 def of_use(phase: str, syscall: str, name: str, count: int = 1) -> str:

@@ -8,10 +8,15 @@ def printable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else "".join([_shown(character) for character in text])
 
 
+def quoted(text: str) -> str:
+    """The text in double quotes; quotes and backslashes inside are escaped."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{printable(escaped)}"'
+
+
 def quote(data: bytes) -> str:
-    """Bytes in double quotes, as UTF-8 where they are that; quotes and backslashes inside are escaped."""
-    text = data.decode("utf-8", "surrogateescape").replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{printable(text)}"'
+    """Bytes in double quotes, as UTF-8 where they are that."""
+    return quoted(data.decode("utf-8", "surrogateescape"))
 
 
 def _shown(character: str) -> str:

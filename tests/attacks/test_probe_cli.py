@@ -88,7 +88,9 @@ def test_a_dangerous_use_that_a_person_wrote_is_allowed_with_its_line(thumbnail:
     """execve, and a hard-denied call with a grant: the rows say allowed and point at the lines."""
     text = thumbnail.profile.read_text()
     text = text.replace("  invoke:\n", "  invoke:\n    execve: {count: 1, because: starts a converter}\n", 1)
-    text = text.replace("\ncompleteness:", "\ngrants:\n- {syscall: personality, because: runs old code}\n\ncompleteness:", 1)
+    text = text.replace(
+        "\ncompleteness:", "\ngrants:\n- {syscall: personality, because: runs old code}\n\ncompleteness:", 1
+    )
     text = re.sub(r"^promises: \[", "promises: [exec, ", text, count=1, flags=re.MULTILINE)
     profile = thumbnail.workshop.folder / "dangerous.yaml"
     profile.write_text(text)

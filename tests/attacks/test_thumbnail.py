@@ -100,9 +100,7 @@ def enforced(thumbnail: Learned, prey: Prey) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_an_attack_is_refused_and_the_function_goes_on(
-    enforced: list[dict[str, Any]], prey: Prey, attack: str
-) -> None:
+def test_an_attack_is_refused_and_the_function_goes_on(enforced: list[dict[str, Any]], prey: Prey, attack: str) -> None:
     """The exact errno at the call that counts, no effect, and the next event is served."""
     if attack == "tcp_connect" and landlock.abi_version() < 4:
         pytest.skip("this kernel cannot limit TCP by port (Landlock ABI 4); the supervisor decides there")

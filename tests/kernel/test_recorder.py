@@ -99,7 +99,9 @@ class Bench:
         """Observe a handler of tests/targets under awslambdaric and the Runtime API."""
         variables = self.environment(SANDBOX_PYTHON=sys.executable, PYTHONDONTWRITEBYTECODE="1", **more)
         command = as_user(self.uid, self.bootstrap)
-        function = Function(command, str(self.home / "tests/targets"), variables, handler=handler, timeout=LIMIT, init_timeout=LIMIT)
+        function = Function(
+            command, str(self.home / "tests/targets"), variables, handler=handler, timeout=LIMIT, init_timeout=LIMIT
+        )
         log = self.folder / "log"
         with log.open("w") as out, Served(function, stdout=out, stderr=out) as served:
             outcomes = tuple(served.invoke(Invocation(json.dumps(event).encode())) for event in events)
@@ -174,7 +176,8 @@ def test_threads_are_no_processes(bench: Bench) -> None:
     found = bench.serve("threads.handler", {"threads": 3}, {"threads": 2})
     assert [result(outcome)["threads"] for outcome in found.outcomes] == [3, 2]
     started = {item for item in found.items("invoke") if item.startswith("clone")}
-    assert started and started <= {"clone thread", "clone3 thread"}
+    assert started
+    assert started <= {"clone thread", "clone3 thread"}
     number = sum(found.count(("invoke", name, "thread")) for name in ("clone", "clone3"))
     assert number >= 5
     assert not found.environment.processes
@@ -243,7 +246,8 @@ def test_files_by_class_and_path(bench: Bench) -> None:
     assert ours == {f"{work}/made", f"{work}/inner/far"}
     read = {path for path in found.environment.reads if path.startswith(str(work))}
     assert read == {f"{work}/made", f"{work}/inner", f"{work}/inner/far"}
-    assert found.count(("run", "openat", "create")) == 2 and found.count(("run", "openat", "write")) == 1
+    assert found.count(("run", "openat", "create")) == 2
+    assert found.count(("run", "openat", "write")) == 1
 
 
 def test_tcp_destinations(bench: Bench, listener: Listener) -> None:
@@ -360,7 +364,8 @@ def test_unix_destinations(bench: Bench) -> None:
                 server.bind(address)
                 server.listen()
                 line.connect(address)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        datagrams = (socket.AF_UNIX, socket.SOCK_DGRAM)
+        with socket.socket(*datagrams) as server, socket.socket(*datagrams) as line:
             server.bind("datagrams")
             line.sendto(b"x", "datagrams")
         one, other = socket.socketpair()
@@ -368,7 +373,7 @@ def test_unix_destinations(bench: Bench) -> None:
         for name in ("sock", "datagrams"):
             os.unlink(name)
         """
-    )  # fmt: skip
+    )
     assert found.network == {"unix:sock", "unix:@hidden", "unix:datagrams"}
 
 
@@ -473,7 +478,8 @@ def test_interrupted_waits_go_on(bench: Bench) -> None:
     """A handler whose sleep, select and read are cut into by a timer gets its answer."""
     found = bench.serve("signals.handler", {"seconds": 0.05})
     answer = result(found.outcomes[0])
-    assert answer["read"] == "x" and answer["alarms"] > 0
+    assert answer["read"] == "x"
+    assert answer["alarms"] > 0
 
 
 @pytest.fixture(scope="module")
@@ -493,12 +499,14 @@ def test_the_launchers_own_calls_are_not_learned(bench: Bench, plain_c: Path) ->
     assert found.status == 0
     assert not {path for path in found.environment.reads if "python" in path or "sandbox/" in path}
     assert found.environment.writes == {str(file)}
-    assert "openat create" in found.items() and "mmap exec-file" in found.items()
+    assert "openat create" in found.items()
+    assert "mmap exec-file" in found.items()
     strange = {"execve", "seccomp", "getcwd", "clone process", "clone3 process", "vfork process", "getdents64"}
     assert not strange & found.items()
     assert not {item for item in found.items() if item.startswith(("prctl", "clone", "socket", "connect"))}
     assert found.count(("run", "openat", "create")) == 1
-    assert not found.environment.processes and not found.environment.network
+    assert not found.environment.processes
+    assert not found.environment.network
 
 
 def test_a_thread_of_a_c_program(bench: Bench, plain_c: Path) -> None:
@@ -513,11 +521,15 @@ def test_a_thread_of_a_c_program(bench: Bench, plain_c: Path) -> None:
 def test_phases_split_at_the_first_connection_to_the_runtime_api(bench: Bench) -> None:
     """Imports are init; the connection and what comes after it are invoke; each invocation is a sample."""
     found = bench.serve("hello.handler", {"n": 1}, {"n": 2}, {"n": 3})
-    assert "connect" not in found.items("init") and "sendto connected" not in found.items("init")
-    assert "connect" in found.items("invoke") and "sendto connected" in found.items("invoke")
-    assert "mmap exec-file" in found.items("init") and not found.items("run")
+    assert "connect" not in found.items("init")
+    assert "sendto connected" not in found.items("init")
+    assert "connect" in found.items("invoke")
+    assert "sendto connected" in found.items("invoke")
+    assert "mmap exec-file" in found.items("init")
+    assert not found.items("run")
     kinds = [sample.kind for sample in found.environment.samples]
-    assert kinds[:1] == ["init"] and kinds.count("invocation") == 3
+    assert kinds[:1] == ["init"]
+    assert kinds.count("invocation") == 3
     requests = [line["request"] for line in found.lines if line["event"] == "invocation"]
     assert requests == [outcome.request_id for outcome in found.outcomes]
     assert all(sample.outcome == "ok" for sample in found.environment.samples)
@@ -552,7 +564,9 @@ def test_observations_go_to_standard_error_by_default(bench: Bench) -> None:
     lines = log.splitlines()
     assert "own" in lines
     events = [json.loads(line)["event"] for line in lines if line != "own"]
-    assert events[0] == "start" and events[-1] == "end" and "item" in events
+    assert events[0] == "start"
+    assert events[-1] == "end"
+    assert "item" in events
     process, file = bench.start("/bin/sh", "-c", "echo own >&2")
     _, log = process.communicate(timeout=LIMIT)
     assert log == "own\n"
@@ -562,7 +576,8 @@ def test_observations_go_to_standard_error_by_default(bench: Bench) -> None:
 def test_the_variables_of_the_sandbox_do_not_reach_the_program(bench: Bench) -> None:
     """A function cannot see how it is observed."""
     found = bench.run("/usr/bin/env", SANDBOX_GRANTS="ptrace", OTHER="kept")
-    assert "SANDBOX" not in found.output and "OTHER=kept" in found.output
+    assert "SANDBOX" not in found.output
+    assert "OTHER=kept" in found.output
 
 
 def test_a_file_that_cannot_be_written_is_an_error_before_the_start(bench: Bench) -> None:

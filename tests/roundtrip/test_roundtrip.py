@@ -1,4 +1,4 @@
-"""learn, compile, invoke: the command as people use it, in processes of its own, as root and as an unprivileged user."""
+"""learn, compile, invoke: the command as people use it, in its own processes, as root and as an unprivileged user."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from sandbox.profile.model import Profile
 from sandbox.runtime_api import Environment, Function, Invocation
 
 BASE_PYTHON = os.path.realpath(sys.executable)
+
 
 @pytest.fixture(scope="module")
 def workshop() -> Iterator[Workshop]:
@@ -70,35 +71,62 @@ class Case:
         return [*root, "--handler", self.handler] if self.handler else [*root, "--", *self.command]
 
 
-HELLO = Case("hello", "hello.handler", events="examples/hello/events", held_out=({"x": [1, 2]}, {"long": "y" * 100_000}))
+HELLO = Case(
+    "hello", "hello.handler", events="examples/hello/events", held_out=({"x": [1, 2]}, {"long": "y" * 100_000})
+)
 THREADS = Case(
-    "threads", "threads.handler", events=({}, {"threads": 2}), held_out=({"threads": 7},), promises=frozenset({"thread"}),
-)  # fmt: skip
+    "threads",
+    "threads.handler",
+    events=({}, {"threads": 2}),
+    held_out=({"threads": 7},),
+    promises=frozenset({"thread"}),
+)
 SHELL = Case(
-    "shell", root="examples/shell-runtime", command=("./bootstrap.handler",), events="examples/shell-runtime/events",
-    held_out=({"text": "held out"}, {"n": 7}), promises=frozenset({"proc", "exec", "inet"}), without=frozenset({"prot_exec"}),
+    "shell",
+    root="examples/shell-runtime",
+    command=("./bootstrap.handler",),
+    events="examples/shell-runtime/events",
+    held_out=({"text": "held out"}, {"n": 7}),
+    promises=frozenset({"proc", "exec", "inet"}),
+    without=frozenset({"prot_exec"}),
     processes=frozenset({"curl", "sha256sum", "wc"}),
-)  # fmt: skip
+)
 CASES = [
-    HELLO, THREADS, SHELL,
-    Case("sqlite", "sqlite_tmp.handler", events=({}, {"rows": 3}), held_out=({"rows": 500},), promises=frozenset({"cpath", "wpath"})),
+    HELLO,
+    THREADS,
+    SHELL,
     Case(
-        "subprocess", "subprocess_one.handler", events=({}, {"stdin": "some text"}), held_out=({"stdin": "other " * 2000},),
-        promises=frozenset({"proc", "exec"}), without=frozenset({"prot_exec"}), processes=frozenset({"true", "gzip"}),
+        "sqlite",
+        "sqlite_tmp.handler",
+        events=({}, {"rows": 3}),
+        held_out=({"rows": 500},),
+        promises=frozenset({"cpath", "wpath"}),
     ),
     Case(
-        "c-runtime", root="examples/c-runtime", command=("RUNTIME",), events="examples/c-runtime/events",
-        held_out=({"text": "held out"}, {"none": 1}), promises=frozenset({"inet"}), without=frozenset({"proc", "exec", "thread"}),
+        "subprocess",
+        "subprocess_one.handler",
+        events=({}, {"stdin": "some text"}),
+        held_out=({"stdin": "other " * 2000},),
+        promises=frozenset({"proc", "exec"}),
+        without=frozenset({"prot_exec"}),
+        processes=frozenset({"true", "gzip"}),
     ),
-]  # fmt: skip
+    Case(
+        "c-runtime",
+        root="examples/c-runtime",
+        command=("RUNTIME",),
+        events="examples/c-runtime/events",
+        held_out=({"text": "held out"}, {"none": 1}),
+        promises=frozenset({"inet"}),
+        without=frozenset({"proc", "exec", "thread"}),
+    ),
+]
 ALSO_UNPRIVILEGED = (HELLO, THREADS, SHELL)
 ROUNDS = [(case, uid) for case in CASES for uid in USERS if uid is None or case in ALSO_UNPRIVILEGED]
 
 
 @pytest.mark.parametrize(("case", "uid"), ROUNDS, ids=[f"{case.name}-{uid or 'self'}" for case, uid in ROUNDS])
-def test_round_trip(
-    workshops: dict[int | None, Workshop | str], c_runtime: Path, case: Case, uid: int | None
-) -> None:
+def test_round_trip(workshops: dict[int | None, Workshop | str], c_runtime: Path, case: Case, uid: int | None) -> None:
     """What was trained works under the compiled policy, what was held out too, and the profile says what it is."""
     workshop = workshops[uid]
     if isinstance(workshop, str):
@@ -137,7 +165,8 @@ def test_round_trip(
 def hello(workshop: Workshop) -> Path:
     """The profile of the plainest handler."""
     path = workshop.new()
-    workshop.sandbox("learn", "hello", *HELLO.start(workshop), "--events", workshop.home / HELLO.events, "--output", path)
+    events = workshop.home / "examples/hello/events"
+    workshop.sandbox("learn", "hello", *HELLO.start(workshop), "--events", events, "--output", path)
     return path
 
 
@@ -215,9 +244,11 @@ FAILING = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("handler", "event", "error"), FAILING, ids=["raises", "exits", "is killed", "cannot be imported"])
+@pytest.mark.parametrize(
+    ("handler", "event", "error"), FAILING, ids=["raises", "exits", "is killed", "cannot be imported"]
+)
 def test_a_failed_training_writes_no_profile(workshop: Workshop, handler: str, event: Event, error: str) -> None:
-    """Exit status 74; the message names the event, the error and the last system calls. --allow-failed overrides."""
+    """Exit status 74; the event, the error and the last system calls are named. --allow-failed overrides."""
     path = workshop.new()
     start = ("--handler", handler, "--root", workshop.targets, "--cold-starts", "1")
     events = workshop.events(event) if handler == "init_fails.handler" else workshop.events({}, event)
@@ -257,7 +288,12 @@ def test_json_lines(workshop: Workshop) -> None:
     good = workshop.sandbox("learn", "json", *start, "--events", workshop.events({}), "--output", path)
     lines = [json.loads(line) for line in good.stdout.splitlines()]
     assert [line["event"] for line in lines] == ["step"] * 4 + ["profile"]
-    assert [(line["cold_start"], line["status"]) for line in lines[:4]] == [(1, "ready"), (1, "ok"), (2, "ready"), (2, "ok")]
+    assert [(line["cold_start"], line["status"]) for line in lines[:4]] == [
+        (1, "ready"),
+        (1, "ok"),
+        (2, "ready"),
+        (2, "ok"),
+    ]
     assert sum(line["new_items"] for line in lines[:2]) > 5
     profile = document.read(str(path)).profile
     assert (lines[4]["path"], lines[4]["promises"]) == (str(path), list(profile.promises))
@@ -275,7 +311,8 @@ def test_merge_adds_and_keeps(workshop: Workshop) -> None:
     path = workshop.new()
     start = ("--handler", "subprocess_one.handler", "--root", workshop.targets, "--cold-starts", "1", "--output", path)
     workshop.sandbox("learn", "merged", *start, "--events", workshop.events({}))
-    text = path.read_text().replace("\ncompleteness:", "\ngrants:\n- {syscall: bpf, because: counts its own packets}\n\ncompleteness:")
+    grants = "grants:\n- {syscall: bpf, because: counts its own packets}\n"
+    text = path.read_text().replace("\ncompleteness:", f"\n{grants}\ncompleteness:")
     text = re.sub(r"(vfork: .*)because: .*}", r"\1because: runs /bin/true to see that it can}", text)
     path.write_text(text)
     first = document.read(str(path)).profile
@@ -325,7 +362,11 @@ def test_a_profile_from_observations(workshop: Workshop) -> None:
 
 def test_observations_of_a_failed_run_give_no_profile(workshop: Workshop) -> None:
     """An invocation that failed and a process that died are failures in observations too; --allow-failed overrides."""
-    for handler, event in (("fails.handler", {"fail": True}), ("dies.handler", {"exit": 3}), ("dies.handler", {"signal": 11})):
+    for handler, event in (
+        ("fails.handler", {"fail": True}),
+        ("dies.handler", {"exit": 3}),
+        ("dies.handler", {"signal": 11}),
+    ):
         file, path = observed(workshop, handler, {}, event), workshop.new()
         done = workshop.sandbox("learn", "failed", "--output", path, "--from", file, expect=74)
         assert not path.exists()

@@ -96,7 +96,8 @@ def test_still_needed_reaches_the_target_and_not_later(quiet: int) -> None:
 def test_estimates_are_shares_and_lower_bounds(sets: list[frozenset[Item]]) -> None:
     """Shares lie between 0 and 1, counts fit each other, and Chao2 is never below what was seen."""
     found = estimate("invoke", sets)
-    assert 0 <= found.novelty <= 1 and 0 < found.bound <= 1
+    assert 0 <= found.novelty <= 1
+    assert 0 < found.bound <= 1
     assert found.once <= found.items == len(frozenset().union(*sets))
     assert found.quiet < max(2, found.samples)
     assert found.chao2 >= found.items
@@ -113,9 +114,11 @@ def test_only_quiet_and_bound_depend_on_the_order(sets: list[frozenset[Item]], r
 def environments(groups: list[list[Sample]]) -> list[Environment]:
     """One environment for each group of samples."""
     return [
-        Environment(f"{n:016x}", f"{n}.jsonl", {"api": True}, tuple(group), items=frozenset(i for s in group for i in s.items))
+        Environment(
+            f"{n:016x}", f"{n}.jsonl", {"api": True}, tuple(group), items=frozenset(i for s in group for i in s.items)
+        )
         for n, group in enumerate(groups)
-    ]  # fmt: skip
+    ]
 
 
 def found_in(groups: list[list[Sample]]) -> tuple[Estimate, ...]:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from sandbox.profile.folding import FEW, LONGEST, fold, named
 
-NAMES = st.sampled_from(["a", "b", "c", "d", "e", "lib", "x86", "n1", "n2", "n3", "n4", ".hidden", "with space", "%", "é"])
+NAMES = st.sampled_from(
+    ["a", "b", "c", "d", "e", "lib", "x86", "n1", "n2", "n3", "n4", ".hidden", "with space", "%", "é"]
+)
 PATHS = st.lists(NAMES, min_size=1, max_size=6).map(lambda parts: "/" + "/".join(parts))
 PLACED = st.sampled_from(["{root}/**", "{python}/**", "{venv}/**"])
 MANY = st.builds(lambda parts, n: [f"{parts}/f{i}" for i in range(n)], PATHS, st.integers(0, 12))
@@ -29,8 +31,12 @@ def covers(pattern: str, path: str) -> bool:
 
 def test_the_matcher_itself() -> None:
     """What the other tests stand on."""
-    assert covers("/a/**", "/a/b/c") and covers("/a/*", "/a/b") and covers("/a", "/a")
-    assert not covers("/a/*", "/a/b/c") and not covers("/a/**", "/ab/c") and not covers("/a", "/a/b")
+    assert covers("/a/**", "/a/b/c")
+    assert covers("/a/*", "/a/b")
+    assert covers("/a", "/a")
+    assert not covers("/a/*", "/a/b/c")
+    assert not covers("/a/**", "/ab/c")
+    assert not covers("/a", "/a/b")
 
 
 @settings(max_examples=300)

@@ -32,20 +32,30 @@ def samples(draw: st.DrawFn) -> Sample:
 def environments(draw: st.DrawFn) -> list[Environment]:
     """Some environments with distinct ids."""
     ids = draw(st.lists(st.from_regex(r"[0-9a-f]{16}", fullmatch=True), min_size=1, max_size=4, unique=True))
-    paths = st.frozensets(st.sampled_from(["/srv/task/a", "/tmp/x", "/etc/hosts", "/opt/sandbox/bootstrap"]), max_size=3)
+    paths = st.frozensets(
+        st.sampled_from(["/srv/task/a", "/tmp/x", "/etc/hosts", "/opt/sandbox/bootstrap"]), max_size=3
+    )
     found = []
     for id_ in ids:
         taken = tuple(draw(st.lists(samples(), max_size=5)))
         found.append(
             Environment(
-                id=id_, source="x.jsonl",
-                start={**START, "host": draw(st.sampled_from(["one", "two", ""])), "handler": draw(st.sampled_from("ab"))},
-                samples=taken, items=frozenset(item for sample in taken for item in sample.items),
+                id=id_,
+                source="x.jsonl",
+                start={
+                    **START,
+                    "host": draw(st.sampled_from(["one", "two", ""])),
+                    "handler": draw(st.sampled_from("ab")),
+                },
+                samples=taken,
+                items=frozenset(item for sample in taken for item in sample.items),
                 network=draw(st.frozensets(st.sampled_from(["runtime-api", "tcp://127.0.0.1:80"]))),
-                reads=draw(paths), writes=draw(paths), processes=draw(st.frozensets(st.sampled_from(["/bin/true"]))),
+                reads=draw(paths),
+                writes=draw(paths),
+                processes=draw(st.frozensets(st.sampled_from(["/bin/true"]))),
                 denied=draw(st.frozensets(st.sampled_from(["ptrace", "bpf"]))),
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -120,7 +130,8 @@ def test_the_tool_and_its_own_files_are_no_part_of_a_function() -> None:
         writes=frozenset({"/opt/sandbox/cache", "/tmp/out"}),
     )  # fmt: skip
     profile = generalise([found], "name").profile
-    assert (profile.reads, profile.writes) == ({"{root}/**", "/etc/hosts"}, {"/tmp/out"})
+    assert profile.reads == {"{root}/**", "/etc/hosts"}
+    assert profile.writes == {"/tmp/out"}
 
 
 def test_a_plain_program_has_one_phase_and_no_runtime_api() -> None:
@@ -128,7 +139,10 @@ def test_a_plain_program_has_one_phase_and_no_runtime_api() -> None:
     taken = Sample("run", "", "ok", {("run", "getcwd", ""): 2}, 1.0)
     found = Environment("0" * 16, "x", {"api": False}, (taken,), items=frozenset(taken.items))
     profile = generalise([found], "name").profile
-    assert not profile.function.runtime_api and profile.network == frozenset()
-    assert [(use.phase, use.because) for use in profile.uses] == [("run", {"learned"})]
+    assert not profile.function.runtime_api
+    assert profile.network == frozenset()
+    (use,) = profile.uses
+    assert use.phase == "run"
+    assert use.because == {"learned"}
     (training,) = profile.trainings
     assert [estimate.phase for estimate in training.estimates] == ["run"]

@@ -1,0 +1,234 @@
+"""Decoding of what pointers name: socket addresses, requests, messages in memory. Nothing that a program can pass may
+raise, since the observer would die and the function with it."""
+
+from __future__ import annotations
+
+import ctypes
+import ipaddress
+import os
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.kernel import tables
+from sandbox.learn import decode
+from sandbox.learn.decode import ApiRequest, Destination, Reader, item_class, parse_request, parse_sockaddr
+
+ME = os.getpid()
+READER = Reader()
+"""One for all tests: it keeps a descriptor open for each thread that it has read from."""
+NOWHERE = (0, 1, 4096, 1 << 46, (1 << 47) - 8, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
+"""Addresses at which nothing is mapped, null and kernel space among them."""
+
+
+def in4(host: str, port: int) -> bytes:
+    """struct sockaddr_in."""
+    return struct.pack("<H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
+
+
+def in6(host: str, port: int) -> bytes:
+    """struct sockaddr_in6."""
+    head = struct.pack("<H", socket.AF_INET6) + struct.pack("!HI", port, 7)
+    return head + socket.inet_pton(socket.AF_INET6, host) + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("data", "protocol", "text"),
+    [
+        (in4("127.0.0.1", 80), "tcp", "tcp://127.0.0.1:80"),
+        (in4("192.0.2.255", 65535)[:8], "udp", "udp://192.0.2.255:65535"),
+        (in6("2001:db8::1", 443), "tcp", "tcp://[2001:db8::1]:443"),
+        (in6("::", 0)[:24], "udp", "udp://[::]:0"),
+        (in6("::ffff:10.1.2.3", 53), "udp", "udp://10.1.2.3:53"),
+        (b"\x01\0/run/some.sock\0rubbish", "", "unix:/run/some.sock"),
+        (b"\x01\0/no/end", "", "unix:/no/end"),
+        (b"\x01\0\0abstract", "", "unix:@abstract"),
+        (b"\x10\0" + bytes(10), "", "family:AF_NETLINK"),
+        (b"\x28\0" + bytes(14), "", "family:AF_VSOCK"),
+        (b"\xe7\x03", "", "family:999"),
+    ],
+)
+def test_addresses(data: bytes, protocol: str, text: str) -> None:
+    """Each family is written as a profile writes it; a mapped address is the IPv4 address that it reaches."""
+    found = parse_sockaddr(data)
+    assert found
+    assert found.text(protocol) == text
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x02", b"\0\0" + bytes(14), in4("127.0.0.1", 1)[:7], in6("::1", 1)[:23], b"\x01\0", b"\x02\0"]
+)
+def test_no_addresses(data: bytes) -> None:
+    """AF_UNSPEC, an unnamed local socket and what the kernel would refuse as too short are no destinations."""
+    assert parse_sockaddr(data) is None
+
+
+@given(st.ip_addresses(), st.integers(0, 65535))
+def test_addresses_keep_host_and_port(host: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> None:
+    """Any address comes out as the standard library writes it."""
+    found = parse_sockaddr(in4(str(host), port) if host.version == 4 else in6(str(host), port))
+    mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
+    assert found
+    assert (found.host, found.port) == (str(mapped or host), port)
+
+
+@given(st.binary(max_size=128))
+def test_any_bytes_as_address(data: bytes) -> None:
+    """Whatever bytes a program passes as an address, decoding gives a text or nothing, and never raises."""
+    found = parse_sockaddr(data)
+    assert found is None or found.text("tcp").encode(errors="surrogateescape")
+
+
+@given(st.sampled_from([1, 2, 10, 16]), st.binary(max_size=120))
+def test_any_bytes_behind_a_known_family(family: int, data: bytes) -> None:
+    """The same behind the families that are decoded."""
+    found = parse_sockaddr(struct.pack("<H", family) + data)
+    assert found is None or isinstance(found, Destination)
+
+
+ID = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
+
+
+@pytest.mark.parametrize(
+    ("line", "request_"),
+    [
+        (f"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: {ID}\r\n", ApiRequest("next")),
+        (f"POST /2018-06-01/runtime/invocation/{ID}/response HTTP/1.1\r\n", ApiRequest("response", ID)),
+        (f"POST /2018-06-01/runtime/invocation/{ID}/error HTTP/1.1\r\n", ApiRequest("error", ID)),
+        ("POST /2018-06-01/runtime/init/error HTTP/1.1\r\n", ApiRequest("init-error")),
+        ("GET /2018-06-01/runtime/restore/next HTTP/1.1\r\n", ApiRequest("restore")),
+        ("POST /2018-06-01/runtime/restore/error HTTP/1.1\r\n", ApiRequest("restore")),
+        ("GET http://127.0.0.1:9001/2018-06-01/runtime/invocation/next HTTP/1.1", ApiRequest("next")),
+        ("GET /2018-06-01/runtime/invocation/next", ApiRequest("next")),
+        ("PUT /2018-06-01/runtime/invocation/next HTTP/1.1", None),
+        ("GET /2018-06-01/runtime/invocation", None),
+        ("GET /2020-01-01/extension/event/next HTTP/1.1", None),
+        ("xGET /2018-06-01/runtime/invocation/next HTTP/1.1", None),
+        ("", None),
+    ],
+)
+def test_requests(line: str, request_: ApiRequest | None) -> None:
+    """The first line says which request of the Runtime API it is and for which invocation."""
+    assert parse_request(line.encode()) == request_
+
+
+INVOCATION = b"POST /2018-06-01/runtime/invocation/"
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda tail: INVOCATION + tail))
+def test_any_bytes_as_request(data: bytes) -> None:
+    """Whatever a program sends, looking at it never raises."""
+    found = parse_request(data)
+    assert found is None or found.kind in ("next", "response", "error", "init-error", "restore")
+
+
+def test_strings_and_bytes_of_memory() -> None:
+    """Text ends at its NUL, at the end of the memory, or at the longest path; bytes are what is there."""
+    text = ctypes.create_string_buffer(b"/tmp/x\0y")
+    assert READER.string(ME, ctypes.addressof(text)) == "/tmp/x"
+    assert READER.data(ME, ctypes.addressof(text), 8) == b"/tmp/x\0y"
+    long = ctypes.create_string_buffer(b"a" * 9000)
+    assert READER.string(ME, ctypes.addressof(long)) == "a" * 4096
+    odd = ctypes.create_string_buffer(b"/tmp/\xff\xfe")
+    assert os.fsencode(READER.string(ME, ctypes.addressof(odd))) == b"/tmp/\xff\xfe"
+    for address in NOWHERE:
+        assert READER.string(ME, address) == ""
+        assert READER.data(ME, address, 16) == b""
+
+
+def test_what_is_sent() -> None:
+    """The beginning of a message is found from a buffer, a vector and a message header, whatever else they hold."""
+    data = ctypes.create_string_buffer(b"GET /x" + b"." * 300)
+    vector = ctypes.create_string_buffer(struct.pack("<QQ", ctypes.addressof(data), 300))
+    name = ctypes.create_string_buffer(in4("192.0.2.1", 53))
+    message = ctypes.create_string_buffer(
+        struct.pack("<QIIQQQQI4x", ctypes.addressof(name), 16, 0, ctypes.addressof(vector), 1, 0, 0, 0) + bytes(8), 64
+    )
+    for how, address in (("buffer", data), ("vector", vector), ("message", message), ("messages", message)):
+        found = READER.begin_of_sent(ME, how, (3, ctypes.addressof(address), 6 if how == "buffer" else 1, 0, 0, 0))
+        assert found.startswith(b"GET /x"), how
+        assert len(found) <= 192
+    (address_of_message,) = READER.message_addresses(ME, ctypes.addressof(message), 1)
+    assert parse_sockaddr(address_of_message[:16]) == Destination("AF_INET", "192.0.2.1", 53)
+
+
+@given(
+    st.sampled_from(["buffer", "vector", "message", "messages"]),
+    st.sampled_from(NOWHERE) | st.integers(0, (1 << 64) - 1),
+    st.integers(0, (1 << 64) - 1),
+)
+def test_any_registers_of_a_send(how: str, address: int, length: int) -> None:
+    """Registers of any value give some bytes or none, and never raise."""
+    assert isinstance(READER.begin_of_sent(ME, how, (3, address, length, 0, 0, 0)), bytes)
+    assert isinstance(READER.message_addresses(ME, address, length), list)
+
+
+@given(st.binary(min_size=64, max_size=64))
+def test_any_message_header(header: bytes) -> None:
+    """A header that points anywhere is followed only where memory is."""
+    message = ctypes.create_string_buffer(header, 64)
+    at = ctypes.addressof(message)
+    for how in ("vector", "message", "messages"):
+        assert isinstance(READER.begin_of_sent(ME, how, (3, at, 1, 0, 0, 0)), bytes)
+    assert isinstance(READER.message_addresses(ME, at, 1), list)
+
+
+@given(
+    st.sampled_from(sorted(tables.every_name())),
+    st.lists(st.sampled_from(NOWHERE) | st.integers(0, (1 << 64) - 1), min_size=6, max_size=6),
+)
+def test_any_registers_have_a_class(syscall: str, args: list[int]) -> None:
+    """Every call of every syscall has a class, whatever its registers hold, clone3 and openat2 included."""
+    assert isinstance(item_class(READER, ME, syscall, args, "x86_64"), str)
+
+
+@pytest.mark.parametrize(
+    ("syscall", "flags", "name"),
+    [
+        ("clone3", 0x3D0F00, "thread"), ("clone3", 0x4100, "process"), ("clone3", 0x10000000, "namespace"),
+        ("openat2", 0, "read"), ("openat2", 0o101, "create"), ("openat2", 0o1, "write"),
+    ],
+)  # fmt: skip
+def test_flags_behind_a_pointer(syscall: str, flags: int, name: str) -> None:
+    """The flags of clone3 and openat2 are read from memory."""
+    buffer = ctypes.create_string_buffer(struct.pack("<Q", flags) + bytes(80))
+    argument = 0 if syscall == "clone3" else 2
+    args = [ctypes.addressof(buffer) if i == argument else 0 for i in range(6)]
+    assert item_class(READER, ME, syscall, args, "x86_64") == name
+
+
+@pytest.mark.parametrize(("syscall", "argument"), [("kill", 0), ("tgkill", 0), ("rt_sigqueueinfo", 0)])
+def test_signals_to_others_are_told_apart(syscall: str, argument: int) -> None:
+    """A signal to the own process has the signal's class; one to init, to the group or to all has a suffix."""
+    signal_at = 2 if syscall == "tgkill" else 1
+    for target, suffix in ((ME, ""), (1, " to others"), (0, " to others"), (0xFFFFFFFF, " to others")):
+        args = [target if i == argument else 15 if i == signal_at else 0 for i in range(6)]
+        assert item_class(READER, ME, syscall, args, "x86_64") == "SIGTERM" + suffix
+
+
+def test_paths_are_made_absolute(tmp_path: Path) -> None:
+    """A relative path is resolved against its descriptor or the working directory, and dots are taken out."""
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert READER.path(ME, fd, "some/../file") == str(tmp_path / "file")
+    finally:
+        os.close(fd)
+    assert READER.path(ME, decode.AT_FDCWD, "file") == str(Path.cwd() / "file")
+    assert READER.path(ME, None, "file") == str(Path.cwd() / "file")
+    assert READER.path(ME, fd, "/etc//hosts/.") == "/etc/hosts"
+    assert READER.path(ME, 0xFFFFFFF0, "lost") == "lost"
+    assert READER.path(1 << 22, decode.AT_FDCWD, "lost") == "lost"
+
+
+def test_sockets_of_a_process() -> None:
+    """The kind of a socket is found from its number; other descriptors and processes that are gone have none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+        assert (READER.socket_type(ME, udp.fileno()), READER.socket_type(ME, tcp.fileno())) == ("udp", "tcp")
+    assert READER.socket_type(ME, 0xFFFFFF) == ""
+    assert READER.socket_type(1 << 22, 0) == ""
+    with open(os.devnull, "rb") as file:
+        assert READER.socket_type(ME, file.fileno()) == ""
