@@ -125,6 +125,13 @@ def network_scope(profile: Profile) -> Literal["runtime-api", "none", "family"]:
     return "runtime-api" if profile.function.runtime_api and inet <= {RUNTIME_API} else "family"
 
 
+def refused_quietly(profile: Profile) -> tuple[base.Entry, ...]:
+    """What is learned but refused without loss and without report (profiles/base/runtime-client.yaml, `refuse`)."""
+    if not profile.function.runtime_api or any(place.startswith("udp:") for place in profile.network):
+        return ()
+    return base.refusals()
+
+
 def rules_for(profile: Profile, arch: str) -> Rules:
     """The rules of a profile on an architecture. Raises ProfileError when a class does not fit the architecture."""
     found: dict[tuple[str, str], tuple[Origin, str]] = {}
@@ -135,10 +142,9 @@ def rules_for(profile: Profile, arch: str) -> Rules:
             found.setdefault((other, same), ("family", f"{syscall}: {detail}" if detail else syscall))
 
     denied = _denied(profile)
-    udp = any(place.startswith("udp:") for place in profile.network)
+    quiet = refused_quietly(profile)
     for use in sorted(profile.uses):
-        refused = base.find(base.refusals(), use.syscall, use.name)
-        if not (refused and refused.unless == "udp" and not udp):
+        if not base.find(quiet, use.syscall, use.name):
             add(use.syscall, use.name.removesuffix(" " + arguments.OTHER), "profile", "; ".join(sorted(use.because)))
     for grant in sorted(profile.grants, key=lambda g: (g.syscall, sorted(g.classes), g.because)):
         for name in sorted(grant.classes) or [EVERY]:

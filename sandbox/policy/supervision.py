@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from sandbox.kernel import bpf, tables
-from sandbox.policy.rules import Rule, Rules, rules_for
+from sandbox.policy.rules import Rule, Rules, refused_quietly, rules_for
 from sandbox.profile import arguments, base
 from sandbox.profile.model import Profile
 
@@ -38,7 +38,7 @@ def supervised_rules(profile: Profile, arch: str) -> Rules:
     if sendto in allow:
         connected = tuple(rule for rule in allow[sendto] if rule.name == "connected")
         allow = {**allow, sendto: connected} if connected else {n: r for n, r in allow.items() if n != sendto}
-    static = {}
+    static: dict[int, tuple[Rule, ...]] = {}
     for name in STATIC:
         entries = [entry for entry in base.hard_deny() if entry.syscall == name and not entry.grantable]
         static[numbers[name]] = tuple(
@@ -47,6 +47,13 @@ def supervised_rules(profile: Profile, arch: str) -> Rules:
             for kind in entry.classes or ("",)
             for conditions in (arguments.conditions(name, kind, arch) if kind else ((),))
         )
+    for entry in refused_quietly(profile):
+        rules = [
+            Rule(entry.syscall, kind, conditions, "runtime client", entry.because)
+            for kind in entry.classes
+            for conditions in arguments.conditions(entry.syscall, kind, arch)
+        ]
+        static[numbers[entry.syscall]] = (*static.get(numbers[entry.syscall], ()), *rules)
     return replace(
         later,
         allow=allow,

@@ -59,6 +59,7 @@ class Egress:
         process: Callable[[int], int],
         memory: Callable[[int], Memory],
         connected_to_api: Callable[[], None],
+        report: Callable[[Notification, str, Denied], None],
         *,
         audit: bool,
     ) -> None:
@@ -67,19 +68,19 @@ class Egress:
         self._process = process
         self._memory = memory
         self._connected_to_api = connected_to_api
+        self._report = report
         self._audit = audit
-        self.violation: Denied | None = None
         _thread.stack_size(STACK)
 
     def take(self, listener: Listener, call: Notification, syscall: str) -> None:
-        """Answer one call of CALLS; `violation` says afterwards what was denied (or, in audit mode, reported)."""
-        self.violation = None
+        """Answer one call of CALLS. What is denied (or, in audit mode, let through) is reported while it still waits."""
         try:
             fd = sockets.duplicate(self._process(call.pid), call.a0 & LOW)
         except OSError as error:
             listener.refuse(call.id, error.errno or errno.EPERM)
             return
         keep = False
+        self._call, self._syscall = call, syscall
         try:
             domain, kind = sockets.kind(fd)
             if syscall == "connect":
@@ -91,7 +92,7 @@ class Egress:
         except OSError as error:
             listener.refuse(call.id, error.errno or errno.EPERM)
         except Denied as denied:
-            self.violation = denied
+            self._report(call, syscall, denied)
             listener.refuse(call.id, errno.EPERM)
         finally:
             if not keep:
@@ -149,7 +150,7 @@ class Egress:
             if not self._audit:
                 raise denied
             denied.reported = True
-            self.violation = denied
+            self._report(self._call, self._syscall, denied)
         return address
 
     def _sendto(self, listener: Listener, call: Notification, fd: int, kind: int) -> None:

@@ -52,7 +52,7 @@ class Supervisor:
         self._pid = 0
         self._first_exec = True
         self._egress = Egress(
-            destinations, forwarder, self._reader.process, self._reader.memory, self._connected, audit=audit
+            destinations, forwarder, self._reader.process, self._reader.memory, self._connected, self._report_egress, audit=audit
         )
 
     def _connected(self) -> None:
@@ -129,8 +129,6 @@ class Supervisor:
             return
         if syscall in CALLS:
             self._egress.take(listener, call, syscall)
-            if self._egress.violation:
-                self._report_egress(call, syscall, self._egress.violation)
             return
         name = arguments.classify(syscall, call.args, self._arch)
         decision = self._decider.decide(syscall, name, self.phase)

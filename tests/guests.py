@@ -1,0 +1,62 @@
+"""Policies for tests, and the filters of hosts that stand above us: what a platform refuses, and with which errno.
+
+    install(refusing({"prctl": errno.EPERM, "clone3": errno.ENOSYS}))
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from sandbox.bundle import Policy
+from sandbox.kernel import abi, bpf, tables
+from sandbox.kernel.bpf import Instruction
+from sandbox.policy.build import build
+from sandbox.profile.model import Function, Grant, Profile, Use
+
+LOADING = (
+    "mmap exec-file", "openat read", "access", "readlink", "readlinkat", "getdents64", "getcwd", "sysinfo", "uname",
+    "dup", "lseek", *(["arch_prctl ARCH_SET_FS"] if abi.MACHINE == "x86_64" else []),
+)  # fmt: skip
+"""What a dynamic loader, a shell and an interpreter need on top of the floor to start."""
+
+
+def profile(
+    *items: str, name: str = "some", runtime_api: bool = False, network: tuple[str, ...] = (), grants: tuple[str, ...] = ()
+) -> Profile:
+    """A profile that uses these `syscall class` items."""
+    phase = "invoke" if runtime_api else "run"
+    known = tables.numbers(abi.MACHINE)
+    uses = {Use(phase, syscall, kind) for syscall, _, kind in (item.partition(" ") for item in items) if syscall in known}
+    granted = frozenset(Grant(grant, frozenset(), "a test needs it") for grant in grants)
+    return Profile(
+        Function(name, runtime_api=runtime_api), frozenset(uses), network=frozenset(network), grants=granted
+    )  # fmt: skip
+
+
+@functools.cache
+def policy(
+    *items: str, runtime_api: bool = False, network: tuple[str, ...] = (), grants: tuple[str, ...] = ()
+) -> Policy:
+    """The compiled policy of such a profile for this machine."""
+    found = profile(*items, runtime_api=runtime_api, network=network, grants=grants)
+    return build(found, (abi.MACHINE,)).policy(abi.MACHINE)
+
+
+def refusing(errnos: Mapping[str, int]) -> bytes:
+    """A filter that answers these syscalls with these errnos (0: it does nothing and says success) and allows the rest."""
+    return _deciding({name: bpf.ERRNO | number for name, number in errnos.items()})
+
+
+def notifying(*names: str) -> bytes:
+    """A filter that sends these syscalls to its listener."""
+    return _deciding(dict.fromkeys(names, bpf.USER_NOTIF))
+
+
+def _deciding(actions: Mapping[str, int]) -> bytes:
+    numbers = tables.numbers(abi.MACHINE)
+    program: list[Instruction] = [(bpf.LD_ABS, 0, 0, bpf.OFFSET_NR)]
+    for name, action in actions.items():
+        if name in numbers:
+            program += [(bpf.JEQ_K, 0, 1, numbers[name]), (bpf.RET_K, 0, 0, action)]
+    return bpf.pack([*program, (bpf.RET_K, 0, 0, bpf.ALLOW)])

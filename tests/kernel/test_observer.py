@@ -1,0 +1,86 @@
+"""The observer as a process: where its lines go, how it ends, and what becomes of signals and orphans."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from observing import LIMIT, Bench, seen
+
+
+def test_observations_go_to_standard_error_by_default(bench: Bench) -> None:
+    """Between the function's own lines, each of ours whole on a line of its own; a file keeps standard error clean."""
+    process, file = bench.start("/bin/sh", "-c", "echo own >&2; exec 2>&-; cat /dev/null", SANDBOX_OBSERVATIONS="")
+    _, log = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
+    lines = log.splitlines()
+    assert "own" in lines
+    events = [json.loads(line)["event"] for line in lines if line != "own"]
+    assert events[0] == "start"
+    assert events[-1] == "end"
+    assert "item" in events
+    process, file = bench.start("/bin/sh", "-c", "echo own >&2")
+    _, log = process.communicate(timeout=LIMIT)
+    assert log == "own\n"
+    assert '"event": "end"' in file.read_text()
+
+
+def test_the_variables_of_the_sandbox_do_not_reach_the_program(bench: Bench) -> None:
+    """A function cannot see how it is observed."""
+    found = bench.run("/usr/bin/env", SANDBOX_GRANTS="ptrace", OTHER="kept")
+    assert "SANDBOX" not in found.output
+    assert "OTHER=kept" in found.output
+
+
+def test_a_file_that_cannot_be_written_is_an_error_before_the_start(bench: Bench) -> None:
+    """Exit status 64 with the path, and the program does not run."""
+    process, _ = bench.start("/bin/echo", "ran", SANDBOX_OBSERVATIONS="/nowhere/observations")
+    output, log = process.communicate(timeout=LIMIT)
+    assert (process.returncode, output) == (64, "")
+    assert "/nowhere/observations" in log
+
+
+@pytest.mark.parametrize(("script", "status"), [
+    ("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", -signal.SIGKILL), ("kill -TERM $$", -signal.SIGTERM),
+    ("kill -SEGV $$", -signal.SIGSEGV),
+])  # fmt: skip
+def test_the_observer_ends_as_the_program_ended(bench: Bench, script: str, status: int) -> None:
+    """Exit status and death by signal are passed on and written down."""
+    found = bench.run("/bin/sh", "-c", script)
+    assert found.status == status
+    assert found.environment.status == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_are_forwarded(bench: Bench, number: signal.Signals) -> None:
+    """The platform signals the observer; the program decides what becomes of it."""
+    name = number.name.removeprefix("SIG")
+    script = f"trap 'echo caught; exit 43' {name}; echo ready; while :; do sleep 0.02; done"
+    process, file = bench.start("/bin/sh", "-c", script)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=LIMIT)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    assert (output, process.returncode) == ("caught\n", 43)
+    assert seen(file, 43).environment.status == 43
+
+
+def test_an_orphan_does_not_hold_the_observer(bench: Bench) -> None:
+    """The observer ends with the program, although something that it started lives on."""
+    script = "sleep 600 >/dev/null 2>&1 & echo $!; exit 5"
+    found = bench.run("/bin/sh", "-c", script)
+    orphan = int(found.output)
+    try:
+        assert found.status == 5
+        assert found.environment.status == 5
+        assert Path(f"/proc/{orphan}/comm").read_text() == "sleep\n"
+    finally:
+        os.kill(orphan, signal.SIGKILL)

@@ -1,0 +1,282 @@
+"""`sandbox learn`: failures, merging, observations from elsewhere, grants, interpreters, and mistakes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from users import as_user
+from workshop import Event, Workshop
+
+from sandbox.profile import document
+from sandbox.profile.model import Profile
+from sandbox.runtime_api import Environment, Function, Invocation
+
+BASE_PYTHON = os.path.realpath(sys.executable)
+
+FAILING = [
+    ("fails.handler", {"fail": True}, "ValueError: asked to fail"),
+    ("dies.handler", {"exit": 3}, "exit status 3"),
+    ("dies.handler", {"signal": 9}, "signal: killed"),
+    ("init_fails.handler", {}, "this module cannot be imported"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("handler", "event", "error"), FAILING, ids=["raises", "exits", "is killed", "cannot be imported"]
+)
+def test_a_failed_training_writes_no_profile(workshop: Workshop, handler: str, event: Event, error: str) -> None:
+    """Exit status 74; the event, the error and the last system calls are named. --allow-failed overrides."""
+    path = workshop.new()
+    start = ("--handler", handler, "--root", workshop.targets, "--cold-starts", "1")
+    events = workshop.events(event) if handler == "init_fails.handler" else workshop.events({}, event)
+    where = "cold start" if handler == "init_fails.handler" else f"{events.name}:2"
+    done = workshop.sandbox("learn", "failing", *start, "--events", events, "--output", path, expect=74)
+    assert not path.exists()
+    assert re.search(rf"failed in cold start 1: {re.escape(where)}: .*{re.escape(error)}", done.stderr)
+    assert re.search(r"the last system calls: \w+.*, ", done.stderr)
+    assert "--allow-failed" in done.stderr
+    workshop.sandbox("learn", "failing", *start, "--events", events, "--output", path, "--allow-failed")
+    assert document.read(str(path)).profile.uses
+
+
+def test_a_failed_training_leaves_a_profile_that_was_there_alone(workshop: Workshop, fails: Path) -> None:
+    """Neither replaced nor touched, with --merge and without."""
+    before = fails.read_bytes()
+    start = ("--handler", "fails.handler", "--root", workshop.targets, "--cold-starts", "1")
+    for merge in ((), ("--merge",)):
+        events = workshop.events({"fail": True})
+        workshop.sandbox("learn", "fails", *start, "--events", events, "--output", fails, *merge, expect=74)
+        assert fails.read_bytes() == before
+
+
+def test_a_program_that_cannot_be_started(workshop: Workshop) -> None:
+    """Whatever keeps it from starting is said, without a traceback; no profile is written."""
+    path = workshop.new()
+    done = workshop.sandbox("learn", "missing", "--output", path, "--", "/nowhere/program", expect=74)
+    assert "/nowhere/program: does not exist" in done.stderr
+    done = workshop.sandbox("learn", "missing", "--output", path, "--allow-failed", "--", "/nowhere/program", expect=74)
+    assert not path.exists()
+
+
+def test_json_lines(workshop: Workshop) -> None:
+    """With --json every line on standard output is an object that says in `event` what it is."""
+    path = workshop.new()
+    start = ("--handler", "fails.handler", "--root", workshop.targets, "--cold-starts", "2", "--json")
+    good = workshop.sandbox("learn", "json", *start, "--events", workshop.events({}), "--output", path)
+    lines = [json.loads(line) for line in good.stdout.splitlines()]
+    assert [line["event"] for line in lines] == ["step"] * 4 + ["profile"]
+    assert [(line["cold_start"], line["status"]) for line in lines[:4]] == [
+        (1, "ready"),
+        (1, "ok"),
+        (2, "ready"),
+        (2, "ok"),
+    ]
+    assert sum(line["new_items"] for line in lines[:2]) > 5
+    profile = document.read(str(path)).profile
+    assert (lines[4]["path"], lines[4]["promises"]) == (str(path), list(profile.promises))
+    assert lines[4]["completeness"]["invoke"]["samples"] == 1
+    events = workshop.events({"fail": True})
+    bad = workshop.sandbox("learn", "json", *start, "--events", events, "--output", workshop.new(), expect=74)
+    failed = [line for line in map(json.loads, bad.stdout.splitlines()) if line["event"] == "failed"]
+    assert [line["cold_start"] for line in failed] == [1, 2]
+    assert (failed[0]["sample"], failed[0]["error"]) == (f"{events.name}:1", "ValueError: asked to fail")
+    assert failed[0]["last"]
+
+
+def test_merge_adds_and_keeps(workshop: Workshop) -> None:
+    """--merge adds what is new to the profile that is there, and keeps its items, grants and people's reasons."""
+    path = workshop.new()
+    start = ("--handler", "subprocess_one.handler", "--root", workshop.targets, "--cold-starts", "1", "--output", path)
+    workshop.sandbox("learn", "merged", *start, "--events", workshop.events({}))
+    grants = "grants:\n- {syscall: bpf, because: counts its own packets}\n"
+    text = path.read_text().replace("\ncompleteness:", f"\n{grants}\ncompleteness:")
+    text = re.sub(r"(vfork: .*)because: .*}", r"\1because: runs /bin/true to see that it can}", text)
+    path.write_text(text)
+    first = document.read(str(path)).profile
+    workshop.sandbox("learn", "merged", *start, "--events", workshop.events({"stdin": "text"}), "--merge")
+    both = document.read(str(path)).profile
+    assert [(grant.syscall, grant.because) for grant in both.grants] == [("bpf", "counts its own packets")]
+    assert both.items() > first.items()
+    assert both.processes == {"/bin/true", "/usr/bin/gzip"}
+    assert len(both.trainings) == 2
+    assert "runs /bin/true to see that it can" in next(use.because for use in both.uses if use.syscall == "vfork")
+    workshop.sandbox("learn", "merged", *start, "--events", workshop.events({}))
+    assert document.read(str(path)).profile.processes == {"/bin/true"}
+
+
+def observed(workshop: Workshop, handler: str, *events: Event) -> Path:
+    """The observations of one environment, as a platform would start it."""
+    file = workshop.new(".jsonl")
+    variables = {"SANDBOX_MODE": "learn", "SANDBOX_OBSERVATIONS": str(file), "SANDBOX_PYTHON": sys.executable}
+    bootstrap = as_user(workshop.uid, (sys.executable, "-I", "-S", str(workshop.home / "bootstrap")))
+    function = Function(bootstrap, str(workshop.targets), variables, handler=handler, init_timeout=30.0)
+    with Environment(function, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as environment:
+        for event in events:
+            environment.invoke(Invocation(json.dumps(event).encode()))
+    return file
+
+
+def test_a_profile_from_observations(workshop: Workshop) -> None:
+    """The files of several environments give the same profile in any order, and it holds what any of them did."""
+    files = [
+        observed(workshop, "late_thread.handler", {}), observed(workshop, "late_thread.handler", {}, {}),
+        observed(workshop, "late_thread.handler", {}, {}, {}),
+    ]  # fmt: skip
+    texts = set()
+    for order in itertools.permutations(files):
+        path = workshop.new()
+        workshop.sandbox("learn", "observed", "--output", path, "--from", order[0], *order[1:])
+        texts.add(path.read_text())
+    assert len(texts) == 1
+    profile = document.read(str(path)).profile
+    assert "thread" in profile.promises
+    (training,) = profile.trainings
+    assert {estimate.phase: estimate.samples for estimate in training.estimates} == {"init": 3, "invoke": 6}
+    start = ("--handler", "late_thread.handler", "--root", str(workshop.targets))
+    results = workshop.invoke(path, start, workshop.events({}, {}, {}))
+    assert [json.loads(line["result"])["thread"] for line in results] == [False, True, False]
+
+
+def test_observations_of_a_failed_run_give_no_profile(workshop: Workshop) -> None:
+    """An invocation that failed and a process that died are failures in observations too; --allow-failed overrides."""
+    for handler, event in (
+        ("fails.handler", {"fail": True}),
+        ("dies.handler", {"exit": 3}),
+        ("dies.handler", {"signal": 11}),
+    ):
+        file, path = observed(workshop, handler, {}, event), workshop.new()
+        done = workshop.sandbox("learn", "failed", "--output", path, "--from", file, expect=74)
+        assert not path.exists()
+        assert file.name in done.stderr
+        workshop.sandbox("learn", "failed", "--output", path, "--from", file, "--allow-failed")
+        assert path.exists()
+
+
+def test_damaged_observations_are_named(workshop: Workshop) -> None:
+    """Exit status 75 with file and line."""
+    file = observed(workshop, "hello.handler", {})
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines[:3], lines[3][:25] + "\n", *lines[4:]]))
+    done = workshop.sandbox("learn", "damaged", "--output", workshop.new(), "--from", file, expect=75)
+    assert f"{file}:4" in done.stderr
+
+
+def test_hard_denied_calls_need_a_persons_word(workshop: Workshop) -> None:
+    """The report says what to write; once it stands in the profile, training and enforcement let the call through."""
+    path = workshop.new()
+    start = ("--handler", "hard_denied.handler", "--root", str(workshop.targets))
+    events = workshop.events({"call": "ptrace"})
+    learn = ("learn", "debugger", *start, "--events", events, "--output", path, "--cold-starts", "1")
+    done = workshop.sandbox(*learn)
+    assert "refused in training, hard-denied: ptrace" in done.stdout
+    (grant,) = re.findall(r"to grant it: (grants: .*)", done.stdout)
+    assert "ptrace" not in {use.syscall for use in document.read(str(path)).profile.uses}
+    refused = workshop.invoke(path, start, events)
+    assert json.loads(refused[0]["result"])["errno"] == 1
+
+    line = grant.replace("<your reason>", "it debugs the programs that it starts")
+    path.write_text(path.read_text().replace("\ncompleteness:", f"\n{line}\n\ncompleteness:"))
+    again = workshop.sandbox(*learn, "--merge")
+    assert "hard-denied" not in again.stdout
+    profile = document.read(str(path)).profile
+    assert [grant.syscall for grant in profile.grants] == ["ptrace"]
+    allowed = workshop.invoke(path, start, events)
+    assert json.loads(allowed[0]["result"])["errno"] == 3  # ESRCH: the kernel's own answer
+
+
+@pytest.fixture(scope="module")
+def other_python(workshop: Workshop) -> Path:
+    """A virtual environment of the base interpreter, without the runtime client."""
+    folder = workshop.folder / "venv"
+    subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", str(folder)], check=True)
+    return folder
+
+
+def test_an_interpreter_without_the_runtime_client(workshop: Workshop, hello: Path, other_python: Path) -> None:
+    """Exit status 73 and the command that installs it, from learn and from invoke, by folder and by executable."""
+    start = ("--handler", "hello.handler", "--root", workshop.targets, "--events", workshop.events({}))
+    for named in (other_python, other_python / "bin" / "python"):
+        for command in (("learn", "other", "--output", workshop.new()), ("invoke", hello)):
+            done = workshop.sandbox(*command, *start, "--python", named, expect=73)
+            assert "has no awslambdaric" in done.stderr
+            assert f"{other_python / 'bin' / 'python'} -m pip install awslambdaric" in done.stderr
+
+
+@pytest.mark.parametrize("named", ["/nowhere/python", "/bin/true", "/etc/passwd"])
+def test_what_is_no_interpreter(workshop: Workshop, named: str) -> None:
+    """Exit status 73, the path and what to give instead."""
+    start = ("--handler", "hello.handler", "--root", workshop.targets, "--events", workshop.events({}))
+    done = workshop.sandbox("learn", "none", "--output", workshop.new(), *start, "--python", named, expect=73)
+    assert named in done.stderr
+    assert "--python" in done.stderr
+
+
+def test_another_virtual_environment_runs_the_function(workshop: Workshop, other_python: Path) -> None:
+    """The function's own interpreter is started, not that of the tool, in training and under enforcement."""
+    folder = workshop.folder / "venv-with-client"
+    shutil.copytree(other_python, folder, symlinks=True)
+    (site,) = folder.glob("lib/python3*/site-packages")
+    client = next(entry for entry in sys.path if (Path(entry) / "awslambdaric").is_dir())
+    (site / "client.pth").write_text(f"{client}\n")
+    path = workshop.new()
+    start = ("--handler", "env_dump.handler", "--root", str(workshop.targets), "--python", str(folder))
+    events = workshop.events({})
+    workshop.sandbox("learn", "venv", *start, "--events", events, "--output", path, "--cold-starts", "1")
+    (line,) = workshop.invoke(path, start, events)
+    seen = json.loads(line["result"])
+    assert seen["arguments"][0] == str(folder / "bin" / "python")
+    assert seen["status"]["Seccomp"] == "2"
+    assert not [name for name in seen["environment"] if name.startswith("SANDBOX")]
+    reads = document.read(str(path)).profile.reads
+    assert "{venv}/**" in reads
+    assert "{python}/**" in reads
+
+
+USAGE: list[tuple[int, list[str], str]] = [
+    (64, ["learn", "x"], "--handler"),
+    (64, ["learn", "x", "--handler", "hello.handler"], "--events"),
+    (64, ["learn", "x", "--handler", "hello.handler", "--events", "e", "--", "/bin/true"], "--handler"),
+    (64, ["learn", "x", "--handler", "hello.handler", "--root", "/nowhere", "--events", "e"], "/nowhere"),
+    (64, ["learn", "x", "--handler", "hello.handler", "--events", "/nowhere"], "/nowhere"),
+    (65, ["learn", "a/b", "--", "/bin/true"], "a/b"),
+    (75, ["learn", "x", "--from", "/nowhere"], "/nowhere"),
+    (65, ["invoke", "/nowhere.yaml", "--events", "EVENTS", "--", "/bin/true"], "/nowhere.yaml"),
+    (64, ["invoke", "/nowhere.yaml", "--", "/bin/true"], "--events"),
+    (65, ["run", "/nowhere.yaml", "--", "/bin/true"], "/nowhere.yaml"),
+    (65, ["compile", "/nowhere.yaml", "--output", "out"], "/nowhere.yaml"),
+    (65, ["probe", "/nowhere.yaml"], "/nowhere.yaml"),
+]
+
+
+@pytest.mark.parametrize(("status", "arguments", "word"), USAGE, ids=[" ".join(case[1]) for case in USAGE])
+def test_mistakes_are_told_with_their_own_exit_status(
+    workshop: Workshop, status: int, arguments: list[str], word: str
+) -> None:
+    """What is wrong, where, and what to do; never a traceback."""
+    events = str(workshop.events({}))
+    done = workshop.sandbox(*[events if part == "EVENTS" else part for part in arguments], expect=status)
+    assert word in done.stderr
+    assert done.stderr.startswith("sandbox: ")
+
+
+def test_the_profiles_of_two_functions_are_not_merged(workshop: Workshop, hello: Path) -> None:
+    """--merge into another function's profile is refused, and that profile stays as it was."""
+    before = hello.read_bytes()
+    done = workshop.sandbox("learn", "stranger", "--output", hello, "--merge", "--", "/bin/true", expect=65)
+    assert "different functions" in done.stderr
+    assert hello.read_bytes() == before
+
+
+def test_the_default_output_is_profiles_name(workshop: Workshop) -> None:
+    """profiles/NAME.yaml in the working directory, made where it is missing."""
+    workshop.sandbox("learn", "defaulted", "--cold-starts", "1", "--", "/bin/true")
+    profile: Profile = document.read(str(workshop.folder / "profiles" / "defaulted.yaml")).profile
+    assert profile.function.name == "defaulted"
