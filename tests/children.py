@@ -82,6 +82,7 @@ def _run(
 ) -> NoReturn:
     code = 99
     try:
+        os.setpgid(0, 0)  # a signal that a test sends to its group stays there
         if before:
             before()
         become(uid)
@@ -135,12 +136,13 @@ def in_child(function: Callable[[], T], uid: int | None, before: Callable[[], ob
 
 
 @contextlib.contextmanager
-def bystander() -> Iterator[int]:
-    """The pid of a process of the same user that does nothing until the end of the block."""
+def bystander(uid: int | None) -> Iterator[int]:
+    """The pid of a process of the user that does nothing until the end of the block."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(write)
+        become(uid)
         os.read(read, 1)
         os._exit(0)
     os.close(read)

@@ -12,26 +12,25 @@ from sandbox.bundle import Policy
 from sandbox.kernel import abi, bpf, tables
 from sandbox.kernel.bpf import Instruction
 from sandbox.policy.build import build
-from sandbox.profile.model import Function, Grant, Profile, Use
+from sandbox.profile.model import Function, Grant, Phase, Profile, Use
 
 LOADING = (
     "mmap exec-file", "openat read", "access", "readlink", "readlinkat", "getdents64", "getcwd", "sysinfo", "uname",
-    "dup", "lseek", *(["arch_prctl ARCH_SET_FS"] if abi.MACHINE == "x86_64" else []),
+    "dup", "fcntl F_DUPFD", "fcntl F_DUPFD_CLOEXEC", *(["arch_prctl ARCH_SET_FS"] if abi.MACHINE == "x86_64" else []),
 )  # fmt: skip
 """What a dynamic loader, a shell and an interpreter need on top of the floor to start."""
 
 
 def profile(
-    *items: str, name: str = "some", runtime_api: bool = False, network: tuple[str, ...] = (), grants: tuple[str, ...] = ()
+    *items: str, runtime_api: bool = False, network: tuple[str, ...] = (), grants: tuple[str, ...] = ()
 ) -> Profile:
     """A profile that uses these `syscall class` items."""
-    phase = "invoke" if runtime_api else "run"
-    known = tables.numbers(abi.MACHINE)
-    uses = {Use(phase, syscall, kind) for syscall, _, kind in (item.partition(" ") for item in items) if syscall in known}
+    phase: Phase = "invoke" if runtime_api else "run"
+    pairs = [(syscall, kind) for syscall, _, kind in (item.partition(" ") for item in items)]
+    uses = {Use(phase, syscall, kind) for syscall, kind in pairs if syscall in tables.numbers(abi.MACHINE)}
     granted = frozenset(Grant(grant, frozenset(), "a test needs it") for grant in grants)
-    return Profile(
-        Function(name, runtime_api=runtime_api), frozenset(uses), network=frozenset(network), grants=granted
-    )  # fmt: skip
+    function = Function("some", runtime_api=runtime_api)
+    return Profile(function, frozenset(uses), network=frozenset(network), grants=granted)
 
 
 @functools.cache
@@ -44,7 +43,7 @@ def policy(
 
 
 def refusing(errnos: Mapping[str, int]) -> bytes:
-    """A filter that answers these syscalls with these errnos (0: it does nothing and says success) and allows the rest."""
+    """A filter that answers these syscalls with these errnos (0 is a success that did nothing) and allows the rest."""
     return _deciding({name: bpf.ERRNO | number for name, number in errnos.items()})
 
 

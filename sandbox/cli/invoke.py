@@ -39,12 +39,12 @@ def invoke(
         )  # fmt: skip
     invocations = load_events(events)
     checked = document.read(profile).profile
-    environment = {}
+    # What the caller sets for the bootstrap (SANDBOX_SUPERVISE, SANDBOX_EVENTS ...) holds here too.
+    environment = {key: value for key, value in os.environ.items() if key.startswith("SANDBOX_")}
     if handler:
         found = ask_for_client(python or None, root)
-        environment = {
-            "SANDBOX_PYTHON": os.path.abspath(found.path), "AWS_EXECUTION_ENV": found.execution_environment
-        }  # fmt: skip
+        environment["SANDBOX_PYTHON"] = os.path.abspath(found.path)
+        environment["AWS_EXECUTION_ENV"] = found.execution_environment
     failed = 0
     with tempfile.TemporaryDirectory(prefix="sandbox-invoke-") as scratch:
         os.chmod(scratch, 0o755)

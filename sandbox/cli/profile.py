@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from sandbox.cli import amend
 from sandbox.cli.compile import Arch
 from sandbox.cli.output import console, write_text
 from sandbox.errors import ProfileError, UsageError
@@ -24,7 +25,8 @@ from sandbox.profile.completeness import best_estimates, still_needed
 from sandbox.profile.model import PHASES, Estimate, Phase, Profile, Use
 from sandbox.profile.promises import uses_by_promise
 
-app = typer.Typer(help="Show, compare, merge, check, export and import profiles.", no_args_is_help=True)
+app = typer.Typer(help="Show, compare, merge, amend, check, export and import profiles.", no_args_is_help=True)
+app.command("amend")(amend.amend)
 
 ProfileFile = Annotated[str, typer.Argument(help="A profile (YAML)", metavar="FILE")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text")]

@@ -17,6 +17,8 @@ LOCKS = (
 )  # fmt: skip
 DIGITS = 16
 """How much of a SHA-256 digest profiles show."""
+LARGE = 1 << 20
+"""Bytes from which on loading OpenSSL (3 ms) is quicker than the interpreter's small module (4 ms for 1 MiB)."""
 
 
 def libc() -> str:
@@ -46,7 +48,11 @@ def digest(path: str) -> str:
     """The beginning of a file's SHA-256, '' where it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return sha256(file.read())[:DIGITS]
+            if os.fstat(file.fileno()).st_size < LARGE:
+                return sha256(file.read())[:DIGITS]
+            import hashlib
+
+            return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
     except OSError:
         return ""
 

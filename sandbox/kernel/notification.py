@@ -39,7 +39,7 @@ class Notification(NamedTuple):
     @property
     def args(self) -> tuple[int, int, int, int, int, int]:
         """The six register arguments."""
-        return self[6:]  # type: ignore[return-value]  # a slice of a NamedTuple has no exact type
+        return self[6:]
 
 
 class Listener:
@@ -106,4 +106,5 @@ class Listener:
     def add_descriptor(self, id_: int, fd: int, *, cloexec: bool = True) -> int:
         """Install a copy of `fd` in the caller and return its number there. Raises OSError."""
         flags = 0o2000000 if cloexec else 0  # O_CLOEXEC
-        return int(fcntl.ioctl(self.fd, ADDFD, struct.pack("<QIIII", id_, 0, fd, 0, flags)))
+        # A buffer that can be written: for bytes, ioctl returns the bytes and not the call's result.
+        return int(fcntl.ioctl(self.fd, ADDFD, bytearray(struct.pack("<QIIII", id_, 0, fd, 0, flags))))

@@ -22,8 +22,9 @@ from sandbox.enforce import handover
 from sandbox.enforce.launch import Command
 from sandbox.errors import UsageError
 from sandbox.kernel.notification import Listener
-from sandbox.kernel.tables import machine
+from sandbox.kernel.tables import machine, numbers
 from sandbox.learn import provenance
+from sandbox.learn.naming import Naming
 from sandbox.learn.recorder import Recorder
 
 FORMAT = 1
@@ -54,7 +55,10 @@ def observe(command: Command, environment: Mapping[str, str]) -> int:
     )  # fmt: skip
     granted = frozenset(filter(None, environment.get("SANDBOX_GRANTS", "").split(",")))
     recorder = Recorder(arch, sink.emit, api=_addresses(api), denied=denied, granted=granted)
-    return _Observation(recorder, sink).run(command, program)
+    poll = select.poll()
+    naming = Naming(recorder.reader, environment, poll)
+    recorder.names_of = naming.names_of
+    return _Observation(recorder, sink, naming, poll).run(command, program)
 
 
 def _addresses(api: str) -> frozenset[tuple[str, int]]:
@@ -93,8 +97,10 @@ class _Sink:
 class _Observation:
     """The loop around one child."""
 
-    def __init__(self, recorder: Recorder, sink: _Sink) -> None:
+    def __init__(self, recorder: Recorder, sink: _Sink, naming: Naming, poll: select.poll) -> None:
         self._recorder = recorder
+        self._naming = naming
+        self._poll = poll
         self._sink = sink
         self._pid = 0
         self._listener: Listener | None = None
@@ -122,9 +128,10 @@ class _Observation:
         """Answer until the handler and what it started have ended. Returns the handler's wait status."""
         listener, recorder = self._listener, self._recorder
         assert listener is not None
-        poll = select.poll()
+        poll = self._poll
         poll.register(listener.fd, select.POLLIN)
         poll.register(wake, select.POLLIN)
+        naming, connect = self._naming, numbers(machine())["connect"]
         ended: int | None = None
         released = False  # nobody is left under the filter
         deadline = 0.0
@@ -135,11 +142,16 @@ class _Observation:
                     if ended is None:
                         ended = handover.collect(self._pid)
                         deadline = time.monotonic() + DRAIN
+                elif fd != listener.fd:
+                    if naming.forwarder:
+                        naming.forwarder.handle(fd, event)
                 elif event & select.POLLIN:
                     call = listener.receive()
                     if call is None:
                         continue
                     refused = recorder.take(call)
+                    if call.nr == connect and not refused and naming.redirect(listener, call):
+                        continue
                     done = listener.refuse(call.id, refused) if refused else listener.let_through(call.id)
                     if not done:
                         recorder.cancelled()

@@ -45,7 +45,8 @@ class Recorder:
         self._api = api
         self._denied = denied
         self._granted = granted
-        self._reader = Reader()
+        self.reader = self._reader = Reader()
+        self.names_of: Callable[[str], frozenset[str]] = lambda address: frozenset()
         self._names = tables.names(arch)
         self._masks = {nr: arguments.masks(name) for nr, name in self._names.items()}
         self._special = {
@@ -185,7 +186,16 @@ class Recorder:
             # getaddrinfo connects UDP sockets only to sort addresses: a destination when something is sent.
             self._pending[(self._reader.process(tid), args[0] & arguments.LOW)] = place
             return
-        self._fact("network", place.text(kind or "tcp"))
+        self._destination(place, kind or "tcp")
+
+    def _destination(self, place: Destination, protocol: str) -> None:
+        """Note a destination, by name where the function asked for one. Loopback has too many names to mean one."""
+        named = protocol in ("tcp", "udp") and place.host not in ("127.0.0.1", "::1")
+        names = self.names_of(place.host) if named else frozenset()
+        for name in sorted(names):
+            self._fact("network", f"{name}:{place.port}" if protocol == "tcp" else f"{protocol}://{name}:{place.port}")
+        if not names:
+            self._fact("network", place.text(protocol))
 
     def _sending(self, tid: int, name: str, args: tuple[int, ...]) -> None:
         how = decode.SENDS[name]
@@ -194,7 +204,7 @@ class Recorder:
             place = self._pending.pop((self._reader.process(tid), fd), None)
             # Closing is not notified: the number may stand for another socket or a file by now.
             if place and self._reader.peer(tid, fd) == place:
-                self._fact("network", place.text("udp"))
+                self._destination(place, "udp")
         addresses: list[bytes] = []
         if name == "sendto" and args[4]:
             addresses = [self._reader.data(tid, args[4], min(args[5] & arguments.LOW, 128))]
@@ -204,7 +214,7 @@ class Recorder:
             place = decode.parse_sockaddr(data)
             if place and place.family != "AF_NETLINK":
                 kind = "" if place.family == "AF_UNIX" else self._reader.socket_type(tid, fd)
-                self._fact("network", place.text(kind or "udp"))
+                self._destination(place, kind or "udp")
         if self.phase == "invoke":
             request = decode.parse_request(self._reader.begin_of_sent(tid, how, args))
             if request:

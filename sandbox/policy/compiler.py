@@ -20,6 +20,7 @@ from sandbox.kernel.bpf import Instruction, Program
 from sandbox.policy.rules import Rules
 from sandbox.profile.arguments import FULL, Condition
 
+API_LEVEL = 5  # seccomp_api_get(3): process kills and user notification; Linux 5.0
 OPTIMIZE_TREE = 2  # seccomp.h: SCMP_FLTATR_CTL_OPTIMIZE, 2 sorts the syscalls into a binary tree
 
 
@@ -64,9 +65,13 @@ def _prologue(rules: Rules) -> Program:
 def _libseccomp():  # type: ignore[no-untyped-def]  # pyseccomp ships no types
     try:
         import pyseccomp
-    except (ImportError, RuntimeError) as error:
+
+        # libseccomp asks the running kernel what it may build; what we build is for other kernels too.
+        pyseccomp.set_api(API_LEVEL)
+    except (ImportError, RuntimeError, OSError) as error:  # NotImplementedError is a RuntimeError
         raise KernelUnsupported(
-            f"libseccomp cannot be loaded: {error}", todo="install libseccomp2 (Debian, Ubuntu) or libseccomp"
+            f"libseccomp cannot be used: {error}",
+            todo="install libseccomp2 (Debian, Ubuntu) or libseccomp, 2.5 or newer",
         ) from None
     return pyseccomp
 

@@ -111,9 +111,10 @@ def exec_granted(profile: Profile) -> bool:
 
 
 def signals_granted(profile: Profile) -> bool:
-    """Whether the function may signal other processes: it was seen to, or it has children."""
+    """Whether the function may signal other processes: it was seen to, or it makes some of its own."""
     return exec_granted(profile) or any(
-        arguments.signals_others(use.name) or base.promise_of(use.syscall, use.name) == "proc" for use in profile.uses
+        arguments.signals_others(use.name) or (arguments.kind(use.syscall) == "clone" and use.name == "process")
+        for use in profile.uses
     )
 
 

@@ -10,6 +10,7 @@ from sandbox.enforce import parent
 from sandbox.enforce.handover import end_like
 from sandbox.errors import FunctionTerminated
 from sandbox.kernel import abi
+from sandbox.supervise import resolver
 from sandbox.supervise.decision import Decider
 from sandbox.supervise.destinations import Destinations
 from sandbox.supervise.supervisor import Supervisor
@@ -36,10 +37,17 @@ def attend(pid: int, handover: Handover, policy: Policy, environment: Mapping[st
     api = environment.get("AWS_LAMBDA_RUNTIME_API", "")
     supervision = policy.supervision
     destinations = Destinations(supervision["destinations"], api_addresses(api))
+    journal = Journal(sink, policy.function)
     supervisor = Supervisor(
-        policy.function, abi.MACHINE, Decider(supervision, abi.MACHINE, audit=audit), destinations,
-        None, Journal(sink, policy.function), runtime_api=supervision["runtime-api"], audit=audit,
+        policy.function, abi.MACHINE, Decider(supervision, abi.MACHINE, audit=audit), destinations, journal,
+        runtime_api=supervision["runtime-api"], audit=audit,
     )  # fmt: skip
+    if destinations.has_names:
+        forwarder = resolver.make(destinations.allows_name, supervisor.report_question, environment, observing=audit)
+        if forwarder is None:
+            missing = "dnslib is not there, or loopback cannot be bound: names cannot be resolved, their hosts not reached"
+            journal.write({"event": "degraded", "function": policy.function, "reason": missing})
+        supervisor.use(forwarder)
     listener = handover.wait(pid)
     if listener is None:
         status = _wait(pid, wake)

@@ -55,7 +55,6 @@ class Egress:
     def __init__(
         self,
         destinations: Destinations,
-        forwarder: Forwarder | None,
         process: Callable[[int], int],
         memory: Callable[[int], Memory],
         connected_to_api: Callable[[], None],
@@ -64,7 +63,7 @@ class Egress:
         audit: bool,
     ) -> None:
         self._destinations = destinations
-        self._forwarder = forwarder
+        self.forwarder: Forwarder | None = None
         self._process = process
         self._memory = memory
         self._connected_to_api = connected_to_api
@@ -138,9 +137,9 @@ class Egress:
             protocol = "unix"
         else:
             protocol = {sockets.SOCK_STREAM: "tcp", sockets.SOCK_DGRAM: "udp"}.get(kind, f"type{kind}")
-        if port == DNS_PORT and self._forwarder and protocol in ("tcp", "udp"):
-            return self._forwarder.address(protocol, int.from_bytes(address[:2], "little"))
-        names = self._forwarder.names_of(host) if self._forwarder else frozenset()
+        if port == DNS_PORT and self.forwarder and protocol in ("tcp", "udp"):
+            return self.forwarder.address(protocol, int.from_bytes(address[:2], "little"))
+        names = self.forwarder.names_of(host) if self.forwarder else frozenset()
         decision = self._destinations.decide(protocol, host, port, names)
         if decision.rule == "runtime-api":
             self._connected_to_api()
@@ -166,7 +165,7 @@ class Egress:
 
     def _decide_send(self, address: bytes, kind: int) -> bytes:
         place = sockaddr.parse(address)
-        if place and place[2] == DNS_PORT and self._forwarder and place[0] != "AF_UNIX":
+        if place and place[2] == DNS_PORT and self.forwarder and place[0] != "AF_UNIX":
             # The answer would come from the forwarder's address, which such a client does not take.
             reason = "a DNS question without connect; the resolver must connect its socket (musl and c-ares do not)"
             raise Denied("", reason, "")

@@ -180,7 +180,7 @@ def _escaped(part: bytes) -> str:
 
 
 def reversed_address(name: str) -> bytes | None:
-    """The packed address that a name under in-addr.arpa or ip6.arpa stands for; None for other names (RFC 1035, 3596)."""
+    """The packed address that a name under in-addr.arpa or ip6.arpa stands for, else None (RFC 1035, 3596)."""
     if name.endswith(".in-addr.arpa"):
         parts = name[: -len(".in-addr.arpa")].split(".")
         numbers = [int(part) for part in parts if part.isdecimal() and len(part) <= 3]

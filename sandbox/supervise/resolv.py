@@ -23,7 +23,7 @@ LARGEST = 1 << 20
 def upstreams(path: str = RESOLV_CONF) -> list[tuple[str, int]]:
     """(address, port) of the name servers, in order; this host where none is named. An address may carry %scope."""
     found = []
-    for words in _lines(path, ";#", hash_only_first=True):
+    for words in _lines(path):
         if words[0] == "nameserver" and len(words) > 1 and packed(words[1].partition("%")[0]) is not None:
             found.append((words[1], DNS_PORT))
     return found[:MOST_SERVERS] or [("127.0.0.1", DNS_PORT)]
@@ -32,7 +32,7 @@ def upstreams(path: str = RESOLV_CONF) -> list[tuple[str, int]]:
 def searches(path: str = RESOLV_CONF, environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """The domains that resolvers append to names, in lower case. LOCALDOMAIN of the function's environment wins."""
     found: list[str] = []
-    for words in _lines(path, ";#", hash_only_first=True):
+    for words in _lines(path):
         if words[0] in ("search", "domain"):
             found = words[1:] if words[0] == "search" else words[1:2]
     found = (environment or {}).get("LOCALDOMAIN", "").split() or found
@@ -42,7 +42,7 @@ def searches(path: str = RESOLV_CONF, environment: Mapping[str, str] | None = No
 def hosts(wanted: Callable[[str], bool], path: str = HOSTS) -> dict[bytes, frozenset[str]]:
     """{packed address: names} of the hosts file, for the names that are wanted. No DNS question is asked for these."""
     found: dict[bytes, frozenset[str]] = {}
-    for words in _lines(path, "#"):
+    for words in _lines(path):
         address = packed(words[0].partition("%")[0])
         names = frozenset(name for name in map(canonical_name, words[1:]) if name and wanted(name))
         if address is not None and names:
@@ -50,17 +50,14 @@ def hosts(wanted: Callable[[str], bool], path: str = HOSTS) -> dict[bytes, froze
     return found
 
 
-def _lines(path: str, comments: str, *, hash_only_first: bool = False) -> Iterator[list[str]]:
-    """The words of each line that has any. In resolv.conf a comment begins only where a line begins."""
+def _lines(path: str) -> Iterator[list[str]]:
+    """The words of each line that has any."""
     try:
         with open(path, "rb") as file:
             text = file.read(LARGEST).decode(errors="replace")
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return  # the C library goes on without it, too
     for line in text.splitlines():
-        if hash_only_first:
-            words = [] if line[:1] and line[0] in comments else line.split()
-        else:
-            words = line.partition(comments)[0].split()
+        words = line.partition("#")[0].split()
         if words:
             yield words

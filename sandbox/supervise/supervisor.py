@@ -37,8 +37,8 @@ class Supervisor:
     """Everything that one handler's supervision needs. `run` returns the handler's wait status."""
 
     def __init__(
-        self, function: str, arch: str, decider: Decider, destinations: Destinations, forwarder: Forwarder | None,
-        journal: Journal, *, runtime_api: bool, audit: bool,
+        self, function: str, arch: str, decider: Decider, destinations: Destinations, journal: Journal, *,
+        runtime_api: bool, audit: bool,
     ) -> None:  # fmt: skip
         self._function = function
         self._arch = arch
@@ -46,14 +46,31 @@ class Supervisor:
         self._journal = journal
         self._reader = Reader()
         self._names = tables.names(arch)
-        self._forwarder = forwarder
+        self._forwarder: Forwarder | None = None
         self.phase = "init" if runtime_api else "run"
         self.terminated = ""
         self._pid = 0
         self._first_exec = True
         self._egress = Egress(
-            destinations, forwarder, self._reader.process, self._reader.memory, self._connected, self._report_egress, audit=audit
+            destinations, self._reader.process, self._reader.memory, self._connected, self._report_egress, audit=audit
         )
+
+    def use(self, forwarder: Forwarder | None) -> None:
+        """Send the function's DNS questions to this forwarder."""
+        self._forwarder = self._egress.forwarder = forwarder
+
+    def report_question(self, name: str, kind: str) -> None:
+        """A DNS question for a name that the profile does not hold."""
+        if not self._journal.wants("connect", "dns", "denied"):
+            return
+        self._journal.write(
+            violation(
+                function=self._function, phase=self.phase, request=None, pid=self._pid, tid=self._pid,
+                comm=_comm(self._pid), syscall="connect", name="dns", args=[name, kind], verdict="denied",
+                errno="", reason="a DNS question for a name that the profile does not hold: NXDOMAIN",
+                allow=f"network: [{name}:443]", target=f"{name}:443",
+            )
+        )  # fmt: skip
 
     def _connected(self) -> None:
         if self.phase == "init":
@@ -89,15 +106,16 @@ class Supervisor:
                 elif self._forwarder:
                     self._forwarder.handle(fd, event)
             self._journal.tick()
+            if self._forwarder:
+                self._forwarder.tick()
         self._end_rest()
         self._journal.finish()
         return ended
 
     def _timeout(self, ended: int | None, deadline: float) -> int | None:
         waits = [] if ended is None else [max(0.0, deadline - time.monotonic())]
-        due = self._journal.timeout()
-        if due is not None:
-            waits.append(due)
+        dues = (self._journal.timeout(), self._forwarder.timeout() if self._forwarder else None)
+        waits += [due for due in dues if due is not None]
         return int(min(waits) * 1000) + 1 if waits else None
 
     def _reap(self) -> int | None:

@@ -210,17 +210,23 @@ def _parsed(target: str) -> tuple[str, str]:
 def _connected(path: str) -> _socket.socket:
     """A socket of the kind that listens there, datagrams before stream. Raises OSError."""
     address = b"\0" + os.fsencode(path[1:]) if path.startswith("@") else os.fsencode(path)
-    for kind in (_socket.SOCK_DGRAM, _socket.SOCK_STREAM):
-        found = _socket.socket(_socket.AF_UNIX, kind | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
-        try:
-            found.connect(address)
-        except OSError as error:
-            found.close()
-            if error.errno != errno.EPROTOTYPE or kind == _socket.SOCK_STREAM:
-                raise
-        else:
-            return found
-    raise OSError(errno.EPROTOTYPE, os.strerror(errno.EPROTOTYPE))
+    try:
+        return _connect(_socket.SOCK_DGRAM, address)
+    except OSError as error:
+        # An address of the other kind: EPROTOTYPE where it is a file, ECONNREFUSED where it is abstract (af_unix.c).
+        if error.errno not in (errno.EPROTOTYPE, errno.ECONNREFUSED):
+            raise
+    return _connect(_socket.SOCK_STREAM, address)
+
+
+def _connect(kind: int, address: bytes) -> _socket.socket:
+    found = _socket.socket(_socket.AF_UNIX, kind | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
+    try:
+        found.connect(address)
+    except OSError:
+        found.close()
+        raise
+    return found
 
 
 def _has_room(fd: int) -> bool:

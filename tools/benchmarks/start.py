@@ -19,6 +19,7 @@ ROUNDS = 41
 
 BARE = "the program itself"
 YARDSTICK = "`python3 -I -S -c pass`"
+PYTHON = "`python3 -I -S -c pass` under the bootstrap, the same way"
 BUNDLE = "bootstrap, compiled bundle, SANDBOX_SUPERVISE=0"
 
 PEERS = {
@@ -36,16 +37,20 @@ def run(rounds: int, python: str) -> Report:
         profile, bundle = subjects.learn_program((TRUE,), scratch)
         plain = subjects.environment()
         launch = [*subjects.launcher(python), TRUE]
+        nothing = [python, "-I", "-S", "-c", "pass"]
+        _, for_python = subjects.learn_program(tuple(nothing), scratch)
+        with_python = subjects.environment(subjects.unsupervised(for_python))
         uncached = [python, "-B", "-X", f"pycache_prefix={scratch / 'empty'}", *launch[1:]]
         with_bundle = subjects.environment(subjects.unsupervised(bundle))
         off = subjects.environment({"SANDBOX_MODE": "off"})
         with_profile = subjects.environment(subjects.unsupervised(profile))
         cases: dict[str, Callable[[], float]] = {
             BARE: functools.partial(timed, [TRUE], plain),
-            YARDSTICK: functools.partial(timed, [python, "-I", "-S", "-c", "pass"], plain),
+            YARDSTICK: functools.partial(timed, nothing, plain),
             BUNDLE: functools.partial(timed, launch, with_bundle),
-            "the same without bytecode files": functools.partial(timed, uncached, with_bundle),
-            "the same from a YAML profile, compiled on the spot": functools.partial(timed, launch, with_profile),
+            PYTHON: functools.partial(timed, [*subjects.launcher(python), *nothing], with_python),
+            "`true` without bytecode files": functools.partial(timed, uncached, with_bundle),
+            "`true` from a YAML profile, compiled on the spot": functools.partial(timed, launch, with_profile),
             "bootstrap, SANDBOX_MODE=off": functools.partial(timed, launch, off),
         }
         for peer, options in PEERS.items():
@@ -56,22 +61,22 @@ def run(rounds: int, python: str) -> Report:
             else:
                 notes.append(f"{peer} is not installed and was skipped")
         series = interleave(rounds, cases)
-    return Report("start", rounds, (_table(series),), (_bar(series),), tuple(notes), interpreters)
+    bars = (_bar(BUNDLE, BARE, "`true`", series), _bar(PYTHON, YARDSTICK, "an interpreter", series))
+    return Report("start", rounds, (_table(series),), bars, tuple(notes), interpreters)
 
 
 def _table(series: dict[str, Series]) -> Table:
-    bare, yardstick = series[BARE], series[YARDSTICK].median
+    yardstick = series[YARDSTICK].median
     rows = []
     for name, found in series.items():
-        added = found.median - bare.median
+        added = found.median - series[YARDSTICK if name == PYTHON else BARE].median
         more = () if name == BARE else (f"{added * 1000:.1f}", f"{added / yardstick:.2f}")
         rows.append(Row(name, found, more or ("", "")))
     return Table(f"start of `{TRUE}` to its exit", "ms", 1000, ("added", "added / yardstick"), tuple(rows))
 
 
-def _bar(series: dict[str, Series]) -> Bar:
-    added = series[BUNDLE].combine(operator.sub, series[BARE])
+def _bar(case: str, direct: str, command: str, series: dict[str, Series]) -> Bar:
+    added = series[case].combine(operator.sub, series[direct])
     rounds = added.combine(operator.truediv, series[YARDSTICK])
-    value = (series[BUNDLE].median - series[BARE].median) / series[YARDSTICK].median
-    text = f"added by the bootstrap with a compiled bundle, by the time of {YARDSTICK}"
-    return Bar(text, value, LIMIT, rounds.quartiles)
+    value = (series[case].median - series[direct].median) / series[YARDSTICK].median
+    return Bar(f"added to {command} with a compiled bundle, by the yardstick {YARDSTICK}", value, LIMIT, rounds.quartiles)

@@ -1,0 +1,166 @@
+"""Landlock in the running kernel: TCP to one port only, signals to the own domain only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+from children import alive, bystander, in_child
+from guests import policy
+
+from sandbox.bundle import Policy
+from sandbox.enforce.install import Report, install
+from sandbox.kernel import landlock, seccomp
+
+PORTS = pytest.mark.skipif(landlock.abi_version() < 4, reason="Landlock ABI 4 is needed for ports (Linux 6.7)")
+SCOPES = pytest.mark.skipif(landlock.abi_version() < 6, reason="Landlock ABI 6 is needed for scopes (Linux 6.12)")
+LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+
+
+def outcome(family: int, port: int, *, bind: bool = False, kind: int = socket.SOCK_STREAM) -> int:
+    """0, or the errno of connecting to (or binding to) a port on loopback."""
+    with socket.socket(family, kind) as own:
+        address = (LOOPBACK[socket.AddressFamily(family)], port)
+        if not bind:
+            return own.connect_ex(address)
+        try:
+            own.bind(address)
+        except OSError as error:
+            return error.errno or 0
+        return 0
+
+
+@pytest.fixture
+def ports() -> Iterator[tuple[int, int]]:
+    """Two ports on loopback on which somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        yield one.getsockname()[1], other.getsockname()[1]
+
+
+Ports = tuple[int, int]
+TCP = landlock.ACCESS_NET_CONNECT_TCP | landlock.ACCESS_NET_BIND_TCP
+
+
+@PORTS
+def test_one_port_is_open(uid: int | None, ports: Ports) -> None:
+    """Connecting to the allowed port works; another port, any bind, and IPv6 to it are EACCES; UDP is left alone."""
+    allowed, other = ports
+
+    def attempt() -> list[int]:
+        seccomp.set_no_new_privs()
+        landlock.restrict(network=TCP, ports={allowed: landlock.ACCESS_NET_CONNECT_TCP}, scoped=0)
+        return [
+            outcome(socket.AF_INET, allowed),
+            outcome(socket.AF_INET, other),
+            outcome(socket.AF_INET, allowed, bind=True),
+            outcome(socket.AF_INET, 0, bind=True),
+            outcome(socket.AF_INET6, other),
+            outcome(socket.AF_INET, other, kind=socket.SOCK_DGRAM),
+        ]
+
+    assert in_child(attempt, uid) == [0, *[errno.EACCES] * 4, 0]
+
+
+@PORTS
+def test_it_cannot_be_taken_off(uid: int | None, ports: Ports) -> None:
+    """A second, wider ruleset opens nothing that the first closed, and a child is as closed as its parent."""
+    allowed, other = ports
+
+    def attempt() -> tuple[int, int]:
+        seccomp.set_no_new_privs()
+        landlock.restrict(network=TCP, ports={allowed: landlock.ACCESS_NET_CONNECT_TCP}, scoped=0)
+        landlock.restrict(network=TCP, ports={other: TCP, allowed: TCP}, scoped=0)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(outcome(socket.AF_INET, other))
+        return outcome(socket.AF_INET, other), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert in_child(attempt, uid) == (errno.EACCES, errno.EACCES)
+
+
+def test_without_no_new_privs_it_is_refused() -> None:
+    """An unprivileged process without NoNewPrivs gets EPERM, as an OSError."""
+    if os.geteuid() != 0 or not landlock.abi_version():
+        pytest.skip("needs root, to make a process without NoNewPrivs and without privileges, and Landlock")
+
+    def attempt() -> int:
+        try:
+            landlock.restrict(network=TCP, ports={}, scoped=0)
+        except OSError as error:
+            return error.errno or 0
+        return 0
+
+    assert in_child(attempt, 65534) == errno.EPERM
+
+
+@SCOPES
+def test_signals_stay_in_the_domain(uid: int | None) -> None:
+    """With the signal scope another process of the same user cannot be signalled, by any call; a child of ours can."""
+
+    def attempt(other: int) -> tuple[int, int]:
+        seccomp.set_no_new_privs()
+        landlock.restrict(network=0, ports={}, scoped=landlock.SCOPE_SIGNAL)
+        answers = []
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+        for target in (other, pid):
+            try:
+                os.kill(target, signal.SIGKILL)
+                answers.append(0)
+            except PermissionError as error:
+                answers.append(error.errno or 0)
+        os.waitpid(pid, 0)
+        return answers[0], answers[1]
+
+    with bystander(uid) as other:
+        assert in_child(lambda: attempt(other), uid) == (errno.EPERM, 0)
+        assert alive(other)
+
+
+CLIENT = ("socket AF_INET SOCK_STREAM", "socket AF_INET6 SOCK_STREAM", "connect", "bind")
+
+
+def installed(found: Policy, port: int | None, tries: list[int]) -> tuple[list[int], list[str], list[str], list[str]]:
+    """What connecting to ports gives under a policy, and what the report says."""
+    report = Report()
+    install(found, (1, 2, 3), port, report)
+    return [outcome(socket.AF_INET, p) for p in tries], report.requested, report.enforced, report.degraded
+
+
+@PORTS
+def test_a_function_of_the_runtime_api_reaches_its_port_only(uid: int | None, ports: Ports) -> None:
+    """Where the Runtime API is the only destination, its port is the only one that connects, and the report says so."""
+    allowed, other = ports
+    found = policy(*CLIENT[:3], runtime_api=True, network=("runtime-api",))
+    assert (found.network, found.bind) == ("runtime-api", False)
+    answers, requested, enforced, degraded = in_child(lambda: installed(found, allowed, [allowed, other]), uid)
+    assert answers == [0, errno.EACCES]
+    assert f"network: TCP to port {allowed} only" in requested
+    assert f"network: TCP to port {allowed} only, by Landlock ABI {landlock.abi_version()}" in enforced
+    assert degraded == []
+
+
+@PORTS
+def test_a_program_without_network_reaches_none(uid: int | None, ports: Ports) -> None:
+    """A plain program that never connected has no TCP at all, even if sockets and connect were let through."""
+    found = policy("socket AF_INET SOCK_STREAM")
+    assert found.network == "none"
+    _, requested, enforced, _ = in_child(lambda: installed(found, None, []), uid)
+    assert "network: no TCP" in requested
+    assert any(line.startswith("network: no TCP, by Landlock") for line in enforced)
+
+
+def test_learned_destinations_are_closed_by_family_only(uid: int | None, ports: Ports) -> None:
+    """Where the function talks to others the ports stay open and the report says `network: by family only`."""
+    tried = list(ports)
+    found = policy(*CLIENT, runtime_api=True, network=("runtime-api", "tcp://192.0.2.1:443"))
+    assert found.network == "family"
+    answers, _, enforced, degraded = in_child(lambda: installed(found, tried[0], tried), uid)
+    assert answers == [0, 0]
+    assert "network: by family only" in enforced
+    assert degraded == []

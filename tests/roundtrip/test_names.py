@@ -1,0 +1,119 @@
+"""Egress by name, learned and enforced: a DNS server of our own, a mount namespace with its resolv.conf, real getaddrinfo."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import dnslib
+import pytest
+from dnslib.server import BaseResolver, DNSServer
+
+ROOT = Path(__file__).resolve().parents[2]
+DNS = "127.0.0.77"
+SERVICE = "127.0.3.1"  # stands for a remote host; Linux routes all of 127/8 to loopback
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="binds port 53 and makes a mount namespace: needs root")
+
+
+class Zone(BaseResolver):
+    """Answers every A question for *.test with SERVICE and remembers the names."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def resolve(self, request: dnslib.DNSRecord, handler: object) -> dnslib.DNSRecord:
+        """One answer."""
+        name = str(request.q.qname).rstrip(".")
+        self.asked.append(name)
+        reply = request.reply()
+        if request.q.qtype == dnslib.QTYPE.A and name.endswith(".test"):
+            reply.add_answer(dnslib.RR(name, rdata=dnslib.A(SERVICE), ttl=5))
+        return reply
+
+
+@pytest.fixture(scope="module")
+def zone() -> Iterator[Zone]:
+    """A DNS server on port 53 of a loopback address."""
+    found = Zone()
+    servers = [DNSServer(found, address=DNS, port=53, tcp=tcp) for tcp in (False, True)]
+    for server in servers:
+        server.start_thread()
+    yield found
+    for server in servers:
+        server.stop()
+        server.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[int]:
+    """A TCP service that answers each connection once; yields its port."""
+    with socket.socket() as listener:
+        listener.bind((SERVICE, 0))
+        listener.listen()
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(64)
+                    connection.sendall(b"service\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def sandbox(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a mount namespace whose resolver is ours."""
+    (tmp_path / "resolv.conf").write_text(f"nameserver {DNS}\noptions timeout:2 attempts:2\n")
+    (tmp_path / "nsswitch.conf").write_text("hosts: files dns\n")
+    mounts = " && ".join(f"mount --bind {tmp_path}/{name} /etc/{name}" for name in ("resolv.conf", "nsswitch.conf"))
+    command = ["unshare", "-m", "sh", "-c", f'{mounts} && exec "$@"', "sh", sys.executable, "-m", "sandbox", *arguments]
+    environment = {**os.environ, "SANDBOX_SUPERVISE": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def events(folder: Path, *found: dict[str, object]) -> Path:
+    """A folder with these events."""
+    folder.mkdir()
+    for number, event in enumerate(found):
+        (folder / f"{number}.json").write_text(json.dumps(event))
+    return folder
+
+
+def test_names_are_learned_and_only_they_are_reached(tmp_path: Path, zone: Zone, service: int) -> None:
+    """A profile learned from a name allows that name and port, and no other name, no address, and no DNS tunnel."""
+    training = events(tmp_path / "training", {"host": "good.test", "port": service})
+    profile = tmp_path / "fetch.yaml"
+    where = ["--handler", "fetch.handler", "--root", str(ROOT / "tests" / "targets")]
+    learned = sandbox(
+        tmp_path, "learn", "fetch", *where, "--events", str(training), "--output", str(profile), "--cold-starts", "1"
+    )
+    assert learned.returncode == 0, learned.stderr
+    assert f"good.test:{service}" in profile.read_text()
+    zone.asked.clear()
+    asked = events(
+        tmp_path / "asked",
+        {"host": "good.test", "port": service},
+        {"host": "secret-data.evil.test", "port": service},
+        {"host": SERVICE, "port": service + 1},
+        {"host": "good.test", "port": service},
+    )
+    invoked = sandbox(tmp_path, "invoke", str(profile), *where, "--events", str(asked), "--json")
+    results = [json.loads(json.loads(line)["result"]) for line in invoked.stdout.splitlines()]
+    assert results[0] == results[3] == {"answer": "service\n"}, invoked.stderr
+    assert results[1]["error"].startswith("gaierror"), results
+    assert results[2] == {"error": "PermissionError 1"}
+    assert "secret-data.evil.test" not in zone.asked
+    assert "good.test" in zone.asked
+    assert '"args": ["secret-data.evil.test"' in invoked.stderr

@@ -1,0 +1,265 @@
+"""Amending a profile: exactly what the violations asked for, never a hard-denied call, and only on consent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import strategies
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox.kernel import bpf, tables
+from sandbox.policy.rules import rules_for
+from sandbox.profile import arguments, base, document
+from sandbox.profile.amend import READABLE, REASON, propose
+from sandbox.profile.diff import GrantChange, PlaceChange, UseChange, diff
+from sandbox.profile.model import RUNTIME_API, Function, Grant, Profile, Use
+from sandbox.violations.event import violation
+from sandbox.violations.sink import Sink
+
+ARCH = "x86_64"
+PLAIN = Profile(Function("thumbnail", "app.handler"), network=frozenset({RUNTIME_API}))
+
+
+def event(syscall: str, name: str = "", *, phase: str = "invoke", target: str = "", **more: Any) -> dict[str, Any]:
+    """A violation of the function thumbnail."""
+    return {
+        **violation(
+            function="thumbnail", phase=phase, request=None, pid=1, tid=1, comm="x", syscall=syscall, name=name, args=[],
+            verdict="denied", errno="EPERM", reason="not in the profile", allow="", target=target, time=1.0,
+        ),
+        **more,
+    }  # fmt: skip
+
+
+def events(phases: tuple[str, ...]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Violations of calls that a profile may hold."""
+    one = st.builds(
+        lambda item, phase: event(*item, phase=phase), strategies.items(), st.sampled_from(phases)
+    )
+    return st.lists(one, min_size=1, max_size=6)
+
+
+def rest(profile: Profile) -> tuple[object, ...]:
+    """What no amendment touches."""
+    return profile.function, profile.grants, profile.trainings, profile.audit_until, profile.responses
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), strategies.profiles(max_uses=6))
+def test_amendments_add_what_was_asked_for_and_nothing_else(data: st.DataObject, profile: Profile) -> None:
+    """Every added item has a violation, nothing goes, what is written is accepted, and twice is as good as once."""
+    phases = ("init", "invoke") if profile.function.runtime_api else ("run",)
+    found = data.draw(events(phases))
+    amended = propose(profile, found)
+    asked = {(e["phase"], READABLE.get(e["syscall"], e["syscall"]), e["class"]) for e in found}
+    assert {use.key for use in amended.profile.uses} - {use.key for use in profile.uses} <= asked
+    assert amended.profile.uses >= profile.uses
+    assert rest(amended.profile) == rest(profile)
+    assert document.parse(document.write(amended.profile)).profile == amended.profile
+    assert sum(p.evidence for p in amended.proposals) + sum(r.evidence for r in amended.refusals) == len(found)
+    again = propose(amended.profile, found)
+    assert again.proposals == ()
+    assert again.profile == amended.profile
+    backwards = propose(profile, list(reversed(found)))
+    assert backwards.profile == amended.profile
+    assert [(p.change, p.evidence) for p in backwards.proposals] == [(p.change, p.evidence) for p in amended.proposals]
+
+
+@settings(max_examples=100, deadline=None)
+@given(strategies.items(), st.sampled_from(tables.ARCHES))
+def test_what_was_amended_is_allowed_by_the_filter(item: tuple[str, str], arch: str) -> None:
+    """The rules of the amended profile let the refused call through, and did not before unless the floor has it."""
+    amended = propose(PLAIN, [event(*item)])
+    syscall = READABLE.get(item[0], item[0])
+    if not amended.proposals or syscall not in tables.numbers(arch):
+        return
+    try:
+        alternatives = arguments.conditions(syscall, item[1].removesuffix(" " + arguments.OTHER), arch)
+    except ValueError:
+        return  # a class of the other architecture
+    rules = rules_for(amended.profile, arch)
+    args = [0] * 6
+    for condition in alternatives[0]:
+        args[condition.argument] |= condition.value
+    assert rules.verdict(tables.AUDIT_ARCH[arch], tables.numbers(arch)[syscall], args) == bpf.ALLOW
+
+
+@pytest.mark.parametrize("entry", base.hard_deny(), ids=lambda entry: " ".join((entry.syscall, *entry.classes[:1])))
+def test_hard_denied_calls_are_never_proposed(entry: base.Entry) -> None:
+    """They are listed, with the grant that a person would write where one is possible."""
+    for name in entry.classes or ("",):
+        found = propose(PLAIN, [event(entry.syscall, name)] * 3)
+        assert found.proposals == ()
+        assert found.profile == PLAIN
+        (refusal,) = found.refusals
+        assert refusal.evidence == 3
+        if entry.grantable:
+            assert f"{{syscall: {entry.syscall}, " in refusal.how
+            assert (f"classes: [{name}]" in refusal.how) == bool(name)
+        else:
+            assert refusal.how == ""
+
+
+def test_a_granted_call_needs_nothing_more() -> None:
+    """A person's grant stands: an old violation of the call asks for nothing."""
+    granted = Profile(PLAIN.function, grants=frozenset({Grant("mount", frozenset(), "mounts its own scratch space")}))
+    (refusal,) = propose(granted, [event("mount")]).refusals
+    assert refusal.reason == "is allowed by the profile already"
+
+
+def test_destinations_programs_and_files_are_added_where_they_belong() -> None:
+    """The call and its target are two lines; what a pattern covers already is not said again."""
+    profile = Profile(PLAIN.function, reads=frozenset({"/etc/ssl/**"}), writes=frozenset({"/tmp/*"}))
+    found = propose(profile, [
+        event("connect", target="tcp://10.0.0.1:443"), event("connect", target="example.com:443"),
+        event("execve", target="/usr/bin/ffmpeg"), event("openat", "read", target="/etc/ssl/cert.pem"),
+        event("openat", "create", target="/tmp/x"), event("openat", "create", target="/var/cache/x"),
+        event("unlink", target="/var/cache/y"),
+    ])  # fmt: skip
+    assert found.refusals == ()
+    changes = diff(profile, found.profile).changes
+    assert {(c.section, c.place) for c in changes if isinstance(c, PlaceChange)} == {
+        ("network", "tcp://10.0.0.1:443"), ("network", "example.com:443"), ("processes", "/usr/bin/ffmpeg"),
+        ("write", "/var/cache/x"), ("write", "/var/cache/y"),
+    }  # fmt: skip
+    assert {c.use.syscall for c in changes if isinstance(c, UseChange)} == {"connect", "execve", "openat", "unlink"}
+    assert not [c for c in changes if isinstance(c, GrantChange)]
+    texts = [proposal.change for proposal in found.proposals]
+    assert "syscalls.invoke.openat.classes: {create: 2}" in texts
+    assert "processes: [/usr/bin/ffmpeg]" in texts
+    assert found.proposals[0].risk == "high"
+    assert all(use.because == {REASON} for use in found.profile.uses)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        (event("connect", target="tcp://169.254.169.254:80"), "hands out credentials"),
+        (event("connect", target="tcp://[fd00:ec2::254]:80"), "hands out credentials"),
+        (event("connect", target="*"), "no destination"),
+        (event("connect", target="0.0.0.0/0, x"), "no destination"),
+        (event("connect", target="runtime-api"), "no destination"),
+        (event("execve", target="sh"), "no absolute path"),
+        (event("openat", "create", target="/tmp/../etc/x"), "no absolute path"),
+        (event("openat", "read", target="/**"), "pattern"),
+        (event("openat", "read", target="/a\nb"), "no profile can hold"),
+        (event("openat", ""), "class"),
+        (event("openat", "everything"), "class"),
+        (event("kill", "9"), "written"),
+        (event("made_up"), "no system call"),
+        (event("getppid", phase="run"), "phase"),
+        (event("clone3", ""), ""),
+        (event("socket", "AF_INET6 SOCK_DGRAM"), "without loss"),
+        ({"event": "violation"}, "no system call"),
+        (event("getppid", phase=7, target=["x"]), "phase"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_with_its_reason(what: dict[str, Any], words: str) -> None:
+    """A forged or meaningless violation widens nothing and raises nothing."""
+    found = propose(PLAIN, [what])
+    assert found.profile == PLAIN
+    assert found.proposals == ()
+    (refusal,) = found.refusals
+    assert words in refusal.reason
+
+
+def test_calls_that_a_filter_cannot_read_become_those_that_it_can() -> None:
+    """openat2 and clone3 are answered with `no such call`; libc then makes the older one, which is what is proposed."""
+    found = propose(PLAIN, [event("openat2", "read"), event("clone3", "thread")])
+    assert {use.key for use in found.profile.uses} == {("invoke", "openat", "read"), ("invoke", "clone", "thread")}
+
+
+def sandbox(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run the command as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "sandbox", *arguments], input=given, capture_output=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> tuple[Path, Path]:
+    """A profile and the journal of what it refused."""
+    profile, journal = tmp_path / "thumbnail.yaml", tmp_path / "events"
+    use = Use("invoke", "openat", "read", 1, frozenset({"learned from every event"}))
+    profile.write_text(document.write(Profile(PLAIN.function, frozenset({use}), network=PLAIN.network)))
+    sink = Sink(f"file:{journal}")
+    for each in (event("connect", target="example.com:443"), event("ptrace", "", target=""), event("getppid")):
+        sink.write({key: value for key, value in each.items() if key not in ("seq", "supervisor")})
+    sink.close()
+    return profile, journal
+
+
+def test_nothing_is_written_without_consent(scene: tuple[Path, Path]) -> None:
+    """Without a terminal and without --yes the proposals are shown and the file stays."""
+    profile, journal = scene
+    before = profile.read_bytes()
+    run = sandbox("profile", "amend", str(profile), "--from", str(journal))
+    assert run.returncode == 64
+    assert b"nobody was asked" in run.stderr
+    assert profile.read_bytes() == before
+    shown = run.stdout.decode()
+    for words in (
+        "propose network: [", "risk high, 1 violation, such as:", "not proposed: ptrace", "hard-denied",
+        "grants: [{syscall: ptrace, because: <your reason>}]", "+ network: example.com:443", "+ invoke: getppid",
+    ):  # fmt: skip
+        assert words in shown, words
+
+
+def test_yes_writes_what_was_shown(scene: tuple[Path, Path]) -> None:
+    """--yes writes a profile that is read back with exactly the proposals; a second run has nothing to add."""
+    profile, journal = scene
+    before = document.read(str(profile)).profile
+    run = sandbox("profile", "amend", str(profile), "--from", "-", "--yes", given=journal.read_bytes())
+    assert run.returncode == 0, run.stderr
+    after = document.read(str(profile)).profile
+    assert after.network - before.network == {"example.com:443"}
+    assert {use.syscall for use in after.uses - before.uses} == {"connect", "getppid"}
+    again = sandbox("profile", "amend", str(profile), "--from", str(journal))
+    assert again.returncode == 0, again.stderr
+    assert b"nothing to add" in again.stdout
+
+
+def test_syscalls_can_be_chosen(scene: tuple[Path, Path]) -> None:
+    """--syscall takes in only the violations of those calls."""
+    profile, journal = scene
+    run = sandbox("profile", "amend", str(profile), "--from", str(journal), "--syscall", "getppid", "--yes")
+    assert run.returncode == 0, run.stderr
+    assert document.read(str(profile)).profile.network == PLAIN.network
+    none = sandbox("profile", "amend", str(profile), "--from", str(journal), "--syscall", "bpf", "--yes")
+    assert none.returncode == 64
+    assert b"holds no violations of bpf" in none.stderr
+
+
+def test_events_of_another_function_are_refused(scene: tuple[Path, Path]) -> None:
+    """A profile is not widened by what some other function did."""
+    profile, journal = scene
+    journal.write_bytes(journal.read_bytes().replace(b'"thumbnail"', b'"other"', 1))
+    run = sandbox("profile", "amend", str(profile), "--from", str(journal), "--yes")
+    assert run.returncode == 64
+    assert b"not only of thumbnail" in run.stderr
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 1), (b"y\n", 0)])
+def test_a_terminal_is_asked(scene: tuple[Path, Path], answer: bytes, code: int) -> None:
+    """On a terminal the question is put, and only yes writes."""
+    profile, journal = scene
+    before = profile.read_bytes()
+    ours, theirs = os.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "sandbox", "profile", "amend", str(profile), "--from", str(journal)],
+            stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            os.write(ours, answer)
+            process.communicate(timeout=60)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert process.returncode == code
+    assert (profile.read_bytes() != before) == (code == 0)
