@@ -27,7 +27,9 @@ def profile(
     """A profile that uses these `syscall class` items."""
     phase: Phase = "invoke" if runtime_api else "run"
     pairs = [(syscall, kind) for syscall, _, kind in (item.partition(" ") for item in items)]
-    uses = {Use(phase, syscall, kind) for syscall, kind in pairs if syscall in tables.numbers(abi.MACHINE)}
+    known = tables.numbers(abi.MACHINE)
+    because = frozenset({"a test needs it"})
+    uses = {Use(phase, syscall, kind, 0, because) for syscall, kind in pairs if syscall in known}
     granted = frozenset(Grant(grant, frozenset(), "a test needs it") for grant in grants)
     function = Function("some", runtime_api=runtime_api)
     return Profile(function, frozenset(uses), network=frozenset(network), grants=granted)

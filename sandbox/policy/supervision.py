@@ -116,5 +116,7 @@ def description(profile: Profile, arches: Iterable[str]) -> dict[str, object]:
         "terminate": sorted(ESCAPES - granted),
         "responses": dict(sorted(profile.responses)),
         "denied": denied,
+        "never-granted": sorted(f"{entry.syscall} {kind}".strip() for entry in base.hard_deny() if not entry.grantable
+                                for kind in entry.classes or ("",)),
     }  # fmt: skip
 

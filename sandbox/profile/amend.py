@@ -18,6 +18,7 @@ from sandbox.profile.diff import covers
 from sandbox.profile.model import PHASES, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
 from sandbox.violations import allow
+from sandbox.violations.event import technique
 
 Risk = Literal["high", "medium", "low"]
 Event = Mapping[str, Any]
@@ -228,10 +229,11 @@ def _allows(profile: Profile, section: str, target: str) -> bool:
 
 
 def _risk(syscall: str, name: str) -> Risk:
-    if base.find(base.dangerous(), syscall, name):
+    """As the violation says it, and high in any case for what a reviewer must not overlook."""
+    risk, _, _ = technique(syscall, name)
+    if risk == "high" or base.find(base.dangerous(), syscall, name):
         return "high"
-    promise = next((p for p in base.promises() if p.name == base.promise_of(syscall, name)), None)
-    return "high" if promise and promise.risk == "high" else "medium" if promise and promise.risk else "low"
+    return "medium" if risk == "medium" else "low"
 
 
 def _place_risk(section: str) -> Risk:

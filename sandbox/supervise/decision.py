@@ -35,6 +35,7 @@ class Decider:
         init: Mapping[str, list[str]] = supervision["init"].get(arch, {})
         self._init = {(syscall, name) for syscall, names in init.items() for name in names}
         self._denied: Mapping[str, list[str]] = supervision["denied"]
+        self._never = frozenset(supervision["never-granted"])
         self._terminate = frozenset(supervision["terminate"])
         self._responses: Mapping[str, str] = supervision["responses"]
         self._audit = audit
@@ -44,7 +45,8 @@ class Decider:
         classes = self._denied.get(syscall)
         if classes is not None and (not classes or name in classes):
             _, _, title = technique(syscall, name)
-            text = allow.of_grant(syscall, (name,) if name else ())
+            never = f"{syscall} {name}".strip() in self._never or syscall in self._never
+            text = "" if never else allow.of_grant(syscall, (name,) if classes else ())
             answer = TERMINATE if syscall in self._terminate else DENY
             return Decision(self._response(syscall, name, answer), f"hard-denied: {title}", text)
         known_in_init = (syscall, name) in self._init

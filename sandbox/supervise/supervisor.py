@@ -15,7 +15,7 @@ import time
 from sandbox.enforce import parent
 from sandbox.kernel import tables
 from sandbox.kernel.notification import Listener
-from sandbox.learn.decode import Reader
+from sandbox.learn.decode import EXECS, OPENS, Reader
 from sandbox.profile import arguments
 from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, VERDICTS, Decider, Decision
 from sandbox.supervise.egress import CALLS, Denied, Egress
@@ -153,13 +153,23 @@ class Supervisor:
         if decision.answer == CONTINUE:
             listener.let_through(call.id)
             return
-        self._report(call, syscall, name, decision)
+        self._report(call, syscall, name, decision, self._path(call, syscall))
         if decision.answer == REPORT:
             listener.let_through(call.id)
             return
         if decision.answer == TERMINATE:
             self._terminate(f"{syscall} {name}".strip())
         listener.refuse(call.id, errno.EPERM)
+
+    def _path(self, call: Notification, syscall: str) -> str:
+        """The file or program that a call names, as the profile would write it; '' for other calls."""
+        place = OPENS.get(syscall) or EXECS.get(syscall)
+        if place is None:
+            return ""
+        dirfd, at = place
+        args, reader = call.args, self._reader
+        text = reader.string(call.pid, args[at])
+        return reader.path(call.pid, args[dirfd] & arguments.LOW if dirfd is not None else None, text) if text else ""
 
     def _terminate(self, what: str) -> None:
         """End the whole tree before its call is answered: it never runs on."""

@@ -19,7 +19,7 @@ from guests import notifying, policy, profile, refusing
 
 from sandbox.enforce.install import Report, install
 from sandbox.errors import InstallRefused
-from sandbox.kernel import landlock, seccomp, status
+from sandbox.kernel import abi, bpf, landlock, seccomp, status
 from sandbox.policy.build import build
 from sandbox.probe import raw
 
@@ -128,13 +128,18 @@ def test_a_listener_above_does_not_disturb(uid: int | None) -> None:
 
 
 def test_notification_is_not_needed(uid: int | None) -> None:
-    """The policy goes into force where the kernel has no notification (gVisor): it asks for no listener."""
+    """Where seccomp(2) takes no flags, as in gVisor, the policy goes into force: it asks for no listener."""
+    flags = bpf.arg_offset(1, high=False)
+    guest: bpf.Program = (
+        (bpf.LD_ABS, 0, 0, bpf.OFFSET_NR), (bpf.JEQ_K, 0, 3, abi.number("seccomp")), (bpf.LD_ABS, 0, 0, flags),
+        (bpf.JEQ_K, 1, 0, 0), (bpf.RET_K, 0, 0, bpf.ERRNO | errno.EINVAL), (bpf.RET_K, 0, 0, bpf.ALLOW),
+    )  # fmt: skip
 
     def attempt() -> tuple[Outcome, int]:
         seccomp.set_no_new_privs()
-        # An unknown flag is refused as gVisor refuses NEW_LISTENER; the installation sets none at all.
+        seccomp.install(bpf.pack(guest))
         try:
-            seccomp.install(refusing({}), 1 << 20)
+            seccomp.install(refusing({}), seccomp.FLAG_NEW_LISTENER)
         except OSError as error:
             return tried(), error.errno or 0
         return tried(), 0

@@ -30,8 +30,8 @@ def event(syscall: str, name: str = "", *, phase: str = "invoke", target: str = 
     """A violation of the function thumbnail."""
     return {
         **violation(
-            function="thumbnail", phase=phase, request=None, pid=1, tid=1, comm="x", syscall=syscall, name=name, args=[],
-            verdict="denied", errno="EPERM", reason="not in the profile", allow="", target=target, time=1.0,
+            function="thumbnail", phase=phase, request=None, pid=1, tid=1, comm="x", syscall=syscall, name=name,
+            args=[], verdict="denied", errno="EPERM", reason="not in the profile", allow="", target=target, time=1.0,
         ),
         **more,
     }  # fmt: skip
@@ -157,7 +157,7 @@ def test_destinations_programs_and_files_are_added_where_they_belong() -> None:
         (event("clone3", ""), ""),
         (event("socket", "AF_INET6 SOCK_DGRAM"), "without loss"),
         ({"event": "violation"}, "no system call"),
-        (event("getppid", phase=7, target=["x"]), "phase"),
+        ({**event("getppid"), "phase": 7, "target": ["x"]}, "phase"),
     ],
 )
 def test_what_cannot_be_had_is_refused_with_its_reason(what: dict[str, Any], words: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import items
 
@@ -11,6 +11,7 @@ from sandbox.learn.observations import Environment, Item, Sample
 from sandbox.profile import document
 from sandbox.profile.model import Phase, Profile
 
+SOME = settings(max_examples=40)  # environments are large to draw
 START = {"handler": "app.handler", "api": True, "places": {"{root}": "/srv/task", "{tool}": "/opt/sandbox"}}
 
 
@@ -59,6 +60,7 @@ def environments(draw: st.DrawFn) -> list[Environment]:
     return found
 
 
+@SOME
 @given(environments(), st.data())
 def test_the_order_of_environments_does_not_matter(found: list[Environment], data: st.DataObject) -> None:
     """Any permutation gives the same profile, the same refusals and the same text."""
@@ -68,6 +70,7 @@ def test_the_order_of_environments_does_not_matter(found: list[Environment], dat
     assert document.write(one.profile) == document.write(other.profile)
 
 
+@SOME
 @given(environments())
 def test_nothing_is_lost_and_nothing_added(found: list[Environment]) -> None:
     """The profile holds each item of any environment with the sum of its counts, and no other."""
@@ -81,6 +84,7 @@ def test_nothing_is_lost_and_nothing_added(found: list[Environment]) -> None:
     assert profile.network >= {"runtime-api"}
 
 
+@SOME
 @given(environments())
 def test_what_is_learned_can_be_written_and_read(found: list[Environment]) -> None:
     """The profile's text is one that the reader accepts, and means the same."""

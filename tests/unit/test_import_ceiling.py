@@ -27,6 +27,7 @@ OURS = {
     "sandbox.enforce.locate",
     "sandbox.enforce.platform",
     "sandbox.enforce.single_exec",
+    "sandbox.enforce.staleness",
     "sandbox.errors",
     "sandbox.kernel",
     "sandbox.kernel.abi",

@@ -44,6 +44,7 @@ LIBRARIES = {
     "typer": {"sandbox.cli"},
     "rich": {"sandbox.cli"},
     "h11": {"sandbox.runtime_api"},
+    "dnslib": {"sandbox.supervise.questions"},
 }
 """The only places of each library."""
 

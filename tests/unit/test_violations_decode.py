@@ -89,7 +89,8 @@ def test_paths_programs_and_addresses_are_read_from_memory() -> None:
     assert decoded("sendmsg", 3, there["header"], 0)[1] == "{name=10.0.0.1:443 (example.com)}"
     assert decoded("bind", 3, at["local"], 30)[1] == "unix:/run/\\x1b[31mx"
     assert decoded("clone3", at["clone"], 88)[0] == "{flags=CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_SIGHAND|CLONE_THREAD}"
-    assert decoded("openat2", FDCWD, at["path"], at["how"], 24)[2] == "{flags=O_WRONLY|O_CREAT, mode=0o600, resolve=0x8}"
+    how = decoded("openat2", FDCWD, at["path"], at["how"], 24)[2]
+    assert how == "{flags=O_WRONLY|O_CREAT, mode=0o600, resolve=0x8}"
     assert decoded("prctl", 15, at["path"]) == ["PR_SET_NAME", '"/bin/sh"', "0x0", "0x0", "0x0"]
     assert decoded("openat", 5, 0xDEAD0000, 0)[1] == "0xdead0000"
 

@@ -16,7 +16,9 @@ from sandbox.violations.limit import RateLimit
 from sandbox.violations.sink import Sink
 
 KEYS = st.tuples(
-    st.sampled_from(["openat", "ioctl"]), st.sampled_from(["", "create", *map(hex, range(9))]), st.sampled_from(["denied", "reported"])
+    st.sampled_from(["openat", "ioctl"]),
+    st.sampled_from(["", "create", *map(hex, range(9))]),
+    st.sampled_from(["denied", "reported"]),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import io
 import json
 import os
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.violations import allow, reader
-from sandbox.violations.chain import Verifier
+from sandbox.violations.chain import Verifier, sign
 from sandbox.violations.event import violation
 from sandbox.violations.journal import Journal
 from sandbox.violations.limit import RateLimit
@@ -32,9 +33,9 @@ CALLS = (
 )
 
 
-def journal_of(path: Path, calls: Sequence[tuple[str, str, str, str]], key: bytes | None = KEY, first: int = 20) -> None:
+def journal_of(path: Path, calls: Sequence[tuple[str, str, str, str]], first: int = 20) -> None:
     """A journal as a supervisor writes it."""
-    sink = Sink(f"file:{path}", key)
+    sink = Sink(f"file:{path}", KEY)
     journal = Journal(sink, "thumbnail", RateLimit(first))
     for i, (syscall, name, target, phase) in enumerate(calls):
         if journal.wants(syscall, name, "denied"):
@@ -133,6 +134,12 @@ def test_every_tampering_is_found_where_it_begins(tmp_path: Path, tamper: Tamper
     else:
         assert run.stdout == b"6 lines, every one signed and in order\n"
         assert run.stderr == b""
+
+
+@given(st.binary(max_size=200), st.text(st.characters(codec="utf-8"), max_size=300))
+def test_the_signature_is_the_librarys(key: bytes, body: str) -> None:
+    """Our HMAC agrees with the standard library's for keys and texts of any length."""
+    assert sign(key, "ab" * 32, body) == hmac.digest(key, ("ab" * 32 + body).encode(), "sha256").hex()
 
 
 def test_lines_off_the_end_are_a_remark(tmp_path: Path) -> None:

@@ -1,0 +1,446 @@
+"""The real ./bootstrap as a child: what it says, what it hands on, and how it ends when it cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.server
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from children import Ended, ended
+from guests import LOADING, policy, profile, refusing
+from users import home_for, identity, place
+
+from sandbox import bundle
+from sandbox.kernel import abi, seccomp
+from sandbox.policy import build
+from sandbox.profile import document
+
+PATH = {"PATH": "/usr/bin:/bin", "SANDBOX_SUPERVISE": "0"}
+PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
+LIMIT = 60
+ITEMS = (*LOADING, "pause", "dup2")
+
+# What a program can see of how it was started; read from the kernel, not from the interpreter's own copy.
+SEEN = """
+import json, os
+read = lambda name: open(f"/proc/self/{name}", "rb").read().decode("latin-1")
+status = dict(line.split(":", 1) for line in read("status").splitlines())
+fds = [fd for fd in sorted(map(int, os.listdir("/proc/self/fd"))) if os.path.exists(f"/proc/self/fd/{fd}")]
+print(json.dumps({
+    "argv": read("cmdline").split(chr(0)), "environment": sorted(read("environ").split(chr(0))),
+    "cwd": os.readlink("/proc/self/cwd"),
+    "fds": {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in fds}, "limits": read("limits"),
+    "ids": [status[key] for key in ("Uid", "Gid", "Groups", "PPid", "CapEff", "Umask")],
+    "signals": [status[key] for key in ("SigBlk", "SigIgn", "SigCgt", "SigPnd")],
+    "group": read("stat").rpartition(")")[2].split()[2:6], "nice": read("stat").rpartition(")")[2].split()[16],
+}))
+"""
+
+
+class Start:
+    """A user with a bundle, and ways to start the bootstrap."""
+
+    def __init__(self, uid: int | None, home: Path, folder: Path) -> None:
+        self.uid, self.home, self.folder = uid, home, folder
+        self.bundle = folder / "bundle"
+        found = profile(*ITEMS)
+        build.write(build.build(found, (abi.MACHINE,)), str(self.bundle))
+        self.yaml = folder / "some.yaml"
+        self.yaml.write_text(document.write(found))
+        self.yaml.chmod(0o644)
+
+    @property
+    def command(self) -> str:
+        """The bootstrap."""
+        return str(self.home / "bootstrap")
+
+    def environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        """The test's variables over those that name the bundle; an empty value unsets."""
+        merged = PATH | {"SANDBOX_POLICY": str(self.bundle)} | dict(more)
+        return {key: value for key, value in merged.items() if value or key == "EMPTY"}
+
+    def run(
+        self, *command: str, cwd: Path | None = None, more: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.CompletedProcess[str]:
+        """Start the bootstrap with a command and wait for its end."""
+        return subprocess.run(
+            [self.command, *command], env=self.environment(more), cwd=cwd or self.folder, capture_output=True,
+            text=True, timeout=LIMIT, check=False, **identity(self.uid),
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rest() -> Iterator[contextlib.ExitStack]:
+    """What is put away after the last test."""
+    with contextlib.ExitStack() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def starts() -> dict[int | None, Start]:
+    """One for each user, made when it is asked for."""
+    return {}
+
+
+@pytest.fixture
+def start(uid: int | None, starts: dict[int | None, Start], rest: contextlib.ExitStack) -> Start:
+    """The user's."""
+    if uid not in starts:
+        starts[uid] = Start(uid, rest.enter_context(home_for(uid)), rest.enter_context(place(uid)))
+    return starts[uid]
+
+
+def status_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The one line of status."""
+    (line,) = done.stderr.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def test_one_line_says_what_is_in_force(start: Start) -> None:
+    """Standard error holds one JSON line: what was asked for, what is in force, what is not, and the digest."""
+    done = start.run("/bin/true")
+    assert (done.returncode, done.stdout) == (0, "")
+    said = status_of(done)
+    assert said["policy"] == "sha256:" + bundle.read(str(start.bundle), abi.MACHINE).digest
+    assert (said["event"], said["mode"], said["function"]) == ("sandbox", "enforce", "some")
+    assert {"syscalls", "exec: single-use", "signals: self"} <= set(said["requested"]) & set(said["enforced"])
+    assert all(line.startswith("network") for line in said["degraded"])
+    assert said["filters"] >= 2
+
+
+def test_the_policy_is_in_force(start: Start) -> None:
+    """The handler can do what it learned; what it did not, fails with EPERM; switched off, it does not fail."""
+    code = (
+        "import os, socket, ctypes\n"
+        "print(open('/etc/hostname').read() != '', end=' ')\n"
+        "for attempt in (lambda: socket.socket(), lambda: os.open('new', os.O_CREAT | os.O_WRONLY), os.fork):\n"
+        "    try:\n"
+        "        attempt() or os._exit(0)\n"
+        "        print('passed', end=' ')\n"
+        "    except OSError as error:\n"
+        "        print(error.errno, end=' ')\n"
+    )
+    done = start.run(*PYTHON, code)
+    assert done.stdout.split() == ["True", *[str(errno.EPERM)] * 3]
+    assert not (start.folder / "new").exists()
+    off = start.run(*PYTHON, code, more={"SANDBOX_MODE": "off"})
+    assert off.stdout.split()[:3] == ["True", "passed", "passed"]
+    (start.folder / "new").unlink()
+
+
+@pytest.mark.parametrize("mode", ["enforce", "off"])
+def test_the_handler_sees_what_it_would_see_without_us(start: Start, mode: str) -> None:
+    """Arguments, environment, directory, descriptors, limits, signals and identity are those of a direct start."""
+    theirs, ours = os.pipe()
+    more = {"EMPTY": "", "ODD": "ü\nline", "BYTES": "\udcff", "_HANDLER": "x.y"}
+    environment = start.environment(more | {"SANDBOX_MODE": mode, "SANDBOX_ON_UNAVAILABLE": "fail"})
+    arguments = [*PYTHON, SEEN, "", "a b", "ü", "\udcfe", "--option", "-I"]
+    try:
+        seen = []
+        for command in (arguments, [start.command, *arguments]):
+            kept = {key: value for key, value in environment.items() if not key.startswith("SANDBOX_")}
+            done = subprocess.run(
+                command, env=environment if command[0] == start.command else kept, cwd=start.folder, check=True,
+                capture_output=True, timeout=LIMIT, pass_fds=(theirs,), umask=0o027, **identity(start.uid),
+            )  # fmt: skip
+            seen.append(json.loads(done.stdout))
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    direct, through = seen
+    for found in seen:
+        pipes = {fd: text for fd, text in found["fds"].items() if text.startswith("pipe:")}
+        assert str(theirs) in pipes
+        found["fds"] = {fd: "pipe" if fd in pipes else text for fd, text in found["fds"].items()}
+    assert through == direct
+
+
+def test_our_variables_are_gone(start: Start) -> None:
+    """No variable of ours reaches the handler, known ones and unknown ones alike."""
+    more = {"SANDBOX_ON_UNAVAILABLE": "fail", "SANDBOX_SECRET": "x", "SANDBOX_": "y", "NOT_SANDBOX_": "stays"}
+    done = start.run(*PYTHON, "import os; print(*sorted(os.environ))", more=more)
+    names = done.stdout.split()
+    assert "NOT_SANDBOX_" in names
+    assert not [name for name in names if name.startswith("SANDBOX_")]
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 64, 127, 255])
+def test_exit_codes_are_the_handlers(start: Start, code: int) -> None:
+    """The exit code is the handler's own, whatever it is."""
+    assert start.run("/bin/sh", "-c", f"exit {code}").returncode == code
+
+
+def test_signals_are_the_handlers(start: Start) -> None:
+    """A handler that aborts or crashes ends as it would by itself; the process is the one that was started."""
+    assert start.run(*PYTHON, "import os; os.abort()").returncode == -signal.SIGABRT
+    crash = "import ctypes; ctypes.string_at(8)"
+    assert start.run(*PYTHON, crash).returncode == -signal.SIGSEGV
+    process = subprocess.Popen(
+        [start.command, *PYTHON, "import os, signal; print(os.getpid(), flush=True); signal.pause()"],
+        env=start.environment({}), cwd=start.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        **identity(start.uid),
+    )  # fmt: skip
+    try:
+        assert process.stdout
+        assert select.select([process.stdout], [], [], LIMIT)[0]
+        assert int(process.stdout.readline()) == process.pid
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_closed_pipe_ends_the_handler(start: Start) -> None:
+    """SIGPIPE and SIGXFSZ do what they do by default, although the bootstrap's interpreter ignores them."""
+    script = 'while read -r key value; do case $key in SigIgn:) echo "$value";; esac; done < /proc/self/status'
+    direct = subprocess.run(["/bin/sh", "-c", script], env=PATH, capture_output=True, text=True, check=True).stdout
+    assert direct
+    for mode in ("enforce", "off"):
+        assert start.run("/bin/sh", "-c", script, more={"SANDBOX_MODE": mode}).stdout == direct
+
+
+def test_off_says_so(start: Start) -> None:
+    """SANDBOX_MODE=off execs without a policy, needs none, and says that nothing is in force."""
+    done = start.run("/bin/sh", "-c", "echo ran", more={"SANDBOX_MODE": "off", "SANDBOX_POLICY": ""})
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    said = status_of(done)
+    assert (said["mode"], said["enforced"]) == ("off", [])
+    assert said["degraded"] == ["everything: SANDBOX_MODE=off"]
+
+
+def test_a_profile_is_compiled_on_the_spot(start: Start) -> None:
+    """Given a YAML profile it compiles it, says so with the time it took, and enforces what the bundle would."""
+    done = start.run("/bin/sh", "-c", "echo ran", more={"SANDBOX_POLICY": str(start.yaml)})
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"sandbox: compiled {start.yaml} in ")
+    assert "`sandbox compile` does it ahead of time" in first
+    said = json.loads(second)
+    assert said["policy"] == "sha256:" + bundle.read(str(start.bundle), abi.MACHINE).digest
+    assert "syscalls" in said["enforced"]
+
+
+def test_where_the_policy_is_looked_for(start: Start) -> None:
+    """By the function's name in the task root first and then here; a bundle before a profile of the same name."""
+    root, here = start.folder / "root", start.folder / "here"
+    for folder in (root, here):
+        (folder / "profiles").mkdir(parents=True, exist_ok=True)
+    shutil.copytree(start.bundle, here / "profiles" / "demo", dirs_exist_ok=True)
+    more = {"SANDBOX_POLICY": "", "AWS_LAMBDA_FUNCTION_NAME": "demo", "LAMBDA_TASK_ROOT": str(root)}
+    assert status_of(start.run("/bin/true", cwd=here, more=more))["function"] == "some"
+    other = profile(*ITEMS, "uname", "times")
+    build.write(build.build(other, (abi.MACHINE,)), str(root / "profiles" / "demo"))
+    said = status_of(start.run("/bin/true", cwd=here, more=more))
+    assert said["policy"] == "sha256:" + bundle.read(str(root / "profiles" / "demo"), abi.MACHINE).digest
+    (root / "profiles" / "demo.yaml").write_text("this is no profile")
+    assert start.run("/bin/true", cwd=here, more=more).returncode == 0
+    done = start.run("/bin/true", cwd=here, more=more | {"AWS_LAMBDA_FUNCTION_NAME": "unknown"})
+    assert done.returncode == 67
+    assert f"{root}/profiles/unknown" in done.stderr
+    assert "/opt/profiles/unknown" in done.stderr
+
+
+def test_the_custom_runtime(start: Start) -> None:
+    """Without arguments it starts awslambdaric for $_HANDLER in the task root; our files are named from before."""
+    root = start.folder / "task"
+    root.mkdir(exist_ok=True)
+    python = start.folder / "python"
+    python.write_text('#!/bin/sh\necho "$@" in "$PWD" with "$AWS_LAMBDA_FUNCTION_NAME"\n')
+    python.chmod(0o755)
+    more = {
+        "_HANDLER": "app.handler", "LAMBDA_TASK_ROOT": str(root), "SANDBOX_PYTHON": str(python),
+        "SANDBOX_POLICY": "bundle", "AWS_LAMBDA_FUNCTION_NAME": "f",
+    }  # fmt: skip
+    done = start.run(cwd=start.folder, more=more)
+    assert done.stdout == f"-m awslambdaric app.handler in {root} with f\n", done.stderr
+
+
+CASES: dict[str, tuple[dict[str, str], tuple[str, ...], int, str]] = {
+    "no such policy": ({"SANDBOX_POLICY": "/nonexistent"}, ("/bin/true",), 67, "PolicyNotFound"),
+    "no policy named": ({"SANDBOX_POLICY": ""}, ("/bin/true",), 67, "PolicyNotFound"),
+    "an empty bundle": ({"SANDBOX_POLICY": "{folder}/empty"}, ("/bin/true",), 66, "PolicyInvalid"),
+    "a damaged program": ({"SANDBOX_POLICY": "{folder}/damaged"}, ("/bin/true",), 66, "PolicyInvalid"),
+    "a damaged profile": ({"SANDBOX_POLICY": "{folder}/broken.yaml"}, ("/bin/true",), 66, "PolicyInvalid"),
+    "no such command": ({}, ("/nonexistent/handler",), 73, "HandlerNotFound"),
+    "no such name": ({}, ("no-such-command",), 73, "HandlerNotFound"),
+    "a name that is no text": ({}, ("\udcff",), 73, "HandlerNotFound"),
+    "not executable": ({}, ("{folder}/some.yaml",), 73, "HandlerNotFound"),
+    "no interpreter": ({}, ("{folder}/no-interpreter",), 73, "HandlerNotFound"),
+    "no interpreter, off": ({"SANDBOX_MODE": "off"}, ("{folder}/no-interpreter",), 73, "HandlerNotFound"),
+    "no program at all": ({"SANDBOX_MODE": "off"}, ("{folder}/text",), 73, "HandlerNotFound"),
+    "no such mode": ({"SANDBOX_MODE": "of"}, ("/bin/true",), 64, "Usage"),
+    "no such word": ({"SANDBOX_ON_UNAVAILABLE": "maybe"}, ("/bin/true",), 64, "Usage"),
+    "nothing to do": ({}, (), 64, "Usage"),
+    "no such root": ({"_HANDLER": "a.b", "LAMBDA_TASK_ROOT": "/nonexistent"}, (), 73, "HandlerNotFound"),
+    "a path as name": ({"SANDBOX_POLICY": "", "AWS_LAMBDA_FUNCTION_NAME": "../x"}, ("/bin/true",), 64, "Usage"),
+    "no port": ({"AWS_LAMBDA_RUNTIME_API": "127.0.0.1"}, ("/bin/true",), 64, "Usage"),
+    "odd digits": ({"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:\u00b2"}, ("/bin/true",), 64, "Usage"),
+    "a port too large": ({"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:65536"}, ("/bin/true",), 64, "Usage"),
+}
+
+
+def placed(start: Start, words: Iterable[str]) -> list[str]:
+    """Words of a case, with the folder in them."""
+    return [word.replace("{folder}", str(start.folder)) for word in words]
+
+
+@pytest.fixture
+def broken(start: Start) -> Start:
+    """What the cases above name, and a bundle of a function that speaks the Runtime API."""
+    damaged = start.folder / "damaged"
+    if damaged.exists():
+        return start
+    (start.folder / "empty").mkdir()
+    shutil.copytree(start.bundle, damaged)
+    found = profile(*ITEMS, runtime_api=True, network=("runtime-api",))
+    build.write(build.build(found, (abi.MACHINE,)), str(start.folder / "api"))
+    program = damaged / f"{abi.MACHINE}.bpf"
+    program.write_bytes(program.read_bytes()[:-8] + b"\x06\0\0\0\0\0\xff\x7f")
+    (start.folder / "broken.yaml").write_text("schema: 1\nfunction: {name: x}\nsyscalls: [\n")
+    for name, text in (("no-interpreter", "#!/nonexistent/sh\n"), ("text", "neither fish nor fowl\n")):
+        (start.folder / name).write_text(text)
+        (start.folder / name).chmod(0o755)
+    return start
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_cannot_be_done_has_its_own_code(broken: Start, case: str) -> None:
+    """Each failure has its exit code, says its type, what happened and what to do, and starts nothing."""
+    more, command, code, kind = CASES[case]
+    done = broken.run(*placed(broken, command), more=dict(zip(more, placed(broken, more.values()), strict=True)))
+    assert done.returncode == code, done.stderr
+    assert f"sandbox: Runtime.Sandbox{kind}: " in done.stderr
+    assert "what to do: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+class Api:
+    """A Runtime API that only notes what is posted."""
+
+    def __init__(self, *, answers: bool = True) -> None:
+        self.requests: list[tuple[str, str | None, dict[str, Any]]] = []
+        requests = self.requests
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                requests.append((self.path, self.headers["Lambda-Runtime-Function-Error-Type"], json.loads(body)))
+                if answers:
+                    self.send_response(202)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                else:
+                    self.rfile.read()  # until the other side gives up
+
+            def log_message(self, *args: object) -> None:
+                """Nothing on standard error."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def name(self) -> str:
+        """host:port."""
+        return f"127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    """One that answers."""
+    found = Api()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+
+
+@pytest.mark.parametrize(
+    "case", ["no such policy", "a damaged program", "no such command", "no such mode", "no interpreter"]
+)
+def test_the_platform_is_told(broken: Start, api: Api, case: str) -> None:
+    """A failure is posted to /runtime/init/error once, with our type in header and body, and the message."""
+    more, command, code, kind = CASES[case]
+    known = {"SANDBOX_POLICY": str(broken.folder / "api"), "AWS_LAMBDA_RUNTIME_API": api.name}
+    own = dict(zip(more, placed(broken, more.values()), strict=True))
+    done = broken.run(*placed(broken, command), more=known | own)
+    assert done.returncode == code, done.stderr
+    ((path, header, body),) = api.requests
+    assert path == "/2018-06-01/runtime/init/error"
+    assert header == body["errorType"] == f"Runtime.Sandbox{kind}"
+    assert body["errorMessage"].splitlines()[0] in done.stderr
+    assert body["stackTrace"] == []
+
+
+def test_an_api_that_does_not_answer_holds_nobody_up(start: Start) -> None:
+    """A Runtime API that is not there, or says nothing, does not change the exit code and costs seconds at most."""
+    silent = Api(answers=False)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        for name in (silent.name, f"127.0.0.1:{nobody.getsockname()[1]}"):
+            began = time.monotonic()
+            done = start.run("/nonexistent", more={"AWS_LAMBDA_RUNTIME_API": name})
+            assert done.returncode == 73
+            assert time.monotonic() - began < 5
+    silent.server.shutdown()
+    silent.server.server_close()
+
+
+def below(start: Start, number: int, *command: str, **more: str) -> Ended:
+    """The bootstrap on a host whose seccomp(2) gives an errno; its output and errors together."""
+
+    def launch(write: int) -> None:
+        seccomp.set_no_new_privs()
+        seccomp.install(refusing({"seccomp": number}))
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        os.chdir(start.folder)
+        os.execve(start.command, [start.command, *command], start.environment(more))
+
+    return ended(launch, start.uid)
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EPERM, 69), (errno.ENOSYS, 70), (errno.EBUSY, 71), (0, 72)])
+def test_a_host_that_refuses(start: Start, number: int, code: int) -> None:
+    """Where the policy cannot be installed nothing is started, and the code says why."""
+    found = below(start, number, "/bin/echo", "started")
+    assert found.code == code
+    assert b"Traceback" not in found.output
+    assert b"started" not in found.output
+    assert b"SANDBOX_ON_UNAVAILABLE=warn" in found.output or number == 0
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, 0])
+def test_a_host_that_refuses_and_a_user_who_knows(start: Start, number: int) -> None:
+    """With SANDBOX_ON_UNAVAILABLE=warn the handler runs all the same, and the status says what is missing and why."""
+    found = below(start, number, "/bin/echo", "started", SANDBOX_ON_UNAVAILABLE="warn")
+    assert found.code == 0
+    first, second = found.output.decode().splitlines()
+    said = json.loads(first)
+    assert "syscalls" in said["requested"]
+    assert "syscalls" not in said["enforced"]
+    assert any(line.startswith("everything that is not listed as enforced") for line in said["degraded"])
+    assert second == "started"
+
+
+def test_an_installation_does_not_weaken_with_warn(start: Start) -> None:
+    """Where everything can be installed, warn changes nothing."""
+    usual, warned = start.run("/bin/true"), start.run("/bin/true", more={"SANDBOX_ON_UNAVAILABLE": "warn"})
+    assert status_of(usual) == status_of(warned)
+    assert policy(*ITEMS).exec == "single-use"
