@@ -20,6 +20,9 @@ FILE = "policy.json"
 LARGEST = 1 << 20
 """Bytes of any file of a bundle; the kernel takes programs of 32 KiB at most."""
 
+_SEAL = b',\n  "digest": "'
+"""What stands before the digest with which a description ends."""
+
 REBUILD = "compile the profile again: `sandbox compile PROFILE --output DIR`"
 
 
@@ -27,8 +30,8 @@ class Policy:
     """What the run-time needs of a profile, and the programs of one architecture: plain, and for a supervisor."""
 
     __slots__ = (
-        "audit_until", "bind", "canary", "digest", "exec", "function", "network", "program", "provenance", "signals", "source", "supervised",
-        "supervision",
+        "audit_until", "bind", "canary", "digest", "exec", "function", "network", "program", "provenance", "signals",
+        "source", "supervised", "supervision",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +71,19 @@ def sha256(data: bytes) -> str:
         except ImportError:
             from hashlib import sha256 as digest
     return str(digest(data).hexdigest())
+
+
+def seal(text: str) -> bytes:
+    """A description (a JSON object in lines, as json.dumps with indent=2 writes it) with its own digest at its end.
+
+    Against damage, not against people: who can write the file can write a digest too.
+    """
+    head = text.rstrip().removesuffix("}").rstrip().encode()
+    return head + _ending(head)
+
+
+def _ending(head: bytes) -> bytes:
+    return _SEAL + sha256(head).encode() + b'"\n}\n'
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -127,6 +143,9 @@ def decode(description: bytes, file: Any, arch: str, where: str) -> Policy:
     except UnicodeDecodeError:
         raise PolicyInvalid("is no UTF-8", where=where, todo=REBUILD) from None
     data = parse_json(text, where)
+    head = description.rpartition(_SEAL)[0]
+    if description != head + _ending(head):
+        raise PolicyInvalid("is not as it was written (its digest differs)", where=where, todo=REBUILD)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
         raise PolicyInvalid(f"is of format {found!r}, this bootstrap reads {FORMAT}", where=where, todo=REBUILD)
@@ -136,6 +155,11 @@ def decode(description: bytes, file: Any, arch: str, where: str) -> Policy:
         if data.get(key) not in choices:
             known = ", ".join([str(choice) for choice in choices])
             raise PolicyInvalid(f"{key} is {data.get(key)!r}, not one of {known}", where=where, todo=REBUILD)
+    if not _date(data.get("audit-until")):
+        raise PolicyInvalid(f"audit-until is {data.get('audit-until')!r}, no date", where=where, todo=REBUILD)
+    provenance = data.get("provenance")
+    if not isinstance(provenance, dict) or not all(isinstance(known, list) for known in provenance.values()):
+        raise PolicyInvalid("does not say where it was learned", where=where, todo=REBUILD)
     filters = data.get("filters")
     entry = filters.get(arch) if isinstance(filters, dict) else None
     if not isinstance(entry, dict):
@@ -145,6 +169,14 @@ def decode(description: bytes, file: Any, arch: str, where: str) -> Policy:
         raise PolicyInvalid("says nothing for a supervisor", where=where, todo=REBUILD)
     program, supervised = _program(entry, file, where), _program(entry["supervised"], file, where)
     return Policy(data, program, supervised, sha256(description), where)
+
+
+def _date(value: object) -> bool:
+    """Whether a value is YYYY-MM-DD, or '' for none: anything else could stay in the future for ever."""
+    if not isinstance(value, str):
+        return False
+    parts = value.split("-")
+    return not value or ([len(part) for part in parts] == [4, 2, 2] and value.isascii() and "".join(parts).isdigit())
 
 
 def _program(entry: Mapping[str, Any], file: Any, where: str) -> bytes:

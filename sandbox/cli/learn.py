@@ -23,6 +23,8 @@ from sandbox.profile.merge import merge
 from sandbox.profile.model import Function, Grant, Profile
 from sandbox.runtime_api.events import load_events
 
+UNITS = {"init": ("cold starts", "starts"), "invoke": ("events", "invocations"), "run": ("runs", "runs")}
+
 ENDED_WELL = (None, 0, *(sign for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) for sign in (-n, 128 + n)))
 """Exit statuses of a process that a platform, or its user, was free to end; None: the file ends before the process."""
 
@@ -179,7 +181,7 @@ def _report(profile: Profile, learned: Learned, path: str, json_output: bool) ->
         return
     print(f"{path}: promises {' '.join(profile.promises)}")
     for phase, e in estimates.items():
-        unit, next_ = {"init": ("cold starts", "starts"), "invoke": ("events", "invocations"), "run": ("runs", "runs")}[phase]
+        unit, next_ = UNITS[phase]
         more = still_needed(e.quiet)
         print(
             f"  {phase}: {e.items} items in {e.samples} {unit}; {e.novelty:.0%} of them held something no other did; "

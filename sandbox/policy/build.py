@@ -66,7 +66,7 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         "supervision": supervision.description(profile, arches),
         "filters": filters,
     }
-    files[bundle.FILE] = (json.dumps(description, indent=2) + "\n").encode()
+    files[bundle.FILE] = bundle.seal(json.dumps(description, indent=2))
     files["listing.txt"] = listing(profile, rules, programs, evidence).encode()
     return Bundle(files, rules, evidence)
 

@@ -63,8 +63,8 @@ def test_files_open_to_read_only(uid: int | None, folder: Path) -> None:
     path, new = os.fsencode(folder / "old"), os.fsencode(folder / "new")
 
     def attempt() -> dict[str, int | bytes]:
-        buffers = [ctypes.create_string_buffer(text) for text in (path, new, os.fsencode(folder))]
-        old_at, new_at, folder_at = map(raw.address, buffers)
+        buffers = [ctypes.create_string_buffer(text) for text in (path, new, os.fsencode(folder), bytes(24))]
+        old_at, new_at, folder_at, how_at = map(raw.address, buffers)
         fd = raw.call("openat", raw.AT_FDCWD, old_at, os.O_RDONLY | os.O_CLOEXEC)
         return {
             "read": os.read(fd, 100),
@@ -75,7 +75,7 @@ def test_files_open_to_read_only(uid: int | None, folder: Path) -> None:
             "dirty write": raw.call("openat", raw.AT_FDCWD, old_at, os.O_RDWR | DIRTY),
             "truncate": raw.call("openat", raw.AT_FDCWD, old_at, os.O_TRUNC),
             "unnamed": raw.call("openat", raw.AT_FDCWD, folder_at, os.O_TMPFILE | os.O_RDWR, 0o600),
-            "openat2": raw.call("openat2", raw.AT_FDCWD, old_at, raw.address(ctypes.create_string_buffer(24)), 24),
+            "openat2": raw.call("openat2", raw.AT_FDCWD, old_at, how_at, 24),
             "unlink": raw.call("unlinkat", raw.AT_FDCWD, old_at, 0),
             "link": raw.call("linkat", raw.AT_FDCWD, old_at, raw.AT_FDCWD, new_at, 0),
         }
@@ -404,10 +404,11 @@ def test_a_policy_does_not_loosen_what_stands_above(uid: int | None) -> None:
     """A call that the profile allows stays as the filter of the host answers it."""
 
     def attempt() -> tuple[int, int]:
+        buffer = ctypes.create_string_buffer(4096)
         seccomp.set_no_new_privs()
-        seccomp.install(refusing({"sysinfo": errno.ENODEV}))
-        install(policy("sysinfo", "getcwd"), ADDRESSES, None)
-        return raw.call("sysinfo", 0), min(raw.call("getcwd", raw.address(ctypes.create_string_buffer(4096)), 4096), 0)
+        seccomp.install(refusing({"times": errno.ENODEV}))
+        install(policy("times", "getcwd"), ADDRESSES, None)
+        return raw.call("times", 0), min(raw.call("getcwd", raw.address(buffer), 4096), 0)
 
     assert in_child(attempt, uid) == (-errno.ENODEV, 0)
 
