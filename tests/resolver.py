@@ -37,7 +37,9 @@ class Resolver:
             thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for sock in (self.udp, self._tcp, *self._connections):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -69,11 +71,10 @@ class Resolver:
             thread.start()
 
     def _serve_connection(self, connection: socket.socket) -> None:
-        with connection.makefile("rb") as file, contextlib.suppress(OSError):
+        with connection, connection.makefile("rb") as file, contextlib.suppress(OSError):
             while len(length := file.read(2)) == 2:
                 for reply in self._take(file.read(int.from_bytes(length, "big")), "tcp"):
                     connection.sendall(len(reply).to_bytes(2, "big") + reply)
-            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _until_shut(take: Callable[[], Any]) -> Iterator[Any]:

@@ -44,7 +44,7 @@ def install(
 ) -> Report:  # fmt: skip
     """Confine the calling process. `addresses` are the three of its one later execve, `api_port` the Runtime API's.
 
-    With `tell` the supervised program is installed and `tell` hears its listener; where the kernel gives none, the plain
+    With `tell` the supervised program is installed and `tell` hears its listener; where there is none, the plain
     program is installed, `tell` hears None, and the report says so. `audit` leaves out what the supervisor could not
     let through. Without a supervisor audit is refused: it would enforce.
 

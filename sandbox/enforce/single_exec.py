@@ -134,7 +134,9 @@ def supervised_prologue(addresses: Sequence[int], own_pid: int | None) -> Progra
         for name, argument in SIGNALS.items():
             same = (bpf.JEQ_K, 1, 0, own_pid)
             blocks.append(
-                _guarded(name, [(bpf.LD_ABS, 0, 0, bpf.arg_offset(argument, False)), same, (bpf.RET_K, 0, 0, bpf.USER_NOTIF)])
+                _guarded(
+                    name, [(bpf.LD_ABS, 0, 0, bpf.arg_offset(argument, False)), same, (bpf.RET_K, 0, 0, bpf.USER_NOTIF)]
+                )
             )
     body = [instruction for block in blocks for instruction in block]
     return ((bpf.LD_ABS, 0, 0, bpf.OFFSET_ARCH), (bpf.JEQ_K, 0, len(body), abi.AUDIT_ARCH), *body)

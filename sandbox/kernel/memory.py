@@ -1,4 +1,4 @@
-"""Another task's memory, read (and a little written) through /proc/PID/mem; where that is refused, by process_vm_readv(2)."""
+"""Another task's memory, read and a little written through /proc/PID/mem, else read by process_vm_readv(2)."""
 
 from __future__ import annotations
 

@@ -80,7 +80,9 @@ def _provenance(profile: Profile) -> dict[str, list[str]]:
     """On what the profile was learned, for the launcher to compare: all values of all trainings."""
     fields = ("libc", "kernel", "architecture", "python", "handler_digest", "lock_digest")
     return {
-        field: sorted({value for training in profile.trainings for value in getattr(training, field).split(", ")} - {""})
+        field: sorted(
+            {value for training in profile.trainings for value in getattr(training, field).split(", ")} - {""}
+        )
         for field in fields
     }
 

@@ -22,4 +22,6 @@ def main() -> None:
         sys.stderr.write(f"sandbox: {error}\n")
         sys.exit(error.exit_code)
     programs = built.files[f"{sys.argv[2]}.bpf"], built.files[f"{sys.argv[2]}.supervised.bpf"]
-    sys.stdout.buffer.write(built.files[bundle.FILE] + b"\0" + len(programs[0]).to_bytes(4, "little") + b"".join(programs))
+    sys.stdout.buffer.write(
+        built.files[bundle.FILE] + b"\0" + len(programs[0]).to_bytes(4, "little") + b"".join(programs)
+    )

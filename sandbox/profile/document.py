@@ -276,7 +276,9 @@ def _responses(lines: Mapping[str, str], document: Document) -> Iterable[tuple[s
             base.arguments_exist(syscall, name, where)
         denied = base.find(base.hard_deny(), syscall, name)
         if denied and response == "report":
-            raise ProfileError(f"{call} is hard-denied and cannot only be reported", where=where, todo=_how(denied, name))
+            raise ProfileError(
+                f"{call} is hard-denied and cannot only be reported", where=where, todo=_how(denied, name)
+            )
         yield call, response
 
 

@@ -1,7 +1,7 @@
 """The profile as data: frozen, hashable values with no behaviour beyond their own consistency.
 
-    Profile(function=Function("thumbnail", "app.handler", runtime_api=True),
-            uses=frozenset({Use("init", "openat", "read", 120, frozenset({"learned at cold start"}))}), ...)
+Profile(function=Function("thumbnail", "app.handler", runtime_api=True),
+        uses=frozenset({Use("init", "openat", "read", 120, frozenset({"learned at cold start"}))}), ...)
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Training:
 class Profile:
     """A function's profile. `reads` and `writes` are folded paths (`/tmp/*`, `{root}/**`), `network` destinations.
 
-    `audit_until` is the date (YYYY-MM-DD) from which on it is enforced, '' for always; `responses` are pairs (syscall or
+    `audit_until` is the date (YYYY-MM-DD) from which on it is enforced, '' for always; `responses` are pairs (call or
     `syscall class`, deny|terminate|report) where a person wants another answer than the usual.
     """
 

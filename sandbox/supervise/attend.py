@@ -45,7 +45,9 @@ def attend(pid: int, handover: Handover, policy: Policy, environment: Mapping[st
     if destinations.has_names:
         forwarder = resolver.make(destinations.allows_name, supervisor.report_question, environment, observing=audit)
         if forwarder is None:
-            missing = "dnslib is not there, or loopback cannot be bound: names cannot be resolved, their hosts not reached"
+            missing = (
+                "dnslib is not there, or loopback cannot be bound: names cannot be resolved, their hosts not reached"
+            )
             journal.write({"event": "degraded", "function": policy.function, "reason": missing})
         supervisor.use(forwarder)
     listener = handover.wait(pid)
@@ -115,4 +117,3 @@ def _let_go(pid: int, listener: int, keep: tuple[int, ...]) -> None:
                 os.close(fd)
         except OSError:
             continue  # the descriptor of this very listing
-

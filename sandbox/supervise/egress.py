@@ -72,7 +72,7 @@ class Egress:
         _thread.stack_size(STACK)
 
     def take(self, listener: Listener, call: Notification, syscall: str) -> None:
-        """Answer one call of CALLS. What is denied (or, in audit mode, let through) is reported while it still waits."""
+        """Answer one call of CALLS. What is denied (in audit mode: let through) is reported while it waits."""
         try:
             fd = sockets.duplicate(self._process(call.pid), call.a0 & LOW)
         except OSError as error:
@@ -81,7 +81,7 @@ class Egress:
         keep = False
         self._call, self._syscall = call, syscall
         try:
-            domain, kind = sockets.kind(fd)
+            _, kind = sockets.kind(fd)
             if syscall == "connect":
                 keep = self._connect(listener, call, fd, kind)
             elif syscall == "sendto":
@@ -171,8 +171,10 @@ class Egress:
             raise Denied("", reason, "")
         return self._decide(address, kind)
 
-    def _send(self, listener: Listener, id_: int, fd: int, data: bytes, flags: int, address: bytes, control: bytes = b"") -> None:
-        """Send at once. A datagram that does not fit now is EAGAIN to a caller that would have slept: it tries again."""
+    def _send(
+        self, listener: Listener, id_: int, fd: int, data: bytes, flags: int, address: bytes, control: bytes = b""
+    ) -> None:
+        """Send at once; what does not fit now is EAGAIN, also to a caller that would have slept."""
         sent, number = sockets.send(fd, data, flags | MSG_DONTWAIT | MSG_NOSIGNAL, address, control)
         if number:
             listener.refuse(id_, number)

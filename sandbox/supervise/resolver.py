@@ -1,4 +1,4 @@
-"""Making the forwarder: where dnslib lies for a bootstrap that starts without site-packages, and which servers to ask."""
+"""Making the forwarder: where dnslib lies for a bootstrap without site-packages, and which servers to ask."""
 
 from __future__ import annotations
 

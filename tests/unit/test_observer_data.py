@@ -49,7 +49,15 @@ def test_the_floor_passes_and_the_rest_waits(arch: str) -> None:
         elif whole and name in floor:
             assert action == bpf.ALLOW, name
     assert simulate(program, own, tables.highest(arch) + 1, (0,) * 6).action & ~bpf.DATA_MASK == bpf.ERRNO
-    for name in ("execve", "clone3", "openat2", "seccomp", "ptrace", "connect", "fork" if arch == "x86_64" else "clone"):
+    for name in (
+        "execve",
+        "clone3",
+        "openat2",
+        "seccomp",
+        "ptrace",
+        "connect",
+        "fork" if arch == "x86_64" else "clone",
+    ):
         assert simulate(program, own, numbers[name], (0,) * 6).action == bpf.USER_NOTIF, name
 
 

@@ -79,4 +79,6 @@ def _bar(case: str, direct: str, command: str, series: dict[str, Series]) -> Bar
     added = series[case].combine(operator.sub, series[direct])
     rounds = added.combine(operator.truediv, series[YARDSTICK])
     value = (series[case].median - series[direct].median) / series[YARDSTICK].median
-    return Bar(f"added to {command} with a compiled bundle, by the yardstick {YARDSTICK}", value, LIMIT, rounds.quartiles)
+    return Bar(
+        f"added to {command} with a compiled bundle, by the yardstick {YARDSTICK}", value, LIMIT, rounds.quartiles
+    )
