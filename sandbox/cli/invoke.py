@@ -41,6 +41,8 @@ def invoke(
     checked = document.read(profile).profile
     # What the caller sets for the bootstrap (SANDBOX_SUPERVISE, SANDBOX_EVENTS ...) holds here too.
     environment = {key: value for key, value in os.environ.items() if key.startswith("SANDBOX_")}
+    # As in training: a function's folder is read-only in production.
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
     if handler:
         found = ask_for_client(python or None, root)
         environment["SANDBOX_PYTHON"] = os.path.abspath(found.path)
