@@ -15,10 +15,10 @@ LOCKS = (
     "uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "requirements.lock", "requirements.txt", "package-lock.json",
     "go.sum", "Cargo.lock",
 )  # fmt: skip
+PART = 64 << 10
+"""Bytes of each end of a large file that its fingerprint covers."""
 DIGITS = 16
 """How much of a SHA-256 digest profiles show."""
-LARGE = 1 << 20
-"""Bytes from which on loading OpenSSL (3 ms) is quicker than the interpreter's small module (4 ms for 1 MiB)."""
 
 
 def libc() -> str:
@@ -30,9 +30,14 @@ def libc() -> str:
 
 
 def handler_file(path: str, handler: str, root: str) -> str:
-    """The handler's module (a/b.py of `a/b.function` or `a.b.function`), else the program that is started."""
+    """The handler's module (a/b.py of `a/b.function` or `a.b.function`), else the program that is started.
+
+    '' for a bare interpreter: its version is compared, and reading its megabytes would double the time of a start.
+    """
     module = os.path.join(root, handler.rpartition(".")[0].replace(".", "/") + ".py")
-    return module if handler and os.path.isfile(module) else path
+    if handler and os.path.isfile(module):
+        return module
+    return "" if _python(path) else path
 
 
 def lock_file(root: str) -> str:
@@ -45,14 +50,19 @@ def lock_file(root: str) -> str:
 
 
 def digest(path: str) -> str:
-    """The beginning of a file's SHA-256, '' where it cannot be read."""
+    """A short fingerprint of a file, '' where it cannot be read: SHA-256, of a large file its size and both its ends.
+
+    It tells whether a file changed by a new build, not whether somebody forged it; reading a whole interpreter would
+    take longer than all the rest of the launch.
+    """
     try:
         with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size < LARGE:
+            size = os.fstat(file.fileno()).st_size
+            if size <= 2 * PART:
                 return sha256(file.read())[:DIGITS]
-            import hashlib
-
-            return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+            first = file.read(PART)
+            file.seek(size - PART)
+            return sha256(str(size).encode() + first + file.read(PART))[:DIGITS]
     except OSError:
         return ""
 

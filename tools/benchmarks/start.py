@@ -80,5 +80,5 @@ def _bar(case: str, direct: str, command: str, series: dict[str, Series]) -> Bar
     rounds = added.combine(operator.truediv, series[YARDSTICK])
     value = (series[case].median - series[direct].median) / series[YARDSTICK].median
     return Bar(
-        f"added to {command} with a compiled bundle, by the yardstick {YARDSTICK}", value, LIMIT, rounds.quartiles
+        f"added to {command} by a compiled bundle / {YARDSTICK}", value, LIMIT, rounds.quartiles
     )
