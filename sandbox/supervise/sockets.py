@@ -1,16 +1,17 @@
-"""Another process's sockets: duplicate one, look at it, connect it or send on it, with the caller's own semantics."""
+"""Another process's sockets, by a duplicate: look at one, connect it or send on it, with the caller's own semantics."""
 
 from __future__ import annotations
 
-import _socket
 import ctypes
+import errno
 import os
 
 from sandbox.kernel import abi
 
 SOL_SOCKET, SO_TYPE, SO_DOMAIN = 1, 3, 39  # asm-generic/socket.h
-O_NONBLOCK = 0o4000
 SOCK_STREAM, SOCK_DGRAM = 1, 2
+MSG_DONTWAIT = 0x40
+MSG_FASTOPEN = 0x20000000
 
 _LIBC = abi.LIBC
 
@@ -24,22 +25,18 @@ class Msghdr(ctypes.Structure):
     )  # fmt: skip
 
 
-def duplicate(pid: int, fd: int) -> int:
-    """A duplicate of a descriptor of another process. Raises OSError: EBADF, or what refuses pidfd_getfd(2)."""
-    pidfd = abi.syscall(abi.number("pidfd_open"), pid, 0)
-    try:
-        return abi.syscall(abi.number("pidfd_getfd"), pidfd, fd, 0)
-    finally:
-        os.close(pidfd)
+def option(fd: int, name: int) -> int:
+    """An integer option of the socket level. Raises OSError (ENOTSOCK)."""
+    value, size = ctypes.c_int(), ctypes.c_uint32(4)
+    if _LIBC.getsockopt(fd, SOL_SOCKET, name, ctypes.byref(value), ctypes.byref(size)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return value.value
 
 
 def kind(fd: int) -> tuple[int, int]:
     """(domain, type) of a socket. Raises OSError (ENOTSOCK)."""
-    found = _socket.socket(fileno=os.dup(fd))
-    try:
-        return found.getsockopt(SOL_SOCKET, SO_DOMAIN), found.getsockopt(SOL_SOCKET, SO_TYPE)
-    finally:
-        found.close()
+    return option(fd, SO_DOMAIN), option(fd, SO_TYPE)
 
 
 def is_blocking(fd: int) -> bool:
@@ -49,7 +46,24 @@ def is_blocking(fd: int) -> bool:
 
 def connect(fd: int, address: bytes) -> int:
     """connect(2); returns 0 or the errno."""
-    return _errno(_LIBC.connect(fd, address, len(address)))
+    return 0 if _LIBC.connect(fd, address, len(address)) == 0 else ctypes.get_errno()
+
+
+def connect_without_sleep(fd: int, address: bytes) -> int | None:
+    """connect(2) on a blocking descriptor as far as it goes at once: 0 or the errno, None when it would sleep.
+
+    Where it would sleep the connection may be on its way: connect(2) again waits for it. For a moment the descriptor is
+    non-blocking; who looks at it in the middle of its own connect sees that.
+    """
+    os.set_blocking(fd, False)
+    try:
+        number = connect(fd, address)
+        if number == errno.EINPROGRESS:
+            # On loopback the answer is there by now; a second call takes it (net/ipv4/af_inet.c, SS_CONNECTING).
+            number = connect(fd, address)
+    finally:
+        os.set_blocking(fd, True)
+    return None if number in (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN) else number
 
 
 def send(fd: int, data: bytes, flags: int, address: bytes, control: bytes = b"") -> tuple[int, int]:
@@ -64,7 +78,3 @@ def send(fd: int, data: bytes, flags: int, address: bytes, control: bytes = b"")
     )  # fmt: skip
     result = _LIBC.sendmsg(fd, ctypes.byref(header), flags)
     return (result, 0) if result >= 0 else (0, ctypes.get_errno())
-
-
-def _errno(result: int) -> int:
-    return 0 if result == 0 else ctypes.get_errno()

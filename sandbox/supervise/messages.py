@@ -1,0 +1,108 @@
+"""What a connect or a send names in its caller's memory: addresses, message headers, data, control messages.
+
+Each is copied once. Errors are those of the bare kernel (net/socket.c), as OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Readable(Protocol):
+        """Another task's memory."""
+
+        def read(self, address: int, length: int) -> bytes: ...
+
+
+LONGEST_ADDRESS = 128  # sizeof(struct sockaddr_storage)
+LARGEST_DATA = 1 << 20
+"""Bytes of one send: more than any datagram has. A stream takes the rest with the next call."""
+MOST_PIECES = 1024  # UIO_MAXIOV
+MMSGHDR = 64  # sizeof(struct mmsghdr)
+MSG_LENGTH = 56  # of struct msghdr, behind which msg_len stands in struct mmsghdr
+LARGEST_CONTROL = 1 << 17  # net.core.optmem_max
+SOL_SOCKET, SCM_RIGHTS = 1, 1
+_HEADER = struct.Struct("<QI4xQQQQ8x")
+_CONTROL = struct.Struct("<Qii")
+_HIGHEST_INT = 0x7FFFFFFF
+
+
+class Message:
+    """`address` is empty for a message that goes where the socket is connected to."""
+
+    __slots__ = ("address", "control", "data")
+
+    def __init__(self, address: bytes, data: bytes, control: bytes = b"") -> None:
+        self.address = address
+        self.data = data
+        self.control = control
+
+
+def _wrong(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def copy(memory: Readable, address: int, length: int) -> bytes:
+    """So many bytes. Raises OSError (EFAULT)."""
+    data = memory.read(address, length) if length else b""
+    if len(data) != length:
+        raise _wrong(errno.EFAULT)
+    return data
+
+
+def read_address(memory: Readable, address: int, length: int) -> bytes:
+    """A struct sockaddr of connect or sendto. Raises OSError (EINVAL, EFAULT)."""
+    if length > LONGEST_ADDRESS:
+        raise _wrong(errno.EINVAL)
+    return copy(memory, address, length)
+
+
+def read_data(memory: Readable, address: int, length: int, *, stream: bool) -> bytes:
+    """The data of a sendto. Raises OSError (EFAULT, EMSGSIZE)."""
+    if length > LARGEST_DATA:
+        if not stream:
+            raise _wrong(errno.EMSGSIZE)
+        length = LARGEST_DATA
+    return copy(memory, address, length)
+
+
+def read_message(memory: Readable, at: int, *, stream: bool) -> Message:
+    """A struct msghdr with all that it names. Raises OSError (EFAULT, EINVAL, EMSGSIZE, ENOBUFS)."""
+    name, namelen, iov, iovlen, control, controllen = _HEADER.unpack(copy(memory, at, MSG_LENGTH))
+    if namelen > _HIGHEST_INT:
+        raise _wrong(errno.EINVAL)
+    if iovlen > MOST_PIECES:
+        raise _wrong(errno.EMSGSIZE)
+    if controllen > LARGEST_CONTROL:
+        raise _wrong(errno.ENOBUFS)
+    address = copy(memory, name, min(namelen, LONGEST_ADDRESS)) if name and namelen else b""
+    pieces = []
+    room = LARGEST_DATA
+    for base, length in struct.iter_unpack("<QQ", copy(memory, iov, 16 * iovlen)):
+        pieces.append(read_data(memory, base, min(length, room) if stream else length, stream=stream))
+        room -= len(pieces[-1])
+        if room < 0:
+            raise _wrong(errno.EMSGSIZE)
+    return Message(address, b"".join(pieces), copy(memory, control, controllen) if control else b"")
+
+
+def hands_over(control: bytes) -> bool:
+    """Whether a descriptor is among the control messages. Raises OSError (EINVAL) for what the kernel would not take.
+
+    All of them are looked at, in the kernel's own steps (linux/socket.h, for_each_cmsghdr and CMSG_OK): a descriptor of
+    the supervisor's, which makes the call, is what would be sent.
+    """
+    at = 0
+    while at + _CONTROL.size <= len(control):
+        length, level, kind = _CONTROL.unpack_from(control, at)
+        if not _CONTROL.size <= length <= len(control) - at:
+            raise _wrong(errno.EINVAL)
+        if level == SOL_SOCKET and kind == SCM_RIGHTS:
+            return True
+        at += length + 7 & -8
+    return False
