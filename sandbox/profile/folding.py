@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 FEW = 3
 """So many files of one directory stand by themselves; more become `directory/*`."""
 
+TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
+
 LONGEST = 24
 """Lines; beyond, the deepest directories are folded into `directory/**` until it fits."""
 
@@ -36,7 +38,16 @@ def named(paths: Iterable[str], places: Mapping[str, str]) -> set[str]:
 
 def fold(paths: Iterable[str]) -> tuple[str, ...]:
     """Sorted patterns that cover the paths: `directory/*` for several files of one, `parent/**` where they are many."""
-    return tuple(sorted(_shorten(_by_directory(set(paths)))))
+    return tuple(sorted(_shorten(_by_directory(_temporary(set(paths))))))
+
+
+def _temporary(paths: set[str]) -> set[str]:
+    """Names that are made up at every run say nothing: where a temporary folder has several, it is folded whole."""
+    for folder in TEMPORARY:
+        inside = {path for path in paths if path.startswith(folder + "/")}
+        if len({path.split("/")[folder.count("/") + 1] for path in inside}) > FEW:
+            paths = (paths - inside) | {f"{folder}/**"}
+    return paths
 
 
 def _by_directory(paths: set[str]) -> set[str]:

@@ -112,3 +112,10 @@ def test_places_are_written_by_name() -> None:
     assert named(paths, places) == {
         "{root}/**", "{venv}/**", "/srv/tasks/x", "{python}/**", "/proc/self/status", "/proc/meminfo",
     }  # fmt: skip
+
+
+def test_made_up_names_are_folded() -> None:
+    """Several names in a temporary folder become one line, one or two folders of a function keep their names."""
+    made_up = {f"/tmp/tmp{name}/x.zip" for name in ("a1", "b2", "c3", "d4")}
+    assert fold(made_up) == ("/tmp/**",)
+    assert fold({"/tmp/thumbnails/a.png", "/tmp/cache.db"}) == ("/tmp/cache.db", "/tmp/thumbnails/a.png")
