@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -30,8 +31,16 @@ def main() -> None:
     """Entry point. Exits with the error's own code, never with a traceback for bad input."""
     try:
         app()
+        sys.stdout.flush()
     except SandboxError as error:
-        sys.stderr.write(f"sandbox: {error}\n")
+        text = "\n".join(profile.visible(line) for line in str(error).split("\n"))
+        sys.stderr.write(f"sandbox: {text}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        # Standard output is full or nobody reads it any more; nothing more can be written to it, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"sandbox: {error}\n")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -102,10 +102,13 @@ class _Building:
 
 def read(paths: Iterable[str]) -> tuple[Environment, ...]:
     """All environments of some files, sorted by id. Raises ObservationError with file and line."""
-    found = [environment for path in paths for environment in _read_file(path)]
+    files = list(paths)
+    found = [environment for path in files for environment in _read_file(path)]
     unique = {environment.id: environment for environment in found}
     if not unique:
-        raise ObservationError("hold no observations", todo="run the function with SANDBOX_MODE=learn first")
+        raise ObservationError(
+            "no observations in there", where=", ".join(files), todo="run the function with SANDBOX_MODE=learn first"
+        )
     return tuple(unique[key] for key in sorted(unique))
 
 
