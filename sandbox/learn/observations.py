@@ -107,7 +107,7 @@ def read(paths: Iterable[str]) -> tuple[Environment, ...]:
     unique = {environment.id: environment for environment in found}
     if not unique:
         raise ObservationError(
-            "no observations in there", where=", ".join(files), todo="run the function with SANDBOX_MODE=learn first"
+            "hold no observations", where=", ".join(files), todo="run the function with SANDBOX_MODE=learn first"
         )
     return tuple(unique[key] for key in sorted(unique))
 
