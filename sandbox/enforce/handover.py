@@ -14,7 +14,7 @@ import signal
 import struct
 import time
 
-from sandbox.enforce.launch import restore_signals
+from sandbox.enforce.launch import not_executed, restore_signals
 from sandbox.errors import HandlerNotFound, InstallRefused, ListenerBusy
 from sandbox.kernel import abi, seccomp, status
 
@@ -81,7 +81,9 @@ def _child(
         os.execve(path, list(argv), dict(environment))
     except OSError as error:
         if step == 2:
-            os._exit(127)
+            failed = not_executed(path, error)
+            os.write(2, f"sandbox: {failed.error_type}: {failed}\n".encode(errors="backslashreplace"))
+            os._exit(failed.exit_code)
         struct.pack_into("<ii", page, 0, _FAILED, step << 16 | (error.errno or 0))
     os._exit(127)
 
@@ -130,5 +132,6 @@ def end_like(wait_status: int) -> int:
         if number != signal.SIGKILL:
             signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+        return 128 + number  # as pid 1, whom no signal of its own ends
     return os.waitstatus_to_exitcode(wait_status)
 

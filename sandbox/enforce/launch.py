@@ -107,12 +107,13 @@ def run(command: Command) -> NoReturn:
     try:
         os.execve(command.path, list(command.argv), dict(command.environment))
     except OSError as error:
-        raise _not_executed(command, error) from None
+        raise not_executed(command.path, error) from None
 
 
-def _not_executed(command: Command, error: OSError) -> HandlerNotFound:
+def not_executed(path: str, error: OSError) -> HandlerNotFound:
+    """The error of an execve(2) that failed."""
     return HandlerNotFound(
-        f"cannot be executed: {error.strerror}", where=command.path,
+        f"cannot be executed: {error.strerror}", where=path,
         todo="check its interpreter line, its architecture and its dynamic loader",
     )  # fmt: skip
 
@@ -203,7 +204,7 @@ def confine(
             tell(None)
     _say(status_line("audit" if audit else "enforce", policy.function, policy.digest, report, stale))
     restore_signals()
-    raise _not_executed(command, launch.exec())
+    raise not_executed(command.path, launch.exec())
 
 
 def _api_port(environment: Mapping[str, str]) -> int | None:

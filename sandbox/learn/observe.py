@@ -87,11 +87,18 @@ class _Sink:
             ) from None
 
         self._environment = os.urandom(4).hex()
+        self._lost = False
 
     def emit(self, event: dict[str, Any]) -> None:
+        """Write one line. A place that is full or gone costs the rest of the observation, never the function."""
         line = (json.dumps({**event, "environment": self._environment, "time": round(time.time(), 3)}) + "\n").encode()
-        while line:
-            line = line[os.write(self._fd, line) :]
+        try:
+            while line and not self._lost:
+                line = line[os.write(self._fd, line) :]
+        except OSError as error:
+            self._lost = True
+            with contextlib.suppress(OSError):
+                os.write(2, f"sandbox: the observations end here: {error.strerror}\n".encode())
 
 
 class _Observation:

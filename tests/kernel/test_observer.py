@@ -84,3 +84,23 @@ def test_an_orphan_does_not_hold_the_observer(bench: Bench) -> None:
         assert Path(f"/proc/{orphan}/comm").read_text() == "sleep\n"
     finally:
         os.kill(orphan, signal.SIGKILL)
+
+
+def test_a_full_disk_ends_the_observation_and_not_the_program(bench: Bench) -> None:
+    """The program runs to its end, and standard error says that the observations do not."""
+    process, _ = bench.start("/bin/sh", "-c", "echo ran; exit 3", SANDBOX_OBSERVATIONS="/dev/full")
+    output, log = process.communicate(timeout=LIMIT)
+    assert (process.returncode, output) == (3, "ran\n")
+    assert "the observations end here: No space left on device" in log
+
+
+def test_a_program_that_the_kernel_does_not_take_is_named(bench: Bench, tmp_path: Path) -> None:
+    """A script whose interpreter is missing has exit status 73 and a message, not a silent 127."""
+    script = tmp_path / "script"
+    script.write_text("#!/nowhere/interpreter\n")
+    script.chmod(0o755)
+    tmp_path.chmod(0o755)
+    process, _ = bench.start(str(script))
+    _, log = process.communicate(timeout=LIMIT)
+    assert process.returncode == 73
+    assert "script: cannot be executed" in log
