@@ -94,12 +94,11 @@ def test_a_full_disk_ends_the_observation_and_not_the_program(bench: Bench) -> N
     assert "the observations end here: No space left on device" in log
 
 
-def test_a_program_that_the_kernel_does_not_take_is_named(bench: Bench, tmp_path: Path) -> None:
+def test_a_program_that_the_kernel_does_not_take_is_named(bench: Bench) -> None:
     """A script whose interpreter is missing has exit status 73 and a message, not a silent 127."""
-    script = tmp_path / "script"
+    script = bench.folder / "script"
     script.write_text("#!/nowhere/interpreter\n")
     script.chmod(0o755)
-    tmp_path.chmod(0o755)
     process, _ = bench.start(str(script))
     _, log = process.communicate(timeout=LIMIT)
     assert process.returncode == 73
