@@ -7,7 +7,7 @@ that the supervisor can make them itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sandbox.kernel import bpf, tables
@@ -36,8 +36,10 @@ def supervised_rules(profile: Profile, arch: str) -> Rules:
     allow = {nr: found for nr, found in later.allow.items() if nr not in brokered}
     sendto = numbers["sendto"]
     if sendto in allow:
-        connected = tuple(rule for rule in allow[sendto] if rule.name == "connected")
-        allow = {**allow, sendto: connected} if connected else {n: r for n, r in allow.items() if n != sendto}
+        # The wider class holds the connected sends as well; those the kernel decides alone.
+        first = allow[sendto][0]
+        connected = arguments.conditions("sendto", "connected", arch)
+        allow = {**allow, sendto: tuple(replace(first, name="connected", conditions=found) for found in connected)}
     static: dict[int, tuple[Rule, ...]] = {}
     for name in STATIC:
         entries = [entry for entry in base.hard_deny() if entry.syscall == name and not entry.grantable]
@@ -80,6 +82,21 @@ def brokered_calls(profile: Profile) -> tuple[str, ...]:
     return tuple(found)
 
 
+BROKERED = ("connect", "sendto", "sendmsg", "sendmmsg")
+"""The calls whose destination the supervisor reads."""
+
+
+def _brokered_items(profile: Profile, arch: str) -> set[str]:
+    """`syscall class` of what the profile allows of BROKERED, in any phase."""
+    allowed = _items(rules_for(profile, arch).allow.values())
+    found = set()
+    for syscall, name in allowed:
+        if syscall in BROKERED:
+            names = arguments.partition_classes(syscall) if not name else (name,)
+            found.update(f"{syscall} {one}".strip() for one in names or ("",))
+    return found
+
+
 def init_items(profile: Profile, arch: str) -> Mapping[str, tuple[str, ...]]:
     """{syscall: classes} that are allowed until the first connection to the Runtime API and not after it.
 
@@ -99,7 +116,7 @@ def _items(rules: Iterable[tuple[Rule, ...]]) -> set[tuple[str, str]]:
     return {(rule.syscall, rule.name) for found in rules for rule in found}
 
 
-def description(profile: Profile, arches: Iterable[str]) -> dict[str, object]:
+def description(profile: Profile, arches: Sequence[str]) -> dict[str, object]:
     """What policy.json tells the supervisor."""
     granted = {grant.syscall for grant in profile.grants}
     denied: dict[str, list[str]] = {}
@@ -112,7 +129,7 @@ def description(profile: Profile, arches: Iterable[str]) -> dict[str, object]:
         "init": {arch: {syscall: list(names) for syscall, names in items.items()} for arch, items in init.items()},
         "destinations": sorted(profile.network),
         "programs": sorted(profile.processes),
-        "connects": any(use.syscall == "connect" for use in profile.uses) or profile.function.runtime_api,
+        "brokered": sorted({item for arch in arches for item in _brokered_items(profile, arch)}),
         "terminate": sorted(ESCAPES - granted),
         "responses": dict(sorted(profile.responses)),
         "denied": denied,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
+import signal
 
 from sandbox.enforce import parent
 from sandbox.enforce.handover import end_like
@@ -12,14 +12,15 @@ from sandbox.errors import FunctionTerminated
 from sandbox.kernel import abi
 from sandbox.supervise import resolver
 from sandbox.supervise.decision import Decider
-from sandbox.supervise.destinations import Destinations
+from sandbox.supervise.destinations import Destinations, packed
+from sandbox.supervise.start import HELD
 from sandbox.supervise.supervisor import Supervisor
 from sandbox.violations.journal import Journal
 from sandbox.violations.sink import Sink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from sandbox.bundle import Policy
     from sandbox.supervise.start import Handover
@@ -29,18 +30,17 @@ def attend(pid: int, handover: Handover, policy: Policy, environment: Mapping[st
     """Supervise the child `pid` to its end. Returns the exit status to end with, or ends by the child's signal."""
     wake = parent.wake_descriptor()
     parent.forward_signals(pid)
-    parent.set_property(parent.PR_SET_DUMPABLE, 0)
     parent.set_property(parent.PR_SET_CHILD_SUBREAPER, 1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     key = environment.get("SANDBOX_EVENT_KEY", "")
-    forget_environment()
     sink = Sink(environment.get("SANDBOX_EVENTS", ""), os.fsencode(key) if key else None)
     api = environment.get("AWS_LAMBDA_RUNTIME_API", "")
     supervision = policy.supervision
-    destinations = Destinations(supervision["destinations"], api_addresses(api))
+    destinations = Destinations(followed(supervision["destinations"]), api_addresses(api))
     journal = Journal(sink, policy.function)
     supervisor = Supervisor(
         policy.function, abi.MACHINE, Decider(supervision, abi.MACHINE, audit=audit), destinations, journal,
-        runtime_api=supervision["runtime-api"], audit=audit,
+        runtime_api=supervision["runtime-api"], signals=policy.signals,
     )  # fmt: skip
     if destinations.has_names:
         forwarder = resolver.make(destinations.allows_name, supervisor.report_question, environment, observing=audit)
@@ -54,8 +54,7 @@ def attend(pid: int, handover: Handover, policy: Policy, environment: Mapping[st
     if listener is None:
         status = _wait(pid, wake)
     else:
-        _let_go(pid, listener, keep=(listener, wake))
-        status = supervisor.run(pid, listener, wake)
+        status = supervisor.run(pid, listener, wake, Parting(pid, listener, keep=(listener, wake)))
     if supervisor.terminated:
         error = FunctionTerminated(
             f"made the call {supervisor.terminated}, after which it was ended", where=policy.function,
@@ -77,11 +76,13 @@ def _wait(pid: int, wake: int) -> int:
 
 def api_addresses(api: str) -> frozenset[tuple[str, int]]:
     """The addresses of the Runtime API's `host:port`."""
-    import socket
-
     host, _, port = api.rpartition(":")
     if not api:
         return frozenset()
+    if packed(host.strip("[]")) is not None and port.isdecimal():
+        return frozenset({(host.strip("[]"), int(port))})
+    import socket
+
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except (OSError, ValueError):
@@ -89,31 +90,53 @@ def api_addresses(api: str) -> frozenset[tuple[str, int]]:
     return frozenset((str(entry[4][0]), int(port)) for entry in found)
 
 
-def forget_environment() -> None:
-    """Overwrite what /proc/PID/environ shows of this process: the event key must not reach the handler."""
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return
-    start, end = int(fields[47]), int(fields[48])  # env_start, env_end (man 5 proc: fields 50 and 51)
-    if 0 < start < end:
-        ctypes.memset(start, 0, end - start)
+def followed(entries: Iterable[str]) -> list[str]:
+    """The entries, and those of unix sockets also with their folder's links followed, as they lead before the start."""
+    found = list(entries)
+    for text in entries:
+        if text.startswith("unix:/"):
+            folder, _, last = text.removeprefix("unix:").rpartition("/")
+            real = f"unix:{os.path.realpath(folder).rstrip('/')}/{last}"
+            if real not in found:
+                found.append(real)
+    return found
 
 
-def _let_go(pid: int, listener: int, keep: tuple[int, ...]) -> None:
-    """Once the child's exec has parted the descriptor tables, close what was meant for the handler alone.
+class Parting:
+    """Called until the child's exec has parted the descriptor tables; then closes what was meant for the handler alone.
 
     A pipe or socket that the platform handed over must end when the handler ends, not when the supervisor does.
     """
-    # The listener is close-on-exec: when the child has it no more, its exec is done.
-    waiting = select.poll()
-    while os.path.lexists(f"/proc/{pid}/fd/{listener}"):
-        waiting.poll(1)
-    for name in os.listdir("/proc/self/fd"):
-        fd = int(name)
+
+    def __init__(self, pid: int, listener: int, keep: tuple[int, ...]) -> None:
+        self._place = f"/proc/{pid}/fd/{listener}"
+        self._keep = keep
+        self._seen = False
+
+    def __call__(self) -> bool:
+        """Whether the tables are apart: the listener is close-on-exec, and the child has it no more."""
         try:
-            if fd > 2 and fd not in keep and os.get_inheritable(fd):
-                os.close(fd)
+            os.lstat(self._place)
+        except FileNotFoundError:
+            self._let_go()
+            return True
+        except PermissionError:
+            # A program that its user cannot read hides its descriptors; the launcher before it does not.
+            if self._seen:
+                self._let_go()
+            return True
+        self._seen = True
+        return False
+
+    def _let_go(self) -> None:
+        try:
+            names = os.listdir("/proc/self/fd")
         except OSError:
-            continue  # the descriptor of this very listing
+            return  # no /proc: then nobody knows whether there was an exec
+        for name in names:
+            fd = int(name)
+            try:
+                if fd > 2 and fd not in self._keep and os.get_inheritable(fd):
+                    os.close(fd)
+            except OSError:
+                continue  # the descriptor of this very listing

@@ -14,6 +14,7 @@ import struct
 from sandbox.kernel import abi
 from sandbox.kernel.memory import Memory
 
+AT_FDCWD = 0xFFFFFF9C
 PIDFD_THREAD = 0o200  # O_EXCL; Linux 6.9 (man 2 pidfd_open)
 
 
@@ -74,6 +75,20 @@ class Caller:
         except OSError:
             return False
         return count == len(data)
+
+    def path(self, dirfd: int | None, address: int) -> str:
+        """The absolute path that a pointer names, from a descriptor or (None) the working directory on; '' for none.
+
+        For people: it can change the next moment.
+        """
+        text = os.fsdecode(self.memory.string(address))
+        if not text or text.startswith("/"):
+            return os.path.normpath(text) if text else ""
+        place = "cwd" if dirfd is None or dirfd == AT_FDCWD else f"fd/{dirfd}"
+        try:
+            return os.path.normpath(os.path.join(os.readlink(f"/proc/{self.tid}/{place}"), text))
+        except OSError:
+            return text
 
     def close(self) -> None:
         """Give back what was opened."""

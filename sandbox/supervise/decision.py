@@ -38,7 +38,17 @@ class Decider:
         self._never = frozenset(supervision["never-granted"])
         self._terminate = frozenset(supervision["terminate"])
         self._responses: Mapping[str, str] = supervision["responses"]
+        self._brokered = frozenset(supervision["brokered"])
         self._audit = audit
+
+    def brokers(self, syscall: str, name: str) -> bool:
+        """Whether the profile has this call to a destination, so that the destination alone decides."""
+        return f"{syscall} {name}".strip() in self._brokered
+
+    def response(self, syscall: str, name: str, *, final: bool = False) -> str:
+        """The answer to a call whose destination is not allowed; `final` ones are never let through."""
+        answer = REPORT if self._audit else self._response(syscall, name, DENY)
+        return DENY if final and answer == REPORT else answer
 
     def decide(self, syscall: str, name: str, phase: str) -> Decision:
         """For a syscall with an argument class ('' without) in a phase (init, invoke, run)."""

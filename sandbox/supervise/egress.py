@@ -3,7 +3,7 @@
 The address is copied once, decided on, and used: what the caller's memory holds afterwards no longer matters. Nothing
 here is ever answered with "go on" (man 2 seccomp_unotify: a check of what a pointer names can be raced).
 
-A connect that may sleep runs in a thread of its own, so that it sleeps for its caller alone.
+What may sleep does so in a thread of its own, for its caller alone.
 """
 
 from __future__ import annotations
@@ -14,225 +14,318 @@ import os
 import struct
 
 from sandbox.kernel import sockaddr
-from sandbox.supervise import sockets
+from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC
+from sandbox.supervise import messages, sockets
+from sandbox.supervise.messages import Message
+from sandbox.supervise.sockets import MSG_DONTWAIT, MSG_FASTOPEN, SOCK_DGRAM, SOCK_STREAM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.kernel.memory import Memory
     from sandbox.kernel.notification import Listener, Notification
+    from sandbox.supervise.caller import Caller
     from sandbox.supervise.destinations import Destinations
     from sandbox.supervise.names import Forwarder
 
 LOW = 0xFFFFFFFF
 DNS_PORT = 53
-LONGEST_ADDRESS = 128  # sizeof(struct sockaddr_storage)
-LARGEST_DATAGRAM = 1 << 20
-MOST_PIECES = 1024  # UIO_MAXIOV
-MSG_DONTWAIT = 0x40
 MSG_NOSIGNAL = 0x4000
-SCM_RIGHTS = 1
-STACK = 128 << 10  # bytes for a thread that only sleeps in connect(2)
+STACK = 128 << 10  # bytes for a thread that only sleeps in one system call
+SUN_PATH = 110  # sizeof(struct sockaddr_un)
 
 CALLS = ("connect", "sendto", "sendmsg", "sendmmsg")
 
 
 class Denied(Exception):
-    """A destination that the profile does not name."""
+    """A destination that the profile does not name. `final`: nothing lets it through, no mode and no response."""
 
-    def __init__(self, target: str, reason: str, allow: str) -> None:
+    def __init__(self, target: str, reason: str, allow: str, *, final: bool = False) -> None:
         super().__init__(reason)
         self.target = target
         self.reason = reason
         self.allow = allow
-        self.reported = False  # audit mode: let through all the same
+        self.final = final
+
+
+class Way:
+    """An address to use (None to go where the socket is connected to), and the descriptor that keeps what it names."""
+
+    __slots__ = ("address", "pin")
+
+    def __init__(self, address: bytes | None, pin: int = -1) -> None:
+        self.address = address
+        self.pin = pin
+
+    def close(self) -> None:
+        """Let go of what it names."""
+        if self.pin >= 0:
+            os.close(self.pin)
+            self.pin = -1
+
+
+class Request:
+    """One call on its way through the broker, with the duplicate of its socket."""
+
+    __slots__ = ("call", "caller", "domain", "fd", "kept", "kind", "listener", "syscall")
+
+    def __init__(self, listener: Listener, call: Notification, syscall: str, caller: Caller, fd: int) -> None:
+        self.listener = listener
+        self.call = call
+        self.syscall = syscall
+        self.caller = caller
+        self.fd = fd
+        self.kept = False
+        """A thread has taken over the duplicate."""
+        self.domain = self.kind = 0
+
+    def answer(self, value: int, number: int) -> None:
+        """A value, or an errno that is not 0."""
+        if number:
+            self.listener.refuse(self.call.id, number)
+        else:
+            self.listener.answer(self.call.id, value)
 
 
 class Egress:
-    """Decides and makes the calls of CALLS. `connected_to_api` is called at the first connection to the Runtime API."""
+    """Decides and makes the calls of CALLS.
+
+    `connected_to_api` is called when the Runtime API is connected to. `report(call, caller, syscall, denied)` hears of every
+    destination that is not allowed, while the call still waits, and says whether it is let through all the same.
+    """
 
     def __init__(
-        self,
-        destinations: Destinations,
-        process: Callable[[int], int],
-        memory: Callable[[int], Memory],
-        connected_to_api: Callable[[], None],
-        report: Callable[[Notification, str, Denied], None],
-        *,
-        audit: bool,
-    ) -> None:
+        self, destinations: Destinations, connected_to_api: Callable[[], None],
+        report: Callable[[Notification, Caller, str, Denied], bool],
+    ) -> None:  # fmt: skip
         self._destinations = destinations
         self.forwarder: Forwarder | None = None
-        self._process = process
-        self._memory = memory
         self._connected_to_api = connected_to_api
         self._report = report
-        self._audit = audit
         _thread.stack_size(STACK)
 
-    def take(self, listener: Listener, call: Notification, syscall: str) -> None:
-        """Answer one call of CALLS. What is denied (in audit mode: let through) is reported while it waits."""
+    def take(self, listener: Listener, call: Notification, syscall: str, caller: Caller) -> None:
+        """Answer one call of CALLS."""
         try:
-            fd = sockets.duplicate(self._process(call.pid), call.a0 & LOW)
+            fd = caller.duplicate(call.a0 & LOW)
         except OSError as error:
             listener.refuse(call.id, error.errno or errno.EPERM)
             return
-        keep = False
-        self._call, self._syscall = call, syscall
+        request = Request(listener, call, syscall, caller, fd)
         try:
-            _, kind = sockets.kind(fd)
+            request.domain, request.kind = sockets.kind(fd)
             if syscall == "connect":
-                keep = self._connect(listener, call, fd, kind)
-            elif syscall == "sendto":
-                self._sendto(listener, call, fd, kind)
+                self._connect(request)
+            elif syscall == "sendmmsg":
+                self._send_many(request)
             else:
-                self._sendmsg(listener, call, fd, kind, many=syscall == "sendmmsg")
+                self._send_one(request)
         except OSError as error:
             listener.refuse(call.id, error.errno or errno.EPERM)
         except Denied as denied:
-            self._report(call, syscall, denied)
+            if denied.final:
+                self._report(call, caller, syscall, denied)
             listener.refuse(call.id, errno.EPERM)
         finally:
-            if not keep:
+            if not request.kept:
                 os.close(fd)
 
-    def _connect(self, listener: Listener, call: Notification, fd: int, kind: int) -> bool:
-        """Returns whether a thread took over the duplicate."""
-        length = call.a2 & LOW
-        if length > LONGEST_ADDRESS:
-            raise OSError(errno.EINVAL, "")
-        address = self._memory(call.pid).read(call.a1, length)
-        if len(address) != length:
-            raise OSError(errno.EFAULT, "")
-        if not listener.is_valid(call.id):
-            return False
-        address = self._decide(address, kind)
-        if not sockets.is_blocking(fd) or kind == sockets.SOCK_DGRAM:
-            self._answer(listener, call.id, sockets.connect(fd, address))
-            return False
-        _thread.start_new_thread(self._connect_and_answer, (listener, call.id, fd, address))
-        return True
-
-    def _connect_and_answer(self, listener: Listener, id_: int, fd: int, address: bytes) -> None:
-        try:
-            self._answer(listener, id_, sockets.connect(fd, address))
-        finally:
-            os.close(fd)
-
-    @staticmethod
-    def _answer(listener: Listener, id_: int, number: int) -> None:
-        if number:
-            listener.refuse(id_, number)
-        else:
-            listener.answer(id_, 0)
-
-    def _decide(self, address: bytes, kind: int) -> bytes:
-        """The address to use: the caller's, or the forwarder's for a resolver. Raises Denied."""
-        place = sockaddr.parse(address)
-        if place is None:
-            return address  # AF_UNSPEC dissolves an association; what is too short the kernel refuses
-        family, host, port = place
-        if family == "AF_UNIX":
-            protocol = "unix"
-        else:
-            protocol = {sockets.SOCK_STREAM: "tcp", sockets.SOCK_DGRAM: "udp"}.get(kind, f"type{kind}")
-        if port == DNS_PORT and self.forwarder and protocol in ("tcp", "udp"):
-            return self.forwarder.address(protocol, int.from_bytes(address[:2], "little"))
-        names = self.forwarder.names_of(host) if self.forwarder else frozenset()
-        decision = self._destinations.decide(protocol, host, port, names)
-        if decision.rule == "runtime-api":
-            self._connected_to_api()
-        if not decision.allowed:
-            text = self._destinations.text_to_allow(protocol, host, port, names)
-            denied = Denied(text, decision.reason, f"network: [{text}]" if text else "")
-            if not self._audit:
-                raise denied
-            denied.reported = True
-            self._report(self._call, self._syscall, denied)
-        return address
-
-    def _sendto(self, listener: Listener, call: Notification, fd: int, kind: int) -> None:
-        memory = self._memory(call.pid)
-        length = call.a5 & LOW
-        address = memory.read(call.a4, min(length, LONGEST_ADDRESS)) if call.a4 else b""
-        data = self._copy(memory, call.a1, call.a2)
-        if not listener.is_valid(call.id):
+    def _connect(self, request: Request) -> None:
+        call, fd = request.call, request.fd
+        address = messages.read_address(request.caller.memory, call.a1, call.a2 & LOW)
+        if not request.listener.is_valid(call.id):
             return
-        if address:
-            address = self._decide_send(address, kind)
-        self._send(listener, call.id, fd, data, call.a3 & LOW, address)
+        way = self._decide(request, address)
+        try:
+            sleeps = False
+            if request.kind == SOCK_DGRAM or not sockets.is_blocking(fd):
+                number = sockets.connect(fd, way.address)
+            else:
+                number = sockets.connect_without_sleep(fd, way.address)
+                sleeps = number in sockets.SLEEPS
+            if sleeps:
+                self._sleep(request, lambda: (0, sockets.connect_to_its_end(fd, way.address, number)), way)
+            else:
+                request.answer(0, number)
+        finally:
+            if not request.kept:
+                way.close()
 
-    def _decide_send(self, address: bytes, kind: int) -> bytes:
-        place = sockaddr.parse(address)
-        if place and place[2] == DNS_PORT and self.forwarder and place[0] != "AF_UNIX":
-            # The answer would come from the forwarder's address, which such a client does not take.
-            reason = "a DNS question without connect; the resolver must connect its socket (musl and c-ares do not)"
-            raise Denied("", reason, "")
-        return self._decide(address, kind)
+    def _sleep(self, request: Request, perform: Callable[[], tuple[int, int]], way: Way) -> None:
+        """Answer with what `perform` returns, (value, errno), in a thread: it may take as long as its caller waits."""
 
-    def _send(
-        self, listener: Listener, id_: int, fd: int, data: bytes, flags: int, address: bytes, control: bytes = b""
-    ) -> None:
-        """Send at once; what does not fit now is EAGAIN, also to a caller that would have slept."""
-        sent, number = sockets.send(fd, data, flags | MSG_DONTWAIT | MSG_NOSIGNAL, address, control)
-        if number:
-            listener.refuse(id_, number)
-        else:
-            listener.answer(id_, sent)
-
-    @staticmethod
-    def _copy(memory: Memory, address: int, length: int) -> bytes:
-        if length > LARGEST_DATAGRAM:
-            raise OSError(errno.EMSGSIZE, "")
-        data = memory.read(address, length) if length else b""
-        if len(data) != length:
-            raise OSError(errno.EFAULT, "")
-        return data
-
-    def _sendmsg(self, listener: Listener, call: Notification, fd: int, kind: int, *, many: bool) -> None:
-        memory = self._memory(call.pid)
-        flags = (call.a3 if many else call.a2) & LOW
-        count = min(call.a2 & LOW, MOST_PIECES) if many else 1
-        sent = 0
-        for i in range(count):
-            at = call.a1 + 64 * i  # sizeof(struct mmsghdr)
+        def run() -> None:
             try:
-                address, data, control = self._message(memory, at)
-                if not listener.is_valid(call.id):
+                request.answer(*perform())
+            finally:
+                os.close(request.fd)
+                way.close()
+
+        try:
+            _thread.start_new_thread(run, ())
+        except RuntimeError:  # no more threads
+            request.answer(0, errno.ENOBUFS)
+            return
+        request.kept = True
+
+    def _decide(self, request: Request, address: bytes, *, sending: bool = False) -> Way:
+        """How to go to where the caller wants, to the forwarder in place of a resolver. Raises Denied, OSError."""
+        domain = request.domain
+        if domain == AF_UNIX:
+            return self._decide_unix(request, address)
+        if domain not in (AF_INET, AF_INET6):
+            if sending or int.from_bytes(address[:2], "little") != AF_UNSPEC:
+                self._judge(request, "family", _family(domain), 0, frozenset())
+            return Way(address)
+        read = address
+        if sending and len(address) >= 2 and int.from_bytes(address[:2], "little") == AF_UNSPEC:
+            # Senders of datagrams take AF_UNSPEC for the socket's own family (net/ipv4/udp.c, net/ipv6/raw.c).
+            read = domain.to_bytes(2, "little") + address[2:]
+        place = sockaddr.parse(read)
+        if place is None or place[0] not in ("AF_INET", "AF_INET6"):
+            return Way(address)  # the kernel refuses it; AF_UNSPEC to connect dissolves an association
+        _, host, port = place
+        kind = request.kind
+        protocol = "tcp" if kind == SOCK_STREAM else "udp" if kind == SOCK_DGRAM else f"type{kind}"
+        forwarder = self.forwarder
+        if port == DNS_PORT and forwarder and protocol in ("tcp", "udp"):
+            if sending:
+                # The answer would come from the forwarder's address, which such a client does not take.
+                reason = "a DNS question without connect; the resolver must connect its socket (musl and c-ares do not)"
+                denied = Denied("", reason, "")
+                if not self._report(request.call, request.caller, request.syscall, denied):
+                    raise denied
+                return Way(address)
+            return Way(forwarder.address(protocol, int.from_bytes(address[:2], "little")))
+        names = forwarder.names_of(host) if forwarder else frozenset()
+        self._judge(request, protocol, host, port, names)
+        return Way(address)
+
+    def _decide_unix(self, request: Request, address: bytes) -> Way:
+        if len(address) <= 2 or int.from_bytes(address[:2], "little") != AF_UNIX:
+            return Way(address)  # dissolves an association, or the kernel refuses it
+        if len(address) > SUN_PATH:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        place = sockaddr.parse(address)
+        if address[2] == 0:
+            self._judge(request, "unix", place[1] if place else "", 0, frozenset())
+            return Way(address)
+        # A path in a folder that the function can write may lead anywhere by a link: what is decided on is where it
+        # leads, and that, kept by a descriptor, is what is connected to.
+        path = address[2:].split(b"\0")[0]
+        base = b"/proc/%d/cwd" % request.caller.tid
+        try:
+            pin = os.open(os.path.join(base, path), os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            with_base = path if path.startswith(b"/") else os.path.join(_link(base), path)
+            self._judge(request, "unix", os.path.normpath(with_base).decode(errors="replace"), 0, frozenset())
+            raise
+        way = Way(struct.pack("<H", AF_UNIX) + b"/proc/self/fd/%d\0" % pin, pin)
+        try:
+            real = _link(b"/proc/self/fd/%d" % pin)
+            self._judge(request, "unix", real.decode(errors="replace"), 0, frozenset())
+        except (OSError, Denied):
+            way.close()
+            raise
+        return way
+
+    def _judge(self, request: Request, protocol: str, host: str, port: int, names: frozenset[str]) -> None:
+        """Raises Denied for a destination that is not allowed, unless the report says to go on."""
+        decision = self._destinations.decide(protocol, host, port, names)
+        if decision.allowed:
+            if decision.rule == "runtime-api":
+                self._connected_to_api()
+            return
+        text = self._destinations.text_to_allow(protocol, host, port, names)
+        denied = Denied(text, decision.reason, f"network: [{text}]" if text else "")
+        if not self._report(request.call, request.caller, request.syscall, denied):
+            raise denied
+
+    def _send_one(self, request: Request) -> None:
+        call, memory, stream = request.call, request.caller.memory, request.kind == SOCK_STREAM
+        if request.syscall == "sendto":
+            address = messages.read_address(memory, call.a4, call.a5 & LOW) if call.a4 else None
+            message = Message(address, messages.read_data(memory, call.a1, call.a2, stream=stream))
+            flags = call.a3 & LOW
+        else:
+            message = messages.read_message(memory, call.a1, stream=stream)
+            flags = call.a2 & LOW
+        if not request.listener.is_valid(call.id):
+            return
+        way = self._way(request, message)
+        try:
+            blocking = not flags & MSG_DONTWAIT and sockets.is_blocking(request.fd)
+            if not blocking or not flags & MSG_FASTOPEN:
+                sent, number = _send(request.fd, message, flags | MSG_DONTWAIT, way)
+                if number != errno.EAGAIN or not blocking:
+                    request.answer(sent, number)
                     return
-                if address:
-                    address = self._decide_send(address, kind)
-                done, number = sockets.send(fd, data, flags | MSG_DONTWAIT | MSG_NOSIGNAL, address, control)
-                if number:
-                    raise OSError(number, "")
-            except (OSError, Denied):
+            self._sleep(request, lambda: _send(request.fd, message, flags, way), way)
+        finally:
+            if not request.kept:
+                way.close()
+
+    def _send_many(self, request: Request) -> None:
+        call, caller = request.call, request.caller
+        flags = call.a3 & LOW
+        blocking = not flags & MSG_DONTWAIT and sockets.is_blocking(request.fd)
+        sent = 0
+        for i in range(min(call.a2 & LOW, messages.MOST_PIECES)):
+            at = call.a1 + messages.MMSGHDR * i
+            try:
+                message = messages.read_message(caller.memory, at, stream=request.kind == SOCK_STREAM)
+                if not request.listener.is_valid(call.id):
+                    return
+                way = self._way(request, message)
+                try:
+                    done, number = _send(request.fd, message, flags | MSG_DONTWAIT, way)
+                    if number == errno.EAGAIN and blocking and not sent:
+                        self._sleep(request, lambda m=message, w=way, a=at: self._last(request, m, flags, w, a), way)
+                        return
+                    if number:
+                        raise OSError(number, os.strerror(number))
+                finally:
+                    if not request.kept:
+                        way.close()
+            except (OSError, Denied) as error:
                 if not sent:
                     raise
+                if isinstance(error, Denied) and error.final:
+                    self._report(call, caller, request.syscall, error)
                 break
-            if not many:
-                listener.answer(call.id, done)
-                return
-            memory.write(at + 56, struct.pack("<I", done))  # msg_len behind the struct msghdr
+            if not caller.write(at + messages.MSG_LENGTH, struct.pack("<I", done)):
+                if not sent:
+                    raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+                break
             sent += 1
-        listener.answer(call.id, sent)
+        request.answer(sent, 0)
 
-    def _message(self, memory: Memory, at: int) -> tuple[bytes, bytes, bytes]:
-        """(address, data, control) of a struct msghdr. Raises OSError or Denied."""
-        header = memory.read(at, 56)
-        if len(header) != 56:
-            raise OSError(errno.EFAULT, "")
-        name, namelen, iov, iovlen, control, controllen = struct.unpack("<QI4xQQQQ", header[:48])
-        if iovlen > MOST_PIECES:
-            raise OSError(errno.EMSGSIZE, "")
-        vector = self._copy(memory, iov, 16 * iovlen) if iovlen else b""
-        data = b""
-        for base, length in struct.iter_unpack("<QQ", vector):
-            data += self._copy(memory, base, length)
-            if len(data) > LARGEST_DATAGRAM:
-                raise OSError(errno.EMSGSIZE, "")
-        ancillary = self._copy(memory, control, controllen) if control and controllen else b""
-        if ancillary and struct.unpack_from("<Qii", ancillary.ljust(16, b"\0"))[1:] == (sockets.SOL_SOCKET, SCM_RIGHTS):
-            raise Denied("", "hands over a descriptor on a socket that the supervisor watches", "")
-        address = memory.read(name, min(namelen, LONGEST_ADDRESS)) if name and namelen else b""
-        return address, data, ancillary
+    @staticmethod
+    def _last(request: Request, message: Message, flags: int, way: Way, at: int) -> tuple[int, int]:
+        """The first message of several, for which there was no room: the call ends with it."""
+        done, number = _send(request.fd, message, flags, way)
+        if not number and not request.caller.write(at + messages.MSG_LENGTH, struct.pack("<I", done)):
+            return 0, errno.EFAULT
+        return (0, number) if number else (1, 0)
+
+    def _way(self, request: Request, message: Message) -> Way:
+        if messages.hands_over(message.control):
+            raise Denied("", "hands over a descriptor on a socket that the supervisor watches", "", final=True)
+        return Way(None) if message.address is None else self._decide(request, message.address, sending=True)
+
+
+def _send(fd: int, message: Message, flags: int, way: Way) -> tuple[int, int]:
+    return sockets.send(fd, message.data, flags | MSG_NOSIGNAL, way.address, message.control)
+
+
+def _family(domain: int) -> str:
+    from sandbox.kernel import tables
+
+    return tables.name_of("socket_family", domain) or str(domain)
+
+
+def _link(path: bytes) -> bytes:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return b"?"

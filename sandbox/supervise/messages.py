@@ -33,11 +33,11 @@ _HIGHEST_INT = 0x7FFFFFFF
 
 
 class Message:
-    """`address` is empty for a message that goes where the socket is connected to."""
+    """`address` is None for a message that goes where the socket is connected to."""
 
     __slots__ = ("address", "control", "data")
 
-    def __init__(self, address: bytes, data: bytes, control: bytes = b"") -> None:
+    def __init__(self, address: bytes | None, data: bytes, control: bytes = b"") -> None:
         self.address = address
         self.data = data
         self.control = control
@@ -80,7 +80,7 @@ def read_message(memory: Readable, at: int, *, stream: bool) -> Message:
         raise _wrong(errno.EMSGSIZE)
     if controllen > LARGEST_CONTROL:
         raise _wrong(errno.ENOBUFS)
-    address = copy(memory, name, min(namelen, LONGEST_ADDRESS)) if name and namelen else b""
+    address = copy(memory, name, min(namelen, LONGEST_ADDRESS)) if name and namelen else None
     pieces = []
     room = LARGEST_DATA
     for base, length in struct.iter_unpack("<QQ", copy(memory, iov, 16 * iovlen)):

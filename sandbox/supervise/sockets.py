@@ -14,6 +14,9 @@ MSG_DONTWAIT = 0x40
 MSG_FASTOPEN = 0x20000000
 
 _LIBC = abi.LIBC
+_SENDTO = _LIBC.sendto
+_SENDTO.restype = ctypes.c_ssize_t
+_SENDTO.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
 
 
 class Msghdr(ctypes.Structure):
@@ -23,6 +26,15 @@ class Msghdr(ctypes.Structure):
         ("name", ctypes.c_void_p), ("namelen", ctypes.c_uint32), ("iov", ctypes.c_void_p), ("iovlen", ctypes.c_size_t),
         ("control", ctypes.c_void_p), ("controllen", ctypes.c_size_t), ("flags", ctypes.c_int),
     )  # fmt: skip
+
+
+def duplicate(pid: int, fd: int) -> int:
+    """A duplicate of a descriptor of another process. Raises OSError: EBADF, or what refuses pidfd_getfd(2)."""
+    pidfd = abi.syscall(abi.number("pidfd_open"), pid, 0)
+    try:
+        return abi.syscall(abi.number("pidfd_getfd"), pidfd, fd, 0)
+    finally:
+        os.close(pidfd)
 
 
 def option(fd: int, name: int) -> int:
@@ -49,31 +61,46 @@ def connect(fd: int, address: bytes) -> int:
     return 0 if _LIBC.connect(fd, address, len(address)) == 0 else ctypes.get_errno()
 
 
-def connect_without_sleep(fd: int, address: bytes) -> int | None:
-    """connect(2) on a blocking descriptor as far as it goes at once: 0 or the errno, None when it would sleep.
+SLEEPS = (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN)
+"""What a non-blocking connect says where a blocking one would sleep."""
 
-    Where it would sleep the connection may be on its way: connect(2) again waits for it. For a moment the descriptor is
-    non-blocking; who looks at it in the middle of its own connect sees that.
+
+def connect_without_sleep(fd: int, address: bytes) -> int:
+    """connect(2) on a blocking descriptor as far as it goes at once: 0 or the errno, one of SLEEPS if it would sleep.
+
+    For a moment the descriptor is non-blocking; who looks at it in the middle of its own connect sees that.
     """
     os.set_blocking(fd, False)
     try:
         number = connect(fd, address)
         if number == errno.EINPROGRESS:
             # On loopback the answer is there by now; a second call takes it (net/ipv4/af_inet.c, SS_CONNECTING).
-            number = connect(fd, address)
+            again = connect(fd, address)
+            return number if again in SLEEPS else again
+        return number
     finally:
         os.set_blocking(fd, True)
-    return None if number in (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN) else number
 
 
-def send(fd: int, data: bytes, flags: int, address: bytes, control: bytes = b"") -> tuple[int, int]:
-    """sendmsg(2) of one buffer; returns (bytes sent, 0) or (0, errno)."""
+def connect_to_its_end(fd: int, address: bytes, first: int) -> int:
+    """Go on, sleeping, with a connect of which `connect_without_sleep` said `first`; returns 0 or the errno."""
+    number = connect(fd, address)
+    # When SO_SNDTIMEO ends the wait, the caller's own first call would have said that it goes on.
+    return errno.EINPROGRESS if number == errno.EALREADY and first == errno.EINPROGRESS else number
+
+
+def send(fd: int, data: bytes, flags: int, address: bytes | None, control: bytes = b"") -> tuple[int, int]:
+    """sendto(2), with control messages sendmsg(2), of one buffer; returns (bytes sent, 0) or (0, errno)."""
+    if not control:  # the kernel tells a name of no length from no name in sendto only
+        length = len(address) if address is not None else 0
+        result = _SENDTO(fd, data, len(data), flags, address, length)
+        return (result, 0) if result >= 0 else (0, ctypes.get_errno())
     buffer = ctypes.create_string_buffer(data, len(data)) if data else None
     iov = (ctypes.c_uint64 * 2)(ctypes.addressof(buffer) if buffer else 0, len(data))
     name = ctypes.create_string_buffer(address, len(address)) if address else None
     ancillary = ctypes.create_string_buffer(control, len(control)) if control else None
     header = Msghdr(
-        ctypes.addressof(name) if name else None, len(address), ctypes.addressof(iov), 1,
+        ctypes.addressof(name) if name else None, len(address or b""), ctypes.addressof(iov), 1,
         ctypes.addressof(ancillary) if ancillary else None, len(control), 0,
     )  # fmt: skip
     result = _LIBC.sendmsg(fd, ctypes.byref(header), flags)

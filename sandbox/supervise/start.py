@@ -7,11 +7,14 @@ while the parent still loads.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
+import ctypes
 import mmap
 import os
 import struct
 import time
 
+from sandbox.errors import InstallRefused
 from sandbox.kernel import abi
 
 TYPE_CHECKING = False
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 CLONE_FILES = 0x400  # linux/sched.h
 SIGCHLD = 17
 WAIT = 0.0005
+PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4  # linux/prctl.h
+HELD = (
+    _signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGCONT,
+    _signal.SIGCHLD,
+)  # fmt: skip
+"""Signals that wait until the supervisor is there to take them: the child may end, or be asked to, before."""
 
 _UNSET, _LISTENER, _ALONE = 0, 1, 2
 
@@ -49,14 +58,55 @@ class Handover:
 
 
 def start(child: Callable[[Handover], None], policy: Policy, environment: Mapping[str, str], *, audit: bool) -> int:
-    """Run `child` (which never returns) in a new process and supervise it. Returns the exit status to end with."""
+    """Run `child` (which never returns) in a new process and supervise it. Returns the exit status to end with.
+
+    Raises InstallRefused when there can be no new process, and what `attend` raises, after the child was ended.
+    """
     handover = Handover()
-    pid = abi.syscall(abi.number("clone"), CLONE_FILES | SIGCHLD, 0, 0, 0, 0)
+    # Before there is a child: a fast one would look into this process while it still loads.
+    dumpable = _property(PR_GET_DUMPABLE, 0)
+    _property(PR_SET_DUMPABLE, 0)
+    forget_environment()
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD)
+    try:
+        pid = abi.syscall(abi.number("clone"), CLONE_FILES | SIGCHLD, 0, 0, 0, 0)
+    except OSError as error:
+        raise InstallRefused(
+            f"no process can be made for the function: {error.strerror}", where="clone(2)",
+            todo="raise the limit of processes (RLIMIT_NPROC, pids.max), or set SANDBOX_SUPERVISE=0",
+        ) from None  # fmt: skip
     if pid == 0:
         try:
+            _property(PR_SET_DUMPABLE, dumpable)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
             child(handover)
         finally:
             os._exit(70)
-    from sandbox.supervise import attend
+    try:
+        from sandbox.supervise import attend
 
-    return attend.attend(pid, handover, policy, environment, audit=audit)
+        return attend.attend(pid, handover, policy, environment, audit=audit)
+    except BaseException:
+        # Nobody would answer for it or report on it, and it would outlive the bootstrap.
+        os.kill(pid, _signal.SIGKILL)
+        raise
+
+
+def _property(option: int, value: int) -> int:
+    """prctl(2) with one argument; -1 where prctl is refused (Lambda-like guests)."""
+    try:
+        return abi.syscall(abi.number("prctl"), option, value, 0, 0, 0)
+    except OSError:
+        return -1
+
+
+def forget_environment() -> None:
+    """Overwrite what /proc/PID/environ shows of this process: the event key must not reach the handler."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return
+    start, end = int(fields[47]), int(fields[48])  # env_start, env_end (man 5 proc: fields 50 and 51)
+    if 0 < start < end:
+        ctypes.memset(start, 0, end - start)

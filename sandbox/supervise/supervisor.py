@@ -15,8 +15,8 @@ import time
 from sandbox.enforce import parent
 from sandbox.kernel import tables
 from sandbox.kernel.notification import Listener
-from sandbox.learn.decode import EXECS, OPENS, Reader
 from sandbox.profile import arguments
+from sandbox.supervise.caller import Caller
 from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, VERDICTS, Decider, Decision
 from sandbox.supervise.egress import CALLS, Denied, Egress
 from sandbox.violations.decode import decode_args
@@ -25,12 +25,24 @@ from sandbox.violations.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandbox.kernel.notification import Notification
     from sandbox.supervise.destinations import Destinations
     from sandbox.supervise.names import Forwarder
 
 DRAIN = 0.2
 """Seconds after the handler's end in which waiting calls of its children are still answered."""
+ROUNDS = 100
+"""How often what was left behind is looked for and killed: it may be making more of itself."""
+PARTING = 1
+"""Milliseconds between looks at whether the child's exec has parted the descriptor tables."""
+
+EVERYBODY = 0xFFFFFFFF
+"""The target -1 of kill(2)."""
+
+PATHS = {"open": (None, 0), "creat": (None, 0), "openat": (0, 1), "openat2": (0, 1), "execve": (None, 0), "execveat": (0, 1)}
+"""Where calls name a file or program: (argument of the directory or None, argument of the path)."""
 
 
 class Supervisor:
@@ -38,22 +50,21 @@ class Supervisor:
 
     def __init__(
         self, function: str, arch: str, decider: Decider, destinations: Destinations, journal: Journal, *,
-        runtime_api: bool, audit: bool,
+        runtime_api: bool, signals: str,
     ) -> None:  # fmt: skip
+        """`signals` is the policy's: `self` where every signal to others is notified, whatever its class."""
         self._function = function
         self._arch = arch
         self._decider = decider
         self._journal = journal
-        self._reader = Reader()
+        self._signals_self = signals == "self"
         self._names = tables.names(arch)
         self._forwarder: Forwarder | None = None
         self.phase = "init" if runtime_api else "run"
         self.terminated = ""
         self._pid = 0
-        self._first_exec = True
-        self._egress = Egress(
-            destinations, self._reader.process, self._reader.memory, self._connected, self._report_egress, audit=audit
-        )
+        self._own_pid = os.getpid()
+        self._egress = Egress(destinations, self._connected, self._report_egress)
 
     def use(self, forwarder: Forwarder | None) -> None:
         """Send the function's DNS questions to this forwarder."""
@@ -76,8 +87,8 @@ class Supervisor:
         if self.phase == "init":
             self.phase = "invoke"
 
-    def run(self, pid: int, listener_fd: int, wake: int) -> int:
-        """Answer until the handler has ended. Returns its wait status."""
+    def run(self, pid: int, listener_fd: int, wake: int, parted: Callable[[], bool]) -> int:
+        """Answer until the handler has ended. Returns its wait status. `parted` is asked until it says yes."""
         self._pid = pid
         listener = Listener(listener_fd)
         listener.set_sync_wake_up()
@@ -88,9 +99,10 @@ class Supervisor:
             poll.register(fd, select.POLLIN)
         ended: int | None = None
         released = False
+        together = not parted()
         deadline = 0.0
         while ended is None or not (released or time.monotonic() >= deadline):
-            for fd, event in poll.poll(self._timeout(ended, deadline)):
+            for fd, event in poll.poll(PARTING if together else self._timeout(ended, deadline)):
                 if fd == listener_fd:
                     if event & select.POLLIN:
                         call = listener.receive()
@@ -105,6 +117,7 @@ class Supervisor:
                     deadline = time.monotonic() + DRAIN
                 elif self._forwarder:
                     self._forwarder.handle(fd, event)
+            together = together and not parted()
             self._journal.tick()
             if self._forwarder:
                 self._forwarder.tick()
@@ -133,76 +146,96 @@ class Supervisor:
 
     def _end_rest(self) -> None:
         """What the function started and left behind ends with it: nothing survives into the next cold start."""
-        for pid in parent.descendants(os.getpid()):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        self._reap()
+        for _ in range(ROUNDS):
+            left = list(parent.descendants(self._own_pid))
+            if not left:
+                return
+            _kill(left)
+            time.sleep(0.001)
+            self._reap()
 
     def _take(self, listener: Listener, call: Notification) -> None:
         syscall = self._names.get(call.nr)
         if syscall is None:
             listener.refuse(call.id, errno.ENOSYS)
             return
-        if syscall in CALLS:
-            self._egress.take(listener, call, syscall)
-            return
+        caller = Caller(call.pid)
+        try:
+            self._answer(listener, call, syscall, caller)
+        finally:
+            caller.close()
+
+    def _answer(self, listener: Listener, call: Notification, syscall: str, caller: Caller) -> None:
         name = arguments.classify(syscall, call.args, self._arch)
+        if syscall in CALLS and self._decider.brokers(syscall, name):
+            self._egress.take(listener, call, syscall, caller)
+            return
+        at = arguments.target_argument(syscall)
+        target = call.args[at] & arguments.LOW if at is not None else 0
+        if at is not None and self._signals_self and target != caller.process():
+            name = f"{name} {arguments.OTHER}"
         decision = self._decider.decide(syscall, name, self.phase)
+        if at is not None and target in (self._own_pid, EVERYBODY) and decision.answer in (CONTINUE, REPORT):
+            decision = Decision(DENY, "a signal to the supervisor")
         if decision.answer == CONTINUE:
             listener.let_through(call.id)
             return
-        self._report(call, syscall, name, decision, self._path(call, syscall))
+        self._report(call, caller, syscall, name, decision)
         if decision.answer == REPORT:
-            listener.let_through(call.id)
+            if syscall in CALLS:
+                self._egress.take(listener, call, syscall, caller)
+            else:
+                listener.let_through(call.id)
             return
         if decision.answer == TERMINATE:
             self._terminate(f"{syscall} {name}".strip())
         listener.refuse(call.id, errno.EPERM)
 
-    def _path(self, call: Notification, syscall: str) -> str:
-        """The file or program that a call names, as the profile would write it; '' for other calls."""
-        place = OPENS.get(syscall) or EXECS.get(syscall)
-        if place is None:
-            return ""
-        dirfd, at = place
-        args, reader = call.args, self._reader
-        text = reader.string(call.pid, args[at])
-        return reader.path(call.pid, args[dirfd] & arguments.LOW if dirfd is not None else None, text) if text else ""
-
     def _terminate(self, what: str) -> None:
         """End the whole tree before its call is answered: it never runs on."""
         self.terminated = what
-        for pid in [*parent.descendants(self._pid), self._pid]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        _kill([self._pid, *parent.descendants(self._pid)])
 
-    def _report(self, call: Notification, syscall: str, name: str, decision: Decision, target: str = "") -> None:
+    def _report(
+        self, call: Notification, caller: Caller, syscall: str, name: str, decision: Decision, target: str | None = None
+    ) -> None:
         verdict = VERDICTS[decision.answer]
         if not self._journal.wants(syscall, name, verdict):
             return
-        reader, tid = self._reader, call.pid
-        args = decode_args(syscall, call.args, reader.memory(tid).read, self._arch, self._host_name)
+        if target is None:
+            dirfd, at = PATHS.get(syscall, (None, None))
+            folder = call.args[dirfd] & arguments.LOW if dirfd is not None else None
+            target = caller.path(folder, call.args[at]) if at is not None else ""
+        args = decode_args(syscall, call.args, caller.memory.read, self._arch, self._host_name)
         self._journal.write(
             violation(
-                function=self._function, phase=self.phase, request=None, pid=reader.process(tid), tid=tid,
-                comm=_comm(tid), syscall=syscall, name=name, args=args, verdict=verdict,
+                function=self._function, phase=self.phase, request=None, pid=caller.process(), tid=call.pid,
+                comm=_comm(call.pid), syscall=syscall, name=name, args=args, verdict=verdict,
                 errno="" if decision.answer == REPORT else "EPERM", reason=decision.reason, allow=decision.allow,
                 target=target,
             )
         )  # fmt: skip
 
-    def _report_egress(self, call: Notification, syscall: str, denied: Denied) -> None:
+    def _report_egress(self, call: Notification, caller: Caller, syscall: str, denied: Denied) -> bool:
+        """Report what the broker met. Whether it is let through all the same: the response, or audit, says so."""
         name = arguments.classify(syscall, call.args, self._arch)
-        answer = REPORT if denied.reported else DENY
-        self._report(call, syscall, name, Decision(answer, denied.reason, denied.allow), denied.target)
+        answer = self._decider.response(syscall, name, final=denied.final)
+        self._report(call, caller, syscall, name, Decision(answer, denied.reason, denied.allow), denied.target)
+        if answer == TERMINATE:
+            self._terminate(f"{syscall} to {denied.target}".strip())
+        return answer == REPORT
 
     def _host_name(self, address: str) -> str:
         names = self._forwarder.names_of(address) if self._forwarder else frozenset()
         return min(names, default="")
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue  # it is gone already, or another user's by now
 
 
 def _comm(tid: int) -> str:
