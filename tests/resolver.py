@@ -22,12 +22,9 @@ class Resolver:
         self._answer = answer
         self.asked: list[tuple[str, str, str]] = []
         self.senders: list[Any] = []
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp, self._tcp = _bound_pair()
         self.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self._tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self.udp.bind(("127.0.0.1", 0))
         self.address: tuple[str, int] = self.udp.getsockname()
-        self._tcp.bind(self.address)
         self._tcp.listen(64)
         self._connections: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._serve_udp), threading.Thread(target=self._serve_tcp)]
@@ -75,6 +72,23 @@ class Resolver:
             while len(length := file.read(2)) == 2:
                 for reply in self._take(file.read(int.from_bytes(length, "big")), "tcp"):
                     connection.sendall(len(reply).to_bytes(2, "big") + reply)
+
+
+def _bound_pair() -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket with one port: what is free for one protocol may be taken for the other."""
+    for _ in range(100):
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            udp.bind(("127.0.0.1", 0))
+            tcp.bind(udp.getsockname())
+        except OSError:
+            udp.close()
+            tcp.close()
+        else:
+            return udp, tcp
+    raise OSError("no port is free for both protocols")
 
 
 def _until_shut(take: Callable[[], Any]) -> Iterator[Any]:

@@ -79,6 +79,12 @@ def parse_request(data: bytes) -> ApiRequest | None:
     return ApiRequest("init-error" if found["init"] else "restore")
 
 
+MOST_MEMORIES = 16
+"""Processes whose memory stays open; more take turns, so that no number of children or threads exhausts descriptors."""
+MOST_THREADS = 4096
+"""Threads whose process is remembered."""
+
+
 class Reader:
     """Memory and descriptors of the processes under observation, by thread id."""
 
@@ -99,14 +105,20 @@ class Reader:
                             break
             except OSError:
                 pass
+            if len(self._processes) >= MOST_THREADS:
+                self._processes.clear()
             self._processes[tid] = found
         return found
 
     def memory(self, tid: int) -> Memory:
         """The memory of a thread's process."""
-        found = self._memories.get(tid)
+        process = self.process(tid)
+        found = self._memories.get(process)
         if found is None:
-            found = self._memories[tid] = Memory(tid)
+            if len(self._memories) >= MOST_MEMORIES:
+                self._memories.pop(next(iter(self._memories))).close()
+            # By the thread that waits: the first thread of its process may have ended.
+            found = self._memories[process] = Memory(tid)
         return found
 
     def forget(self, tid: int) -> None:
@@ -114,9 +126,9 @@ class Reader:
         process = self.process(tid)
         for known in [other for other, owner in self._processes.items() if owner == process]:
             del self._processes[known]
-            memory = self._memories.pop(known, None)
-            if memory:
-                memory.close()
+        memory = self._memories.pop(process, None)
+        if memory:
+            memory.close()
 
     def string(self, tid: int, address: int) -> str:
         """A path or other text."""
@@ -134,7 +146,8 @@ class Reader:
                 return data
             # The thread's number may have been used again since: look once more with a new descriptor.
             memory.close()
-            del self._memories[tid]
+            del self._memories[self.process(tid)]
+            self._processes.pop(tid, None)
         return b""
 
     def path(self, tid: int, dirfd: int | None, text: str) -> str:
@@ -220,12 +233,20 @@ class Reader:
         return found
 
 
+BEHIND = {"clone3": ("clone", 0, "thread"), "openat2": ("access", 2, "read")}
+"""Where the flags of these calls lie: struct clone_args and struct open_how both begin with them."""
+
+
 def item_class(reader: Reader, tid: int, syscall: str, args: Sequence[int], arch: str) -> str:
     """The argument class of a call, with memory read where the registers do not say it (clone3, openat2)."""
-    if syscall == "clone3":  # struct clone_args begins with the flags, struct open_how too
-        return arguments.classify_partition("clone", {"flags": reader.memory(tid).word(args[0])})
-    if syscall == "openat2":
-        return arguments.classify_partition("access", {"flags": reader.memory(tid).word(args[2])})
+    behind = BEHIND.get(syscall)
+    if behind:
+        partition, at, narrowest = behind
+        data = reader.data(tid, args[at], 8)
+        # What cannot be read the kernel cannot read either, in all likelihood: it must not widen the profile.
+        if len(data) != 8:
+            return narrowest
+        return arguments.classify_partition(partition, {"flags": int.from_bytes(data, "little")})
     name = arguments.classify(syscall, args, arch)
     target = arguments.target_argument(syscall)
     if target is not None and args[target] & arguments.LOW != reader.process(tid):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import ipaddress
 import os
+import signal
 import socket
 import struct
 from pathlib import Path
@@ -232,3 +233,18 @@ def test_sockets_of_a_process() -> None:
     assert READER.socket_type(1 << 22, 0) == ""
     with open(os.devnull, "rb") as file:
         assert READER.socket_type(ME, file.fileno()) == ""
+
+
+def test_the_reader_holds_few_descriptors() -> None:
+    """A thread for each invocation, or many children, cost no descriptor each: they are read and given back."""
+    reader = decode.Reader()
+    children = [os.posix_spawn("/bin/sleep", ["sleep", "60"], os.environ) for _ in range(decode.MOST_MEMORIES + 8)]
+    before = len(os.listdir("/proc/self/fd"))
+    try:
+        for child in children:
+            reader.data(child, 0x1000, 8)
+        assert len(os.listdir("/proc/self/fd")) - before <= decode.MOST_MEMORIES
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
