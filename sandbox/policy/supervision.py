@@ -89,7 +89,7 @@ BROKERED = ("connect", "sendto", "sendmsg", "sendmmsg")
 def _brokered_items(profile: Profile, arch: str) -> set[str]:
     """`syscall class` of what the profile allows of BROKERED, in any phase."""
     allowed = _items(rules_for(profile, arch).allow.values())
-    found = set()
+    found: set[str] = set()
     for syscall, name in allowed:
         if syscall in BROKERED:
             names = arguments.partition_classes(syscall) if not name else (name,)

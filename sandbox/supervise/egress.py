@@ -12,6 +12,7 @@ import _thread
 import errno
 import os
 import struct
+from functools import partial
 
 from sandbox.kernel import sockaddr
 from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC
@@ -90,8 +91,8 @@ class Request:
 class Egress:
     """Decides and makes the calls of CALLS.
 
-    `connected_to_api` is called when the Runtime API is connected to. `report(call, caller, syscall, denied)` hears of every
-    destination that is not allowed, while the call still waits, and says whether it is let through all the same.
+    `connected_to_api` is called when the Runtime API is connected to. `report(call, caller, syscall, denied)` hears of
+    every destination that is not allowed, while the call still waits, and says whether it is let through.
     """
 
     def __init__(
@@ -136,15 +137,16 @@ class Egress:
         if not request.listener.is_valid(call.id):
             return
         way = self._decide(request, address)
+        place = way.address or b""
         try:
             sleeps = False
             if request.kind == SOCK_DGRAM or not sockets.is_blocking(fd):
-                number = sockets.connect(fd, way.address)
+                number = sockets.connect(fd, place)
             else:
-                number = sockets.connect_without_sleep(fd, way.address)
+                number = sockets.connect_without_sleep(fd, place)
                 sleeps = number in sockets.SLEEPS
             if sleeps:
-                self._sleep(request, lambda: (0, sockets.connect_to_its_end(fd, way.address, number)), way)
+                self._sleep(request, lambda: (0, sockets.connect_to_its_end(fd, place, number)), way)
             else:
                 request.answer(0, number)
         finally:
@@ -280,7 +282,7 @@ class Egress:
                 try:
                     done, number = _send(request.fd, message, flags | MSG_DONTWAIT, way)
                     if number == errno.EAGAIN and blocking and not sent:
-                        self._sleep(request, lambda m=message, w=way, a=at: self._last(request, m, flags, w, a), way)
+                        self._sleep(request, partial(self._last, request, message, flags, way, at), way)
                         return
                     if number:
                         raise OSError(number, os.strerror(number))

@@ -41,7 +41,9 @@ PARTING = 1
 EVERYBODY = 0xFFFFFFFF
 """The target -1 of kill(2)."""
 
-PATHS = {"open": (None, 0), "creat": (None, 0), "openat": (0, 1), "openat2": (0, 1), "execve": (None, 0), "execveat": (0, 1)}
+PATHS = {
+    "open": (None, 0), "creat": (None, 0), "openat": (0, 1), "openat2": (0, 1), "execve": (None, 0), "execveat": (0, 1),
+}  # fmt: skip
 """Where calls name a file or program: (argument of the directory or None, argument of the path)."""
 
 
