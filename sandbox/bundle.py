@@ -30,8 +30,8 @@ class Policy:
     """What the run-time needs of a profile, and the programs of one architecture: plain, and for a supervisor."""
 
     __slots__ = (
-        "audit_until", "bind", "canary", "digest", "exec", "function", "network", "program", "provenance", "signals",
-        "source", "supervised", "supervision",
+        "audit_until", "bind", "canary", "digest", "exec", "files", "function", "network", "program", "provenance",
+        "signals", "source", "supervised", "supervision",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +43,7 @@ class Policy:
         self.network: str = description["network"]  # runtime-api | none | family
         self.bind: bool = description["bind"]  # whether the function may bind TCP ports
         self.canary: str = description["canary"]  # the syscall that must be refused
+        self.files: Mapping[str, Any] = description["files"]  # sandbox/policy/files.py
         self.supervision: Mapping[str, Any] = description["supervision"]  # sandbox/policy/supervision.py
         self.audit_until: str = description["audit-until"]  # YYYY-MM-DD or ''
         self.provenance: Mapping[str, list[str]] = description["provenance"]  # sandbox/enforce/staleness.py
@@ -160,6 +161,8 @@ def decode(description: bytes, file: Any, arch: str, where: str) -> Policy:
     provenance = data.get("provenance")
     if not isinstance(provenance, dict) or not all(isinstance(known, list) for known in provenance.values()):
         raise PolicyInvalid("does not say where it was learned", where=where, todo=REBUILD)
+    if not _files(data.get("files")):
+        raise PolicyInvalid("says nothing of files that could be held", where=where, todo=REBUILD)
     filters = data.get("filters")
     entry = filters.get(arch) if isinstance(filters, dict) else None
     if not isinstance(entry, dict):
@@ -169,6 +172,23 @@ def decode(description: bytes, file: Any, arch: str, where: str) -> Policy:
         raise PolicyInvalid("says nothing for a supervisor", where=where, todo=REBUILD)
     program, supervised = _program(entry, file, where), _program(entry["supervised"], file, where)
     return Policy(data, program, supervised, sha256(description), where)
+
+
+def _files(value: object) -> bool:
+    """Whether a value says of files and programs what the launcher reads (sandbox/policy/files.py)."""
+    if not isinstance(value, dict):
+        return False
+    programs = value.get("programs", ())
+    lists = (value.get("read"), value.get("write"), [] if programs is None else programs)
+    return (
+        all(isinstance(found, list) and all(_path(path) for path in found) for found in lists)
+        and value.get("listed") in (True, False)
+        and value.get("sealed") in (True, False)
+    )
+
+
+def _path(value: object) -> bool:
+    return isinstance(value, str) and value[:1] in ("/", "{") and "\0" not in value and "/../" not in value + "/"
 
 
 def _date(value: object) -> bool:

@@ -139,13 +139,16 @@ def profiles(
         draw(st.booleans()) if runtime_api is None else runtime_api,
     )
     found = draw(uses(("init", "invoke") if function.runtime_api else ("run",), max_uses))
-    places = st.frozensets(TEXT | st.sampled_from(["/tmp/**", "{root}/**", "/etc/passwd"]), max_size=3)
+    # What a rule can stand for: a path without a wildcard or NUL in it, a folder, a folder with a name for it.
+    named = TEXT.map(lambda text: "/x" + "".join(character for character in text if character not in "/*\0"))
+    places = st.frozensets(named | st.sampled_from(["/tmp/**", "{root}/**", "/etc/passwd"]), max_size=3)
+    programs = st.frozensets(named | st.just("{root}/bin/tool"), max_size=3)
     network = st.sampled_from([RUNTIME_API, "tcp://127.0.0.1:80", "udp://example.org:53", "unix:/run/x"]) | TEXT
     ids = draw(st.frozensets(st.from_regex(r"[0-9a-f]{12}", fullmatch=True), max_size=2))
     return Profile(
         function=function,
         uses=found,
-        processes=draw(places),
+        processes=draw(programs),
         network=draw(st.frozensets(network, max_size=3)),
         reads=draw(places),
         writes=draw(places),

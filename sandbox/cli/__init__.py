@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from sandbox import __version__
 from sandbox.cli import compile as compile_command
 from sandbox.cli import events, invoke, learn, probe, profile
 from sandbox.errors import SandboxError
 
 app = typer.Typer(
     name="sandbox",
-    help="Learn what a serverless function does, and let the kernel refuse the rest.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,6 +26,21 @@ app.command("run")(invoke.run)
 app.command("probe")(probe.probe)
 app.command("events")(events.events)
 app.add_typer(profile.app, name="profile")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"seccomp-bootstrap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit")
+    ] = False,
+) -> None:
+    """Learn what a serverless function does, and let the kernel refuse the rest."""
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ class Arch(enum.StrEnum):
 
 
 def compile_(
-    profile: Annotated[str, typer.Argument(help="The profile (YAML)")],
-    output: Annotated[str, typer.Option(help="Folder for the bundle")],
+    profile: Annotated[str, typer.Argument(help="The profile (YAML)", metavar="PROFILE")],
+    output: Annotated[str, typer.Option(help="Folder for the bundle", metavar="DIR")],
     arch: Annotated[Arch, typer.Option(help="Architecture")] = Arch.all,
 ) -> None:
     """Compile a profile to seccomp filters, verify them against it, and write the bundle."""

@@ -22,13 +22,13 @@ from sandbox.runtime_api.events import load_events
 
 
 def invoke(
-    profile: Annotated[str, typer.Argument(help="The profile (YAML)")],
-    command: Annotated[list[str] | None, typer.Argument(help="After --: a custom runtime")] = None,
-    handler: Annotated[str, typer.Option(help="MODULE.FUNCTION of a Python handler")] = "",
-    root: Annotated[str, typer.Option(help="The function's folder")] = ".",
-    events: Annotated[str, typer.Option(help="Folder of *.json events, or a .jsonl file")] = "",
-    python: Annotated[str, typer.Option(help="The function's own interpreter or virtual environment")] = "",
-    timeout: Annotated[float, typer.Option(help="Seconds for one event")] = 60.0,
+    profile: Annotated[str, typer.Argument(help="The profile (YAML)", metavar="PROFILE")],
+    command: Annotated[list[str] | None, typer.Argument(help="After --: a runtime", metavar="COMMAND...")] = None,
+    handler: Annotated[str, typer.Option(help="A Python handler", metavar="MODULE.FUNCTION")] = "",
+    root: Annotated[str, typer.Option(help="The function's folder", metavar="DIR")] = ".",
+    events: Annotated[str, typer.Option(help="Folder of *.json events, a .jsonl or a .json file", metavar="PATH")] = "",
+    python: Annotated[str, typer.Option(help="The function's interpreter or virtual environment", metavar="EXE")] = "",
+    timeout: Annotated[float, typer.Option(help="Seconds for one event", metavar="SECONDS")] = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each event")] = False,
 ) -> None:
     """Serve events to the function under ./bootstrap and print each result; exit 1 when one failed."""
@@ -86,8 +86,8 @@ def _text(line: Mapping[str, Any]) -> str:
 
 
 def run(
-    profile: Annotated[str, typer.Argument(help="The profile (YAML) or a bundle")],
-    command: Annotated[list[str], typer.Argument(help="After --: the program and its arguments")],
+    profile: Annotated[str, typer.Argument(help="The profile (YAML) or a bundle", metavar="PROFILE")],
+    command: Annotated[list[str], typer.Argument(help="After --: the program and its arguments", metavar="COMMAND...")],
 ) -> None:
     """Run a plain program under a profile, in the place of this process."""
     if not os.path.exists(profile):

@@ -30,22 +30,24 @@ ENDED_WELL = (None, 0, *(sign for n in (signal.SIGHUP, signal.SIGINT, signal.SIG
 
 
 def learn(
-    name: Annotated[str, typer.Argument(help="Name of the function; the profile is profiles/NAME.yaml")],
+    name: Annotated[str, typer.Argument(help="Name of the function, as in profiles/NAME.yaml", metavar="NAME")],
     command: Annotated[
-        list[str] | None, typer.Argument(help="After --: a custom runtime or program; with --from: more files")
+        list[str] | None,
+        typer.Argument(help="After --: a custom runtime or program; with --from: more files", metavar="COMMAND..."),
     ] = None,
-    handler: Annotated[str, typer.Option(help="MODULE.FUNCTION of a Python handler")] = "",
-    root: Annotated[str, typer.Option(help="The function's folder (its working directory)")] = ".",
-    events: Annotated[str, typer.Option(help="Folder of *.json events, or a .jsonl file")] = "",
-    python: Annotated[str, typer.Option(help="The function's own interpreter or virtual environment")] = "",
-    cold_starts: Annotated[int, typer.Option(min=1, help="How often the function is started anew")] = 3,
-    output: Annotated[str, typer.Option(help="Where to write the profile")] = "",
+    handler: Annotated[str, typer.Option(help="A Python handler", metavar="MODULE.FUNCTION")] = "",
+    root: Annotated[str, typer.Option(help="The function's folder (its working directory)", metavar="DIR")] = ".",
+    events: Annotated[str, typer.Option(help="Folder of *.json events, a .jsonl or a .json file", metavar="PATH")] = "",
+    python: Annotated[str, typer.Option(help="The function's interpreter or virtual environment", metavar="EXE")] = "",
+    cold_starts: Annotated[int, typer.Option(min=1, help="How often the function is started anew", metavar="N")] = 3,
+    output: Annotated[str, typer.Option(help="Where to write it, if not profiles/NAME.yaml", metavar="FILE")] = "",
     add: Annotated[bool, typer.Option("--merge", help="Add to the profile that is there, keeping its grants")] = False,
     from_: Annotated[
-        list[str] | None, typer.Option("--from", help="Observation files of SANDBOX_MODE=learn, in place of training")
+        list[str] | None,
+        typer.Option("--from", help="Observation files of SANDBOX_MODE=learn, in place of training", metavar="FILE..."),
     ] = None,
-    allow_failed: Annotated[bool, typer.Option(help="Write a profile although something failed")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds for one event")] = 60.0,
+    allow_failed: Annotated[bool, typer.Option("--allow-failed", help="Write a profile although a run failed")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds for one event", metavar="SECONDS")] = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
 ) -> None:
     """Run a function on sample events, observe its system calls, write a profile to review."""

@@ -39,8 +39,8 @@ class Row:
 
 
 def probe(
-    profile: Annotated[str, typer.Argument(help="The profile (YAML)")],
-    without: Annotated[bool, typer.Option(help="Run the attempts bare, to show that they are live")] = False,
+    profile: Annotated[str, typer.Argument(help="The profile (YAML)", metavar="PROFILE")],
+    without: Annotated[bool, typer.Option("--without", help="Run them bare, to show that they are live")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each attempt")] = False,
 ) -> None:
     """Attack a process under the profile in every way we know; exit 1 when something gets through."""

@@ -30,7 +30,7 @@ app.command("amend")(amend.amend)
 
 ProfileFile = Annotated[str, typer.Argument(help="A profile (YAML)", metavar="FILE")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text")]
-Output = Annotated[str, typer.Option(help="Where to write it; standard output if not given")]
+Output = Annotated[str, typer.Option(help="Where to write it; standard output if not given", metavar="FILE")]
 
 SAMPLES: dict[Phase, str] = {"init": "cold starts", "invoke": "invocations", "run": "runs"}
 
@@ -218,7 +218,7 @@ def export(
 @app.command("import")
 def import_(
     file: Annotated[str, typer.Argument(help="OCI seccomp JSON, or a container's config.json", metavar="FILE")],
-    name: Annotated[str, typer.Option(help="Name of the function")],
+    name: Annotated[str, typer.Option(help="Name of the function", metavar="NAME")],
     output: Output = "",
     runtime_api: Annotated[bool, typer.Option(help="The function speaks the Runtime API")] = True,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output")] = False,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from sandbox.enforce import single_exec
+from sandbox.enforce import files, single_exec
 from sandbox.enforce.platform import Platform, look
 from sandbox.errors import CanaryPassed, InstallRefused, KernelUnsupported, ListenerBusy
 from sandbox.kernel import bpf, landlock, seccomp, status
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sandbox.bundle import Policy
+    from sandbox.enforce.launch import Command
 
 LANDLOCK_NETWORK = 4
 LANDLOCK_SCOPES = 6
@@ -40,9 +41,11 @@ class Report:
 
 def install(
     policy: Policy, addresses: Sequence[int], api_port: int | None, report: Report | None = None, *,
-    tell: Callable[[int | None], None] | None = None, audit: bool = False,
+    tell: Callable[[int | None], None] | None = None, audit: bool = False, command: Command | None = None,
 ) -> Report:  # fmt: skip
     """Confine the calling process. `addresses` are the three of its one later execve, `api_port` the Runtime API's.
+
+    `command` is what that execve will start, for the rules on files and programs; without it there are none.
 
     With `tell` the supervised program is installed and `tell` hears its listener; where there is none, the plain
     program is installed, `tell` hears None, and the report says so. `audit` leaves out what the supervisor could not
@@ -62,8 +65,11 @@ def install(
             where="/proc/self/status", todo="install from a single-threaded process",
         )  # fmt: skip
     _no_new_privs(platform)
-    if not audit:
-        _network(policy, platform, api_port, report)
+    if audit:
+        if policy.files["listed"]:
+            report.degraded.append("files: not enforced (audit)")
+    else:
+        _landlock(policy, platform, api_port, report, command)
     single_use = policy.exec == "single-use"
     own_pid = os.getpid() if policy.signals == "self" and not audit else None
     before = _open_status() if platform.proc else -1
@@ -101,42 +107,93 @@ def _no_new_privs(platform: Platform) -> None:
         ) from None
 
 
-def _network(policy: Policy, platform: Platform, api_port: int | None, report: Report) -> None:
-    """Limit TCP to the Runtime API's port where the policy and the kernel allow it, and signals to the own domain."""
+def _landlock(
+    policy: Policy, platform: Platform, api_port: int | None, report: Report, command: Command | None
+) -> None:
+    """One ruleset: TCP to the Runtime API's port, files, programs and the own domain for signals, as far as can be."""
     scoped = 0
     if platform.landlock >= LANDLOCK_SCOPES and policy.signals == "self":
         scoped = landlock.SCOPE_SIGNAL
-    if policy.network == "family":
-        report.requested.append("network: by family")
-        report.enforced.append("network: by family only")
-        network, ports = 0, {}
-    else:
-        ports = {api_port: landlock.ACCESS_NET_CONNECT_TCP} if policy.network == "runtime-api" and api_port else {}
-        where = f"TCP to port {api_port} only" if ports else "no TCP"
-        report.requested.append(f"network: {where}")
-        if platform.landlock < LANDLOCK_NETWORK:
-            missing = f"Landlock ABI {platform.landlock}" if platform.landlock else "no Landlock"
-            report.degraded.append(f"network: by family only ({missing} on Linux {platform.kernel}; ports need ABI 4)")
-            network, ports = 0, {}
-        else:
-            network = landlock.ACCESS_NET_CONNECT_TCP | (0 if policy.bind else landlock.ACCESS_NET_BIND_TCP)
-    if not network and not scoped:
-        return
+    network, ports = _network(policy, platform, api_port, report)
+    plan = _files(policy, platform, report, command)
     try:
-        landlock.restrict(network=network, ports=ports, scoped=scoped)
+        if network or scoped or plan.handled:
+            landlock.restrict(network=network, ports=ports, scoped=scoped, files=plan.handled, beneath=plan.beneath)
     except OSError as error:
         raise InstallRefused(
             f"Landlock refused its rules: {error.strerror}", where=f"Landlock ABI {platform.landlock}", todo=WARN
         ) from None
+    finally:
+        plan.close()
     if network:
+        where = f"TCP to port {api_port} only" if ports else "no TCP"
         report.enforced.append(f"network: {where}, by Landlock ABI {platform.landlock}")
+    _say_files(policy, plan, platform, report)
+
+
+def _network(policy: Policy, platform: Platform, api_port: int | None, report: Report) -> tuple[int, dict[int, int]]:
+    """The accesses of TCP to handle and {port: accesses} to allow, as far as policy and kernel can."""
+    if policy.network == "family":
+        report.requested.append("network: by family")
+        report.enforced.append("network: by family only")
+        return 0, {}
+    ports = {api_port: landlock.ACCESS_NET_CONNECT_TCP} if policy.network == "runtime-api" and api_port else {}
+    report.requested.append(f"network: TCP to port {api_port} only" if ports else "network: no TCP")
+    if platform.landlock < LANDLOCK_NETWORK:
+        report.degraded.append(f"network: by family only ({_missing(platform)}; ports need ABI 4)")
+        return 0, {}
+    return landlock.ACCESS_NET_CONNECT_TCP | (0 if policy.bind else landlock.ACCESS_NET_BIND_TCP), ports
+
+
+def _missing(platform: Platform) -> str:
+    return f"{f'Landlock ABI {platform.landlock}' if platform.landlock else 'no Landlock'} on Linux {platform.kernel}"
+
+
+def _files(policy: Policy, platform: Platform, report: Report, command: Command | None) -> files.Plan:
+    """The rules on files and programs; none where there is no Landlock, which the report then says."""
+    wanted = [
+        what for what, asked in (("files", policy.files["listed"]), ("programs", policy.files["programs"] is not None))
+        if asked and command
+    ]  # fmt: skip
+    report.requested += wanted
+    if command and platform.landlock:
+        return files.plan(policy, platform.landlock, command)
+    report.degraded += [f"{what}: not enforced ({_missing(platform)})" for what in wanted]
+    return files.Plan()
+
+
+def _say_files(policy: Policy, plan: files.Plan, platform: Platform, report: Report) -> None:
+    by = f"by Landlock ABI {platform.landlock}"
+    if plan.handled & files.READ:
+        places = _some(plan.write) or "nothing"
+        report.enforced.append(f"files: read {plan.read} places, write {places}, {by}")
+        report.degraded += [f"files: write {wider}, which is not there yet" for wider in plan.wider]
+        if files.others_readable():
+            report.degraded.append("files: /proc shows environment and maps of processes outside (CAP_PERFMON)")
+        if not plan.handled & landlock.ACCESS_FS_TRUNCATE:
+            report.degraded.append(f"files: truncate(2) stays free ({_missing(platform)}; it needs ABI 3)")
+    if plan.handled & files.EXECUTE:
+        report.enforced.append(f"programs: {_some(plan.programs) or 'none but the command'}, {by}")
+        if not policy.files["sealed"]:
+            report.degraded.append("programs: what memfd_create makes lies in no folder and can be started")
+    elif policy.exec == "granted" and policy.files["programs"] is None:
+        report.enforced.append("programs: any")
+    if plan.absent:
+        report.enforced.append(f"not here: {_some(plan.absent)}")
+
+
+def _some(places: Sequence[str]) -> str:
+    more = len(places) - files.SHOWN
+    return ", ".join(places[: files.SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _install_supervised(
     policy: Policy, addresses: Sequence[int], own_pid: int | None, tell: Callable[[int | None], None], report: Report
 ) -> bool:
     """Install the supervised program; False, after telling, where the kernel gives no listener."""
-    program = bpf.pack(single_exec.supervised_prologue(addresses, own_pid)) + policy.supervised
+    # The supervisor is the parent: no signal to it, to everybody, or to the process group that it is in.
+    guarded = (os.getppid(), -1, -os.getpgrp())
+    program = bpf.pack(single_exec.supervised_prologue(addresses, own_pid, guarded)) + policy.supervised
     report.requested.append("supervision")
     for flags in (seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV, seccomp.FLAG_NEW_LISTENER):
         try:

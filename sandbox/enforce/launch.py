@@ -195,7 +195,7 @@ def confine(
     launch = single_exec.Launch(command.path, command.argv, command.environment)
     report = Report()
     try:
-        install(policy, launch.addresses, api_port, report, tell=tell, audit=audit)
+        install(policy, launch.addresses, api_port, report, tell=tell, audit=audit, command=command)
     except InstallRefused as error:
         if on_unavailable == "fail":
             raise

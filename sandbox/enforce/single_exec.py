@@ -123,8 +123,10 @@ def launch_filter(addresses: Sequence[int] | None, own_pid: int | None) -> Progr
     return tuple(program)
 
 
-def supervised_prologue(addresses: Sequence[int], own_pid: int | None) -> Program:
+def supervised_prologue(addresses: Sequence[int], own_pid: int | None, guarded: Sequence[int] = ()) -> Program:
     """What goes before the supervised program: the one execve passes, signals to others (unless None) are notified.
+
+    Where signals to others were learned, those to the targets in `guarded` are: the supervisor and what includes it.
 
     One filter then does for both, and a later execve falls through to the program, which notifies it: a filter of its
     own would refuse it unseen.
@@ -138,6 +140,12 @@ def supervised_prologue(addresses: Sequence[int], own_pid: int | None) -> Progra
                     name, [(bpf.LD_ABS, 0, 0, bpf.arg_offset(argument, False)), same, (bpf.RET_K, 0, 0, bpf.USER_NOTIF)]
                 )
             )
+    elif guarded:
+        for name, argument in SIGNALS.items():
+            block = [(bpf.LD_ABS, 0, 0, bpf.arg_offset(argument, False))]
+            for i, target in enumerate(guarded):
+                block.append((bpf.JEQ_K, len(guarded) - 1 - i, 0 if i < len(guarded) - 1 else 1, target & 0xFFFFFFFF))
+            blocks.append(_guarded(name, [*block, (bpf.RET_K, 0, 0, bpf.USER_NOTIF)]))
     body = [instruction for block in blocks for instruction in block]
     return ((bpf.LD_ABS, 0, 0, bpf.OFFSET_ARCH), (bpf.JEQ_K, 0, len(body), abi.AUDIT_ARCH), *body)
 

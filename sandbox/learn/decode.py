@@ -23,6 +23,16 @@ MOST_MESSAGES = 1024  # UIO_MAXIOV: sendmmsg(2) takes no more at once
 
 # Where the parts of calls lie: (dirfd argument or None, path argument).
 OPENS = {"open": (None, 0), "creat": (None, 0), "openat": (0, 1), "openat2": (0, 1)}
+# Calls that make, remove or rename entries of folders, and whether an entry that is not there counts: made, it is not.
+_MADE, _GONE = True, False
+ENTRIES: dict[str, tuple[tuple[int | None, int, bool], ...]] = {
+    "mkdir": ((None, 0, _MADE),), "mkdirat": ((0, 1, _MADE),), "mknod": ((None, 0, _MADE),),
+    "mknodat": ((0, 1, _MADE),), "symlink": ((None, 1, _MADE),), "symlinkat": ((1, 2, _MADE),),
+    "unlink": ((None, 0, _GONE),), "unlinkat": ((0, 1, _GONE),), "rmdir": ((None, 0, _GONE),),
+    "rename": ((None, 0, _GONE), (None, 1, _MADE)),
+    "renameat": ((0, 1, _GONE), (2, 3, _MADE)), "renameat2": ((0, 1, _GONE), (2, 3, _MADE)),
+    "link": ((None, 0, _GONE), (None, 1, _MADE)), "linkat": ((0, 1, _GONE), (2, 3, _MADE)),
+}  # fmt: skip
 EXECS = {"execve": (None, 0), "execveat": (0, 1)}
 # (descriptor argument, address argument, length argument)
 ADDRESSES = {"connect": (0, 1, 2), "sendto": (0, 4, 5)}

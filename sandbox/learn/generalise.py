@@ -10,7 +10,7 @@ from sandbox.learn.observations import Environment, Item, Sample
 from sandbox.learn.provenance import TOOL
 from sandbox.profile import base
 from sandbox.profile.completeness import estimate
-from sandbox.profile.folding import fold, named
+from sandbox.profile.folding import changed, fold, holds, named, outermost
 from sandbox.profile.model import Estimate, Function, Phase, Profile, Training, Use
 from sandbox.profile.promises import promises_of
 
@@ -34,21 +34,41 @@ def generalise(environments: Sequence[Environment], name: str) -> Learned:
     uses = frozenset(_uses(environments, samples))
     network = frozenset().union(*(environment.network for environment in environments))
     tool = {f"{TOOL}/**"}
-    writes = {p for e in environments for p in named(e.writes, e.start.get("places", {}))} - tool
-    reads = {p for e in environments for p in named(e.reads, e.start.get("places", {}))} - tool
+    writes = {p for e in environments for p in named(_written(e), e.start.get("places", {}))} - tool
+    reads = {p for e in environments for p in named(map(_literal, e.reads), e.start.get("places", {}))} - tool
+    written = outermost(fold(writes))
+    read = {path for path in fold(reads) if not any(holds(pattern, path) for pattern in written)}
     profile = Profile(
         function=Function(name, str(first.start.get("handler", "")), runtime_api),
         uses=uses,
-        processes=frozenset().union(*(environment.processes for environment in environments)),
+        processes=frozenset(_program(path, e) for e in environments for path in e.processes if path.startswith("/")),
         network=network | {"runtime-api"} if runtime_api else network,
-        reads=frozenset(fold(reads)),
-        writes=frozenset(fold(writes)),
+        reads=outermost(read),
+        writes=written,
         trainings=frozenset({_training(environments, samples)}),
         promises=promises_of(uses),
     )
     refused = frozenset(f"{syscall} {name}".strip() for e in environments for _, syscall, name in e.items
                         if _hard_denied(syscall, name))  # fmt: skip
     return Learned(profile, refused.union(*(environment.denied for environment in environments)))
+
+
+def _written(environment: Environment) -> set[str]:
+    return {_literal(path) for path in environment.writes} | {_literal(path) for path in changed(environment.entries)}
+
+
+def _literal(path: str) -> str:
+    """The path with one slash at its front; its folder as a whole where its own name would read as a pattern."""
+    path = "/" + path.lstrip("/") if path.startswith("/") else path
+    stem = path.removesuffix("/**").removesuffix("/*")
+    return f"{stem.partition('*')[0].rpartition('/')[0]}/**" if "*" in stem else path
+
+
+def _program(path: str, environment: Environment) -> str:
+    """The path of a program, under {root} where it lies with the function."""
+    root = environment.start.get("places", {}).get("{root}", "/")
+    inside = root != "/" and path.startswith(root + "/")
+    return "{root}" + path.removeprefix(root) if inside else "/" + path.lstrip("/")
 
 
 def _in_order(samples: Iterable[Sample]) -> list[Sample]:

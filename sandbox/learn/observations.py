@@ -61,6 +61,7 @@ class Environment:
     network: frozenset[str] = frozenset()
     reads: frozenset[str] = frozenset()
     writes: frozenset[str] = frozenset()
+    entries: frozenset[str] = frozenset()
     processes: frozenset[str] = frozenset()
     denied: frozenset[str] = frozenset()
     status: int | None = None
@@ -93,6 +94,7 @@ class _Building:
             network=frozenset(self.facts.get("network", ())),
             reads=frozenset(self.facts.get("read", ())),
             writes=frozenset(self.facts.get("write", ())),
+            entries=frozenset(self.facts.get("entry", ())),
             processes=frozenset(self.facts.get("exec", ())),
             denied=frozenset(self.facts.get("denied", ())),
             status=self.status,
@@ -190,7 +192,8 @@ def _add(building: _Building, event: dict[str, Any]) -> None:
     elif kind == "failed":
         building.failures.append((str(event["request"]), tuple(map(str, event["last"]))))
     elif kind == "file":
-        building.facts.setdefault("read" if event["mode"] == "read" else "write", set()).add(str(event["value"]))
+        mode = event["mode"] if event["mode"] in ("read", "entry") else "write"
+        building.facts.setdefault(mode, set()).add(str(event["value"]))
     elif kind in ("network", "exec", "denied"):
         building.facts.setdefault(kind, set()).add(str(event["value"]))
     elif kind == "end":

@@ -13,8 +13,8 @@ from sandbox.errors import HandlerNotFound
 from sandbox.learn.interpreter import Interpreter, ask
 
 TOOL = "{tool}"
-"""Names the folder of this tool, whose files say nothing about the function."""
-_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+"""Names this package, whose files say nothing about the function. What lies around it may be the function's own."""
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def describe(command: Command, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def describe(command: Command, environment: Mapping[str, str]) -> dict[str, Any]
         "handler_digest": staleness.digest(
             staleness.handler_file(command.path, environment.get("_HANDLER", ""), root)
         ),
-        "places": {TOOL: _HOME, "{root}": root, **(python.places if python else {})},
+        "places": {TOOL: _PACKAGE, "{root}": root, **(python.places if python else {})},
         "lock_digest": staleness.digest(staleness.lock_file(root)),
     }
 

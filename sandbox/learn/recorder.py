@@ -51,8 +51,9 @@ class Recorder:
         self._masks = {nr: arguments.masks(name) for nr, name in self._names.items()}
         self._special = {
             nr: name for nr, name in self._names.items()
-            if name in decode.OPENS or name in decode.EXECS or name in decode.SENDS or name in self._denied
-            or name in ("connect", "clone3", "openat2") or arguments.target_argument(name) is not None
+            if name in decode.OPENS or name in decode.EXECS or name in decode.SENDS or name in decode.ENTRIES
+            or name in self._denied or name in ("connect", "clone3", "openat2", "bind", "truncate")
+            or arguments.target_argument(name) is not None
         }  # fmt: skip
         self.phase = "init" if api else "run"
         self._items: dict[tuple[str, str, str], int] = {}
@@ -154,11 +155,32 @@ class Recorder:
             self._count(item)
             self._last[-1] += f" {path}"
         else:
+            self._changing(tid, name, args)
             self._count(item)
         return 0
 
+    def _changing(self, tid: int, name: str, args: tuple[int, ...]) -> None:
+        """Note the entries of folders that a call makes or removes, and the file that truncate(2) changes."""
+        if name == "bind":
+            place = decode.parse_sockaddr(self._reader.data(tid, args[1], min(args[2] & arguments.LOW, 128)))
+            if place and place.family == "AF_UNIX" and place.host.startswith("/"):
+                self._fact("file", place.host, "entry")
+        elif name == "truncate":
+            self._fact("file", self._path(tid, None, args[0], args), "write")
+        for dirfd, at, made in decode.ENTRIES.get(name, ()):
+            path = self._path(tid, dirfd, args[at], args)
+            # `mkdir -p /tmp/a` asks for /tmp, too: a folder of the root that is there is not made.
+            if os.path.lexists(path) if not made else os.path.dirname(path) != "/" or not os.path.lexists(path):
+                self._fact("file", path, "entry")
+
+    def _path(self, tid: int, dirfd: int | None, address: int, args: tuple[int, ...]) -> str:
+        folder = args[dirfd] & arguments.LOW if dirfd is not None else None
+        return self._reader.path(tid, folder, self._reader.string(tid, address))
+
     def _opening(self, path: str, kind: str) -> None:
         mode = "read" if kind == "read" else "write"
+        if kind == "create" and not os.path.lexists(path):
+            self._fact("file", path, "entry")
         if ("file", path, mode) not in self._facts and (mode == "write" or os.path.lexists(path)):
             self._fact("file", path, mode)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sandbox import bundle
 from sandbox.errors import UsageError
 from sandbox.kernel import bpf, tables
+from sandbox.policy import files as file_rules
 from sandbox.policy import supervision
 from sandbox.policy.compiler import compile_rules
 from sandbox.policy.listing import listing
@@ -61,6 +62,7 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         "network": network_scope(profile),
         "bind": any(use.syscall in ("bind", "listen") for use in profile.uses),
         "canary": "seccomp",
+        "files": file_rules.description(profile),
         "audit-until": profile.audit_until,
         "provenance": _provenance(profile),
         "supervision": supervision.description(profile, arches),

@@ -77,7 +77,8 @@ def _without_init(profile: Profile) -> Profile:
 def brokered_calls(profile: Profile) -> tuple[str, ...]:
     """The calls that the supervisor makes itself or decides by what their pointers name."""
     found = ["connect", "execve", "execveat"]
-    if any(use.syscall == "socket" and use.name.split()[1] in DATAGRAMS for use in profile.uses):
+    sockets = [use.name.split() for use in profile.uses if use.syscall in ("socket", "socketpair")]
+    if any(len(words) < 2 or words[1] in DATAGRAMS for words in sockets):
         found += ["sendmsg", "sendmmsg"]
     return tuple(found)
 

@@ -46,6 +46,14 @@ class Promise:
     items: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class Place:
+    """One line of files.yaml: a file, or a folder with all below it (`dir/**`), and why."""
+
+    path: str
+    because: str
+
+
 def directory() -> str:
     """Where the base files lie: beside the package in a checkout, inside it in a wheel.
 
@@ -133,6 +141,18 @@ def refusals() -> tuple[Entry, ...]:
 def dangerous() -> tuple[Entry, ...]:
     """What a reviewer must not overlook."""
     return _entries("dangerous", "dangerous")
+
+
+@cache
+def readable() -> tuple[Place, ...]:
+    """What every program may read whose profile lists files."""
+    return tuple(Place(line["path"], line["because"]) for line in _read("files")["read"])
+
+
+@cache
+def writable() -> tuple[Place, ...]:
+    """What every program may write whose profile lists files."""
+    return tuple(Place(line["path"], line["because"]) for line in _read("files")["write"])
 
 
 def find(entries: tuple[Entry, ...], syscall: str, name: str) -> Entry | None:

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping
 FEW = 3
 """So many files of one directory stand by themselves; more become `directory/*`."""
 
+PRIVATE = ("/", "/proc/self", "/dev", "/etc", "/root", "/run/secrets", "/var/run/secrets")
+"""Folders that hold what nobody asked for beside what somebody did; users' homes, too."""
+
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 
 LONGEST = 24
@@ -20,7 +23,8 @@ def named(paths: Iterable[str], places: Mapping[str, str]) -> set[str]:
 
     The own process's files under /proc are written as /proc/self.
     """
-    ordered = sorted(places.items(), key=lambda place: -len(place[1]))
+    # A function that was started from / has no folder of its own: everything would be called by its name.
+    ordered = sorted(((n, d) for n, d in places.items() if d != "/"), key=lambda place: -len(place[1]))
     found: set[str] = set()
     for path in paths:
         if not path.startswith("/"):
@@ -56,7 +60,7 @@ def _by_directory(paths: set[str]) -> set[str]:
         members.setdefault(os.path.dirname(path), set()).add(path)
     found: set[str] = set()
     for directory, inside in members.items():
-        if len(inside) > FEW and directory not in ("/", "/proc/self", "/dev"):
+        if len(inside) > FEW and directory not in PRIVATE and os.path.dirname(directory) != "/home":
             found.add(f"{directory}/*")
         else:
             found |= inside
@@ -82,3 +86,41 @@ def _directories(pattern: str) -> list[str]:
     """The directories above a pattern, without the root and the top ones."""
     parts = pattern.split("/")
     return ["/".join(parts[:depth]) for depth in range(3, len(parts))] if pattern.startswith("/") else []
+
+
+def holds(pattern: str, path: str) -> bool:
+    """Whether `folder/*` or `folder/**` stands for everything that another path or pattern stands for.
+
+    Both mean the folder with all below it, as Landlock does.
+    """
+    if not pattern.endswith(("/*", "/**")):
+        return pattern == path
+    folder = pattern.rstrip("*")
+    return path == folder[:-1] or path.startswith(folder)
+
+
+def outermost(patterns: Iterable[str]) -> frozenset[str]:
+    """The patterns without those that another one covers; of `folder/*` and `folder/**` the longer stays."""
+    found = frozenset(patterns)
+    return frozenset(
+        pattern for pattern in found
+        if not any(other != pattern and holds(other, pattern) and not (holds(pattern, other) and other < pattern)
+                   for other in found)
+    )  # fmt: skip
+
+
+def changed(entries: Iterable[str]) -> set[str]:
+    """Patterns of the folders in which entries were made, removed or renamed: a right of the folder, not of the file.
+
+    A folder that was itself made in training has another name next time, or is not there yet: the one above it counts.
+    """
+    made = set(entries)
+    found = set()
+    for path in made:
+        folder, deep = os.path.dirname(path), False
+        while folder in made:
+            folder, deep = os.path.dirname(folder), True
+        if path.startswith("/"):
+            # Nobody is given the root folder for a file in it.
+            found.add(path if folder == "/" else f"{folder}/**" if deep else f"{folder}/*")
+    return found

@@ -10,7 +10,7 @@ from sandbox.enforce import parent
 from sandbox.enforce.handover import end_like
 from sandbox.errors import FunctionTerminated
 from sandbox.kernel import abi
-from sandbox.supervise import resolver
+from sandbox.supervise import programs, resolver
 from sandbox.supervise.decision import Decider
 from sandbox.supervise.destinations import Destinations, packed
 from sandbox.supervise.start import HELD
@@ -42,6 +42,7 @@ def attend(pid: int, handover: Handover, policy: Policy, environment: Mapping[st
         policy.function, abi.MACHINE, Decider(supervision, abi.MACHINE, audit=audit), destinations, journal,
         runtime_api=supervision["runtime-api"], signals=policy.signals,
     )  # fmt: skip
+    supervisor.grant(programs.granted(policy, environment, audit=audit))
     if destinations.has_names:
         forwarder = resolver.make(destinations.allows_name, supervisor.report_question, environment, observing=audit)
         if forwarder is None:

@@ -57,8 +57,10 @@ class Decider:
             _, _, title = technique(syscall, name)
             never = f"{syscall} {name}".strip() in self._never or syscall in self._never
             text = "" if never else allow.of_grant(syscall, (name,) if classes else ())
-            answer = TERMINATE if syscall in self._terminate else DENY
-            return Decision(self._response(syscall, name, answer), f"hard-denied: {title}", text)
+            usual = TERMINATE if syscall in self._terminate else DENY
+            answer = self._response(syscall, name, usual)
+            # `report` for a whole syscall means its other classes: a hard denial is never let through.
+            return Decision(usual if answer == REPORT else answer, f"hard-denied: {title}", text)
         known_in_init = (syscall, name) in self._init
         if known_in_init and phase == "init":
             return Decision(CONTINUE)

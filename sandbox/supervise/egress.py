@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import _thread
 import errno
+import functools
 import os
 import struct
-from functools import partial
 
 from sandbox.kernel import sockaddr
 from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sandbox.supervise.caller import Caller
     from sandbox.supervise.destinations import Destinations
     from sandbox.supervise.names import Forwarder
+
+    Answer = tuple[int, int]  # the call's value, and an errno that is 0 where there is a value
 
 LOW = 0xFFFFFFFF
 DNS_PORT = 53
@@ -50,7 +52,7 @@ class Denied(Exception):
 
 
 class Way:
-    """An address to use (None to go where the socket is connected to), and the descriptor that keeps what it names."""
+    """An address to use, None to go where the socket is connected to; `pin` is a descriptor of what it names, or -1."""
 
     __slots__ = ("address", "pin")
 
@@ -91,8 +93,8 @@ class Request:
 class Egress:
     """Decides and makes the calls of CALLS.
 
-    `connected_to_api` is called when the Runtime API is connected to. `report(call, caller, syscall, denied)` hears of
-    every destination that is not allowed, while the call still waits, and says whether it is let through.
+    `connected_to_api` is called when the Runtime API is connected to. `report(call, caller, syscall, denied)` hears
+    of every destination that is not allowed, while the call still waits, and says whether it goes through all the same.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Egress:
         report: Callable[[Notification, Caller, str, Denied], bool],
     ) -> None:  # fmt: skip
         self._destinations = destinations
+        self._verdict = functools.lru_cache(256)(destinations.decide)
         self.forwarder: Forwarder | None = None
         self._connected_to_api = connected_to_api
         self._report = report
@@ -113,62 +116,63 @@ class Egress:
             listener.refuse(call.id, error.errno or errno.EPERM)
             return
         request = Request(listener, call, syscall, caller, fd)
+        answer: Answer | None
         try:
             request.domain, request.kind = sockets.kind(fd)
             if syscall == "connect":
-                self._connect(request)
+                answer = self._connect(request)
             elif syscall == "sendmmsg":
-                self._send_many(request)
+                answer = self._send_many(request)
             else:
-                self._send_one(request)
+                answer = self._send_one(request)
         except OSError as error:
-            listener.refuse(call.id, error.errno or errno.EPERM)
+            answer = 0, error.errno or errno.EPERM
         except Denied as denied:
             if denied.final:
                 self._report(call, caller, syscall, denied)
-            listener.refuse(call.id, errno.EPERM)
+            answer = 0, errno.EPERM
         finally:
+            # Before the answer: a socket that the caller closes at once is closed then, and not when we come to it.
             if not request.kept:
                 os.close(fd)
+        if answer:
+            request.answer(*answer)
 
-    def _connect(self, request: Request) -> None:
+    def _connect(self, request: Request) -> Answer | None:
         call, fd = request.call, request.fd
-        address = messages.read_address(request.caller.memory, call.a1, call.a2 & LOW)
+        address = messages.read_address(request.caller, call.a1, call.a2 & LOW)
         if not request.listener.is_valid(call.id):
-            return
+            return None
         way = self._decide(request, address)
-        place = way.address or b""
         try:
-            sleeps = False
             if request.kind == SOCK_DGRAM or not sockets.is_blocking(fd):
-                number = sockets.connect(fd, place)
-            else:
-                number = sockets.connect_without_sleep(fd, place)
-                sleeps = number in sockets.SLEEPS
-            if sleeps:
-                self._sleep(request, lambda: (0, sockets.connect_to_its_end(fd, place, number)), way)
-            else:
-                request.answer(0, number)
+                return 0, sockets.connect(fd, way.address)
+            number = sockets.connect_without_sleep(fd, way.address)
+            if number in sockets.SLEEPS:
+                return self._sleep(request, lambda: (0, sockets.connect_to_its_end(fd, way.address, number)), way)
+            return 0, number
         finally:
             if not request.kept:
                 way.close()
 
-    def _sleep(self, request: Request, perform: Callable[[], tuple[int, int]], way: Way) -> None:
-        """Answer with what `perform` returns, (value, errno), in a thread: it may take as long as its caller waits."""
+    def _sleep(self, request: Request, perform: Callable[[], Answer], way: Way) -> Answer | None:
+        """Answer with what `perform` returns, in a thread: it may take as long as its caller waits."""
 
         def run() -> None:
             try:
-                request.answer(*perform())
+                answer = perform()
             finally:
                 os.close(request.fd)
                 way.close()
+            request.answer(*answer)
 
+        request.kept = True
         try:
             _thread.start_new_thread(run, ())
         except RuntimeError:  # no more threads
-            request.answer(0, errno.ENOBUFS)
-            return
-        request.kept = True
+            request.kept = False
+            return 0, errno.ENOBUFS
+        return None
 
     def _decide(self, request: Request, address: bytes, *, sending: bool = False) -> Way:
         """How to go to where the caller wants, to the forwarder in place of a resolver. Raises Denied, OSError."""
@@ -183,7 +187,7 @@ class Egress:
         if sending and len(address) >= 2 and int.from_bytes(address[:2], "little") == AF_UNSPEC:
             # Senders of datagrams take AF_UNSPEC for the socket's own family (net/ipv4/udp.c, net/ipv6/raw.c).
             read = domain.to_bytes(2, "little") + address[2:]
-        place = sockaddr.parse(read)
+        place = _parse(read)
         if place is None or place[0] not in ("AF_INET", "AF_INET6"):
             return Way(address)  # the kernel refuses it; AF_UNSPEC to connect dissolves an association
         _, host, port = place
@@ -208,7 +212,7 @@ class Egress:
             return Way(address)  # dissolves an association, or the kernel refuses it
         if len(address) > SUN_PATH:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        place = sockaddr.parse(address)
+        place = _parse(address)
         if address[2] == 0:
             self._judge(request, "unix", place[1] if place else "", 0, frozenset())
             return Way(address)
@@ -233,7 +237,7 @@ class Egress:
 
     def _judge(self, request: Request, protocol: str, host: str, port: int, names: frozenset[str]) -> None:
         """Raises Denied for a destination that is not allowed, unless the report says to go on."""
-        decision = self._destinations.decide(protocol, host, port, names)
+        decision = self._verdict(protocol, host, port, names)
         if decision.allowed:
             if decision.rule == "runtime-api":
                 self._connected_to_api()
@@ -243,8 +247,8 @@ class Egress:
         if not self._report(request.call, request.caller, request.syscall, denied):
             raise denied
 
-    def _send_one(self, request: Request) -> None:
-        call, memory, stream = request.call, request.caller.memory, request.kind == SOCK_STREAM
+    def _send_one(self, request: Request) -> Answer | None:
+        call, memory, stream = request.call, request.caller, request.kind == SOCK_STREAM
         if request.syscall == "sendto":
             address = messages.read_address(memory, call.a4, call.a5 & LOW) if call.a4 else None
             message = Message(address, messages.read_data(memory, call.a1, call.a2, stream=stream))
@@ -253,21 +257,20 @@ class Egress:
             message = messages.read_message(memory, call.a1, stream=stream)
             flags = call.a2 & LOW
         if not request.listener.is_valid(call.id):
-            return
+            return None
         way = self._way(request, message)
         try:
             blocking = not flags & MSG_DONTWAIT and sockets.is_blocking(request.fd)
             if not blocking or not flags & MSG_FASTOPEN:
                 sent, number = _send(request.fd, message, flags | MSG_DONTWAIT, way)
                 if number != errno.EAGAIN or not blocking:
-                    request.answer(sent, number)
-                    return
-            self._sleep(request, lambda: _send(request.fd, message, flags, way), way)
+                    return sent, number
+            return self._sleep(request, lambda: _send(request.fd, message, flags, way), way)
         finally:
             if not request.kept:
                 way.close()
 
-    def _send_many(self, request: Request) -> None:
+    def _send_many(self, request: Request) -> Answer | None:
         call, caller = request.call, request.caller
         flags = call.a3 & LOW
         blocking = not flags & MSG_DONTWAIT and sockets.is_blocking(request.fd)
@@ -275,15 +278,15 @@ class Egress:
         for i in range(min(call.a2 & LOW, messages.MOST_PIECES)):
             at = call.a1 + messages.MMSGHDR * i
             try:
-                message = messages.read_message(caller.memory, at, stream=request.kind == SOCK_STREAM)
+                message = messages.read_message(caller, at, stream=request.kind == SOCK_STREAM)
                 if not request.listener.is_valid(call.id):
-                    return
+                    return None
                 way = self._way(request, message)
                 try:
                     done, number = _send(request.fd, message, flags | MSG_DONTWAIT, way)
                     if number == errno.EAGAIN and blocking and not sent:
-                        self._sleep(request, partial(self._last, request, message, flags, way, at), way)
-                        return
+                        last = functools.partial(self._last, request, message, flags, way, at)
+                        return self._sleep(request, last, way)
                     if number:
                         raise OSError(number, os.strerror(number))
                 finally:
@@ -300,10 +303,10 @@ class Egress:
                     raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
                 break
             sent += 1
-        request.answer(sent, 0)
+        return sent, 0
 
     @staticmethod
-    def _last(request: Request, message: Message, flags: int, way: Way, at: int) -> tuple[int, int]:
+    def _last(request: Request, message: Message, flags: int, way: Way, at: int) -> Answer:
         """The first message of several, for which there was no room: the call ends with it."""
         done, number = _send(request.fd, message, flags, way)
         if not number and not request.caller.write(at + messages.MSG_LENGTH, struct.pack("<I", done)):
@@ -311,12 +314,16 @@ class Egress:
         return (0, number) if number else (1, 0)
 
     def _way(self, request: Request, message: Message) -> Way:
-        if messages.hands_over(message.control):
-            raise Denied("", "hands over a descriptor on a socket that the supervisor watches", "", final=True)
+        objection = messages.objection(message.control)
+        if objection:
+            raise Denied("", objection, "", final=True)
         return Way(None) if message.address is None else self._decide(request, message.address, sending=True)
 
 
-def _send(fd: int, message: Message, flags: int, way: Way) -> tuple[int, int]:
+_parse = functools.lru_cache(64)(sockaddr.parse)
+
+
+def _send(fd: int, message: Message, flags: int, way: Way) -> Answer:
     return sockets.send(fd, message.data, flags | MSG_NOSIGNAL, way.address, message.control)
 
 

@@ -26,7 +26,16 @@ MOST_PIECES = 1024  # UIO_MAXIOV
 MMSGHDR = 64  # sizeof(struct mmsghdr)
 MSG_LENGTH = 56  # of struct msghdr, behind which msg_len stands in struct mmsghdr
 LARGEST_CONTROL = 1 << 17  # net.core.optmem_max
-SOL_SOCKET, SCM_RIGHTS = 1, 1
+_ROUTE = "names a route of its own, which leads elsewhere than the address"
+OBJECTIONS = {
+    # The number would be that of one of the supervisor's descriptors.
+    (1, 1): "hands over a descriptor on a socket that the supervisor watches",  # SOL_SOCKET, SCM_RIGHTS
+    # With a source route or routing header the packet goes to the first hop (net/ipv4/udp.c, net/ipv6/exthdrs.c).
+    (0, 7): _ROUTE,  # IPPROTO_IP, IP_RETOPTS
+    (41, 57): _ROUTE,  # IPPROTO_IPV6, IPV6_RTHDR
+    (41, 5): _ROUTE,  # IPPROTO_IPV6, IPV6_2292RTHDR
+}
+"""(level, type) of control messages that are never sent on a caller's behalf."""
 _HEADER = struct.Struct("<QI4xQQQQ8x")
 _CONTROL = struct.Struct("<Qii")
 _HIGHEST_INT = 0x7FFFFFFF
@@ -91,18 +100,17 @@ def read_message(memory: Readable, at: int, *, stream: bool) -> Message:
     return Message(address, b"".join(pieces), copy(memory, control, controllen) if control else b"")
 
 
-def hands_over(control: bytes) -> bool:
-    """Whether a descriptor is among the control messages. Raises OSError (EINVAL) for what the kernel would not take.
+def objection(control: bytes) -> str:
+    """Why control messages cannot be sent for their caller; '' when they can. Raises OSError (EINVAL) as the kernel.
 
-    All of them are looked at, in the kernel's own steps (linux/socket.h, for_each_cmsghdr and CMSG_OK): a descriptor of
-    the supervisor's, which makes the call, is what would be sent.
+    All of them are looked at, in the kernel's own steps (linux/socket.h, for_each_cmsghdr and CMSG_OK).
     """
     at = 0
     while at + _CONTROL.size <= len(control):
         length, level, kind = _CONTROL.unpack_from(control, at)
         if not _CONTROL.size <= length <= len(control) - at:
             raise _wrong(errno.EINVAL)
-        if level == SOL_SOCKET and kind == SCM_RIGHTS:
-            return True
+        if (level, kind) in OBJECTIONS:
+            return OBJECTIONS[level, kind]
         at += length + 7 & -8
-    return False
+    return ""

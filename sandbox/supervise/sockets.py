@@ -14,6 +14,12 @@ MSG_DONTWAIT = 0x40
 MSG_FASTOPEN = 0x20000000
 
 _LIBC = abi.LIBC
+_CONNECT = _LIBC.connect
+_CONNECT.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
+_GETSOCKOPT = _LIBC.getsockopt
+_GETSOCKOPT.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_VALUE, _SIZE = ctypes.c_int(), ctypes.c_uint32(4)  # the supervisor's loop alone uses them
+_VALUE_AT, _SIZE_AT = ctypes.addressof(_VALUE), ctypes.addressof(_SIZE)
 _SENDTO = _LIBC.sendto
 _SENDTO.restype = ctypes.c_ssize_t
 _SENDTO.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
@@ -37,18 +43,14 @@ def duplicate(pid: int, fd: int) -> int:
         os.close(pidfd)
 
 
-def option(fd: int, name: int) -> int:
-    """An integer option of the socket level. Raises OSError (ENOTSOCK)."""
-    value, size = ctypes.c_int(), ctypes.c_uint32(4)
-    if _LIBC.getsockopt(fd, SOL_SOCKET, name, ctypes.byref(value), ctypes.byref(size)):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return value.value
-
-
 def kind(fd: int) -> tuple[int, int]:
     """(domain, type) of a socket. Raises OSError (ENOTSOCK)."""
-    return option(fd, SO_DOMAIN), option(fd, SO_TYPE)
+    if _GETSOCKOPT(fd, SOL_SOCKET, SO_DOMAIN, _VALUE_AT, _SIZE_AT) == 0:
+        domain = _VALUE.value
+        if _GETSOCKOPT(fd, SOL_SOCKET, SO_TYPE, _VALUE_AT, _SIZE_AT) == 0:
+            return domain, _VALUE.value
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number))
 
 
 def is_blocking(fd: int) -> bool:
@@ -56,16 +58,16 @@ def is_blocking(fd: int) -> bool:
     return os.get_blocking(fd)
 
 
-def connect(fd: int, address: bytes) -> int:
+def connect(fd: int, address: bytes | None) -> int:
     """connect(2); returns 0 or the errno."""
-    return 0 if _LIBC.connect(fd, address, len(address)) == 0 else ctypes.get_errno()
+    return 0 if _CONNECT(fd, address, len(address or b"")) == 0 else ctypes.get_errno()
 
 
 SLEEPS = (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN)
 """What a non-blocking connect says where a blocking one would sleep."""
 
 
-def connect_without_sleep(fd: int, address: bytes) -> int:
+def connect_without_sleep(fd: int, address: bytes | None) -> int:
     """connect(2) on a blocking descriptor as far as it goes at once: 0 or the errno, one of SLEEPS if it would sleep.
 
     For a moment the descriptor is non-blocking; who looks at it in the middle of its own connect sees that.
@@ -82,7 +84,7 @@ def connect_without_sleep(fd: int, address: bytes) -> int:
         os.set_blocking(fd, True)
 
 
-def connect_to_its_end(fd: int, address: bytes, first: int) -> int:
+def connect_to_its_end(fd: int, address: bytes | None, first: int) -> int:
     """Go on, sleeping, with a connect of which `connect_without_sleep` said `first`; returns 0 or the errno."""
     number = connect(fd, address)
     # When SO_SNDTIMEO ends the wait, the caller's own first call would have said that it goes on.

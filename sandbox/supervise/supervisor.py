@@ -16,9 +16,12 @@ from sandbox.enforce import parent
 from sandbox.kernel import tables
 from sandbox.kernel.notification import Listener
 from sandbox.profile import arguments
-from sandbox.supervise.caller import Caller
+from sandbox.supervise.caller import Caller, Callers
 from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, VERDICTS, Decider, Decision
 from sandbox.supervise.egress import CALLS, Denied, Egress
+from sandbox.supervise.programs import CALLS as EXECS
+from sandbox.supervise.programs import NotLet, Programs
+from sandbox.violations import allow
 from sandbox.violations.decode import decode_args
 from sandbox.violations.event import violation
 from sandbox.violations.journal import Journal
@@ -37,9 +40,6 @@ ROUNDS = 100
 """How often what was left behind is looked for and killed: it may be making more of itself."""
 PARTING = 1
 """Milliseconds between looks at whether the child's exec has parted the descriptor tables."""
-
-EVERYBODY = 0xFFFFFFFF
-"""The target -1 of kill(2)."""
 
 PATHS = {
     "open": (None, 0), "creat": (None, 0), "openat": (0, 1), "openat2": (0, 1), "execve": (None, 0), "execveat": (0, 1),
@@ -62,15 +62,22 @@ class Supervisor:
         self._signals_self = signals == "self"
         self._names = tables.names(arch)
         self._forwarder: Forwarder | None = None
+        self._programs: Programs | None = None
         self.phase = "init" if runtime_api else "run"
         self.terminated = ""
         self._pid = 0
+        self._callers = Callers()
         self._own_pid = os.getpid()
+        self._guarded = frozenset(target & arguments.LOW for target in (self._own_pid, -1, -os.getpgrp()))
         self._egress = Egress(destinations, self._connected, self._report_egress)
 
     def use(self, forwarder: Forwarder | None) -> None:
         """Send the function's DNS questions to this forwarder."""
         self._forwarder = self._egress.forwarder = forwarder
+
+    def grant(self, programs: Programs | None) -> None:
+        """Let the function start these programs; None where its profile has no exec."""
+        self._programs = programs
 
     def report_question(self, name: str, kind: str) -> None:
         """A DNS question for a name that the profile does not hold."""
@@ -91,7 +98,7 @@ class Supervisor:
 
     def run(self, pid: int, listener_fd: int, wake: int, parted: Callable[[], bool]) -> int:
         """Answer until the handler has ended. Returns its wait status. `parted` is asked until it says yes."""
-        self._pid = pid
+        self._pid = self._callers.handler = pid
         listener = Listener(listener_fd)
         listener.set_sync_wake_up()
         poll = select.poll()
@@ -161,24 +168,27 @@ class Supervisor:
         if syscall is None:
             listener.refuse(call.id, errno.ENOSYS)
             return
-        caller = Caller(call.pid)
+        caller = self._callers.take(call.pid)
         try:
             self._answer(listener, call, syscall, caller)
         finally:
-            caller.close()
+            self._callers.done(caller)
 
     def _answer(self, listener: Listener, call: Notification, syscall: str, caller: Caller) -> None:
         name = arguments.classify(syscall, call.args, self._arch)
         if syscall in CALLS and self._decider.brokers(syscall, name):
             self._egress.take(listener, call, syscall, caller)
             return
+        if syscall in EXECS and self._programs:
+            self._start_program(listener, call, syscall, caller, self._programs)
+            return
         at = arguments.target_argument(syscall)
         target = call.args[at] & arguments.LOW if at is not None else 0
         if at is not None and self._signals_self and target != caller.process():
             name = f"{name} {arguments.OTHER}"
         decision = self._decider.decide(syscall, name, self.phase)
-        if at is not None and target in (self._own_pid, EVERYBODY) and decision.answer in (CONTINUE, REPORT):
-            decision = Decision(DENY, "a signal to the supervisor")
+        if at is not None and target in self._guarded and decision.answer != TERMINATE:
+            decision = Decision(DENY, "a signal to the supervisor, or to all that it is among")
         if decision.answer == CONTINUE:
             listener.let_through(call.id)
             return
@@ -192,6 +202,24 @@ class Supervisor:
         if decision.answer == TERMINATE:
             self._terminate(f"{syscall} {name}".strip())
         listener.refuse(call.id, errno.EPERM)
+
+    def _start_program(
+        self, listener: Listener, call: Notification, syscall: str, caller: Caller, programs: Programs
+    ) -> None:
+        try:
+            programs.check(call, syscall, caller)
+        except NotLet as refused:
+            answer = self._decider.response(syscall, "") if refused.reason else DENY
+            if refused.reason:
+                text = allow.of_place("processes", refused.path) if refused.path else ""
+                self._report(call, caller, syscall, "", Decision(answer, refused.reason, text))
+            if answer != REPORT:
+                if answer == TERMINATE:
+                    self._terminate(syscall)
+                listener.refuse(call.id, refused.errno)
+                return
+        self._callers.forget()
+        listener.let_through(call.id)
 
     def _terminate(self, what: str) -> None:
         """End the whole tree before its call is answered: it never runs on."""
@@ -208,7 +236,7 @@ class Supervisor:
             dirfd, at = PATHS.get(syscall, (None, None))
             folder = call.args[dirfd] & arguments.LOW if dirfd is not None else None
             target = caller.path(folder, call.args[at]) if at is not None else ""
-        args = decode_args(syscall, call.args, caller.memory.read, self._arch, self._host_name)
+        args = decode_args(syscall, call.args, caller.read, self._arch, self._host_name)
         self._journal.write(
             violation(
                 function=self._function, phase=self.phase, request=None, pid=caller.process(), tid=call.pid,

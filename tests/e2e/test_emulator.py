@@ -353,7 +353,7 @@ def test_learning_into_the_platforms_log(workshop: Workshop) -> None:
 
 def test_exec_wrapper(workshop: Workshop, policy: str) -> None:
     """`bootstrap COMMAND...`, as the platform calls a wrapper: the same confinement, and no variable of ours left."""
-    variables = {"SANDBOX_POLICY": policy, "PYTHONPATH": str(TARGETS)}
+    variables = {"SANDBOX_POLICY": policy, "PYTHONPATH": str(TARGETS), "LAMBDA_TASK_ROOT": str(TARGETS)}
     with Platform(workshop.folder, (*WRAPPED, "env_dump.handler"), variables) as platform:
         status, seen = platform.post({})
         assert status == 200, platform.log

@@ -61,6 +61,18 @@ def test_calls_counts_instructions_under_the_policy() -> None:
     assert all(int(row["instructions"]) > 0 for row in policy)
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="the program that makes the calls is compiled")
+def test_egress_compares_bare_and_brokered_calls() -> None:
+    """Each kind of call is timed in both ways, and the bar is on what the broker adds to a blocking connect."""
+    found = measured("egress")
+    (table,) = found["tables"]
+    medians = [row["median"] for row in table["rows"]]
+    assert len(medians) == 6
+    assert all(bare < brokered for bare, brokered in zip(medians[::2], medians[1::2], strict=True))
+    (bar,) = found["bars"]
+    assert bar["value"] == pytest.approx((medians[1] - medians[0]) * 1e6)
+
+
 @pytest.mark.parametrize("arguments", [["start", "--rounds", "0"], ["other"], ["start", "--python", "/nonexistent"]])
 def test_bad_arguments_are_refused_in_words(arguments: list[str]) -> None:
     """Wrong arguments give a message and no traceback."""

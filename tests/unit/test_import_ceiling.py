@@ -22,6 +22,7 @@ OURS = {
     "sandbox.bundle",
     "sandbox.encode",
     "sandbox.enforce",
+    "sandbox.enforce.files",
     "sandbox.enforce.install",
     "sandbox.enforce.launch",
     "sandbox.enforce.locate",

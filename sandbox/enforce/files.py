@@ -1,0 +1,294 @@
+"""From a policy's places to Landlock rules on this host: what `{root}` is, what is there, which loader a program has.
+
+Reading a place never gives the right to execute what lies there; that goes to single programs and their interpreters.
+The dynamic loader is one of these, and a loader that is started by itself runs any file that may be read: the right to
+execute tells programs apart for who plays by the rules, and the supervisor reports who does not.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from sandbox.kernel import landlock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sandbox.bundle import Policy
+    from sandbox.enforce.launch import Command
+
+READ = landlock.ACCESS_FS_READ_FILE | landlock.ACCESS_FS_READ_DIR
+EXECUTE = landlock.ACCESS_FS_EXECUTE
+PROGRAM = EXECUTE | landlock.ACCESS_FS_READ_FILE
+WRITE = (
+    landlock.ACCESS_FS_WRITE_FILE | landlock.ACCESS_FS_REMOVE_DIR | landlock.ACCESS_FS_REMOVE_FILE
+    | landlock.ACCESS_FS_MAKE_DIR | landlock.ACCESS_FS_MAKE_REG | landlock.ACCESS_FS_MAKE_SOCK
+    | landlock.ACCESS_FS_MAKE_FIFO | landlock.ACCESS_FS_MAKE_SYM | landlock.ACCESS_FS_REFER
+    | landlock.ACCESS_FS_TRUNCATE
+)  # fmt: skip
+DEVICES = landlock.ACCESS_FS_MAKE_CHAR | landlock.ACCESS_FS_MAKE_BLOCK
+"""Handled and given to nobody."""
+OF_FILES = (
+    landlock.ACCESS_FS_EXECUTE | landlock.ACCESS_FS_WRITE_FILE | landlock.ACCESS_FS_READ_FILE
+    | landlock.ACCESS_FS_TRUNCATE
+)  # fmt: skip
+"""What a rule on a file may hold (security/landlock/fs.c: ACCESS_FILE)."""
+
+SINCE = ((2, landlock.ACCESS_FS_REFER), (3, landlock.ACCESS_FS_TRUNCATE))
+"""The ABI from which on a right can be handled."""
+
+SHOWN = 4
+"""Places that the status line names."""
+_FORMAT, _FOLDER = 0o170000, 0o040000  # man 7 inode
+_PT_INTERP = 3
+_TOPS = ("/", "/dev", "/proc", "/sys")
+"""Never written as a whole in place of something that is not there."""
+LONGEST_CHAIN = 5
+"""Scripts whose interpreters are scripts (fs/exec.c follows five)."""
+
+
+class Plan:
+    """The rules for landlock.restrict: `handled` accesses, `beneath` {descriptor: accesses}, and what to say of them.
+
+    `read` counts places, `write` and `programs` name them, `wider` are folders that stand for something not yet there,
+    `absent` what is not here. Close it.
+    """
+
+    __slots__ = ("absent", "beneath", "handled", "programs", "read", "wider", "write")
+
+    def __init__(self) -> None:
+        self.handled = 0
+        self.beneath: list[tuple[int, int]] = []
+        self.read = 0
+        self.write: list[str] = []
+        self.programs: list[str] = []
+        self.wider: list[str] = []
+        self.absent: list[str] = []
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        for fd, _ in self.beneath:
+            os.close(fd)
+        self.beneath = []
+
+    def allow(self, path: str, access: int, *, entries: bool = True) -> bool:
+        """A rule on a path; without `entries` a folder can only be listed. False where there is no such path."""
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            return False
+        if os.fstat(fd).st_mode & _FORMAT != _FOLDER:
+            access &= OF_FILES
+        elif not entries:
+            access &= landlock.ACCESS_FS_READ_DIR
+        access &= self.handled
+        if access:
+            self.beneath.append((fd, access))
+        else:
+            os.close(fd)
+        return True
+
+
+def plan(policy: Policy, abi: int, command: Command) -> Plan:
+    """Look at this host and open what the rules need. `abi` is the kernel's Landlock ABI, 1 at least."""
+    found, files = Plan(), policy.files
+    if files["listed"]:
+        found.handled |= READ | WRITE | DEVICES
+    if files["programs"] is not None:
+        found.handled |= EXECUTE
+    for since, access in SINCE:
+        if abi < since:
+            found.handled &= ~access
+    if not found.handled:
+        return found
+    folders: dict[str, Sequence[str]] = {}
+    if files["listed"]:
+        for pattern in files["read"]:
+            for path, whole in _paths(pattern, command, folders, found.absent):
+                found.read += found.allow(path, READ, entries=whole)
+        for pattern in files["write"]:
+            for path, whole in _paths(pattern, command, folders, found.absent):
+                _write(found, path, whole)
+    # The kernel opens what it executes for reading, too (fs/exec.c: do_open_execat).
+    search = command.environment.get("PATH", os.defpath)
+    for path in _chain(command.path, search):
+        found.allow(path, PROGRAM)
+    if files["programs"] is not None:
+        _programs(found, files["programs"], command, search)
+    return found
+
+
+def _paths(
+    pattern: str, command: Command, folders: dict[str, Sequence[str]], absent: list[str]
+) -> Iterator[tuple[str, bool]]:
+    """The paths that a pattern means here, and whether it means what lies below."""
+    path, whole = pattern, pattern.endswith("*")
+    if whole:
+        path = pattern.rstrip("*")[:-1]
+    if not path.startswith("{"):
+        yield path or "/", whole
+        return
+    name, slash, rest = path.partition("/")
+    if name not in folders:
+        folders[name] = _FOLDERS[name](command) if name in _FOLDERS else ()
+        if not folders[name]:
+            absent.append(name)
+    for folder in folders[name]:
+        yield folder + slash + rest, whole
+
+
+def _root(command: Command) -> Sequence[str]:
+    found = root(command.environment)
+    # Started from / without a root of its own, a function has none: all files are not its own.
+    return (found,) if found != "/" else ()
+
+
+def root(environment: Mapping[str, str]) -> str:
+    """Where the function lies: LAMBDA_TASK_ROOT, else the working directory."""
+    return os.path.normpath(environment.get("LAMBDA_TASK_ROOT") or os.getcwd())
+
+
+def _python(command: Command) -> Sequence[str]:
+    """The standard library of the interpreter that the command starts (lib64 on Amazon Linux and Fedora)."""
+    program = os.path.realpath(command.path)
+    prefix, name = os.path.dirname(os.path.dirname(program)), os.path.basename(program)
+    if not name.startswith("python"):
+        return ()
+    found = []
+    for library in (f"{prefix}/lib", f"{prefix}/lib64"):
+        names = [name] if "." in name else _listed(library)
+        found += [f"{library}/{one}" for one in names if os.path.exists(f"{library}/{one}/os.py")]
+    return found
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if name.startswith("python3.")]
+    except OSError:
+        return []
+
+
+def _venv(command: Command) -> Sequence[str]:
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(command.path)))
+    return (folder,) if os.path.exists(f"{folder}/pyvenv.cfg") else ()
+
+
+_FOLDERS = {"{root}": _root, "{python}": _python, "{venv}": _venv}
+
+
+def others_readable() -> bool:
+    """Whether, under the rules, /proc still shows the environment of a process outside: the parent's stands for all.
+
+    Landlock refuses to trace a process outside its domain, and the kernel asks that before it opens environ, maps and
+    mem; kernels since 2025 then ask for CAP_PERFMON, too, and with it let environ and maps be read all the same
+    (kernel/fork.c: may_access_mm). A rule for the own folder alone would not last: the kernel makes /proc/PID anew
+    when memory is short, and a rule belongs to an inode.
+    """
+    try:
+        os.close(os.open(f"/proc/{os.getppid()}/environ", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _write(found: Plan, path: str, whole: bool) -> None:
+    """A place to write: itself, or the nearest folder above that is there; that one is wider, and never the root."""
+    if found.allow(path, READ | WRITE):
+        if not path.startswith("/dev/"):
+            found.write.append(path)
+        return
+    above = os.path.dirname(path)
+    while above not in _TOPS:
+        if found.allow(above, READ | WRITE):
+            found.write.append(above)
+            found.wider.append(f"{above} for {path}")
+            return
+        above = os.path.dirname(above)
+    if not path.startswith("/dev/"):
+        found.absent.append(path)
+
+
+def _programs(found: Plan, listed: Sequence[str], command: Command, search: str) -> None:
+    writable = [os.path.realpath(place) for place in found.write]
+    for pattern in listed:
+        path = located(pattern, command.environment)
+        real = os.path.realpath(path)
+        if any(real == place or real.startswith(place + "/") for place in writable):
+            found.absent.append(f"{path} (lies where the function writes)")
+            continue
+        if not found.allow(path, PROGRAM):
+            found.absent.append(path)
+            continue
+        found.programs.append(path)
+        for other in _chain(path, search):
+            found.allow(other, PROGRAM)
+
+
+def located(path: str, environment: Mapping[str, str]) -> str:
+    """A listed program's path on this host."""
+    return root(environment) + path[len("{root}") :] if path.startswith("{root}/") else path
+
+
+def _chain(path: str, search: str) -> Iterator[str]:
+    """A program, the interpreters of its `#!` lines, and their dynamic loader (man 2 execve, man 5 elf)."""
+    for _ in range(LONGEST_CHAIN):
+        yield path
+        head = _head(path)
+        if head[:4] == b"\x7fELF":
+            loader = _loader(path, head)
+            if loader:
+                yield loader
+            return
+        if head[:2] != b"#!":
+            return
+        words = os.fsdecode(head[2:256].split(b"\n")[0]).split()
+        if not words:
+            return
+        if os.path.basename(words[0]) == "env":
+            yield words[0]
+            loader = _loader(words[0], _head(words[0]))
+            if loader:
+                yield loader
+            targets = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
+            path = _searched(targets[0], search) if targets else ""
+        else:
+            path = words[0]
+        if not path:
+            return
+
+
+def _searched(name: str, search: str) -> str:
+    tried = [name] if "/" in name else [os.path.join(folder or ".", name) for folder in search.split(":")]
+    return next((path for path in tried if os.access(path, os.X_OK)), "")
+
+
+def _head(path: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(4096)
+    except OSError:
+        return b""
+
+
+def _loader(path: str, head: bytes) -> str:
+    """The dynamic loader that a 64-bit little-endian ELF file names, or ''."""
+    if len(head) < 64 or head[:6] != b"\x7fELF\x02\x01":
+        return ""
+    at, size, count = *struct.unpack_from("<Q", head, 32), *struct.unpack_from("<HH", head, 54)
+    for number in range(count):
+        start = at + number * size
+        if start + 56 > len(head) or struct.unpack_from("<I", head, start)[0] != _PT_INTERP:
+            continue
+        offset, length = struct.unpack_from("<Q", head, start + 8)[0], struct.unpack_from("<Q", head, start + 32)[0]
+        text = head[offset : offset + length]
+        if offset + length > len(head):
+            try:
+                with open(path, "rb", buffering=0) as file:
+                    file.seek(offset)
+                    text = file.read(min(length, 4096))
+            except (OSError, OverflowError):
+                return ""
+        return os.fsdecode(text.rstrip(b"\0"))
+    return ""

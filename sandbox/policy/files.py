@@ -1,0 +1,67 @@
+"""What a policy says of files and programs: the profile's places and profiles/base/files.yaml, without overlap.
+
+`{root}`, `{python}` and `{venv}` stay names: the launcher knows what they are on its host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sandbox.errors import ProfileError
+from sandbox.policy.rules import exec_granted
+from sandbox.profile import base
+from sandbox.profile.folding import outermost
+from sandbox.profile.model import Profile
+
+NAMES = ("{root}", "{python}", "{venv}")
+MAKES_PROGRAMS = "memfd_create"
+"""Makes files outside every folder, on which Landlock has no rule (security/landlock/fs.c: MNT_INTERNAL)."""
+
+
+def description(profile: Profile) -> dict[str, object]:
+    """What policy.json tells of files. Raises ProfileError for a pattern that no rule can stand for.
+
+    `listed` is False for a profile that names no file at all (an imported one): then nothing is known, and nothing is
+    limited. `programs` is None where no program is to be told from another: exec is closed whole, or the profile lists
+    none. `sealed` is whether every program that could be started comes from a folder.
+    """
+    where = profile.function.name
+    reads = [checked(pattern, where) for pattern in profile.reads]
+    writes = [checked(pattern, where) for pattern in profile.writes]
+    programs = sorted(checked(path, where, program=True) for path in profile.processes)
+    listed = bool(reads or writes)
+    write = outermost([*writes, *(place.path for place in base.writable())])
+    read = outermost([*reads, *(place.path for place in base.readable())])
+    return {
+        "listed": listed,
+        "read": sorted(read) if listed else [],
+        "write": sorted(write) if listed else [],
+        "programs": programs if exec_granted(profile) and programs else None,
+        "sealed": MAKES_PROGRAMS not in _syscalls(profile),
+    }
+
+
+def _syscalls(profile: Profile) -> Iterable[str]:
+    return {use.syscall for use in profile.uses} | {grant.syscall for grant in profile.grants}
+
+
+def checked(pattern: str, where: str, *, program: bool = False) -> str:
+    """The pattern, if it is a path, `folder/*` or `folder/**`, absolute or under one of NAMES. Raises ProfileError."""
+    stem = pattern
+    if not program:
+        stem = pattern.removesuffix("/**") if pattern.endswith("/**") else pattern.removesuffix("/*")
+    name, _, rest = stem.partition("/")
+    problem = ""
+    if name not in ("", *NAMES) or not pattern.startswith(("/", "{")):
+        problem = f"is neither absolute nor under {', '.join(NAMES)}"
+    elif "*" in stem:
+        problem = "is no file" if program else "has a wildcard elsewhere than in a last /* or /**"
+    elif any(part in (".", "..", "") for part in rest.split("/")) and rest:
+        problem = "has an empty part, . or .."
+    elif "\0" in stem:
+        problem = "holds a NUL"
+    if problem:
+        raise ProfileError(
+            f"the path {pattern!r} {problem}", where=where, todo="write an absolute path, folder/* or folder/**"
+        )
+    return pattern

@@ -1,0 +1,141 @@
+"""Which program an execve starts: asked where exec is granted, and answered so that nobody can change it.
+
+With Landlock's execute right the kernel itself holds the list, so that going on is sound whatever the caller's memory
+says by then. Without it the supervisor lets a call go on only while no other thread or process could change the path
+between the look and the exec.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from sandbox.enforce import parent
+from sandbox.enforce.files import located
+from sandbox.kernel import abi, landlock, tables
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sandbox.bundle import Policy
+    from sandbox.kernel.notification import Notification
+    from sandbox.supervise.caller import Caller
+
+CALLS = {"execve": (None, 0), "execveat": (0, 1)}
+LOW = 0xFFFFFFFF
+KCMP_VM = 1  # linux/kcmp.h
+VFORKS = ("vfork", "clone")
+
+
+class NotLet(Exception):
+    """An exec that may not go on: the errno for the caller, a reason when it is a violation (else ''), and the path."""
+
+    def __init__(self, number: int, reason: str = "", path: str = "") -> None:
+        super().__init__(reason)
+        self.errno = number
+        self.reason = reason
+        self.path = path
+
+
+class Programs:
+    """The programs that one policy grants. `held` is whether Landlock holds them for the process."""
+
+    def __init__(self, listed: Sequence[str] | None, *, held: bool) -> None:
+        """`listed` are absolute paths, looked up once, at the start; None where any program may be started."""
+        self._any = listed is None
+        self._held = held
+        self._known: dict[tuple[int, int], str] = {}
+        self._paths: dict[str, tuple[int, int]] = {}
+        for path in listed or ():
+            try:
+                found = os.stat(path)
+            except OSError:
+                continue
+            self._known[found.st_dev, found.st_ino] = path
+            self._paths[path] = found.st_dev, found.st_ino
+
+    def check(self, call: Notification, syscall: str, caller: Caller) -> None:
+        """Returns when the call may go on. Raises NotLet."""
+        if self._any:
+            return
+        # Before the path is read: what could have changed it since would be gone by now.
+        sharer = "" if self._held else _shares_memory(caller)
+        dirfd, at = CALLS[syscall]
+        text = os.fsdecode(caller.memory.string(call.args[at]))
+        if not text:
+            raise NotLet(errno.EPERM, "a program by its descriptor, not by its path")
+        folder = call.args[dirfd] & LOW if dirfd is not None else None
+        path = caller.path(folder, call.args[at])
+        try:
+            found = os.stat(_seen_from_here(text, path, caller.tid))
+        except OSError as error:
+            # A search along PATH tries what is not there: the caller hears what the kernel would say.
+            raise NotLet(error.errno or errno.EACCES) from None
+        if (found.st_dev, found.st_ino) not in self._known:
+            raise NotLet(errno.EPERM, "a program that the profile does not list", path)
+        if self._held:
+            return
+        if self._paths.get(path) != (found.st_dev, found.st_ino) or "/../" in text:
+            raise NotLet(errno.EPERM, "a listed program by another path, and no Landlock here that could hold it", path)
+        if sharer:
+            raise NotLet(errno.EPERM, f"{sharer}, and no Landlock here that could hold the program")
+
+
+def _seen_from_here(text: str, path: str, tid: int) -> str:
+    """/proc/self is the supervisor when the supervisor looks: the caller's own is meant."""
+    for own in ("/proc/self/", "/proc/thread-self/"):
+        if text.startswith(own):
+            return f"/proc/{tid}/{text.removeprefix(own)}"
+    return path
+
+
+def _shares_memory(caller: Caller) -> str:
+    """Who could change the path after the look, in words; '' where nobody can.
+
+    The maker of a vfork child shares its memory and sleeps until the child's exec (man 2 vfork): it may, if it has no
+    second thread. kcmp(2) tells the others. A process that could write into /proc/PID/mem needs the profile to let it
+    open files for writing, and this one to be dumpable: it is not looked for.
+    """
+    pid = caller.process()
+    if _threads(pid) != 1:
+        return "another thread shares the caller's memory"
+    for other in parent.descendants(os.getpid()):
+        if other == pid:
+            continue
+        try:
+            shared = abi.syscall(abi.number("kcmp"), pid, other, KCMP_VM, 0, 0) == 0
+        except ProcessLookupError:
+            continue
+        except OSError as error:
+            return f"who shares the caller's memory cannot be told ({error.strerror})"
+        if shared and (_threads(other) != 1 or not _waits_for_exec(other)):
+            return "another process shares the caller's memory"
+    return ""
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
+
+
+def _waits_for_exec(pid: int) -> bool:
+    """Whether a process sleeps in the call that made a child with its memory."""
+    try:
+        with open(f"/proc/{pid}/syscall", "rb") as file:
+            number = file.read().split()[0]
+    except (OSError, IndexError):
+        return False
+    numbers = tables.numbers(abi.MACHINE)
+    return number.isdigit() and int(number) in [numbers[name] for name in VFORKS if name in numbers]
+
+
+def granted(policy: Policy, environment: Mapping[str, str], *, audit: bool) -> Programs | None:
+    """The programs of a policy; None where it grants no exec at all, so that the class of the call decides."""
+    if policy.exec != "granted":
+        return None
+    listed = policy.files["programs"]
+    held = not audit and bool(policy.files["sealed"]) and landlock.abi_version() > 0
+    return Programs(None if listed is None else [located(path, environment) for path in listed], held=held)

@@ -1,0 +1,120 @@
+"""The supervised bootstrap on the platform's emulator and on ours: time-outs, crashes, and nobody left behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from supervised import read_events
+from users import HOME, place
+from workshop import Workshop
+
+from sandbox.runtime_api import Environment, Function, Invocation
+
+from .test_emulator import APP, BOOTSTRAP, Platform, alive, compiled, descendants
+
+CALLS = """
+import ctypes
+
+LIBC = ctypes.CDLL(None)
+
+def handler(event, context):
+    if event.get("attack"):
+        return {"result": LIBC.mount(0, 0, 0, 0, 0)}
+    return {"result": 0}
+"""
+
+
+@pytest.fixture(scope="module")
+def workshop() -> Iterator[Workshop]:
+    """A folder with the application in it, and the command."""
+    with place(None) as folder:
+        (folder / "app.py").write_text(APP)
+        (folder / "calls.py").write_text(CALLS)
+        yield Workshop(None, HOME, folder)
+
+
+@pytest.fixture(scope="module")
+def policy(workshop: Workshop) -> str:
+    """The application's policy."""
+    events = str(workshop.events({}, {"sleep": 0.01}))
+    return compiled(workshop, "app", "--handler", "app.handler", "--root", str(workshop.folder), "--events", events)
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether they all end within some seconds."""
+    end = time.monotonic() + 10
+    while any(map(alive, pids)) and time.monotonic() < end:
+        time.sleep(0.01)
+    return not any(map(alive, pids))
+
+
+def test_the_platforms_time_out_leaves_nobody(workshop: Workshop, policy: str) -> None:
+    """'Task timed out': supervisor and handler are both gone, and the next pair serves; the same after a crash."""
+    log = workshop.new(".jsonl")
+    variables = {
+        "SANDBOX_POLICY": policy, "SANDBOX_SUPERVISE": "1", "SANDBOX_EVENTS": f"file:{log}", "_HANDLER": "app.handler",
+        "LAMBDA_TASK_ROOT": str(workshop.folder),
+    }  # fmt: skip
+    with Platform(workshop.folder, (BOOTSTRAP,), variables, timeout=2) as platform:
+        status, first = platform.post({})
+        assert status == 200, platform.log
+        assert "supervision" in platform.status_lines()[0]["enforced"]
+        pids = descendants(platform.pid)
+        assert len(pids) == 2
+        assert first["parent"] in pids
+        status, text = platform.post({"sleep": 60})
+        assert "Task timed out after 2.00 seconds" in str(text)
+        assert gone(pids)
+        status, second = platform.post({})
+        assert (status, second["events"]) == (200, 1)
+        pids = descendants(platform.pid)
+        assert len(pids) == 2
+        status, error = platform.post({"exit": 3})
+        assert "exit status 3" in error["errorMessage"]
+        assert gone(pids)
+        assert platform.post({})[0] == 200
+        assert len(descendants(platform.pid)) == 2
+        assert alive(platform.pid)
+    assert {event["event"] for event in read_events(log)} <= {"violations", "violation"}
+
+
+def test_an_attack_is_seen_on_the_platform(workshop: Workshop) -> None:
+    """A call that was not learned is refused and in the platform's log as a line, and the function serves on."""
+    events = str(workshop.events({}))
+    options = ("--handler", "calls.handler", "--root", str(workshop.folder), "--events", events)
+    variables = {
+        "SANDBOX_POLICY": compiled(workshop, "calls", *options), "SANDBOX_SUPERVISE": "1", "_HANDLER": "calls.handler",
+        "LAMBDA_TASK_ROOT": str(workshop.folder),
+    }  # fmt: skip
+    with Platform(workshop.folder, (BOOTSTRAP,), variables) as platform:
+        assert platform.post({})[1] == {"result": 0}
+        assert platform.post({"attack": True})[1] == {"result": -1}
+        lines = [json.loads(line) for line in platform.log.splitlines() if line.startswith('{"event": "violation"')]
+        assert platform.post({})[1] == {"result": 0}
+    (line,) = [line for line in lines if line["syscall"] == "mount"]
+    assert (line["verdict"], line["phase"], line["technique"][0]) == ("denied", "invoke", "T")
+
+
+def test_our_emulators_reset_leaves_nobody(workshop: Workshop, policy: str) -> None:
+    """After a time-out of the training emulator both are gone, too, and the next environment has a pair of its own."""
+    variables = {"SANDBOX_POLICY": policy, "SANDBOX_SUPERVISE": "1", "SANDBOX_ON_UNAVAILABLE": "fail"}
+    command = (BOOTSTRAP, sys.executable, "-m", "awslambdaric", "app.handler")
+    function = Function(command, str(workshop.folder), handler="app.handler", environment=variables, timeout=1.5)
+    with Environment(function, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as environment:
+        first = environment.invoke(Invocation(b"{}"))
+        assert first.status == "ok"
+        found = json.loads(first.payload)
+        pids = [found["pid"], found["parent"]]
+        assert all(map(alive, pids))
+        assert environment.invoke(Invocation(b'{"sleep": 60}')).status == "timeout"
+        assert gone(pids)
+        second = json.loads(environment.invoke(Invocation(b"{}")).payload)
+        pids = [second["pid"], second["parent"]]
+        assert Path(f"/proc/{pids[1]}/task/{pids[1]}/children").read_text().split() == [str(pids[0])]
+    assert gone(pids)

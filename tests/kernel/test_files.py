@@ -1,0 +1,512 @@
+"""Files and programs by Landlock in the running kernel: what was learned works, everything beside it is EACCES."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import errno
+import json
+import mmap
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from children import bystander, in_child
+from guests import LOADING, profile, refusing
+from users import home_for, identity, place
+
+from sandbox.bundle import Policy
+from sandbox.enforce import files
+from sandbox.enforce.launch import Command
+from sandbox.kernel import abi, landlock, seccomp
+from sandbox.policy import build
+from sandbox.profile.model import Profile
+
+pytestmark = pytest.mark.skipif(landlock.abi_version() < 3, reason="Landlock ABI 3 is needed (Linux 6.2)")
+
+PYTHON = "/usr/bin/python3"
+STARTS = (
+    *LOADING, "execve", "execveat", "clone process", "vfork process", "wait4", "waitid", "pipe2", "dup2", "dup3",
+    "openat write", "openat create", "mkdir", "fcntl F_SETFL",
+)  # fmt: skip
+"""What a program needs to start others."""
+
+Answers = list[int | str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Area:
+    """A folder of a user: `work` was learned as a place to write, the rest was not learned at all."""
+
+    uid: int | None
+    folder: Path
+
+    @property
+    def work(self) -> Path:
+        """Where the function writes."""
+        return self.folder / "work"
+
+    @property
+    def secret(self) -> Path:
+        """What it never read."""
+        return self.folder / "secret"
+
+
+@pytest.fixture
+def area(uid: int | None) -> Iterator[Area]:
+    """The folder with a secret that the user owns: only Landlock stands before it."""
+    with place(uid) as folder:
+        found = Area(uid, folder)
+        found.work.mkdir()
+        (found.work / "inner").mkdir()
+        (folder / "other").mkdir()
+        found.secret.write_text("secret")
+        for path in (found.work, found.work / "inner", folder / "other", found.secret):
+            os.chown(path, *(2 * (uid if uid is not None else os.getuid(),)))
+        yield found
+
+
+def learned(*items: str, **more: frozenset[str]) -> Profile:
+    """A profile with these items and places."""
+    return dataclasses.replace(profile(*items), **more)  # type: ignore[arg-type]
+
+
+def policy_of(found: Profile) -> Policy:
+    """Its policy for this machine."""
+    return build.build(found, (abi.MACHINE,)).policy(abi.MACHINE)
+
+
+def confined(found: Policy, uid: int | None, attempts: Callable[[], Answers], command: str = "/bin/true") -> Answers:
+    """What the attempts answer under the files and programs of a policy alone, without any filter."""
+
+    def inside() -> Answers:
+        seccomp.set_no_new_privs()
+        plan = files.plan(found, landlock.abi_version(), Command(command, [command], {"PATH": "/usr/bin:/bin"}))
+        if plan.handled:
+            landlock.restrict(network=0, ports={}, scoped=0, files=plan.handled, beneath=plan.beneath)
+        plan.close()
+        return attempts()
+
+    return in_child(inside, uid)
+
+
+def tried(call: Callable[..., object], *args: Any) -> int:
+    """0, or the errno of a call."""
+    try:
+        result = call(*args)
+    except OSError as error:
+        return error.errno or -1
+    if isinstance(result, int) and call is os.open:
+        os.close(result)
+    return 0
+
+
+def places(area: Area) -> Policy:
+    """The policy of a function that wrote in `work` and read nothing but what every program reads."""
+    return policy_of(learned("openat read", writes=frozenset({f"{area.work}/*"})))
+
+
+def test_what_was_not_learned_is_not_read(area: Area) -> None:
+    """The distribution, /proc/self and the own folder can be read, a file of the same user beside it cannot."""
+
+    def attempts() -> Answers:
+        return [
+            tried(os.open, path, os.O_RDONLY)
+            for path in ("/etc/passwd", "/usr/bin", "/proc/self/status", "/proc/self/environ", "/dev/urandom",
+                         area.work, area.secret, area.folder, "/", "/etc", f"/proc/self/root{area.secret}")
+        ]  # fmt: skip
+
+    assert confined(places(area), area.uid, attempts) == [*[0] * 6, *[errno.EACCES] * 5]
+
+
+def test_writing_only_where_training_wrote(area: Area) -> None:
+    """Making, writing, renaming and removing work below `work` and nowhere else; what can be read cannot be written."""
+    create = os.O_WRONLY | os.O_CREAT
+    tmpfile = os.O_RDWR | os.O_TMPFILE
+    work, folder = area.work, area.folder
+
+    def attempts() -> Answers:
+        return [
+            tried(os.open, work / "new", create),
+            tried(os.rename, work / "new", work / "inner" / "new"),
+            tried(os.truncate, work / "inner" / "new", 0),
+            tried(os.symlink, "new", work / "inner" / "link"),
+            tried(os.link, work / "inner" / "new", work / "hard"),
+            tried(os.mkfifo, work / "fifo"),
+            tried(os.mkdir, work / "deep"),
+            tried(os.open, work / "deep" / "file", create),
+            tried(os.open, work, tmpfile),
+            tried(os.unlink, work / "hard"),
+            tried(os.open, "/dev/null", create),
+            *[
+                tried(os.open, folder / "new", create), tried(os.open, folder / "other" / "new", create),
+                tried(os.open, area.secret, os.O_WRONLY), tried(os.truncate, area.secret, 0),
+                tried(os.unlink, area.secret), tried(os.mkdir, folder / "made"),
+                tried(os.symlink, "a", folder / "made"), tried(os.mkfifo, folder / "made"),
+                tried(os.open, folder, tmpfile),
+            ],
+        ]  # fmt: skip
+
+    assert confined(places(area), area.uid, attempts) == [*[0] * 11, *[errno.EACCES] * 9]
+    assert area.secret.read_text() == "secret"
+
+
+def test_no_way_around_by_names(area: Area) -> None:
+    """Neither a symbolic nor a hard link nor a rename brings a secret into reach, and nothing leaves by them."""
+    work = area.work
+
+    def attempts() -> Answers:
+        os.symlink(area.secret, work / "symlink")
+        os.symlink(area.folder, work / "folder")
+        opened = [tried(os.open, path, os.O_RDONLY) for path in (work / "symlink", work / "folder" / "secret",
+                                                                 work / ".." / "secret")]  # fmt: skip
+        os.chdir(work)
+        at = os.open(".", os.O_PATH)
+        opened.append(tried(lambda: os.open("../secret", os.O_RDONLY, dir_fd=at)))
+        os.close(os.open(work / "own", os.O_WRONLY | os.O_CREAT))
+        return [
+            *opened,
+            int(tried(os.link, area.secret, work / "hard") in (errno.EXDEV, errno.EACCES)),
+            int(tried(os.rename, area.secret, work / "moved") in (errno.EXDEV, errno.EACCES)),
+            int(tried(os.rename, work / "own", area.folder / "left") in (errno.EXDEV, errno.EACCES)),
+        ]
+
+    assert confined(places(area), area.uid, attempts) == [*[errno.EACCES] * 4, 1, 1, 1]
+
+
+def test_secrets_of_other_processes(area: Area) -> None:
+    """Memory and descriptors of a process outside stay closed; environment and maps, too, or the report says so."""
+
+    def attempts(other: int) -> Answers:
+        closed = [tried(os.open, f"/proc/{other}/{name}", os.O_RDONLY) for name in ("mem", "fd/0", "root/etc/passwd")]
+        told = files.others_readable()
+        shown = [tried(os.open, f"/proc/{other}/{name}", os.O_RDONLY) for name in ("environ", "maps", "auxv")]
+        return [*closed, int(told), *shown, tried(os.open, "/proc/self/environ", os.O_RDONLY)]
+
+    with bystander(area.uid) as other:
+        answers = confined(places(area), area.uid, lambda: attempts(other))
+    assert answers[:3] == [errno.EACCES] * 3
+    assert answers[4:] == [*[0 if answers[3] else errno.EACCES] * 3, 0]
+    if area.uid is not None:
+        assert not answers[3]
+
+
+def test_a_single_file_is_not_its_folder(area: Area) -> None:
+    """A learned file can be written and is no way to its neighbours; a folder that was listed can be listed only."""
+    found = policy_of(
+        learned("openat read", writes=frozenset({str(area.secret)}), reads=frozenset({str(area.folder / "other")}))
+    )
+    (area.folder / "other" / "file").touch(0o666)
+
+    def attempts() -> Answers:
+        return [
+            tried(os.open, area.secret, os.O_RDWR | os.O_TRUNC), tried(os.listdir, area.folder / "other"),
+            tried(os.unlink, area.secret), tried(os.open, area.folder / "beside", os.O_WRONLY | os.O_CREAT),
+            tried(os.open, area.folder / "other" / "file", os.O_RDONLY), tried(os.listdir, area.folder),
+        ]  # fmt: skip
+
+    assert confined(found, area.uid, attempts) == [0, 0, *[errno.EACCES] * 4]
+
+
+def test_what_is_not_there_yet(area: Area) -> None:
+    """In place of a folder that is missing the next one above is opened and named; never the root, never /dev."""
+    writes = {f"{area.folder}/missing/deeper/*", "/missing/*", "/dev/missing", str(area.folder / "work")}
+    found = policy_of(learned("openat read", writes=frozenset(writes)))
+    plan = files.plan(found, landlock.abi_version(), Command("/bin/true", [], {}))
+    plan.close()
+    assert plan.wider == [f"{area.folder} for {area.folder}/missing/deeper"]
+    assert plan.absent == ["/missing"]
+    assert sorted(plan.write) == sorted([str(area.folder), str(area.work)])
+
+
+def test_names_for_folders(area: Area) -> None:
+    """{root} is LAMBDA_TASK_ROOT, {venv} the folder of a pyvenv.cfg, {python} the library of the real interpreter."""
+    (area.folder / "bin").mkdir()
+    (area.folder / "bin" / "python").symlink_to(PYTHON)
+    (area.folder / "pyvenv.cfg").touch()
+    reads = frozenset({"{root}/**", "{venv}/**", "{python}/**", "{python}/missing.py"})
+    found = policy_of(learned("openat read", reads=reads))
+    command = Command(str(area.folder / "bin" / "python"), [], {"LAMBDA_TASK_ROOT": str(area.work)})
+    symbols: dict[str, Any] = {}
+    absent: list[str] = []
+    expanded = {path for pattern in reads for path, _ in files._paths(pattern, command, symbols, absent)}
+    library = os.path.dirname(os.__file__)
+    assert expanded >= {str(area.work), str(area.folder), library} or not library.startswith("/usr")
+    assert not absent
+    plan = files.plan(found, landlock.abi_version(), Command("/bin/true", [], {"LAMBDA_TASK_ROOT": "/"}))
+    plan.close()
+    assert sorted(plan.absent) == ["{python}", "{root}", "{venv}"]
+
+
+def programs(area: Area, *listed: str | Path) -> Policy:
+    """A policy that lists these programs."""
+    return policy_of(learned(*STARTS, reads=frozenset({f"{area.folder}/**"}), processes=frozenset(map(str, listed))))
+
+
+def ran(path: str | Path, *arguments: str) -> int:
+    """The exit code of a program, or minus the errno of its exec."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.execv(path, [str(path), *arguments])
+        except OSError as error:
+            os._exit(100 + (error.errno or 0))
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return -(code - 100) if code > 100 else code
+
+
+def script(path: Path, first: str, text: str = "exit 7\n") -> Path:
+    """An executable script."""
+    path.write_text(f"{first}\n{text}")
+    path.chmod(0o755)
+    return path
+
+
+def test_programs_and_their_interpreters(area: Area) -> None:
+    """Listed programs start with loader and script chain, others are EACCES, a library can be mapped to run."""
+    one = script(area.folder / "one", "#!/bin/sh")
+    two = script(area.folder / "two", f"#!{one}")
+    by_env = script(area.folder / "by-env", "#!/usr/bin/env sh")
+    unlisted = script(area.folder / "unlisted", "#!/bin/sh")
+    found = programs(area, "/bin/true", two, by_env)
+
+    def attempts() -> Answers:
+        with open("/usr/bin/gzip", "rb") as file:
+            mapped = tried(lambda: mmap.mmap(file.fileno(), 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC).close())
+        return [mapped, ran("/bin/true"), ran(two), ran(one), ran(by_env), ran("/usr/bin/gzip"), ran(unlisted)]
+
+    assert confined(found, area.uid, attempts) == [0, 0, 7, 7, 7, -errno.EACCES, -errno.EACCES]
+
+
+def test_a_program_where_the_function_writes(area: Area) -> None:
+    """A listed program that the function could rewrite is not started, and the plan says so."""
+    mine = area.work / "mine"
+    shutil.copy("/bin/true", mine)
+    both = frozenset({str(mine), "/bin/true"})
+    found = policy_of(learned(*STARTS, writes=frozenset({f"{area.work}/*"}), processes=both))
+    assert confined(found, area.uid, lambda: [ran(mine), ran("/bin/true")]) == [-errno.EACCES, 0]
+    plan = files.plan(found, landlock.abi_version(), Command("/bin/true", [], {}))
+    plan.close()
+    assert plan.absent == [f"{mine} (lies where the function writes)"]
+
+
+def test_what_landlock_does_not_tell_apart(area: Area) -> None:
+    """The two ways around that the documentation admits: the loader as a program, and files that lie in no folder.
+
+    Both stay under filter and rules, as code that the caller maps itself does; `sealed` knows of the second.
+    """
+    found = programs(area, "/bin/true")
+
+    def attempts() -> Answers:
+        loader = files._loader("/bin/true", files._head("/bin/true"))
+        fd = os.memfd_create("made")
+        with open("/bin/true", "rb") as file:
+            os.write(fd, file.read())
+        return [ran(loader, "/usr/bin/gzip", "--version") if loader else 0, ran(f"/proc/self/fd/{fd}")]
+
+    assert confined(found, area.uid, attempts) == [0, 0]
+    assert found.files["sealed"]
+    more = learned(*STARTS, "memfd_create", reads=frozenset({"/x"}), processes=frozenset({"/bin/true"}))
+    assert not policy_of(more).files["sealed"]
+
+
+def test_exec_granted_without_a_list(area: Area) -> None:
+    """A profile that names no program, as imported ones do, leaves programs and, naming no file, files alone."""
+    found = policy_of(learned(*STARTS))
+    assert (found.files["programs"], found.files["listed"]) == (None, False)
+    assert confined(found, area.uid, lambda: [ran("/bin/true"), tried(os.open, area.secret, os.O_RDWR)]) == [0, 0]
+
+
+# Through the real bootstrap.
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """How a run ended: its output, its status line and the violations."""
+
+    code: int
+    stdout: str
+    status: Mapping[str, Any]
+    violations: list[dict[str, Any]]
+
+
+def run(
+    area: Area, found: Profile, code: str, *, supervised: bool, before: Callable[[], object] | None = None,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> Done:  # fmt: skip
+    """Python code under ./bootstrap."""
+    bundle = area.folder / "bundle"
+    build.write(build.build(found, (abi.MACHINE,)), str(bundle))
+    subprocess.run(["chmod", "-R", "a+rX", str(bundle)], check=True)
+    with home_for(area.uid) as home:
+        ours = {"SANDBOX_POLICY": str(bundle), "SANDBOX_SUPERVISE": str(int(supervised)), **more}
+        environment = {"PATH": "/usr/bin:/bin", **ours}
+        done = subprocess.run(
+            [str(home / "bootstrap"), PYTHON, "-I", "-S", "-c", code], env=environment, cwd=area.work, text=True,
+            capture_output=True, timeout=60, check=False, preexec_fn=before, **identity(area.uid),
+        )  # fmt: skip
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    status: Mapping[str, Any] = next((line for line in lines if line["event"] == "sandbox"), {})
+    assert status, done.stderr
+    return Done(done.returncode, done.stdout, status, [line for line in lines if line["event"] == "violation"])
+
+
+MODES = pytest.mark.parametrize("supervised", [False, True], ids=["alone", "supervised"])
+
+
+@MODES
+def test_the_bootstrap_holds_files(area: Area, supervised: bool) -> None:
+    """Enforced with and without a supervisor, told in the status line, and left out in audit mode."""
+    found = learned(*LOADING, "openat create", writes=frozenset({f"{area.work}/*"}), reads=frozenset({"{root}/**"}))
+    code = (
+        "import os\n"
+        f"for path, flags in (('new', os.O_CREAT | os.O_WRONLY), ({str(area.secret)!r}, 0)):\n"
+        "    try:\n"
+        "        os.open(path, flags); print('passed', end=' ')\n"
+        "    except OSError as error:\n"
+        "        print(error.errno, end=' ')\n"
+    )
+    done = run(area, found, code, supervised=supervised)
+    assert done.stdout.split() == ["passed", str(errno.EACCES)]
+    version = landlock.abi_version()
+    (told,) = [line for line in done.status["enforced"] if line.startswith("files: ")]
+    assert told.endswith(f" places, write {area.work}, by Landlock ABI {version}")
+    assert all("CAP_PERFMON" in line for line in done.status["degraded"] if line.startswith("files"))
+    if supervised:
+        audited = run(area, found, code, supervised=True, more={"SANDBOX_MODE": "audit"})
+        assert audited.stdout.split() == ["passed", "passed"]
+        assert "files: not enforced (audit)" in audited.status["degraded"]
+
+
+START = """
+import os
+def start(path, *more, spawn=False):
+    try:
+        if spawn:
+            pid = os.posix_spawn(path, [path, *more], {})
+        else:
+            pid = os.fork()
+            if pid == 0:
+                os.execv(path, [path, *more])
+    except OSError as error:
+        if not spawn and pid == 0:
+            os._exit(100 + error.errno)
+        return -error.errno
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return -(code - 100) if code > 100 else code
+"""
+
+
+@MODES
+def test_the_bootstrap_holds_programs(area: Area, supervised: bool) -> None:
+    """The listed program starts by fork and by vfork, another does not, what is not there is ENOENT."""
+    found = learned(*STARTS, reads=frozenset({"{root}/**"}), processes=frozenset({"/usr/bin/true"}))
+    code = START + (
+        "print(start('/usr/bin/true'), start('/usr/bin/true', spawn=True), start('/usr/bin/id'),"
+        " start('/usr/bin/id', spawn=True), start('/nowhere/true'))\n"
+    )
+    done = run(area, found, code, supervised=supervised)
+    refused = -errno.EPERM if supervised else -errno.EACCES
+    assert done.stdout.split() == ["0", "0", str(refused), str(refused), str(-errno.ENOENT)]
+    assert f"programs: /usr/bin/true, by Landlock ABI {landlock.abi_version()}" in done.status["enforced"]
+    seen = [(line["syscall"], line["target"], line["allow"]) for line in done.violations]
+    assert seen == [("execve", "/usr/bin/id", "processes: [/usr/bin/id]")] * (2 * supervised)
+
+
+def test_a_program_by_its_descriptor(area: Area) -> None:
+    """execveat with a path is decided as execve is; with an empty path it is refused, for the listed program, too."""
+    found = learned(*STARTS, reads=frozenset({"{root}/**"}), processes=frozenset({"/usr/bin/true"}))
+    number = {"x86_64": 322, "aarch64": 281}[abi.MACHINE]
+    code = (
+        "import os, ctypes\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "empty = (ctypes.c_char_p * 1)(None)\n"
+        "folder, fd = os.open('/usr/bin', os.O_PATH), os.open('/usr/bin/true', os.O_PATH)\n"
+        "for at, name, flags in ((folder, b'true', 0), (folder, b'id', 0), (fd, b'', 0x1000)):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        f"        libc.syscall({number}, at, name, empty, empty, flags)\n"
+        "        os._exit(ctypes.get_errno())\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), end=' ')\n"
+    )
+    done = run(area, found, code, supervised=True)
+    assert done.stdout.split() == ["0", str(errno.EPERM), str(errno.EPERM)]
+    assert [line["target"] for line in done.violations] == ["/usr/bin/id", ""]
+
+
+def test_a_path_that_changes_between_look_and_exec(area: Area) -> None:
+    """Another process flips the path 2000 times over: the listed program starts sometimes, the other never."""
+    marker = area.work / "marker"
+    found = learned(
+        *STARTS, reads=frozenset({"{root}/**"}), writes=frozenset({f"{area.work}/*"}),
+        processes=frozenset({"/usr/bin/true"}),
+    )  # fmt: skip
+    code = (
+        "import os, mmap, ctypes\n"
+        "libc = ctypes.CDLL(None)\n"
+        "page = mmap.mmap(-1, 4096)\n"
+        "at = ctypes.addressof(ctypes.c_char.from_buffer(page))\n"
+        "paths = (b'/usr/bin/true\\0\\0', b'/usr/bin/touch\\0')\n"
+        f"argv = (ctypes.c_char_p * 3)(b'x', {os.fsencode(marker)!r}, None)\n"
+        "flipper = os.fork()\n"
+        "while flipper == 0 and os.getppid() != 1:\n"
+        "    for path in paths * 500:\n"
+        "        page[:15] = path\n"
+        "    if page[100]:\n"
+        "        os._exit(0)\n"
+        "ended = {}\n"
+        "for _ in range(2000):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        "        libc.execve(ctypes.c_void_p(at), argv, (ctypes.c_char_p * 1)(None))\n"
+        "        os._exit(9)\n"
+        "    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
+        "    ended[code] = ended.get(code, 0) + 1\n"
+        "page[100] = 1\n"
+        "os.waitpid(flipper, 0)\n"
+        "print(ended)\n"
+    )
+    done = run(area, found, code, supervised=True)
+    ended = eval(done.stdout)
+    assert not marker.exists()
+    assert set(ended) == {0, 9}
+    assert sum(ended.values()) == 2000
+
+
+def without_landlock() -> None:
+    """As a host that has none."""
+    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    seccomp.install(refusing({"landlock_create_ruleset": errno.ENOSYS}))
+
+
+def test_programs_without_landlock(area: Area) -> None:
+    """The status line says what is not held; the supervisor lets go on only what nobody else could change."""
+    found = learned(
+        *STARTS, "clone thread", reads=frozenset({"{root}/**"}), processes=frozenset({"/usr/bin/true"}),
+    )  # fmt: skip
+    code = START + (
+        "import threading\n"
+        "print(start('/usr/bin/true'), start('/usr/bin/true', spawn=True), start('/usr/bin/../bin/true'),"
+        " start('/usr/bin/id'), start('/nowhere'))\n"
+        "gate = threading.Lock(); gate.acquire()\n"
+        "other = threading.Thread(target=gate.acquire); other.start()\n"
+        "print(start('/usr/bin/true'), start('/usr/bin/true', spawn=True))\n"
+        "gate.release(); other.join()\n"
+        "print(start('/usr/bin/true', spawn=True))\n"
+    )
+    done = run(area, found, code, supervised=True, before=without_landlock)
+    no = str(-errno.EPERM)
+    assert done.stdout.splitlines() == [f"0 0 {no} {no} {-errno.ENOENT}", f"0 {no}", "0"]
+    release = os.uname().release
+    missing = {f"{what}: not enforced (no Landlock on Linux {release})" for what in ("files", "programs")}
+    assert missing <= set(done.status["degraded"])
+    reasons = [line["reason"].split(",")[0] for line in done.violations]
+    assert reasons == [
+        "a listed program by another path", "a program that the profile does not list",
+        "another process shares the caller's memory",
+    ]  # fmt: skip

@@ -1,0 +1,508 @@
+"""The supervisor as the handler's init, as the one who answers, and as the one who counts: on the real kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from supervised import PYTHON, SOCKETS, Supervision, below, lives, marked, memory_of, read_events, supervision
+from users import USERS
+
+from sandbox.kernel import abi, tables
+
+C_ITEMS = ("clone thread", "setitimer")
+SPIN = "umask: denied"
+SIGNALLED = ("pause", "rt_sigtimedwait", "kill SIGTERM", "kill SIGKILL", "kill SIGSEGV", "kill SIGUSR1")
+PROCESSES = ("clone process", "wait4", "waitid", "setsid", "execve", "execveat", "pipe2", "dup2", "setpgid", "getpgrp")
+BIG = 16 << 10
+"""Kilobytes of memory that a supervisor may hold."""
+
+
+@pytest.fixture(scope="module", params=USERS, ids=lambda uid: "own" if uid is None else f"uid{uid}")
+def bench(request: pytest.FixtureRequest) -> Iterator[Supervision]:
+    """Each user with a folder of its own."""
+    with supervision(request.param) as found:
+        yield found
+
+
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait for something to hold. Fails when it does not come to pass."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def running(
+    bench: Supervision, bundle: Path, *command: str, **options: object
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A run that is ended with all below it, whatever the test finds."""
+    process, events = bench.start(bundle, *command, **options)  # type: ignore[arg-type]
+    tree: list[int] = []
+    try:
+        yield process, events
+        tree = below(process.pid)
+    finally:
+        tree = tree or below(process.pid)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+        for pid in tree:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    """What the handler says first: it runs by then."""
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+# An init for the handler.
+
+
+@pytest.mark.parametrize("code", [0, 1, 77, 255])
+def test_the_exit_code_is_the_handlers(bench: Supervision, code: int) -> None:
+    """A handler that ends before its supervisor has even loaded, and one that ends later, end with their own code."""
+    bundle = bench.bundle()
+    for before in ("", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; "):
+        assert bench.run(bundle, "/bin/sh", "-c", f"{before}exit {code}").code == code
+
+
+def test_the_shortest_program_ends(bench: Supervision) -> None:
+    """/bin/true, ten times: its end is not missed, however early it comes."""
+    bundle = bench.bundle()
+    assert [bench.run(bundle, "/bin/true", limit=10).code for _ in range(10)] == [0] * 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1])
+def test_the_signal_is_the_handlers(bench: Supervision, number: int) -> None:
+    """A handler that a signal ends is a bootstrap that the same signal ends."""
+    code = f"import os; os.kill(os.getpid(), {int(number)})"
+    assert bench.run(bench.bundle(*SIGNALLED), *PYTHON, code).code == -number
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_are_passed_on(bench: Supervision, number: int) -> None:
+    """What is sent to the bootstrap arrives at the handler, which decides what to do with it."""
+    code = (
+        "import _signal, os, time\n"
+        f"_signal.signal({int(number)}, lambda n, f: os._exit(40 + n))\n"
+        "print('ready', flush=True)\n"
+        "while True: time.sleep(1)\n"
+    )
+    with running(bench, bench.bundle(), *PYTHON, code) as (process, _):
+        assert first_line(process) == "ready"
+        process.send_signal(number)
+        assert process.wait(20) == 40 + number
+
+
+def test_a_signal_in_the_first_moment(bench: Supervision) -> None:
+    """SIGTERM at any moment of the start ends bootstrap and handler alike: nobody is left behind."""
+    mark = f"mark-{os.getpid()}-{bench.uid}"
+    for delay in (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2):
+        with running(bench, bench.bundle(), *PYTHON, "import time; time.sleep(60)", mark) as (process, _):
+            time.sleep(delay)
+            process.terminate()
+            assert process.wait(20) == -signal.SIGTERM
+            until(lambda: not marked(mark), 5)
+
+
+def test_same_process_group_and_session(bench: Supervision) -> None:
+    """The handler is in its supervisor's process group: a platform that kills the group reaches both."""
+    with running(bench, bench.bundle(), "/bin/sh", "-c", "echo ready; read x", stdin=subprocess.PIPE) as (process, _):
+        assert first_line(process) == "ready"
+        (handler,) = below(process.pid)
+        assert os.getpgid(handler) == os.getpgid(process.pid)
+        assert os.getsid(handler) == os.getsid(process.pid)
+
+
+def test_orphans_are_reaped_and_left_behind_ones_end(bench: Supervision) -> None:
+    """Double-forked children are the supervisor's: reaped while the handler lives, killed when it has ended."""
+    code = (
+        "import os, sys, time\n"
+        "for _ in range(20):\n"
+        "    if os.fork() == 0:\n"
+        "        os._exit(0) if os.fork() else os._exit(0)\n"
+        "    os.wait()\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        "        time.sleep(60)\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read(1)\n"
+        "os._exit(9)\n"
+    )
+    mark = f"orphan-{os.getpid()}-{bench.uid}"
+    bundle = bench.bundle(*PROCESSES)
+    with running(bench, bundle, *PYTHON, code, mark, stdin=subprocess.PIPE) as (process, _):
+        assert first_line(process) == "ready"
+        until(lambda: len(below(process.pid)) == 2)
+        assert len(marked(mark)) == 3
+        assert process.stdin
+        process.stdin.close()
+        assert process.wait(20) == 9
+        assert not marked(mark)
+
+
+def test_a_pipe_ends_when_the_handler_ends_it(bench: Supervision) -> None:
+    """Inherited descriptors are the handler's alone: a pipe ends as soon as the handler closes it."""
+    ours, theirs = os.pipe()
+    code = (
+        f"import os, sys; os.write({theirs}, b'said'); os.close({theirs})\n"
+        "print('closed', flush=True); sys.stdin.read(1)\n"
+    )
+    try:
+        options = {"stdin": subprocess.PIPE, "pass_fds": (theirs,)}
+        with running(bench, bench.bundle(), *PYTHON, code, **options) as (process, _):
+            os.close(theirs)
+            theirs = -1
+            assert first_line(process) == "closed"
+            with open(ours, "rb", closefd=False) as file:
+                assert file.read() == b"said"
+            assert process.poll() is None
+    finally:
+        os.close(ours)
+        if theirs >= 0:
+            os.close(theirs)
+
+
+def test_a_program_that_cannot_be_executed(bench: Supervision) -> None:
+    """A handler without an interpreter is an error that says so, also where the Runtime API is told: never a wait."""
+    script = bench.folder / "bad.sh"
+    script.write_text("#!/nonexistent/x\n")
+    script.chmod(0o755)
+    api = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9"}
+    for more in ({}, api):
+        done = bench.run(bench.bundle(), str(script), more=more, limit=20)
+        assert done.code not in (0, -signal.SIGKILL)
+        assert "Runtime.SandboxHandlerNotFound" in done.stderr
+
+
+def test_a_sink_that_cannot_be_opened_ends_the_handler(bench: Supervision) -> None:
+    """Where the supervisor cannot start, nothing runs on without it."""
+    mark = f"sink-{os.getpid()}-{bench.uid}"
+    more = {"SANDBOX_EVENTS": "file:/nonexistent/folder/x"}
+    done = bench.run(bench.bundle(), *PYTHON, "import time; time.sleep(60)", mark, more=more, limit=20)
+    assert done.code != 0
+    assert "SANDBOX_EVENTS" in done.stderr
+    until(lambda: not marked(mark), 5)
+
+
+# The one who answers.
+
+
+def test_the_first_call_is_answered(bench: Supervision) -> None:
+    """A C program whose first own call is refused gets its answer although its supervisor still loads."""
+    done = bench.run(bench.bundle(*C_ITEMS), bench.hostile(), "flood", "1", "1")
+    assert (done.code, done.stdout) == (0, "1\n")
+    (line,) = done.of("umask")
+    assert (line["verdict"], line["errno"], line["args"]) == ("denied", "EPERM", ["0o77"])
+
+
+def test_the_handler_has_no_listener(bench: Supervision) -> None:
+    """Neither the listener nor any other descriptor of the supervisor is among the handler's."""
+    code = (
+        "import os\nfor fd in map(int, os.listdir('/proc/self/fd')):\n"
+        "    if os.path.exists(f'/proc/self/fd/{fd}'): print(os.readlink(f'/proc/self/fd/{fd}'))\n"
+    )
+    done = bench.run(bench.bundle(), *PYTHON, code)
+    names = done.stdout.split()
+    assert len(names) == 3, names
+    assert not [name for name in names if "seccomp" in name]
+
+
+def test_ten_thousand_calls_of_eight_threads(bench: Supervision) -> None:
+    """Every one of them is refused and counted, once, in lines and summaries and in the totals."""
+    done = bench.run(bench.bundle(*C_ITEMS), bench.hostile(), "flood", "8", "1250")
+    assert done.stdout == "10000\n"
+    assert done.counted(SPIN) == (10000, 10000)
+    assert len(done.of("umask")) <= 20
+
+
+@pytest.mark.parametrize("flags", [0x10000000, 0], ids=["SA_RESTART", "plain"])
+def test_signals_hit_waiting_calls(bench: Supervision, flags: int) -> None:
+    """Under a signal each 300 us every call is refused or, without SA_RESTART, interrupted as any call may be."""
+    done = bench.run(bench.bundle(*C_ITEMS), bench.hostile(), "timer", "3000", str(flags))
+    refused, interrupted, signals = map(int, done.stdout.split())
+    assert refused + interrupted == 3000
+    assert signals > 10
+    if flags:
+        assert interrupted == 0
+    lines, totals = done.counted(SPIN)
+    assert lines == totals
+    assert refused <= totals <= 3000 + signals
+
+
+def test_threads_that_are_in_a_call_at_the_end(bench: Supervision) -> None:
+    """A process that exits while eight of its threads wait for answers ends with its code."""
+    done = bench.run(bench.bundle(*C_ITEMS), bench.hostile(), "leave", limit=20)
+    assert done.code == 7
+    lines, totals = done.counted(SPIN)
+    assert lines == totals > 0
+
+
+def test_threads_that_are_in_a_call_at_an_exec(bench: Supervision) -> None:
+    """The same where another thread execs: refused where exec is not granted."""
+    done = bench.run(bench.bundle(*C_ITEMS), bench.hostile(), "exec", "/bin/true", limit=20)
+    assert (done.code, done.stdout) == (0, f"{errno.EPERM}\n")
+    (line,) = done.of("execve")
+    assert line["target"] == "/bin/true"
+
+
+def test_children_are_answered(bench: Supervision) -> None:
+    """Forked children of a function that may have some are confined, answered and counted like their parent."""
+    done = bench.run(bench.bundle(*C_ITEMS, *PROCESSES), bench.hostile(), "forks", "100")
+    assert done.stdout == "100\n"
+    assert done.counted(SPIN) == (100, 100)
+    assert len({line["pid"] for line in done.of("umask")}) == len(done.of("umask"))
+
+
+def test_memory(bench: Supervision) -> None:
+    """After a thousand violations of many kinds the supervisor holds at most 16 MiB, and no more descriptors."""
+    code = (
+        "import ctypes, sys\n"
+        "libc = ctypes.CDLL(None)\n"
+        "for wave in range(2):\n"
+        "    for i in range(500):\n"
+        "        libc.ioctl(0, 0x5000 + i % 100, 0) if i % 2 else libc.umask(0o77)\n"
+        "    print('done', flush=True)\n"
+        "    sys.stdin.readline()\n"
+    )
+    with running(bench, bench.bundle(), *PYTHON, code, stdin=subprocess.PIPE) as (process, _):
+        assert first_line(process) == "done"
+        before = descriptors(process.pid)
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert first_line(process) == "done"
+        found = memory_of(process.pid)
+        assert max(found["VmRSS"], found["VmHWM"]) <= BIG
+        assert found["Threads"] == 1
+        assert descriptors(process.pid) == before
+
+
+def descriptors(pid: int) -> int:
+    """How many a supervisor has open; 0 for who may not look."""
+    return len(os.listdir(f"/proc/{pid}/fd")) if os.geteuid() == 0 else 0
+
+
+def test_who_spins_does_not_starve_it(bench: Supervision) -> None:
+    """Beside eight threads that only make refused calls another process's calls are answered in time."""
+    bundle = bench.bundle(*C_ITEMS, *PROCESSES)
+    code = f"import os; os.spawnv(os.P_NOWAIT, {bench.hostile()!r}, ['x', 'flood', '8', '20000'])" + (
+        "\nimport time, ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nslowest = 0\n"
+        "for _ in range(50):\n"
+        "    before = time.monotonic(); libc.umask(0o77); slowest = max(slowest, time.monotonic() - before)\n"
+        "print(slowest)\n"
+    )
+    done = bench.run(bundle, *PYTHON, code)
+    assert float(done.stdout.splitlines()[-1]) < 2.0
+
+
+def test_unknown_calls_are_enosys(bench: Supervision) -> None:
+    """A call newer than the tables says ENOSYS, so that libc falls back, and is no violation."""
+    code = "import ctypes; libc = ctypes.CDLL(None, use_errno=True); print(libc.syscall(1999), ctypes.get_errno())"
+    done = bench.run(bench.bundle(), *PYTHON, code)
+    assert done.stdout.split() == ["-1", str(errno.ENOSYS)]
+    assert done.violations == []
+
+
+# Phases and responses.
+
+
+@pytest.fixture
+def api() -> Iterator[tuple[socket.socket, str]]:
+    """Somebody who accepts connections where the Runtime API should be."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        yield found, f"127.0.0.1:{found.getsockname()[1]}"
+
+
+def test_init_ends_with_the_first_connection(bench: Supervision, api: tuple[socket.socket, str]) -> None:
+    """A C program may do what was learned for init until it connects to the Runtime API, and not after that."""
+    bundle = bench.bundle(init=("umask",), network=("runtime-api",), runtime_api=True)
+    more = {"AWS_LAMBDA_RUNTIME_API": api[1]}
+    done = bench.run(bundle, bench.hostile(), "phases", api[1].rpartition(":")[2], more=more)
+    assert done.stdout.split() == ["0", "0", str(errno.EPERM)]
+    (line,) = done.of("umask")
+    assert (line["phase"], line["reason"]) == ("invoke", "learned for the init phase only")
+
+
+def test_another_connection_does_not_end_init(bench: Supervision, api: tuple[socket.socket, str]) -> None:
+    """A connection to somebody else, allowed or not, leaves the phase as it is."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        network = ("runtime-api", f"tcp://127.0.0.1:{port}")
+        bundle = bench.bundle(init=("umask",), network=network, runtime_api=True)
+        more = {"AWS_LAMBDA_RUNTIME_API": api[1]}
+        done = bench.run(bundle, bench.hostile(), "phases", str(port), more=more)
+    assert done.stdout.split() == ["0", "0", "0"]
+
+
+PTRACE = "import ctypes; libc = ctypes.CDLL(None, use_errno=True); print(libc.ptrace(0, 0, 0, 0), flush=True)"
+NUMBER = tables.numbers(abi.MACHINE)["umask"]  # the wrapper of libc knows no errors
+LIBC = "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
+UMASK = f"{LIBC}print(libc.syscall({NUMBER}, 0o77), ctypes.get_errno())"
+
+
+def test_an_escape_primitive_ends_the_tree(bench: Supervision) -> None:
+    """ptrace: one line, the whole tree is gone before the call returns, exit code 77."""
+    mark = f"escape-{os.getpid()}-{bench.uid}"
+    code = "import os, time\nif os.fork() == 0: time.sleep(60)\n" + PTRACE
+    done = bench.run(bench.bundle(*PROCESSES), *PYTHON, code, mark, limit=20)
+    assert (done.code, done.stdout) == (77, "")
+    (line,) = done.of("ptrace")
+    assert line["verdict"] == "terminated"
+    assert "sandbox:" in done.stderr
+    assert not marked(mark)
+
+
+def test_responses(bench: Supervision) -> None:
+    """What the profile says of a call's answer holds: deny in place of the usual end, end or report for deny."""
+    assert bench.run(bench.bundle(responses={"ptrace": "deny"}), *PYTHON, PTRACE).stdout == "-1\n"
+    ended = bench.run(bench.bundle(responses={"umask": "terminate"}), *PYTHON, UMASK)
+    assert (ended.code, ended.stdout) == (77, "")
+    reported = bench.run(bench.bundle(responses={"umask": "report"}), *PYTHON, UMASK)
+    assert (reported.code, reported.stdout.split()[0] != "-1") == (0, True)
+    assert [line["verdict"] for line in reported.of("umask")] == ["reported"]
+
+
+def test_audit_lets_through_and_says_what_it_would_refuse(bench: Supervision) -> None:
+    """In audit mode, also until the profile's date: the call happens and is reported; a hard denial stays one."""
+    code = UMASK + "; print(libc.unshare(0), ctypes.get_errno())"
+    for bundle, more in ((bench.bundle(), {"SANDBOX_MODE": "audit"}), (bench.bundle(audit_until="2199-01-01"), {})):
+        done = bench.run(bundle, *PYTHON, code, more=more)
+        first, second = done.stdout.splitlines()
+        assert first.split()[0] != "-1"
+        assert second.split() == ["-1", str(errno.EPERM)]
+        assert [line["verdict"] for line in done.of("umask")] == ["reported"]
+        assert [line["verdict"] for line in done.of("unshare")] == ["denied"]
+    past = bench.run(bench.bundle(audit_until="2001-01-01"), *PYTHON, UMASK)
+    assert past.stdout.split() == ["-1", str(errno.EPERM)]
+
+
+def test_enforcement_and_audit_agree(bench: Supervision) -> None:
+    """What audit reports is what enforcement denies, call for call."""
+    code = (
+        "import ctypes\nlibc = ctypes.CDLL(None)\n"
+        "libc.umask(0o22); libc.getpgid(0); libc.sysconf(84); libc.getpriority(0, 0)\n"
+        "libc.socket(2, 1, 0); libc.socket(1, 2, 0); libc.alarm(0); libc.getsid(0)\n"
+    )
+    found = [
+        {(line["syscall"], line["class"]) for line in bench.run(bench.bundle(), *PYTHON, code, more=more).violations}
+        for more in ({}, {"SANDBOX_MODE": "audit"})
+    ]
+    assert found[0] == found[1]
+    assert ("umask", "") in found[0]
+
+
+def test_lines_come_while_the_handler_runs(bench: Supervision) -> None:
+    """A violation is in the log before the refused call has returned."""
+    code = "import ctypes, sys; ctypes.CDLL(None).umask(0o77); print('refused', flush=True); sys.stdin.read(1)"
+    with running(bench, bench.bundle(), *PYTHON, code, stdin=subprocess.PIPE) as (process, events):
+        assert first_line(process) == "refused"
+        assert [json.loads(line)["syscall"] for line in events.read_text().splitlines()] == ["umask"]
+        assert lives(process.pid)
+
+
+def test_without_a_supervisor_what_is_denied_stays_denied(bench: Supervision) -> None:
+    """A supervisor that is killed leaves a handler whose denied calls fail with ENOSYS and whose others go on."""
+    code = (
+        "import ctypes, os, sys\nlibc = ctypes.CDLL(None, use_errno=True)\nprint('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        f"number = libc.syscall({NUMBER}, 0o77), ctypes.get_errno()\n"
+        "print(*number, os.path.exists('/etc/passwd'), len(os.listdir('/')) > 0, flush=True)\n"
+    )
+    with running(bench, bench.bundle(), *PYTHON, code, stdin=subprocess.PIPE) as (process, _):
+        assert first_line(process) == "ready"
+        process.kill()
+        process.wait()
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert first_line(process).split() == ["-1", str(errno.ENOSYS), "True", "True"]
+
+
+def test_a_long_run_grows_nothing(bench: Supervision) -> None:
+    """Threads that come, are refused and go, and connections that are made: no descriptor, thread or zombie stays."""
+    seconds = 20 if os.environ.get("SANDBOX_LONG") == "1" else 2
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
+        code = (
+            "import _thread, ctypes, _socket, sys, time, os\nlibc = ctypes.CDLL(None)\n"
+            f"place = ('127.0.0.1', {server.getsockname()[1]})\n"
+            "def work(lock):\n"
+            "    libc.umask(0o77)\n"
+            "    s = _socket.socket(2, 1)\n"
+            "    s.setsockopt(1, 13, b'\\1\\0\\0\\0\\0\\0\\0\\0')\n"
+            "    s.connect(place); s.close(); lock.release()\n"
+            "def some(until):\n"
+            "    n = 0\n"
+            "    while time.monotonic() < until and n < 400 or n < 20:\n"
+            "        n += 1\n"
+            "        locks = [_thread.allocate_lock() for _ in range(4)]\n"
+            "        for lock in locks:\n"
+            "            lock.acquire(); _thread.start_new_thread(work, (lock,))\n"
+            "        for lock in locks: lock.acquire()\n"
+            "        if os.fork() == 0: libc.umask(0o77); os._exit(0)\n"
+            "        os.wait()\n"
+            "some(0); print('warm', flush=True); sys.stdin.readline()\n"
+            f"some(time.monotonic() + {seconds}); print('done', flush=True); sys.stdin.readline()\n"
+        )
+        bundle = bench.bundle(
+            "clone thread", *SOCKETS, *PROCESSES, network=(f"tcp://127.0.0.1:{server.getsockname()[1]}",)
+        )
+        server.setblocking(False)
+        options = {"stdin": subprocess.PIPE}
+        with running(bench, bundle, *PYTHON, code, **options) as (process, events), draining(server):
+            assert first_line(process) == "warm"
+            before = memory_of(process.pid), descriptors(process.pid)
+            assert process.stdin
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            assert first_line(process) == "done"
+            after = memory_of(process.pid), descriptors(process.pid)
+            assert after[0]["VmRSS"] <= before[0]["VmRSS"] + 512
+            assert after[0]["Threads"] == 1
+            assert after[1] == before[1]
+            until(lambda: len(below(process.pid)) == 1)
+        assert {event["event"] for event in read_events(events)} <= {"violation", "violations"}
+
+
+@contextlib.contextmanager
+def draining(server: socket.socket) -> Iterator[None]:
+    """Accept and close whatever comes."""
+    import threading
+
+    done = threading.Event()
+
+    def drain() -> None:
+        while not done.is_set():
+            try:
+                server.accept()[0].close()
+            except BlockingIOError:
+                done.wait(0.002)
+            except OSError:
+                continue
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

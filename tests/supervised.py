@@ -1,0 +1,198 @@
+"""Programs under the real ./bootstrap with its supervisor: a user with a folder, bundles, runs and their events.
+
+    with supervision(uid) as bench:
+        done = bench.run(bench.bundle("umask"), "/bin/true")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import guests
+import pytest
+from users import TARGETS, home_for, identity, place
+
+from sandbox.kernel import abi
+from sandbox.policy import build
+from sandbox.profile.model import Use
+
+PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
+LIMIT = 60.0
+
+SOCKETS = (
+    "socket AF_INET SOCK_STREAM IPPROTO_MPTCP",
+    "socket AF_INET SOCK_STREAM", "socket AF_INET SOCK_DGRAM", "socket AF_INET6 SOCK_STREAM",
+    "socket AF_INET6 SOCK_DGRAM", "socket AF_UNIX SOCK_STREAM", "socket AF_UNIX SOCK_DGRAM", "connect", "sendmsg",
+    "sendmmsg", "sendto connected", "sendto addressed", "recvfrom", "recvmsg", "getsockopt", "setsockopt",
+    "getsockname", "getpeername", "poll", "ppoll", "select", "pselect6", "fcntl F_SETFL", "ioctl FIONBIO",
+    "shutdown", "dup2", "pipe2", "dup3", "socketpair",
+)  # fmt: skip
+"""All that a program needs to use the sockets that others of its profile may reach."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """How a run ended, what it wrote, and its events."""
+
+    code: int
+    stdout: str
+    stderr: str
+    events: list[dict[str, Any]]
+
+    @property
+    def violations(self) -> list[dict[str, Any]]:
+        """The lines that stand for one violation each."""
+        return [event for event in self.events if event["event"] == "violation"]
+
+    def of(self, syscall: str) -> list[dict[str, Any]]:
+        """The violations of one syscall."""
+        return [event for event in self.violations if event["syscall"] == syscall]
+
+    def counted(self, what: str) -> tuple[int, int]:
+        """How many violations `syscall class: verdict` by lines and summaries, and by the totals at the end."""
+        lines = sum(f"{e['syscall']} {e['class']}".strip() + f": {e['verdict']}" == what for e in self.violations)
+        summaries = [event for event in self.events if event["event"] == "violations"]
+        more = sum(event["counts"].get(what, 0) for event in summaries if not event["final"])
+        return lines + more, sum(event["counts"].get(what, 0) for event in summaries if event["final"])
+
+
+class Supervision:
+    """A user with a folder of its own."""
+
+    def __init__(self, uid: int | None, home: Path, folder: Path) -> None:
+        self.uid, self.home, self.folder = uid, home, folder
+        self._numbers = 0
+        self._bundles: dict[object, Path] = {}
+
+    def new(self, suffix: str) -> Path:
+        """A name that nothing has yet."""
+        self._numbers += 1
+        return self.folder / f"new-{self._numbers}{suffix}"
+
+    def bundle(
+        self, *items: str, init: Sequence[str] = (), network: Sequence[str] = (), runtime_api: bool = False,
+        responses: Mapping[str, str] = MappingProxyType({}), audit_until: str = "", grants: Sequence[str] = (),
+    ) -> Path:  # fmt: skip
+        """The compiled bundle of a profile with these `syscall class` items; `init` are those of the first phase."""
+        key = (items, tuple(init), tuple(network), runtime_api, tuple(responses.items()), audit_until, tuple(grants))
+        if key not in self._bundles:
+            found = guests.profile(
+                *guests.LOADING, *items, runtime_api=runtime_api, network=tuple(network), grants=tuple(grants)
+            )
+            early = {Use("init", *item.partition(" ")[::2], 0, frozenset({"a test needs it"})) for item in init}
+            found = dataclasses.replace(
+                found, uses=found.uses | early, responses=frozenset(responses.items()), audit_until=audit_until
+            )
+            path = self._bundles[key] = self.new(".bundle")
+            build.write(build.build(found, (abi.MACHINE,)), str(path))
+            subprocess.run(["chmod", "-R", "a+rX", str(path)], check=True)
+        return self._bundles[key]
+
+    def environment(self, bundle: Path, events: Path, more: Mapping[str, str]) -> dict[str, str]:
+        """The variables of a run; empty ones are left out."""
+        ours = {"SANDBOX_SUPERVISE": "1", "SANDBOX_POLICY": str(bundle), "SANDBOX_EVENTS": f"file:{events}"}
+        merged = {"PATH": "/usr/bin:/bin", **ours, **more}
+        return {key: value for key, value in merged.items() if value}
+
+    def start(
+        self, bundle: Path, *command: str, more: Mapping[str, str] = MappingProxyType({}), **options: Any
+    ) -> tuple[subprocess.Popen[str], Path]:
+        """A run and the file of its events; the caller waits for its end."""
+        events = self.new(".jsonl")
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        process = subprocess.Popen(
+            [str(self.home / "bootstrap"), *command], env=self.environment(bundle, events, more), cwd=self.folder,
+            text=True, **streams, **identity(self.uid),
+        )  # fmt: skip
+        return process, events
+
+    def run(
+        self, bundle: Path, *command: str, more: Mapping[str, str] = MappingProxyType({}), limit: float = LIMIT
+    ) -> Done:
+        """Run to the end. Fails when that takes longer than `limit` seconds."""
+        process, events = self.start(bundle, *command, more=more)
+        try:
+            stdout, stderr = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            stdout, stderr = process.communicate()
+            pytest.fail(f"no end in {limit} s; it said {stdout!r} {stderr!r}")
+        return Done(process.returncode, stdout, stderr, read_events(events))
+
+    def bare(self, *command: str, limit: float = LIMIT) -> str:
+        """What the same command says without the bootstrap."""
+        done = subprocess.run(
+            command, env={"PATH": "/usr/bin:/bin"}, cwd=self.folder, capture_output=True, text=True, timeout=limit,
+            check=False, **identity(self.uid),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def hostile(self) -> str:
+        """targets/hostile.c, compiled."""
+        path = self.folder / "hostile"
+        if not path.exists():
+            compiler = shutil.which("cc")
+            if not compiler:
+                pytest.skip("no C compiler (cc)")
+            source = str(TARGETS / "hostile.c")
+            subprocess.run([compiler, "-O1", "-pthread", "-o", str(path), source], check=True)
+            path.chmod(0o755)
+        return str(path)
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of events; none where it was not made."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@contextlib.contextmanager
+def supervision(uid: int | None) -> Iterator[Supervision]:
+    """A user with a folder."""
+    with home_for(uid) as home, place(uid) as folder:
+        yield Supervision(uid, home, folder)
+
+
+def below(pid: int) -> list[int]:
+    """The processes below a process that live now."""
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, file.read_text().split()):
+                found += [child, *below(child)]
+    return found
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that nobody has reaped yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def memory_of(pid: int) -> dict[str, int]:
+    """VmRSS, VmHWM and Threads of a process; kilobytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    return {name: int(fields[name].split()[0]) for name in ("VmRSS", "VmHWM", "Threads")}
+
+
+def marked(mark: str) -> list[int]:
+    """The processes whose command line holds a mark."""
+    found = []
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if entry.isdigit() and mark.encode() in Path(f"/proc/{entry}/cmdline").read_bytes() and lives(int(entry)):
+                found.append(int(entry))
+    return found

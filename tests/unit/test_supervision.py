@@ -1,0 +1,408 @@
+"""What the supervisor is told and what it answers, without a kernel: rules, prologue, decisions, decoders of memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import itertools
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import guests
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox.enforce import single_exec
+from sandbox.enforce.single_exec import supervised_prologue
+from sandbox.kernel import abi, bpf, sockaddr, tables
+from sandbox.policy import supervision
+from sandbox.policy.compiler import compile_rules
+from sandbox.policy.simulator import check, simulate
+from sandbox.profile import arguments, base
+from sandbox.profile.model import PHASES, Profile, Use
+from sandbox.supervise import messages
+from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, Decider
+from sandbox.violations.decode import decode_args
+
+T = TypeVar("T")
+NATIVE = tables.AUDIT_ARCH[abi.MACHINE]
+NUMBERS = tables.numbers(abi.MACHINE)
+ADDRESSES = (0x7F1122334455, 0x123456789ABC, 0x5566778899A0)
+OWN = 4711
+EPERM, NOTIFY = bpf.ERRNO | errno.EPERM, bpf.USER_NOTIF
+API_ITEMS = ("openat read", "connect", "socket AF_INET SOCK_STREAM", "sendto connected", "kill SIGUSR1")
+
+
+def profiles() -> dict[str, Profile]:
+    """Some that differ in what the supervisor must see."""
+    early = {Use("init", "umask", "", 3), Use("init", "openat", "create", 1), Use("invoke", "openat", "read", 5)}
+    api = guests.profile(*API_ITEMS, runtime_api=True, network=("runtime-api",))
+    return {
+        "plain": guests.profile("openat read", "kill SIGUSR1"),
+        "api": dataclasses.replace(api, uses=api.uses | early),
+        "datagrams": guests.profile("socket AF_INET SOCK_DGRAM", "sendto addressed", "sendmsg", "sendmmsg", "connect"),
+        "pairs": guests.profile("socketpair AF_UNIX SOCK_DGRAM", "sendmsg"),
+        "programs": guests.profile("execve", "clone process", "wait4", "kill SIGTERM to others"),
+        "granted": guests.profile("openat read", grants=("ptrace",)),
+    }
+
+
+@pytest.fixture(params=sorted(profiles()))
+def profile(request: pytest.FixtureRequest) -> Profile:
+    """Each of them."""
+    return profiles()[request.param]
+
+
+def action(profile: Profile, name: str, *args: int) -> int:
+    """What the supervised program does with a call."""
+    registers = (*args, *[0] * (6 - len(args)))
+    rules = supervision.supervised_rules(profile, abi.MACHINE)
+    verdict = rules.verdict(NATIVE, NUMBERS[name], registers)
+    simulated = simulate(compile_rules(rules), NATIVE, NUMBERS[name], registers).action
+    assert simulated == verdict
+    return verdict
+
+
+# The rules.
+
+
+def test_what_the_plain_program_refuses_is_notified_or_static(profile: Profile) -> None:
+    """No call gets more from the supervised program than an answer; those that install filters not even that."""
+    from sandbox.policy.rules import rules_for
+
+    plain, watched = rules_for(profile, abi.MACHINE), supervision.supervised_rules(profile, abi.MACHINE)
+    for nr, value in itertools.product(tables.names(abi.MACHINE), (0, 1, 2, 7, 0x241, 1 << 40, (1 << 64) - 1)):
+        args = (value,) * 6
+        if watched.verdict(NATIVE, nr, args) == bpf.ALLOW:
+            assert plain.verdict(NATIVE, nr, args) == bpf.ALLOW, tables.names(abi.MACHINE)[nr]
+        if plain.verdict(NATIVE, nr, args) != bpf.ALLOW:
+            assert watched.verdict(NATIVE, nr, args) != bpf.ALLOW
+    for number in (NUMBERS["seccomp"],):
+        assert watched.verdict(NATIVE, number, (0,) * 6) == EPERM
+    assert watched.verdict(NATIVE, NUMBERS["prctl"], (22, 2, 0, 0, 0, 0)) == EPERM  # PR_SET_SECCOMP
+    assert watched.verdict(NATIVE, 1999, (0,) * 6) == bpf.ERRNO | errno.ENOSYS
+    assert watched.verdict(NATIVE, NUMBERS["clone3"], (0,) * 6) == bpf.ERRNO | errno.ENOSYS
+
+
+def test_foreign_architectures_are_killed(profile: Profile) -> None:
+    """i386, x32 and the other machine's calls end the process before anything else is looked at."""
+    program = (
+        *supervised_prologue(ADDRESSES, OWN),
+        *compile_rules(supervision.supervised_rules(profile, abi.MACHINE)),
+    )
+    foreign = [0x40000003, 0x40000028, *(arch for arch in tables.AUDIT_ARCH.values() if arch != NATIVE)]
+    for arch, nr in itertools.product(foreign, (0, NUMBERS["execve"], NUMBERS["kill"], NUMBERS["read"])):
+        assert simulate(program, arch, nr, (*ADDRESSES, 0, 0, 0)).action == bpf.KILL_PROCESS
+    if abi.MACHINE == "x86_64":
+        x32 = bpf.X32_BIT | NUMBERS["execve"]
+        assert simulate(program, NATIVE, x32, (*ADDRESSES, 0, 0, 0)).action == bpf.KILL_PROCESS
+
+
+def test_calls_that_go_somewhere_are_notified() -> None:
+    """connect and exec always; sends with an address always; messages where a socket may be one of datagrams."""
+    found = profiles()
+    assert action(found["api"], "connect", 3) == action(found["datagrams"], "connect", 3) == NOTIFY
+    assert action(found["programs"], "execve", 1, 2, 3) == action(found["plain"], "execve", 1, 2, 3) == NOTIFY
+    assert action(found["api"], "sendto", 3, 1, 1, 0, 0, 0) == bpf.ALLOW
+    assert action(found["datagrams"], "sendto", 3, 1, 1, 0, 0, 0) == bpf.ALLOW
+    assert action(found["api"], "sendto", 3, 1, 1, 0, 1 << 40, 16) == NOTIFY
+    assert action(found["datagrams"], "sendto", 3, 1, 1, 0, 1, 16) == NOTIFY
+    for name in ("datagrams", "pairs"):
+        assert action(found[name], "sendmsg", 3, 1, 0) == NOTIFY
+    assert action(found["datagrams"], "sendmmsg", 3, 1, 1, 0) == NOTIFY
+    assert action(found["api"], "sendmsg", 3, 1, 0) == bpf.ALLOW  # streams: the address of a message is not used
+    assert action(found["api"], "sendmsg", 3, 1, 0x20000000) == NOTIFY  # but with MSG_FASTOPEN it is
+
+
+def test_init_items_are_notified_and_named() -> None:
+    """What only init uses is notified and listed for the supervisor; what invoke uses as well is not."""
+    api = profiles()["api"]
+    assert action(api, "umask", 0o22) == NOTIFY
+    assert action(api, "openat", 0xFFFFFF9C, 1, 0x241) == NOTIFY
+    assert action(api, "openat", 0xFFFFFF9C, 1, 0) == bpf.ALLOW
+    items = supervision.init_items(api, abi.MACHINE)
+    assert items["umask"] == ("",)
+    assert "create" in items["openat"]
+    assert "read" not in items["openat"]
+    assert not set(items) & {"read", "connect"}
+    assert supervision.init_items(profiles()["plain"], abi.MACHINE) == {}
+
+
+def test_the_description_names_what_is_brokered() -> None:
+    """Only the calls that were learned go to the broker; grants and never-granted denials are as the base says."""
+    found = {name: supervision.description(profile, (abi.MACHINE,)) for name, profile in profiles().items()}
+    assert found["plain"]["brokered"] == []
+    assert {"connect", "sendmsg", "sendto connected"} <= set(_list(found["api"], "brokered"))
+    assert "sendto addressed" not in _list(found["api"], "brokered")
+    assert {"sendto addressed", "sendmmsg"} <= set(_list(found["datagrams"], "brokered"))
+    assert "ptrace" in _list(found["plain"], "terminate")
+    assert "ptrace" not in _list(found["granted"], "terminate")
+    assert "seccomp" in _list(found["plain"], "never-granted")
+    hard = {entry.syscall for entry in base.hard_deny()}
+    assert set(_mapping(found["plain"], "denied")) == hard
+    assert set(_mapping(found["granted"], "denied")) == hard - {"ptrace"}
+
+
+def _list(found: Mapping[str, Any], key: str) -> list[str]:
+    value: list[str] = found[key]
+    return value
+
+
+def _mapping(found: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value: dict[str, Any] = found[key]
+    return value
+
+
+# The prologue.
+
+
+def test_the_ticket_passes_and_every_other_pointer_does_not() -> None:
+    """Three right pointers pass; with any bit of any of them wrong execve falls through to the program."""
+    program = (*supervised_prologue(ADDRESSES, OWN), (bpf.RET_K, 0, 0, NOTIFY))
+    check(program)
+    nr = NUMBERS["execve"]
+    assert simulate(program, NATIVE, nr, (*ADDRESSES, 0, 0, 0)).action == bpf.ALLOW
+    for bit, which in itertools.product(range(64), range(3)):
+        args = [address ^ (1 << bit if i == which else 0) for i, address in enumerate(ADDRESSES)]
+        assert simulate(program, NATIVE, nr, (*args, 0, 0, 0)).action == NOTIFY
+    for wrong in itertools.product((0, 1 << 3, 1 << 44), repeat=3):
+        args = [address ^ change for address, change in zip(ADDRESSES, wrong, strict=True)]
+        wanted = NOTIFY if any(wrong) else bpf.ALLOW
+        assert simulate(program, NATIVE, nr, (*args, 0, 0, 0)).action == wanted
+    assert simulate(program, NATIVE, NUMBERS["execveat"], (*ADDRESSES, 0, 0, 0)).action == NOTIFY
+
+
+def test_a_wrong_ticket_takes_as_long_as_another() -> None:
+    """The time of the comparison gives no half of an address away."""
+    program = (*supervised_prologue(ADDRESSES, OWN), (bpf.RET_K, 0, 0, NOTIFY))
+    counts = set()
+    for wrong in itertools.product((0, 1, 1 << 40), repeat=3):
+        args = [address ^ change for address, change in zip(ADDRESSES, wrong, strict=True)]
+        if any(wrong):
+            counts.add(simulate(program, NATIVE, NUMBERS["execve"], (*args, 0, 0, 0)).instructions)
+    assert len(counts) == 1
+
+
+def test_signals_to_others_are_notified() -> None:
+    """To the own process they are left to the program, to everybody else they are notified, dirty upper half or not."""
+    program = (*supervised_prologue(ADDRESSES, OWN), (bpf.RET_K, 0, 0, bpf.ALLOW))
+    check(program)
+    for name, argument in single_exec.SIGNALS.items():
+        others = (OWN + 1, 0, 1, (1 << 64) - 1, -OWN & (1 << 64) - 1)
+        for target, wanted in ((OWN, bpf.ALLOW), (OWN | 9 << 32, bpf.ALLOW), *((other, NOTIFY) for other in others)):
+            args = [0] * 6
+            args[argument] = target
+            assert simulate(program, NATIVE, NUMBERS[name], args).action == wanted, (name, target)
+    free = (*supervised_prologue(ADDRESSES, None), (bpf.RET_K, 0, 0, bpf.ALLOW))
+    assert simulate(free, NATIVE, NUMBERS["kill"], (1, 9, 0, 0, 0, 0)).action == bpf.ALLOW
+
+
+@pytest.mark.parametrize("guarded", [(77,), (77, -1), (77, -1, -70)])
+def test_where_signals_are_free_the_supervisor_is_guarded(guarded: tuple[int, ...]) -> None:
+    """Signals to the guarded targets alone are notified; all others are the program's."""
+    program = (*supervised_prologue(ADDRESSES, None, guarded), (bpf.RET_K, 0, 0, bpf.ALLOW))
+    check(program)
+    for name, argument in single_exec.SIGNALS.items():
+        for target in (1, 70, 76, 77, 78, 4711, -1, -70, -77, 0):
+            args = [0] * 6
+            args[argument] = target & (1 << 64) - 1
+            wanted = NOTIFY if target in guarded else bpf.ALLOW
+            assert simulate(program, NATIVE, NUMBERS[name], args).action == wanted, (name, target)
+    assert simulate(program, NATIVE, NUMBERS["execve"], (*ADDRESSES, 0, 0, 0)).action == bpf.ALLOW
+    assert simulate(program, NATIVE, NUMBERS["read"], (77, 77, 77, 0, 0, 0)).action == bpf.ALLOW
+
+
+def test_elsewhere_the_program_alone_decides(profile: Profile) -> None:
+    """For every call but execve and signals prologue and program together are the rules' own verdict."""
+    rules = supervision.supervised_rules(profile, abi.MACHINE)
+    program = (*supervised_prologue(ADDRESSES, OWN), *compile_rules(rules))
+    check(program)
+    watched = {NUMBERS[name] for name in ("execve", *single_exec.SIGNALS)}
+    for nr in {*tables.names(abi.MACHINE), 600, 1999, 1 << 31} - watched:
+        for value in (0, 1, 0x10000, 0x241, 1 << 33, (1 << 64) - 1):
+            args = (value, value, value, 0, value, 0)
+            assert simulate(program, NATIVE, nr, args).action == rules.verdict(NATIVE, nr, args), nr
+    for name in single_exec.SIGNALS:
+        args = (OWN, 10, 10, 0, 0, 0)
+        assert simulate(program, NATIVE, NUMBERS[name], args).action == rules.verdict(NATIVE, NUMBERS[name], args)
+
+
+# Decisions.
+
+
+def decider(*, audit: bool = False, responses: Mapping[str, str] | None = None, name: str = "api") -> Decider:
+    """For one of the profiles."""
+    found = dataclasses.replace(profiles()[name], responses=frozenset((responses or {}).items()))
+    return Decider(supervision.description(found, (abi.MACHINE,)), abi.MACHINE, audit=audit)
+
+
+def test_decisions_by_phase() -> None:
+    """An init item passes in init; after it, it is refused and called by its name; others are refused in each phase."""
+    found = decider()
+    assert found.decide("umask", "", "init").answer == CONTINUE
+    late = found.decide("umask", "", "invoke")
+    assert (late.answer, late.reason, late.allow) == (
+        DENY, "learned for the init phase only", "syscalls.invoke.umask: {count: 1, because: <your reason>}"
+    )  # fmt: skip
+    assert found.decide("openat", "create", "init").answer == CONTINUE
+    assert found.decide("openat", "write", "init").answer == DENY
+    assert found.decide("getpgid", "", "init").reason == "not in the profile"
+    assert decider(name="plain").decide("umask", "", "init").answer == DENY
+
+
+def test_hard_denials() -> None:
+    """Escape primitives end their caller, other hard denials refuse, in audit mode too; a grant lifts its own."""
+    for audit in (False, True):
+        found = decider(audit=audit)
+        for syscall in sorted(supervision.ESCAPES):
+            assert found.decide(syscall, "", "invoke").answer == TERMINATE, syscall
+        assert found.decide("mount", "", "init").answer == DENY
+        assert found.decide("clone", "namespace", "invoke").answer == DENY
+        assert found.decide("clone", "namespace", "invoke").allow == ""
+        assert "grants:" in found.decide("mount", "", "invoke").allow
+    assert decider(name="granted", audit=True).decide("ptrace", "", "run").answer == REPORT
+
+
+def test_responses_of_the_profile() -> None:
+    """The class's own response, then the syscall's, then the usual; audit reports whatever is not hard-denied."""
+    responses = {"openat": "terminate", "openat create": "report", "ptrace": "deny", "connect": "terminate"}
+    found = decider(responses=responses)
+    assert found.decide("openat", "create", "invoke").answer == REPORT
+    assert found.decide("openat", "write", "invoke").answer == TERMINATE
+    assert found.decide("ptrace", "", "invoke").answer == DENY
+    assert found.response("connect", "") == TERMINATE
+    assert found.response("sendmsg", "") == DENY
+    audit = decider(responses=responses, audit=True)
+    assert audit.decide("openat", "write", "invoke").answer == REPORT
+    assert audit.response("connect", "") == REPORT
+    assert audit.response("connect", "", final=True) == DENY
+
+
+@given(st.sampled_from(sorted(NUMBERS)), st.text(max_size=20), st.sampled_from(PHASES), st.booleans())
+def test_a_decision_for_anything(syscall: str, name: str, phase: str, audit: bool) -> None:
+    """Any call with any class has an answer, and only init items of the profile pass without a report."""
+    found = DECIDERS[audit].decide(syscall, name, phase)
+    assert found.answer in (CONTINUE, DENY, REPORT, TERMINATE)
+    if found.answer == CONTINUE:
+        assert phase == "init"
+        assert (syscall, name) in {("umask", ""), *((s, n) for s, names in INIT.items() for n in names)}
+    else:
+        assert found.reason
+
+
+DECIDERS = {audit: decider(audit=audit) for audit in (False, True)}
+INIT = supervision.init_items(profiles()["api"], abi.MACHINE)
+
+
+# Decoders of the handler's memory.
+
+
+class Soup:
+    """A task's memory: some bytes at one place, nothing elsewhere; reads end at the mapping's end."""
+
+    START = 0x10000
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read(self, address: int, length: int) -> bytes:
+        """As Memory.read."""
+        assert 0 <= length <= messages.LARGEST_DATA + 1
+        offset = address - self.START
+        return self._data[offset : offset + length] if 0 <= offset < len(self._data) else b""
+
+
+words = st.one_of(
+    st.integers(0, (1 << 64) - 1), st.integers(Soup.START, Soup.START + 600), st.integers(0, 64),
+    st.sampled_from([1024, 1025, 1 << 20, (1 << 20) + 1, 1 << 31, (1 << 64) - 1]),
+)  # fmt: skip
+soups = st.one_of(
+    st.binary(max_size=600),
+    st.lists(words, max_size=60).map(lambda found: b"".join(struct.pack("<Q", word) for word in found)),
+)
+
+
+def outcome(read: Callable[[], T]) -> T | int:
+    """What is read, or the errno."""
+    try:
+        return read()
+    except OSError as error:
+        return error.errno or 0
+
+
+@settings(max_examples=300)
+@given(soups, words, st.booleans())
+def test_any_message_is_read_or_refused(data: bytes, at: int, stream: bool) -> None:
+    """Whatever lies there, a message header gives bounded bytes or an errno of the kernel's, and nothing else."""
+    found = outcome(lambda: messages.read_message(Soup(data), at, stream=stream))
+    if isinstance(found, int):
+        assert found in (errno.EFAULT, errno.EINVAL, errno.EMSGSIZE, errno.ENOBUFS)
+        return
+    assert len(found.address or b"") <= messages.LONGEST_ADDRESS
+    assert len(found.data) <= messages.LARGEST_DATA
+    assert len(found.control) <= messages.LARGEST_CONTROL
+
+
+@settings(max_examples=200)
+@given(soups, words, words, st.booleans())
+def test_any_address_and_data_are_read_or_refused(data: bytes, at: int, length: int, stream: bool) -> None:
+    """The same for a sockaddr and for a buffer."""
+    reads: list[Callable[[], bytes]] = [
+        lambda: messages.read_address(Soup(data), at, length & 0xFFFFFFFF),
+        lambda: messages.read_data(Soup(data), at, length, stream=stream),
+    ]
+    for read in reads:
+        found = outcome(read)
+        if isinstance(found, int):
+            assert found in (errno.EFAULT, errno.EINVAL, errno.EMSGSIZE)
+        else:
+            assert len(found) <= max(length, messages.LARGEST_DATA)
+
+
+@settings(max_examples=300)
+@given(st.one_of(st.binary(max_size=200), soups))
+def test_any_control_message(control: bytes) -> None:
+    """Any control data is judged; what the kernel's own walk would come to is found."""
+    found = outcome(lambda: messages.objection(control))
+    if isinstance(found, int):
+        assert found == errno.EINVAL
+        return
+    at, reached = 0, []
+    while len(control) - at >= 16:
+        length, level, kind = struct.unpack_from("<Qii", control, at)
+        reached.append((level, kind))
+        at += (length + 7) // 8 * 8
+        if reached[-1] in messages.OBJECTIONS:
+            break
+    assert bool(found) == bool(reached and reached[-1] in messages.OBJECTIONS)
+
+
+@pytest.mark.parametrize(("level", "kind"), sorted(messages.OBJECTIONS))
+def test_a_message_behind_others_is_found(level: int, kind: int) -> None:
+    """A descriptor, or a route, however many harmless control messages stand before it."""
+    rights = struct.pack("<Qii4s", 20, level, kind, b"\3\0\0\0").ljust(24, b"\0")
+    for harmless in (struct.pack("<Qii", 16, 0, 0), struct.pack("<Qiic", 17, 41, 1, b"a").ljust(24, b"\0")):
+        for count in range(5):
+            assert messages.objection(harmless * count + rights)
+            assert not messages.objection(harmless * count)
+
+
+@given(st.binary(max_size=140))
+def test_any_sockaddr(data: bytes) -> None:
+    """Any bytes are a family, a host and a port, or none."""
+    found = sockaddr.parse(data)
+    if found is not None:
+        family, host, port = found
+        assert isinstance(sockaddr.destination(family, host, port, "tcp"), str)
+        assert 0 <= port <= 65535
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(sorted(NUMBERS)), st.lists(words, min_size=6, max_size=6), soups)
+def test_any_call_is_classified_and_shown(syscall: str, args: list[int], data: bytes) -> None:
+    """Any registers and any memory behind them have a class and a text."""
+    name = arguments.classify(syscall, args, abi.MACHINE)
+    assert isinstance(name, str)
+    assert all(isinstance(text, str) for text in decode_args(syscall, args, Soup(data).read, abi.MACHINE))
