@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from users import identity
@@ -27,9 +28,11 @@ class Workshop:
         self.targets = home / "tests" / "targets"
         self._numbers = itertools.count(1)
 
-    def sandbox(self, *arguments: str | Path, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
-        """Run the command; `expect` is its exit status, None for any."""
-        environment = {"PATH": os.defpath, "HOME": "/tmp", "PYTHONPATH": str(self.home), "LANG": "C.UTF-8"}
+    def sandbox(
+        self, *arguments: str | Path, expect: int | None = 0, more: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command; `expect` is its exit status, None for any, `more` are variables."""
+        environment = {"PATH": os.defpath, "HOME": "/tmp", "PYTHONPATH": str(self.home), "LANG": "C.UTF-8", **more}
         done = subprocess.run(
             [sys.executable, "-m", "sandbox", *map(str, arguments)], cwd=self.folder, env=environment, text=True,
             capture_output=True, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False, **identity(self.uid),

@@ -124,7 +124,7 @@ def _paths(
     pattern: str, command: Command, folders: dict[str, Sequence[str]], absent: list[str]
 ) -> Iterator[tuple[str, bool]]:
     """The paths that a pattern means here, and whether it means what lies below."""
-    path, whole = pattern, pattern.endswith("*")
+    path, whole = pattern, pattern.endswith("/*") or pattern.endswith("/**")
     if whole:
         path = pattern.rstrip("*")[:-1]
     if not path.startswith("{"):

@@ -258,3 +258,41 @@ def test_a_failed_invocation_is_told_with_the_last_calls(bench: Bench) -> None:
     assert len(failure.last) > 3
     outcomes = [sample.outcome for sample in found.environment.samples if sample.kind == "invocation"]
     assert outcomes == ["ok", "error"]
+
+
+def test_entries_that_were_made_and_removed(bench: Bench) -> None:
+    """Folders, links, sockets, renames and removals are told as entries; what was there, or is not, is none."""
+    work = bench.folder / "entries"
+    found = bench.python(
+        """
+        import socket, sys
+        work = sys.argv[1]
+        os.mkdir(work)
+        os.chdir(work)
+        os.close(os.open("file", os.O_WRONLY | os.O_CREAT, 0o600))
+        os.close(os.open("/dev/null", os.O_WRONLY | os.O_CREAT, 0o600))
+        os.truncate("file", 0)
+        os.symlink("file", "symlink")
+        os.link("file", "hard")
+        os.rename("hard", "moved")
+        os.unlink("moved")
+        os.mkfifo("fifo")
+        with socket.socket(socket.AF_UNIX) as own:
+            own.bind(work + "/socket")
+        for missing in ("missing", "/tmp/nowhere/missing"):
+            try:
+                os.unlink(missing)
+            except FileNotFoundError:
+                pass
+        try:
+            os.mkdir("/tmp")
+        except FileExistsError:
+            pass
+        """,
+        str(work),
+    )
+    ours = {path for path in found.environment.entries if path.startswith(str(bench.folder))}
+    names = ("file", "symlink", "hard", "moved", "fifo", "socket")
+    assert ours == {str(work), *[f"{work}/{name}" for name in names]}
+    assert not {"/dev/null", "/tmp", "/tmp/nowhere/missing"} & found.environment.entries
+    assert f"{work}/file" in found.environment.writes

@@ -1,0 +1,148 @@
+"""From learned paths to the places of a policy: folding, what covers what, and what no rule can stand for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guests import profile
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import TEXT
+
+from sandbox import bundle
+from sandbox.errors import PolicyInvalid, ProfileError
+from sandbox.learn.generalise import generalise
+from sandbox.learn.observations import Environment, read
+from sandbox.policy import build, files
+from sandbox.profile import base
+from sandbox.profile.folding import changed, holds, outermost
+from sandbox.profile.model import Profile
+
+PARTS = st.sampled_from(["a", "b", "c", "x*y", "?", "[z]"])
+PATHS = st.lists(PARTS, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
+PATTERNS = st.builds(str.__add__, PATHS.filter(lambda path: "*" not in path), st.sampled_from(["", "/*", "/**"]))
+
+
+@given(st.frozensets(PATTERNS), PATHS)
+def test_without_overlap_nothing_is_lost(patterns: frozenset[str], path: str) -> None:
+    """The outermost patterns stand for exactly what all stood for, and none of them is covered by another."""
+    kept = outermost(patterns)
+    assert kept <= patterns
+    assert any(holds(pattern, path) for pattern in patterns) == any(holds(pattern, path) for pattern in kept)
+    assert not any(holds(one, other) for one in kept for other in kept if one != other)
+
+
+@given(st.frozensets(PATHS, max_size=6))
+def test_every_entry_can_be_made_again(entries: frozenset[str]) -> None:
+    """For each entry that training made, the folder above it is in a pattern, and never the root folder."""
+    patterns = changed(entries)
+    assert all(any(holds(pattern, entry) for pattern in patterns) for entry in entries)
+    assert not {"/*", "/**"} & patterns
+
+
+def test_a_folder_that_training_made() -> None:
+    """What lies in a made folder counts for the one above, since the name may be another next time."""
+    assert changed({"/tmp/x9/a", "/tmp/x9"}) == {"/tmp/**", "/tmp/*"}
+    assert changed({"/data/out/report"}) == {"/data/out/*"}
+    assert changed({"/file"}) == {"/file"}
+
+
+@given(st.frozensets(PATHS, max_size=6), st.frozensets(PATHS, max_size=6), st.frozensets(PATHS, max_size=6))
+def test_whatever_was_learned_compiles(
+    reads: frozenset[str], writes: frozenset[str], entries: frozenset[str]
+) -> None:
+    """Any path of an observation ends in a pattern that the compiler takes and that covers it."""
+    start = {"api": False, "places": {"{root}": "/a/b"}}
+    found = generalise([Environment("0" * 16, "x", start, reads=reads, writes=writes, entries=entries)], "some").profile
+    told = files.description(found)
+    held = [*found.reads, *found.writes]
+    for path in reads | writes:
+        inside = path == "/a/b" or path.startswith("/a/b/")
+        assert any(holds(pattern, path) for pattern in held) or (inside and "{root}/**" in held)
+    assert told["listed"] is bool(held)
+
+
+@given(TEXT)
+def test_a_pattern_is_taken_or_refused(text: str) -> None:
+    """Any text is a pattern with a plain absolute stem, or a ProfileError."""
+    try:
+        taken = files.checked(text, "some")
+    except ProfileError:
+        return
+    assert taken == text
+    stem = text.removesuffix("/**").removesuffix("/*")
+    assert stem == "" or stem.startswith(("/", *files.NAMES))
+    assert "*" not in stem
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["relative", "", "~/x", "/a/../b", "/a//b", "/a/*.txt", "/*/b", "{home}/x", "{root}x", "/a/./b", "/a\0b", "*"],
+)
+def test_odd_patterns_are_refused(pattern: str) -> None:
+    """What is relative, unknown or has a wildcard elsewhere is a ProfileError that names the pattern."""
+    with pytest.raises(ProfileError, match="what to do"):
+        files.checked(pattern, "some")
+
+
+@pytest.mark.parametrize("pattern", ["/", "/a", "/a/*", "/a/**", "{root}", "{root}/**", "{venv}/bin/x", "/a[1]?"])
+def test_plain_patterns_are_taken(pattern: str) -> None:
+    """Files and folders, absolute or under a name."""
+    assert files.checked(pattern, "some") == pattern
+
+
+def test_the_base_is_well_formed() -> None:
+    """Each place of files.yaml is a pattern with a reason, none twice, and no secret is among them."""
+    readable, writable = base.readable(), base.writable()
+    for place in (*readable, *writable):
+        assert files.checked(place.path, "base") == place.path
+        assert place.because
+    for found in (readable, writable):
+        assert len({place.path for place in found}) == len(found)
+    for secret in (
+        "/root/.aws/credentials", "/home/u/.ssh/id_rsa", "/etc/shadow", "/run/secrets/x", "/etc/ssl/private/k",
+        "/var/run/secrets/kubernetes.io/serviceaccount/token", "/tmp/x", "/var/task/.env",
+    ):  # fmt: skip
+        assert not any(holds(place.path, secret) for place in (*readable, *writable)), secret
+
+
+def test_what_a_policy_tells() -> None:
+    """Nothing for a profile without files, the base and the profile's own otherwise; programs where exec is granted."""
+    told = files.description(profile("execve"))
+    assert told == {"listed": False, "read": [], "write": [], "programs": None, "sealed": True}
+    own = Profile(profile().function, reads=frozenset({"/srv/x", "/usr/share/y"}), processes=frozenset({"/bin/true"}))
+    told = files.description(own)
+    assert told["programs"] is None  # no exec
+    assert isinstance(told["read"], list)
+    assert {"/srv/x", "/usr/**", "/proc/**"} <= set(told["read"])
+    assert "/usr/share/y" not in told["read"]
+    assert told["write"] == ["/dev/full", "/dev/null", "/dev/tty"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [None, [], {}, {"listed": 1.5}, {"read": None}, {"read": ["x"]}, {"read": [7]}, {"write": ["/a/../b"]},
+     {"programs": "/bin/true"}, {"programs": ["true"]}, {"sealed": None}, {"write": ["/a\0"]}],
+)  # fmt: skip
+def test_damaged_places_are_refused(change: Any, tmp_path: Path) -> None:
+    """A bundle whose places are no lists of paths is PolicyInvalid."""
+    built = build.build(profile("execve"), ("x86_64",))
+    data = json.loads(built.files[bundle.FILE])
+    data["files"] = data["files"] | change if isinstance(change, dict) and change else change
+    del data["digest"]
+    with pytest.raises(PolicyInvalid, match="files"):
+        bundle.decode(bundle.seal(json.dumps(data, indent=2)), built.files.__getitem__, "x86_64", "policy.json")
+
+
+def test_entries_of_an_observation(tmp_path: Path) -> None:
+    """A line of mode `entry` is read as an entry and not as a written file."""
+    file = tmp_path / "x.jsonl"
+    head = {"event": "start", "format": 1, "environment": "e", "time": 1.0}
+    line = {"event": "file", "value": "/tmp/x", "mode": "entry", "environment": "e", "time": 1.0}
+    file.write_text(json.dumps(head) + "\n" + json.dumps(line) + "\n")
+    (found,) = read([str(file)])
+    assert found.entries == {"/tmp/x"}
+    assert not found.writes | found.reads
