@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from sandbox.errors import PolicyInvalid
+from sandbox.plain_json import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,32 +91,9 @@ def _ending(head: bytes) -> bytes:
 def parse_json(text: str, where: str) -> Any:
     """Parse JSON. Raises PolicyInvalid for anything else."""
     try:
-        from _json import make_scanner
-    except ImportError:
-        from json.scanner import py_make_scanner as make_scanner  # type: ignore[attr-defined,no-redef,unused-ignore]
-    try:
-        value, end = make_scanner(_Context())(text, 0)  # type: ignore[arg-type,unused-ignore]  # what it reads of a decoder
-    except (StopIteration, ValueError, RecursionError):
-        raise PolicyInvalid("is no JSON", where=where, todo=REBUILD) from None
-    if text[end:].strip():
-        raise PolicyInvalid("has text behind the JSON", where=where, todo=REBUILD)
-    return value
-
-
-class _Context:
-    """The attributes that json's scanner reads from its decoder."""
-
-    strict = True
-    object_hook = None
-    object_pairs_hook = None
-    parse_float = float
-    parse_int = int
-
-    def __init__(self) -> None:
-        self.memo: dict[str, str] = {}
-
-    def parse_constant(self, name: str) -> float:
-        return float(name)
+        return parse(text)
+    except ValueError as error:
+        raise PolicyInvalid(str(error), where=where, todo=REBUILD) from None
 
 
 def _read(path: str) -> bytes:

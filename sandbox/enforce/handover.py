@@ -7,10 +7,10 @@ say which, through a shared page. The child's own copy is close-on-exec by the k
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import errno
 import mmap
 import os
-import signal
 import struct
 import time
 
@@ -119,19 +119,3 @@ def collect(pid: int) -> int | None:
     """The child's wait status when it has ended, without waiting for it."""
     found, wait_status = os.waitpid(pid, os.WNOHANG)
     return wait_status if found else None
-
-
-def end_like(wait_status: int) -> int:
-    """Exit status to end with as the child did; when a signal ended it, this process ends by the same one."""
-    if os.WIFSIGNALED(wait_status):
-        number = os.WTERMSIG(wait_status)
-        # No core of ours: the child has written its own.
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-        if number != signal.SIGKILL:
-            signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-        return 128 + number  # as pid 1, whom no signal of its own ends
-    return os.waitstatus_to_exitcode(wait_status)
-

@@ -10,8 +10,8 @@ import os
 import sys
 import time
 
-from sandbox.encode import encode
 from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError
+from sandbox.plain_json import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,6 +173,8 @@ def enforce(command: Command, environment: Mapping[str, str], on_unavailable: st
     if _choice(environment, "SANDBOX_SUPERVISE", ("0", "1")) == "0":
         confine(command, policy, api_port, on_unavailable, stale, tell=None, audit=audit)
 
+    # Before the clone, so that the child writes to fewer pages that it shares.
+    from sandbox.enforce import install, single_exec  # noqa: F401
     from sandbox.supervise.start import Handover, start
 
     def child(handover: Handover) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import _signal as signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import os
-import signal
 
 from sandbox.kernel import abi
 
@@ -38,8 +37,10 @@ def forward_signals(pid: int) -> None:
 
     def forward(number: int, _frame: object) -> None:
         # It may just have ended; the loop is about to see that.
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.kill(pid, number)
+        except ProcessLookupError:
+            return
 
     for number in FORWARDED:
         signal.signal(number, forward)
@@ -70,3 +71,19 @@ def descendants(pid: int) -> Iterator[int]:
         found = waiting.pop(0)
         yield found
         waiting += parents.get(found, ())
+
+
+def end_like(wait_status: int) -> int:
+    """Exit status to end with as the child did; when a signal ended it, this process ends by the same one."""
+    if os.WIFSIGNALED(wait_status):
+        number = os.WTERMSIG(wait_status)
+        # No core of ours: the child has written its own.
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return 128 + number  # as pid 1, whom no signal of its own ends
+    return os.waitstatus_to_exitcode(wait_status)
+

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import struct
-from typing import NamedTuple
 
 RECV = 0xC0502100
 SEND = 0xC0182101
@@ -20,26 +19,15 @@ _NOTIF = struct.Struct("<QIIiIQ6Q")
 _RESP = struct.Struct("<QqiI")
 
 
-class Notification(NamedTuple):
+class Notification:
     """struct seccomp_notif: one call that waits for an answer. `pid` is the calling thread's id."""
 
-    id: int
-    pid: int
-    flags: int
-    nr: int
-    arch: int
-    ip: int
-    a0: int
-    a1: int
-    a2: int
-    a3: int
-    a4: int
-    a5: int
+    __slots__ = ("arch", "args", "flags", "id", "ip", "nr", "pid")
 
-    @property
-    def args(self) -> tuple[int, int, int, int, int, int]:
+    def __init__(self, fields: tuple[int, ...]) -> None:
+        self.id, self.pid, self.flags, self.nr, self.arch, self.ip, *_ = fields
+        self.args = fields[6:]
         """The six register arguments."""
-        return self[6:]
 
 
 class Listener:
@@ -70,7 +58,7 @@ class Listener:
             if error.errno in (errno.ENOENT, errno.EINTR):
                 return None
             raise
-        return Notification._make(_NOTIF.unpack(buffer))
+        return Notification(_NOTIF.unpack(buffer))
 
     def let_through(self, id_: int) -> bool:
         """Let the kernel make the call as it stands. False when the caller is gone or was interrupted by a signal."""

@@ -9,16 +9,17 @@ to nothing, because `bootstrap` loads it on its way to the handler.
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Mapping
 from types import MappingProxyType
 
 from sandbox.errors import KernelUnsupported
+from sandbox.plain_json import parse
+from sandbox.remember import remember
 
-# typing and json are left out of the import: they would take longer than all the rest of it.
+# typing and collections are left out of the import: they would take longer than all the rest of it.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Literal
 
 LINUX = "6.18"
@@ -32,12 +33,10 @@ AUDIT_ARCH: dict[str, int] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
 
 
-@functools.cache
+@remember
 def _load(name: str) -> Any:
-    import json
-
     with open(os.path.join(_DATA, name), encoding="utf-8") as file:
-        return json.load(file)
+        return parse(file.read())
 
 
 def machine() -> str:
@@ -55,7 +54,7 @@ def machine() -> str:
     return name
 
 
-@functools.cache
+@remember
 def numbers(arch: str) -> Mapping[str, int]:
     """Syscall name to number, in the order of the numbers; without the x32 numbers 512 to 547.
 
@@ -66,19 +65,19 @@ def numbers(arch: str) -> Mapping[str, int]:
     return MappingProxyType(table)
 
 
-@functools.cache
+@remember
 def names(arch: str) -> Mapping[int, str]:
     """Syscall number to name. Raises ValueError for an architecture that is not in ARCHES."""
     return MappingProxyType({number: name for name, number in numbers(arch).items()})
 
 
-@functools.cache
+@remember
 def highest(arch: str) -> int:
     """The highest syscall number of Linux 6.18; what lies above is newer than the tables."""
     return max(numbers(arch).values())
 
 
-@functools.cache
+@remember
 def holes(arch: str) -> tuple[tuple[int, int], ...]:
     """Ranges (first, last) of numbers below `highest` that no syscall has, ascending."""
     used = sorted(numbers(arch).values())
@@ -86,7 +85,7 @@ def holes(arch: str) -> tuple[tuple[int, int], ...]:
     return tuple((before + 1, after - 1) for before, after in pairs if after - before > 1)
 
 
-@functools.cache
+@remember
 def every_name() -> frozenset[str]:
     """The names of all syscalls of all architectures."""
     return frozenset(name for arch in ARCHES for name in numbers(arch))
@@ -122,13 +121,13 @@ def is_pointer(syscall: str, argument: int) -> bool:
     return _argument(syscall, argument) == "ptr"
 
 
-@functools.cache
+@remember
 def groups() -> tuple[str, ...]:
     """The names of the groups of constants."""
     return tuple(_load("constants.json")["groups"])
 
 
-@functools.cache
+@remember
 def constants(group: str, arch: str = "x86_64") -> Mapping[str, int]:
     """Name to value of one group of constants; 64-bit values are unsigned.
 
@@ -152,7 +151,7 @@ def name_of(group: str, value: int, arch: str = "x86_64") -> str | None:
     return _names_of(group, arch).get(value)
 
 
-@functools.cache
+@remember
 def _names_of(group: str, arch: str) -> Mapping[int, str]:
     aliases = _load("constants.json")["aliases"]
     return {value: name for name, value in constants(group, arch).items() if name not in aliases}

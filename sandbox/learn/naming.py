@@ -47,13 +47,13 @@ class Naming:
 
     def redirect(self, listener: Listener, call: Notification) -> bool:
         """Answer a connect to a resolver by connecting the socket to the forwarder; False for any other connect."""
-        length = call.a2 & LOW
-        address = self._reader.data(call.pid, call.a1, min(length, 128))
+        length = call.args[2] & LOW
+        address = self._reader.data(call.pid, call.args[1], min(length, 128))
         place = parse_sockaddr(address)
         if place is None or place.port != DNS_PORT or place.family not in ("AF_INET", "AF_INET6") or not self.forwarder:
             return False
         try:
-            fd = sockets.duplicate(self._reader.process(call.pid), call.a0 & LOW)
+            fd = sockets.duplicate(self._reader.process(call.pid), call.args[0] & LOW)
         except OSError:
             return False
         try:

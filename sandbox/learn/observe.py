@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sandbox import __version__
-from sandbox.enforce import handover
+from sandbox.enforce import handover, parent
 from sandbox.enforce.launch import Command
 from sandbox.errors import UsageError
 from sandbox.kernel.notification import Listener
@@ -121,7 +121,7 @@ class _Observation:
             signal.signal(number, self._forward)
         # Whoever started us may have blocked it; the handler, started above, keeps that, and we must hear of its end.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
-        return handover.end_like(self._loop(wake))
+        return parent.end_like(self._loop(wake))
 
     def _ready(self, pid: int, listener: int) -> None:
         self._listener = Listener(listener)

@@ -89,7 +89,7 @@ class Recorder:
             return 0
         if nr in self._special:
             return self._take_special(call, name)
-        args = call[6:]
+        args = call.args
         key = (self.phase, nr, tuple([args[i] & mask for i, mask in self._masks[nr]]))
         item = self._cache.get(key)
         if item is None:

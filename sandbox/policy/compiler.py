@@ -18,7 +18,8 @@ from sandbox.errors import KernelUnsupported, PolicyUnverified
 from sandbox.kernel import bpf, tables
 from sandbox.kernel.bpf import Instruction, Program
 from sandbox.policy.rules import Rules
-from sandbox.profile.arguments import FULL, Condition
+from sandbox.profile.arguments import FULL
+from sandbox.profile.comparison import Condition
 
 API_LEVEL = 5  # seccomp_api_get(3): process kills and user notification; Linux 5.0
 OPTIMIZE_TREE = 2  # seccomp.h: SCMP_FLTATR_CTL_OPTIMIZE, 2 sorts the syscalls into a binary tree

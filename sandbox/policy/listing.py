@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import Rule, Rules
 from sandbox.policy.verify import Evidence
-from sandbox.profile.arguments import FULL, Condition
+from sandbox.profile.arguments import FULL
+from sandbox.profile.comparison import Condition
 from sandbox.profile.model import Profile
 
 ORIGINS = ("profile", "family", "grant", "launch", "runtime client", "floor")

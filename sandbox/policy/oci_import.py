@@ -17,8 +17,9 @@ import jsonschema
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.policy.rules import rules_for
-from sandbox.profile import arguments, base
-from sandbox.profile.arguments import FULL, LOW, Condition, Conjunction
+from sandbox.profile import arguments, base, comparison
+from sandbox.profile.arguments import FULL, LOW
+from sandbox.profile.comparison import Condition, Conjunction
 from sandbox.profile.model import RUNTIME_API, Function, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
 
@@ -322,7 +323,7 @@ def _candidates(syscall: str, ways: Sequence[Conjunction]) -> Iterator[tuple[str
             if decided <= {condition.argument for condition in way}
         }
     for name in sorted(names):
-        yield name, arguments.conditions(syscall, name, arch)
+        yield name, comparison.conditions(syscall, name, arch)
 
 
 def _registers(conditions: Conjunction) -> list[int]:

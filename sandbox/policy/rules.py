@@ -16,8 +16,8 @@ from typing import Literal
 
 from sandbox.errors import ProfileError
 from sandbox.kernel import bpf, tables
-from sandbox.profile import arguments, base
-from sandbox.profile.arguments import Conjunction
+from sandbox.profile import arguments, base, comparison
+from sandbox.profile.comparison import Conjunction
 from sandbox.profile.model import RUNTIME_API, Profile
 
 Origin = Literal["profile", "family", "grant", "runtime client", "floor", "launch"]
@@ -169,7 +169,7 @@ def rules_for(profile: Profile, arch: str) -> Rules:
         against = [e for e in denied if e.syscall == syscall and not (origin == "grant" and e.grantable)]
         try:
             every = name == EVERY
-            alternatives = arguments.anything(syscall) if every else arguments.conditions(syscall, name, arch)
+            alternatives = comparison.anything(syscall) if every else comparison.conditions(syscall, name, arch)
         except ValueError as error:
             raise ProfileError(str(error), where=f"{profile.function.name} on {arch}") from None
         if any(_lets_through(name, alternatives, entry, arch) for entry in against):
@@ -195,7 +195,7 @@ def _lets_through(name: str, alternatives: Sequence[Conjunction], entry: base.En
         return True
     if arguments.partition_classes(entry.syscall):
         return name in entry.classes
-    refused = [other for known in entry.classes for other in arguments.conditions(entry.syscall, known, arch)]
+    refused = [other for known in entry.classes for other in comparison.conditions(entry.syscall, known, arch)]
     return any(_overlap(conditions, other) for conditions in alternatives for other in refused)
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import Rule, Rules, refused_quietly, rules_for
-from sandbox.profile import arguments, base
+from sandbox.profile import arguments, base, comparison
 from sandbox.profile.model import Profile
 
 STATIC = ("seccomp", "prctl")
@@ -38,7 +38,7 @@ def supervised_rules(profile: Profile, arch: str) -> Rules:
     if sendto in allow:
         # The wider class holds the connected sends as well; those the kernel decides alone.
         first = allow[sendto][0]
-        connected = arguments.conditions("sendto", "connected", arch)
+        connected = comparison.conditions("sendto", "connected", arch)
         allow = {**allow, sendto: tuple(replace(first, name="connected", conditions=found) for found in connected)}
     static: dict[int, tuple[Rule, ...]] = {}
     for name in STATIC:
@@ -47,13 +47,13 @@ def supervised_rules(profile: Profile, arch: str) -> Rules:
             Rule(name, kind, conditions, "floor", "refused in the kernel, whoever supervises")
             for entry in entries
             for kind in entry.classes or ("",)
-            for conditions in (arguments.conditions(name, kind, arch) if kind else ((),))
+            for conditions in (comparison.conditions(name, kind, arch) if kind else ((),))
         )
     for entry in refused_quietly(profile):
         rules = [
             Rule(entry.syscall, kind, conditions, "runtime client", entry.because)
             for kind in entry.classes
-            for conditions in arguments.conditions(entry.syscall, kind, arch)
+            for conditions in comparison.conditions(entry.syscall, kind, arch)
         ]
         static[numbers[entry.syscall]] = (*static.get(numbers[entry.syscall], ()), *rules)
     return replace(
@@ -85,6 +85,7 @@ def brokered_calls(profile: Profile) -> tuple[str, ...]:
 
 BROKERED = ("connect", "sendto", "sendmsg", "sendmmsg")
 """The calls whose destination the supervisor reads."""
+BY_POINTER = (*BROKERED, "execve", "execveat")
 
 
 def _brokered_items(profile: Profile, arch: str) -> set[str]:
@@ -113,6 +114,19 @@ def init_items(profile: Profile, arch: str) -> Mapping[str, tuple[str, ...]]:
     return {syscall: tuple(names) for syscall, names in found.items()}
 
 
+def init_calls(profile: Profile, arch: str) -> dict[str, list[list[list[int]]]]:
+    """{number: alternatives of [argument, mask, value]} of the init items that registers alone decide."""
+    items = init_items(profile, arch)
+    found: dict[str, list[list[list[int]]]] = {}
+    for nr, rules in rules_for(profile, arch).allow.items():
+        for rule in rules:
+            if rule.name not in items.get(rule.syscall, ()) or rule.syscall in BY_POINTER:
+                continue
+            if arguments.target_argument(rule.syscall) is None:
+                found.setdefault(str(nr), []).append([list(condition) for condition in rule.conditions])
+    return found
+
+
 def _items(rules: Iterable[tuple[Rule, ...]]) -> set[tuple[str, str]]:
     return {(rule.syscall, rule.name) for found in rules for rule in found}
 
@@ -128,6 +142,7 @@ def description(profile: Profile, arches: Sequence[str]) -> dict[str, object]:
     return {
         "runtime-api": profile.function.runtime_api,
         "init": {arch: {syscall: list(names) for syscall, names in items.items()} for arch, items in init.items()},
+        "init-calls": {arch: init_calls(profile, arch) for arch in arches},
         "destinations": sorted(profile.network),
         "programs": sorted(profile.processes),
         "brokered": sorted({item for arch in arches for item in _brokered_items(profile, arch)}),

@@ -15,7 +15,7 @@ import yaml
 
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
-from sandbox.profile import arguments
+from sandbox.profile import arguments, comparison
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def arguments_exist(syscall: str, name: str, where: str) -> None:
     problem = ""
     for arch in tables.ARCHES:
         try:
-            arguments.conditions(syscall, name, arch)
+            comparison.conditions(syscall, name, arch)
             return
         except ValueError as error:
             problem = str(error)

@@ -17,7 +17,7 @@ import jsonschema
 
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
-from sandbox.profile import arguments, base
+from sandbox.profile import arguments, base, comparison
 from sandbox.profile.model import PHASES, Estimate, Function, Grant, Phase, Profile, Training, Use
 from sandbox.profile.places import Path, Place, compose
 from sandbox.profile.promises import promises_of
@@ -203,7 +203,7 @@ def _spellings(syscall: str, name: str) -> set[str]:
     found = set()
     for arch in tables.ARCHES:
         try:
-            alternatives = arguments.conditions(syscall, name, arch)
+            alternatives = comparison.conditions(syscall, name, arch)
         except ValueError:
             continue  # a name that the other architecture has
         for conjunction in alternatives:

@@ -2,60 +2,52 @@
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
+import gc
 import os
 import select
-import signal
 
 from sandbox.enforce import parent
-from sandbox.enforce.handover import end_like
 from sandbox.errors import FunctionTerminated
 from sandbox.kernel import abi
-from sandbox.supervise import programs, resolver
-from sandbox.supervise.decision import Decider
-from sandbox.supervise.destinations import Destinations, packed
+from sandbox.kernel.notification import Listener
+from sandbox.supervise import opening
+from sandbox.supervise.opening import InitCalls
 from sandbox.supervise.start import HELD
-from sandbox.supervise.supervisor import Supervisor
-from sandbox.violations.journal import Journal
-from sandbox.violations.sink import Sink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from sandbox.bundle import Policy
-    from sandbox.supervise.start import Handover
+    from sandbox.supervise.supervisor import Supervisor
+    from sandbox.violations.sink import Sink
 
 
-def attend(pid: int, handover: Handover, policy: Policy, environment: Mapping[str, str], *, audit: bool) -> int:
-    """Supervise the child `pid` to its end. Returns the exit status to end with, or ends by the child's signal."""
+def attend(
+    pid: int, fd: int | None, policy: Policy, environment: Mapping[str, str], sink: Sink | None, *, audit: bool
+) -> int:
+    """Supervise the child `pid` to its end. Returns the exit status to end with, or ends by the child's signal.
+
+    `fd` is the listener; None where the child has none. `sink` takes the reports; None for the usual one.
+    """
     wake = parent.wake_descriptor()
     parent.forward_signals(pid)
     parent.set_property(parent.PR_SET_CHILD_SUBREAPER, 1)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
-    key = environment.get("SANDBOX_EVENT_KEY", "")
-    sink = Sink(environment.get("SANDBOX_EVENTS", ""), os.fsencode(key) if key else None)
-    api = environment.get("AWS_LAMBDA_RUNTIME_API", "")
-    supervision = policy.supervision
-    destinations = Destinations(followed(supervision["destinations"]), api_addresses(api))
-    journal = Journal(sink, policy.function)
-    supervisor = Supervisor(
-        policy.function, abi.MACHINE, Decider(supervision, abi.MACHINE, audit=audit), destinations, journal,
-        runtime_api=supervision["runtime-api"], signals=policy.signals,
-    )  # fmt: skip
-    supervisor.grant(programs.granted(policy, environment, audit=audit))
-    if destinations.has_names:
-        forwarder = resolver.make(destinations.allows_name, supervisor.report_question, environment, observing=audit)
-        if forwarder is None:
-            missing = (
-                "dnslib is not there, or loopback cannot be bound: names cannot be resolved, their hosts not reached"
-            )
-            journal.write({"event": "degraded", "function": policy.function, "reason": missing})
-        supervisor.use(forwarder)
-    listener = handover.wait(pid)
-    if listener is None:
-        status = _wait(pid, wake)
-    else:
-        status = supervisor.run(pid, listener, wake, Parting(pid, listener, keep=(listener, wake)))
+    if fd is None:
+        return parent.end_like(_wait(pid, wake))
+    listener = Listener(fd)
+    listener.set_sync_wake_up()
+    init = InitCalls(policy.supervision["init-calls"].get(abi.MACHINE, {}))
+    parting = Parting(pid, fd, keep=(fd, wake))
+    first = opening.answer(listener, init, wake, parting)
+    ended = None if first else _reaped(pid)
+    if ended is not None and not _has_children():
+        return parent.end_like(ended)
+    supervisor = _supervisor(policy, environment, init, sink, audit=audit)
+    gc.enable()
+    status = supervisor.run(pid, listener, wake, parting, first, ended)
     if supervisor.terminated:
         error = FunctionTerminated(
             f"made the call {supervisor.terminated}, after which it was ended", where=policy.function,
@@ -63,7 +55,57 @@ def attend(pid: int, handover: Handover, policy: Policy, environment: Mapping[st
         )  # fmt: skip
         os.write(2, f"sandbox: {error.error_type}: {error}\n".encode(errors="backslashreplace"))
         return error.exit_code
-    return end_like(status)
+    return parent.end_like(status)
+
+
+def _reaped(pid: int) -> int | None:
+    """The wait status of the child, now reaped; None while it runs."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return status if found else None
+
+
+def _has_children() -> bool:
+    """Whether the function left processes behind: orphans are children of the subreaper."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _supervisor(
+    policy: Policy, environment: Mapping[str, str], init: InitCalls, sink: Sink | None, *, audit: bool
+) -> Supervisor:
+    from sandbox.supervise.decision import Decider
+    from sandbox.supervise.destinations import Destinations
+    from sandbox.supervise.supervisor import Supervisor
+    from sandbox.violations.journal import Journal
+    from sandbox.violations.sink import sink_of
+
+    supervision = policy.supervision
+    destinations = Destinations(
+        followed(supervision["destinations"]), api_addresses(environment.get("AWS_LAMBDA_RUNTIME_API", ""))
+    )
+    journal = Journal(sink or sink_of(environment), policy.function)
+    supervisor = Supervisor(
+        policy.function, abi.MACHINE, Decider(supervision, abi.MACHINE, audit=audit), destinations, journal, init,
+        runtime_api=supervision["runtime-api"], signals=policy.signals,
+    )  # fmt: skip
+    if policy.exec == "granted":
+        from sandbox.supervise import programs
+
+        supervisor.grant(programs.granted(policy, environment, audit=audit))
+    if destinations.has_names:
+        from sandbox.supervise import resolver
+
+        forwarder = resolver.make(destinations.allows_name, supervisor.report_question, environment, observing=audit)
+        if forwarder is None:
+            missing = (
+                "dnslib is not there, or loopback cannot be bound: names cannot be resolved, their hosts not reached"
+            )
+            journal.write({"event": "degraded", "function": policy.function, "reason": missing})
+        supervisor.use(forwarder)
+    return supervisor
 
 
 def _wait(pid: int, wake: int) -> int:
@@ -77,6 +119,8 @@ def _wait(pid: int, wake: int) -> int:
 
 def api_addresses(api: str) -> frozenset[tuple[str, int]]:
     """The addresses of the Runtime API's `host:port`."""
+    from sandbox.supervise.destinations import packed
+
     host, _, port = api.rpartition(":")
     if not api:
         return frozenset()

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-from sandbox.violations import allow
-from sandbox.violations.event import technique
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,8 +49,16 @@ class Decider:
 
     def decide(self, syscall: str, name: str, phase: str) -> Decision:
         """For a syscall with an argument class ('' without) in a phase (init, invoke, run)."""
+        known_in_init = (syscall, name) in self._init
         classes = self._denied.get(syscall)
-        if classes is not None and (not classes or name in classes):
+        hard = classes is not None and (not classes or name in classes)
+        if known_in_init and phase == "init" and not hard:
+            return Decision(CONTINUE)
+        from sandbox.violations import allow  # a start without violations does without
+
+        if classes is not None and hard:
+            from sandbox.violations.event import technique
+
             _, _, title = technique(syscall, name)
             never = f"{syscall} {name}".strip() in self._never or syscall in self._never
             text = "" if never else allow.of_grant(syscall, (name,) if classes else ())
@@ -61,9 +66,6 @@ class Decider:
             answer = self._response(syscall, name, usual)
             # `report` for a whole syscall means its other classes: a hard denial is never let through.
             return Decision(usual if answer == REPORT else answer, f"hard-denied: {title}", text)
-        known_in_init = (syscall, name) in self._init
-        if known_in_init and phase == "init":
-            return Decision(CONTINUE)
         reason = "learned for the init phase only" if known_in_init else "not in the profile"
         answer = REPORT if self._audit else self._response(syscall, name, DENY)
         return Decision(answer, reason, allow.of_use(phase, syscall, name))

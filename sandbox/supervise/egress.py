@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import _thread
 import errno
-import functools
 import os
 import struct
 
 from sandbox.kernel import sockaddr
 from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC
+from sandbox.remember import remember_few
 from sandbox.supervise import messages, sockets
 from sandbox.supervise.messages import Message
 from sandbox.supervise.sockets import MSG_DONTWAIT, MSG_FASTOPEN, SOCK_DGRAM, SOCK_STREAM
@@ -102,7 +102,7 @@ class Egress:
         report: Callable[[Notification, Caller, str, Denied], bool],
     ) -> None:  # fmt: skip
         self._destinations = destinations
-        self._verdict = functools.lru_cache(256)(destinations.decide)
+        self._verdict = remember_few(destinations.decide, 256)
         self.forwarder: Forwarder | None = None
         self._connected_to_api = connected_to_api
         self._report = report
@@ -111,7 +111,7 @@ class Egress:
     def take(self, listener: Listener, call: Notification, syscall: str, caller: Caller) -> None:
         """Answer one call of CALLS."""
         try:
-            fd = caller.duplicate(call.a0 & LOW)
+            fd = caller.duplicate(call.args[0] & LOW)
         except OSError as error:
             listener.refuse(call.id, error.errno or errno.EPERM)
             return
@@ -140,7 +140,7 @@ class Egress:
 
     def _connect(self, request: Request) -> Answer | None:
         call, fd = request.call, request.fd
-        address = messages.read_address(request.caller, call.a1, call.a2 & LOW)
+        address = messages.read_address(request.caller, call.args[1], call.args[2] & LOW)
         if not request.listener.is_valid(call.id):
             return None
         way = self._decide(request, address)
@@ -250,12 +250,12 @@ class Egress:
     def _send_one(self, request: Request) -> Answer | None:
         call, memory, stream = request.call, request.caller, request.kind == SOCK_STREAM
         if request.syscall == "sendto":
-            address = messages.read_address(memory, call.a4, call.a5 & LOW) if call.a4 else None
-            message = Message(address, messages.read_data(memory, call.a1, call.a2, stream=stream))
-            flags = call.a3 & LOW
+            address = messages.read_address(memory, call.args[4], call.args[5] & LOW) if call.args[4] else None
+            message = Message(address, messages.read_data(memory, call.args[1], call.args[2], stream=stream))
+            flags = call.args[3] & LOW
         else:
-            message = messages.read_message(memory, call.a1, stream=stream)
-            flags = call.a2 & LOW
+            message = messages.read_message(memory, call.args[1], stream=stream)
+            flags = call.args[2] & LOW
         if not request.listener.is_valid(call.id):
             return None
         way = self._way(request, message)
@@ -272,11 +272,11 @@ class Egress:
 
     def _send_many(self, request: Request) -> Answer | None:
         call, caller = request.call, request.caller
-        flags = call.a3 & LOW
+        flags = call.args[3] & LOW
         blocking = not flags & MSG_DONTWAIT and sockets.is_blocking(request.fd)
         sent = 0
-        for i in range(min(call.a2 & LOW, messages.MOST_PIECES)):
-            at = call.a1 + messages.MMSGHDR * i
+        for i in range(min(call.args[2] & LOW, messages.MOST_PIECES)):
+            at = call.args[1] + messages.MMSGHDR * i
             try:
                 message = messages.read_message(caller, at, stream=request.kind == SOCK_STREAM)
                 if not request.listener.is_valid(call.id):
@@ -285,7 +285,7 @@ class Egress:
                 try:
                     done, number = _send(request.fd, message, flags | MSG_DONTWAIT, way)
                     if number == errno.EAGAIN and blocking and not sent:
-                        last = functools.partial(self._last, request, message, flags, way, at)
+                        last = self._last_of(request, message, flags, way, at)
                         return self._sleep(request, last, way)
                     if number:
                         raise OSError(number, os.strerror(number))
@@ -306,12 +306,16 @@ class Egress:
         return sent, 0
 
     @staticmethod
-    def _last(request: Request, message: Message, flags: int, way: Way, at: int) -> Answer:
-        """The first message of several, for which there was no room: the call ends with it."""
-        done, number = _send(request.fd, message, flags, way)
-        if not number and not request.caller.write(at + messages.MSG_LENGTH, struct.pack("<I", done)):
-            return 0, errno.EFAULT
-        return (0, number) if number else (1, 0)
+    def _last_of(request: Request, message: Message, flags: int, way: Way, at: int) -> Callable[[], Answer]:
+        """What sends the first message of several, for which there was no room: the call ends with it."""
+
+        def last() -> Answer:
+            done, number = _send(request.fd, message, flags, way)
+            if not number and not request.caller.write(at + messages.MSG_LENGTH, struct.pack("<I", done)):
+                return 0, errno.EFAULT
+            return (0, number) if number else (1, 0)
+
+        return last
 
     def _way(self, request: Request, message: Message) -> Way:
         objection = messages.objection(message.control)
@@ -320,7 +324,7 @@ class Egress:
         return Way(None) if message.address is None else self._decide(request, message.address, sending=True)
 
 
-_parse = functools.lru_cache(64)(sockaddr.parse)
+_parse = remember_few(sockaddr.parse, 64)
 
 
 def _send(fd: int, message: Message, flags: int, way: Way) -> Answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
 
@@ -17,8 +16,14 @@ _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 
 def add_library_path() -> None:
     """Let dnslib be found: beside this package in an installation, in .venv in a checkout (it is pure Python)."""
-    for place in glob.glob(os.path.join(glob.escape(_HOME), ".venv", "lib", "python3*", "site-packages")):
-        if place not in sys.path:
+    libraries = os.path.join(_HOME, ".venv", "lib")
+    try:
+        names = os.listdir(libraries)
+    except OSError:
+        return
+    for name in names:
+        place = os.path.join(libraries, name, "site-packages")
+        if name.startswith("python3") and place not in sys.path:
             sys.path.append(place)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import ctypes
+import gc
 import mmap
 import os
 import struct
@@ -62,6 +63,15 @@ def start(child: Callable[[Handover], None], policy: Policy, environment: Mappin
 
     Raises InstallRefused when there can be no new process, and what `attend` raises, after the child was ended.
     """
+    sink = None
+    if environment.get("SANDBOX_EVENTS"):
+        # Now, while there is no function yet, an error stops the start; the usual sink loads with the first report.
+        from sandbox.violations.sink import sink_of
+
+        sink = sink_of(environment)
+    # A collection after the clone would write to every object, and so copy every page.
+    gc.disable()
+    gc.freeze()
     handover = Handover()
     # Before there is a child: a fast one would look into this process while it still loads.
     dumpable = _property(PR_GET_DUMPABLE, 0)
@@ -83,9 +93,11 @@ def start(child: Callable[[Handover], None], policy: Policy, environment: Mappin
         finally:
             os._exit(70)
     try:
+        # Sleeping first: a kernel may queue the child behind its parent, although another processor is idle.
+        listener = handover.wait(pid)
         from sandbox.supervise import attend
 
-        return attend.attend(pid, handover, policy, environment, audit=audit)
+        return attend.attend(pid, listener, policy, environment, sink, audit=audit)
     except BaseException:
         # Nobody would answer for it or report on it, and it would outlive the bootstrap.
         os.kill(pid, _signal.SIGKILL)

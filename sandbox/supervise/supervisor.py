@@ -6,41 +6,37 @@ with ENOSYS: closed, not open.
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import errno
 import os
 import select
-import signal
 import time
 
 from sandbox.enforce import parent
 from sandbox.kernel import tables
-from sandbox.kernel.notification import Listener
 from sandbox.profile import arguments
 from sandbox.supervise.caller import Caller, Callers
 from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, VERDICTS, Decider, Decision
 from sandbox.supervise.egress import CALLS, Denied, Egress
-from sandbox.supervise.programs import CALLS as EXECS
-from sandbox.supervise.programs import NotLet, Programs
-from sandbox.violations import allow
-from sandbox.violations.decode import decode_args
-from sandbox.violations.event import violation
+from sandbox.supervise.opening import PARTING
 from sandbox.violations.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.kernel.notification import Notification
+    from sandbox.kernel.notification import Listener, Notification
     from sandbox.supervise.destinations import Destinations
     from sandbox.supervise.names import Forwarder
+    from sandbox.supervise.opening import InitCalls
+    from sandbox.supervise.programs import Programs
 
 DRAIN = 0.2
 """Seconds after the handler's end in which waiting calls of its children are still answered."""
 ROUNDS = 100
 """How often what was left behind is looked for and killed: it may be making more of itself."""
-PARTING = 1
-"""Milliseconds between looks at whether the child's exec has parted the descriptor tables."""
 
+EXECS = ("execve", "execveat")
 PATHS = {
     "open": (None, 0), "creat": (None, 0), "openat": (0, 1), "openat2": (0, 1), "execve": (None, 0), "execveat": (0, 1),
 }  # fmt: skip
@@ -51,13 +47,14 @@ class Supervisor:
     """Everything that one handler's supervision needs. `run` returns the handler's wait status."""
 
     def __init__(
-        self, function: str, arch: str, decider: Decider, destinations: Destinations, journal: Journal, *,
-        runtime_api: bool, signals: str,
+        self, function: str, arch: str, decider: Decider, destinations: Destinations, journal: Journal,
+        init: InitCalls, *, runtime_api: bool, signals: str,
     ) -> None:  # fmt: skip
         """`signals` is the policy's: `self` where every signal to others is notified, whatever its class."""
         self._function = function
         self._arch = arch
         self._decider = decider
+        self._init = init
         self._journal = journal
         self._signals_self = signals == "self"
         self._names = tables.names(arch)
@@ -83,6 +80,8 @@ class Supervisor:
         """A DNS question for a name that the profile does not hold."""
         if not self._journal.wants("connect", "dns", "denied"):
             return
+        from sandbox.violations.event import violation
+
         self._journal.write(
             violation(
                 function=self._function, phase=self.phase, request=None, pid=self._pid, tid=self._pid,
@@ -96,20 +95,26 @@ class Supervisor:
         if self.phase == "init":
             self.phase = "invoke"
 
-    def run(self, pid: int, listener_fd: int, wake: int, parted: Callable[[], bool]) -> int:
-        """Answer until the handler has ended. Returns its wait status. `parted` is asked until it says yes."""
+    def run(
+        self, pid: int, listener: Listener, wake: int, parted: Callable[[], bool],
+        first: Notification | None = None, ended: int | None = None,
+    ) -> int:  # fmt: skip
+        """Answer until the handler has ended. Returns its wait status. `parted` is asked until it says yes.
+
+        `first` is a call that was received already, `ended` the wait status when the handler was reaped already.
+        """
         self._pid = self._callers.handler = pid
-        listener = Listener(listener_fd)
-        listener.set_sync_wake_up()
+        listener_fd = listener.fd
         poll = select.poll()
         poll.register(listener_fd, select.POLLIN)
         poll.register(wake, select.POLLIN)
         for fd in self._forwarder.descriptors() if self._forwarder else ():
             poll.register(fd, select.POLLIN)
-        ended: int | None = None
         released = False
+        if first:
+            self._take(listener, first)
         together = not parted()
-        deadline = 0.0
+        deadline = time.monotonic() + DRAIN
         while ended is None or not (released or time.monotonic() >= deadline):
             for fd, event in poll.poll(PARTING if together else self._timeout(ended, deadline)):
                 if fd == listener_fd:
@@ -164,6 +169,9 @@ class Supervisor:
             self._reap()
 
     def _take(self, listener: Listener, call: Notification) -> None:
+        if self.phase == "init" and self._init.hold(call):
+            listener.let_through(call.id)
+            return
         syscall = self._names.get(call.nr)
         if syscall is None:
             listener.refuse(call.id, errno.ENOSYS)
@@ -179,7 +187,7 @@ class Supervisor:
         if syscall in CALLS and self._decider.brokers(syscall, name):
             self._egress.take(listener, call, syscall, caller)
             return
-        if syscall in EXECS and self._programs:
+        if self._programs and syscall in EXECS:
             self._start_program(listener, call, syscall, caller, self._programs)
             return
         at = arguments.target_argument(syscall)
@@ -206,11 +214,15 @@ class Supervisor:
     def _start_program(
         self, listener: Listener, call: Notification, syscall: str, caller: Caller, programs: Programs
     ) -> None:
+        from sandbox.supervise.programs import NotLet
+
         try:
             programs.check(call, syscall, caller)
         except NotLet as refused:
             answer = self._decider.response(syscall, "") if refused.reason else DENY
             if refused.reason:
+                from sandbox.violations import allow
+
                 text = allow.of_place("processes", refused.path) if refused.path else ""
                 self._report(call, caller, syscall, "", Decision(answer, refused.reason, text))
             if answer != REPORT:
@@ -236,6 +248,10 @@ class Supervisor:
             dirfd, at = PATHS.get(syscall, (None, None))
             folder = call.args[dirfd] & arguments.LOW if dirfd is not None else None
             target = caller.path(folder, call.args[at]) if at is not None else ""
+        # Loaded with the first violation: a start without one does without.
+        from sandbox.violations.decode import decode_args
+        from sandbox.violations.event import violation
+
         args = decode_args(syscall, call.args, caller.read, self._arch, self._host_name)
         self._journal.write(
             violation(

@@ -8,11 +8,11 @@ For people only. What a pointer names can change after it was read, so that noth
 
 from __future__ import annotations
 
-import functools
 import os
 
-from sandbox.bundle import parse_json
 from sandbox.kernel import sockaddr, tables
+from sandbox.plain_json import parse
+from sandbox.remember import remember
 from sandbox.violations.quoting import printable, quote
 
 TYPE_CHECKING = False
@@ -43,11 +43,11 @@ _FCNTL = {0: "number", 4: "open_flags", 1030: "number", 1031: "number"}
 _PRCTL = {15: "text"}  # PR_SET_NAME
 
 
-@functools.cache
+@remember
 def kinds() -> Mapping[str, Sequence[str]]:
     """What each argument of a syscall is, where its width alone does not say it: arguments.json."""
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "arguments.json"), encoding="utf-8") as file:
-        found: Mapping[str, Sequence[str]] = parse_json(file.read(), "violations/arguments.json")
+        found: Mapping[str, Sequence[str]] = parse(file.read())
     return found
 
 

@@ -5,12 +5,11 @@ The fields are described in schema.json. `seq`, `supervisor`, `lost` and `hmac` 
 
 from __future__ import annotations
 
-import functools
 import os
 import time as clock
 
-from sandbox.bundle import parse_json
-from sandbox.encode import encode
+from sandbox.plain_json import encode, parse
+from sandbox.remember import remember
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,11 +32,11 @@ UNRATED = ("low", "T1106", "Native API")
 """Risk and technique of a call that techniques.json does not name: a program that was made to do something else."""
 
 
-@functools.cache
+@remember
 def techniques() -> Mapping[str, Mapping[str, str]]:
     """{syscall or "syscall class": {risk, technique, title}}, after MITRE ATT&CK for Linux: techniques.json."""
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "techniques.json"), encoding="utf-8") as file:
-        found: Mapping[str, Mapping[str, str]] = parse_json(file.read(), "violations/techniques.json")
+        found: Mapping[str, Mapping[str, str]] = parse(file.read())
     return found
 
 

@@ -5,7 +5,7 @@ Pure: the clock is an argument, in seconds of any steady clock.
 
 from __future__ import annotations
 
-from sandbox.encode import encode
+from sandbox.plain_json import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

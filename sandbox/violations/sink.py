@@ -235,3 +235,9 @@ def _has_room(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     return bool(poll.poll(0))
+
+
+def sink_of(environment: Mapping[str, str]) -> Sink:
+    """The sink that SANDBOX_EVENTS names, with the key of SANDBOX_EVENT_KEY. Raises UsageError as Sink does."""
+    key = environment.get("SANDBOX_EVENT_KEY", "")
+    return Sink(environment.get("SANDBOX_EVENTS", ""), os.fsencode(key) if key else None)

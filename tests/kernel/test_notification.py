@@ -318,7 +318,7 @@ def test_the_buffer_is_clean_for_each_call(uid: int | None) -> None:
             seen = []
             for _ in range(2):
                 call = other.next()
-                seen.append((call.nr, call.a1))
+                seen.append((call.nr, call.args[1]))
                 assert other.listener.refuse(call.id, errno.EACCES)
             return seen, sum(other.result())
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import rules_for
-from sandbox.profile import arguments, base, document
+from sandbox.profile import arguments, base, comparison, document
 from sandbox.profile.amend import READABLE, REASON, propose
 from sandbox.profile.diff import GrantChange, PlaceChange, UseChange, diff
 from sandbox.profile.model import RUNTIME_API, Function, Grant, Profile, Use
@@ -80,7 +80,7 @@ def test_what_was_amended_is_allowed_by_the_filter(item: tuple[str, str], arch: 
     if not amended.proposals or syscall not in tables.numbers(arch):
         return
     try:
-        alternatives = arguments.conditions(syscall, item[1].removesuffix(" " + arguments.OTHER), arch)
+        alternatives = comparison.conditions(syscall, item[1].removesuffix(" " + arguments.OTHER), arch)
     except ValueError:
         return  # a class of the other architecture
     rules = rules_for(amended.profile, arch)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sandbox.kernel import tables
 from sandbox.policy.rules import families, relatives
-from sandbox.profile import arguments
-from sandbox.profile.arguments import FULL, LOW, Condition, Conjunction
+from sandbox.profile import arguments, comparison
+from sandbox.profile.arguments import FULL, LOW
+from sandbox.profile.comparison import Condition, Conjunction
 
 CLASSED = tuple(name for name in sorted(tables.every_name()) if arguments.has_classes(name))
 READABLE = tuple(name for name in CLASSED if not arguments.opaque(name))
@@ -25,11 +26,11 @@ CATCH_ALL = {"clone": {"namespace"}, "limit": {"set", "other"}, "destination": {
 def _interesting(syscall: str) -> list[int]:
     """Register values on which the classes of a syscall turn, and their neighbours."""
     found = {0, 1, LOW, FULL, 1 << 32, 1 << 63}
-    for field in arguments._table()["syscalls"][syscall].get("fields", ()):
+    for field in arguments.table()["syscalls"][syscall].get("fields", ()):
         if field[1] in tables.groups():
             found.update(tables.constants(field[1]).values())
     for name in arguments.partition_classes(syscall):
-        for conjunction in arguments.conditions(syscall, name, "x86_64"):
+        for conjunction in comparison.conditions(syscall, name, "x86_64"):
             found.update(condition.value for condition in conjunction)
     near = {(value + step) & FULL for value in found for step in (-1, 0, 1)}
     return sorted(near | {value | 1 << 40 for value in near})
@@ -47,7 +48,7 @@ def calls(draw: st.DrawFn, names: tuple[str, ...] = CLASSED) -> tuple[str, str, 
 
 
 def _required(syscall: str, args: list[int]) -> bool:
-    (require,) = arguments.anything(syscall)
+    (require,) = comparison.anything(syscall)
     return all(condition.holds(args) for condition in require)
 
 
@@ -60,7 +61,7 @@ def test_conditions_hold_for_what_was_classified(call: tuple[str, str, list[int]
     """A filter made from the class of observed registers lets these registers through."""
     syscall, arch, args = call
     name = arguments.classify(syscall, args, arch)
-    assert _allowed(arguments.conditions(syscall, name, arch), args) == _required(syscall, args)
+    assert _allowed(comparison.conditions(syscall, name, arch), args) == _required(syscall, args)
 
 
 @given(calls(READABLE), st.integers(0, FULL), st.integers(0, 5))
@@ -80,11 +81,11 @@ def test_no_class_lets_anothers_calls_through(call: tuple[str, str, list[int]], 
     """What the conditions of a class allow has that class, or one that a catch-all class is documented to hold."""
     syscall, arch, args = call
     name = arguments.classify(syscall, args, arch)
-    conjunction = data.draw(st.sampled_from(arguments.conditions(syscall, name, arch)))
+    conjunction = data.draw(st.sampled_from(comparison.conditions(syscall, name, arch)))
     allowed = [data.draw(st.integers(0, FULL)) for _ in args]
     for condition in conjunction:
         allowed[condition.argument] = allowed[condition.argument] & ~condition.mask & FULL | condition.value
-    assert _allowed(arguments.conditions(syscall, name, arch), allowed)
+    assert _allowed(comparison.conditions(syscall, name, arch), allowed)
     found = arguments.classify(syscall, allowed, arch)
     if name in CATCH_ALL.get(arguments.kind(syscall), ()):
         classes = arguments.partition_classes(syscall)
@@ -104,7 +105,7 @@ def test_every_value_has_one_class_of_a_partition(call: tuple[str, str, list[int
     holding = {
         other
         for other in arguments.partition_classes(syscall)
-        if _allowed(arguments.conditions(syscall, other, arch), args)
+        if _allowed(comparison.conditions(syscall, other, arch), args)
     }
     assert name in holding
     assert holding - wide <= {name}
@@ -116,8 +117,8 @@ def test_classes_are_disjoint(syscall: str) -> None:
     wide = CATCH_ALL.get(arguments.kind(syscall), set())
     narrow = [name for name in arguments.partition_classes(syscall) if name not in wide]
     for one, other in itertools.combinations(narrow, 2):
-        for a in arguments.conditions(syscall, one, "x86_64"):
-            for b in arguments.conditions(syscall, other, "x86_64"):
+        for a in comparison.conditions(syscall, one, "x86_64"):
+            for b in comparison.conditions(syscall, other, "x86_64"):
                 assert _contradict(a, b), (syscall, one, a, other, b)
 
 
@@ -134,7 +135,7 @@ def test_masks_fit_what_the_kernel_reads(syscall: str) -> None:
         if tables.is_pointer(syscall, argument):
             assert mask == FULL
         assert not (width == 64 and mask == LOW), (syscall, argument)
-    (require,) = arguments.anything(syscall)
+    (require,) = comparison.anything(syscall)
     for condition in require:
         assert condition.mask <= (FULL if tables.width(syscall, condition.argument) == 64 else LOW)
 
@@ -247,14 +248,14 @@ def test_known_calls(syscall: str, args: tuple[int, ...], name: str) -> None:
 def test_unknown_classes_are_refused(syscall: str, name: str) -> None:
     """A class that the syscall cannot have is a ValueError, never a filter that means something else."""
     with pytest.raises(ValueError, match=r"\w"):
-        arguments.conditions(syscall, name, "x86_64")
+        comparison.conditions(syscall, name, "x86_64")
 
 
 @given(st.sampled_from(CLASSED), st.text(max_size=30))
 def test_any_text_as_class_is_conditions_or_valueerror(syscall: str, name: str) -> None:
     """Free text as a class is refused with ValueError or gives conditions that fit the kernel's widths."""
     try:
-        alternatives = arguments.conditions(syscall, name, "x86_64")
+        alternatives = comparison.conditions(syscall, name, "x86_64")
     except ValueError:
         return
     for conjunction in alternatives:

@@ -10,7 +10,7 @@ import pytest
 from sandbox.errors import ProfileError
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import rules_for
-from sandbox.profile import arguments, base
+from sandbox.profile import arguments, base, comparison
 from sandbox.profile.base import Entry
 from sandbox.profile.model import Function, Profile
 
@@ -44,7 +44,7 @@ def test_spellings_are_the_recorders() -> None:
             continue
         for name in entry.classes:
             found = set()
-            for conjunction in arguments.conditions(entry.syscall, name, "x86_64"):
+            for conjunction in comparison.conditions(entry.syscall, name, "x86_64"):
                 args = [0] * 6
                 for condition in conjunction:
                     args[condition.argument] |= condition.value

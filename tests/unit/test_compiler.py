@@ -22,7 +22,7 @@ from sandbox.policy.compiler import compile_rules
 from sandbox.policy.rules import HOTTEST, rules_for
 from sandbox.policy.simulator import check, simulate
 from sandbox.policy.verify import BEYOND
-from sandbox.profile import arguments, base
+from sandbox.profile import base, comparison
 from sandbox.profile.arguments import FULL
 from sandbox.profile.model import Function, Grant, Profile, Use
 
@@ -82,7 +82,7 @@ def test_floor_and_hard_deny_stand_in_every_profile(profile: Profile, arch: str)
         if entry.syscall not in numbers:
             continue
         for name in entry.classes or ("",):
-            for conjunction in arguments.conditions(entry.syscall, name, arch) if name else ((),):
+            for conjunction in comparison.conditions(entry.syscall, name, arch) if name else ((),):
                 args = [0] * 6
                 for condition in conjunction:
                     args[condition.argument] |= condition.value
@@ -96,7 +96,7 @@ def test_floor_and_hard_deny_stand_in_every_profile(profile: Profile, arch: str)
             if name == "namespace":
                 args[0] = 0x10000000
             elif name:
-                for condition in arguments.conditions(entry.syscall, name, arch)[0]:
+                for condition in comparison.conditions(entry.syscall, name, arch)[0]:
                     args[condition.argument] |= condition.value
             assert rules.verdict(own, numbers[entry.syscall], args) != bpf.ALLOW, entry
 
@@ -253,7 +253,7 @@ def test_retargeting_changes_one_constant() -> None:
 _DIGEST = """
 import hashlib, sys
 from sandbox.policy.build import build
-from sandbox.profile import document
+from sandbox.profile import comparison, document
 found = build(document.parse(sys.stdin.buffer.read()).profile)
 print(hashlib.sha256(b"".join(k.encode() + v for k, v in sorted(found.files.items()))).hexdigest())
 """

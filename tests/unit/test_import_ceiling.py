@@ -20,7 +20,6 @@ BOOTSTRAP = Path(sandbox.__file__).parent.parent / "bootstrap"
 OURS = {
     "sandbox",
     "sandbox.bundle",
-    "sandbox.encode",
     "sandbox.enforce",
     "sandbox.enforce.files",
     "sandbox.enforce.install",
@@ -36,12 +35,16 @@ OURS = {
     "sandbox.kernel.landlock",
     "sandbox.kernel.seccomp",
     "sandbox.kernel.status",
+    "sandbox.plain_json",
 }
 STANDARD = {"__future__", "_ctypes", "_json", "_sha2", "_sha256", "_struct", "ctypes", "ctypes._endian", "errno",
             "mmap", "struct", "types", "os", "os.path", "stat", "_stat", "posixpath", "genericpath",
             "_collections_abc"}  # fmt: skip
 """On top of what `python3 -I -S -c pass` loads: ctypes, which makes the raw calls and is nearly all of the time, and os
 with its own, which -S leaves out."""
+
+BESIDE = {"sandbox.supervise.start", "sandbox.supervise.attend", "sandbox.supervise.opening"}
+"""The supervisor of a function that does nothing which needs an answer."""
 
 SLOW = {"json", "re", "typing", "dataclasses", "yaml", "typer", "pyseccomp", "socket", "subprocess", "enum",
         "collections", "functools", "hashlib", "signal", "tempfile", "pathlib", "logging", "argparse"}  # fmt: skip
@@ -119,6 +122,15 @@ def test_the_real_bootstrap_loads_nothing_else(bundle: Path) -> None:
     found = _accounted(start([*python, str(BOOTSTRAP), "/bin/true"], environment).stderr) - bare
     assert "sandbox.enforce.install" in found
     assert found <= OURS | STANDARD
+
+
+def test_a_quiet_function_loads_little_of_the_supervisor(bundle: Path) -> None:
+    """Until a call needs its answer, the supervisor of a function is a loop: none of what decides and reports loads."""
+    environment = {"PATH": os.defpath, "SANDBOX_POLICY": str(bundle), "SANDBOX_SUPERVISE": "1"}
+    python = [sys.executable, "-I", "-S", "-X", "importtime"]
+    found = _accounted(start([*python, str(BOOTSTRAP), "/bin/true"], environment).stderr)
+    assert not found & SLOW
+    assert {name for name in found if name.startswith(("sandbox.supervise.", "sandbox.violations."))} == BESIDE
 
 
 def _accounted(text: str) -> set[str]:

@@ -16,14 +16,15 @@ HOME = Path(sandbox.__file__).parent
 
 MAY = {
     "errors": set[str](),
-    "encode": set[str](),
-    "bundle": {"errors"},
-    "kernel": {"errors"},
+    "plain_json": set[str](),
+    "remember": set[str](),
+    "bundle": {"errors", "plain_json"},
+    "kernel": {"errors", "plain_json", "remember"},
     "runtime_api": {"errors"},
     "probe": {"errors", "kernel"},
-    "profile": {"errors", "kernel", "violations"},
+    "profile": {"errors", "kernel", "violations", "plain_json", "remember"},
     "policy": {"errors", "kernel", "profile", "bundle"},
-    "enforce": {"errors", "kernel", "bundle", "encode"},
+    "enforce": {"errors", "kernel", "bundle", "plain_json"},
 }
 """The packages that each package may import from, besides itself (DESIGN.md section 2)."""
 

@@ -6,7 +6,7 @@ import dataclasses
 import errno
 import itertools
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import guests
@@ -17,13 +17,17 @@ from hypothesis import strategies as st
 from sandbox.enforce import single_exec
 from sandbox.enforce.single_exec import supervised_prologue
 from sandbox.kernel import abi, bpf, sockaddr, tables
+from sandbox.kernel.notification import Notification
 from sandbox.policy import supervision
 from sandbox.policy.compiler import compile_rules
+from sandbox.policy.rules import rules_for
 from sandbox.policy.simulator import check, simulate
 from sandbox.profile import arguments, base
+from sandbox.profile.arguments import FULL
 from sandbox.profile.model import PHASES, Profile, Use
 from sandbox.supervise import messages
 from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, Decider
+from sandbox.supervise.opening import InitCalls
 from sandbox.violations.decode import decode_args
 
 T = TypeVar("T")
@@ -294,6 +298,39 @@ def test_a_decision_for_anything(syscall: str, name: str, phase: str, audit: boo
 
 DECIDERS = {audit: decider(audit=audit) for audit in (False, True)}
 INIT = supervision.init_items(profiles()["api"], abi.MACHINE)
+
+
+INIT_CALLS = InitCalls(supervision.init_calls(profiles()["api"], abi.MACHINE))
+BEFORE, AFTER = rules_for(profiles()["api"], abi.MACHINE), supervision.supervised_rules(profiles()["api"], abi.MACHINE)
+
+
+def waiting(nr: int, args: Sequence[int]) -> Notification:
+    """A call that waits for its answer."""
+    return Notification((1, 2, 0, nr, NATIVE, 0, *args))
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(sorted(NUMBERS)) | st.sampled_from(["umask", "openat", "open", "creat", "kill"]),
+    st.lists(st.sampled_from([0, 1, 2, 0o100, 0o1000, 0o101, 9, 0xFFFFFFFF]) | st.integers(0, FULL), min_size=6,
+             max_size=6),
+)  # fmt: skip
+def test_init_calls_are_what_only_the_plain_filter_allows(syscall: str, args: list[int]) -> None:
+    """By registers alone pass, before the supervisor is loaded, the calls that init may make and invoke may not."""
+    if syscall in supervision.BY_POINTER or arguments.target_argument(syscall) is not None:
+        assert not INIT_CALLS.hold(waiting(NUMBERS[syscall], args))
+        return
+    nr = NUMBERS[syscall]
+    early = BEFORE.verdict(NATIVE, nr, args) == bpf.ALLOW and AFTER.verdict(NATIVE, nr, args) == NOTIFY
+    assert INIT_CALLS.hold(waiting(nr, args)) == early
+
+
+def test_init_calls_hold_something() -> None:
+    """The profile's own: a call without classes, a class of another, and not the class beside it."""
+    openat = [0, 0, 0o101, 0, 0, 0]
+    assert INIT_CALLS.hold(waiting(NUMBERS["umask"], [0o22, 0, 0, 0, 0, 0]))
+    assert INIT_CALLS.hold(waiting(NUMBERS["openat"], openat))
+    assert not INIT_CALLS.hold(waiting(NUMBERS["openat"], [0, 0, 1, 0, 0, 0]))
 
 
 # Decoders of the handler's memory.

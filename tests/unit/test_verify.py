@@ -16,7 +16,8 @@ from sandbox.kernel.bpf import Program
 from sandbox.policy.compiler import compile_rules
 from sandbox.policy.rules import Rule, Rules, rules_for
 from sandbox.policy.verify import verify
-from sandbox.profile.arguments import LOW, Condition
+from sandbox.profile.arguments import LOW
+from sandbox.profile.comparison import Condition
 from sandbox.profile.model import Function, Profile, Use
 
 ITEMS = (

@@ -15,8 +15,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.encode import encode
 from sandbox.kernel import tables
+from sandbox.plain_json import encode
 from sandbox.profile import arguments, base
 from sandbox.violations import allow
 from sandbox.violations.event import KEPT, LONGEST, UNRATED, cut, render, technique, techniques, violation
