@@ -105,6 +105,14 @@ def _supervisor(
             )
             journal.write({"event": "degraded", "function": policy.function, "reason": missing})
         supervisor.use(forwarder)
+    if environment.get("SANDBOX_REQUEST_ID") == "relay" and supervision["runtime-api"]:
+        from sandbox.supervise import relay
+
+        way = relay.make()
+        if way is None:
+            missing = "loopback cannot be bound: the id of the request is not known"
+            journal.write({"event": "degraded", "function": policy.function, "reason": missing})
+        supervisor.pass_on(way)
     return supervisor
 
 

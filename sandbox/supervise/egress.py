@@ -17,6 +17,7 @@ from sandbox.kernel import sockaddr
 from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC
 from sandbox.remember import remember_few
 from sandbox.supervise import messages, sockets
+from sandbox.supervise.destinations import RUNTIME_API
 from sandbox.supervise.messages import Message
 from sandbox.supervise.sockets import MSG_DONTWAIT, MSG_FASTOPEN, SOCK_DGRAM, SOCK_STREAM
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sandbox.supervise.caller import Caller
     from sandbox.supervise.destinations import Destinations
     from sandbox.supervise.names import Forwarder
+    from sandbox.supervise.relay import Relay
 
     Answer = tuple[int, int]  # the call's value, and an errno that is 0 where there is a value
 
@@ -104,6 +106,7 @@ class Egress:
         self._destinations = destinations
         self._verdict = remember_few(destinations.decide, 256)
         self.forwarder: Forwarder | None = None
+        self.relay: Relay | None = None
         self._connected_to_api = connected_to_api
         self._report = report
         _thread.stack_size(STACK)
@@ -204,7 +207,9 @@ class Egress:
                 return Way(address)
             return Way(forwarder.address(protocol, int.from_bytes(address[:2], "little")))
         names = forwarder.names_of(host) if forwarder else frozenset()
-        self._judge(request, protocol, host, port, names)
+        rule = self._judge(request, protocol, host, port, names)
+        if rule == RUNTIME_API and self.relay and not sending:
+            return Way(self.relay.address(host, port, domain))
         return Way(address)
 
     def _decide_unix(self, request: Request, address: bytes) -> Way:
@@ -235,17 +240,18 @@ class Egress:
             raise
         return way
 
-    def _judge(self, request: Request, protocol: str, host: str, port: int, names: frozenset[str]) -> None:
-        """Raises Denied for a destination that is not allowed, unless the report says to go on."""
+    def _judge(self, request: Request, protocol: str, host: str, port: int, names: frozenset[str]) -> str:
+        """The entry that allows it, '' where only the report says to go on. Raises Denied."""
         decision = self._verdict(protocol, host, port, names)
         if decision.allowed:
-            if decision.rule == "runtime-api":
+            if decision.rule == RUNTIME_API:
                 self._connected_to_api()
-            return
+            return decision.rule
         text = self._destinations.text_to_allow(protocol, host, port, names)
         denied = Denied(text, decision.reason, f"network: [{text}]" if text else "")
         if not self._report(request.call, request.caller, request.syscall, denied):
             raise denied
+        return ""
 
     def _send_one(self, request: Request) -> Answer | None:
         call, memory, stream = request.call, request.caller, request.kind == SOCK_STREAM

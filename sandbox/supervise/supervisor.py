@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sandbox.supervise.names import Forwarder
     from sandbox.supervise.opening import InitCalls
     from sandbox.supervise.programs import Programs
+    from sandbox.supervise.relay import Relay
 
 DRAIN = 0.2
 """Seconds after the handler's end in which waiting calls of its children are still answered."""
@@ -59,6 +60,7 @@ class Supervisor:
         self._signals_self = signals == "self"
         self._names = tables.names(arch)
         self._forwarder: Forwarder | None = None
+        self._relay: Relay | None = None
         self._programs: Programs | None = None
         self.phase = "init" if runtime_api else "run"
         self.terminated = ""
@@ -72,6 +74,10 @@ class Supervisor:
         """Send the function's DNS questions to this forwarder."""
         self._forwarder = self._egress.forwarder = forwarder
 
+    def pass_on(self, relay: Relay | None) -> None:
+        """Let the function's way to the Runtime API lead through this relay, which knows the request that is served."""
+        self._relay = self._egress.relay = relay
+
     def grant(self, programs: Programs | None) -> None:
         """Let the function start these programs; None where its profile has no exec."""
         self._programs = programs
@@ -84,12 +90,15 @@ class Supervisor:
 
         self._journal.write(
             violation(
-                function=self._function, phase=self.phase, request=None, pid=self._pid, tid=self._pid,
+                function=self._function, phase=self.phase, request=self._request(), pid=self._pid, tid=self._pid,
                 comm=_comm(self._pid), syscall="connect", name="dns", args=[name, kind], verdict="denied",
                 errno="", reason="a DNS question for a name that the profile does not hold: NXDOMAIN",
                 allow=f"network: [{name}:443]", target=f"{name}:443",
             )
         )  # fmt: skip
+
+    def _request(self) -> str | None:
+        return self._relay.request() if self._relay else None
 
     def _connected(self) -> None:
         if self.phase == "init":
@@ -110,6 +119,9 @@ class Supervisor:
         poll.register(wake, select.POLLIN)
         for fd in self._forwarder.descriptors() if self._forwarder else ():
             poll.register(fd, select.POLLIN)
+        relay = self._relay.descriptor() if self._relay else -1
+        if relay >= 0:
+            poll.register(relay, select.POLLIN)
         released = False
         if first:
             self._take(listener, first)
@@ -129,12 +141,16 @@ class Supervisor:
                     os.read(wake, 512)
                     ended = self._reap() if ended is None else ended
                     deadline = time.monotonic() + DRAIN
+                elif fd == relay and self._relay:
+                    self._relay.handle()
                 elif self._forwarder:
                     self._forwarder.handle(fd, event)
             together = together and not parted()
             self._journal.tick()
             if self._forwarder:
                 self._forwarder.tick()
+        if self._relay:
+            self._relay.finish()
         self._end_rest()
         self._journal.finish()
         return ended
@@ -255,7 +271,7 @@ class Supervisor:
         args = decode_args(syscall, call.args, caller.read, self._arch, self._host_name)
         self._journal.write(
             violation(
-                function=self._function, phase=self.phase, request=None, pid=caller.process(), tid=call.pid,
+                function=self._function, phase=self.phase, request=self._request(), pid=caller.process(), tid=call.pid,
                 comm=_comm(call.pid), syscall=syscall, name=name, args=args, verdict=verdict,
                 errno="" if decision.answer == REPORT else "EPERM", reason=decision.reason, allow=decision.allow,
                 target=target,

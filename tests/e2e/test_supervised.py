@@ -26,7 +26,9 @@ LIBC = ctypes.CDLL(None)
 def handler(event, context):
     if event.get("attack"):
         return {"result": LIBC.mount(0, 0, 0, 0, 0)}
-    return {"result": 0}
+    if event.get("large"):
+        return {"result": 0, "text": "x" * event["large"]}
+    return {"result": 0, "request": context.aws_request_id}
 """
 
 
@@ -93,12 +95,44 @@ def test_an_attack_is_seen_on_the_platform(workshop: Workshop) -> None:
         "LAMBDA_TASK_ROOT": str(workshop.folder),
     }  # fmt: skip
     with Platform(workshop.folder, (BOOTSTRAP,), variables) as platform:
-        assert platform.post({})[1] == {"result": 0}
+        assert platform.post({})[1]["result"] == 0
         assert platform.post({"attack": True})[1] == {"result": -1}
         lines = [json.loads(line) for line in platform.log.splitlines() if line.startswith('{"event": "violation"')]
-        assert platform.post({})[1] == {"result": 0}
+        assert platform.post({})[1]["result"] == 0
     (line,) = [line for line in lines if line["syscall"] == "mount"]
     assert (line["verdict"], line["phase"], line["technique"][0]) == ("denied", "invoke", "T")
+    assert line["request"] is None
+
+
+@pytest.mark.parametrize("emulator", ["the platform's", "ours"])
+def test_a_violation_names_its_request(workshop: Workshop, emulator: str) -> None:
+    """Through the relay, a line carries the id that the handler's own context has, and large answers arrive whole."""
+    options = ("--handler", "calls.handler", "--root", str(workshop.folder), "--events", str(workshop.events({})))
+    log = workshop.new(".jsonl")
+    variables = {
+        "SANDBOX_POLICY": compiled(workshop, "calls", *options), "SANDBOX_SUPERVISE": "1", "_HANDLER": "calls.handler",
+        "LAMBDA_TASK_ROOT": str(workshop.folder), "SANDBOX_REQUEST_ID": "relay", "SANDBOX_EVENTS": f"file:{log}",
+    }  # fmt: skip
+    ids: list[str] = []
+    if emulator == "ours":
+        command = (BOOTSTRAP, sys.executable, "-m", "awslambdaric", "calls.handler")
+        function = Function(command, str(workshop.folder), handler="calls.handler", environment=variables)
+        with Environment(function, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as environment:
+            for body in (b'{"attack": 1}', b"{}", b'{"large": 5000000}', b'{"attack": 1}'):
+                outcome = environment.invoke(Invocation(body))
+                assert outcome.status == "ok"
+                ids.append(outcome.request_id)
+                assert b"large" not in body or len(outcome.payload) > 5_000_000
+    else:
+        with Platform(workshop.folder, (BOOTSTRAP,), variables) as platform:
+            for event in ({"attack": 1}, {}, {"large": 5_000_000}, {"attack": 1}):
+                status, found = platform.post(event)
+                assert status == 200
+                assert "large" not in event or len(found["text"]) == 5_000_000
+            lines = platform.log.splitlines()
+            ids = [line.split()[2] for line in lines if line.startswith("START RequestId:")]
+    assert len(set(ids)) == 4
+    assert [line["request"] for line in read_events(log) if line.get("syscall") == "mount"] == [ids[0], ids[3]]
 
 
 def test_our_emulators_reset_leaves_nobody(workshop: Workshop, policy: str) -> None:
