@@ -157,5 +157,5 @@ def test_a_reset_and_a_refusal_arrive(bench: Bench) -> None:
             client.recv(1)
     with socket.socket(bench.family) as closed:
         closed.bind((bench.api.getsockname()[0], 0))
-        with bench.reach(closed.getsockname()[1]) as client, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), bench.reach(closed.getsockname()[1]) as client:
             client.recv(1)
