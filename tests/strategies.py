@@ -130,9 +130,13 @@ def trainings(draw: st.DrawFn, id_: str) -> Training:
 
 @st.composite
 def profiles(
-    draw: st.DrawFn, *, name: str | None = None, runtime_api: bool | None = None, max_uses: int = 16
-) -> Profile:
-    """A whole profile that the reader accepts; `name` and `runtime_api` fix what merge wants to be equal."""
+    draw: st.DrawFn, *, name: str | None = None, runtime_api: bool | None = None, max_uses: int = 16,
+    compiled: bool = False,
+) -> Profile:  # fmt: skip
+    """A whole profile that the reader accepts; `name` and `runtime_api` fix what merge wants to be equal.
+
+    With `compiled` one that the compiler accepts, too.
+    """
     function = Function(
         draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True)) if name is None else name,
         draw(st.just("") | TEXT),
@@ -143,13 +147,13 @@ def profiles(
     named = TEXT.map(lambda text: "/x" + "".join(character for character in text if character not in "/*\0"))
     places = st.frozensets(named | st.sampled_from(["/tmp/**", "{root}/**", "/etc/passwd"]), max_size=3)
     programs = st.frozensets(named | st.just("{root}/bin/tool"), max_size=3)
-    network = st.sampled_from([RUNTIME_API, "tcp://127.0.0.1:80", "udp://example.org:53", "unix:/run/x"]) | TEXT
+    network = st.sampled_from([RUNTIME_API, "tcp://127.0.0.1:80", "udp://example.org:53", "unix:/run/x"])
     ids = draw(st.frozensets(st.from_regex(r"[0-9a-f]{12}", fullmatch=True), max_size=2))
     return Profile(
         function=function,
         uses=found,
         processes=draw(programs),
-        network=draw(st.frozensets(network, max_size=3)),
+        network=draw(st.frozensets(network if compiled else network | TEXT, max_size=3)),
         reads=draw(places),
         writes=draw(places),
         grants=draw(st.frozensets(grants(), max_size=2)),

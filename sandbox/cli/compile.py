@@ -27,7 +27,7 @@ def compile_(
 ) -> None:
     """Compile a profile to seccomp filters, verify them against it, and write the bundle."""
     arches = tables.ARCHES if arch is Arch.all else (arch.value,)
-    built = build.build(document.read(profile).profile, arches)
+    built = build.build(document.read(profile).check_network().profile, arches)
     build.write(built, output)
     for name in arches:
         evidence = built.evidence[name]

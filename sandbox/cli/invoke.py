@@ -38,7 +38,7 @@ def invoke(
             todo="name the events and what to start",
         )  # fmt: skip
     invocations = load_events(events)
-    checked = document.read(profile).profile
+    checked = document.read(profile).check_network().profile
     # What the caller sets for the bootstrap (SANDBOX_SUPERVISE, SANDBOX_EVENTS ...) holds here too.
     environment = {key: value for key, value in os.environ.items() if key.startswith("SANDBOX_")}
     # As in training: a function's folder is read-only in production.

@@ -20,7 +20,8 @@ def parse(data: bytes) -> tuple[str, str, int] | None:
     """(family, host, port) of a struct sockaddr; None for AF_UNSPEC and for what is too short to mean anything.
 
     The family is `AF_INET`, or a number where no name is known. IPv4-mapped IPv6 addresses are the IPv4 addresses that
-    they reach. The host of AF_UNIX is its path, or `@name` for an abstract one; port 0 stands where there is none.
+    they reach. The host of AF_UNIX is its path, or `@name` for an abstract one, so that a relative path is written
+    `./@name` where it begins so; port 0 stands where there is none.
     """
     if len(data) < 2:
         return None
@@ -39,7 +40,9 @@ def parse(data: bytes) -> tuple[str, str, int] | None:
         path = data[2:]
         if path[:1] == b"\0":
             return name, "@" + path[1:].decode(errors="replace"), 0
-        return (name, path.split(b"\0")[0].decode(errors="replace"), 0) if path else None
+        text = path.split(b"\0")[0].decode(errors="replace")
+        # A relative path that begins with @ is no abstract name.
+        return (name, "./" + text if text.startswith("@") else text, 0) if path else None
     return None if family == AF_UNSPEC else (name, "", 0)
 
 

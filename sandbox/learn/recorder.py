@@ -208,10 +208,14 @@ class Recorder:
             # getaddrinfo connects UDP sockets only to sort addresses: a destination when something is sent.
             self._pending[(self._reader.process(tid), args[0] & arguments.LOW)] = place
             return
-        self._destination(place, kind or "tcp")
+        self._destination(tid, place, kind or "tcp")
 
-    def _destination(self, place: Destination, protocol: str) -> None:
+    def _destination(self, tid: int, place: Destination, protocol: str) -> None:
         """Note a destination, by name where the function asked for one. Loopback has too many names to mean one."""
+        if place.family == "AF_UNIX" and not place.host.startswith("@"):
+            path = self._reader.path(tid, None, place.host)
+            # Where it leads is what enforcement decides on.
+            place = place._replace(host=os.path.realpath(path) if path.startswith("/") else path)
         named = protocol in ("tcp", "udp") and place.host not in ("127.0.0.1", "::1")
         names = self.names_of(place.host) if named else frozenset()
         for name in sorted(names):
@@ -226,7 +230,7 @@ class Recorder:
             place = self._pending.pop((self._reader.process(tid), fd), None)
             # Closing is not notified: the number may stand for another socket or a file by now.
             if place and self._reader.peer(tid, fd) == place:
-                self._destination(place, "udp")
+                self._destination(tid, place, "udp")
         addresses: list[bytes] = []
         if name == "sendto" and args[4]:
             addresses = [self._reader.data(tid, args[4], min(args[5] & arguments.LOW, 128))]
@@ -236,7 +240,7 @@ class Recorder:
             place = decode.parse_sockaddr(data)
             if place and place.family != "AF_NETLINK":
                 kind = "" if place.family == "AF_UNIX" else self._reader.socket_type(tid, fd)
-                self._destination(place, kind or "udp")
+                self._destination(tid, place, kind or "udp")
         if self.phase == "invoke":
             request = decode.parse_request(self._reader.begin_of_sent(tid, how, args))
             if request:

@@ -17,7 +17,7 @@ def main() -> None:
     from sandbox.profile import document
 
     try:
-        built = build(document.read(sys.argv[1]).profile, (sys.argv[2],))
+        built = build(document.read(sys.argv[1]).check_network().profile, (sys.argv[2],))
     except SandboxError as error:
         sys.stderr.write(f"sandbox: {error}\n")
         sys.exit(error.exit_code)

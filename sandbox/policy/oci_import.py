@@ -23,6 +23,9 @@ from sandbox.profile.comparison import Condition, Conjunction
 from sandbox.profile.model import RUNTIME_API, Function, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
 
+ANYWHERE = frozenset(("udp://0.0.0.0/0:*", "udp://[::/0]:*"))
+"""Where a file that names no destinations lets messages go."""
+
 DEEPEST = 12
 """Levels of nesting; a container's config.json has at most eight."""
 
@@ -107,12 +110,13 @@ def import_oci(data: Any, name: str, *, source: str = "<oci>", runtime_api: bool
             )
     refused_elsewhere = any(base.find(base.refusals(), *item) for item in items)
     if refused_elsewhere:
-        notes.append("network: the file names no destinations; replace udp://* by the hosts that the function talks to")
+        places = " and ".join(sorted(ANYWHERE))
+        notes.append(f"network: the file names no destinations; replace {places} by the hosts that it talks to")
     uses = frozenset(Use(phase, syscall, found, 0, because) for phase in phases for syscall, found in items)
     profile = Profile(
         function=Function(name, "", runtime_api),
         uses=uses,
-        network=frozenset({RUNTIME_API} if runtime_api else ()) | ({"udp://*"} if refused_elsewhere else frozenset()),
+        network=frozenset({RUNTIME_API} if runtime_api else ()) | (ANYWHERE if refused_elsewhere else frozenset()),
         promises=promises_of(uses),
     )
     return Imported(profile, tuple(notes))

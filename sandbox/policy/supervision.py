@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import Rule, Rules, refused_quietly, rules_for
-from sandbox.profile import arguments, base, comparison
+from sandbox.profile import arguments, base, comparison, destination
 from sandbox.profile.model import Profile
 
 STATIC = ("seccomp", "prctl")
@@ -132,7 +132,9 @@ def _items(rules: Iterable[tuple[Rule, ...]]) -> set[tuple[str, str]]:
 
 
 def description(profile: Profile, arches: Sequence[str]) -> dict[str, object]:
-    """What policy.json tells the supervisor."""
+    """What policy.json tells the supervisor. Raises ProfileError for a destination that means nothing."""
+    for text in sorted(profile.network):
+        destination.parse(text)
     granted = {grant.syscall for grant in profile.grants}
     denied: dict[str, list[str]] = {}
     for entry in base.hard_deny():

@@ -17,7 +17,7 @@ import jsonschema
 
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
-from sandbox.profile import arguments, base, comparison
+from sandbox.profile import arguments, base, comparison, destination
 from sandbox.profile.model import PHASES, Estimate, Function, Grant, Phase, Profile, Training, Use
 from sandbox.profile.places import Path, Place, compose
 from sandbox.profile.promises import promises_of
@@ -50,6 +50,16 @@ class Document:
     def line_of(self, use: Use) -> str:
         """Where the document says that this use is allowed."""
         return self.where(("syscalls", use.phase, use.syscall, "classes", use.name))
+
+
+    def check_network(self) -> Document:
+        """Itself, when each entry of `network` means something. Raises ProfileError with the place of one without."""
+        for i, text in enumerate(self.tree.get("network", ())):
+            try:
+                destination.parse(text)
+            except ProfileError as error:
+                raise ProfileError(error.what, where=self.where(("network", i)), todo=error.todo) from None
+        return self
 
 
 _Class = tuple[str, int, Any, str]

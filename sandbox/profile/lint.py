@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from sandbox.profile import base
+from sandbox.errors import ProfileError
+from sandbox.profile import base, destination
 from sandbox.profile.completeness import best_estimates, still_needed
 from sandbox.profile.document import Document
-from sandbox.profile.model import PHASES, RUNTIME_API, Phase, Use
+from sandbox.profile.model import PHASES, Phase, Use
 from sandbox.profile.places import Path
 from sandbox.profile.promises import promises_of
 
@@ -37,12 +37,6 @@ EMPTY_WORDS = frozenset(
         "reason reasons required requires so tbd that the this to todo us we why will wip xxx yes you your",
     )
 )
-
-METADATA = frozenset(
-    ipaddress.ip_address(address)
-    for address in ("169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23")
-)
-"""Where clouds hand out credentials: instances, ECS tasks, EKS pods, and the same over IPv6."""
 
 PLACES: dict[Phase, str] = {"init": "cold starts", "invoke": "invocations", "run": "runs"}
 
@@ -152,33 +146,20 @@ def _processes(document: Document) -> Iterator[_Raw]:
 def _network(document: Document) -> Iterator[_Raw]:
     for i, place in enumerate(document.tree.get("network", ())):
         path: Path = ("network", i)
-        if place == RUNTIME_API or place.startswith(("unix:", "family:")):
+        try:
+            entry = destination.parse(place)
+        except ProfileError as error:
+            yield "error", path, error.what, error.todo
             continue
-        match = re.fullmatch(r"[a-z0-9]+://(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:\[\]/]+))(?::[0-9*]+)?", place)
-        if match is None:
-            yield (
-                "warning", path, f"{place!r} is no destination",
-                "write runtime-api, tcp://name:port, udp://name:port or unix:path",
-            )  # fmt: skip
-            continue
-        host = match["six"] or match["host"] or ""
-        if "*" in host:
+        if entry.kind == "network" and entry.bits == 0:
             yield "warning", path, f"{place} is any destination", "name the hosts that the function talks to"
-        elif (address := _address(host)) in METADATA:
+        elif entry.kind == "address" and entry.value in destination.METADATA:
             yield (
                 "error", path, f"{place} hands out the machine's credentials",
                 "remove it; give the function credentials of its own",
             )  # fmt: skip
-        elif address is not None and not address.is_loopback:
+        elif entry.kind == "address" and isinstance(entry.value, bytes) and not destination.is_loopback(entry.value):
             yield "warning", path, f"{place} is an address", "write the host's name: addresses change owners"
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return None
-    return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
 
 
 def _writes(document: Document) -> Iterator[_Raw]:

@@ -127,7 +127,7 @@ def _wait(pid: int, wake: int) -> int:
 
 def api_addresses(api: str) -> frozenset[tuple[str, int]]:
     """The addresses of the Runtime API's `host:port`."""
-    from sandbox.supervise.destinations import packed
+    from sandbox.profile.destination import packed
 
     host, _, port = api.rpartition(":")
     if not api:

@@ -7,34 +7,23 @@
 
 from __future__ import annotations
 
-# The socket module around it would cost the supervisor 7 ms and 1.6 MiB.
-from _socket import AF_INET, AF_INET6, inet_pton
-
 from sandbox.errors import ProfileError
 from sandbox.kernel import sockaddr
+from sandbox.profile.destination import (
+    ANY_PORT,
+    METADATA,
+    RUNTIME_API,
+    Entry,
+    canonical_name,
+    clean_path,
+    packed,
+    parse,
+    written,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-RUNTIME_API = "runtime-api"
-ANY_PORT = -1
-LARGEST_PORT = 65535
-
-EXAMPLES = "write HOST:PORT, tcp://ADDRESS:PORT, udp://ADDRESS:PORT, *.DOMAIN:PORT, tcp://NETWORK/BITS:PORT, unix:/PATH"
-SCHEMES = {"http": 80, "https": 443, "postgres": 5432, "postgresql": 5432, "mysql": 3306, "redis": 6379, "amqp": 5672}
-"""URLs that people paste, with the port that they mean."""
-
-_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
-_NAT64 = b"\0\x64\xff\x9b" + bytes(8)  # 64:ff9b::/96, RFC 6052
-_UNSPECIFIED = {bytes(4): b"\x7f\0\0\1", bytes(16): bytes(15) + b"\1"}
-_METADATA_V4 = (b"\xa9\xfe\xa9\xfe", b"\xa9\xfe\xaa\x02", b"\xa9\xfe\xaa\x17")
-METADATA = frozenset(
-    (*_METADATA_V4, *(_NAT64 + address for address in _METADATA_V4),
-     inet_pton(AF_INET6, "fd00:ec2::254"), inet_pton(AF_INET6, "fd00:ec2::23"))
-)  # fmt: skip
-"""Packed addresses where platforms hand out credentials: EC2 (169.254.169.254, fd00:ec2::254), ECS (169.254.170.2) and
-EKS (169.254.170.23, fd00:ec2::23), also as a NAT64 gateway would reach them."""
 
 
 class Decision:
@@ -49,169 +38,6 @@ class Decision:
 
     def __repr__(self) -> str:
         return f"Decision({self.allowed}, {self.rule!r}, {self.reason!r})"
-
-
-class Entry:
-    """One parsed entry. `kind` is address, network, name, suffix, path, folder, abstract, family or runtime-api.
-
-    `value` is the packed address (with its prefix length in `bits` for a network), the name in lower case, the
-    `.suffix` behind a `*`, the path without what the kernel ignores, or the family's name. `port` may be ANY_PORT.
-    """
-
-    __slots__ = ("bits", "kind", "port", "protocol", "text", "value")
-
-    def __init__(
-        self, text: str, protocol: str, kind: str, value: str | bytes = "", port: int = ANY_PORT, bits: int = 0
-    ) -> None:
-        self.text = text
-        self.protocol = protocol
-        self.kind = kind
-        self.value = value
-        self.port = port
-        self.bits = bits
-
-
-def parse(text: str) -> Entry:
-    """One entry of a profile's `network`. Raises ProfileError, which says what is wrong with it.
-
-    `runtime-api` | [tcp://|udp://]HOST:PORT | unix:/path | unix:/folder/* | unix:@abstract | family:AF_NAME, where HOST
-    is an address ([...] around an IPv6 one), NETWORK/BITS, a name or *.name, and PORT a number or `*`. `typeN://`
-    stands for sockets of another type (the number of SOCK_RAW and the like), as learning writes them.
-    """
-    if text == RUNTIME_API:
-        return Entry(text, "tcp", RUNTIME_API)
-    if text.startswith("unix:"):
-        return _parse_unix(text, text[5:])
-    if text.startswith("family:"):
-        if not text.startswith("family:AF_") and not text[7:].isdecimal():
-            raise _wrong(text, f"{text[7:]!r} is no address family", "write family:AF_VSOCK or the like")
-        return Entry(text, "family", "family", text[7:])
-    scheme, found, rest = text.partition("://")
-    protocol = scheme if found else "tcp"
-    if protocol not in ("tcp", "udp") and not (protocol.startswith("type") and protocol[4:].isdecimal()):
-        host = rest.partition("/")[0]
-        todo = f"write {host}:{SCHEMES[scheme]}" if scheme in SCHEMES and ":" not in host else "write tcp:// or udp://"
-        raise _wrong(text, f"{scheme!r} is no protocol of a destination", todo)
-    host, port = _split(text, rest if found else text)
-    return _parse_host(text, protocol, host, port)
-
-
-def _wrong(text: str, what: str, todo: str = EXAMPLES) -> ProfileError:
-    return ProfileError(f"{text!r}: {what}", where="network", todo=todo)
-
-
-def _split(text: str, rest: str) -> tuple[str, int]:
-    if rest.startswith("["):
-        host, found, tail = rest[1:].partition("]")
-        colon, port = tail[:1], tail[1:]
-        if not found or ":" not in host:
-            raise _wrong(text, "brackets stand around an IPv6 address", "write tcp://[2001:db8::1]:443")
-    else:
-        host, colon, port = rest.rpartition(":")
-        if ":" in host:
-            raise _wrong(text, "an IPv6 address without brackets", "write tcp://[2001:db8::1]:443")
-    if colon != ":" or not port:
-        raise _wrong(text, "has no port", "add :PORT, or :* for every port")
-    if port == "*":
-        return host, ANY_PORT
-    if not (port.isascii() and port.isdecimal()) or len(port) > 5 or int(port) > LARGEST_PORT:
-        raise _wrong(text, f"{port!r} is no port", f"a port is a number up to {LARGEST_PORT}, or * for every port")
-    return host, int(port)
-
-
-def _parse_host(text: str, protocol: str, host: str, port: int) -> Entry:
-    if "/" in host:
-        value, bits = _parse_network(text, host)
-        return Entry(text, protocol, "network", value, port, bits)
-    address = packed(host)
-    if address is not None:
-        return Entry(text, protocol, "address", address, port)
-    if ":" in host or "%" in host:
-        raise _wrong(text, f"{host!r} is no IPv6 address")
-    if host == "*":
-        raise _wrong(text, "'*' alone is no host", "write tcp://0.0.0.0/0:PORT and tcp://[::]/0:PORT for any address")
-    wildcard = host.startswith("*.")
-    name = canonical_name(host[2:] if wildcard else host)
-    if not name:
-        todo = "write its ASCII form (xn--...)" if not host.isascii() else EXAMPLES
-        raise _wrong(text, f"{host!r} is neither an address nor a host name", todo)
-    return Entry(text, protocol, "suffix", f".{name}", port) if wildcard else Entry(text, protocol, "name", name, port)
-
-
-def _parse_network(text: str, host: str) -> tuple[bytes, int]:
-    start, _, length = host.partition("/")
-    address = _pton(start)
-    if address is None:
-        raise _wrong(text, f"{start!r} is no address")
-    if not (length.isascii() and length.isdecimal()) or len(length) > 3 or int(length) > 8 * len(address):
-        raise _wrong(text, f"{length!r} is no prefix length", f"it is a number up to {8 * len(address)}")
-    bits = int(length)
-    if address.startswith(sockaddr.MAPPED) and len(address) == 16:
-        if bits < 96:
-            raise _wrong(text, "reaches beyond the IPv4-mapped addresses", "write the IPv4 network itself")
-        address, bits = address[12:], bits - 96
-    number, free = int.from_bytes(address, "big"), 8 * len(address) - bits
-    first = (number >> free << free).to_bytes(len(address), "big")
-    if first != address:
-        raise _wrong(text, f"the address has bits behind /{bits}", f"the network is {written(first)}/{bits}")
-    return address, bits
-
-
-def _parse_unix(text: str, place: str) -> Entry:
-    if place.startswith("@"):
-        if len(place) < 2:
-            raise _wrong(text, "has no name behind the @", "write unix:@name")
-        return Entry(text, "unix", "abstract", place)
-    if not place.startswith("/"):
-        raise _wrong(text, "is no absolute path", "write unix:/path, unix:/folder/* or unix:@abstract")
-    path = clean_path(place)
-    if path is None:
-        raise _wrong(text, "goes through '..'", "write the path without it")
-    folder, _, last = path.rpartition("/")
-    if "*" in folder or ("*" in last and last != "*"):
-        raise _wrong(text, "a '*' stands for one whole last part of a path", "write unix:/folder/*")
-    return Entry(text, "unix", "folder", folder) if last == "*" else Entry(text, "unix", "path", path)
-
-
-def clean_path(path: str) -> str | None:
-    """An absolute path without `//` and `/./`; None for one that is relative or goes through `..`."""
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    return None if ".." in parts or not path.startswith("/") else "/" + "/".join(parts)
-
-
-def canonical_name(host: str) -> str:
-    """A host name in lower case without its last dot; '' for what is none (RFC 1123, and underscores)."""
-    name = host.removesuffix(".").lower()
-    labels = name.split(".")
-    if len(name) > 253 or labels[-1].isdecimal():
-        return ""
-    return name if all(0 < len(label) < 64 and _LETTERS.issuperset(label) for label in labels) else ""
-
-
-def packed(host: str) -> bytes | None:
-    """The 4 or 16 bytes that a connect to this address reaches; None for anything else."""
-    address = _pton(host)
-    return None if address is None else reached(address)
-
-
-def reached(address: bytes) -> bytes:
-    """Where a connect to these 4 or 16 bytes ends: an IPv4-mapped address is the IPv4 one, and the unspecified address
-    is this host's loopback (the kernel connects there: net/ipv4/route.c, net/ipv6/tcp_ipv6.c)."""
-    if len(address) == 16 and address.startswith(sockaddr.MAPPED):
-        address = address[12:]
-    return _UNSPECIFIED.get(address, address)
-
-
-def _pton(host: str) -> bytes | None:
-    try:
-        return inet_pton(AF_INET6 if ":" in host else AF_INET, host)
-    except (OSError, ValueError):
-        return None
-
-
-def written(address: bytes) -> str:
-    """A packed address as people write it."""
-    return sockaddr.ipv4(address) if len(address) == 4 else sockaddr.ipv6(address)
 
 
 class Destinations:
@@ -316,7 +142,7 @@ class Destinations:
     def _decide_unix(self, place: str) -> Decision:
         rule: str | None = None
         if place.startswith("@"):
-            rule = self._exact.get(("unix", place, ANY_PORT))
+            rule = None if "\ufffd" in place else self._exact.get(("unix", place, ANY_PORT))
         else:
             path = clean_path(place)
             # What could not be decoded could be any other byte.

@@ -15,9 +15,9 @@ import struct
 
 from sandbox.kernel import sockaddr
 from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC
+from sandbox.profile.destination import RUNTIME_API
 from sandbox.remember import remember_few
 from sandbox.supervise import messages, sockets
-from sandbox.supervise.destinations import RUNTIME_API
 from sandbox.supervise.messages import Message
 from sandbox.supervise.sockets import MSG_DONTWAIT, MSG_FASTOPEN, SOCK_DGRAM, SOCK_STREAM
 
@@ -190,6 +190,9 @@ class Egress:
         if sending and len(address) >= 2 and int.from_bytes(address[:2], "little") == AF_UNSPEC:
             # Senders of datagrams take AF_UNSPEC for the socket's own family (net/ipv4/udp.c, net/ipv6/raw.c).
             read = domain.to_bytes(2, "little") + address[2:]
+        specified = sockets.specified(request.fd, read)
+        if specified != read:
+            address, read = address[:2] + specified[2:], specified
         place = _parse(read)
         if place is None or place[0] not in ("AF_INET", "AF_INET6"):
             return Way(address)  # the kernel refuses it; AF_UNSPEC to connect dissolves an association
@@ -229,7 +232,7 @@ class Egress:
             pin = os.open(os.path.join(base, path), os.O_PATH | os.O_CLOEXEC)
         except OSError:
             with_base = path if path.startswith(b"/") else os.path.join(_link(base), path)
-            self._judge(request, "unix", os.path.normpath(with_base).decode(errors="replace"), 0, frozenset())
+            self._judge(request, "unix", os.path.realpath(with_base).decode(errors="replace"), 0, frozenset())
             raise
         way = Way(struct.pack("<H", AF_UNIX) + b"/proc/self/fd/%d\0" % pin, pin)
         try:

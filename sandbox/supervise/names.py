@@ -17,8 +17,8 @@ import struct
 import time
 
 from sandbox.kernel import sockaddr
+from sandbox.profile.destination import packed, reached, written
 from sandbox.supervise import questions
-from sandbox.supervise.destinations import packed, reached, written
 from sandbox.supervise.exchange import Client, Datagram, Inquiry
 from sandbox.supervise.known import KnownAddresses
 from sandbox.supervise.resolv import hosts, searches, upstreams

@@ -6,7 +6,7 @@ resolv.conf and man 5 hosts.
 
 from __future__ import annotations
 
-from sandbox.supervise.destinations import canonical_name, packed
+from sandbox.profile.destination import canonical_name, packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,12 +6,14 @@ import ctypes
 import errno
 import os
 
-from sandbox.kernel import abi
+from sandbox.kernel import abi, sockaddr
 
 SOL_SOCKET, SO_TYPE, SO_DOMAIN = 1, 3, 39  # asm-generic/socket.h
 SOCK_STREAM, SOCK_DGRAM = 1, 2
 MSG_DONTWAIT = 0x40
 MSG_FASTOPEN = 0x20000000
+_FAMILY4 = sockaddr.AF_INET.to_bytes(2, "little")
+_ZERO, _LOOPBACK = bytes(12), b"\x7f\0\0\1"
 
 _LIBC = abi.LIBC
 _CONNECT = _LIBC.connect
@@ -51,6 +53,35 @@ def kind(fd: int) -> tuple[int, int]:
             return domain, _VALUE.value
     number = ctypes.get_errno()
     raise OSError(number, os.strerror(number))
+
+
+def specified(fd: int, address: bytes) -> bytes:
+    """A struct sockaddr of AF_INET or AF_INET6, with the host that the kernel would put for 0.0.0.0 or ::.
+
+    That is the address that the socket is bound to, else loopback; for :: always loopback, IPv4-mapped for a socket
+    that is bound to such an address (net/ipv4/route.c, net/ipv6/tcp_ipv6.c, datagram.c, udp.c).
+    """
+    four = address[:2] == _FAMILY4
+    start, length = (4, 4) if four else (8, 16)
+    host = address[start : start + length]
+    if len(host) < length or any(host[-4:]) or not (four or host[:12] in (_ZERO, sockaddr.MAPPED)):
+        return address
+    own = _own_host(fd)
+    mapped = own[:-4] == sockaddr.MAPPED
+    if four or host.startswith(sockaddr.MAPPED):
+        found = own[-4:] if (len(own) == 4 or mapped) and any(own[-4:]) else _LOOPBACK
+        host = found if four else sockaddr.MAPPED + found
+    else:
+        host = sockaddr.MAPPED + _LOOPBACK if mapped else bytes(15) + b"\1"
+    return address[:start] + host + address[start + length :]
+
+
+def _own_host(fd: int) -> bytes:
+    """The 4 or 16 bytes of the address that a socket is bound to; zeroes where it is to none."""
+    data, size = ctypes.create_string_buffer(28), ctypes.c_uint32(28)
+    if _LIBC.getsockname(fd, data, ctypes.byref(size)):
+        return bytes(4)
+    return data.raw[4:8] if data.raw[:2] == _FAMILY4 else data.raw[8:24]
 
 
 def is_blocking(fd: int) -> bool:

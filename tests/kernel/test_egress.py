@@ -79,6 +79,10 @@ class Aims:
         return (*places, f"unix:{self.path}", f"unix:{self.datagram}", f"unix:@{self.abstract}",
                 f"unix:{self.path.parent}/gone", "unix:/etc/passwd/x")  # fmt: skip
 
+    def ports(self) -> tuple[int, int]:
+        """Of TCP and UDP."""
+        return self.port, self.udp_port
+
     def came(self) -> int:
         """How many connections and datagrams arrived since the last time."""
         count = 0
@@ -201,6 +205,33 @@ def test_what_is_not_allowed_reaches_nobody(bench: Supervision, aims: Aims) -> N
     targets = {line["target"] for line in done.violations}
     assert {f"tcp://127.0.0.1:{aims.port}", f"udp://127.0.0.1:{aims.udp_port}", f"unix:{aims.path}"} <= targets
     assert all(line["allow"].startswith("network: [") for line in done.violations if line["target"])
+
+
+def test_no_address_means_the_one_that_was_decided_on(bench: Supervision, aims: Aims) -> None:
+    """0.0.0.0 and :: lead to the address that the socket is bound to, else to loopback: that is decided on."""
+    cases = (
+        (2, "127.0.0.2", "0.0.0.0", "127.0.0.2"), (2, "", "0.0.0.0", "127.0.0.1"), (10, "", "::", "::1"),
+        (10, "::ffff:127.0.0.2", "::ffff:0.0.0.0", "::ffff:127.0.0.2"), (10, "", "::ffff:0.0.0.0", "::ffff:127.0.0.1"),
+    )  # fmt: skip
+    code = (
+        "import _socket\n"
+        f"for family, own, host, _ in {cases!r}:\n"
+        f"    for kind, port in (1, {aims.port}), (2, {aims.udp_port}):\n"
+        "        s = _socket.socket(family, kind)\n"
+        "        if own: s.bind((own, 0))\n"
+        "        try:\n"
+        "            s.connect((host, port)); print(s.getpeername()[0])\n"
+        "        except OSError as error: print(error.errno)\n"
+    )
+    expected = [case[3] for case in cases for _ in range(2)]
+    assert bench.bare(*PYTHON, code).split() == expected
+    items, more = (*ITEMS, "bind"), tuple(f"{p}://127.0.0.2:{n}" for p in ("tcp", "udp") for n in aims.ports())
+    assert bench.run(bench.bundle(*items, network=aims.network() + more), *PYTHON, code).stdout.split() == expected
+    done = bench.run(bench.bundle(*items, network=aims.network()), *PYTHON, code)
+    assert done.stdout.split() == [str(errno.EPERM) if host.endswith("127.0.0.2") else host for host in expected]
+    assert {line["target"] for line in done.violations} == {
+        f"tcp://127.0.0.2:{aims.port}", f"udp://127.0.0.2:{aims.udp_port}"
+    }  # fmt: skip
 
 
 def test_audit_reaches_and_reports(bench: Supervision, aims: Aims) -> None:
@@ -382,38 +413,28 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield good, bad
 
 
-def test_an_address_that_changes_during_the_call(bench: Supervision, pair: tuple[socket.socket, socket.socket]) -> None:
-    """A thread flips the port between an allowed and a forbidden one: no connect ever reaches the forbidden one."""
-    good, bad = (found.getsockname()[1] for found in pair)
-    bundle = bench.bundle(*ITEMS, network=(f"tcp://127.0.0.1:{good}",))
+@pytest.mark.parametrize(("what", "kind"), [("flip", socket.SOCK_STREAM), ("flipsend", socket.SOCK_DGRAM)])
+def test_an_address_that_changes_during_the_call(bench: Supervision, what: str, kind: socket.SocketKind) -> None:
+    """A thread flips the port between an allowed and a forbidden one: nothing ever reaches the forbidden one."""
+    stream = kind == socket.SOCK_STREAM
     count, seconds = (100_000, 300) if LONG else (20_000, 20)
-    with accepting(pair[0]):
-        done = bench.run(bundle, bench.hostile(), "flip", str(good), str(bad), str(count), str(seconds), limit=400)
-    tries, connected, refused = map(int, done.stdout.split())
-    assert connected > tries // 50
-    assert refused > tries // 50
-    assert tries == count or not LONG
-    with pytest.raises(BlockingIOError):
-        pair[1].accept()
-    assert done.counted("connect: denied") == (refused, refused)
-
-
-def test_an_address_that_changes_during_a_send(bench: Supervision) -> None:
-    """The same with datagrams."""
-    udp = socket.AF_INET, socket.SOCK_DGRAM
-    with socket.socket(*udp) as good, socket.socket(*udp) as bad:
+    with socket.socket(type=kind) as good, socket.socket(type=kind) as bad:
         for found in (good, bad):
             found.bind(("127.0.0.1", 0))
             found.setblocking(False)
+            if stream:
+                found.listen(4096)
         ports = [found.getsockname()[1] for found in (good, bad)]
-        bundle = bench.bundle(*ITEMS, network=(f"udp://127.0.0.1:{ports[0]}",))
-        count = 100_000 if LONG else 20_000
-        done = bench.run(bundle, bench.hostile(), "flipsend", *map(str, ports), str(count), "20")
-        tries, connected, refused = map(int, done.stdout.split())
-        assert min(connected, refused) > tries // 50
-        assert good.recv(16) == b"x"
+        bundle = bench.bundle(*ITEMS, network=(f"{'tcp' if stream else 'udp'}://127.0.0.1:{ports[0]}",))
+        with accepting(good) if stream else contextlib.nullcontext():
+            done = bench.run(bundle, bench.hostile(), what, *map(str, (*ports, count, seconds)), limit=400)
+        tries, arrived, refused = map(int, done.stdout.split())
+        assert min(arrived, refused) > tries // 50
+        assert tries == count or not LONG
+        assert stream or good.recv(16) == b"x"
         with pytest.raises(BlockingIOError):
-            bad.recv(16)
+            bad.accept() if stream else bad.recv(16)
+    assert done.counted("connect: denied" if stream else "sendto addressed: denied") == (refused, refused)
 
 
 def test_a_descriptor_that_changes_during_the_call(

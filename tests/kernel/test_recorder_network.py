@@ -112,7 +112,7 @@ def test_getaddrinfo_connects_to_nobody(bench: Bench) -> None:
 
 
 def test_unix_destinations(bench: Bench) -> None:
-    """A path as it was written, an abstract name with @, and a socketpair none."""
+    """Where a path leads, relative or through a link, there or not; an abstract name with @, and a socketpair none."""
     found = bench.python(
         """
         for address in ("sock", b"\\0hidden"):
@@ -122,12 +122,17 @@ def test_unix_destinations(bench: Bench) -> None:
                 line.connect(address)
         datagrams = (socket.AF_UNIX, socket.SOCK_DGRAM)
         with socket.socket(*datagrams) as server, socket.socket(*datagrams) as line:
-            server.bind("datagrams")
-            line.sendto(b"x", "datagrams")
+            server.bind("@datagrams")
+            line.sendto(b"x", "@datagrams")
+            os.symlink("@datagrams", "link")
+            line.sendto(b"y", os.path.abspath("link"))
+        socket.socket(socket.AF_UNIX).connect_ex("./gone/../gone")
         one, other = socket.socketpair()
         one.send(b"x")
-        for name in ("sock", "datagrams"):
+        for name in ("sock", "@datagrams", "link"):
             os.unlink(name)
         """
     )
-    assert found.network == {"unix:sock", "unix:@hidden", "unix:datagrams"}
+    paths = {place for place in found.network if place.startswith("unix:/")}
+    assert found.network - paths == {"unix:@hidden"}
+    assert {place.rpartition("/")[2] for place in paths} == {"sock", "@datagrams", "gone"}

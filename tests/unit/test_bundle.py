@@ -63,7 +63,7 @@ def encode(data: Any) -> bytes:
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(profiles(max_uses=6))
+@given(profiles(max_uses=6, compiled=True))
 def test_what_was_built_is_read_back(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> None:
     """Written to disk and read again, the policy of each architecture is the one that was built."""
     folder = tmp_path_factory.mktemp("bundle") / "below" / "it"

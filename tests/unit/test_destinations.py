@@ -12,15 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.errors import ProfileError
-from sandbox.supervise.destinations import (
-    RUNTIME_API,
-    Destinations,
-    canonical_name,
-    clean_path,
-    packed,
-    parse,
-    written,
-)
+from sandbox.kernel import sockaddr
+from sandbox.policy import build
+from sandbox.profile import document
+from sandbox.profile.destination import RUNTIME_API, canonical_name, clean_path, packed, parse, written
+from sandbox.profile.lint import lint
+from sandbox.supervise.destinations import Destinations
 
 HOME = Path(__file__).resolve().parents[2]
 API = frozenset({("127.0.0.1", 9001)})
@@ -30,6 +27,13 @@ PROTOCOLS = st.sampled_from(["tcp", "udp"])
 ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
 LABELS = st.from_regex(r"[a-z_]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 NAMES = st.lists(LABELS, min_size=1, max_size=4).map(".".join)
+PROFILE = """\
+schema: 1
+function: {name: some, runtime-api: false}
+promises: []
+network: ["ENTRY"]
+syscalls: {run: {}}
+"""
 PLACES = st.one_of(
     st.from_regex(r"(/[a-z.]{1,5}){1,4}", fullmatch=True), st.from_regex(r"@[a-z/]{1,8}", fullmatch=True)
 )
@@ -296,3 +300,33 @@ def test_the_module_is_light() -> None:
     )  # fmt: skip
     heavy = {"dataclasses", "typing", "enum", "re", "json", "ipaddress", "hashlib", "asyncio", "socket", "dnslib"}
     assert not heavy & set(run.stdout.split())
+
+
+@pytest.mark.parametrize(("entry", "known"), [
+    ("db:5432", True), ("*.example.com:443", True), ("10.0.0.0/8:*", True), ("unix:/run/x", True), ("db", False),
+    ("*:443", False), ("tcp://[::1]", False), ("unix:x", False),
+])  # fmt: skip
+def test_lint_compiler_and_supervisor_read_alike(entry: str, known: bool) -> None:
+    """What the compiler refuses, lint calls an error at its place; what it takes, the supervisor takes, too."""
+    found = document.parse(PROFILE.replace("ENTRY", entry), "p.yaml")
+    errors = [finding for finding in lint(found) if finding.severity == "error"]
+    if known:
+        assert errors == []
+        policy = build.build(found.check_network().profile, ("x86_64",)).policy("x86_64")
+        assert Destinations(policy.supervision["destinations"], API).text_to_allow("unix", "/run/x") == "unix:/run/x"
+        return
+    with pytest.raises(ProfileError) as refused:
+        found.check_network()
+    assert refused.value.where == "p.yaml:4:11"
+    assert [finding.message for finding in errors] == [refused.value.what]
+    with pytest.raises(ProfileError, match="what to do"):
+        build.build(found.profile, ("x86_64",))
+
+
+def test_abstract_names_and_paths_are_told_apart() -> None:
+    """A relative path that begins with @ is no abstract name, however both are written."""
+    named, path = sockaddr.parse(b"\1\0\0bus"), sockaddr.parse(b"\1\0@bus\0")
+    assert (named, path) == (("AF_UNIX", "@bus", 0), ("AF_UNIX", "./@bus", 0))
+    assert allows("unix:@bus", "unix", "@bus")
+    assert not allows("unix:@bus", "unix", "./@bus")
+    assert not allows("unix:@b\ufffd", "unix", "@b\ufffd")
