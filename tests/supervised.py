@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
+import errno
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +23,7 @@ import guests
 import pytest
 from users import TARGETS, home_for, identity, place
 
-from sandbox.kernel import abi
+from sandbox.kernel import abi, seccomp
 from sandbox.policy import build
 from sandbox.profile.model import Use
 
@@ -116,10 +118,11 @@ class Supervision:
         return process, events
 
     def run(
-        self, bundle: Path, *command: str, more: Mapping[str, str] = MappingProxyType({}), limit: float = LIMIT
-    ) -> Done:
-        """Run to the end. Fails when that takes longer than `limit` seconds."""
-        process, events = self.start(bundle, *command, more=more)
+        self, bundle: Path, *command: str, more: Mapping[str, str] = MappingProxyType({}), limit: float = LIMIT,
+        before: Callable[[], None] | None = None,
+    ) -> Done:  # fmt: skip
+        """Run to the end, after `before` in the new process. Fails when that takes longer than `limit` seconds."""
+        process, events = self.start(bundle, *command, more=more, preexec_fn=before)
         try:
             stdout, stderr = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
@@ -148,6 +151,12 @@ class Supervision:
             subprocess.run([compiler, "-O1", "-pthread", "-o", str(path), source], check=True)
             path.chmod(0o755)
         return str(path)
+
+
+def without_landlock() -> None:
+    """As a host that has none; for `before`."""
+    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    seccomp.install(guests.refusing({"landlock_create_ruleset": errno.ENOSYS}))
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

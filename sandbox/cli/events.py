@@ -153,7 +153,8 @@ def _summary(rows: list[reader.Row], json_output: bool) -> None:
                 "allow": row.allow,
             })  # fmt: skip
         return
-    total = f"{sum(row.count for row in rows)} violations of {len(rows)} kinds"
+    count = sum(row.count for row in rows)
+    total = f"{count} violation{'s' * (count != 1)} of {len(rows)} kind{'s' * (len(rows) != 1)}"
     if not console.is_terminal:
         for row in rows:
             words = " ".join(filter(None, (row.syscall, row.name)))

@@ -28,13 +28,14 @@ WARN = "set SANDBOX_ON_UNAVAILABLE=warn to run without the protection that is mi
 
 
 class Report:
-    """What was asked of the kernel, what is in force, and what is not and why."""
+    """What was asked of the kernel, what is in force, what is let through and reported, and what is not and why."""
 
-    __slots__ = ("degraded", "enforced", "filters", "requested")
+    __slots__ = ("degraded", "enforced", "filters", "reported", "requested")
 
     def __init__(self) -> None:
         self.requested: list[str] = []
         self.enforced: list[str] = []
+        self.reported: list[str] = []
         self.degraded: list[str] = []
         self.filters: int | None = None
 
@@ -65,16 +66,17 @@ def install(
             where="/proc/self/status", todo="install from a single-threaded process",
         )  # fmt: skip
     _no_new_privs(platform)
+    scoped = False
     if audit:
         if policy.files["listed"]:
             report.degraded.append("files: not enforced (audit)")
     else:
-        _landlock(policy, platform, api_port, report, command)
+        scoped = _landlock(policy, platform, api_port, report, command, supervised=tell is not None)
     single_use = policy.exec == "single-use"
-    own_pid = os.getpid() if policy.signals == "self" and not audit else None
+    own_pid = os.getpid() if policy.signals == "self" else None
     before = _open_status() if platform.proc else -1
     try:
-        if tell and _install_supervised(policy, addresses, own_pid, tell, report):
+        if tell and _install_supervised(policy, addresses, tell, report, scoped=scoped):
             _read_back(before, platform, report, more=1)
         elif audit:
             raise KernelUnsupported(
@@ -90,7 +92,12 @@ def install(
         if before >= 0:
             os.close(before)
     _canary()
-    report.enforced += ["syscalls", f"exec: {policy.exec}", f"signals: {policy.signals}"]
+    held = ["syscalls", f"exec: {policy.exec}", f"signals: {policy.signals}"]
+    if audit:
+        report.enforced.append("syscalls: hard-denied ones")
+        report.reported += [*held, "network: destinations"]
+    else:
+        report.enforced += held
     return report
 
 
@@ -108,11 +115,15 @@ def _no_new_privs(platform: Platform) -> None:
 
 
 def _landlock(
-    policy: Policy, platform: Platform, api_port: int | None, report: Report, command: Command | None
-) -> None:
-    """One ruleset: TCP to the Runtime API's port, files, programs and the own domain for signals, as far as can be."""
+    policy: Policy, platform: Platform, api_port: int | None, report: Report, command: Command | None, *,
+    supervised: bool,
+) -> bool:  # fmt: skip
+    """One ruleset: TCP to the Runtime API's port, files, programs and the own domain for signals, as far as can be.
+
+    Returns whether signals are held in the domain. A supervisor lies outside it; the function's children do not.
+    """
     scoped = 0
-    if platform.landlock >= LANDLOCK_SCOPES and policy.signals == "self":
+    if platform.landlock >= LANDLOCK_SCOPES and (supervised or policy.signals == "self"):
         scoped = landlock.SCOPE_SIGNAL
     network, ports = _network(policy, platform, api_port, report)
     plan = _files(policy, platform, report, command)
@@ -129,6 +140,7 @@ def _landlock(
         where = f"TCP to port {api_port} only" if ports else "no TCP"
         report.enforced.append(f"network: {where}, by Landlock ABI {platform.landlock}")
     _say_files(policy, plan, platform, report)
+    return bool(scoped)
 
 
 def _network(policy: Policy, platform: Platform, api_port: int | None, report: Report) -> tuple[int, dict[int, int]]:
@@ -188,9 +200,11 @@ def _some(places: Sequence[str]) -> str:
 
 
 def _install_supervised(
-    policy: Policy, addresses: Sequence[int], own_pid: int | None, tell: Callable[[int | None], None], report: Report
+    policy: Policy, addresses: Sequence[int], tell: Callable[[int | None], None], report: Report, *, scoped: bool
 ) -> bool:
     """Install the supervised program; False, after telling, where the kernel gives no listener."""
+    # Where the kernel does not keep signals in the domain, the supervisor looks at each that leaves the process.
+    own_pid = os.getpid() if policy.signals == "self" or not scoped else None
     # The supervisor is the parent: no signal to it, to everybody, or to the process group that it is in.
     guarded = (os.getppid(), -1, -os.getpgrp())
     program = bpf.pack(single_exec.supervised_prologue(addresses, own_pid, guarded)) + policy.supervised

@@ -226,6 +226,8 @@ def status_line(mode: str, function: str, digest: str, report: Report, stale: Se
         "event": "sandbox", "mode": mode, "function": function, "policy": "sha256:" + digest,
         "requested": report.requested, "enforced": report.enforced, "degraded": report.degraded,
     }  # fmt: skip
+    if report.reported:
+        line["reported"] = report.reported
     if stale:
         line["stale"] = stale
     if report.filters is not None:

@@ -32,7 +32,7 @@ def supervised_rules(profile: Profile, arch: str) -> Rules:
     """The rules of the supervised program. Raises ProfileError as `rules_for` does."""
     later = rules_for(_without_init(profile), arch)
     numbers = tables.numbers(arch)
-    brokered = {numbers[name] for name in brokered_calls(profile) if name in numbers}
+    brokered = {numbers[name] for name in (*brokered_calls(profile), *BY_THREAD) if name in numbers}
     allow = {nr: found for nr, found in later.allow.items() if nr not in brokered}
     sendto = numbers["sendto"]
     if sendto in allow:
@@ -83,9 +83,15 @@ def brokered_calls(profile: Profile) -> tuple[str, ...]:
     return tuple(found)
 
 
-BROKERED = ("connect", "sendto", "sendmsg", "sendmmsg")
-"""The calls whose destination the supervisor reads."""
-BY_POINTER = (*BROKERED, "execve", "execveat")
+BY_THREAD = ("tkill", "pidfd_send_signal")
+"""Signals whose target no constant in a filter can tell from the supervisor."""
+
+BROKERED = (
+    "connect", "sendto", "sendmsg", "sendmmsg", "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", *BY_THREAD
+)  # fmt: skip
+"""The calls about which the supervisor decides by whom they reach."""
+BY_POINTER = ("connect", "sendto", "sendmsg", "sendmmsg", "execve", "execveat")
+"""The calls of which registers alone say too little."""
 
 
 def _brokered_items(profile: Profile, arch: str) -> set[str]:
@@ -120,7 +126,7 @@ def init_calls(profile: Profile, arch: str) -> dict[str, list[list[list[int]]]]:
     found: dict[str, list[list[list[int]]]] = {}
     for nr, rules in rules_for(profile, arch).allow.items():
         for rule in rules:
-            if rule.name not in items.get(rule.syscall, ()) or rule.syscall in BY_POINTER:
+            if rule.name not in items.get(rule.syscall, ()) or rule.syscall in (*BY_POINTER, *BY_THREAD):
                 continue
             if arguments.target_argument(rule.syscall) is None:
                 found.setdefault(str(nr), []).append([list(condition) for condition in rule.conditions])

@@ -76,6 +76,8 @@ def _has_children() -> bool:
 def _supervisor(
     policy: Policy, environment: Mapping[str, str], init: InitCalls, sink: Sink | None, *, audit: bool
 ) -> Supervisor:
+    from sandbox.enforce.install import LANDLOCK_SCOPES
+    from sandbox.kernel import landlock
     from sandbox.supervise.decision import Decider
     from sandbox.supervise.destinations import Destinations
     from sandbox.supervise.supervisor import Supervisor
@@ -90,6 +92,7 @@ def _supervisor(
     supervisor = Supervisor(
         policy.function, abi.MACHINE, Decider(supervision, abi.MACHINE, audit=audit), destinations, journal, init,
         runtime_api=supervision["runtime-api"], signals=policy.signals,
+        scoped=not audit and landlock.abi_version() >= LANDLOCK_SCOPES,
     )  # fmt: skip
     if policy.exec == "granted":
         from sandbox.supervise import programs

@@ -38,9 +38,12 @@ class Decider:
         self._brokered = frozenset(supervision["brokered"])
         self._audit = audit
 
-    def brokers(self, syscall: str, name: str) -> bool:
-        """Whether the profile has this call to a destination, so that the destination alone decides."""
-        return f"{syscall} {name}".strip() in self._brokered
+    def takes(self, syscall: str, name: str, phase: str) -> bool:
+        """Whether the profile has this call for the phase, so that whom it reaches alone decides."""
+        for item, class_ in ((f"{syscall} {name}".strip(), name), (syscall, "")):
+            if item in self._brokered and (phase == "init" or (syscall, class_) not in self._init):
+                return True
+        return False
 
     def response(self, syscall: str, name: str, *, final: bool = False) -> str:
         """The answer to a call whose destination is not allowed; `final` ones are never let through."""

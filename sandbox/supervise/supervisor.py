@@ -19,6 +19,8 @@ from sandbox.supervise.caller import Caller, Callers
 from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, VERDICTS, Decider, Decision
 from sandbox.supervise.egress import CALLS, Denied, Egress
 from sandbox.supervise.opening import PARTING
+from sandbox.supervise.signalling import BOSS, Signalling
+from sandbox.supervise.signalling import CALLS as SIGNALS
 from sandbox.violations.journal import Journal
 
 TYPE_CHECKING = False
@@ -49,9 +51,10 @@ class Supervisor:
 
     def __init__(
         self, function: str, arch: str, decider: Decider, destinations: Destinations, journal: Journal,
-        init: InitCalls, *, runtime_api: bool, signals: str,
+        init: InitCalls, *, runtime_api: bool, signals: str, scoped: bool = False,
     ) -> None:  # fmt: skip
-        """`signals` is the policy's: `self` where every signal to others is notified, whatever its class."""
+        """`signals` is the policy's: `self` where every signal to others is notified, whatever its class. `scoped`:
+        Landlock keeps signals in the function's domain."""
         self._function = function
         self._arch = arch
         self._decider = decider
@@ -67,7 +70,7 @@ class Supervisor:
         self._pid = 0
         self._callers = Callers()
         self._own_pid = os.getpid()
-        self._guarded = frozenset(target & arguments.LOW for target in (self._own_pid, -1, -os.getpgrp()))
+        self._signalling = Signalling(scoped=scoped)
         self._egress = Egress(destinations, self._connected, self._report_egress)
 
     def use(self, forwarder: Forwarder | None) -> None:
@@ -200,19 +203,16 @@ class Supervisor:
 
     def _answer(self, listener: Listener, call: Notification, syscall: str, caller: Caller) -> None:
         name = arguments.classify(syscall, call.args, self._arch)
-        if syscall in CALLS and self._decider.brokers(syscall, name):
+        if syscall in CALLS and self._decider.takes(syscall, name, self.phase):
             self._egress.take(listener, call, syscall, caller)
             return
         if self._programs and syscall in EXECS:
             self._start_program(listener, call, syscall, caller, self._programs)
             return
-        at = arguments.target_argument(syscall)
-        target = call.args[at] & arguments.LOW if at is not None else 0
-        if at is not None and self._signals_self and target != caller.process():
-            name = f"{name} {arguments.OTHER}"
-        decision = self._decider.decide(syscall, name, self.phase)
-        if at is not None and target in self._guarded and decision.answer != TERMINATE:
-            decision = Decision(DENY, "a signal to the supervisor, or to all that it is among")
+        if syscall in SIGNALS:
+            name, decision = self._decide_signal(call, syscall, name, caller)
+        else:
+            decision = self._decider.decide(syscall, name, self.phase)
         if decision.answer == CONTINUE:
             listener.let_through(call.id)
             return
@@ -226,6 +226,19 @@ class Supervisor:
         if decision.answer == TERMINATE:
             self._terminate(f"{syscall} {name}".strip())
         listener.refuse(call.id, errno.EPERM)
+
+    def _decide_signal(self, call: Notification, syscall: str, name: str, caller: Caller) -> tuple[str, Decision]:
+        """By the class of the call and by whom it would reach: the class that is reported, and the decision."""
+        inside = not self._signals_self or self._signalling.is_own(syscall, call.args, caller)
+        objection = self._signalling.objection(syscall, call.args, caller)
+        if inside and not objection and self._decider.takes(syscall, name, self.phase):
+            return name, Decision(CONTINUE)
+        if not inside:
+            name = f"{name} {arguments.OTHER}".strip()
+        decision = self._decider.decide(syscall, name, self.phase)
+        if not objection or decision.answer == TERMINATE:
+            return name, decision
+        return name, Decision(DENY if objection == BOSS else self._decider.response(syscall, name), objection)
 
     def _start_program(
         self, listener: Listener, call: Notification, syscall: str, caller: Caller, programs: Programs

@@ -56,12 +56,15 @@ class Journal:
             self._limit.give_back(counts, now)
 
     def finish(self) -> None:
-        """Write what was not said yet, then the totals of everything, marked `final`. Call it once, at the end."""
+        """Write what was not said yet, then the totals of everything, marked `final`. Call it once, at the end.
+
+        Where nothing was ever written there is nothing to close.
+        """
         now = self._clock()
         while counts := self._limit.flush(now):
             if not self._say(counts, final=False):
                 break  # the totals hold it as well
-        for counts in list(self._limit.totals()) or [{}]:
+        for counts in list(self._limit.totals()) or ([{}] if self._sink.seq else []):
             self._say(counts, final=True)
 
     def _say(self, counts: Mapping[Key, int], *, final: bool) -> bool:

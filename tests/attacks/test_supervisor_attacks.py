@@ -7,12 +7,13 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from supervised import PYTHON, SOCKETS, Done, Supervision, below, supervision
+from supervised import PYTHON, SOCKETS, Done, Supervision, below, supervision, without_landlock
 from users import USERS
 
 from sandbox.kernel import abi, landlock, tables
@@ -30,12 +31,15 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Supervision]:
         yield found
 
 
-def attempts(bench: Supervision, bundle: Path, code: str, key: str = "") -> Done:
+def attempts(
+    bench: Supervision, bundle: Path, code: str, key: str = "", before: Callable[[], None] | None = None
+) -> Done:
     """Run a handler's attack; it prints one JSON value, and still has a supervisor when it ends."""
     more = {"SANDBOX_EVENT_KEY": key}
-    done = bench.run(bundle, *PYTHON, HEAD + code, more=more)
+    done = bench.run(bundle, *PYTHON, HEAD + code, more=more, before=before)
     assert done.code == 0, done.stderr
-    assert [event for event in done.events if event["event"] == "violations" and event["final"]], "no end of its own"
+    totals = [event for event in done.events if event["event"] == "violations" and event["final"]]
+    assert bool(totals) == bool(done.events), "no end of its own"
     return done
 
 
@@ -74,22 +78,68 @@ def test_it_cannot_be_signalled(bench: Supervision, items: tuple[str, ...]) -> N
     assert {"kill", "tgkill", "tkill", "rt_sigqueueinfo", "pidfd_open"} <= {line["syscall"] for line in done.violations}
 
 
-def test_it_cannot_be_signalled_where_others_may(bench: Supervision) -> None:
-    """A function that learned to end its children may end those, but not the supervisor, everybody or its group."""
-    names = ("SIGKILL", "SIGSTOP", "0")
-    learned = [f"{call} {name} to others" for call in ("kill", "tgkill", "rt_sigqueueinfo") for name in names]
+@pytest.mark.parametrize("before", [None, without_landlock], ids=["Landlock", "no Landlock"])
+def test_it_cannot_be_signalled_where_others_may(bench: Supervision, before: Callable[[], None] | None) -> None:
+    """A function that learned to end its children may end those, but not the supervisor, everybody or its group.
+
+    Not by the number of a thread, not by 0, and not by a pidfd, for which there is nobody to look without Landlock.
+    """
+    calls = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
+    numbers = ("SIGKILL", "SIGSTOP", "0")
+    learned = [f"{call} {name}{'' if call == 'tkill' else ' to others'}" for call in calls for name in numbers]
     code = (
-        "child = os.fork()\n"
-        "if child == 0:\n"
-        "    while True: libc.nanosleep(ctypes.create_string_buffer(struct.pack('<QQ', 60, 0)), None)\n"
-        "own = call('kill', child, 9), os.wait()[1]\n"
+        "def child():\n"
+        "    pid = os.fork()\n"
+        "    while pid == 0: libc.nanosleep(ctypes.create_string_buffer(struct.pack('<QQ', 60, 0)), None)\n"
+        "    return pid\n"
+        "own = []\n"
+        "for name in ('kill', 'tkill', 'pidfd_send_signal'):\n"
+        "    pid = child()\n"
+        "    target = call('pidfd_open', pid, 0) if name == 'pidfd_send_signal' else pid\n"
+        "    if target != pid: target = libc.syscall(NR['pidfd_open'], pid, 0)\n"
+        "    own.append(call(name, target, 9, 0, 0))\n"
+        "    if own[-1]: call('kill', pid, 9)\n"
+        "    own.append(os.wait()[1])\n"
+        "boss_fd = libc.syscall(NR['pidfd_open'], boss, 0)\n"
     )
-    code += SIGNALS.replace("print(json.dumps({", "print(json.dumps({'own': own,")
-    done = attempts(bench, bench.bundle(*PROCESSES, *learned), code)
+    code += SIGNALS.replace('"pidfd": call("pidfd_open", boss, 0),', (
+        "'own': own, 'by pidfd': call('pidfd_send_signal', boss_fd, 9, 0, 0), 'by folder': "
+        "call('pidfd_send_signal', os.open(f'/proc/{boss}', os.O_DIRECTORY), 9, 0, 0), "
+    )).replace('"kill": call', '"mine": call("kill", 0, 0) if LIMITED else errno, "kill": call')  # fmt: skip
+    code = code.replace("LIMITED", str(before is not None)).replace("else errno", f"else {errno.EPERM}")
+    done = attempts(bench, bench.bundle(*PROCESSES, "pidfd_open", "pidfd_send_signal", *learned), code, before=before)
     found = json.loads(done.stdout)
-    assert found.pop("own") == [0, int(signal.SIGKILL)]
+    ended = int(signal.SIGKILL)
+    assert found.pop("own") == [0, ended, 0, ended, errno.EPERM if before else 0, ended]
     assert set(found.values()) == {errno.EPERM}
     assert "supervisor" in done.of("kill")[0]["reason"]
+    assert bool(before) == any("Landlock" in line["reason"] for line in done.of("pidfd_send_signal"))
+
+
+def test_the_threads_of_the_supervisor_cannot_be_signalled(bench: Supervision) -> None:
+    """While one of its threads sleeps in a connect, that thread's number is as guarded as its own."""
+    with contextlib.ExitStack() as rest:
+        server = rest.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port = server.getsockname()[1]
+        for _ in range(3):
+            full = rest.enter_context(socket.socket())
+            full.setblocking(False)
+            full.connect_ex(("127.0.0.1", port))
+        code = (
+            "import _socket, _thread, time\n"
+            f"_thread.start_new_thread(lambda: _socket.socket(2, 1).connect(('127.0.0.1', {port})), ())\n"
+            "for _ in range(500):\n"
+            "    time.sleep(0.01)\n"
+            "    threads = [int(name) for name in os.listdir(f'/proc/{boss}/task') if int(name) != boss]\n"
+            "    if threads: break\n"
+            "print(json.dumps([call(name, tid, 9, 0) for tid in threads for name in ('kill', 'tkill')]), flush=True)\n"
+            "os._exit(0)\n"
+        )
+        learned = [f"{call} SIGKILL{rest}" for call, rest in (("kill", " to others"), ("tkill", ""))]
+        bundle = bench.bundle(*PROCESSES, *SOCKETS, "clone thread", *learned, network=(f"tcp://127.0.0.1:{port}",))
+        for before in (None, without_landlock):
+            done = attempts(bench, bundle, code, before=before)
+            assert json.loads(done.stdout) == [errno.EPERM] * 2
 
 
 def test_init_items_are_no_way_to_it(bench: Supervision) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import errno
 import json
@@ -17,7 +16,8 @@ from typing import Any
 
 import pytest
 from children import bystander, in_child
-from guests import LOADING, profile, refusing
+from guests import LOADING, profile
+from supervised import without_landlock
 from users import home_for, identity, place
 
 from sandbox.bundle import Policy
@@ -476,12 +476,6 @@ def test_a_path_that_changes_between_look_and_exec(area: Area) -> None:
     assert not marker.exists()
     assert set(ended) == {0, 9}
     assert sum(ended.values()) == 2000
-
-
-def without_landlock() -> None:
-    """As a host that has none."""
-    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
-    seccomp.install(refusing({"landlock_create_ruleset": errno.ENOSYS}))
 
 
 def test_programs_without_landlock(area: Area) -> None:

@@ -360,6 +360,27 @@ LIBC = "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
 UMASK = f"{LIBC}print(libc.syscall({NUMBER}, 0o77), ctypes.get_errno())"
 
 
+def test_messages_of_init_end_with_it(bench: Supervision) -> None:
+    """Messages with an address that were learned for init only leave until it ends, and never after it."""
+    with socket.create_server(("127.0.0.1", 0)) as api, socket.socket(type=socket.SOCK_DGRAM) as sink:
+        sink.bind(("127.0.0.1", 0))
+        port = api.getsockname()[1]
+        code = (
+            "import _socket\n"
+            "def send():\n"
+            f"    try: return d.sendto(b'x', ('127.0.0.1', {sink.getsockname()[1]}))\n"
+            "    except OSError as error: return -error.errno\n"
+            "d = _socket.socket(2, 2); first = send()\n"
+            f"_socket.socket(2, 1).connect(('127.0.0.1', {port})); print(first, send())\n"
+        )
+        places = ("runtime-api", f"udp://127.0.0.1:{sink.getsockname()[1]}")
+        items = ("socket AF_INET SOCK_STREAM", "socket AF_INET SOCK_DGRAM", "connect")
+        bundle = bench.bundle(*items, init=("sendto addressed",), runtime_api=True, network=places)
+        done = bench.run(bundle, *PYTHON, code, more={"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}"})
+    assert done.stdout.split() == ["1", str(-errno.EPERM)]
+    assert [line["reason"] for line in done.of("sendto")] == ["learned for the init phase only"]
+
+
 def test_an_escape_primitive_ends_the_tree(bench: Supervision) -> None:
     """ptrace: one line, the whole tree is gone before the call returns, exit code 77."""
     mark = f"escape-{os.getpid()}-{bench.uid}"
@@ -392,19 +413,24 @@ def test_audit_lets_through_and_says_what_it_would_refuse(bench: Supervision) ->
         assert second.split() == ["-1", str(errno.EPERM)]
         assert [line["verdict"] for line in done.of("umask")] == ["reported"]
         assert [line["verdict"] for line in done.of("unshare")] == ["denied"]
+        status = json.loads(done.stderr.splitlines()[0])
+        assert status["enforced"] == ["supervision", "syscalls: hard-denied ones"]
+        assert status["reported"] == ["syscalls", "exec: single-use", "signals: self", "network: destinations"]
     past = bench.run(bench.bundle(audit_until="2001-01-01"), *PYTHON, UMASK)
     assert past.stdout.split() == ["-1", str(errno.EPERM)]
+    assert "reported" not in json.loads(past.stderr.splitlines()[0])
 
 
 def test_enforcement_and_audit_agree(bench: Supervision) -> None:
     """What audit reports is what enforcement denies, call for call."""
     code = (
         "import ctypes\nlibc = ctypes.CDLL(None)\n"
-        "libc.umask(0o22); libc.getpgid(0); libc.sysconf(84); libc.getpriority(0, 0)\n"
+        "libc.kill(1, 0); libc.umask(0o22); libc.getpgid(0); libc.sysconf(84); libc.getpriority(0, 0)\n"
         "libc.socket(2, 1, 0); libc.socket(1, 2, 0); libc.alarm(0); libc.getsid(0)\n"
     )
     found = [
-        {(line["syscall"], line["class"]) for line in bench.run(bench.bundle(), *PYTHON, code, more=more).violations}
+        {(line["syscall"], line["class"]) for line in bench.run(bundle, *PYTHON, code, more=more).violations}
+        for bundle in [bench.bundle("kill 0")]
         for more in ({}, {"SANDBOX_MODE": "audit"})
     ]
     assert found[0] == found[1]
