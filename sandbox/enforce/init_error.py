@@ -1,27 +1,89 @@
 """POST /runtime/init/error, so that the platform shows a reason and not a bare Runtime.ExitError.
 
-Only loaded when something went wrong; plain sockets with a time-out, since the way out must not hang.
+By the C library's own calls: what may go wrong last goes wrong behind Landlock and the filters, where no module can be
+loaded any more. Waits a little and no longer, since the way out must not hang.
 """
 
 from __future__ import annotations
 
-import json
-import socket
+import ctypes
+import errno
+import struct
+
+from sandbox.encode import encode
+from sandbox.kernel.abi import LIBC
 
 TIMEOUT = 2.0  # seconds; the platform kills an initialisation after 10
+
+_AF_INET, _AF_INET6, _SOCK_STREAM = 2, 10, 1
+_NONBLOCK, _CLOEXEC = 0o4000, 0o2000000  # SOCK_NONBLOCK, SOCK_CLOEXEC
+_NOSIGNAL = 0x4000
+_POLLIN, _POLLOUT = 1, 4
 
 
 def post(api: str, error_type: str, message: str) -> bool:
     """Report an initialisation error to the Runtime API at `host:port`. False when it could not be delivered."""
     host, _, port = api.rpartition(":")
-    body = json.dumps({"errorMessage": message, "errorType": error_type, "stackTrace": []}).encode()
-    head = (
+    host = host.strip("[]")
+    if not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        return False
+    body = encode({"errorMessage": message, "errorType": error_type, "stackTrace": []})
+    request = (
         f"POST /2018-06-01/runtime/init/error HTTP/1.1\r\nHost: {api}\r\nContent-Type: application/json\r\n"
         f"Lambda-Runtime-Function-Error-Type: {error_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT) as connection:
-            connection.sendall(head.encode() + body)
-            return connection.recv(64).startswith(b"HTTP/1.1 2")
-    except (OSError, ValueError):
+        f"{body}"
+    ).encode()
+    address = _address(host, int(port)) or _looked_up(host, int(port))
+    if address is None:
         return False
+    fd = LIBC.socket(address[0], _SOCK_STREAM | _NONBLOCK | _CLOEXEC, 0)
+    if fd < 0:
+        return False
+    try:
+        return _exchange(fd, address, request)
+    finally:
+        LIBC.close(fd)
+
+
+def _exchange(fd: int, address: bytes, request: bytes) -> bool:
+    if LIBC.connect(fd, address, len(address)) < 0 and (
+        ctypes.get_errno() != errno.EINPROGRESS or not _ready(fd, _POLLOUT)
+    ):
+        return False
+    while request:
+        sent = LIBC.send(fd, request, ctypes.c_size_t(len(request)), _NOSIGNAL)
+        if sent < 0 and (ctypes.get_errno() != errno.EAGAIN or not _ready(fd, _POLLOUT)):
+            return False
+        request = request[max(sent, 0) :]
+    answer = ctypes.create_string_buffer(64)
+    if not _ready(fd, _POLLIN):
+        return False
+    received = LIBC.recv(fd, answer, ctypes.c_size_t(len(answer)), 0)
+    return received > 0 and answer.raw[:7] == b"HTTP/1." and answer.raw[8:10] == b" 2"
+
+
+def _ready(fd: int, events: int) -> bool:
+    """Wait for a socket, at most TIMEOUT."""
+    entry = ctypes.create_string_buffer(struct.pack("<ihh", fd, events, 0), 8)
+    return bool(LIBC.poll(entry, ctypes.c_ulong(1), int(TIMEOUT * 1000)) > 0)
+
+
+def _address(host: str, port: int) -> bytes | None:
+    """The struct sockaddr of a written address; None for a name."""
+    place = ctypes.create_string_buffer(16)
+    if LIBC.inet_pton(_AF_INET, host.encode(), place) == 1:
+        return struct.pack("<H", _AF_INET) + struct.pack(">H", port) + place.raw[:4] + bytes(8)
+    if LIBC.inet_pton(_AF_INET6, host.encode(), place) == 1:
+        return struct.pack("<H", _AF_INET6) + struct.pack(">HI", port, 0) + place.raw + bytes(4)
+    return None
+
+
+def _looked_up(host: str, port: int) -> bytes | None:
+    """The same for a name, where the module that resolves names can still be loaded."""
+    try:
+        import socket
+
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (ImportError, OSError, ValueError):
+        return None
+    return _address(str(found[0][4][0]), port)

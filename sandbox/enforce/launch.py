@@ -70,12 +70,10 @@ def fail(error: SandboxError, environment: Mapping[str, str]) -> NoReturn:
     os.write(2, f"sandbox: {error.error_type}: {error}\n".encode(errors="backslashreplace"))
     api = environment.get("AWS_LAMBDA_RUNTIME_API", "")
     if api:
-        try:
-            from sandbox.enforce.init_error import post
+        from sandbox.enforce.init_error import post
 
-            post(api, error.error_type, str(error))
-        except (ImportError, OSError) as refused:  # our own filters, once they stand, may refuse to load sockets
-            os.write(2, f"sandbox: the Runtime API was not told: {refused}\n".encode(errors="backslashreplace"))
+        if not post(api, error.error_type, str(error)):
+            os.write(2, b"sandbox: the Runtime API was not told: it could not be reached, or did not take the report\n")
     os._exit(error.exit_code)
 
 
@@ -194,6 +192,10 @@ def confine(
     """Install the policy in this process and exec. `tell` hears of the listener, once. Raises SandboxError."""
     from sandbox.enforce import single_exec
     from sandbox.enforce.install import Report, install
+
+    if api_port is not None:
+        # Behind Landlock and the filters nothing can be loaded any more, and that is where the last errors come from.
+        from sandbox.enforce import init_error as init_error
 
     launch = single_exec.Launch(command.path, command.argv, command.environment)
     report = Report()

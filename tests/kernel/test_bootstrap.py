@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import http.server
 import json
@@ -25,7 +26,7 @@ from guests import LOADING, policy, profile, refusing
 from users import home_for, identity, place
 
 from sandbox import bundle
-from sandbox.kernel import abi, seccomp
+from sandbox.kernel import abi, landlock, seccomp
 from sandbox.policy import build
 from sandbox.profile import document
 
@@ -386,6 +387,27 @@ def test_the_platform_is_told(broken: Start, api: Api, case: str) -> None:
     assert header == body["errorType"] == f"Runtime.Sandbox{kind}"
     assert body["errorMessage"].splitlines()[0] in done.stderr
     assert body["stackTrace"] == []
+
+
+@pytest.mark.parametrize("supervise", ["0", "1"])
+@pytest.mark.parametrize("command", ["no-interpreter", "text"])
+def test_the_platform_is_told_from_behind_the_rules(broken: Start, api: Api, command: str, supervise: str) -> None:
+    """Also an exec that fails when Landlock and the filters are in force, and our own files can be read no more."""
+    bundle = broken.folder / "api-files"
+    if not bundle.exists():
+        found = dataclasses.replace(
+            profile(*ITEMS, runtime_api=True, network=("runtime-api",)), reads=frozenset({"/etc/hostname"})
+        )
+        build.write(build.build(found, (abi.MACHINE,)), str(bundle))
+    more = {"SANDBOX_POLICY": str(bundle), "AWS_LAMBDA_RUNTIME_API": api.name, "SANDBOX_SUPERVISE": supervise}
+    done = broken.run(str(broken.folder / command), more=more)
+    assert done.returncode == 73, done.stderr
+    status = json.loads(next(line for line in done.stderr.splitlines() if line.startswith("{")))
+    assert landlock.abi_version() == 0 or any(line.startswith("files: read") for line in status["enforced"])
+    ((path, header, body),) = api.requests
+    assert (path, header) == ("/2018-06-01/runtime/init/error", "Runtime.SandboxHandlerNotFound")
+    assert "cannot be executed" in body["errorMessage"]
+    assert "was not told" not in done.stderr
 
 
 def test_an_api_that_does_not_answer_holds_nobody_up(start: Start) -> None:
