@@ -36,7 +36,8 @@ OF_FILES = (
 )  # fmt: skip
 """What a rule on a file may hold (security/landlock/fs.c: ACCESS_FILE)."""
 
-SINCE = ((2, landlock.ACCESS_FS_REFER), (3, landlock.ACCESS_FS_TRUNCATE))
+FIRST_REFER = 2
+SINCE = ((FIRST_REFER, landlock.ACCESS_FS_REFER), (3, landlock.ACCESS_FS_TRUNCATE))
 """The ABI from which on a right can be handled."""
 
 SHOWN = 4
@@ -89,6 +90,19 @@ class Plan:
         else:
             os.close(fd)
         return True
+
+
+def bare_domain(abi: int) -> Plan:
+    """Rules that refuse no more than making a block device, for the domain alone: from inside none is left to trace.
+
+    Nothing before ABI 2, where every domain with rules on files refuses renames between folders.
+    """
+    found = Plan()
+    if abi >= FIRST_REFER:
+        # Refused in every such domain, unless it is given (man 7 landlock).
+        found.handled = landlock.ACCESS_FS_MAKE_BLOCK | landlock.ACCESS_FS_REFER
+        found.allow("/", landlock.ACCESS_FS_REFER)
+    return found
 
 
 def plan(policy: Policy, abi: int, command: Command) -> Plan:

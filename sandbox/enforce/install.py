@@ -16,7 +16,7 @@ from sandbox.kernel import bpf, landlock, seccomp, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sandbox.bundle import Policy
     from sandbox.enforce.launch import Command
@@ -70,6 +70,7 @@ def install(
     if audit:
         if policy.files["listed"]:
             report.degraded.append("files: not enforced (audit)")
+        _restrict(platform, files.Plan(), report, supervised=True)
     else:
         scoped = _landlock(policy, platform, api_port, report, command, supervised=tell is not None)
     single_use = policy.exec == "single-use"
@@ -127,20 +128,34 @@ def _landlock(
         scoped = landlock.SCOPE_SIGNAL
     network, ports = _network(policy, platform, api_port, report)
     plan = _files(policy, platform, report, command)
+    _restrict(platform, plan, report, network=network, ports=ports, scoped=scoped, supervised=supervised)
+    if network:
+        where = f"TCP to port {api_port} only" if ports else "no TCP"
+        report.enforced.append(f"network: {where}, by Landlock ABI {platform.landlock}")
+    _say_files(policy, plan, platform, report)
+    return bool(scoped)
+
+
+def _restrict(
+    platform: Platform, plan: files.Plan, report: Report, *, supervised: bool, network: int = 0,
+    ports: Mapping[int, int] | None = None, scoped: int = 0,
+) -> None:  # fmt: skip
+    """Enter a Landlock domain. With a supervisor in any case: only from a domain can nobody look into its memory."""
+    if supervised and not (network or scoped or plan.handled):
+        plan = files.bare_domain(platform.landlock)
+        if not plan.handled and platform.traces:
+            report.degraded.append(f"supervision: open to CAP_SYS_PTRACE of the function ({_missing(platform)})")
     try:
         if network or scoped or plan.handled:
-            landlock.restrict(network=network, ports=ports, scoped=scoped, files=plan.handled, beneath=plan.beneath)
+            landlock.restrict(
+                network=network, ports=dict(ports or {}), scoped=scoped, files=plan.handled, beneath=plan.beneath
+            )
     except OSError as error:
         raise InstallRefused(
             f"Landlock refused its rules: {error.strerror}", where=f"Landlock ABI {platform.landlock}", todo=WARN
         ) from None
     finally:
         plan.close()
-    if network:
-        where = f"TCP to port {api_port} only" if ports else "no TCP"
-        report.enforced.append(f"network: {where}, by Landlock ABI {platform.landlock}")
-    _say_files(policy, plan, platform, report)
-    return bool(scoped)
 
 
 def _network(policy: Policy, platform: Platform, api_port: int | None, report: Report) -> tuple[int, dict[int, int]]:

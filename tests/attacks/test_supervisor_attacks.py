@@ -32,10 +32,11 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Supervision]:
 
 
 def attempts(
-    bench: Supervision, bundle: Path, code: str, key: str = "", before: Callable[[], None] | None = None
-) -> Done:
+    bench: Supervision, bundle: Path, code: str, key: str = "", before: Callable[[], None] | None = None,
+    mode: str = "enforce",
+) -> Done:  # fmt: skip
     """Run a handler's attack; it prints one JSON value, and still has a supervisor when it ends."""
-    more = {"SANDBOX_EVENT_KEY": key}
+    more = {"SANDBOX_EVENT_KEY": key, "SANDBOX_MODE": mode}
     done = bench.run(bundle, *PYTHON, HEAD + code, more=more, before=before)
     assert done.code == 0, done.stderr
     totals = [event for event in done.events if event["event"] == "violations" and event["final"]]
@@ -169,9 +170,10 @@ print(json.dumps(found))
 """
 
 
-def test_its_memory_and_environment_are_closed(bench: Supervision) -> None:
+@pytest.mark.parametrize("mode", ["enforce", "audit"])
+def test_its_memory_and_environment_are_closed(bench: Supervision, mode: str) -> None:
     """Memory, maps and descriptors of the supervisor are not to be opened, and no way shows the key of the events."""
-    done = attempts(bench, bench.bundle(*TALKS), READS, SECRET)
+    done = attempts(bench, bench.bundle(*TALKS), READS, SECRET, mode=mode)
     found = json.loads(done.stdout)
     key = SECRET.encode().hex()
     assert not [name for name, value in found.items() if isinstance(value, str) and (key in value or SECRET in value)]

@@ -6,18 +6,22 @@ import errno
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from children import alive, bystander, in_child
 from guests import policy
 
 from sandbox.bundle import Policy
+from sandbox.enforce import files
 from sandbox.enforce.install import Report, install
 from sandbox.kernel import landlock, seccomp
 
 PORTS = pytest.mark.skipif(landlock.abi_version() < 4, reason="Landlock ABI 4 is needed for ports (Linux 6.7)")
 SCOPES = pytest.mark.skipif(landlock.abi_version() < 6, reason="Landlock ABI 6 is needed for scopes (Linux 6.12)")
+BARE = pytest.mark.skipif(landlock.abi_version() < files.FIRST_REFER, reason="Landlock ABI 2 is needed (Linux 5.19)")
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
@@ -84,6 +88,36 @@ def test_it_cannot_be_taken_off(uid: int | None, ports: Ports) -> None:
 
 @PORTS
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a process without NoNewPrivs and privileges for sure")
+@BARE
+def test_the_bare_domain_only_parts_from_the_outside(uid: int | None) -> None:
+    """In it the memory of a process outside is closed, for root too, while files go on as before."""
+
+    def attempt() -> list[int]:
+        seccomp.set_no_new_privs()
+        plan = files.bare_domain(landlock.abi_version())
+        landlock.restrict(network=0, ports={}, scoped=0, files=plan.handled, beneath=plan.beneath)
+        plan.close()
+        found = []
+        with tempfile.TemporaryDirectory() as name:
+            one, other = Path(name, "one"), Path(name, "other")
+            one.mkdir()
+            other.mkdir()
+            (one / "file").write_text("text")
+            (one / "file").rename(other / "file")
+            found.append(len((other / "file").read_text()))
+        for place in (f"/proc/{outside}/mem", "/proc/self/mem"):
+            try:
+                os.close(os.open(place, os.O_RDWR))
+            except OSError as error:
+                found.append(error.errno or 0)
+            else:
+                found.append(0)
+        return found
+
+    outside = os.getpid()
+    assert in_child(attempt, uid) == [4, errno.EACCES, 0]
+
+
 def test_without_no_new_privs_it_is_refused() -> None:
     """An unprivileged process without NoNewPrivs gets EPERM, as an OSError."""
 
