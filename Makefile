@@ -35,7 +35,9 @@ pytest: setup
 bench: setup
 	$(PYTHON_IN_VENV) tools/bench learn
 	$(PYTHON_IN_VENV) tools/bench start
+	$(PYTHON_IN_VENV) tools/bench supervise
 	$(PYTHON_IN_VENV) tools/bench calls
+	$(PYTHON_IN_VENV) tools/bench egress
 
 clean:
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

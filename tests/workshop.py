@@ -53,10 +53,14 @@ class Workshop:
         """A name that nothing has yet."""
         return self.folder / f"new-{next(self._numbers)}{suffix}"
 
-    def invoke(self, profile: Path, start: Sequence[str], events: Path, expect: int = 0) -> list[dict[str, Any]]:
+    def invoke(
+        self, profile: Path, start: Sequence[str], events: Path, expect: int | None = 0,
+        more: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[dict[str, Any]]:  # fmt: skip
         """Serve events under enforcement; the results."""
         options = start[: start.index("--")] if "--" in start else start
         command = start[start.index("--") :] if "--" in start else ()
-        done = self.sandbox("invoke", profile, *options, "--events", events, "--json", *command, expect=expect)
+        arguments: tuple[str | Path, ...] = ("invoke", profile, *options, "--events", events, "--json", *command)
+        done = self.sandbox(*arguments, expect=expect, more=more)
         assert '"mode": "enforce"' in done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]

@@ -74,7 +74,7 @@ def _child(
                 raise
             listener = seccomp.install(program, seccomp.FLAG_NEW_LISTENER)  # before Linux 5.19
         step = 2
-        struct.pack_into("<ii", page, 0, _READY, listener)
+        _say(page, _READY, listener)
         while struct.unpack_from("<i", page, 8)[0] == 0:
             time.sleep(0.0002)
         restore_signals()
@@ -84,14 +84,20 @@ def _child(
             failed = not_executed(path, error)
             os.write(2, f"sandbox: {failed.error_type}: {failed}\n".encode(errors="backslashreplace"))
             os._exit(failed.exit_code)
-        struct.pack_into("<ii", page, 0, _FAILED, step << 16 | (error.errno or 0))
+        _say(page, _FAILED, step << 16 | (error.errno or 0))
     os._exit(127)
+
+
+def _say(page: mmap.mmap, state: int, value: int) -> None:
+    # Native, so that it is one store: the parent must not see half of it.
+    struct.pack_into("q", page, 0, value << 2 | state)
 
 
 def _wait(page: mmap.mmap, pid: int) -> tuple[int, int]:
     deadline = time.monotonic() + READY_TIMEOUT
     while time.monotonic() < deadline:
-        state, value = struct.unpack_from("<ii", page, 0)
+        (word,) = struct.unpack_from("q", page, 0)
+        state, value = word & 3, word >> 2
         if state != _WAITING:
             return int(state), int(value)
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):

@@ -169,7 +169,7 @@ def enforce(command: Command, environment: Mapping[str, str], on_unavailable: st
     if stale and _choice(environment, "SANDBOX_STALE", ("warn", "refuse")) == "refuse":
         raise staleness.refuse(stale)
     _choice(environment, "SANDBOX_REQUEST_ID", ("off", "relay"))
-    if _choice(environment, "SANDBOX_SUPERVISE", ("0", "1")) == "0":
+    if _choice(environment, "SANDBOX_SUPERVISE", ("1", "0")) == "0":
         confine(command, policy, api_port, on_unavailable, stale, tell=None, audit=audit)
 
     # Before the clone, so that the child writes to fewer pages that it shares.

@@ -34,7 +34,8 @@ HELD = (
 )  # fmt: skip
 """Signals that wait until the supervisor is there to take them: the child may end, or be asked to, before."""
 
-_UNSET, _LISTENER, _ALONE = 0, 1, 2
+_UNSET, _ALONE, _FIRST = 0, 1, 2
+"""The page's word: nothing said yet, no listener, or the listener's number counted from _FIRST."""
 
 
 class Handover:
@@ -45,14 +46,15 @@ class Handover:
 
     def tell(self, listener: int | None) -> None:
         """In the child: the listener's number, or that there is none."""
-        struct.pack_into("<ii", self._page, 0, _ALONE if listener is None else _LISTENER, listener or 0)
+        # Native, so that it is one store: the parent must not see half of it.
+        struct.pack_into("q", self._page, 0, _ALONE if listener is None else _FIRST + listener)
 
     def wait(self, pid: int) -> int | None:
         """In the parent: the listener's number, None when there is none or the child has ended."""
         while True:
-            state, listener = struct.unpack_from("<ii", self._page, 0)
-            if state != _UNSET:
-                return int(listener) if state == _LISTENER else None
+            (word,) = struct.unpack_from("q", self._page, 0)
+            if word != _UNSET:
+                return None if word == _ALONE else int(word) - _FIRST
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 return None
             time.sleep(WAIT)

@@ -73,6 +73,19 @@ def test_egress_compares_bare_and_brokered_calls() -> None:
     assert bar["value"] == pytest.approx((medians[1] - medians[0]) * 1e6)
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="the program that tells its first instant is compiled")
+def test_supervise_compares_both_ways_of_both_starts() -> None:
+    """A program's first instruction and a function's first connection, each without and with a supervisor."""
+    found = measured("supervise")
+    (table,) = found["tables"]
+    medians = {row["name"]: row["median"] for row in table["rows"]}
+    assert len(medians) == 4
+    assert all(value > 0 for value in medians.values())
+    (bar,) = found["bars"]
+    program = [value for name, value in medians.items() if "first instruction" in name]
+    assert bar["value"] == pytest.approx(program[1] / program[0])
+
+
 @pytest.mark.parametrize("arguments", [["start", "--rounds", "0"], ["other"], ["start", "--python", "/nonexistent"]])
 def test_bad_arguments_are_refused_in_words(arguments: list[str]) -> None:
     """Wrong arguments give a message and no traceback."""

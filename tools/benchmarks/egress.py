@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 import platform
-import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ from sandbox.kernel import abi
 from sandbox.policy import build
 from sandbox.profile.model import Function, Profile, Use
 from tools.benchmarks import subjects
-from tools.benchmarks.measure import Bar, BenchmarkFailed, Series, output
+from tools.benchmarks.measure import Bar, Series, output
 from tools.benchmarks.report import Report, Row, Table
 
 ROUNDS = 15
@@ -44,7 +42,8 @@ def run(rounds: int, python: str) -> Report:
     taken: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="sandbox-bench-") as name, _listeners() as (tcp, udp):
         scratch = Path(name)
-        program = [_compile(scratch), str(tcp.getsockname()[1]), str(udp.getsockname()[1]), str(COUNT)]
+        ports = (str(listener.getsockname()[1]) for listener in (tcp, udp))
+        program = [subjects.c_program("connects.c", scratch), *ports, str(COUNT)]
         bundle = _bundle(scratch, tcp.getsockname()[1], udp.getsockname()[1])
         supervised = {"SANDBOX_POLICY": str(bundle), "SANDBOX_SUPERVISE": "1"}
         ways = {
@@ -85,19 +84,6 @@ def _drain(tcp: socket.socket, udp: socket.socket) -> None:
     with contextlib.suppress(BlockingIOError):
         while True:
             udp.recv(16)
-
-
-def _compile(scratch: Path) -> str:
-    compiler = shutil.which("cc")
-    if not compiler:
-        raise BenchmarkFailed("there is no C compiler (cc); install gcc")
-    target = scratch / "connects"
-    source = Path(__file__).with_name("connects.c")
-    command = [compiler, "-O2", "-o", str(target), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchmarkFailed(f"{source.name} does not compile: {done.stderr.strip()[-400:]}")
-    return str(target)
 
 
 def _bundle(scratch: Path, tcp: int, udp: int) -> Path:

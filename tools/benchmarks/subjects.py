@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,3 +78,17 @@ def _write(plan: Plan, scratch: Path) -> tuple[Path, Path]:
 def compiled(profile: Path) -> Bundle:
     """The bundle of a profile, for this machine's architecture."""
     return build.build(document.read(str(profile)).profile, (tables.machine(),))
+
+
+def c_program(source: str, scratch: Path, *flags: str) -> str:
+    """A C file beside this one, compiled into the scratch folder: its path. Raises BenchmarkFailed."""
+    compiler = shutil.which("cc")
+    if not compiler:
+        raise BenchmarkFailed("there is no C compiler (cc); install gcc")
+    target = scratch / "programs" / Path(source).stem
+    target.parent.mkdir(exist_ok=True)
+    command = [compiler, "-O2", *flags, "-o", str(target), str(Path(__file__).with_name(source))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchmarkFailed(f"{source} does not compile: {done.stderr.strip()[-400:]}")
+    return str(target)

@@ -1,0 +1,89 @@
+"""What a supervisor adds to a start: until the program's first instruction, and until a function asks for an event."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tools.benchmarks import subjects
+from tools.benchmarks.measure import BenchmarkFailed, Series, interleave, output, ratio
+from tools.benchmarks.report import Report, Row, Table
+
+ROUNDS = 41
+LIMIT = 1.1
+EXAMPLE = "archive"
+PATIENCE = 30.0
+
+ALONE, BESIDE = "SANDBOX_SUPERVISE=0", "supervised"
+PROGRAM = "a static program: its first instruction"
+FUNCTION = f"examples/{EXAMPLE}: its first connection to the Runtime API"
+
+
+def run(rounds: int, python: str, client: str) -> Report:
+    """Measure both starts in both ways, in turn. Raises BenchmarkFailed."""
+    with tempfile.TemporaryDirectory(prefix="sandbox-bench-") as name:
+        scratch = Path(name)
+        program = subjects.c_program("instant.c", scratch, "-static")
+        _, for_program = subjects.learn_program((program,), scratch)
+        _, for_function = subjects.learn_handler(EXAMPLE, client, scratch)
+        cases: dict[str, Callable[[], float]] = {}
+        for way, supervise in ((ALONE, "0"), (BESIDE, "1")):
+            environment = {"SANDBOX_SUPERVISE": supervise}
+            cases[f"{PROGRAM}, {way}"] = functools.partial(
+                _instant, [*subjects.launcher(python), program], {**environment, "SANDBOX_POLICY": str(for_program)}
+            )
+            cases[f"{FUNCTION}, {way}"] = functools.partial(
+                _connected, subjects.launcher(python), client, {**environment, "SANDBOX_POLICY": str(for_function)}
+            )
+        series = interleave(rounds, cases)
+    rows = tuple(_row(name, found, series) for name, found in series.items())
+    table = Table("from the bootstrap's start", "ms", 1000, ("added", "ratio"), rows)
+    bar = ratio(f"{PROGRAM}, {BESIDE} / {ALONE}", *_pair(PROGRAM, series), LIMIT)
+    interpreters = {"bootstrap and supervisor": subjects.version(python), "the function": subjects.version(client)}
+    return Report("supervise", rounds, (table,), (bar,), (), interpreters)
+
+
+def _pair(what: str, series: dict[str, Series]) -> tuple[Series, Series]:
+    return series[f"{what}, {BESIDE}"], series[f"{what}, {ALONE}"]
+
+
+def _row(name: str, found: Series, series: dict[str, Series]) -> Row:
+    what, _, way = name.rpartition(", ")
+    if way == ALONE:
+        return Row(name, found, ("", ""))
+    beside, alone = _pair(what, series)
+    return Row(name, found, (f"{(beside.median - alone.median) * 1000:.1f}", f"{beside.median / alone.median:.2f}"))
+
+
+def _instant(command: list[str], variables: dict[str, str]) -> float:
+    start = time.monotonic_ns()
+    return (int(output(command, subjects.environment(variables))) - start) / 1e9
+
+
+def _connected(launcher: list[str], client: str, variables: dict[str, str]) -> float:
+    """Seconds until the function connects; it is ended then, and its answer to nobody does not count."""
+    root = subjects.EXAMPLES / EXAMPLE
+    with socket.create_server(("127.0.0.1", 0)) as api:
+        api.settimeout(PATIENCE)
+        own = {
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{api.getsockname()[1]}", "_HANDLER": "app.handler",
+            "LAMBDA_TASK_ROOT": str(root), "AWS_LAMBDA_FUNCTION_NAME": EXAMPLE, "SANDBOX_PYTHON": client,
+        }  # fmt: skip
+        start = time.monotonic_ns()
+        process = subprocess.Popen(
+            launcher, env=subjects.environment({**own, **variables}), stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            api.accept()[0].close()
+            return (time.monotonic_ns() - start) / 1e9
+        except TimeoutError:
+            raise BenchmarkFailed(f"examples/{EXAMPLE} did not ask for an event in {PATIENCE} s") from None
+        finally:
+            process.terminate()
+            process.wait()
