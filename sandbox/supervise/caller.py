@@ -17,6 +17,7 @@ from sandbox.kernel.memory import Memory
 
 AT_FDCWD = 0xFFFFFF9C
 PIDFD_THREAD = 0o200  # O_EXCL; Linux 6.9 (man 2 pidfd_open)
+SIGPIPE = 13
 MOST = 8
 """Callers that are kept, with two descriptors each."""
 
@@ -93,6 +94,13 @@ class Caller:
         except OSError:
             pass
         return self.tid
+
+    def raise_pipe(self) -> None:
+        """SIGPIPE for the thread, as the kernel raises it (net/core/stream.c); delivered when its call is answered."""
+        try:
+            abi.syscall(abi.number("tgkill"), self.process(), self.tid, SIGPIPE)
+        except OSError:
+            return  # it is gone, or another user's by now
 
     def write(self, address: int, data: bytes) -> bool:
         """Write a few bytes as the kernel would for it; False where it could not write there itself.

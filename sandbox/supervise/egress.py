@@ -152,7 +152,7 @@ class Egress:
                 return 0, sockets.connect(fd, way.address)
             number = sockets.connect_without_sleep(fd, way.address)
             if number in sockets.SLEEPS:
-                return self._sleep(request, lambda: (0, sockets.connect_to_its_end(fd, way.address, number)), way)
+                return self._sleep(request, lambda: (0, _connected(request, way, number)), way)
             return 0, number
         finally:
             if not request.kept:
@@ -271,10 +271,10 @@ class Egress:
         try:
             blocking = not flags & MSG_DONTWAIT and sockets.is_blocking(request.fd)
             if not blocking or not flags & MSG_FASTOPEN:
-                sent, number = _send(request.fd, message, flags | MSG_DONTWAIT, way)
+                sent, number = _send(request, message, flags | MSG_DONTWAIT, way)
                 if number != errno.EAGAIN or not blocking:
                     return sent, number
-            return self._sleep(request, lambda: _send(request.fd, message, flags, way), way)
+            return self._sleep(request, lambda: _send(request, message, flags, way), way)
         finally:
             if not request.kept:
                 way.close()
@@ -292,7 +292,7 @@ class Egress:
                     return None
                 way = self._way(request, message)
                 try:
-                    done, number = _send(request.fd, message, flags | MSG_DONTWAIT, way)
+                    done, number = _send(request, message, flags | MSG_DONTWAIT, way)
                     if number == errno.EAGAIN and blocking and not sent:
                         last = self._last_of(request, message, flags, way, at)
                         return self._sleep(request, last, way)
@@ -319,7 +319,7 @@ class Egress:
         """What sends the first message of several, for which there was no room: the call ends with it."""
 
         def last() -> Answer:
-            done, number = _send(request.fd, message, flags, way)
+            done, number = _send(request, message, flags, way)
             if not number and not request.caller.write(at + messages.MSG_LENGTH, struct.pack("<I", done)):
                 return 0, errno.EFAULT
             return (0, number) if number else (1, 0)
@@ -336,8 +336,19 @@ class Egress:
 _parse = remember_few(sockaddr.parse, 64)
 
 
-def _send(fd: int, message: Message, flags: int, way: Way) -> Answer:
-    return sockets.send(fd, message.data, flags | MSG_NOSIGNAL, way.address, message.control)
+def _connected(request: Request, way: Way, first: int) -> int:
+    if request.domain == AF_UNIX:  # a full backlog cannot be polled
+        return sockets.connect_to_its_end(request.fd, way.address, first)
+    from sandbox.supervise.interruption import wait_connected
+
+    return wait_connected(request.listener, request.call, request.fd, way.address, first)
+
+
+def _send(request: Request, message: Message, flags: int, way: Way) -> Answer:
+    answer = sockets.send(request.fd, message.data, flags | MSG_NOSIGNAL, way.address, message.control)
+    if answer[1] == errno.EPIPE and request.kind == SOCK_STREAM and not flags & MSG_NOSIGNAL:
+        request.caller.raise_pipe()
+    return answer
 
 
 def _family(domain: int) -> str:

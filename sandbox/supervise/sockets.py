@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 
 from sandbox.kernel import abi, sockaddr
 
-SOL_SOCKET, SO_TYPE, SO_DOMAIN = 1, 3, 39  # asm-generic/socket.h
+SOL_SOCKET, SO_TYPE, SO_SNDTIMEO, SO_DOMAIN = 1, 3, 21, 39  # asm-generic/socket.h
 SOCK_STREAM, SOCK_DGRAM = 1, 2
 MSG_DONTWAIT = 0x40
 MSG_FASTOPEN = 0x20000000
@@ -113,6 +114,21 @@ def connect_without_sleep(fd: int, address: bytes | None) -> int:
         return number
     finally:
         os.set_blocking(fd, True)
+
+
+def wait_writable(fd: int, seconds: float) -> bool:
+    """Whether a socket is connected, failed or otherwise ready to be asked again, within a time."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(int(seconds * 1000)))
+
+
+def send_timeout(fd: int) -> float | None:
+    """SO_SNDTIMEO in seconds; None where a call waits for as long as it takes."""
+    value, size = (ctypes.c_long * 2)(), ctypes.c_uint32(16)  # struct timeval, 64-bit
+    if _GETSOCKOPT(fd, SOL_SOCKET, SO_SNDTIMEO, ctypes.byref(value), ctypes.byref(size)):
+        return None
+    return value[0] + value[1] / 1e6 if value[0] or value[1] else None
 
 
 def connect_to_its_end(fd: int, address: bytes | None, first: int) -> int:

@@ -6,7 +6,9 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -464,13 +466,7 @@ def test_a_thousand_connects_at_once(bench: Supervision) -> None:
 
 def test_a_connect_that_times_out(bench: Supervision) -> None:
     """SO_SNDTIMEO ends a blocking connect to somebody who does not answer, at its time and with the kernel's errno."""
-    with contextlib.ExitStack() as rest:
-        server = rest.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        port = server.getsockname()[1]
-        for _ in range(3):
-            full = rest.enter_context(socket.socket())
-            full.setblocking(False)
-            full.connect_ex(("127.0.0.1", port))
+    with full() as port:
         bundle = bench.bundle(*ITEMS, network=(f"tcp://127.0.0.1:{port}",))
         program = bench.hostile()
         bare = bench.bare(program, "alarm", str(port)).split()
@@ -479,15 +475,80 @@ def test_a_connect_that_times_out(bench: Supervision) -> None:
     assert all(280 <= int(text) < 2000 for text in (bare[1], found[1]))
 
 
-def test_one_that_waits_holds_up_nobody(bench: Supervision) -> None:
-    """While one thread sleeps in a connect, the calls of others are answered, and the process can end."""
+@contextlib.contextmanager
+def full() -> Iterator[int]:
+    """The port of somebody who does not answer: its backlog is full."""
     with contextlib.ExitStack() as rest:
         server = rest.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        port = server.getsockname()[1]
+        port = int(server.getsockname()[1])
         for _ in range(3):
-            full = rest.enter_context(socket.socket())
-            full.setblocking(False)
-            full.connect_ex(("127.0.0.1", port))
+            waiting = rest.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+@pytest.mark.parametrize(("restart", "who", "limit", "number", "handled"), [
+    (0, 1, 0, errno.EINTR, 1), (1, 1, 0, errno.EINTR, 2), (0, 1, 5000, errno.EINTR, 1), (1, 1, 5000, errno.EINTR, 1),
+    (0, 2, 700, errno.EINPROGRESS, 3), (0, 3, 0, errno.EINTR, 1), (1, 3, 0, errno.EINTR, 2),
+])  # fmt: skip
+def test_signals_interrupt_a_connect(
+    bench: Supervision, restart: int, who: int, limit: int, number: int, handled: int
+) -> None:
+    """A signal reaches a thread that waits in a connect as without us: EINTR, or a restart where SA_RESTART says so."""
+    with full() as port:
+        items = (*ITEMS, "setitimer", "rt_sigaction", "tgkill", "clock_nanosleep")
+        bundle = bench.bundle(*items, network=(f"tcp://127.0.0.1:{port}",))
+        command = (bench.hostile(), "signals", *map(str, (port, restart, who, limit)))
+        bare = [int(word) for word in bench.bare(*command).split()]
+        found = [int(word) for word in bench.run(bundle, *command, limit=20).stdout.split()]
+    assert bare[:2] == found[:2] == [number, handled]
+
+
+PIPE = """
+import _signal, ctypes, socket, struct
+libc = ctypes.CDLL(None, use_errno=True)
+came = []
+for family in (socket.AF_UNIX, socket.AF_INET):
+    if family == socket.AF_UNIX:
+        one, other = socket.socketpair()
+    else:
+        server = socket.socket(); server.bind(("127.0.0.1", 0)); server.listen(1)
+        one = socket.socket(); one.connect(server.getsockname()); other = server.accept()[0]
+        one.shutdown(socket.SHUT_WR)
+    other.close()
+    iov = struct.pack("<QQ", ctypes.addressof(piece := ctypes.create_string_buffer(b"x")), 1)
+    vector = ctypes.create_string_buffer(iov)
+    head = struct.pack("<QI4xQQQQi4x", 0, 0, ctypes.addressof(vector), 1, 0, 0, 0) + bytes(8)
+    block = ctypes.create_string_buffer(head)
+    for flags in (0x4000, 0):
+        for name, rest in (("sendmsg", (block, flags)), ("sendmmsg", (block, 1, flags))):
+            _signal.signal(13, lambda *_: came.append("pipe"))
+            result = getattr(libc, name)(one.fileno(), *rest), ctypes.get_errno()
+            came.append(result)
+print(came, flush=True)
+_signal.signal(13, 0)
+libc.sendmsg(one.fileno(), block, 0)
+print("alive")
+"""
+
+
+def test_a_broken_pipe_is_signalled(bench: Supervision) -> None:
+    """A message that the supervisor sends for a stream whose other end is gone raises SIGPIPE, but for MSG_NOSIGNAL."""
+    items = (*ITEMS, "bind", "listen", "accept4", "rt_sigaction")
+    done = bench.run(bench.bundle(*items, network=("tcp://127.0.0.0/8:*",)), *PYTHON, PIPE)
+    bare = subprocess.run(
+        [*PYTHON, PIPE], capture_output=True, text=True, check=False, timeout=60, env={"PATH": "/usr/bin:/bin"}
+    )  # fmt: skip
+    assert bare.stdout == done.stdout
+    assert done.stdout.count("pipe") == 4
+    assert (bare.returncode, done.code) == (-signal.SIGPIPE, -signal.SIGPIPE)
+    assert not done.of("sendmsg")
+
+
+def test_one_that_waits_holds_up_nobody(bench: Supervision) -> None:
+    """While one thread sleeps in a connect, the calls of others are answered, and the process can end."""
+    with full() as port:
         bundle = bench.bundle(*ITEMS, network=(f"tcp://127.0.0.1:{port}",))
         code = (
             "import _socket, _thread, ctypes, os, time\nlibc = ctypes.CDLL(None)\n"

@@ -11,7 +11,10 @@
    flipsend GOOD BAD COUNT SECONDS  the same with sendto
    swap PORT COUNT SECONDS          connects while a thread changes the descriptor between a UDP and a TCP socket
    many PORT THREADS                connects at once: how many succeeded
-   alarm PORT                       errno of a blocking connect under SO_SNDTIMEO of 0.3 s, milliseconds */
+   alarm PORT                       errno of a blocking connect under SO_SNDTIMEO of 0.3 s, milliseconds
+   signals PORT RESTART WHO LIMIT   errno of a blocking connect (SO_SNDTIMEO of LIMIT ms, 0: none) while SIGALRM comes
+                                    each 0.2 s, the first time with SA_RESTART or not; how many were handled, ms. WHO:
+                                    1 the connecting thread, 2 another thread, 3 the connecting one by its number */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,6 +31,26 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+static volatile int alarms;
+
+static void on_alarm(int number) {
+    struct sigaction once = {.sa_handler = on_alarm};
+    alarms++;
+    sigaction(number, &once, 0);
+}
+
+static void *disturb(void *thread) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGALRM);
+    pthread_sigmask(thread ? SIG_BLOCK : SIG_UNBLOCK, &set, 0);
+    for (;;) {
+        usleep(200000);
+        if (thread) pthread_kill(*(pthread_t *)thread, SIGALRM);
+    }
+    return 0;
+}
 
 static long call(void) { return syscall(SYS_umask, 077) < 0 ? errno : 0; }
 
@@ -202,6 +225,24 @@ int main(int arguments, char **argument) {
         double before = now();
         int found = connect(fd, (struct sockaddr *)&to, sizeof to) ? errno : 0;
         printf("%d %d\n", found, (int)((now() - before) * 1000));
+    } else if (!strcmp(mode, "signals")) {
+        struct sockaddr_in to = place(number[0]);
+        struct sigaction first = {.sa_handler = on_alarm, .sa_flags = number[1] ? SA_RESTART : 0};
+        struct itimerval each = {{0, 200000}, {0, 200000}};
+        struct timeval limit = {number[3] / 1000, number[3] % 1000 * 1000};
+        pthread_t self = pthread_self(), other;
+        sigset_t set;
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        sigemptyset(&set);
+        sigaddset(&set, SIGALRM);
+        sigaction(SIGALRM, &first, 0);
+        if (number[3]) setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+        if (number[2] == 2) pthread_sigmask(SIG_BLOCK, &set, 0);
+        if (number[2] != 1) pthread_create(&other, 0, disturb, number[2] == 3 ? &self : 0);
+        if (number[2] != 3) setitimer(ITIMER_REAL, &each, 0);
+        double before = now();
+        int found = connect(fd, (struct sockaddr *)&to, sizeof to) ? errno : 0;
+        printf("%d %d %d\n", found, alarms, (int)((now() - before) * 1000));
     } else
         return 2;
     fflush(stdout);
