@@ -466,7 +466,7 @@ def test_without_a_supervisor_what_is_denied_stays_denied(bench: Supervision) ->
 
 def test_a_long_run_grows_nothing(bench: Supervision) -> None:
     """Threads that come, are refused and go, and connections that are made: no descriptor, thread or zombie stays."""
-    seconds = 20 if os.environ.get("SANDBOX_LONG") == "1" else 2
+    seconds, rounds = (600, 10**9) if os.environ.get("SANDBOX_LONG") == "1" else (2, 400)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
         code = (
             "import _thread, ctypes, _socket, sys, time, os\nlibc = ctypes.CDLL(None)\n"
@@ -478,7 +478,7 @@ def test_a_long_run_grows_nothing(bench: Supervision) -> None:
             "    s.connect(place); s.close(); lock.release()\n"
             "def some(until):\n"
             "    n = 0\n"
-            "    while time.monotonic() < until and n < 400 or n < 20:\n"
+            f"    while time.monotonic() < until and n < {rounds} or n < 20:\n"
             "        n += 1\n"
             "        locks = [_thread.allocate_lock() for _ in range(4)]\n"
             "        for lock in locks:\n"
@@ -502,11 +502,19 @@ def test_a_long_run_grows_nothing(bench: Supervision) -> None:
             process.stdin.flush()
             assert first_line(process) == "done"
             after = memory_of(process.pid), descriptors(process.pid)
+            print(f"before {before}, after {after}, zombies {zombies(process.pid)}")
+            assert zombies(process.pid) == 0
             assert after[0]["VmRSS"] <= before[0]["VmRSS"] + 512
             assert after[0]["Threads"] == 1
             assert after[1] == before[1]
             until(lambda: len(below(process.pid)) == 1)
         assert {event["event"] for event in read_events(events)} <= {"violation", "violations"}
+
+
+def zombies(pid: int) -> int:
+    """How many children of a process have ended and were not reaped."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(not lives(int(child)) for child in children)
 
 
 @contextlib.contextmanager
