@@ -29,6 +29,7 @@ from sandbox import bundle
 from sandbox.kernel import abi, landlock, seccomp
 from sandbox.policy import build
 from sandbox.profile import document
+from sandbox.profile.model import Training
 
 PATH = {"PATH": "/usr/bin:/bin", "SANDBOX_SUPERVISE": "0"}
 PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
@@ -408,6 +409,28 @@ def test_the_platform_is_told_from_behind_the_rules(broken: Start, api: Api, com
     assert (path, header) == ("/2018-06-01/runtime/init/error", "Runtime.SandboxHandlerNotFound")
     assert "cannot be executed" in body["errorMessage"]
     assert "was not told" not in done.stderr
+
+
+@pytest.mark.parametrize("supervise", ["0", "1"])
+def test_a_stale_policy_is_refused_where_that_is_asked_for(start: Start, api: Api, supervise: str) -> None:
+    """Learned on another kernel: by default a word in the status line, with `refuse` no start, which the platform hears."""
+    bundle = start.folder / "stale"
+    if not bundle.exists():
+        training = Training("0123456789ab", kernel="4.14.1", architecture=abi.MACHINE)
+        found = dataclasses.replace(
+            profile(*ITEMS, runtime_api=True, network=("runtime-api",)), trainings=frozenset({training})
+        )
+        build.write(build.build(found, (abi.MACHINE,)), str(bundle))
+    more = {"SANDBOX_POLICY": str(bundle), "AWS_LAMBDA_RUNTIME_API": api.name, "SANDBOX_SUPERVISE": supervise}
+    warned = start.run("/bin/echo", "started", more=more)
+    assert (warned.returncode, warned.stdout) == (0, "started\n")
+    assert any("4.14" in text for text in status_of(warned)["stale"])
+    assert api.requests == []
+    refused = start.run("/bin/echo", "started", more=more | {"SANDBOX_STALE": "refuse"})
+    assert (refused.returncode, refused.stdout) == (78, "")
+    assert "4.14" in refused.stderr
+    ((_, header, _),) = api.requests
+    assert header == "Runtime.SandboxPolicyStale"
 
 
 def test_an_api_that_does_not_answer_holds_nobody_up(start: Start) -> None:

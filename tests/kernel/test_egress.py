@@ -298,6 +298,28 @@ def test_a_folder_behind_a_link_is_allowed_as_written(bench: Supervision, aims: 
     assert done.stdout == f"{aims.path}\n"
 
 
+def test_questions_without_connect_are_refused_and_said(bench: Supervision) -> None:
+    """A resolver that sends without connecting, and looks where the answer comes from, hears EPERM; the line says why.
+
+    One that connects its socket, whatever it binds first, reaches the forwarder.
+    """
+    code = (
+        "import socket, struct\n"
+        "question = struct.pack('>6H', 7, 256, 1, 0, 0, 0) + b'\\7example\\4test\\0' + struct.pack('>2H', 1, 1)\n"
+        "resolver = ('127.0.0.53', 53)\n"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', 0))\n"
+        "for send in (lambda: s.sendto(question, resolver), lambda: s.sendmsg([question], (), 0, resolver)):\n"
+        "    try: print(send())\n"
+        "    except OSError as error: print(error.errno)\n"
+        "s.connect(resolver); s.settimeout(20); s.send(question); print(s.recv(512)[:2].hex())\n"
+    )
+    bundle = bench.bundle(*ITEMS, "bind", network=("other.test:443", "udp://127.0.0.53:53"))
+    done = bench.run(bundle, *PYTHON, code)
+    assert done.stdout.split() == [str(errno.EPERM)] * 2 + ["0007"], done.stderr
+    assert [("musl and c-ares" in line["reason"]) for line in (*done.of("sendto"), *done.of("sendmsg"))] == [True] * 2
+    assert [line["target"] for line in done.of("connect")] == ["example.test:443"]
+
+
 HAND_OVER = """
 import ctypes, socket, struct
 libc = ctypes.CDLL(None, use_errno=True)
