@@ -413,7 +413,7 @@ def test_the_platform_is_told_from_behind_the_rules(broken: Start, api: Api, com
 
 @pytest.mark.parametrize("supervise", ["0", "1"])
 def test_a_stale_policy_is_refused_where_that_is_asked_for(start: Start, api: Api, supervise: str) -> None:
-    """Learned on another kernel: by default a word in the status line, with `refuse` no start, which the platform hears."""
+    """Learned on another kernel: by default a word in the status line, with `refuse` no start, and a report."""
     bundle = start.folder / "stale"
     if not bundle.exists():
         training = Training("0123456789ab", kernel="4.14.1", architecture=abi.MACHINE)
