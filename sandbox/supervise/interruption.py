@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from sandbox.supervise import sockets
 
@@ -27,10 +28,10 @@ _FIELDS = (b"Tgid", b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn")
 def wait_connected(listener: Listener, call: Notification, fd: int, address: bytes | None, first: int) -> int:
     """Wait for a connect of which `connect_without_sleep` said `first`, as its caller would: 0 or the errno."""
     limit = sockets.send_timeout(fd)
-    waited, pause = 0.0, SHORTEST
+    deadline, pause = time.monotonic() + (limit or 0.0), SHORTEST
     while True:
-        step = pause if limit is None else max(0.0, min(pause, limit - waited))
-        ready = sockets.wait_writable(fd, step)
+        left = None if limit is None else deadline - time.monotonic()
+        ready = sockets.wait_writable(fd, pause if left is None else max(0.0, min(pause, left)))
         if not listener.is_valid(call.id):
             return errno.EINTR  # nobody waits any more: the connect goes on without us, as after any signal
         if ready:
@@ -39,8 +40,7 @@ def wait_connected(listener: Listener, call: Notification, fd: int, address: byt
                 return 0 if number == errno.EISCONN else number
         if is_interrupted(call.pid):
             return ERESTARTSYS if limit is None else errno.EINTR  # net/sock.h, sock_intr_errno
-        waited += step
-        if limit is not None and waited >= limit:
+        if left is not None and left <= pause:
             return first
         pause = min(2 * pause, LONGEST)
 
