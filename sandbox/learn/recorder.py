@@ -16,6 +16,7 @@ from sandbox.kernel import tables
 from sandbox.kernel.notification import Notification
 from sandbox.learn import decode
 from sandbox.learn.decode import Destination, Reader
+from sandbox.learn.links import elsewhere
 from sandbox.profile import arguments
 
 LAST_CALLS = 12
@@ -164,14 +165,14 @@ class Recorder:
         if name == "bind":
             place = decode.parse_sockaddr(self._reader.data(tid, args[1], min(args[2] & arguments.LOW, 128)))
             if place and place.family == "AF_UNIX" and place.host.startswith("/"):
-                self._fact("file", place.host, "entry")
+                self._file(place.host, "entry")
         elif name == "truncate":
-            self._fact("file", self._path(tid, None, args[0], args), "write")
+            self._file(self._path(tid, None, args[0], args), "write")
         for dirfd, at, made in decode.ENTRIES.get(name, ()):
             path = self._path(tid, dirfd, args[at], args)
             # `mkdir -p /tmp/a` asks for /tmp, too: a folder of the root that is there is not made.
             if os.path.lexists(path) if not made else os.path.dirname(path) != "/" or not os.path.lexists(path):
-                self._fact("file", path, "entry")
+                self._file(path, "entry")
 
     def _path(self, tid: int, dirfd: int | None, address: int, args: tuple[int, ...]) -> str:
         folder = args[dirfd] & arguments.LOW if dirfd is not None else None
@@ -180,9 +181,15 @@ class Recorder:
     def _opening(self, path: str, kind: str) -> None:
         mode = "read" if kind == "read" else "write"
         if kind == "create" and not os.path.lexists(path):
-            self._fact("file", path, "entry")
-        if ("file", path, mode) not in self._facts and (mode == "write" or os.path.lexists(path)):
+            self._file(path, "entry")
+        if mode == "write" or os.path.lexists(path):
+            self._file(path, mode)
+
+    def _file(self, path: str, mode: str) -> None:
+        if ("file", path, mode) not in self._facts:
             self._fact("file", path, mode)
+            if real := elsewhere(path):
+                self._fact("file", real, mode)
 
     def _take_denied(self, call: str, name: str, code: str) -> int:
         """A hard-denied call is never an item: what a person granted stands under the profile's grants."""
