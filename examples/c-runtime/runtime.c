@@ -124,42 +124,46 @@ static int request(const char *head, const char *out, size_t out_length, char *i
     exit(1);
 }
 
-static size_t answer(const char *event, size_t length, char *out) { /* out holds at least length + 64 bytes */
-    char *to = out + sprintf(out, "{\"bytes\": %zu", length);
-    const char *from = memmem(event, length, "\"text\"", 6), *end = event + length;
-    if (from) from = memchr(from + 6, '"', (size_t)(end - from - 6));
-    if (from) {
-        to += sprintf(to, ", \"text\": \"");
-        for (from++; from < end && *from != '"'; from++) {
-            if (*from == '\\' && from + 1 < end) { /* the letter of an escape keeps its case */
-                *to++ = *from++;
-                *to++ = *from;
-            } else
-                *to++ = (char)toupper((unsigned char)*from);
-        }
-        *to++ = '"';
-    }
-    *to++ = '}';
-    return (size_t)(to - out);
+#ifndef HANDLER /* -DHANDLER='"file.c"' puts another begin() and answer() in the place of these */
+#define HANDLER "handler.c"
+#endif
+#include HANDLER
+
+static const char FAILED[] = "Lambda-Runtime-Function-Error-Type: Function.Failed\r\n";
+static const char ERROR[] = "{\"errorMessage\": \"%s\", \"errorType\": \"Function.Failed\", \"stackTrace\": []}";
+
+/* Sends a body to a call of the API: the status. */
+static int post(const char *api, const char *call, const char *more, const char *out, size_t size, char *ignored) {
+    char head[2048], id[128];
+    size_t length;
+    snprintf(head, sizeof head,
+             "POST /2018-06-01/runtime/%s HTTP/1.1\r\nHost: %s\r\n%sContent-Type: application/json\r\n"
+             "Content-Length: %zu\r\n\r\n", call, api, more, size);
+    return request(head, out, size, id, ignored, &length);
 }
 
 int main(void) {
     const char *api = getenv("AWS_LAMBDA_RUNTIME_API");
-    char *event = malloc(LARGEST), *out = malloc(LARGEST + 64), head[1024], id[128];
+    char *event = malloc(LARGEST), *out = malloc(LARGEST + 64), head[1024], id[128], text[512];
     snprintf(host, sizeof host, "%s", api ? api : "");
     port = strrchr(host, ':');
     if (!port || !event || !out) return fprintf(stderr, "AWS_LAMBDA_RUNTIME_API must be host:port\n"), 2;
     *port++ = 0;
-    for (size_t length, ignored;;) {
+    if (begin()) {
+        int size = snprintf(text, sizeof text, ERROR, "begin() failed");
+        post(api, "init/error", "Lambda-Runtime-Function-Error-Type: Runtime.BeginFailed\r\n", text, (size_t)size, event);
+        return 1;
+    }
+    for (size_t length;;) {
         snprintf(head, sizeof head, "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: %s\r\n\r\n", api);
         *id = 0;
         if (request(head, "", 0, id, event, &length) != 200 || !*id)
             return fprintf(stderr, "the Runtime API gave no event\n"), 1;
-        size_t size = answer(event, length, out);
-        snprintf(head, sizeof head,
-                 "POST /2018-06-01/runtime/invocation/%s/response HTTP/1.1\r\nHost: %s\r\n"
-                 "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n", id, api, size);
-        if (request(head, out, size, id, event, &ignored) != 202)
+        ssize_t size = answer(event, length, out);
+        const char *body = size < 0 ? text : out, *more = size < 0 ? FAILED : "";
+        if (size < 0) size = snprintf(text, sizeof text, ERROR, out);
+        snprintf(head, sizeof head, "invocation/%s/%s", id, body == text ? "error" : "response");
+        if (post(api, head, more, body, (size_t)size, event) != 202)
             return fprintf(stderr, "the Runtime API refused the answer\n"), 1;
     }
 }

@@ -67,7 +67,11 @@ def descendants(pid: int) -> list[int]:
 class Platform:
     """The emulator with one function; ended with everything that it started."""
 
-    def __init__(self, folder: Path, command: tuple[str, ...], variables: Mapping[str, str], timeout: int = 30) -> None:
+    def __init__(
+        self, folder: Path, command: tuple[str, ...], variables: Mapping[str, str], timeout: int = 30,
+        around: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        """`around` is a command that execs the emulator, as unshare(1) does."""
         assert os.access(EMULATOR, os.X_OK), f"{EMULATOR} is missing; tools/setup puts it there"
         self.port = free_port()
         self._log = folder / f"platform-{self.port}.log"
@@ -90,7 +94,7 @@ class Platform:
         )  # fmt: skip
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [EMULATOR, *addresses, *command],
+                [*around, EMULATOR, *addresses, *command],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
