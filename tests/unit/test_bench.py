@@ -93,3 +93,13 @@ def test_bad_arguments_are_refused_in_words(arguments: list[str]) -> None:
     assert done.returncode != 0
     assert done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="one of the runtimes is compiled")
+def test_warm_compares_both_runtimes() -> None:
+    """Both functions are invoked bare (twice), under the policy and supervised, and each bar is a ratio to bare."""
+    found = measured("warm")
+    assert [len(table["rows"]) for table in found["tables"]] == [4, 4]
+    assert all(row["median"] > 0 for table in found["tables"] for row in table["rows"])
+    assert [bar["met"] for bar in found["bars"]] == [bar["value"] <= bar["limit"] for bar in found["bars"]]
+    assert len(found["bars"]) == 4

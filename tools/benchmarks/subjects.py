@@ -63,6 +63,13 @@ def learn_handler(example: str, python: str, scratch: Path) -> tuple[Path, Path]
     return _write(plan, scratch)
 
 
+def learn_runtime(example: str, command: tuple[str, ...], scratch: Path) -> tuple[Path, Path]:
+    """Learn a custom runtime of examples/, started by a command, in one cold start: (profile, bundle directory)."""
+    root = EXAMPLES / example
+    events = load_events(str(root / "events"))
+    return _write(Plan(name=example, root=str(root), command=command, events=events, cold_starts=1), scratch)
+
+
 def _write(plan: Plan, scratch: Path) -> tuple[Path, Path]:
     trained = train(plan, lambda step: None)
     if trained.failures:
