@@ -10,7 +10,7 @@ import typer
 
 from sandbox import __version__
 from sandbox.cli import compile as compile_command
-from sandbox.cli import events, invoke, learn, probe, profile
+from sandbox.cli import doctor, events, invoke, learn, probe, profile
 from sandbox.errors import SandboxError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("compile")(compile_command.compile_)
 app.command("invoke")(invoke.invoke)
 app.command("run")(invoke.run)
 app.command("probe")(probe.probe)
+app.command("doctor")(doctor.doctor)
 app.command("events")(events.events)
 app.add_typer(profile.app, name="profile")
 

@@ -22,6 +22,7 @@ MAY = {
     "kernel": {"errors", "plain_json", "remember"},
     "runtime_api": {"errors"},
     "probe": {"errors", "kernel"},
+    "doctor": {"errors", "kernel"},
     "profile": {"errors", "kernel", "violations", "plain_json", "remember"},
     "policy": {"errors", "kernel", "profile", "bundle"},
     "enforce": {"errors", "kernel", "bundle", "plain_json"},

@@ -1,0 +1,27 @@
+"""`sandbox doctor`: what this platform lets a process do for its own confinement, and what to set here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sandbox.cli.output import json_line
+from sandbox.doctor import examine, judge, lines, report
+
+
+def doctor(
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON object instead of text")] = False,
+) -> None:
+    """Try what a sandbox needs of this platform, and say which protection it gives; exit 1 where there is no filter.
+
+    Each probe runs in a process of its own.
+    """
+    measured = examine()
+    verdict = judge(measured)
+    if json_output:
+        json_line(report(measured, verdict))
+    else:
+        print("\n".join(lines(measured, verdict)))
+    if not verdict.tier.startswith("kernel"):
+        raise typer.Exit(1)

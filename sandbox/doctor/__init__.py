@@ -1,0 +1,33 @@
+"""What this platform lets a process do for its own confinement: measured, judged, said.
+
+`sandbox doctor` shows it. With the folder `sandbox/` in a function's package, `sandbox.doctor.handler` is a handler for
+AWS Lambda's Python runtimes (or anybody's who calls a handler with an event): it needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from sandbox.doctor.examination import BUDGET, examine, report
+from sandbox.doctor.text import lines
+from sandbox.doctor.verdict import judge
+
+__all__ = ["examine", "handler", "judge", "lines", "report"]
+
+MARGIN = 0.5
+"""Seconds of the invocation's time that are left for the answer."""
+
+
+def handler(event: object, context: Any) -> dict[str, Any]:
+    """Examine the platform within the time that the invocation has; the report, which also goes to the log as text.
+
+    `event` is not looked at. `context` is the runtime client's, or anything without get_remaining_time_in_millis.
+    """
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    budget = min(BUDGET, remaining() / 1000 - MARGIN) if remaining else BUDGET
+    measured = examine(budget)
+    verdict = judge(measured)
+    sys.stderr.write("\n".join(lines(measured, verdict)) + "\n")
+    sys.stderr.flush()
+    return report(measured, verdict)
