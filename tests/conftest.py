@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 
-settings.register_profile("repeatable", derandomize=True, print_blob=True)
-settings.register_profile("explore", print_blob=True)
+# Shrinking can take minutes, and is for whoever looks into a failure.
+QUICK = (Phase.explicit, Phase.generate)
+settings.register_profile("repeatable", deadline=None, derandomize=True, print_blob=True, phases=QUICK)
+settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))

@@ -64,7 +64,7 @@ def test_compiled_programs_agree_with_their_rules(profile: Profile, arch: str, d
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(profiles(max_uses=8), st.sampled_from(tables.ARCHES))
+@given(profiles(max_uses=8, compiled=True), st.sampled_from(tables.ARCHES))
 def test_random_profiles_build(profile: Profile, arch: str) -> None:
     """Everything that a profile may hold compiles and passes the verifier, on both architectures."""
     built = build(profile, (arch,))
