@@ -168,8 +168,16 @@ def enforce(command: Command, environment: Mapping[str, str], on_unavailable: st
     stale = staleness.differences(policy.provenance, command.path, environment)
     if stale and _choice(environment, "SANDBOX_STALE", ("warn", "refuse")) == "refuse":
         raise staleness.refuse(stale)
-    _choice(environment, "SANDBOX_REQUEST_ID", ("off", "relay"))
+    relayed = _choice(environment, "SANDBOX_REQUEST_ID", ("off", "relay")) == "relay"
+    if api_port is not None:
+        # Behind Landlock and the filters nothing can be loaded any more, and that is where the last errors come from.
+        from sandbox.enforce import init_error  # noqa: F401
     if _choice(environment, "SANDBOX_SUPERVISE", ("1", "0")) == "0":
+        if relayed:
+            raise UsageError(
+                "is relay, which a supervisor does, and there is none", where="SANDBOX_REQUEST_ID",
+                todo="set SANDBOX_SUPERVISE=1, or unset it",
+            )  # fmt: skip
         confine(command, policy, api_port, on_unavailable, stale, tell=None, audit=audit)
 
     # Before the clone, so that the child writes to fewer pages that it shares.
@@ -192,10 +200,6 @@ def confine(
     """Install the policy in this process and exec. `tell` hears of the listener, once. Raises SandboxError."""
     from sandbox.enforce import single_exec
     from sandbox.enforce.install import Report, install
-
-    if api_port is not None:
-        # Behind Landlock and the filters nothing can be loaded any more, and that is where the last errors come from.
-        from sandbox.enforce import init_error as init_error
 
     launch = single_exec.Launch(command.path, command.argv, command.environment)
     report = Report()

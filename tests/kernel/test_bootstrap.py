@@ -287,6 +287,9 @@ CASES: dict[str, tuple[dict[str, str], tuple[str, ...], int, str]] = {
     "no interpreter, off": ({"SANDBOX_MODE": "off"}, ("{folder}/no-interpreter",), 73, "HandlerNotFound"),
     "no program at all": ({"SANDBOX_MODE": "off"}, ("{folder}/text",), 73, "HandlerNotFound"),
     "no such mode": ({"SANDBOX_MODE": "of"}, ("/bin/true",), 64, "Usage"),
+    "a relay of nobody": (
+        {"SANDBOX_REQUEST_ID": "relay", "SANDBOX_SUPERVISE": "0"}, ("/bin/true",), 64, "Usage",
+    ),
     "no such word": ({"SANDBOX_ON_UNAVAILABLE": "maybe"}, ("/bin/true",), 64, "Usage"),
     "nothing to do": ({}, (), 64, "Usage"),
     "no such root": ({"_HANDLER": "a.b", "LAMBDA_TASK_ROOT": "/nonexistent"}, (), 73, "HandlerNotFound"),

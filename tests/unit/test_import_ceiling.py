@@ -104,6 +104,18 @@ def test_the_list_of_modules(loaded: set[str]) -> None:
     assert {name for name in loaded if name.split(".")[0] != "sandbox"} <= STANDARD
 
 
+def test_what_a_runtime_api_adds(bundle: Path) -> None:
+    """Where there is one to tell of errors, what tells it is loaded before the filters, and nothing else."""
+    environment = {
+        "PATH": os.defpath, "SANDBOX_POLICY": str(bundle), "SANDBOX_SUPERVISE": "0",
+        "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9",
+    }  # fmt: skip
+    code = _MEASURE.format(bootstrap=str(BOOTSTRAP), home=str(BOOTSTRAP.parent))
+    names = start([sys.executable, "-I", "-S", "-c", code], environment).stdout.split()
+    assert {name for name in names if name.split(".")[0] == "sandbox"} == OURS | {"sandbox.enforce.init_error"}
+    assert {name for name in names if name.split(".")[0] != "sandbox"} <= STANDARD
+
+
 def test_nothing_slow(loaded: set[str]) -> None:
     """None of the modules that cost more than the whole launch."""
     assert not {name.split(".")[0] for name in loaded} & SLOW
