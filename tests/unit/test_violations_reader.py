@@ -225,6 +225,9 @@ def test_the_summary_adds_up_to_the_exact_count(tmp_path: Path) -> None:
     assert "to allow: syscalls.invoke.connect: {count: 1, because: <your reason>}" in plain
     only = sandbox("events", str(path), "--summary", "--syscall", "execve").stdout.decode()
     assert only.endswith("30 violations of 2 kinds\n")
+    journal_of(tmp_path / "one", CALLS[:1])
+    single = sandbox("events", str(tmp_path / "one"), "--summary").stdout.decode()
+    assert single.endswith("\n1 violation of 1 kind\n")
 
 
 @pytest.mark.parametrize(
