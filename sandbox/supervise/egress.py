@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Answer = tuple[int, int]  # the call's value, and an errno that is 0 where there is a value
 
 LOW = 0xFFFFFFFF
+NOWHERE = bytes(4)  # 0.0.0.0
 DNS_PORT = 53
 MSG_NOSIGNAL = 0x4000
 STACK = 128 << 10  # bytes for a thread that only sleeps in one system call
@@ -190,9 +191,9 @@ class Egress:
         if sending and len(address) >= 2 and int.from_bytes(address[:2], "little") == AF_UNSPEC:
             # Senders of datagrams take AF_UNSPEC for the socket's own family (net/ipv4/udp.c, net/ipv6/raw.c).
             read = domain.to_bytes(2, "little") + address[2:]
-        specified = sockets.specified(request.fd, read)
-        if specified != read:
-            address, read = address[:2] + specified[2:], specified
+        if domain == AF_INET6 or read[4:8] == NOWHERE:
+            read = sockets.specified(request.fd, read)
+            address = address[:2] + read[2:]
         place = _parse(read)
         if place is None or place[0] not in ("AF_INET", "AF_INET6"):
             return Way(address)  # the kernel refuses it; AF_UNSPEC to connect dissolves an association
