@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ERESTARTSYS = 512  # linux/errno.h
 SHORTEST, LONGEST = 0.001, 0.02
 """Seconds between looks at a caller that waits, at first and after a while."""
-_FIELDS = (b"Tgid", b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn")
+_FIELDS = (b"Tgid", b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")
 
 
 def wait_connected(listener: Listener, call: Notification, fd: int, address: bytes | None, first: int) -> int:
@@ -38,32 +38,38 @@ def wait_connected(listener: Listener, call: Notification, fd: int, address: byt
             number = sockets.connect_without_sleep(fd, address)
             if number not in sockets.SLEEPS:
                 return 0 if number == errno.EISCONN else number
-        if is_interrupted(call.pid):
-            return ERESTARTSYS if limit is None else errno.EINTR  # net/sock.h, sock_intr_errno
+        interrupted = interruption(call.pid)
+        if interrupted:
+            return interrupted if limit is None else errno.EINTR  # net/sock.h, sock_intr_errno
         if left is not None and left <= pause:
             return first
         pause = min(2 * pause, LONGEST)
 
 
-def is_interrupted(tid: int) -> bool:
-    """Whether a signal waits that will be delivered to this very thread as soon as its call returns."""
+def interruption(tid: int) -> int:
+    """What a signal that waits for a thread makes of its call: ERESTARTSYS, EINTR, or 0 where none does.
+
+    ERESTARTSYS only where the kernel is certain to have chosen this very thread: a signal of its own, or one for the
+    process that every other thread blocks (kernel/signal.c, complete_signal and retarget_shared_pending). One for the
+    process with a handler, which its first thread would take first, gives EINTR, which needs no such certainty.
+    """
     own = _status(f"/proc/{tid}/status")
     if not own:
-        return False
+        return 0
     heard = ~(own[b"SigBlk"] | own[b"SigIgn"])
     if own[b"SigPnd"] & heard:
-        return True
+        return ERESTARTSYS
     shared = own[b"ShdPnd"] & heard
     if not shared:
-        return False
+        return 0
     process = own[b"Tgid"]
-    if tid == process:
-        return True  # the kernel asks the first thread first (kernel/signal.c, complete_signal)
     try:
         others = [name for name in os.listdir(f"/proc/{process}/task") if name != str(tid)]
     except OSError:
-        return False
-    return all(not shared & ~_status(f"/proc/{process}/task/{name}/status").get(b"SigBlk", 0) for name in others)
+        return 0
+    if all(not shared & ~_status(f"/proc/{process}/task/{name}/status").get(b"SigBlk", 0) for name in others):
+        return ERESTARTSYS
+    return errno.EINTR if tid == process and shared & own[b"SigCgt"] else 0
 
 
 def _status(path: str) -> Mapping[bytes, int]:
