@@ -211,6 +211,8 @@ def confine(
         report.degraded.append(f"everything that is not listed as enforced: {error}")
         if tell:
             tell(None)
+    if tell and "supervision" in report.enforced and command.environment.get("AWS_LAMBDA_MAX_CONCURRENCY"):
+        report.degraded.append("phases: init calls stay allowed (AWS_LAMBDA_MAX_CONCURRENCY: workers start meanwhile)")
     _say(status_line("audit" if audit else "enforce", policy.function, policy.digest, report, stale))
     restore_signals()
     raise not_executed(command.path, launch.exec())

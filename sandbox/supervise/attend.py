@@ -13,7 +13,7 @@ from sandbox.kernel import abi
 from sandbox.kernel.notification import Listener
 from sandbox.supervise import opening
 from sandbox.supervise.opening import InitCalls
-from sandbox.supervise.start import HELD
+from sandbox.supervise.start import HELD, WORKERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _supervisor(
     journal = Journal(sink or sink_of(environment), policy.function)
     supervisor = Supervisor(
         policy.function, abi.MACHINE, Decider(supervision, abi.MACHINE, audit=audit), destinations, journal, init,
-        runtime_api=supervision["runtime-api"], signals=policy.signals,
+        runtime_api=supervision["runtime-api"], one_phase=bool(environment.get(WORKERS)), signals=policy.signals,
         scoped=not audit and landlock.abi_version() >= LANDLOCK_SCOPES,
     )  # fmt: skip
     if policy.exec == "granted":

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CLONE_FILES = 0x400  # linux/sched.h
 SIGCHLD = 17
 WAIT = 0.0005
+WORKERS = "AWS_LAMBDA_MAX_CONCURRENCY"
+"""Set where one environment serves several events at once: a worker is forked while another one serves already."""
 PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4  # linux/prctl.h
 HELD = (
     _signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGCONT,

@@ -51,15 +51,18 @@ class Supervisor:
 
     def __init__(
         self, function: str, arch: str, decider: Decider, destinations: Destinations, journal: Journal,
-        init: InitCalls, *, runtime_api: bool, signals: str, scoped: bool = False,
+        init: InitCalls, *, runtime_api: bool, one_phase: bool, signals: str, scoped: bool = False,
     ) -> None:  # fmt: skip
         """`signals` is the policy's: `self` where every signal to others is notified, whatever its class. `scoped`:
-        Landlock keeps signals in the function's domain."""
+        Landlock keeps signals in the function's domain. `one_phase`: the first connection to the Runtime API does not
+        end the init phase.
+        """
         self._function = function
         self._arch = arch
         self._decider = decider
         self._init = init
         self._journal = journal
+        self._one_phase = one_phase
         self._signals_self = signals == "self"
         self._names = tables.names(arch)
         self._forwarder: Forwarder | None = None
@@ -104,7 +107,7 @@ class Supervisor:
         return self._relay.request() if self._relay else None
 
     def _connected(self) -> None:
-        if self.phase == "init":
+        if self.phase == "init" and not self._one_phase:
             self.phase = "invoke"
 
     def run(

@@ -145,7 +145,8 @@ class Platform:
         """Invoke: HTTP status, and the body as JSON, or as text where it is none."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
-            connection.request("POST", "/2015-03-31/functions/function/invocations", json.dumps(event))
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", "/2015-03-31/functions/function/invocations", json.dumps(event), headers)
             reply = connection.getresponse()
             body = reply.read().decode()
         try:
