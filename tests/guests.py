@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from sandbox.bundle import Policy
 from sandbox.kernel import abi, bpf, tables
 from sandbox.kernel.bpf import Instruction
-from sandbox.policy.build import build
 from sandbox.profile.model import Function, Grant, Phase, Profile, Use
 
 LOADING = (
@@ -40,6 +39,9 @@ def policy(
     *items: str, runtime_api: bool = False, network: tuple[str, ...] = (), grants: tuple[str, ...] = ()
 ) -> Policy:
     """The compiled policy of such a profile for this machine."""
+    # The filters of hosts are also used where the compiler's libraries are not: under other kernels (tools/kernels).
+    from sandbox.policy.build import build
+
     found = profile(*items, runtime_api=runtime_api, network=network, grants=grants)
     return build(found, (abi.MACHINE,)).policy(abi.MACHINE)
 
