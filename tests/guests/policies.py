@@ -1,16 +1,11 @@
-"""Policies for tests, and the filters of hosts that stand above us: what a platform refuses, and with which errno.
-
-    install(refusing({"prctl": errno.EPERM, "clone3": errno.ENOSYS}))
-"""
+"""Profiles and policies for tests, from `syscall class` items."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 
 from sandbox.bundle import Policy
-from sandbox.kernel import abi, bpf, tables
-from sandbox.kernel.bpf import Instruction
+from sandbox.kernel import abi, tables
 from sandbox.profile.model import Function, Grant, Phase, Profile, Use
 
 LOADING = (
@@ -44,22 +39,3 @@ def policy(
 
     found = profile(*items, runtime_api=runtime_api, network=network, grants=grants)
     return build(found, (abi.MACHINE,)).policy(abi.MACHINE)
-
-
-def refusing(errnos: Mapping[str, int]) -> bytes:
-    """A filter that answers these syscalls with these errnos (0 is a success that did nothing) and allows the rest."""
-    return _deciding({name: bpf.ERRNO | number for name, number in errnos.items()})
-
-
-def notifying(*names: str) -> bytes:
-    """A filter that sends these syscalls to its listener."""
-    return _deciding(dict.fromkeys(names, bpf.USER_NOTIF))
-
-
-def _deciding(actions: Mapping[str, int]) -> bytes:
-    numbers = tables.numbers(abi.MACHINE)
-    program: list[Instruction] = [(bpf.LD_ABS, 0, 0, bpf.OFFSET_NR)]
-    for name, action in actions.items():
-        if name in numbers:
-            program += [(bpf.JEQ_K, 0, 1, numbers[name]), (bpf.RET_K, 0, 0, action)]
-    return bpf.pack([*program, (bpf.RET_K, 0, 0, bpf.ALLOW)])
