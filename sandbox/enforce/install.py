@@ -10,7 +10,7 @@ import errno
 import os
 
 from sandbox.enforce import files, single_exec
-from sandbox.enforce.platform import Platform, look
+from sandbox.enforce.platform import Platform, look, refuses_duplicates
 from sandbox.errors import CanaryPassed, InstallRefused, KernelUnsupported, ListenerBusy
 from sandbox.kernel import bpf, landlock, seccomp, status
 
@@ -224,6 +224,7 @@ def _install_supervised(
     guarded = (os.getppid(), -1, -os.getpgrp())
     program = bpf.pack(single_exec.supervised_prologue(addresses, own_pid, guarded)) + policy.supervised
     report.requested.append("supervision")
+    refused = refuses_duplicates() if policy.supervision["brokered"] else ""
     for flags in (seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV, seccomp.FLAG_NEW_LISTENER):
         try:
             listener = seccomp.install(program, flags)
@@ -237,6 +238,8 @@ def _install_supervised(
             tell(None)
             return False
         report.enforced.append("supervision")
+        if refused:
+            report.degraded.append(f"destinations: may change after the look, and names are not followed ({refused})")
         tell(listener)
         return True
     return False

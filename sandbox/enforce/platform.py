@@ -1,10 +1,10 @@
-"""What this process already is, as far as the installation has to know: one look at /proc and one at Landlock."""
+"""What this process already is and may do, as far as the installation has to know: /proc, Landlock, pidfd."""
 
 from __future__ import annotations
 
 import os
 
-from sandbox.kernel import landlock, status
+from sandbox.kernel import abi, landlock, status
 
 CAP_SYS_PTRACE = 1 << 19  # linux/capability.h
 
@@ -34,3 +34,22 @@ def look() -> Platform:
     except OSError:
         fields = None
     return Platform(fields, landlock.abi_version())
+
+
+def refuses_duplicates() -> str:
+    """Why a supervisor cannot duplicate another process's descriptors here; '' where it can.
+
+    Asked of this very process, which nothing but the kernel's age and the filters above it can refuse (man 2
+    pidfd_getfd): containers' default filters refuse pidfd_getfd, Lambda-like guests pidfd_open.
+    """
+    step = "pidfd_open"
+    try:
+        pidfd = abi.syscall(abi.number("pidfd_open"), os.getpid(), 0)
+        step = "pidfd_getfd"
+        try:
+            os.close(abi.syscall(abi.number("pidfd_getfd"), pidfd, pidfd, 0))
+        finally:
+            os.close(pidfd)
+    except OSError as error:
+        return f"{step}: {error.strerror}"
+    return ""

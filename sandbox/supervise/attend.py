@@ -98,7 +98,7 @@ def _supervisor(
         from sandbox.supervise import programs
 
         supervisor.grant(programs.granted(policy, environment, audit=audit))
-    if destinations.has_names:
+    if destinations.has_names and supervisor.redirects:
         from sandbox.supervise import resolver
 
         forwarder = resolver.make(destinations.allows_name, supervisor.report_question, environment, observing=audit)
@@ -111,9 +111,10 @@ def _supervisor(
     if environment.get("SANDBOX_REQUEST_ID") == "relay" and supervision["runtime-api"]:
         from sandbox.supervise import relay
 
-        way = relay.make()
+        way = relay.make() if supervisor.redirects else None
         if way is None:
-            missing = "loopback cannot be bound: the id of the request is not known"
+            why = "loopback cannot be bound" if supervisor.redirects else "calls cannot be led elsewhere here"
+            missing = f"{why}: the id of the request is not known"
             journal.write({"event": "degraded", "function": policy.function, "reason": missing})
         supervisor.pass_on(way)
     return supervisor

@@ -13,6 +13,7 @@ import select
 import time
 
 from sandbox.enforce import parent
+from sandbox.enforce.platform import refuses_duplicates
 from sandbox.kernel import tables
 from sandbox.profile import arguments
 from sandbox.supervise.caller import Caller, Callers
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.notification import Listener, Notification
     from sandbox.supervise.destinations import Destinations
     from sandbox.supervise.names import Forwarder
+    from sandbox.supervise.onlooker import Onlooker
     from sandbox.supervise.opening import InitCalls
     from sandbox.supervise.programs import Programs
     from sandbox.supervise.relay import Relay
@@ -74,7 +76,19 @@ class Supervisor:
         self._callers = Callers()
         self._own_pid = os.getpid()
         self._signalling = Signalling(scoped=scoped)
-        self._egress = Egress(destinations, self._connected, self._report_egress)
+        self._egress: Egress | Onlooker = self._egress_for(destinations)
+
+    def _egress_for(self, destinations: Destinations) -> Egress | Onlooker:
+        if not refuses_duplicates():
+            return Egress(destinations, self._connected, self._report_egress)
+        from sandbox.supervise.onlooker import Onlooker
+
+        return Onlooker(destinations, self._connected, self._report_egress)
+
+    @property
+    def redirects(self) -> bool:
+        """Whether a call can be led elsewhere than its caller says: to a forwarder, to a relay."""
+        return isinstance(self._egress, Egress)
 
     def use(self, forwarder: Forwarder | None) -> None:
         """Send the function's DNS questions to this forwarder."""
