@@ -224,6 +224,7 @@ def _install_supervised(
     guarded = (os.getppid(), -1, -os.getpgrp())
     program = bpf.pack(single_exec.supervised_prologue(addresses, own_pid, guarded)) + policy.supervised
     report.requested.append("supervision")
+    exposed = _memory_is_open(os.getppid())
     refused = refuses_duplicates() if policy.supervision["brokered"] else ""
     for flags in (seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV, seccomp.FLAG_NEW_LISTENER):
         try:
@@ -238,11 +239,23 @@ def _install_supervised(
             tell(None)
             return False
         report.enforced.append("supervision")
+        if exposed:
+            why = "no Landlock, and prctl is refused or the function is root's"
+            report.degraded.append(f"memory: the supervisor's is open to the function ({why})")
         if refused:
             report.degraded.append(f"destinations: may change after the look, and names are not followed ({refused})")
         tell(listener)
         return True
     return False
+
+
+def _memory_is_open(pid: int) -> bool:
+    """Whether this process, in its Landlock domain, may open another's memory; asks the kernel, not the settings."""
+    try:
+        os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _install(program: bytes, what: str) -> None:

@@ -78,8 +78,11 @@ def start(child: Callable[[Handover], None], policy: Policy, environment: Mappin
     gc.freeze()
     handover = Handover()
     # Before there is a child: a fast one would look into this process while it still loads.
+    # Where prctl is refused (Lambda-like guests), one call tells; no other is made.
     dumpable = _property(PR_GET_DUMPABLE, 0)
-    _property(PR_SET_DUMPABLE, 0)
+    may_prctl = dumpable >= 0
+    if may_prctl:
+        _property(PR_SET_DUMPABLE, 0)
     forget_environment()
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD)
     try:
@@ -91,7 +94,8 @@ def start(child: Callable[[Handover], None], policy: Policy, environment: Mappin
         ) from None  # fmt: skip
     if pid == 0:
         try:
-            _property(PR_SET_DUMPABLE, dumpable)
+            if may_prctl:
+                _property(PR_SET_DUMPABLE, dumpable)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
             child(handover)
         finally:
@@ -101,7 +105,7 @@ def start(child: Callable[[Handover], None], policy: Policy, environment: Mappin
         listener = handover.wait(pid)
         from sandbox.supervise import attend
 
-        return attend.attend(pid, listener, policy, environment, sink, audit=audit)
+        return attend.attend(pid, listener, policy, environment, sink, audit=audit, may_prctl=may_prctl)
     except BaseException:
         # Nobody would answer for it or report on it, and it would outlive the bootstrap.
         os.kill(pid, _signal.SIGKILL)

@@ -13,7 +13,7 @@ import resource
 import select
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -37,12 +37,12 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 class Guest:
     """`refused` are the calls that it answers with an errno; `foreign` is what happens to another architecture's.
 
-    `filter(fatal)` is the program that stands above; where `fatal`, what is refused ends the process instead.
+    `filter(fatal)` is the program that stands above; what is refused ends the process for the calls in `fatal`.
     """
 
     name: str
     uid: int
-    filter: Callable[[bool], bytes]
+    filter: Callable[[Collection[str]], bytes]
     refused: Mapping[str, int] = field(default_factory=dict)
     no_new_privs: bool = False
     read_only: bool = False
@@ -53,21 +53,21 @@ class Guest:
     holds_listener: bool = False
 
 
-def _plain(refused: Mapping[str, int], foreign: int | None = None) -> Callable[[bool], bytes]:
-    def program(fatal: bool) -> bytes:
-        actions = {name: bpf.KILL_PROCESS if fatal else bpf.ERRNO | number for name, number in refused.items()}
+def _plain(refused: Mapping[str, int], foreign: int | None = None) -> Callable[[Collection[str]], bytes]:
+    def program(fatal: Collection[str]) -> bytes:
+        actions = {
+            name: bpf.KILL_PROCESS if name in fatal else bpf.ERRNO | number for name, number in refused.items()
+        }
         return deciding(actions, foreign=foreign)
 
     return program
 
 
-def _gvisor(fatal: bool) -> bytes:
-    return without_listeners(bpf.KILL_PROCESS if fatal else bpf.ERRNO | errno.EINVAL)
+def _gvisor(_: Collection[str]) -> bytes:
+    return without_listeners(bpf.ERRNO | errno.EINVAL)
 
 
-def _containers(fatal: bool) -> bytes:
-    if fatal:
-        raise ValueError("a container's default filter refuses by default; ending a process for that is another filter")
+def _containers(_: Collection[str]) -> bytes:
     return containers()
 
 
@@ -105,7 +105,7 @@ GUESTS = {
         _lambda("lambda-like"),
         _lambda("lambda-like without seccomp", {"seccomp": errno.EPERM}),
         Guest("gvisor-like", 65534, _gvisor, {}),
-        Guest("listener-busy", 65534, lambda fatal: notifying("acct"), {}, no_new_privs=True, holds_listener=True),
+        Guest("listener-busy", 65534, lambda _: notifying("acct"), {}, no_new_privs=True, holds_listener=True),
         Guest("docker-like", 0, _containers, OUTSIDE, capabilities=DOCKER),
         Guest("kubernetes-like", 1000, _containers, OUTSIDE, no_new_privs=True, read_only=True, capabilities=()),
         Guest("without landlock", 65534, _plain(LANDLOCK), LANDLOCK),
@@ -113,13 +113,13 @@ GUESTS = {
 }
 
 
-def inside(name: str, *, fatal: bool = False) -> tuple[str, ...]:
+def inside(name: str, *, fatal: Collection[str] = ()) -> tuple[str, ...]:
     """What to put before a command (a path first), to start it in the guest."""
     script = str(Path(__file__).with_name("start.py"))
-    return (sys.executable, "-I", script, *(["--fatal"] if fatal else []), name)
+    return (sys.executable, "-I", script, name, ",".join(fatal))
 
 
-def enter(guest: Guest, *, fatal: bool = False) -> None:
+def enter(guest: Guest, *, fatal: Collection[str] = ()) -> None:
     """Make this process, which must be root's and have one thread, one of the guest's. Raises OSError."""
     if guest.read_only or not guest.shared_memory:
         _files(guest)

@@ -1,4 +1,4 @@
-"""Start a command in a guest: `start.py [--fatal] GUEST COMMAND...`."""
+"""Start a command in a guest: `start.py GUEST CALLS COMMAND...`; what it refuses of CALLS (a,b,c) ends the process."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ sys.path[:0] = [TESTS, os.path.dirname(TESTS)]
 from guests.hosts import GUESTS, enter  # noqa: E402  # the two folders have to be there first
 
 if __name__ == "__main__":
-    words = sys.argv[1:]
-    fatal = words[0] == "--fatal"
-    name, *command = words[fatal:]
-    enter(GUESTS[name], fatal=fatal)
+    name, fatal, *command = sys.argv[1:]
+    enter(GUESTS[name], fatal=fatal.split(","))
     os.execv(command[0], command)

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,16 +25,6 @@ guest_by_name = pytest.mark.parametrize("guest", GUESTS.values(), ids=lambda gue
 HARMLESS = {"prctl": (3,), "epoll_pwait2": (-1,), "perf_event_open": (0, 0, 0, -1), "clone3": (0, 0)}
 """Arguments with which a call that passes does nothing; none for all others, which a kernel refuses then."""
 ALLOWING = bpf.pack(((bpf.RET_K, 0, 0, bpf.ALLOW),))
-
-
-def run(guest: Guest, name: str) -> int:
-    """What a call returns in the guest, or minus its errno."""
-
-    def call() -> int:
-        enter(guest)
-        return raw.call(name, *HARMLESS.get(name, ()))
-
-    return in_child(call, None)
 
 
 @guest_by_name
@@ -66,7 +57,7 @@ def test_a_fatal_guest_ends_what_it_refuses(guest: Guest) -> None:
 
     def call(name: str) -> int:
         def body(write: int) -> None:
-            enter(guest, fatal=True)
+            enter(guest, fatal=names)
             raw.call(name, *HARMLESS.get(name, ()))
 
         return ended(body, None).signal
@@ -148,13 +139,19 @@ def test_nothing_of_a_guest_is_left() -> None:
         in_child(lambda name=name: enter(GUESTS[name]), None)  # type: ignore[misc]  # the loop's own value
     assert Path("/proc/self/mountinfo").read_text() == before
     in_child(lambda: enter(GUESTS["listener-busy"]), None)
+    deadline = time.monotonic() + 10
+    while list(_holders()) and time.monotonic() < deadline:
+        time.sleep(0.005)
     assert not list(_holders())
 
 
 def _holders() -> Iterator[str]:
-    """Processes that hold a listener and are ours."""
+    """Processes that hold a listener and were made by this one: they have its command line and folder."""
+    mine = Path("/proc/self/cmdline").read_bytes(), os.getcwd()
     for folder in Path("/proc").glob("[0-9]*/fd"):
         try:
+            if ((folder.parent / "cmdline").read_bytes(), os.readlink(folder.parent / "cwd")) != mine:
+                continue
             links = [os.readlink(entry) for entry in folder.iterdir()]
         except OSError:
             continue
