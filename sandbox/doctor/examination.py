@@ -15,7 +15,7 @@ from sandbox.kernel import abi
 
 BUDGET = 20.0
 """Seconds for everything; with nothing that hangs it takes a fraction of one."""
-LIMIT = 2.0
+LIMIT = 4.0
 """Seconds for one probe."""
 
 PROBES = {**installation.PROBES, **listening.PROBES, **surroundings.PROBES}

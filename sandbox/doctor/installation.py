@@ -114,7 +114,7 @@ def _ends(program: bytes) -> str:
             return PASSED
         return PASSED
 
-    found = status_of(call, 1)
+    found = status_of(call, 3)
     if os.WIFSIGNALED(found):
         number = os.WTERMSIG(found)
         if number == signal.SIGSYS:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from sandbox.doctor.measured import Probed
 
 LONGEST = 4096  # PIPE_BUF: one write of at most this size is atomic (man 7 pipe)
-END = 1.0
+END = 3.0
 """Seconds that a killed child gets to be gone."""
 
 

@@ -91,7 +91,7 @@ def _thread() -> str:
         thread.start()
     except RuntimeError as error:
         raise Failed(str(error)) from None
-    thread.join(1)
+    thread.join(3)
     if not heard:
         raise Failed("it did not run")
     return ""
