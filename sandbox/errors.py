@@ -16,6 +16,8 @@
       EmulatorError                       76  Runtime.SandboxEmulator
       PolicyStale                         78  Runtime.SandboxPolicyStale
       FunctionTerminated                  77  Runtime.SandboxTerminated
+      PackageInvalid                      79  Runtime.SandboxPackageInvalid
+      PolicyWritable                      80  Runtime.SandboxPolicyWritable
 
 The codes keep clear of what shells (126, 127, 128+n) and the Python runtime client (1, 64 and 65 only after a
 snapshot restore) use. A message says what happened, where, and what to do next.
@@ -144,3 +146,17 @@ class FunctionTerminated(SandboxError):
 
     exit_code = 77
     error_type = "Runtime.SandboxTerminated"
+
+
+class PackageInvalid(SandboxError):
+    """A file is not what the manifest of its package lists, or the manifest's signature is not of the key."""
+
+    exit_code = 79
+    error_type = "Runtime.SandboxPackageInvalid"
+
+
+class PolicyWritable(SandboxError):
+    """The function could write to its own bundle, and so choose what holds at its next start."""
+
+    exit_code = 80
+    error_type = "Runtime.SandboxPolicyWritable"

@@ -10,7 +10,7 @@ import typer
 
 from sandbox import __version__
 from sandbox.cli import compile as compile_command
-from sandbox.cli import doctor, events, invoke, learn, probe, profile
+from sandbox.cli import doctor, events, invoke, learn, package, probe, profile
 from sandbox.errors import SandboxError
 
 app = typer.Typer(
@@ -26,7 +26,9 @@ app.command("run")(invoke.run)
 app.command("probe")(probe.probe)
 app.command("doctor")(doctor.doctor)
 app.command("events")(events.events)
+app.command("verify")(package.verify)
 app.add_typer(profile.app, name="profile")
+app.add_typer(package.app, name="package")
 
 
 def _show_version(wanted: bool) -> None:

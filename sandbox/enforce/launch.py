@@ -162,7 +162,9 @@ def enforce(command: Command, environment: Mapping[str, str], on_unavailable: st
     """Install the policy and exec, with a supervisor unless SANDBOX_SUPERVISE=0. Raises SandboxError when it cannot."""
     from sandbox.enforce import locate, staleness
 
-    policy = locate.load(locate.find(environment))
+    path = locate.find(environment)
+    policy = locate.load(path, environment)
+    told = [said] if (said := locate.check_writable(path, policy, environment, on_unavailable)) else []
     audit = audit or time.strftime("%Y-%m-%d", time.gmtime()) < policy.audit_until
     api_port = _api_port(environment)
     stale = staleness.differences(policy.provenance, command.path, environment)
@@ -178,7 +180,7 @@ def enforce(command: Command, environment: Mapping[str, str], on_unavailable: st
                 "is relay, which a supervisor does, and there is none", where="SANDBOX_REQUEST_ID",
                 todo="set SANDBOX_SUPERVISE=1, or unset it",
             )  # fmt: skip
-        confine(command, policy, api_port, on_unavailable, stale, tell=None, audit=audit)
+        confine(command, policy, api_port, on_unavailable, stale, told, tell=None, audit=audit)
 
     # Before the clone, so that the child writes to fewer pages that it shares.
     from sandbox.enforce import install, single_exec  # noqa: F401
@@ -186,7 +188,7 @@ def enforce(command: Command, environment: Mapping[str, str], on_unavailable: st
 
     def child(handover: Handover) -> None:
         try:
-            confine(command, policy, api_port, on_unavailable, stale, tell=handover.tell, audit=audit)
+            confine(command, policy, api_port, on_unavailable, stale, told, tell=handover.tell, audit=audit)
         except SandboxError as error:
             fail(error, environment)
 
@@ -194,15 +196,19 @@ def enforce(command: Command, environment: Mapping[str, str], on_unavailable: st
 
 
 def confine(
-    command: Command, policy: Policy, api_port: int | None, on_unavailable: str, stale: Sequence[str], *,
-    tell: Callable[[int | None], None] | None, audit: bool,
+    command: Command, policy: Policy, api_port: int | None, on_unavailable: str, stale: Sequence[str],
+    told: Sequence[str], *, tell: Callable[[int | None], None] | None, audit: bool,
 ) -> NoReturn:  # fmt: skip
-    """Install the policy in this process and exec. `tell` hears of the listener, once. Raises SandboxError."""
+    """Install the policy in this process and exec. Raises SandboxError.
+
+    `told` are things that are not as they should be, for the status line. `tell` hears of the listener, once.
+    """
     from sandbox.enforce import single_exec
     from sandbox.enforce.install import Report, install
 
     launch = single_exec.Launch(command.path, command.argv, command.environment)
     report = Report()
+    report.degraded += told
     try:
         install(policy, launch.addresses, api_port, report, tell=tell, audit=audit, command=command)
     except InstallRefused as error:

@@ -6,12 +6,16 @@ import os
 import sys
 
 from sandbox import bundle
-from sandbox.errors import PolicyInvalid, PolicyNotFound, UsageError
-from sandbox.kernel import abi
+from sandbox.enforce.files import located
+from sandbox.errors import PolicyInvalid, PolicyNotFound, PolicyWritable, UsageError
+from sandbox.kernel import abi, landlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+MANIFEST = "manifest.json"
+"""Beside the bundle in a package (sandbox/package/manifest.py)."""
 
 MAKE = "make one with `sandbox learn` and `sandbox compile`, or name one in SANDBOX_POLICY"
 
@@ -44,8 +48,15 @@ def _candidates(environment: Mapping[str, str], function: str) -> Iterator[str]:
             yield os.path.join(directory, function + ".yaml")
 
 
-def load(path: str) -> bundle.Policy:
-    """The policy at a path that `find` gave. Compiles a YAML profile and says so. Raises SandboxError."""
+def load(path: str, environment: Mapping[str, str]) -> bundle.Policy:
+    """The policy at a path that `find` gave. Compiles a YAML profile and says so. Raises SandboxError.
+
+    A bundle in a package is compared with the package's manifest; SANDBOX_VERIFY_KEY asks for a signed one.
+    """
+    if environment.get("SANDBOX_VERIFY_KEY") or os.path.exists(os.path.join(path, os.pardir, MANIFEST)):
+        from sandbox.enforce import integrity
+
+        integrity.check(path, environment)
     if os.path.isdir(path):
         return bundle.read(path, abi.MACHINE)
     return _compile(path)
@@ -81,3 +92,37 @@ def _compile(profile: str) -> bundle.Policy:
         f"{profile} is a profile and cannot be compiled here ({'; '.join(tried)})",
         where="bootstrap", todo="ship the bundle that `sandbox compile` makes, or install seccomp-bootstrap here",
     )  # fmt: skip
+
+
+def writable(path: str, policy: bundle.Policy, environment: Mapping[str, str]) -> str:
+    """The first place of a bundle that the function's user may write to, '' for none.
+
+    Where Landlock holds the function's files, only what lies in its own places counts.
+    """
+    places = [os.path.abspath(path)]
+    if os.path.isdir(path):
+        places += [os.path.join(places[0], name) for name in sorted(os.listdir(path))]
+    if policy.files["listed"] and landlock.abi_version():
+        stems = (pattern.removesuffix("/**").removesuffix("/*") for pattern in policy.files["write"])
+        own = tuple(f"{located(stem, environment).rstrip('/')}/" for stem in stems)
+        places = [place for place in places if f"{place}/".startswith(own)]
+    elif os.geteuid() == 0:
+        return ""  # root may write everywhere: that says nothing
+    return next((place for place in places if os.access(place, os.W_OK)), "")
+
+
+def check_writable(path: str, policy: bundle.Policy, environment: Mapping[str, str], on_unavailable: str) -> str:
+    """What to say of a bundle that the function could change, '' for one that it could not. Raises PolicyWritable.
+
+    Root is only told: it may write wherever Landlock does not hold it.
+    """
+    place = writable(path, policy, environment)
+    if not place:
+        return ""
+    if on_unavailable == "fail" and os.geteuid():
+        raise PolicyWritable(
+            "the function could change its own policy for the next start", where=place,
+            todo="let another user own it, keep it out of the folders that the function writes, or set "
+            "SANDBOX_ON_UNAVAILABLE=warn to start all the same",
+        )  # fmt: skip
+    return f"policy: the function could change {place}"

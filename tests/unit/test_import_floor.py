@@ -43,6 +43,8 @@ LIBRARIES = {
     "yaml": {"sandbox.profile"},
     "jsonschema": {"sandbox.profile", "sandbox.policy.oci_import"},
     "pyseccomp": {"sandbox.policy.compiler"},
+    "cryptography": {"sandbox.package.manifest"},
+    "cyclonedx": {"sandbox.package.bom"},
     "typer": {"sandbox.cli"},
     "rich": {"sandbox.cli"},
     "h11": {"sandbox.runtime_api"},

@@ -1,0 +1,172 @@
+"""`sandbox package` and `sandbox verify`: what to upload, and whether it still is what was made."""
+
+from __future__ import annotations
+
+import enum
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sandbox import bundle
+from sandbox.errors import UsageError
+from sandbox.kernel import tables
+from sandbox.package import archive, contents, entry, manifest, snippet
+from sandbox.package import runtime as runtimes
+from sandbox.package.bom import bom
+from sandbox.package.contents import EXECUTABLE, File, Guard
+from sandbox.policy import build
+from sandbox.profile import document
+
+app = typer.Typer(no_args_is_help=True, help="Package the guard and a profile for a platform.")
+
+
+class Kind(enum.StrEnum):
+    """What `snippet` takes."""
+
+    sam = "sam"
+    cdk = "cdk"
+    terraform = "terraform"
+    serverless = "serverless"
+    dockerfile = "dockerfile"
+    dockerfile_lambda = "dockerfile-lambda"
+    k8s = "k8s"
+    knative = "knative"
+
+
+class Arch(enum.StrEnum):
+    """What --arch takes."""
+
+    x86_64 = "x86_64"
+    aarch64 = "aarch64"
+
+
+Policy = Annotated[str, typer.Argument(help="A profile (YAML) or a compiled bundle", metavar="POLICY")]
+Output = Annotated[str, typer.Option(help="The file to write", metavar="FILE")]
+Sign = Annotated[str, typer.Option(help="Sign the manifest with this Ed25519 key (PEM)", metavar="KEY")]
+Python = Annotated[
+    str, typer.Option("--compile-for", help="Add byte code for this interpreter: half the start", metavar="EXE")
+]
+OnlyPython = Annotated[bool, typer.Option("--python", help="The Python bootstrap alone, no native launcher")]
+
+
+@app.command()
+def layer(
+    policy: Policy, output: Output, sign: Sign = "", compile_for: Python = "", python: OnlyPython = False
+) -> None:
+    """A Lambda layer: AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper starts the function under its policy."""
+    guard, files = _guarded(policy, sign, compile_for, native=not python)
+    _write(output, archive.zipped(file.under("sandbox") for file in files))
+    _say(output, guard, "set AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper on the function, and add the layer")
+
+
+@app.command()
+def runtime(
+    policy: Policy,
+    package: Annotated[str, typer.Argument(help="The function's own zip, with a `bootstrap`", metavar="ZIP")],
+    output: Output, sign: Sign = "", compile_for: Python = "", python: OnlyPython = False,
+) -> None:  # fmt: skip
+    """Repack a provided.* function: ours is its `bootstrap`, and starts its own, now `bootstrap.handler`."""
+    original = archive.unzipped(package)
+    guard, files = _guarded(policy, sign, compile_for, native=not python, wrapper=False)
+    _write(output, archive.zipped(runtimes.repacked(original, files, package)))
+    kept = runtimes.compare(original, archive.unzipped(output), output)
+    print(f"all {kept} files of {package} are in it, unchanged")
+    if guard.launchers:
+        print("without a Python 3.11 on the platform the launcher enforces without a supervisor, and says so")
+    _say(output, guard, "deploy it in place of the other")
+
+
+@app.command()
+def image(
+    policy: Policy, output: Output, sign: Sign = "", compile_for: Python = "", python: OnlyPython = False
+) -> None:
+    """A tar for an image: ADD it to /, and start /opt/sandbox/wrapper with the program as its arguments."""
+    guard, files = _guarded(policy, sign, compile_for, native=not python)
+    _write(output, archive.tarred(file.under("opt/sandbox") for file in files))
+    todo = f'ADD {os.path.basename(output)} / and ENTRYPOINT ["/opt/sandbox/wrapper"]: see `snippet dockerfile`'
+    _say(output, guard, todo)
+
+
+@app.command("snippet")
+def snippet_(
+    kind: Annotated[Kind, typer.Argument(help="For what", metavar="|".join(snippet.TEMPLATES))],
+    name: Annotated[str, typer.Argument(help="The function's name", metavar="NAME")],
+    handler: Annotated[str, typer.Option(help="The handler")] = "app.handler",
+    runtime: Annotated[str, typer.Option(help="Lambda's name of the runtime")] = "python3.13",
+    arch: Annotated[Arch, typer.Option(help="Architecture")] = Arch.x86_64,
+    layer: Annotated[str, typer.Option(help="What `sandbox package layer` wrote", metavar="FILE")] = "sandbox.zip",
+    image: Annotated[str, typer.Option(help="The image")] = "example.org/function:latest",
+    command: Annotated[str, typer.Option(help="The program in the image")] = "/app/bootstrap",
+) -> None:
+    """What to paste into a deployment, with your names in it."""
+    text = snippet.snippet(
+        kind.value, name=name, handler=handler, runtime=runtime, arch=arch.value, layer=layer, image=image,
+        command=command,
+    )  # fmt: skip
+    print(text, end="")
+
+
+def verify(
+    package: Annotated[str, typer.Argument(help="A package, or its guard folder, unpacked", metavar="PATH")],
+    key: Annotated[str, typer.Option(help="The public key (PEM) of who signed it", metavar="KEY")] = "",
+) -> None:
+    """Whether every file of a package is what its manifest lists, and with --key whether that key signed it."""
+    from sandbox.enforce import integrity
+
+    if os.path.isdir(package):
+        count = integrity.verify(package, key)
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            count = integrity.verify(str(_unpacked(package, Path(name))), key)
+    print(f"{package}: {count} files are what {manifest.NAME} lists" + (", and it is signed by the key" if key else ""))
+
+
+def _unpacked(package: str, folder: Path) -> Path:
+    """The guard folder of a package, unpacked below a folder."""
+    files = contents.by_path(archive.untarred(package) if package.endswith(".tar") else archive.unzipped(package))
+    places = [path for path in files if path.rpartition("/")[2] == manifest.NAME and "sandbox/" in path]
+    if len(places) != 1:
+        raise UsageError(f"holds no {manifest.NAME} of a guard", where=package, todo="name a file of `sandbox package`")
+    place = places[0].rpartition("/")[0]
+    for path, file in files.items():
+        if path.startswith(f"{place}/") and not file.link:
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.data)
+    return folder / place
+
+
+def _guarded(policy: str, sign: str, python: str, *, native: bool, wrapper: bool = True) -> tuple[Guard, list[File]]:
+    """The whole guard folder for a profile or bundle."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = policy
+        if not os.path.isdir(policy):
+            directory = name
+            build.write(build.build(document.read(policy).check_network().profile, tables.ARCHES), name)
+        guard = contents.guard(directory, native=native, python=python)
+        function = bundle.read(directory, tables.machine()).function
+    files: list[File] = list(guard.files)
+    if wrapper:
+        files.append(File("wrapper", entry.wrapper(), EXECUTABLE))
+    files.append(bom(function, files))
+    listed = manifest.manifest(function, files)
+    return guard, [*files, listed, *([manifest.signature(listed, sign)] if sign else [])]
+
+
+def _write(path: str, data: bytes) -> None:
+    try:
+        Path(path).write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"cannot be written: {error.strerror}", where=path, todo="choose another --output") from None
+
+
+def _say(output: str, guard: Guard, todo: str) -> None:
+    notes: Sequence[str] = guard.notes
+    print(f"{output}: {os.path.getsize(output)} bytes, launchers: {', '.join(guard.launchers) or 'none'}")
+    for note in notes:
+        print(f"note: {note}")
+    print(f"next: {todo}")

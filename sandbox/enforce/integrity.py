@@ -1,0 +1,130 @@
+"""Whether a policy is what was packaged: asked before anything is installed, where it lies in a package.
+
+Without a key the manifest beside the policy says whether the two belong together, which tells damage and mix-ups. With
+a public key from outside the package (SANDBOX_VERIFY_KEY) its signature and every file it lists are checked, by the
+libcrypto that the interpreter brings.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sandbox.bundle import FILE, sha256
+from sandbox.errors import PackageInvalid
+from sandbox.plain_json import parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+AGAIN = "package it again: `sandbox package`"
+LARGEST = 1 << 22
+
+_ED25519 = 1087  # openssl/obj_mac.h: NID_ED25519
+_DER = bytes.fromhex("302a300506032b6570032100")
+"""What stands before the 32 bytes of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410)."""
+
+
+def check(path: str, environment: Mapping[str, str]) -> None:
+    """Compare a bundle with the manifest of the package that it lies in. Raises PackageInvalid."""
+    folder = os.path.dirname(os.path.abspath(path))
+    key = environment.get("SANDBOX_VERIFY_KEY", "")
+    if key:
+        verify(folder, key)
+    elif os.path.exists(os.path.join(folder, MANIFEST)):
+        _compare(folder, files_of(folder), f"{os.path.basename(os.path.abspath(path))}/{FILE}")
+
+
+def files_of(folder: str) -> Mapping[str, Any]:
+    """What the manifest of a guard folder lists: {path: {sha256, mode}}. Raises PackageInvalid."""
+    where = os.path.join(folder, MANIFEST)
+    try:
+        found = parse(_read(where).decode())
+        files: Mapping[str, Any] = found["files"]
+        if found["format"] != 1 or not all(isinstance(entry["sha256"], str) for entry in files.values()):
+            raise ValueError("another format")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise PackageInvalid("is no manifest that this version reads", where=where, todo=AGAIN) from None
+    return files
+
+
+def verify(folder: str, key_file: str = "") -> int:
+    """Check every file that the manifest lists, and with a public key its signature. The number of files.
+
+    Raises PackageInvalid. Files that it does not list are not looked at, but for modules, which would be loaded.
+    """
+    if key_file:
+        data, signature = _read(os.path.join(folder, MANIFEST)), _read(os.path.join(folder, SIGNATURE))
+        if not _signed(data, signature, _public_key(key_file)):
+            raise PackageInvalid(
+                "the signature is not of this manifest and key", where=os.path.join(folder, SIGNATURE),
+                todo="do not start this package; fetch it again from where it was signed",
+            )  # fmt: skip
+    files = files_of(folder)
+    for path in files:
+        _compare(folder, files, path)
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.relpath(os.path.join(place, name), folder)
+            if path not in files and name.endswith((".py", ".pyc", ".so")):
+                raise PackageInvalid("is not in the manifest", where=os.path.join(folder, path), todo="remove it")
+    return len(files)
+
+
+def _compare(folder: str, files: Mapping[str, Any], path: str) -> None:
+    where = os.path.join(folder, path)
+    if path not in files:
+        raise PackageInvalid(f"is not in {MANIFEST}", where=where, todo=AGAIN)
+    if sha256(_read(where)) != files[path]["sha256"]:
+        raise PackageInvalid(f"is not what {MANIFEST} lists", where=where, todo=AGAIN)
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(LARGEST)
+    except OSError as error:
+        raise PackageInvalid(f"cannot be read: {error.strerror}", where=path, todo=AGAIN) from None
+
+
+def _public_key(path: str) -> bytes:
+    """The 32 bytes of an Ed25519 public key in PEM (openssl pkey -pubout)."""
+    import binascii
+
+    lines = _read(path).split(b"\n")
+    try:
+        data = binascii.a2b_base64(b"".join(line for line in lines if line and not line.startswith(b"-----")))
+    except binascii.Error:
+        data = b""
+    if len(data) != len(_DER) + 32 or not data.startswith(_DER):
+        raise PackageInvalid(
+            "is no Ed25519 public key in PEM", where=path, todo="openssl pkey -in key.pem -pubout -out public.pem"
+        )
+    return data[len(_DER) :]
+
+
+def _signed(data: bytes, signature: bytes, key: bytes) -> bool:
+    """Ed25519 by OpenSSL's EVP interface (man 3 EVP_DigestVerify). Raises PackageInvalid where it is not there."""
+    import ctypes
+
+    for name in ("libcrypto.so.3", "libcrypto.so.1.1", "libcrypto.so"):
+        try:
+            crypto = ctypes.CDLL(name)
+            break
+        except OSError:
+            continue
+    else:
+        raise PackageInvalid("no libcrypto is here to verify with", where="SANDBOX_VERIFY_KEY", todo="install OpenSSL")
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    crypto.EVP_PKEY_new_raw_public_key.restype = crypto.EVP_MD_CTX_new.restype = pointer
+    crypto.EVP_PKEY_new_raw_public_key.argtypes = (ctypes.c_int, pointer, ctypes.c_char_p, size)
+    crypto.EVP_DigestVerifyInit.argtypes = (pointer,) * 5
+    crypto.EVP_DigestVerify.argtypes = (pointer, ctypes.c_char_p, size, ctypes.c_char_p, size)
+    public, context = crypto.EVP_PKEY_new_raw_public_key(_ED25519, None, key, len(key)), crypto.EVP_MD_CTX_new()
+    if not public or not context or crypto.EVP_DigestVerifyInit(context, None, None, None, public) != 1:
+        raise PackageInvalid(
+            "this libcrypto knows no Ed25519", where="SANDBOX_VERIFY_KEY", todo="use OpenSSL 1.1.1 or newer"
+        )
+    return bool(crypto.EVP_DigestVerify(context, signature, len(signature), data, len(data)) == 1)

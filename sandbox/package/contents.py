@@ -1,0 +1,185 @@
+"""What a package holds: files with their modes, and where they come from. Nothing here knows how archives are written.
+
+A guard folder is the same in every package:
+
+    wrapper  bootstrap  sandbox/...  dnslib/...  launcher.x86_64  launcher.aarch64  policy/...  manifest.json  bom.json
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import sandbox
+from sandbox import bundle
+from sandbox.errors import SandboxError, UsageError
+from sandbox.kernel import tables
+
+HOME = Path(sandbox.__file__).resolve().parent
+ROOTS = ("sandbox.enforce.launch", "sandbox.supervise")
+"""What the bootstrap runs. Learning and compiling stay in the workshop."""
+WORKSHOP = ("sandbox.learn", "sandbox.policy", "sandbox.cli", "sandbox.package", "sandbox.probe", "sandbox.runtime_api")
+NOT_NEEDED = ("signatures.json", "groups.json", "newer.json", "schema.json")
+"""Data that only tools and the workshop read."""
+
+PLAIN, EXECUTABLE = 0o644, 0o755
+
+
+@dataclass(frozen=True)
+class File:
+    """One member: its path with `/`, its bytes (of a symbolic link its target), and the permission bits of its mode."""
+
+    path: str
+    data: bytes
+    mode: int = PLAIN
+    link: bool = False
+
+    def under(self, folder: str) -> File:
+        """The same below a folder."""
+        return File(f"{folder}/{self.path}" if folder else self.path, self.data, self.mode, self.link)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The files of a guard folder, and what people should know about it."""
+
+    files: tuple[File, ...]
+    launchers: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def guard(policy: str, *, native: bool, python: str = "") -> Guard:
+    """The guard folder for a compiled bundle, without its manifest.
+
+    With `native` the launchers that are built go in. `python` is an interpreter for which byte code is added, so that
+    the start on a read-only file system takes half the time. Raises UsageError, or PolicyInvalid for a damaged bundle.
+    """
+    notes: list[str] = []
+    launchers = dict(_launchers(notes)) if native else {}
+    files = [*_policy(policy), *modules(), *_libraries()]
+    if python:
+        files += _byte_code(files, python)
+    files += [File(f"launcher.{arch}", data, EXECUTABLE) for arch, data in launchers.items()]
+    if not launchers:
+        notes.append("no native launcher is in it: the platform's image needs a Python 3.11 or newer")
+    return Guard(tuple(sorted(files, key=lambda file: file.path)), tuple(launchers), tuple(notes))
+
+
+def _launchers(notes: list[str]) -> Iterator[tuple[str, bytes]]:
+    try:
+        from sandbox.launcher import binary
+    except ImportError:
+        return
+    for arch in tables.ARCHES:
+        try:
+            yield arch, binary(arch)
+        except SandboxError as error:
+            notes.append(f"no launcher for {arch}: {error.what}")
+
+
+def _policy(directory: str) -> Iterator[File]:
+    if not os.path.isfile(os.path.join(directory, bundle.FILE)):
+        raise UsageError(
+            f"is no bundle: it has no {bundle.FILE}", where=directory, todo="make one: `sandbox compile PROFILE`"
+        )
+    for arch in tables.ARCHES:
+        if os.path.exists(os.path.join(directory, f"{arch}.bpf")):
+            bundle.read(directory, arch)
+    for name in sorted(os.listdir(directory)):
+        path = Path(directory, name)
+        if path.is_file():
+            yield File(f"policy/{name}", path.read_bytes())
+
+
+@functools.cache
+def modules() -> tuple[File, ...]:
+    """`bootstrap` and every module that it or the supervisor may import, with the data beside them."""
+    found: dict[str, Path] = {}
+    waiting = [name for root in ROOTS for name in _submodules(root)]
+    while waiting:
+        name = waiting.pop()
+        path = _source(name)
+        if name in found or path is None or name.startswith(WORKSHOP):
+            continue
+        found[name] = path
+        waiting += [name.rpartition(".")[0], *_imports(path)]
+    folders = {path.parent for path in found.values()}
+    data = [path for folder in folders for path in sorted([*folder.glob("*.json"), *folder.glob("data/*.json")])]
+    files = [
+        File(str(path.relative_to(HOME.parent)), path.read_bytes())
+        for path in [*found.values(), *(path for path in data if path.name not in NOT_NEEDED)]
+    ]
+    return (File("bootstrap", _bootstrap().read_bytes(), EXECUTABLE), *files)
+
+
+def _bootstrap() -> Path:
+    # In a checkout and in an installation it lies beside the package.
+    return HOME.parent / "bootstrap"
+
+
+def _submodules(name: str) -> list[str]:
+    folder = HOME.parent / name.replace(".", "/")
+    return [name] if not folder.is_dir() else [f"{name}.{path.stem}" for path in folder.glob("*.py")]
+
+
+def _source(name: str) -> Path | None:
+    if not name.startswith("sandbox"):
+        return None
+    base = HOME.parent / name.replace(".", "/")
+    for path in (base / "__init__.py", base.with_suffix(".py")):
+        if path.is_file():
+            return path
+    return None
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _libraries() -> Iterator[File]:
+    """dnslib, which the supervisor loads for profiles with host names: pure Python."""
+    spec = importlib.util.find_spec("dnslib")
+    for place in spec.submodule_search_locations or () if spec else ():
+        for path in sorted(Path(place).glob("*.py")):
+            if not path.name.startswith("test"):
+                yield File(f"dnslib/{path.name}", path.read_bytes())
+
+
+def _byte_code(files: Iterable[File], python: str) -> list[File]:
+    """The files' byte code for an interpreter, of the kind that is not compared with its source again."""
+    with tempfile.TemporaryDirectory() as name:
+        sources = [file for file in files if file.path.endswith(".py")]
+        for file in sources:
+            path = Path(name, file.path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(file.data)
+        command = [python, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", name, name]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise UsageError(f"cannot be started: {error.strerror}", where=python, todo="name an interpreter") from None
+        if done.returncode:
+            raise UsageError(
+                f"could not compile the guard: {(done.stdout + done.stderr).strip()[-300:]}", where=python,
+                todo="name a Python 3.11 or newer",
+            )  # fmt: skip
+        return [
+            File(str(path.relative_to(name)), path.read_bytes()) for path in sorted(Path(name).glob("**/*.pyc"))
+        ]
+
+
+def by_path(files: Iterable[File]) -> Mapping[str, File]:
+    """The files by their path."""
+    return {file.path: file for file in files}

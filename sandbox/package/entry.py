@@ -1,0 +1,67 @@
+"""The shell scripts that platforms start: they choose the launcher of the machine without starting a process.
+
+Only built-ins of a POSIX shell run before the exec. The architecture stands in /proc/cpuinfo: what `uname -m` says
+would cost a fork, and a dynamic loader's name says which C library there is rather than which processor.
+"""
+
+from __future__ import annotations
+
+NO_GUARD = 69
+"""The exit status when nothing can confine the function (sandbox/errors.py: InstallRefused)."""
+
+_HEAD = """#!/bin/sh
+# Starts the function under its policy. Made by `sandbox package`; what it calls lies in the folder {guard}.
+"""
+
+_CHAIN = """
+# Another wrapper that wants to be first: it gets us as its command, and the second time we install.
+if [ -n "${SANDBOX_NEXT_WRAPPER:-}" ]; then
+    next=$SANDBOX_NEXT_WRAPPER
+    unset SANDBOX_NEXT_WRAPPER
+    if [ ! -x "$next" ]; then
+        echo "sandbox: Runtime.SandboxHandlerNotFound: SANDBOX_NEXT_WRAPPER=$next cannot be executed" >&2
+        exit 73
+    fi
+    exec "$next" "$0" "$@"
+fi
+"""
+
+_GUARD = """
+export SANDBOX_POLICY="${{SANDBOX_POLICY:-$guard/policy}}"
+arch=
+while IFS= read -r line; do
+    case $line in
+    vendor_id*) arch=x86_64 && break ;;
+    "CPU implementer"*) arch=aarch64 && break ;;
+    esac
+done < /proc/cpuinfo
+if [ -x "$guard/launcher.$arch" ]; then
+    exec "$guard/launcher.$arch" {command}
+fi
+python=${{SANDBOX_PYTHON:-}}
+case ${{1##*/}} in
+python3*) python=${{python:-$1}} ;;
+esac
+if [ -z "$python" ]; then
+    python=$(command -v python3) || {{
+        echo "sandbox: Runtime.SandboxInstallRefused: no launcher for ${{arch:-this machine}} and no python3:" \\
+            "the function is not started without its policy" >&2
+        exit {no_guard}
+    }}
+fi
+exec "$python" -B -I -S "$guard/bootstrap" {command}
+"""
+
+
+def wrapper() -> bytes:
+    """The exec wrapper or ENTRYPOINT inside the guard folder: its arguments are the command."""
+    here = "guard=${0%/*}\n"
+    text = _HEAD.format(guard="of this file") + here + _CHAIN + _GUARD.format(command='"$@"', no_guard=NO_GUARD)
+    return text.encode()
+
+
+def runtime(folder: str, handler: str) -> bytes:
+    """The `bootstrap` of a custom runtime: the guard folder and the runtime's own program lie beside it."""
+    here = f'here=${{0%/*}}\nguard=$here/{folder}\nset -- "$here/{handler}" "$@"\n'
+    text = _HEAD.format(guard=folder) + here + _GUARD.format(command='"$@"', no_guard=NO_GUARD)
+    return text.encode()
