@@ -161,6 +161,14 @@ def followed(entries: Iterable[str]) -> list[str]:
     return found
 
 
+def _leads_to(link: str) -> str:
+    """What a descriptor in /proc stands for; '' where there is none. Raises PermissionError."""
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:
+        return ""
+
+
 class Parting:
     """Called until the child's exec has parted the descriptor tables; then closes what was meant for the handler alone.
 
@@ -169,23 +177,31 @@ class Parting:
 
     def __init__(self, pid: int, listener: int, keep: tuple[int, ...]) -> None:
         self._place = f"/proc/{pid}/fd/{listener}"
+        self._listener = _leads_to(f"/proc/self/fd/{listener}")
         self._keep = keep
         self._seen = False
+        self._apart = False
 
     def __call__(self) -> bool:
-        """Whether the tables are apart: the listener is close-on-exec, and the child has it no more."""
+        """Whether the tables are apart: the listener is close-on-exec, and under its number the child has another file.
+
+        Once they are, no number is looked at again.
+        """
+        self._apart = self._apart or self._look()
+        return self._apart
+
+    def _look(self) -> bool:
         try:
-            os.lstat(self._place)
-        except FileNotFoundError:
-            self._let_go()
-            return True
+            together = _leads_to(self._place) == self._listener != ""
         except PermissionError:
             # A program that its user cannot read hides its descriptors; the launcher before it does not.
             if self._seen:
                 self._let_go()
             return True
-        self._seen = True
-        return False
+        if not together:
+            self._let_go()
+        self._seen = together
+        return not together
 
     def _let_go(self) -> None:
         try:

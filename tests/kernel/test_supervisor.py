@@ -182,6 +182,30 @@ def test_a_pipe_ends_when_the_handler_ends_it(bench: Supervision) -> None:
             os.close(theirs)
 
 
+def test_it_sleeps_while_the_handler_serves(bench: Supervision) -> None:
+    """Without a call that waits it is not woken, whatever the handler opened under the listener's number."""
+    code = (
+        "import os, sys\nfor _ in range(20): os.open('/dev/null', os.O_RDONLY)\n"
+        "try: os.umask(0)\nexcept OSError: pass\nprint('open', flush=True); sys.stdin.read(1)\n"
+    )
+    with running(bench, bench.bundle(), *PYTHON, code, stdin=subprocess.PIPE) as (process, _):
+        assert first_line(process) == "open"
+        woken = []
+        for _ in range(50):
+            before = switches(process.pid)
+            time.sleep(0.1)
+            woken.append(switches(process.pid) - before)
+            if woken[-1] < 10:
+                break
+        assert woken[-1] < 10, woken
+
+
+def switches(pid: int) -> int:
+    """How often a process went to sleep."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
 def test_a_program_that_cannot_be_executed(bench: Supervision) -> None:
     """A handler without an interpreter is an error that says so, also where the Runtime API is told: never a wait."""
     script = bench.folder / "bad.sh"
