@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 FILE = "policy.json"
 LARGEST = 1 << 20
 """Bytes of any file of a bundle; the kernel takes programs of 32 KiB at most."""

@@ -49,8 +49,8 @@ def invoke(
         environment["AWS_EXECUTION_ENV"] = found.execution_environment
     failed = 0
     with tempfile.TemporaryDirectory(prefix="sandbox-invoke-") as scratch:
-        os.chmod(scratch, 0o755)
         build.write(build.build(checked, (tables.machine(),)), scratch)
+        build.close(scratch)
         function = Function(
             command=(*bootstrap(), *(command or ())), root=os.path.abspath(root), handler=handler, timeout=timeout,
             environment={**environment, "SANDBOX_POLICY": scratch}, name=checked.function.name,

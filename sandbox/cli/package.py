@@ -74,7 +74,7 @@ def runtime(
     guard, files = _guarded(policy, sign, compile_for, native=not python, wrapper=False)
     _write(output, archive.zipped(runtimes.repacked(original, files, package)))
     kept = runtimes.compare(original, archive.unzipped(output), output)
-    print(f"all {kept} files of {package} are in it, unchanged")
+    print(f"{kept} of {kept} files of {package} are in it, unchanged")
     if guard.launchers:
         print("without a Python 3.11 on the platform the launcher enforces without a supervisor, and says so")
     _say(output, guard, "deploy it in place of the other")

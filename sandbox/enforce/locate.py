@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 """Beside the bundle in a package (sandbox/package/manifest.py)."""
 
+STICKY = 0o1000
+"""In such a folder nobody replaces what others own (man 7 inode)."""
+
 MAKE = "make one with `sandbox learn` and `sandbox compile`, or name one in SANDBOX_POLICY"
 
 
@@ -97,32 +100,31 @@ def _compile(profile: str) -> bundle.Policy:
 def writable(path: str, policy: bundle.Policy, environment: Mapping[str, str]) -> str:
     """The first place of a bundle that the function's user may write to, '' for none.
 
-    Where Landlock holds the function's files, only what lies in its own places counts.
+    Where Landlock holds the function's files, only what lies in its own places counts. Root may write everywhere, which
+    says nothing.
     """
+    if os.geteuid() == 0:
+        return ""
     places = [os.path.abspath(path)]
     if os.path.isdir(path):
         places += [os.path.join(places[0], name) for name in sorted(os.listdir(path))]
+    above = os.path.dirname(places[0])
+    if not os.stat(above).st_mode & STICKY:
+        places.append(above)
     if policy.files["listed"] and landlock.abi_version():
         stems = (pattern.removesuffix("/**").removesuffix("/*") for pattern in policy.files["write"])
         own = tuple(f"{located(stem, environment).rstrip('/')}/" for stem in stems)
         places = [place for place in places if f"{place}/".startswith(own)]
-    elif os.geteuid() == 0:
-        return ""  # root may write everywhere: that says nothing
     return next((place for place in places if os.access(place, os.W_OK)), "")
 
 
 def check_writable(path: str, policy: bundle.Policy, environment: Mapping[str, str], on_unavailable: str) -> str:
-    """What to say of a bundle that the function could change, '' for one that it could not. Raises PolicyWritable.
-
-    Root is only told: it may write wherever Landlock does not hold it.
-    """
+    """What to say of a bundle that the function could change, '' for one that it could not. Raises PolicyWritable."""
     place = writable(path, policy, environment)
-    if not place:
-        return ""
-    if on_unavailable == "fail" and os.geteuid():
+    if place and on_unavailable == "fail":
         raise PolicyWritable(
             "the function could change its own policy for the next start", where=place,
-            todo="let another user own it, keep it out of the folders that the function writes, or set "
-            "SANDBOX_ON_UNAVAILABLE=warn to start all the same",
+            todo="chmod -R a-w it, or let another user own it, or keep it out of the folders that the function writes, "
+            "or set SANDBOX_ON_UNAVAILABLE=warn to start all the same",
         )  # fmt: skip
-    return f"policy: the function could change {place}"
+    return f"policy: the function could change {place}" if place else ""

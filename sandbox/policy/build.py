@@ -105,3 +105,10 @@ def write(built: Bundle, directory: str) -> None:
         raise UsageError(
             f"cannot be written: {error.strerror}", where=error.filename or directory, todo="choose another --output"
         ) from None
+
+
+def close(directory: str) -> None:
+    """Take away everybody's right to write to a bundle: a function's user could own it."""
+    for name in os.listdir(directory):
+        os.chmod(os.path.join(directory, name), 0o444)
+    os.chmod(directory, 0o555)

@@ -123,7 +123,7 @@ def test_truncated_descriptions_are_refused() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2}, {"format": None}, {"format": "1"}, {"function": None}, {"function": 7}, {"exec": "always"},
+        {"format": 1}, {"format": None}, {"format": "1"}, {"function": None}, {"function": 7}, {"exec": "always"},
         {"exec": None}, {"exec": ["granted"]}, {"signals": {}}, {"network": "all"}, {"bind": "yes"}, {"bind": None},
         {"canary": "read"}, {"audit-until": None}, {"audit-until": 9999}, {"audit-until": "never"},
         {"audit-until": "9999-99-9"}, {"audit-until": "zzzz-zz-zz"}, {"provenance": None}, {"provenance": {"libc": 7}},
