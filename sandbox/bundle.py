@@ -75,6 +75,11 @@ def sha256(data: bytes) -> str:
     return str(digest(data).hexdigest())
 
 
+def series(release: str) -> str:
+    """What of a version is compared: 6.18 of 6.18.44-vendor, 3.11 of 3.11.2."""
+    return ".".join(release.split(".")[:2])
+
+
 def seal(text: str) -> bytes:
     """A description (a JSON object in lines, as json.dumps with indent=2 writes it) with its own digest at its end.
 

@@ -25,6 +25,8 @@ MODES = ("enforce", "audit", "learn", "off")
 PREFIX = "SANDBOX_"
 """Every variable with this prefix is ours and is removed before the exec: the handler must not read or set policy."""
 
+NEXT_WRAPPER = "SANDBOX_NEXT_WRAPPER"
+
 COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 """What Python may set LC_CTYPE to (PEP 538)."""
 
@@ -47,6 +49,7 @@ def main() -> NoReturn:
     """Entry of `bootstrap`. Does not return: it execs, or exits with the error's code."""
     environment = started_with(os.environ)
     try:
+        chain(environment)
         for name in PATHS:
             if environment.get(name):
                 environment[name] = os.path.abspath(environment[name])
@@ -63,6 +66,16 @@ def main() -> NoReturn:
         enforce(command, environment, on_unavailable, audit=mode == "audit")
     except SandboxError as error:
         fail(error, environment)
+
+
+def chain(environment: dict[str, str]) -> None:
+    """Exec SANDBOX_NEXT_WRAPPER, if any, with this program before its arguments: it execs us again, innermost and last.
+
+    There is one AWS_LAMBDA_EXEC_WRAPPER, and others want it too. Raises HandlerNotFound.
+    """
+    wrapper = environment.pop(NEXT_WRAPPER, "")
+    if wrapper:
+        run(Command(wrapper, [wrapper, os.path.abspath(sys.argv[0]), *sys.argv[1:]], environment))
 
 
 def fail(error: SandboxError, environment: Mapping[str, str]) -> NoReturn:

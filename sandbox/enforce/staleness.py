@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sandbox.bundle import sha256
+from sandbox.bundle import series, sha256
 from sandbox.errors import PolicyStale
 
 TYPE_CHECKING = False
@@ -73,7 +73,7 @@ def differences(provenance: Mapping[str, list[str]], path: str, environment: Map
     uname = os.uname()
     now = {
         "libc": libc(),
-        "kernel": _series(uname.release),
+        "kernel": series(uname.release),
         "architecture": uname.machine,
         "python": _python(path),
         "handler_digest": digest(handler_file(path, environment.get("_HANDLER", ""), root)),
@@ -83,15 +83,10 @@ def differences(provenance: Mapping[str, list[str]], path: str, environment: Map
     for fact, value in now.items():
         learned = provenance.get(fact) or []
         if fact in ("kernel", "python"):
-            learned = [_series(text) for text in learned]
+            learned = [series(text) for text in learned]
         if learned and value and value not in learned:
             found.append(f"{fact.replace('_', ' ')}: learned on {', '.join(learned)}, here {value}")
     return found
-
-
-def _series(release: str) -> str:
-    """6.18 of 6.18.44-vendor, 3.11 of 3.11.2."""
-    return ".".join(release.split(".")[:2])
 
 
 def _python(path: str) -> str:

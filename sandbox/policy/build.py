@@ -13,7 +13,7 @@ from sandbox import bundle
 from sandbox.errors import UsageError
 from sandbox.kernel import bpf, tables
 from sandbox.policy import files as file_rules
-from sandbox.policy import supervision
+from sandbox.policy import supervision, twin
 from sandbox.policy.compiler import compile_rules
 from sandbox.policy.listing import listing
 from sandbox.policy.rules import Rules, exec_granted, network_scope, rules_for, signals_granted
@@ -69,6 +69,7 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         "filters": filters,
     }
     files[bundle.FILE] = bundle.seal(json.dumps(description, indent=2))
+    files[twin.FILE] = twin.encode(description, files[bundle.FILE])
     files["listing.txt"] = listing(profile, rules, programs, evidence).encode()
     return Bundle(files, rules, evidence)
 

@@ -78,12 +78,8 @@ def start(child: Callable[[Handover], None], policy: Policy, environment: Mappin
     gc.freeze()
     handover = Handover()
     # Before there is a child: a fast one would look into this process while it still loads.
-    # Where prctl is refused (Lambda-like guests), one call tells; no other is made.
-    dumpable = _property(PR_GET_DUMPABLE, 0)
+    dumpable = protect()
     may_prctl = dumpable >= 0
-    if may_prctl:
-        _property(PR_SET_DUMPABLE, 0)
-    forget_environment()
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD)
     try:
         pid = abi.syscall(abi.number("clone"), CLONE_FILES | SIGCHLD, 0, 0, 0, 0)
@@ -110,6 +106,18 @@ def start(child: Callable[[Handover], None], policy: Policy, environment: Mappin
         # Nobody would answer for it or report on it, and it would outlive the bootstrap.
         os.kill(pid, _signal.SIGKILL)
         raise
+
+
+def protect() -> int:
+    """Close this process's memory and environment to its user; returns the dumpable property that it had.
+
+    -1 where prctl is refused (Lambda-like guests): one call tells, and no other is made.
+    """
+    dumpable = _property(PR_GET_DUMPABLE, 0)
+    if dumpable >= 0:
+        _property(PR_SET_DUMPABLE, 0)
+    forget_environment()
+    return dumpable
 
 
 def _property(option: int, value: int) -> int:

@@ -1,0 +1,89 @@
+"""The native launcher's program: shipped with a release, built by the system's cc in a checkout.
+
+The sources lie beside this file: launcher.c starts at `launch` and includes the rest, abi.h is the kernel, policy.h
+reads bundles, fuzz.c tries that reader alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from sandbox.errors import SandboxError, UsageError
+
+ARCHES = ("x86_64", "aarch64")
+LARGEST = 32 << 10
+"""Bytes that a launcher may have."""
+
+HERE = Path(__file__).parent
+BUILT = HERE / "built"
+WARNINGS = (
+    "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes",
+    "-Wcast-align", "-Wundef", "-Wvla", "-Wformat=2", "-Wwrite-strings",
+)  # fmt: skip
+FLAGS = (
+    "-std=c11", "-Oz", *WARNINGS, "-ffreestanding", "-fno-builtin", "-fno-jump-tables", "-fno-stack-protector",
+    "-fno-pie", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections",
+)  # fmt: skip
+LINKED = (
+    "-static", "-no-pie", "-nostdlib", "-nostartfiles", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,norelro",
+    "-Wl,--gc-sections", "-s",
+)  # fmt: skip
+ZIG_FLAGS = ("-fno-sanitize=all", "-fno-inline", "-Wno-unused-command-line-argument")
+"""zig checks for undefined behaviour unless told not to, and inlines more than -Oz should."""
+DENSE = ("-Wl,-z,noseparate-code", "-Wl,-z,max-page-size=4096")
+"""For GNU ld on x86_64: all in one page-aligned piece. aarch64 kernels have pages of up to 64 KiB."""
+
+
+def binary(arch: str) -> bytes:
+    """The launcher for `x86_64` or `aarch64`, static and executable as it is. Builds it where it can and must.
+
+    Raises UsageError for another architecture, SandboxError where there is neither a launcher nor a compiler for it.
+    """
+    return path(arch).read_bytes()
+
+
+def path(arch: str) -> Path:
+    """Where the launcher lies; errors as those of `binary`."""
+    if arch not in ARCHES:
+        raise UsageError(f"{arch!r} is not one of {', '.join(ARCHES)}", where="launcher", todo="name another one")
+    found = BUILT / f"launcher-{arch}"
+    mark = BUILT / f"launcher-{arch}.sources"
+    if found.is_file() and (not mark.is_file() or mark.read_text() == sources()):
+        return found
+    if arch != platform.machine():
+        raise SandboxError(
+            f"there is no launcher for {arch} here", where=str(found), todo="run tools/release, which builds both"
+        )
+    build(("cc",), found, DENSE if arch == "x86_64" else ())
+    return found
+
+
+def sources() -> str:
+    """SHA-256 of all that a launcher is made of."""
+    names = sorted({*HERE.glob("*.[ch]")} - {HERE / "fuzz.c"})
+    parts = [repr((FLAGS, LINKED)).encode(), *(name.read_bytes() for name in names)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def build(compiler: Sequence[str], found: Path, more: Sequence[str] = ()) -> None:
+    """Compile and link into `found`, in one step for whoever looks. Raises SandboxError with what the compiler said."""
+    todo = "run tools/release, which needs no compiler, or install one"
+    try:
+        found.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=found.parent) as folder:
+            made = Path(folder) / found.name
+            command = [*compiler, *FLAGS, *LINKED, *more, "-o", str(made), str(HERE / "launcher.c")]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SandboxError(f"cannot be built:\n{done.stderr.strip()}", where="launcher", todo=todo)
+            made.chmod(0o755)
+            os.replace(made, found)
+        found.with_name(found.name + ".sources").write_text(sources())
+    except OSError as error:
+        raise SandboxError(f"cannot be built: {error.strerror}", where=str(error.filename), todo=todo) from None

@@ -1,0 +1,150 @@
+/* Files, paths and programs of this host, and the Python package beside the launcher. */
+#ifndef SANDBOX_HOST_H
+#define SANDBOX_HOST_H
+
+#include "state.h"
+
+static unsigned mode_of(long folder, const char *path, long *size) { /* 0: not there */
+    uint64_t buffer[24];                                             /* struct stat has 128 or 144 bytes */
+    long flags = folder >= 0 && !*path ? AT_EMPTY_PATH : 0;
+    if (SYS4(newfstatat, folder, path, buffer, flags) < 0) return 0;
+    if (size) *size = (long)buffer[6];
+    uint32_t mode;
+    memcpy(&mode, (char *)buffer + STAT_MODE, 4);
+    return mode;
+}
+
+static int is_file(const char *path) { return (mode_of(AT_FDCWD, path, NULL) & S_IFMT) == S_IFREG; }
+static int exists(const char *path) { return mode_of(AT_FDCWD, path, NULL) != 0; }
+static long open_read(const char *path) { return SYS4(openat, AT_FDCWD, path, O_CLOEXEC, 0); }
+
+/* A file of a bundle, as bundle.py reads it. */
+static unsigned char *read_file(const char *path, size_t *length_of) {
+    long fd = open_read(path), got = fd;
+    unsigned char *into = room(LARGEST + 1);
+    size_t n = 0;
+    if (fd < 0) fail(INVALID, path, form("cannot be read: %", problem(fd)), REBUILD);
+    while (n <= LARGEST && (got = SYS3(read, fd, into + n, LARGEST + 1 - n)) > 0) n += (size_t)got;
+    SYS1(close, fd);
+    if (got < 0) fail(INVALID, path, form("cannot be read: %", problem(got)), REBUILD);
+    if (n > LARGEST) fail(INVALID, path, form("larger than # bytes", (long)(LARGEST)), REBUILD);
+    give_back(into + n);
+    *length_of = n;
+    return into;
+}
+
+static const char *folder_of(const char *path) {
+    const char *slash = last(path, '/');
+    if (!slash) return "";
+    while (slash > path && slash[-1] == '/') slash--;
+    return slash == path ? "/" : slice(path, (size_t)(slash - path));
+}
+
+static const char *name_of(const char *path) {
+    const char *slash = last(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static const char *here(void) {
+    char *found = room(4096);
+    if (SYS2(getcwd, found, 4096) <= 0) return "/";
+    give_back(found + text_length(found) + 1);
+    return found;
+}
+
+/* Absolute and without empty parts, `.` and `..` (os.path.abspath). */
+static const char *absolute(const char *path) {
+    const char *from = *path == '/' ? path : form("%/%", here(), path);
+    char *found = room(text_length(from) + 2), *at = found;
+    while (*from) {
+        while (*from == '/') from++;
+        size_t n = 0;
+        while (from[n] && from[n] != '/') n++;
+        if (n == 2 && starts(from, "..")) {
+            while (at > found && *--at != '/') continue;
+        } else if (n && !(n == 1 && *from == '.')) {
+            *at++ = '/';
+            memcpy(at, from, n);
+            at += n;
+        }
+        from += n;
+    }
+    if (at == found) *at++ = '/';
+    *at = 0;
+    return found;
+}
+
+/* The path with its links followed, as far as /proc tells; else the path itself. */
+static const char *real(const char *path) {
+    long fd = SYS4(openat, AT_FDCWD, path, O_PATH | O_CLOEXEC, 0), n;
+    if (fd < 0) return absolute(path);
+    char *found = room(4096);
+    n = SYS4(readlinkat, AT_FDCWD, form("/proc/self/fd/#", (long)fd), found, 4095);
+    SYS1(close, fd);
+    if (n <= 0) return absolute(path);
+    found[n] = 0;
+    give_back(found + n + 1);
+    return found;
+}
+
+static const char *choice(const char *name, const char *first, const char *second, const char *third,
+                          const char *fourth) {
+    const char *value = get(name), *all[] = {first, second, third, fourth}, *known = first;
+    if (!*value) return first;
+    for (int i = 0; i < 4; i++)
+        if (all[i] && same(value, all[i])) return all[i];
+    for (int i = 1; i < 4; i++)
+        if (all[i]) known = form("%, %", known, all[i]);
+    fail(USAGE, name, form("is '%', not one of %", value, known), "correct or unset it");
+}
+
+/* A program by name in a search path, '' where there is none; with a slash, itself. */
+static const char *search(const char *name, const char *path) {
+    if (last(name, '/')) return name;
+    for (const char *at = path;; at++) {
+        size_t n = 0;
+        while (at[n] && at[n] != ':') n++;
+        const char *found = form("%%%", n ? slice(at, n) : ".", n && at[n - 1] == '/' ? "" : "/", name);
+        if (is_file(found) && SYS3(faccessat, AT_FDCWD, found, X_OK) == 0) return found;
+        at += n;
+        if (!*at) return "";
+    }
+}
+
+static const char *search_path(void) {
+    for (char **at = environment; *at; at++)
+        if (starts(*at, "PATH=")) return *at + 5;
+    return "/bin:/usr/bin";
+}
+
+static const char *python(void) {
+    const char *named = get("SANDBOX_PYTHON");
+    return *named ? named : search("python3", search_path());
+}
+
+/* The folder of the Python package: the launcher's own or one above it. NULL: there is none, or no interpreter. */
+static int find_package(void) {
+    const char *folder = absolute(folder_of(real(own_path)));
+    interpreter = python();
+    if (!*interpreter || !is_file(interpreter)) return 0;
+    for (int i = 0; i < 5; i++, folder = folder_of(folder)) {
+        package = form("%%sandbox/supervise", folder, same(folder, "/") ? "" : "/");
+        if (is_file(form("%/__main__.py", package))) return 1;
+        if (same(folder, "/")) break;
+    }
+    return 0;
+}
+
+/* Let the Python bootstrap do all of it, as if it had been started in our place. Returns where there is none. */
+static void hand_over(char **arguments, int count) {
+    if (!find_package()) return;
+    char **argv = room(sizeof(char *) * ((size_t)count + 8));
+    const char *head[] = {interpreter, "-I", "-S", package, "start", own_path};
+    int n = 0;
+    for (; n < 6; n++) argv[n] = slice(head[n], text_length(head[n]));
+    for (int i = 0; i < count; i++) argv[n++] = arguments[i];
+    argv[n] = NULL;
+    SYS3(execve, interpreter, argv, environment);
+}
+
+#endif

@@ -1,0 +1,86 @@
+"""The Python side of the native launcher: `start` does all of a start in its place, `attend` supervises its child.
+
+    python3 -I -S .../sandbox/supervise start LAUNCHER [COMMAND...]
+    python3 -I -S .../sandbox/supervise attend PID LISTENER VARIABLES FOLDER DIGEST
+
+VARIABLES is a pipe with the variables that are ours, each with a NUL behind it: in the environment of this process the
+function could read them. The held signals (sandbox/supervise/start.py) come blocked.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# A folder that is run stands first on the path, and holds modules of names that others may want.
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Entry. Does not return."""
+    what, *rest = sys.argv[1:]
+    if what == "start":
+        from sandbox.enforce import launch
+
+        sys.argv = rest
+        launch.main()
+    pid, listener, variables, folder, digest = rest
+    attend(int(pid), int(listener), int(variables), folder, digest)
+
+
+def attend(pid: int, listener: int, variables: int, folder: str, digest: str) -> NoReturn:
+    """Supervise the launcher's child `pid`, which runs already, and end like it. What stops this ends the child."""
+    import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
+
+    from sandbox.supervise import start
+
+    environment = dict(os.environ)
+    try:
+        may_prctl = start.protect() >= 0
+        os.set_inheritable(listener, False)
+        environment |= received(variables)
+        from sandbox import bundle
+        from sandbox.enforce import launch
+        from sandbox.errors import PolicyInvalid, SandboxError
+        from sandbox.kernel import abi
+
+        environment = launch.started_with(environment)
+        try:
+            policy = bundle.read(folder, abi.MACHINE)
+            if policy.digest != digest:
+                raise PolicyInvalid("is not the policy that the launcher installed", where=folder, todo=bundle.REBUILD)
+            sink = None
+            if environment.get("SANDBOX_EVENTS"):
+                from sandbox.violations.sink import sink_of
+
+                sink = sink_of(environment)
+            from sandbox.supervise.attend import attend as supervise
+
+            status = supervise(pid, listener, policy, environment, sink, audit=False, may_prctl=may_prctl)
+        except SandboxError as error:
+            os.kill(pid, _signal.SIGKILL)
+            launch.fail(error, environment)
+    except BaseException:
+        # Nobody would answer for it or report on it, and it would outlive the bootstrap.
+        os.kill(pid, _signal.SIGKILL)
+        raise
+    sys.exit(status)
+
+
+def received(pipe: int) -> dict[str, str]:
+    """The variables that the launcher wrote."""
+    with open(pipe, "rb") as file:
+        entries = file.read().split(b"\0")[:-1]
+    found: dict[str, str] = {}
+    for entry in entries:
+        key, _, value = entry.partition(b"=")
+        found.setdefault(os.fsdecode(key), os.fsdecode(value))
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,495 @@
+"""One behaviour, two programs: the Python bootstrap and the native launcher, side by side on the real kernel.
+
+Each test starts both with the same bundle and compares what they say, what they start, what it sees and how it ends.
+What only one of them does (compiling a profile, learning, auditing) the launcher must hand to the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import http.server
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from children import Ended, ended
+from guests import LOADING, notifying, profile, refusing
+from users import HOME, home_for, identity, place
+
+from sandbox import launcher
+from sandbox.kernel import abi, seccomp
+from sandbox.policy import build, twin
+from sandbox.profile.model import Profile, Training
+
+LIMIT = 60
+PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+SEEN = """
+import json, os
+read = lambda name: open(f"/proc/self/{name}", "rb").read().decode("latin-1")
+status = dict(line.split(":", 1) for line in read("status").splitlines())
+fds = [fd for fd in sorted(map(int, os.listdir("/proc/self/fd"))) if os.path.exists(f"/proc/self/fd/{fd}")]
+print(json.dumps({
+    "argv": read("cmdline").split(chr(0)), "environment": sorted(read("environ").split(chr(0))),
+    "cwd": os.readlink("/proc/self/cwd"), "fds": fds, "limits": read("limits"),
+    "ids": [status[key] for key in ("Uid", "Gid", "Groups", "CapEff", "Umask", "NoNewPrivs", "Seccomp")],
+    "signals": [status[key] for key in ("SigBlk", "SigIgn", "SigCgt", "SigPnd")],
+}))
+"""
+
+ATTEMPTS = """
+import ctypes, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def attempt(what):
+    try:
+        return what() and "passed"
+    except OSError as error:
+        return error.errno
+def execve():
+    libc.execve(b"/bin/true", None, None)
+    raise OSError(ctypes.get_errno(), "")
+def parent():
+    return open(f"/proc/{os.getppid()}/mem", "rb")
+for what in (socket.socket, lambda: os.open("new", os.O_CREAT | os.O_WRONLY), execve, parent,
+             lambda: os.kill(os.getpid(), 0) or True, lambda: os.kill(1, 0) or True,
+             lambda: open("/etc/hostname"), lambda: open("/etc/shells"), lambda: open("/etc/hostname", "r+")):
+    print(attempt(what), end=" ")
+"""
+
+
+class Pair:
+    """Both programs for one user, and bundles."""
+
+    def __init__(self, uid: int | None, home: Path, folder: Path) -> None:
+        self.uid, self.folder = uid, folder
+        built = home / "sandbox" / "launcher" / "built"
+        name = f"launcher-{abi.MACHINE}"
+        if not (built / name).exists():
+            built.mkdir()
+            shutil.copy(launcher.path(abi.MACHINE), built / name)
+        self.programs = {"bootstrap": str(home / "bootstrap"), "launcher": str(built / name)}
+        found = profile(*LOADING, "pause", "dup2")
+        self.make("bundle", found)
+        self.make("files", dataclasses.replace(found, reads=frozenset({"/etc/hostname", "{root}/**", "{python}/**"})))
+        self.make("api", profile(*LOADING, runtime_api=True, network=("runtime-api",)))
+        training = Training("0123456789ab", kernel="4.14.1", architecture=abi.MACHINE, libc="none", python="2.7.1",
+                            handler_digest="00", lock_digest="00")  # fmt: skip
+        moved = Training("0123456789ab", kernel="4.14.1", architecture=abi.MACHINE)
+        self.make("moved", dataclasses.replace(found, trainings=frozenset({moved})))
+        self.make("stale", dataclasses.replace(found, trainings=frozenset({training})))
+        self.make("granted", profile(*LOADING, "kill", grants=("execve", "kill")))
+        for name, file in (("damaged", f"{abi.MACHINE}.bpf"), ("mixed", "policy.json"), ("cut", twin.FILE)):
+            shutil.copytree(folder / "bundle", folder / name)
+            path = folder / name / file
+            data = path.read_bytes()
+            path.write_bytes((folder / "files" / file).read_bytes() if name == "mixed" else data[:-1] + b"~")
+        (folder / "empty").mkdir()
+        for name, text in (("no-interpreter", "#!/nonexistent/sh\n"), ("text", "neither fish nor fowl\n"),
+                           ("script", "#!/usr/bin/env -S sh -e\necho ran\n")):  # fmt: skip
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o755)
+        (folder / "plain").write_text("x")
+        (folder / "plain").chmod(0o644)
+
+    def make(self, name: str, found: Profile) -> None:
+        """A bundle in the folder."""
+        build.write(build.build(found, (abi.MACHINE,)), str(self.folder / name))
+
+    def run(
+        self, which: str, *command: str, more: Mapping[str, str] = NOTHING, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """One of both with a command; empty variables are unset, {folder} is ours."""
+        known = {"PATH": "/usr/bin:/bin", "SANDBOX_POLICY": "{folder}/bundle", "SANDBOX_SUPERVISE": "0"} | dict(more)
+        environment = {key: self.placed(value) for key, value in known.items() if value or key == "EMPTY"}
+        options = {"cwd": self.folder, **options}
+        return subprocess.run(
+            [self.programs[which], *map(self.placed, command)], env=environment, capture_output=True, text=True,
+            timeout=LIMIT, check=False, **identity(self.uid), **options,
+        )  # fmt: skip
+
+    def placed(self, word: str) -> str:
+        """A word with the folder in it."""
+        return word.replace("{folder}", str(self.folder))
+
+    def both(
+        self, *command: str, more: Mapping[str, str] = NOTHING, **options: Any
+    ) -> list[subprocess.CompletedProcess[str]]:
+        """The ends of both, bootstrap first."""
+        return [self.run(which, *command, more=more, **options) for which in self.programs]
+
+
+@pytest.fixture(scope="module")
+def rest() -> Iterator[contextlib.ExitStack]:
+    """What is put away after the last test."""
+    with contextlib.ExitStack() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def pairs() -> dict[int | None, Pair]:
+    """One for each user, made when it is asked for."""
+    return {}
+
+
+@pytest.fixture
+def pair(uid: int | None, pairs: dict[int | None, Pair], rest: contextlib.ExitStack) -> Pair:
+    """The user's."""
+    if uid not in pairs:
+        launcher.path(abi.MACHINE)
+        home = rest.enter_context(home_for(uid))
+        pairs[uid] = Pair(uid, home, rest.enter_context(place(uid)))
+        os.chmod(pairs[uid].folder, 0o755)
+    return pairs[uid]
+
+
+def status_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The status line, without what only the launcher says: what it could not check."""
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith('{"event": "sandbox"')]
+    assert len(lines) == 1, done.stderr
+    found: dict[str, Any] = lines[0]
+    found.pop("unchecked", None)
+    if "stale" in found:
+        found["stale"] = [line for line in found["stale"] if not line.startswith("libc")]
+    return found
+
+
+SUPERVISED = pytest.mark.parametrize("supervise", ["0", "1"])
+
+
+@SUPERVISED
+@pytest.mark.parametrize("bundle", ["bundle", "files", "api", "stale", "granted"])
+def test_the_same_status_line(pair: Pair, bundle: str, supervise: str) -> None:
+    """Both say the same keys with the same values, and start the same command with the same end."""
+    more = {"SANDBOX_POLICY": "{folder}/" + bundle, "SANDBOX_SUPERVISE": supervise, "LAMBDA_TASK_ROOT": "{folder}"}
+    if bundle == "api":
+        more["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:9"
+    for command in (("/bin/sh", "-c", "echo ran; exit 3"), ("{folder}/script",), ("python3", "-c", "print('ran')")):
+        ours, theirs = pair.both(*command, more=more)
+        assert status_of(ours) == status_of(theirs)
+        assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
+        assert ours.stdout == "ran\n" or "script" in command[0], ours.stderr
+    assert list(json.loads(theirs.stderr.splitlines()[0])) == [
+        key for key in ("event", "mode", "function", "policy", "requested", "enforced", "degraded", "stale",
+                        "unchecked", "filters") if key in theirs.stderr
+    ]  # fmt: skip
+    assert ('"unchecked": ["libc"]' in theirs.stderr) == (bundle == "stale")
+
+
+@SUPERVISED
+@pytest.mark.parametrize("bundle", ["bundle", "files", "granted"])
+def test_the_same_verdicts(pair: Pair, bundle: str, supervise: str) -> None:
+    """What the handler may do and what it may not is the same, with and without a supervisor."""
+    more = {"SANDBOX_POLICY": "{folder}/" + bundle, "SANDBOX_SUPERVISE": supervise, "LAMBDA_TASK_ROOT": "/opt"}
+    ours, theirs = pair.both(*PYTHON, ATTEMPTS, more=more)
+    assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout), theirs.stderr
+    assert str(errno.EPERM) in theirs.stdout.split()
+    assert (pair.folder / "new").exists() is False
+
+
+@SUPERVISED
+@pytest.mark.parametrize("mode", ["enforce", "off"])
+def test_the_handler_sees_the_same(pair: Pair, mode: str, supervise: str) -> None:
+    """Arguments, environment, directory, descriptors, limits, signals and identity are the same."""
+    odd = {"EMPTY": "", "ODD": "ü\nline", "BYTES": "\udcff", "_HANDLER": "x.y", "SANDBOX_X": "y", "LC_ALL": "C.UTF-8"}
+    more = odd | {"SANDBOX_MODE": mode, "SANDBOX_SUPERVISE": supervise}
+    theirs, ours = os.pipe()
+    try:
+        seen = [
+            json.loads(done.stdout)
+            for done in pair.both(*PYTHON, SEEN, "", "a b", "ü", "\udcfe", more=more, pass_fds=(ours,), umask=0o027)
+        ]
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert seen[0] == seen[1]
+    assert not [entry for entry in seen[1]["environment"] if entry.startswith("SANDBOX_")]
+
+
+CASES: dict[str, tuple[dict[str, str], tuple[str, ...], int]] = {
+    "no such policy": ({"SANDBOX_POLICY": "/nonexistent"}, ("/bin/true",), 67),
+    "no policy named": ({"SANDBOX_POLICY": ""}, ("/bin/true",), 67),
+    "an unknown function": ({"SANDBOX_POLICY": "", "AWS_LAMBDA_FUNCTION_NAME": "x", "LAMBDA_TASK_ROOT": "/opt"},
+                            ("/bin/true",), 67),
+    "an empty bundle": ({"SANDBOX_POLICY": "{folder}/empty"}, ("/bin/true",), 66),
+    "a damaged program": ({"SANDBOX_POLICY": "{folder}/damaged"}, ("/bin/true",), 66),
+    "no such command": ({}, ("/nonexistent/handler",), 73),
+    "no such name": ({}, ("no-such-command",), 73),
+    "a name that is no text": ({}, ("\udcff",), 73),
+    "not executable": ({}, ("{folder}/plain",), 73),
+    "a folder": ({}, ("{folder}/empty",), 73),
+    "no interpreter": ({}, ("{folder}/no-interpreter",), 73),
+    "no interpreter, supervised": ({"SANDBOX_SUPERVISE": "1"}, ("{folder}/no-interpreter",), 73),
+    "no interpreter, off": ({"SANDBOX_MODE": "off"}, ("{folder}/no-interpreter",), 73),
+    "no program at all": ({}, ("{folder}/text",), 73),
+    "no such mode": ({"SANDBOX_MODE": "of"}, ("/bin/true",), 64),
+    "no such word": ({"SANDBOX_ON_UNAVAILABLE": "maybe"}, ("/bin/true",), 64),
+    "no such start": ({"SANDBOX_SUPERVISE": "yes"}, ("/bin/true",), 64),
+    "a relay of nobody": ({"SANDBOX_REQUEST_ID": "relay"}, ("/bin/true",), 64),
+    "nothing to do": ({}, (), 64),
+    "no such root": ({"_HANDLER": "a.b", "LAMBDA_TASK_ROOT": "/nonexistent"}, (), 73),
+    "a path as name": ({"SANDBOX_POLICY": "", "AWS_LAMBDA_FUNCTION_NAME": "../x"}, ("/bin/true",), 64),
+    "another kernel": ({"SANDBOX_POLICY": "{folder}/moved", "SANDBOX_STALE": "refuse"}, ("/bin/true",), 78),
+    "no such wrapper": ({"SANDBOX_NEXT_WRAPPER": "/nonexistent"}, ("/bin/true",), 73),
+}  # fmt: skip
+
+
+class Api:
+    """A Runtime API that only notes what is posted."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str | None, dict[str, Any]]] = []
+        requests = self.requests
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                requests.append((self.path, self.headers["Lambda-Runtime-Function-Error-Type"], json.loads(body)))
+                self.send_response(202)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                """Nothing on standard error."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def name(self) -> str:
+        """host:port."""
+        return f"127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    """One that answers."""
+    found = Api()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_errors(pair: Pair, api: Api, case: str) -> None:
+    """Each failure has the same code, the same words, and the same report to the Runtime API; nothing is started."""
+    more, command, code = CASES[case]
+    told = {"AWS_LAMBDA_RUNTIME_API": api.name, "SANDBOX_POLICY": "{folder}/api"}
+    if not command or "relay" in case or "root" in case:
+        told["SANDBOX_POLICY"] = "{folder}/bundle"
+    seen = []
+    for which in pair.programs:
+        done = pair.run(which, *command, more=told | more)
+        ((path, header, body),) = api.requests
+        api.requests.clear()
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        lines = [line for line in done.stderr.splitlines() if not line.startswith('{"event"')]
+        seen.append((done.stdout, lines, path, header, body))
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize(("name", "word"), [("mixed", "policy.json"), ("cut", "digest"), ("damaged", "digest")])
+def test_a_bundle_that_does_not_belong_together_starts_nothing(pair: Pair, name: str, word: str) -> None:
+    """Another policy.json than the twin's, a twin with another byte, a program with another byte: refused."""
+    done = pair.run("launcher", "/bin/echo", "started", more={"SANDBOX_POLICY": "{folder}/" + name})
+    assert (done.returncode, done.stdout) == (66, "")
+    assert word in done.stderr
+
+
+def below(pair: Pair, which: str, refused: Mapping[str, int], *command: str, **more: str) -> Ended:
+    """One of both on a host that refuses calls; its output and errors together."""
+    known = {"PATH": "/usr/bin:/bin", "SANDBOX_POLICY": str(pair.folder / "bundle"), "SANDBOX_SUPERVISE": "0"} | more
+
+    def start(write: int) -> None:
+        seccomp.set_no_new_privs()
+        seccomp.install(refusing(refused))
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        os.chdir(pair.folder)
+        os.execve(pair.programs[which], [pair.programs[which], *command], known)
+
+    return ended(start, pair.uid)
+
+
+@pytest.mark.parametrize("warn", ["fail", "warn"])
+@pytest.mark.parametrize(
+    "refused",
+    [{"seccomp": errno.EPERM}, {"seccomp": errno.ENOSYS}, {"seccomp": errno.EBUSY}, {"seccomp": 0},
+     {"landlock_create_ruleset": errno.ENOSYS}, {"landlock_restrict_self": errno.E2BIG}, {"prctl": errno.EPERM}],
+    ids=str,
+)  # fmt: skip
+def test_the_same_on_a_host_that_refuses(pair: Pair, refused: Mapping[str, int], warn: str) -> None:
+    """Where a step of the installation is refused, both end with the same code and say the same."""
+    ours, theirs = (
+        below(pair, which, refused, "/bin/echo", "started", SANDBOX_ON_UNAVAILABLE=warn) for which in pair.programs
+    )
+    assert ours.code == theirs.code
+    assert ours.output == theirs.output
+    assert (b"started" in theirs.output) == (theirs.code == 0)
+
+
+@pytest.mark.parametrize(
+    "refused", [{"landlock_create_ruleset": errno.ENOSYS}, {"clone": errno.EAGAIN}, {"prctl": errno.EPERM}], ids=str
+)
+def test_a_supervised_start_on_a_host_that_refuses(pair: Pair, refused: Mapping[str, int]) -> None:
+    """Without Landlock the launcher leaves the start to Python; without a new process neither starts anything."""
+    ours, theirs = (below(pair, which, refused, "/bin/echo", "ran", SANDBOX_SUPERVISE="1") for which in pair.programs)
+    assert (ours.code, ours.output) == (theirs.code, theirs.output)
+    assert (theirs.code == 0) == ("clone" not in refused)
+
+
+@pytest.mark.parametrize("command", ["exit 5", "kill -9 $$", "kill -TERM $$"])
+def test_the_same_below_another_listener(pair: Pair, command: str) -> None:
+    """Where a listener stands above, both say so, enforce by themselves, wait beside the handler and end as it."""
+
+    def start(which: str, write: int) -> None:
+        seccomp.set_no_new_privs()
+        os.set_inheritable(seccomp.install(notifying("getitimer"), seccomp.FLAG_NEW_LISTENER), True)
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        known = {"PATH": "/usr/bin:/bin", "SANDBOX_POLICY": str(pair.folder / "granted")}
+        os.execve(pair.programs[which], [pair.programs[which], "/bin/sh", "-c", command], known)
+
+    ours, theirs = (ended(functools.partial(start, which), pair.uid) for which in pair.programs)
+    assert (ours.status, ours.output) == (theirs.status, theirs.output)
+    assert b"supervision: a listener stands above" in theirs.output
+    assert theirs.status == (5 << 8 if command == "exit 5" else theirs.signal)
+    assert command == "exit 5" or theirs.signal in (signal.SIGTERM, signal.SIGKILL)
+
+
+@SUPERVISED
+def test_ends_are_the_handlers(pair: Pair, supervise: str) -> None:
+    """Exit codes and signals of the handler are those of the program that was started."""
+    for code in (0, 1, 64, 127, 255):
+        for done in pair.both("/bin/sh", "-c", f"exit {code}", more={"SANDBOX_SUPERVISE": supervise}):
+            assert done.returncode == code
+    for done in pair.both(*PYTHON, "import os; os.abort()", more={"SANDBOX_SUPERVISE": supervise}):
+        assert done.returncode == -signal.SIGABRT
+
+
+@SUPERVISED
+@pytest.mark.parametrize("which", ["bootstrap", "launcher"])
+def test_a_request_to_end_reaches_the_handler(pair: Pair, which: str, supervise: str) -> None:
+    """SIGTERM to what was started ends the handler by its own means, whenever it comes."""
+    code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print('up', flush=True)\n"
+    policy = str(pair.folder / "bundle")
+    environment = {"PATH": "/usr/bin:/bin", "SANDBOX_POLICY": policy, "SANDBOX_SUPERVISE": supervise}
+    process = subprocess.Popen(
+        [pair.programs[which], *PYTHON, code + "signal.pause()"], env=environment, cwd=pair.folder,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **identity(pair.uid),
+    )  # fmt: skip
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        process.terminate()
+        assert process.wait(LIMIT) == 7
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_event_key_stays_with_the_supervisor(pair: Pair) -> None:
+    """No process of a supervised start shows our variables, and the supervisor has them."""
+    code = (
+        "import os\n"
+        "def environ(pid):\n"
+        "    try:\n"
+        "        return open(f'/proc/{pid}/environ', 'rb').read()\n"
+        "    except OSError as error:\n"
+        "        return str(error.errno).encode()\n"
+        "command = open(f'/proc/{os.getppid()}/cmdline', 'rb').read()\n"
+        "print(b'SANDBOX_' in environ('self') + environ(os.getppid()) + command)"
+    )
+    events = pair.folder / "events.jsonl"
+    more = {"SANDBOX_SUPERVISE": "1", "SANDBOX_EVENTS": f"file:{events}", "SANDBOX_EVENT_KEY": "00" * 32}
+    done = pair.run("launcher", *PYTHON, code, more=more)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
+    refused = pair.run("launcher", *PYTHON, "import os\ntry: os.fork()\nexcept OSError: print(1)", more=more)
+    assert (refused.returncode, refused.stdout) == (0, "1\n"), refused.stderr
+    assert all("hmac" in json.loads(line) for line in events.read_text().splitlines())
+    assert "fork" in events.read_text() or "clone" in events.read_text()
+
+
+@pytest.mark.parametrize("which", ["bootstrap", "launcher"])
+def test_events_that_cannot_be_written_end_the_start(pair: Pair, which: str) -> None:
+    """A sink that is none is an error with its own code; the function does not go on unreported."""
+    more = {"SANDBOX_SUPERVISE": "1", "SANDBOX_EVENTS": "pigeon:x"}
+    done = pair.run(which, *PYTHON, "import signal; signal.pause()", more=more)
+    assert done.returncode == 64, done.stderr
+    assert "SANDBOX_EVENTS" in done.stderr
+
+
+def test_what_goes_unchecked_is_not_claimed(pair: Pair) -> None:
+    """The launcher does not know the C library: it says so, and where a difference stops the start, Python looks."""
+    more = {"SANDBOX_POLICY": "{folder}/libc"}
+    if not (pair.folder / "libc").exists():
+        training = Training("0123456789ab", libc="none")
+        found = dataclasses.replace(profile(*LOADING, "pause", "dup2"), trainings=frozenset({training}))
+        pair.make("libc", found)
+    done = pair.run("launcher", "/bin/echo", "ran", more=more)
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    assert '"unchecked": ["libc"]' in done.stderr
+    ours, theirs = pair.both("/bin/echo", "ran", more=more | {"SANDBOX_STALE": "refuse"})
+    assert (theirs.returncode, theirs.stdout, theirs.stderr) == (78, "", ours.stderr)
+
+
+def test_a_wrapper_between(pair: Pair) -> None:
+    """With SANDBOX_NEXT_WRAPPER both exec the wrapper with themselves first, which execs them: innermost, last."""
+    wrapper = pair.folder / "wrapper"
+    if not wrapper.exists():
+        wrapper.write_text('#!/bin/sh\nexport WRAPPED="${SANDBOX_NEXT_WRAPPER-gone} $#"\nexec "$@"\n')
+        wrapper.chmod(0o755)
+    for mode in ("enforce", "off"):
+        more = {"SANDBOX_NEXT_WRAPPER": str(wrapper), "SANDBOX_MODE": mode}
+        for done in pair.both("/bin/sh", "-c", 'echo "$WRAPPED"', more=more):
+            assert (done.returncode, done.stdout) == (0, "gone 4\n"), done.stderr
+            assert status_of(done)["mode"] == mode
+
+
+def test_what_the_launcher_leaves_to_python(pair: Pair) -> None:
+    """Audit mode and a profile that must be compiled come to the same end; without Python each is an error."""
+    audit = {"SANDBOX_MODE": "audit", "SANDBOX_SUPERVISE": "1"}
+    ours, theirs = pair.both("/bin/echo", "ran", more=audit)
+    assert status_of(ours) == status_of(theirs)
+    assert ours.stdout == theirs.stdout == "ran\n"
+    alone = pair.folder / "alone"
+    if not alone.exists():
+        shutil.copy(pair.programs["launcher"], alone)
+    pair.programs["alone"] = str(alone)
+    try:
+        assert pair.run("alone", "/bin/echo", more=audit).returncode == 70
+        assert pair.run("alone", "/bin/echo", more={"SANDBOX_MODE": "learn"}).returncode == 64
+        done = pair.run("alone", "/bin/echo", "ran", more={"SANDBOX_SUPERVISE": "1"})
+    finally:
+        del pair.programs["alone"]
+    assert done.stdout == "ran\n"
+    said = status_of(done)
+    assert "supervision" in said["requested"]
+    assert "supervision" not in said["enforced"]
+    assert any(line.startswith("supervision: no Python supervisor") for line in said["degraded"])
+
+
+def test_the_launcher_is_small_and_static() -> None:
+    """At most 32 KiB, with no interpreter of its own and not a word of libc's headers."""
+    program = launcher.binary(abi.MACHINE)
+    assert len(program) <= launcher.LARGEST
+    assert program[:4] == b"\x7fELF"
+    assert b"ld-linux" not in program
+    for source in {*(HOME / "sandbox" / "launcher").glob("*.[ch]")} - {HOME / "sandbox" / "launcher" / "fuzz.c"}:
+        included = [line for line in source.read_text().splitlines() if line.startswith("#include <")]
+        assert set(included) <= {
+            "#include <stdarg.h>", "#include <stddef.h>", "#include <stdint.h>",
+        }  # fmt: skip
