@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import operator
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from sandbox import launcher
 from tools.benchmarks import subjects
 from tools.benchmarks.measure import Bar, Series, interleave, timed
 from tools.benchmarks.report import Report, Row, Table
@@ -21,6 +23,11 @@ BARE = "the program itself"
 YARDSTICK = "`python3 -I -S -c pass`"
 PYTHON = "`python3 -I -S -c pass` under the bootstrap, the same way"
 BUNDLE = "bootstrap, compiled bundle, SANDBOX_SUPERVISE=0"
+LAUNCHER = "native launcher, compiled bundle, SANDBOX_SUPERVISE=0"
+MOST = 0.5
+"""Milliseconds that the native launcher may add."""
+SHARE = 0.25
+"""Of what bwrap adds."""
 
 PEERS = {
     "bwrap": ["--dev-bind", "/", "/"],
@@ -37,6 +44,7 @@ def run(rounds: int, python: str) -> Report:
         profile, bundle = subjects.learn_program((TRUE,), scratch)
         plain = subjects.environment()
         launch = [*subjects.launcher(python), TRUE]
+        native = [str(launcher.path(platform.machine())), TRUE]
         nothing = [python, "-I", "-S", "-c", "pass"]
         _, for_python = subjects.learn_program(tuple(nothing), scratch)
         with_python = subjects.environment(subjects.unsupervised(for_python))
@@ -48,6 +56,8 @@ def run(rounds: int, python: str) -> Report:
             BARE: functools.partial(timed, [TRUE], plain),
             YARDSTICK: functools.partial(timed, nothing, plain),
             BUNDLE: functools.partial(timed, launch, with_bundle),
+            LAUNCHER: functools.partial(timed, native, with_bundle),
+            "native launcher, SANDBOX_MODE=off": functools.partial(timed, native, off),
             PYTHON: functools.partial(timed, [*subjects.launcher(python), *nothing], with_python),
             "`true` without bytecode files": functools.partial(timed, uncached, with_bundle),
             "`true` from a YAML profile, compiled on the spot": functools.partial(timed, launch, with_profile),
@@ -56,13 +66,32 @@ def run(rounds: int, python: str) -> Report:
         for peer, options in PEERS.items():
             found = shutil.which(peer)
             if found:
-                shown = f"`{' '.join((peer, *options))}`"
-                cases[shown] = functools.partial(timed, [found, *options, TRUE], plain)
+                cases[_shown(peer)] = functools.partial(timed, [found, *options, TRUE], plain)
             else:
                 notes.append(f"{peer} is not installed and was skipped")
         series = interleave(rounds, cases)
-    bars = (_bar(BUNDLE, BARE, "`true`", series), _bar(PYTHON, YARDSTICK, "an interpreter", series))
-    return Report("start", rounds, (_table(series),), bars, tuple(notes), interpreters)
+    bars = [_bar(BUNDLE, BARE, "`true`", series), _bar(PYTHON, YARDSTICK, "an interpreter", series)]
+    bars += _launcher_bars(series)
+    return Report("start", rounds, (_table(series),), tuple(bars), tuple(notes), interpreters)
+
+
+def _launcher_bars(series: dict[str, Series]) -> list[Bar]:
+    """The native launcher in milliseconds, and beside bwrap where that is installed."""
+    added = series[LAUNCHER].combine(operator.sub, series[BARE])
+    took = (series[LAUNCHER].median - series[BARE].median) * 1000
+    lower, upper = added.quartiles
+    found = [Bar("added to `true` by the native launcher, in ms", took, MOST, (1000 * lower, 1000 * upper))]
+    bwrap = _shown("bwrap")
+    if bwrap in series:
+        theirs = series[bwrap].combine(operator.sub, series[BARE])
+        share = (series[LAUNCHER].median - series[BARE].median) / (series[bwrap].median - series[BARE].median)
+        quartiles = added.combine(operator.truediv, theirs).quartiles
+        found.append(Bar("added to `true` by the native launcher / by bwrap", share, SHARE, quartiles))
+    return found
+
+
+def _shown(peer: str) -> str:
+    return f"`{' '.join((peer, *PEERS[peer]))}`"
 
 
 def _table(series: dict[str, Series]) -> Table:
@@ -70,7 +99,7 @@ def _table(series: dict[str, Series]) -> Table:
     rows = []
     for name, found in series.items():
         added = found.median - series[YARDSTICK if name == PYTHON else BARE].median
-        more = () if name == BARE else (f"{added * 1000:.1f}", f"{added / yardstick:.2f}")
+        more = () if name == BARE else (f"{added * 1000:.2f}", f"{added / yardstick:.2f}")
         rows.append(Row(name, found, more or ("", "")))
     return Table(f"start of `{TRUE}` to its exit", "ms", 1000, ("added", "added / yardstick"), tuple(rows))
 
