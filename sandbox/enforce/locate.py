@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 """Beside the bundle in a package (sandbox/package/manifest.py)."""
 
-STICKY = 0o1000
-"""In such a folder nobody replaces what others own (man 7 inode)."""
-
 MAKE = "make one with `sandbox learn` and `sandbox compile`, or name one in SANDBOX_POLICY"
 
 
@@ -108,9 +105,6 @@ def writable(path: str, policy: bundle.Policy, environment: Mapping[str, str]) -
     places = [os.path.abspath(path)]
     if os.path.isdir(path):
         places += [os.path.join(places[0], name) for name in sorted(os.listdir(path))]
-    above = os.path.dirname(places[0])
-    if not os.stat(above).st_mode & STICKY:
-        places.append(above)
     if policy.files["listed"] and landlock.abi_version():
         stems = (pattern.removesuffix("/**").removesuffix("/*") for pattern in policy.files["write"])
         own = tuple(f"{located(stem, environment).rstrip('/')}/" for stem in stems)

@@ -10,7 +10,7 @@
 
 enum { EPERM = 1, ENOENT = 2, EINTR = 4, EACCES = 13, EBUSY = 16, EINVAL = 22, ENOSYS = 38 };
 enum { AT_FDCWD = -100, O_WRONLY = 1, O_CLOEXEC = 02000000, O_PATH = 010000000 };
-enum { S_IFMT = 0170000, S_IFDIR = 0040000, S_IFREG = 0100000, AT_EMPTY_PATH = 0x1000, X_OK = 1, F_SETFD = 2 };
+enum { S_IFMT = 0170000, S_IFDIR = 0040000, S_IFREG = 0100000, AT_EMPTY_PATH = 0x1000, X_OK = 1, W_OK = 2, F_SETFD = 2 };
 enum { SIGHUP = 1, SIGINT = 2, SIGQUIT = 3, SIGKILL = 9, SIGUSR1 = 10, SIGUSR2 = 12, SIGPIPE = 13, SIGTERM = 15 };
 enum { SIGCHLD = 17, SIGCONT = 18, SIGXFSZ = 25, SIG_BLOCK = 0, SIG_SETMASK = 2, SIGSET = 8 };
 enum { CLONE_VM = 0x100, CLONE_FILES = 0x400, CLONE_CHILD_CLEARTID = 0x200000 };
@@ -60,6 +60,9 @@ enum {
     NR_execve = 59,
     NR_exit_group = 231,
     NR_faccessat = 269,
+    NR_geteuid = 107,
+    NR_pidfd_getfd = 438,
+    NR_pidfd_open = 434,
     NR_fcntl = 72,
     NR_futex = 202,
     NR_getcwd = 79,
@@ -165,6 +168,9 @@ enum {
     NR_execve = 221,
     NR_exit_group = 94,
     NR_faccessat = 48,
+    NR_geteuid = 175,
+    NR_pidfd_getfd = 438,
+    NR_pidfd_open = 434,
     NR_fcntl = 25,
     NR_futex = 98,
     NR_getcwd = 17,

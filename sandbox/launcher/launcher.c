@@ -162,6 +162,23 @@ static _Noreturn void lose(long pid, const char *what) {
     fail(REFUSED, interpreter, what, "check that the interpreter runs, or set SANDBOX_SUPERVISE=0");
 }
 
+/* Whether the user of this process may write to a bundle's folder, or to what it is read from. */
+static int writable(const char *folder) {
+    return SYS3(faccessat, AT_FDCWD, folder, W_OK) == 0 ||
+           SYS3(faccessat, AT_FDCWD, form("%/policy.bin", folder), W_OK) == 0 ||
+           SYS3(faccessat, AT_FDCWD, form("%/policy.json", folder), W_OK) == 0;
+}
+
+/* Whether a supervisor can duplicate another process's descriptors here (man 2 pidfd_getfd). */
+static int duplicates(void) {
+    long process = SYS2(pidfd_open, SYS1(getpid, 0), 0);
+    if (process < 0) return 0;
+    long copy = SYS3(pidfd_getfd, process, process, 0);
+    if (copy >= 0) SYS1(close, copy);
+    SYS1(close, process);
+    return copy >= 0;
+}
+
 /* Run the handler beside this process, which becomes its supervisor: the child has our memory until its exec, and then
  * neither memory nor descriptors of ours. Only then is the listener made to survive our own exec. */
 static _Noreturn void supervise(void) {
@@ -283,6 +300,21 @@ _Noreturn void launch(long *stack) {
         fail(UNSUPPORTED, "seccomp(2)", "audit mode needs a supervisor, and there is none",
              "unset SANDBOX_SUPERVISE, or audit on a host that gives a notification listener");
     }
+    if (*get("SANDBOX_VERIFY_KEY")) {
+        SYS1(chdir, start_folder);
+        hand_over(given, count - 1);
+        fail(PACKAGE, "SANDBOX_VERIFY_KEY", "signatures are checked by the Python bootstrap, and there is none",
+             "package it with Python, or let the platform check the signature");
+    }
+    /* Whether the function's own places hold its bundle the Python bootstrap tells. */
+    if (SYS1(geteuid, 0) && writable(policy_folder)) {
+        SYS1(chdir, start_folder);
+        hand_over(given, count - 1);
+        if (!warn_only)
+            fail(WRITABLE, policy_folder, "the function could change its own policy for the next start",
+                 "chmod -R a-w it, or let another user own it, or set SANDBOX_ON_UNAVAILABLE=warn to start all the same");
+        say(&degraded, form("policy: the function could change %", policy_folder));
+    }
     const char *api = get("AWS_LAMBDA_RUNTIME_API"), *colon = last(api, ':');
     api_port = number(colon ? colon + 1 : api);
     if (!*api)
@@ -310,7 +342,8 @@ _Noreturn void launch(long *stack) {
     if (landlock_abi < 0) landlock_abi = 0;
     if (supervised) {
         /* While the supervisor starts, only a Landlock domain keeps the function out of its memory. */
-        if (!landlock_abi || (landlock_abi < 2 && !policy.listed && !policy.limited) || our_variables() > 60000) {
+        if (!landlock_abi || (landlock_abi < 2 && !policy.listed && !policy.limited) || our_variables() > 60000 ||
+            *get("AWS_LAMBDA_MAX_CONCURRENCY") || !duplicates()) {
             SYS1(chdir, start_folder);
             hand_over(given, count - 1);
             supervised = 0;

@@ -6,7 +6,7 @@
 #include "abi.h"
 #include "policy.h"
 
-enum kind { USAGE, INVALID, NOT_FOUND, REFUSED, UNSUPPORTED, BUSY, PASSED, HANDLER, STALE };
+enum kind { USAGE, INVALID, NOT_FOUND, REFUSED, UNSUPPORTED, BUSY, PASSED, HANDLER, STALE, PACKAGE, WRITABLE };
 static const struct {
     int code;
     const char *type;
@@ -18,7 +18,9 @@ static const struct {
              {71, "Runtime.SandboxListenerBusy"},
              {72, "Runtime.SandboxCanaryPassed"},
              {73, "Runtime.SandboxHandlerNotFound"},
-             {78, "Runtime.SandboxPolicyStale"}};
+             {78, "Runtime.SandboxPolicyStale"},
+             {79, "Runtime.SandboxPackageInvalid"},
+             {80, "Runtime.SandboxPolicyWritable"}};
 
 static const char REBUILD[] = "compile the profile again: `sandbox compile PROFILE --output DIR`";
 static const char MAKE[] = "make one with `sandbox learn` and `sandbox compile`, or name one in SANDBOX_POLICY";
