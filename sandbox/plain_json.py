@@ -40,6 +40,7 @@ def parse(text: str) -> Any:
     try:
         from _json import make_scanner
     except ImportError:
+        # Its stub does not name what an interpreter without the C module has instead.
         from json.scanner import py_make_scanner as make_scanner  # type: ignore[attr-defined,no-redef,unused-ignore]
     try:
         value, end = make_scanner(_Context())(text, 0)  # type: ignore[arg-type,unused-ignore]  # what it reads of a decoder

@@ -143,8 +143,6 @@ def _restrict(
     """Enter a Landlock domain. With a supervisor in any case: only from a domain can nobody look into its memory."""
     if supervised and not (network or scoped or plan.handled):
         plan = files.bare_domain(platform.landlock)
-        if not plan.handled and platform.traces:
-            report.degraded.append(f"supervision: open to CAP_SYS_PTRACE of the function ({_missing(platform)})")
     try:
         if network or scoped or plan.handled:
             landlock.restrict(

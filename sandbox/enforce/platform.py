@@ -6,13 +6,11 @@ import os
 
 from sandbox.kernel import abi, landlock, status
 
-CAP_SYS_PTRACE = 1 << 19  # linux/capability.h
-
 
 class Platform:
     """Facts before the installation. `proc` is False where /proc cannot be read; then filter counts are unknown."""
 
-    __slots__ = ("filters", "kernel", "landlock", "no_new_privs", "proc", "threads", "traces")
+    __slots__ = ("filters", "kernel", "landlock", "no_new_privs", "proc", "threads")
 
     def __init__(self, fields: dict[str, str] | None, landlock_abi: int) -> None:
         self.proc = fields is not None
@@ -21,8 +19,6 @@ class Platform:
         self.threads = int(fields.get("Threads", "1"))
         # Seccomp_filters is there from Linux 5.9 on.
         self.filters = int(fields["Seccomp_filters"]) if "Seccomp_filters" in fields else None
-        self.traces = bool(int(fields.get("CapEff", "0"), 16) & CAP_SYS_PTRACE)
-        """Whether it may look into processes that close themselves against their own user (man 7 capabilities)."""
         self.landlock = landlock_abi
         self.kernel = os.uname().release
 

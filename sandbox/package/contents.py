@@ -21,6 +21,7 @@ import sandbox
 from sandbox import bundle
 from sandbox.errors import SandboxError, UsageError
 from sandbox.kernel import tables
+from sandbox.launcher import binary
 
 HOME = Path(sandbox.__file__).resolve().parent
 ROOTS = ("sandbox.enforce.launch", "sandbox.supervise")
@@ -73,10 +74,6 @@ def guard(policy: str, *, native: bool, python: str = "") -> Guard:
 
 
 def _launchers(notes: list[str]) -> Iterator[tuple[str, bytes]]:
-    try:
-        from sandbox.launcher import binary
-    except ImportError:
-        return
     for arch in tables.ARCHES:
         try:
             yield arch, binary(arch)

@@ -146,7 +146,7 @@ class Platform:
         try:
             status, body = self._exchange(json.dumps(event))
         except ConnectionResetError:
-            # Seen once in some hundred requests, of an emulator that goes on: not what is tested here.
+            # Seen once, its cause not found. Only an emulator that goes on is asked again.
             assert self._process.poll() is None, self.log
             status, body = self._exchange(json.dumps(event))
         try:

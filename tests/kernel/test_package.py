@@ -76,6 +76,16 @@ def test_a_packaged_guard_starts(bench: Supervision, guard: Path, keys: tuple[Pa
         assert '"mode": "enforce"' in done.stderr
 
 
+def test_nothing_to_confine_with(bench: Supervision, guard: Path) -> None:
+    """Without a launcher for the machine and without a Python the function is not started."""
+    done = subprocess.run(
+        ["/bin/sh", str(guard / "wrapper"), "/bin/echo", "ran"], env={"PATH": "/nonexistent"}, capture_output=True,
+        text=True, check=False, **identity(bench.uid),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (69, ""), done.stderr
+    assert "Runtime.SandboxInstallRefused" in done.stderr
+
+
 def test_another_policy_is_refused(bench: Supervision, guard: Path) -> None:
     """A bundle that is whole, but not the one that was packaged, does not start."""
     other = build.build(guests.profile(*guests.LOADING, "umask"), (abi.MACHINE,))
