@@ -1,7 +1,7 @@
-"""The installation, in the one order that works: NoNewPrivs, Landlock, launch filter, profile filter, proofs.
+"""The installation, in the one order that works: NoNewPrivs, Landlock, the filter, proofs.
 
-No prctl where the bit is set already (Lambda-like guests refuse it), the launch filter before the profile's (which
-refuses seccomp(2) from then on), and everything that needs a file or memory before both.
+No prctl where the bit is set already (Lambda-like guests refuse it), and everything that needs a file or memory before
+the filter.
 """
 
 from __future__ import annotations
@@ -78,16 +78,15 @@ def install(
     before = _open_status() if platform.proc else -1
     try:
         if tell and _install_supervised(policy, addresses, tell, report, scoped=scoped):
-            _read_back(before, platform, report, more=1)
+            _read_back(before, platform, report)
         elif audit:
             raise KernelUnsupported(
                 "audit mode needs a supervisor, and there is none", where="seccomp(2)",
                 todo="unset SANDBOX_SUPERVISE, or audit on a host that gives a notification listener",
             )  # fmt: skip
         else:
-            _install(bpf.pack(single_exec.launch_filter(addresses if single_use else None, own_pid)), "launch filter")
-            _install(policy.program, "profile filter")
-            _read_back(before, platform, report, more=2)
+            _install(policy, addresses if single_use else None, own_pid)
+            _read_back(before, platform, report)
             _exec_canary(single_use)
     finally:
         if before >= 0:
@@ -220,7 +219,7 @@ def _install_supervised(
     own_pid = os.getpid() if policy.signals == "self" or not scoped else None
     # The supervisor is the parent: no signal to it, to everybody, or to the process group that it is in.
     guarded = (os.getppid(), -1, -os.getpgrp())
-    program = bpf.pack(single_exec.supervised_prologue(addresses, own_pid, guarded)) + policy.supervised
+    program = bpf.pack(single_exec.prologue(addresses, own_pid, bpf.USER_NOTIF, guarded)) + policy.supervised
     report.requested.append("supervision")
     exposed = _memory_is_open(os.getppid())
     refused = refuses_duplicates() if policy.supervision["brokered"] else ""
@@ -231,7 +230,7 @@ def _install_supervised(
             if error.errno == errno.EINVAL and flags != seccomp.FLAG_NEW_LISTENER:
                 continue  # before Linux 5.19
             if error.errno not in (errno.EINVAL, errno.EBUSY):
-                raise _refusal(error, "profile filter") from None
+                raise _refusal(error) from None
             why = "a listener stands above" if error.errno == errno.EBUSY else "this kernel gives no listener"
             report.degraded.append(f"supervision: {why}")
             tell(None)
@@ -256,16 +255,17 @@ def _memory_is_open(pid: int) -> bool:
     return True
 
 
-def _install(program: bytes, what: str) -> None:
+def _install(policy: Policy, addresses: Sequence[int] | None, own_pid: int | None) -> None:
+    refused = bpf.ERRNO | errno.EPERM
     try:
-        seccomp.install(program)
+        seccomp.install(bpf.pack(single_exec.prologue(addresses, own_pid, refused)) + policy.program)
     except OSError as error:
-        raise _refusal(error, what) from None
+        raise _refusal(error) from None
 
 
-def _refusal(error: OSError, what: str) -> InstallRefused:
+def _refusal(error: OSError) -> InstallRefused:
     """The error that a user can act on (DESIGN: EACCES bit missing, EPERM outer filter, EBUSY a listener above)."""
-    where = f"seccomp(2), {what}"
+    where = "seccomp(2)"
     if error.errno == errno.ENOSYS:
         release = os.uname().release
         return KernelUnsupported(f"this kernel has no seccomp filters (Linux {release})", where=where, todo=WARN)
@@ -283,7 +283,7 @@ def _open_status() -> int:
     return os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _read_back(fd: int, platform: Platform, report: Report, *, more: int) -> None:
+def _read_back(fd: int, platform: Platform, report: Report) -> None:
     if fd < 0:
         report.degraded.append("read-back: /proc is not mounted, only the canary says that the filter is in force")
         return
@@ -295,9 +295,9 @@ def _read_back(fd: int, platform: Platform, report: Report, *, more: int) -> Non
         )  # fmt: skip
     if platform.filters is not None:
         report.filters = int(fields["Seccomp_filters"])
-        if report.filters != platform.filters + more:
+        if report.filters != platform.filters + 1:
             raise CanaryPassed(
-                f"{platform.filters} filters became {report.filters}, not {platform.filters + more}",
+                f"{platform.filters} filters became {report.filters}, not {platform.filters + 1}",
                 where="/proc/self/status", todo="do not trust this host with it; report this with the kernel's version",
             )  # fmt: skip
 

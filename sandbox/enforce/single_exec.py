@@ -1,4 +1,4 @@
-"""The launch filter: the launcher's own execve passes, every later one does not; signals stay in the process.
+"""Before the profile's program: the launcher's own execve passes, later ones do not; signals stay in the process.
 
 Path, argv and envp are put at random addresses, and execve passes only when all three pointer arguments are these
 addresses. The old address space is gone after the exec, so nothing in the new program knows them. The comparison takes
@@ -27,9 +27,11 @@ ADDRESS_BITS = (47, 39)
 MAP_FIXED_NOREPLACE = 0x100000
 TRIES = 64
 
-# Syscalls that name the process they signal, and the argument that does. In the launch filter because only the launcher
-# knows the number: the pid stays the same over the exec.
+# Syscalls that name the process they signal, and the argument that does. In the prologue because only the launcher knows
+# the number: the pid stays the same over the exec.
 SIGNALS = {"kill": 0, "tgkill": 0, "rt_sigqueueinfo": 0, "rt_tgsigqueueinfo": 0}
+
+_NUMBER: Instruction = (bpf.LD_ABS, 0, 0, bpf.OFFSET_NR)
 
 _libc = abi.LIBC
 _libc.mmap.restype = ctypes.c_void_p
@@ -104,55 +106,36 @@ def _place_strings(strings: Sequence[bytes]) -> int:
     return address
 
 
-def launch_filter(addresses: Sequence[int] | None, own_pid: int | None) -> Program:
-    """The second filter: `addresses` of the one execve (None: exec is granted), `own_pid` for signals (None: any).
+def prologue(
+    addresses: Sequence[int] | None, own_pid: int | None, otherwise: int, guarded: Sequence[int] = ()
+) -> Program:
+    """What goes before the profile's program: the one execve passes, signals stay in the process `own_pid`.
 
-    Everything else falls through to ALLOW; the profile's filter decides there.
+    `otherwise` is the action for signals to others, and for a later execve if it is an errno; a notification the
+    program gives by itself. Without `addresses` exec is granted. Without `own_pid` signals to others are the program's,
+    but for those to the targets in `guarded`: the supervisor and what includes it.
+
+    Before the program and not a filter of its own: of two filters the stricter answer counts, an errno is stricter than
+    a notification, and the kernel takes each filter apart for every syscall number (kernel/seccomp.c).
     """
-    blocks: list[tuple[int, list[Instruction]]] = []
+    body = [_NUMBER]
     if addresses is not None:
-        blocks.append((abi.number("execve"), _exec_block(addresses)))
+        after = _NUMBER if otherwise == bpf.USER_NOTIF else (bpf.RET_K, 0, 0, otherwise)
+        body += _guarded("execve", [*_compare(addresses), (bpf.RET_K, 0, 0, bpf.ALLOW), after])
     if own_pid is not None:
-        for name, argument in SIGNALS.items():
-            blocks.append((abi.number(name), _signal_block(argument, own_pid)))
-    program: list[Instruction] = [(bpf.LD_ABS, 0, 0, bpf.OFFSET_NR)]
-    for nr, block in blocks:
-        program.append((bpf.JEQ_K, 0, len(block), nr))
-        program += block
-    program.append((bpf.RET_K, 0, 0, bpf.ALLOW))
-    return tuple(program)
-
-
-def supervised_prologue(addresses: Sequence[int], own_pid: int | None, guarded: Sequence[int] = ()) -> Program:
-    """What goes before the supervised program: the one execve passes, signals to others (unless None) are notified.
-
-    Where signals to others were learned, those to the targets in `guarded` are: the supervisor and what includes it.
-
-    One filter then does for both, and a later execve falls through to the program, which notifies it: a filter of its
-    own would refuse it unseen.
-    """
-    blocks: list[list[Instruction]] = [_guarded("execve", [*_compare(addresses), (bpf.RET_K, 0, 0, bpf.ALLOW)])]
-    if own_pid is not None:
-        for name, argument in SIGNALS.items():
-            same = (bpf.JEQ_K, 1, 0, own_pid)
-            blocks.append(
-                _guarded(
-                    name, [(bpf.LD_ABS, 0, 0, bpf.arg_offset(argument, False)), same, (bpf.RET_K, 0, 0, bpf.USER_NOTIF)]
-                )
-            )
-    elif guarded:
-        for name, argument in SIGNALS.items():
-            block = [(bpf.LD_ABS, 0, 0, bpf.arg_offset(argument, False))]
-            for i, target in enumerate(guarded):
-                block.append((bpf.JEQ_K, len(guarded) - 1 - i, 0 if i < len(guarded) - 1 else 1, target & 0xFFFFFFFF))
-            blocks.append(_guarded(name, [*block, (bpf.RET_K, 0, 0, bpf.USER_NOTIF)]))
-    body = [instruction for block in blocks for instruction in block]
+        compared = [(bpf.JEQ_K, 1, 0, own_pid)]
+    else:
+        left = range(len(guarded))
+        compared = [(bpf.JEQ_K, len(guarded) - 1 - i, i == left[-1], guarded[i] & 0xFFFFFFFF) for i in left]
+    for name, argument in SIGNALS.items() if compared else ():
+        target = (bpf.LD_ABS, 0, 0, bpf.arg_offset(argument, False))
+        body += _guarded(name, [target, *compared, (bpf.RET_K, 0, 0, otherwise), _NUMBER])
     return ((bpf.LD_ABS, 0, 0, bpf.OFFSET_ARCH), (bpf.JEQ_K, 0, len(body), abi.AUDIT_ARCH), *body)
 
 
 def _guarded(name: str, block: list[Instruction]) -> list[Instruction]:
-    """The block for one syscall, jumped over by all others."""
-    return [(bpf.LD_ABS, 0, 0, bpf.OFFSET_NR), (bpf.JEQ_K, 0, len(block), abi.number(name)), *block]
+    """The block for one syscall, jumped over by all others; the number is loaded before, and again by the block."""
+    return [(bpf.JEQ_K, 0, len(block), abi.number(name)), *block]
 
 
 def _compare(addresses: Sequence[int]) -> list[Instruction]:
@@ -168,19 +151,6 @@ def _compare(addresses: Sequence[int]) -> list[Instruction]:
                 (bpf.ST, 0, 0, 0),
             ]
     return [*found, (bpf.JEQ_K, 0, 1, 0)]
-
-
-def _exec_block(addresses: Sequence[int]) -> list[Instruction]:
-    return [*_compare(addresses), (bpf.RET_K, 0, 0, bpf.ALLOW), (bpf.RET_K, 0, 0, bpf.ERRNO | errno.EPERM)]
-
-
-def _signal_block(argument: int, own_pid: int) -> list[Instruction]:
-    return [
-        (bpf.LD_ABS, 0, 0, bpf.arg_offset(argument, False)),
-        (bpf.JEQ_K, 0, 1, own_pid),
-        (bpf.RET_K, 0, 0, bpf.ALLOW),
-        (bpf.RET_K, 0, 0, bpf.ERRNO | errno.EPERM),
-    ]
 
 
 def exec_refused() -> bool:

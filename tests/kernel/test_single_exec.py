@@ -22,9 +22,10 @@ from sandbox.bundle import Policy
 from sandbox.enforce import single_exec
 from sandbox.enforce.install import install
 from sandbox.enforce.launch import restore_signals
-from sandbox.enforce.single_exec import Launch, exec_refused, launch_filter
+from sandbox.enforce.single_exec import Launch, exec_refused, prologue
 from sandbox.errors import InstallRefused
 from sandbox.kernel import abi, bpf
+from sandbox.kernel.bpf import Program
 from sandbox.policy.simulator import check, simulate
 from sandbox.probe import raw
 
@@ -154,9 +155,14 @@ def test_one_wrong_pointer_of_three(uid: int | None) -> None:
     assert (found.code, found.output) == (0, b"21")
 
 
+def unsupervised(addresses: tuple[int, int, int] | None, own_pid: int | None) -> Program:
+    """The prologue of a start without a supervisor, before a program that allows everything."""
+    return (*prologue(addresses, own_pid, bpf.ERRNO | errno.EPERM), (bpf.RET_K, 0, 0, bpf.ALLOW))
+
+
 def test_the_filter_passes_three_right_pointers_only() -> None:
     """In simulation: every combination of right and wrong halves is refused but the one without a wrong half."""
-    program = launch_filter(ADDRESSES, 77)
+    program = unsupervised(ADDRESSES, 77)
     check(program)
     nr = abi.number("execve")
     for wrong in itertools.product((0, 1 << 5, 1 << 40, (1 << 40) | 1), repeat=3):
@@ -170,7 +176,7 @@ def test_the_filter_passes_three_right_pointers_only() -> None:
 
 def test_refusals_take_the_same_number_of_instructions() -> None:
     """Whatever is wrong, and if nothing is, the filter runs the same instructions: its time gives no half away."""
-    program = launch_filter(ADDRESSES, 77)
+    program = unsupervised(ADDRESSES, 77)
     chance = random.Random(1)
     counts = set()
     for _ in range(500):
@@ -185,13 +191,13 @@ def test_refusals_take_the_same_number_of_instructions() -> None:
 
 
 def test_other_calls_are_left_to_the_profile() -> None:
-    """The launch filter lets everything through that is neither execve nor a signal."""
-    program = launch_filter(ADDRESSES, 77)
+    """The prologue leaves to the program everything that is neither execve nor a signal."""
+    program = unsupervised(ADDRESSES, 77)
     watched = {abi.number(name) for name in ("execve", *single_exec.SIGNALS)}
     for nr in range(600):
         if nr not in watched:
             assert simulate(program, abi.AUDIT_ARCH, nr, (0,) * 6).action == bpf.ALLOW
-    granted = launch_filter(None, None)
+    granted = unsupervised(None, None)
     assert simulate(granted, abi.AUDIT_ARCH, abi.number("execve"), (0,) * 6).action == bpf.ALLOW
     assert simulate(granted, abi.AUDIT_ARCH, abi.number("kill"), (1,) * 6).action == bpf.ALLOW
 
@@ -305,6 +311,6 @@ def test_harmless_calls_do_not_free_signals(item: str) -> None:
 
 def test_the_filter_is_small() -> None:
     """All of it is well under a hundred instructions, and a call that it does not watch takes few."""
-    program = launch_filter(ADDRESSES, 77)
+    program = unsupervised(ADDRESSES, 77)
     assert len(program) < 70
-    assert simulate(program, abi.AUDIT_ARCH, 0, (0,) * 6).instructions <= 7
+    assert simulate(program, abi.AUDIT_ARCH, 0, (0,) * 6).instructions <= 9

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox.enforce import single_exec
-from sandbox.enforce.single_exec import supervised_prologue
+from sandbox.enforce.single_exec import prologue
 from sandbox.kernel import abi, bpf, sockaddr, tables
 from sandbox.kernel.notification import Notification
 from sandbox.policy import supervision
@@ -93,7 +93,7 @@ def test_what_the_plain_program_refuses_is_notified_or_static(profile: Profile) 
 def test_foreign_architectures_are_killed(profile: Profile) -> None:
     """i386, x32 and the other machine's calls end the process before anything else is looked at."""
     program = (
-        *supervised_prologue(ADDRESSES, OWN),
+        *prologue(ADDRESSES, OWN, NOTIFY),
         *compile_rules(supervision.supervised_rules(profile, abi.MACHINE)),
     )
     foreign = [0x40000003, 0x40000028, *(arch for arch in tables.AUDIT_ARCH.values() if arch != NATIVE)]
@@ -164,7 +164,7 @@ def _mapping(found: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def test_the_ticket_passes_and_every_other_pointer_does_not() -> None:
     """Three right pointers pass; with any bit of any of them wrong execve falls through to the program."""
-    program = (*supervised_prologue(ADDRESSES, OWN), (bpf.RET_K, 0, 0, NOTIFY))
+    program = (*prologue(ADDRESSES, OWN, NOTIFY), (bpf.RET_K, 0, 0, NOTIFY))
     check(program)
     nr = NUMBERS["execve"]
     assert simulate(program, NATIVE, nr, (*ADDRESSES, 0, 0, 0)).action == bpf.ALLOW
@@ -180,7 +180,7 @@ def test_the_ticket_passes_and_every_other_pointer_does_not() -> None:
 
 def test_a_wrong_ticket_takes_as_long_as_another() -> None:
     """The time of the comparison gives no half of an address away."""
-    program = (*supervised_prologue(ADDRESSES, OWN), (bpf.RET_K, 0, 0, NOTIFY))
+    program = (*prologue(ADDRESSES, OWN, NOTIFY), (bpf.RET_K, 0, 0, NOTIFY))
     counts = set()
     for wrong in itertools.product((0, 1, 1 << 40), repeat=3):
         args = [address ^ change for address, change in zip(ADDRESSES, wrong, strict=True)]
@@ -191,7 +191,7 @@ def test_a_wrong_ticket_takes_as_long_as_another() -> None:
 
 def test_signals_to_others_are_notified() -> None:
     """To the own process they are left to the program, to everybody else they are notified, dirty upper half or not."""
-    program = (*supervised_prologue(ADDRESSES, OWN), (bpf.RET_K, 0, 0, bpf.ALLOW))
+    program = (*prologue(ADDRESSES, OWN, NOTIFY), (bpf.RET_K, 0, 0, bpf.ALLOW))
     check(program)
     for name, argument in single_exec.SIGNALS.items():
         others = (OWN + 1, 0, 1, (1 << 64) - 1, -OWN & (1 << 64) - 1)
@@ -199,14 +199,14 @@ def test_signals_to_others_are_notified() -> None:
             args = [0] * 6
             args[argument] = target
             assert simulate(program, NATIVE, NUMBERS[name], args).action == wanted, (name, target)
-    free = (*supervised_prologue(ADDRESSES, None), (bpf.RET_K, 0, 0, bpf.ALLOW))
+    free = (*prologue(ADDRESSES, None, NOTIFY), (bpf.RET_K, 0, 0, bpf.ALLOW))
     assert simulate(free, NATIVE, NUMBERS["kill"], (1, 9, 0, 0, 0, 0)).action == bpf.ALLOW
 
 
 @pytest.mark.parametrize("guarded", [(77,), (77, -1), (77, -1, -70)])
 def test_where_signals_are_free_the_supervisor_is_guarded(guarded: tuple[int, ...]) -> None:
     """Signals to the guarded targets alone are notified; all others are the program's."""
-    program = (*supervised_prologue(ADDRESSES, None, guarded), (bpf.RET_K, 0, 0, bpf.ALLOW))
+    program = (*prologue(ADDRESSES, None, NOTIFY, guarded), (bpf.RET_K, 0, 0, bpf.ALLOW))
     check(program)
     for name, argument in single_exec.SIGNALS.items():
         for target in (1, 70, 76, 77, 78, 4711, -1, -70, -77, 0):
@@ -221,7 +221,7 @@ def test_where_signals_are_free_the_supervisor_is_guarded(guarded: tuple[int, ..
 def test_elsewhere_the_program_alone_decides(profile: Profile) -> None:
     """For every call but execve and signals prologue and program together are the rules' own verdict."""
     rules = supervision.supervised_rules(profile, abi.MACHINE)
-    program = (*supervised_prologue(ADDRESSES, OWN), *compile_rules(rules))
+    program = (*prologue(ADDRESSES, OWN, NOTIFY), *compile_rules(rules))
     check(program)
     watched = {NUMBERS[name] for name in ("execve", *single_exec.SIGNALS)}
     for nr in {*tables.names(abi.MACHINE), 600, 1999, 1 << 31} - watched:
