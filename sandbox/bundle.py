@@ -80,6 +80,23 @@ def series(release: str) -> str:
     return ".".join(release.split(".")[:2])
 
 
+def place(pattern: str) -> tuple[str, str, bool]:
+    """A pattern as (folder, path, whole): `{root}` or such or '', the path there, and whether it means what lies below.
+
+        >>> place("{root}/models/**")
+        ('{root}', '/models', True)
+        >>> place("/etc/hosts")
+        ('', '/etc/hosts', False)
+    """
+    path, whole = pattern, pattern.endswith("/*") or pattern.endswith("/**")
+    if whole:
+        path = pattern.rstrip("*")[:-1]
+    if not path.startswith("{"):
+        return "", path or "/", whole
+    name, slash, rest = path.partition("/")
+    return name, slash + rest, whole
+
+
 def seal(text: str) -> bytes:
     """A description (a JSON object in lines, as json.dumps with indent=2 writes it) with its own digest at its end.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 
+from sandbox import bundle
 from sandbox.kernel import landlock
 
 TYPE_CHECKING = False
@@ -138,19 +139,16 @@ def _paths(
     pattern: str, command: Command, folders: dict[str, Sequence[str]], absent: list[str]
 ) -> Iterator[tuple[str, bool]]:
     """The paths that a pattern means here, and whether it means what lies below."""
-    path, whole = pattern, pattern.endswith("/*") or pattern.endswith("/**")
-    if whole:
-        path = pattern.rstrip("*")[:-1]
-    if not path.startswith("{"):
-        yield path or "/", whole
+    name, path, whole = bundle.place(pattern)
+    if not name:
+        yield path, whole
         return
-    name, slash, rest = path.partition("/")
     if name not in folders:
         folders[name] = _FOLDERS[name](command) if name in _FOLDERS else ()
         if not folders[name]:
             absent.append(name)
     for folder in folders[name]:
-        yield folder + slash + rest, whole
+        yield folder + path, whole
 
 
 def _root(command: Command) -> Sequence[str]:

@@ -27,8 +27,8 @@ ADDRESS_BITS = (47, 39)
 MAP_FIXED_NOREPLACE = 0x100000
 TRIES = 64
 
-# Syscalls that name the process they signal, and the argument that does. In the prologue because only the launcher knows
-# the number: the pid stays the same over the exec.
+# Syscalls that name the process they signal, and the argument that does. In the prologue because only the launcher
+# knows the number: the pid stays the same over the exec.
 SIGNALS = {"kill": 0, "tgkill": 0, "rt_sigqueueinfo": 0, "rt_tgsigqueueinfo": 0}
 
 _NUMBER: Instruction = (bpf.LD_ABS, 0, 0, bpf.OFFSET_NR)
@@ -140,15 +140,14 @@ def _guarded(name: str, block: list[Instruction]) -> list[Instruction]:
 
 def _compare(addresses: Sequence[int]) -> list[Instruction]:
     """Falls into the next instruction when all three pointers are right, else jumps over it."""
-    found: list[Instruction] = [(bpf.LD_IMM, 0, 0, 0), (bpf.ST, 0, 0, 0)]
+    found: list[Instruction] = []
     for argument, address in enumerate(addresses):
         for high in (False, True):
             found += [
                 (bpf.LD_ABS, 0, 0, bpf.arg_offset(argument, high)),
                 (bpf.XOR_K, 0, 0, address >> 32 if high else address & 0xFFFFFFFF),
-                (bpf.LDX_MEM, 0, 0, 0),
-                (bpf.OR_X, 0, 0, 0),
-                (bpf.ST, 0, 0, 0),
+                *([(bpf.OR_X, 0, 0, 0)] if found else []),
+                (bpf.TAX, 0, 0, 0),
             ]
     return [*found, (bpf.JEQ_K, 0, 1, 0)]
 

@@ -17,6 +17,8 @@ LOCKS = (
 )  # fmt: skip
 PART = 64 << 10
 """Bytes of each end of a large file that its fingerprint covers."""
+ELF_PART = 4 << 10
+"""The same of a compiled program: the ids of its build and the places of its sections lie at its ends (man 5 elf)."""
 DIGITS = 16
 """How much of a SHA-256 digest profiles show."""
 
@@ -58,11 +60,13 @@ def digest(path: str) -> str:
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size <= 2 * PART:
+            part = ELF_PART if file.read(4) == b"\x7fELF" else PART
+            file.seek(0)
+            if size <= 2 * part:
                 return sha256(file.read())[:DIGITS]
-            first = file.read(PART)
-            file.seek(size - PART)
-            return sha256(str(size).encode() + first + file.read(PART))[:DIGITS]
+            first = file.read(part)
+            file.seek(size - part)
+            return sha256(str(size).encode() + first + file.read(part))[:DIGITS]
     except OSError:
         return ""
 

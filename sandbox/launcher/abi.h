@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum { EPERM = 1, ENOENT = 2, EINTR = 4, EACCES = 13, EBUSY = 16, EINVAL = 22, ENOSYS = 38 };
-enum { AT_FDCWD = -100, O_WRONLY = 1, O_CLOEXEC = 02000000, O_PATH = 010000000 };
+enum { AT_FDCWD = -100, O_NONBLOCK = 04000, O_CLOEXEC = 02000000, O_PATH = 010000000 };
 enum { S_IFMT = 0170000, S_IFDIR = 0040000, S_IFREG = 0100000, AT_EMPTY_PATH = 0x1000, X_OK = 1, W_OK = 2, F_SETFD = 2 };
 enum { SIGHUP = 1, SIGINT = 2, SIGQUIT = 3, SIGKILL = 9, SIGUSR1 = 10, SIGUSR2 = 12, SIGPIPE = 13, SIGTERM = 15 };
 enum { SIGCHLD = 17, SIGCONT = 18, SIGXFSZ = 25, SIG_BLOCK = 0, SIG_SETMASK = 2, SIGSET = 8 };
@@ -28,7 +28,7 @@ enum { AF_INET = 2, SOCK_STREAM = 1, SOCK_CLOEXEC = 02000000, MSG_NOSIGNAL = 0x4
 enum { SO_RCVTIMEO = 20, SO_SNDTIMEO = 21, RLIMIT_CORE = 4, FUTEX_WAIT = 0, AT_EXECFN = 31 };
 
 /* linux/filter.h and linux/seccomp.h; sandbox/kernel/bpf.py says more. */
-enum { LD_ABS = 0x20, LD_IMM = 0, LDX_MEM = 0x61, ST = 0x02, OR_X = 0x4C, XOR_K = 0xA4, JEQ_K = 0x15, RET_K = 0x06 };
+enum { LD_ABS = 0x20, OR_X = 0x4C, XOR_K = 0xA4, TAX = 0x07, JEQ_K = 0x15, RET_K = 0x06 };
 #define RET_ALLOW 0x7FFF0000U
 #define RET_ERRNO 0x00050000U
 #define RET_USER_NOTIF 0x7FC00000U

@@ -5,50 +5,39 @@
 #include "host.h"
 
 /* What to exec: the arguments, or awslambdaric with $_HANDLER (launch.py: resolve). */
-static void resolve(char **arguments) {
-    if (!*arguments) {
-        const char *handler = get("_HANDLER"), *root = get("LAMBDA_TASK_ROOT"),
-                   *words[] = {python(), "-m", "awslambdaric", handler};
-        if (!*handler)
-            fail(USAGE, "bootstrap", "no command and no _HANDLER",
-                 "give a command to start, or set _HANDLER=module.function as the platform does");
+static void resolve(void) {
+    command_argv = given;
+    if (!*given) {
+        static const char *words[5];
+        const char *handler = get("_HANDLER"), *root = get("LAMBDA_TASK_ROOT"), *program = python();
+        if (!*handler) fail(USAGE, "bootstrap: no command and no _HANDLER");
         long code = *root ? SYS1(chdir, root) : 0;
-        if (code < 0) fail(HANDLER, root, form("cannot be entered: %", problem(code)), "correct LAMBDA_TASK_ROOT");
-        for (int i = 0; i < 4; i++) default_argv[i] = slice(words[i], text_length(words[i]));
-        if (!*words[0]) default_argv[0] = slice("python3", 7);
-        arguments = default_argv;
+        if (code < 0) fail(HANDLER, form("%: cannot be entered: %", root, problem(code)));
+        words[0] = *program ? program : "python3", words[1] = "-m", words[2] = "awslambdaric", words[3] = handler;
+        command_argv = words;
     }
-    command_argv = arguments;
-    command_path = search(arguments[0], search_path());
-    if (last(arguments[0], '/')) {
-        if (!is_file(command_path)) fail(HANDLER, arguments[0], "does not exist", "correct the command");
-        if (SYS3(faccessat, AT_FDCWD, command_path, X_OK) < 0)
-            fail(HANDLER, command_path, "is not executable", form("chmod +x %", command_path));
-    } else if (!*command_path) {
-        fail(HANDLER, arguments[0], form("is in none of %", search_path()), "correct the command");
-    }
+    command_path = search(*command_argv, search_path());
+    if (!is_file(command_path) || SYS3(faccessat, AT_FDCWD, command_path, X_OK) < 0)
+        fail(HANDLER, form("%: is no program that can be executed, nor in %", *command_argv, search_path()));
 }
 
 /* The bundle's folder, or a profile's file (locate.py: find). */
 static const char *find_policy(const char *named) {
-    const char *function = get("AWS_LAMBDA_FUNCTION_NAME"), *root = get("LAMBDA_TASK_ROOT"), *tried = "";
+    const char *function = get("AWS_LAMBDA_FUNCTION_NAME"), *root = get("LAMBDA_TASK_ROOT");
     if (*named) {
-        if (!exists(named)) fail(NOT_FOUND, "SANDBOX_POLICY", form("% does not exist", named), MAKE);
+        if (!exists(named)) fail(NOT_FOUND, form("SANDBOX_POLICY: % does not exist", named));
         return named;
     }
-    if (!*function) fail(NOT_FOUND, "environment", "neither SANDBOX_POLICY nor AWS_LAMBDA_FUNCTION_NAME is set", MAKE);
+    if (!*function) fail(NOT_FOUND, "environment: neither SANDBOX_POLICY nor AWS_LAMBDA_FUNCTION_NAME is set");
     if (last(function, '/') || same(function, ".") || same(function, ".."))
-        fail(USAGE, "AWS_LAMBDA_FUNCTION_NAME", form("'%' is no plain name", function), "name the function");
-    const char *folders[] = {*root ? form("%%profiles", root, root[text_length(root) - 1] == '/' ? "" : "/") : "",
-                             "/opt/profiles", "profiles"};
-    for (int i = 0; i < 3; i++) {
-        if (!*folders[i]) continue;
+        fail(USAGE, form("AWS_LAMBDA_FUNCTION_NAME: '%' is no plain name", function));
+    const char *folders[] = {form("%/profiles", root), "/opt/profiles", "profiles"};
+    for (int i = !*root; i < 3; i++) {
         const char *folder = form("%/%", folders[i], function), *yaml = form("%.yaml", folder);
         if (is_file(form("%/policy.json", folder))) return folder;
         if (is_file(yaml)) return yaml;
-        tried = form("%%%, %", tried, *tried ? ", " : "", folder, yaml);
     }
-    fail(NOT_FOUND, "bootstrap", form("no policy for % (looked at %)", function, tried), MAKE);
+    fail(NOT_FOUND, form("bootstrap: no policy for % in profiles/ or /opt/profiles", function));
 }
 
 static const char *hex(const unsigned char *bytes, size_t n) {
@@ -59,68 +48,57 @@ static const char *hex(const unsigned char *bytes, size_t n) {
     return found;
 }
 
-/* Read the twin, hold it against policy.json and both programs against the twin (bundle.py: decode). */
-static void load(const char *folder) {
-    size_t described, n;
+/* Read the twin, hold policy.json and both programs against it (bundle.py: decode), and that against the manifest of
+ * the package that it lies in, if any (integrity.py: check). */
+static void load(void) {
+    size_t n;
     unsigned char digest[32];
-    const char *json_path = form("%/policy.json", folder), *twin = form("%/policy.bin", folder);
-    const unsigned char *text = read_file(json_path, &described), *data = read_file(twin, &n);
-    const char *wrong = policy_read(&policy, data, n, ARCH);
-    if (wrong) fail(INVALID, twin, form("%%", wrong, starts(wrong, "has no filter") ? ARCH : ""), REBUILD);
-    sha256(text, described, digest);
-    if (!same_bytes(digest, policy.described, 32))
-        fail(INVALID, json_path, "is not what policy.bin was made of", REBUILD);
+    const char *json_path = form("%/policy.json", policy_folder), *twin = form("%/policy.bin", policy_folder);
+    const char *manifest = form("%/../manifest.json", policy_folder);
+    const unsigned char *text = read_file(json_path, &n);
+    sha256(text, n, digest);
+    give_back(text);
     policy_digest = hex(digest, 32);
+    const unsigned char *data = read_file(twin, &n);
+    const char *wrong = policy_read(&policy, data, n, ARCH);
+    if (wrong) end(INVALID, form("%: %", twin, wrong), NULL);
+    if (!same_bytes(policy_digest, hex(policy.described, 32), 64))
+        end(INVALID, form("%: is not what policy.bin was made of", json_path), NULL);
     for (int i = 0; i < 2; i++) {
         const struct filter *filter = i ? &policy.supervised : &policy.plain;
-        program_bytes[i] = read_file(form("%/%", folder, filter->file), &n);
+        program_bytes[i] = read_file(form("%/%", policy_folder, filter->file), &n);
         sha256(program_bytes[i], n, digest);
-        if (!same_bytes(digest, filter->sha256, 32))
-            fail(INVALID, json_path, form("% is not the file that was compiled (its digest differs)", filter->file),
-                 REBUILD);
-        if (n != 8 * (size_t)filter->instructions)
-            fail(INVALID, json_path, form("% is no array of # instructions", filter->file, (long)filter->instructions),
-                 REBUILD);
+        if (n != 8 * (size_t)filter->instructions || !same_bytes(digest, filter->sha256, 32))
+            end(INVALID, form("%: % is not the file that was compiled (its digest differs)", json_path, filter->file), NULL);
     }
-}
-
-/* Whether a day, YYYY-MM-DD or '', is still to come (UTC). */
-static int is_ahead(const char *day) {
-    long now[2] = {0, 0}, part[3];
-    if (!*day) return 0;
-    for (int i = 0; i < 3; i++) part[i] = number(slice(day + (i ? 2 + 3 * i : 0), i ? 2 : 4));
-    long year = part[1] > 2 ? part[0] : part[0] - 1, month = part[1] > 2 ? part[1] - 3 : part[1] + 9;
-    SYS2(clock_gettime, 0, now);
-    return now[0] / 86400 < 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + part[2] - 719469;
+    if (!exists(manifest)) return;
+    const char *listed = (const char *)read_file(manifest, &n);
+    while (*listed && !starts(listed, policy_digest)) listed++;
+    if (!*listed) end(PACKAGE, form("%: is not what manifest.json lists", json_path), NULL);
 }
 
 /* staleness.py: a short fingerprint, '' where a file cannot be read. */
 static const char *fingerprint(const char *path) {
-    long size = 0, fd = *path ? open_read(path) : -1;
-    unsigned char digest[32];
+    long size = 0, part = PART, fd = *path ? open_read(path) : -1;
+    unsigned char digest[32], *data = room(32 + 2 * PART);
     if (fd < 0) return "";
     mode_of(fd, "", &size);
-    char *text = form("#", (long)size);
-    int large = size > 2 * PART;
-    size_t head = large ? text_length(text) : 0, n = head, most = head + 2 * PART;
-    /* A small file as it lies in the page cache: every page that is copied costs more than it takes to hash. */
-    long mapped = large || !size ? -1 : SYS6(mmap, 0, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
-    if (mapped > 0) {
-        SYS1(close, fd);
+    const char *text = form("#", size);
+    size_t n = text_length(text);
+    memcpy(data, text, n);
+    if (SYS4(pread64, fd, data + n, 4, 0) == 4 && same_bytes(data + n, "\177ELF", 4)) part = ELF_PART;
+    if (size > 2 * part) {
+        for (long at = 0, i = 0; i < 2; i++, n += (size_t)part, at = size - part)
+            if (SYS4(pread64, fd, data + n, part, at) != part) return "";
+        sha256(data, n, digest);
+    } else {
+        /* As it lies in the page cache: every page that is copied costs more than it takes to hash. */
+        long mapped = size ? SYS6(mmap, 0, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0) : (long)data;
+        if (mapped < 0) return "";
         sha256((const unsigned char *)mapped, (size_t)size, digest);
-        return hex(digest, 8);
     }
-    unsigned char *data = room(most);
-    memcpy(data, text, head);
-    for (long got; n < most; n += (size_t)got) {
-        size_t read = n - head, left = large && read < PART ? PART - read : most - n;
-        long at = large && read >= PART ? size - 2 * PART + (long)read : (long)read;
-        got = SYS4(pread64, fd, data + n, left, at);
-        if (got < 0) return SYS1(close, fd), "";
-        if (!got) break;
-    }
-    SYS1(close, fd);
-    sha256(data, n, digest);
+    let_go(fd);
+    give_back(data);
     return hex(digest, 8);
 }
 
@@ -152,7 +130,7 @@ static void compare(int fact, const char *name, const char *value) {
     const struct list *known = &policy.known[fact];
     const char *one = known->first, *all = "";
     if (!known->count || !*value) return;
-    for (uint32_t i = 0; i < known->count; i++, one = next_text(one)) {
+    for (uint32_t i = 0; i < known->count; i++, one = next_text(one, OF_TEXTS)) {
         if (same(one, value)) return;
         all = form("%%%", all, i ? ", " : "", one);
     }

@@ -13,7 +13,7 @@ static const char *try_one(const unsigned char *data, size_t size) {
     if (size) memcpy(copy, data, size);
 #ifdef UNSEALED
     if (size >= 84) {
-        memcpy(copy, "sbxtwin\1", 8);
+        memcpy(copy, "sbxtwin\2", 8);
         for (int i = 0; i < 4; i++) copy[8 + i] = (unsigned char)(size >> (8 * i));
         sha256(copy, size - 32, copy + size - 32);
     }
@@ -21,13 +21,15 @@ static const char *try_one(const unsigned char *data, size_t size) {
     const char *wrong = policy_read(&policy, copy, size, "x86_64");
     if (!wrong) {
         /* What the launcher does with it: walk every list to its end. */
-        size_t seen = text_length(policy.function) + text_length(policy.audit_until);
+        size_t seen = text_length(policy.function);
         struct list lists[] = {policy.read, policy.write, policy.programs, policy.known[0], policy.known[5]};
         for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
             const char *text = lists[i].first;
+            int before = i < 3 ? OF_PLACES : OF_TEXTS;
             for (uint32_t j = 0; j < lists[i].count; j++) {
                 seen += text_length(text);
-                if (j + 1 < lists[i].count) text = next_text(text);
+                if (i < 3 && (folder_in(text) > IN_VENV || is_whole(text) > 1)) abort();
+                if (j + 1 < lists[i].count) text = next_text(text, before);
             }
         }
         if (seen > size || policy.plain.sha256[0] + policy.supervised.sha256[31] < 0) abort();

@@ -18,18 +18,18 @@ static int is_file(const char *path) { return (mode_of(AT_FDCWD, path, NULL) & S
 static int exists(const char *path) { return mode_of(AT_FDCWD, path, NULL) != 0; }
 static long open_read(const char *path) { return SYS4(openat, AT_FDCWD, path, O_CLOEXEC, 0); }
 
-/* A file of a bundle, as bundle.py reads it. */
+/* A file of a bundle, with a NUL behind it. What is larger than that in one read is not what its digest says. */
 static unsigned char *read_file(const char *path, size_t *length_of) {
     long fd = open_read(path), got = fd;
     unsigned char *into = room(LARGEST + 1);
-    size_t n = 0;
-    if (fd < 0) fail(INVALID, path, form("cannot be read: %", problem(fd)), REBUILD);
-    while (n <= LARGEST && (got = SYS3(read, fd, into + n, LARGEST + 1 - n)) > 0) n += (size_t)got;
-    SYS1(close, fd);
-    if (got < 0) fail(INVALID, path, form("cannot be read: %", problem(got)), REBUILD);
-    if (n > LARGEST) fail(INVALID, path, form("larger than # bytes", (long)(LARGEST)), REBUILD);
-    give_back(into + n);
-    *length_of = n;
+    if (fd >= 0) {
+        got = SYS3(read, fd, into, LARGEST);
+        let_go(fd);
+    }
+    if (got < 0) end(INVALID, form("%: cannot be read: %", path, problem(got)), NULL);
+    into[got] = 0;
+    give_back(into + got + 1);
+    *length_of = (size_t)got;
     return into;
 }
 
@@ -87,15 +87,17 @@ static const char *real(const char *path) {
     return found;
 }
 
-static const char *choice(const char *name, const char *first, const char *second, const char *third,
-                          const char *fourth) {
-    const char *value = get(name), *all[] = {first, second, third, fourth}, *known = first;
-    if (!*value) return first;
-    for (int i = 0; i < 4; i++)
-        if (all[i] && same(value, all[i])) return all[i];
-    for (int i = 1; i < 4; i++)
-        if (all[i]) known = form("%, %", known, all[i]);
-    fail(USAGE, name, form("is '%', not one of %", value, known), "correct or unset it");
+/* Which of some words a variable is; the first stands for no value. */
+static int choice(const char *name, const char *words) {
+    const char *value = get(name);
+    int which = 0;
+    for (const char *at = words; *at; which++) {
+        size_t n = 0;
+        while (at[n] && at[n] != ' ') n++;
+        if (!*value || (text_length(value) == n && same_bytes(value, at, n))) return which;
+        at += n + (at[n] == ' ');
+    }
+    fail(USAGE, form("%: is '%', not one of %", name, value, words));
 }
 
 /* A program by name in a search path, '' where there is none; with a slash, itself. */
@@ -136,14 +138,15 @@ static int find_package(void) {
 }
 
 /* Let the Python bootstrap do all of it, as if it had been started in our place. Returns where there is none. */
-static void hand_over(char **arguments, int count) {
+static void hand_over(void) {
+    size_t count = 0;
     if (!find_package()) return;
-    char **argv = room(sizeof(char *) * ((size_t)count + 8));
-    const char *head[] = {interpreter, "-I", "-S", package, "start", own_path};
-    int n = 0;
-    for (; n < 6; n++) argv[n] = slice(head[n], text_length(head[n]));
-    for (int i = 0; i < count; i++) argv[n++] = arguments[i];
-    argv[n] = NULL;
+    while (given[count]) count++;
+    const char **argv = room(sizeof(char *) * (count + 7)),
+               *head[] = {interpreter, "-I", "-S", package, "start", own_path};
+    for (size_t i = 0; i < 6; i++) argv[i] = head[i];
+    for (size_t i = 0; i <= count; i++) argv[i + 6] = given[i];
+    SYS1(chdir, start_folder);
     SYS3(execve, interpreter, argv, environment);
 }
 

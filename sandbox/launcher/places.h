@@ -22,185 +22,145 @@ enum {
     NET_CONNECT = 2,
     SCOPE_SIGNAL = 2
 };
-static struct {
-    int fd;
-    uint32_t access;
-} rules[MOST_RULES];
-static uint32_t rule_count, handled, read_places;
-static int rules_overflow;
+static const char *const NAMES[] = {"", "{root}", "{python}", "{venv}"};
+static long ruleset, rule_problem;
+static uint32_t handled, read_places;
 static struct said written, programs, wider, absent;
 
-static int allow(const char *path, uint32_t access, int entries) {
-    long fd = SYS4(openat, AT_FDCWD, path, O_PATH | O_CLOEXEC, 0);
+/* A rule on a path; unless it stands for the whole of it a folder can only be listed. 0: there is no such path. */
+static int allow(const char *path, uint32_t access, int whole) {
+    long fd = SYS4(openat, AT_FDCWD, path, O_PATH | O_CLOEXEC, 0), code = 0;
     if (fd < 0) return 0;
     if ((mode_of(fd, "", NULL) & S_IFMT) != S_IFDIR)
         access &= OF_FILES;
-    else if (!entries)
+    else if (!whole)
         access &= FS_READ_DIR;
-    access &= handled;
-    if (access && rule_count < MOST_RULES) {
-        rules[rule_count].fd = (int)fd;
-        rules[rule_count++].access = access;
-    } else {
-        if (access) rules_overflow = 1;
-        SYS1(close, fd);
-    }
+    struct __attribute__((packed)) {
+        uint64_t access;
+        int32_t fd;
+    } beneath = {access & handled, (int32_t)fd};
+    if (beneath.access) code = SYS4(landlock_add_rule, ruleset, 1, &beneath, 0);
+    if (code < 0) rule_problem = code;
+    let_go(fd);
     return 1;
 }
 
-/* What {root}, {python} or {venv} is here, into at most four folders. */
-static int folders_of(const char *name, const char *into[4]) {
+/* What {root}, {python} or {venv} is here, into at most two folders. */
+static int folders_of(int name, const char *into[2]) {
     int n = 0;
-    if (same(name, "{root}")) {
-        const char *root = absolute(task_root());
-        if (!same(root, "/")) into[n++] = root;
-    } else if (same(name, "{venv}")) {
-        const char *folder = folder_of(folder_of(absolute(command_path)));
-        if (exists(form("%/pyvenv.cfg", folder))) into[n++] = folder;
-    } else if (same(name, "{python}")) {
-        const char *program = real(command_path), *prefix = folder_of(folder_of(program)), *own = name_of(program);
-        if (!starts(own, "python")) return 0;
-        for (int wide = 0; wide < 2; wide++) {
-            const char *library = form("%%", prefix, wide ? "/lib64" : "/lib");
-            if (last(own, '.')) {
-                into[n] = form("%/%", library, own);
-                n += exists(form("%/os.py", into[n]));
-                continue;
-            }
-            long fd = open_read(library), got;
-            char *entries = room(4096);
-            while (fd >= 0 && n < 4 && (got = SYS3(getdents64, fd, entries, 4096)) > 0)
-                for (long at = 0; at < got && n < 4; at += *(unsigned short *)(void *)(entries + at + 16)) {
-                    if (!starts(entries + at + 19, "python3.")) continue;
-                    into[n] = form("%/%", library, entries + at + 19);
-                    n += exists(form("%/os.py", into[n]));
-                }
-            if (fd >= 0) SYS1(close, fd);
-        }
+    if (name == IN_ROOT) {
+        into[0] = absolute(task_root());
+        return !same(into[0], "/");
+    }
+    if (name == IN_VENV) {
+        into[0] = folder_of(folder_of(absolute(command_path)));
+        return exists(form("%/pyvenv.cfg", into[0]));
+    }
+    const char *program = real(command_path), *prefix = folder_of(folder_of(program)), *own = name_of(program);
+    for (int wide = 0; wide < 2 && starts(own, "python"); wide++) {
+        into[n] = form("%/lib%/%", prefix, wide ? "64" : "", own);
+        n += exists(form("%/os.py", into[n]));
     }
     return n;
 }
 
-static void allow_write(const char *path, int whole) {
-    int device = starts(path, "/dev/");
-    if (allow(path, FS_READ | FS_WRITE, whole | 1)) {
-        if (!device) say(&written, path);
-        return;
+/* A place to write: itself, or the nearest folder above that is there; that one is wider, and never the root. */
+static void allow_write(const char *path) {
+    const char *above = path;
+    int device = starts(path, "/dev/"), found = allow(path, FS_READ | FS_WRITE, 1);
+    while (!found) {
+        above = folder_of(above);
+        if (!*above || !above[1] || same(above, "/dev") || same(above, "/proc") || same(above, "/sys")) break;
+        found = allow(above, FS_READ | FS_WRITE, 1);
     }
-    const char *above = folder_of(path);
-    for (; *above && !same(above, "/") && !same(above, "/dev") && !same(above, "/proc") && !same(above, "/sys");
-         above = folder_of(above)) {
-        if (allow(above, FS_READ | FS_WRITE, 1)) {
-            say(&written, above);
-            say(&wider, form("% for %", above, path));
-            return;
-        }
-    }
-    if (!device) say(&absent, path);
+    if (found && (above != path || !device)) say(&written, above);
+    if (found && above != path) say(&wider, form("% for %", above, path));
+    if (!found && !device) say(&absent, path);
 }
 
 static void allow_places(const struct list *places, int write) {
-    const char *pattern = places->first;
-    for (uint32_t i = 0; i < places->count; i++, pattern = next_text(pattern)) {
-        size_t n = text_length(pattern), stem = n;
-        int whole = n > 1 && pattern[n - 1] == '*' &&
-                    (pattern[n - 2] == '/' || (n > 2 && pattern[n - 2] == '*' && pattern[n - 3] == '/'));
-        while (whole && pattern[stem - 1] == '*') stem--;
-        const char *path = slice(pattern, whole ? stem - 1 : n), *into[4] = {*path ? path : "/"}, *rest = "";
-        int count = 1;
-        if (*path == '{') {
-            size_t name = 0;
-            while (path[name] && path[name] != '/') name++;
-            rest = path + name;
-            count = folders_of(slice(path, name), into);
-            int told = count;
-            for (int j = 0; j < absent.count; j++) told |= same(absent.text[j], slice(path, name));
-            if (!told) say(&absent, slice(path, name));
+    static int told;
+    const char *place = places->first, *into[2];
+    for (uint32_t i = 0; i < places->count; i++, place = next_text(place, OF_PLACES)) {
+        int name = folder_in(place), count = name ? folders_of(name, into) : 1;
+        into[0] = name ? into[0] : "";
+        if (!count && !(told >> name & 1)) {
+            told |= 1 << name;
+            say(&absent, NAMES[name]);
         }
         for (int j = 0; j < count; j++) {
-            const char *found = form("%%", into[j], rest);
+            const char *path = *into[j] ? form("%%", into[j], place) : place;
             if (write)
-                allow_write(found, whole);
+                allow_write(path);
             else
-                read_places += (uint32_t)allow(found, FS_READ, whole);
+                read_places += (uint32_t)allow(path, FS_READ, is_whole(place));
         }
     }
 }
 
-/* A program, the interpreters of its `#!` lines, and their dynamic loader (files.py: _chain). */
-static const char *loader_of(const char *path, const unsigned char *head, long n) {
-    uint64_t at, offset, length;
-    if (n < 64 || !same_bytes(head, "\177ELF\2\1", 6)) return "";
-    memcpy(&at, head + 32, 8);
-    uint32_t size = head[54] | (uint32_t)head[55] << 8, count = head[56] | (uint32_t)head[57] << 8;
-    for (uint32_t i = 0; i < count; i++, at += size) {
-        if (at > (uint64_t)n || (uint64_t)n - at < 56) continue;
-        if (!same_bytes(head + at, "\3\0\0", 4)) continue;
-        memcpy(&offset, head + at + 8, 8);
-        memcpy(&length, head + at + 32, 8);
-        if (length > 4096) length = 4096;
-        if (offset < (uint64_t)n && length <= (uint64_t)n - offset)
-            return slice((const char *)head + offset, (size_t)length);
-        char *text = room((size_t)length + 1);
-        long fd = open_read(path), got = fd < 0 ? 0 : SYS4(pread64, fd, text, length, offset);
-        if (fd >= 0) SYS1(close, fd);
-        text[got > 0 ? got : 0] = 0;
-        return text;
-    }
-    return "";
-}
-
-static long head_of(const char *path, unsigned char *head) {
+/* A program and its dynamic loader; its first bytes and how many they are. */
+static long allow_program(const char *path, unsigned char *head) {
+    uint64_t at, offset, size;
     long fd = open_read(path), n = fd < 0 ? 0 : SYS3(read, fd, head, 4095);
-    if (fd >= 0) SYS1(close, fd);
     if (n < 0) n = 0;
     head[n] = 0;
+    allow(path, FS_PROGRAM, 1);
+    if (n >= 64 && same_bytes(head, "\177ELF\2\1", 6)) {
+        int step = head[54] | head[55] << 8, count = head[56] | head[57] << 8;
+        memcpy(&at, head + 32, 8);
+        for (; count && at <= (uint64_t)n - 56; count--, at += (uint64_t)step) {
+            if (!same_bytes(head + at, "\3\0\0", 4)) continue; /* PT_INTERP */
+            char *loader = room(4096);
+            memcpy(&offset, head + at + 8, 8);
+            memcpy(&size, head + at + 32, 8);
+            long got = SYS4(pread64, fd, loader, size < 4095 ? size : 4095, offset);
+            loader[got > 0 ? got : 0] = 0;
+            if (*loader) allow(loader, FS_PROGRAM, 1);
+            break;
+        }
+    }
+    let_go(fd);
     return n;
 }
 
+/* The next word of a line, '' at its end. */
+static const char *word(const char **at) {
+    size_t n = 0;
+    while (**at == ' ' || (**at >= '\t' && **at <= '\r' && **at != '\n')) ++*at;
+    for (const char *p = *at; *p && *p != ' ' && (*p < '\t' || *p > '\r'); p++) n++;
+    const char *found = slice(*at, n);
+    *at += n;
+    return found;
+}
+
+/* A program, the interpreters of its `#!` lines, and their dynamic loader (files.py: _chain). */
 static void allow_chain(const char *path) {
     unsigned char *head = room(4096);
     for (int depth = 0; depth < CHAIN && *path; depth++) {
-        long n = head_of(path, head);
-        const char *loader = loader_of(path, head, n);
-        allow(path, FS_PROGRAM, 1);
-        if (*loader) allow(loader, FS_PROGRAM, 1);
+        long n = allow_program(path, head);
+        const char *line = (const char *)head + 2;
         if (head[0] != '#' || head[1] != '!') return;
-        char *words[64];
-        int count = 0;
         head[n < 256 ? n : 256] = 0;
-        for (char *p = (char *)head + 2; *p && *p != '\n' && count < 64;) {
-            while (*p == ' ' || *p == '\t' || *p == '\r' || *p == '\v' || *p == '\f') p++;
-            char *from = p;
-            while (*p && *p != '\n' && *p != ' ' && *p != '\t' && *p != '\r' && *p != '\v' && *p != '\f') p++;
-            if (p > from) words[count++] = slice(from, (size_t)(p - from));
-        }
-        if (!count) return;
-        path = words[0];
+        path = word(&line);
         if (!same(name_of(path), "env")) continue;
-        loader = loader_of(path, head, head_of(path, head));
-        allow(path, FS_PROGRAM, 1);
-        if (*loader) allow(loader, FS_PROGRAM, 1);
-        path = "";
-        for (int i = 1; i < count && !*path; i++)
-            if (words[i][0] != '-' && !last(words[i], '=')) path = search(words[i], search_path()), i = count;
+        allow_program(path, room(4096));
+        do path = word(&line);
+        while (*path == '-' || last(path, '='));
+        if (*path) path = search(path, search_path());
     }
 }
 
 static void allow_programs(void) {
-    const char *pattern = policy.programs.first;
-    for (uint32_t i = 0; i < policy.programs.count; i++, pattern = next_text(pattern)) {
-        const char *path = starts(pattern, "{root}/") ? form("%%", absolute(task_root()), pattern + 6) : pattern;
-        const char *true_path = real(path);
-        int inside = 0;
-        for (int j = 0; j < written.count; j++) {
-            const char *place = real(written.text[j]);
-            inside |= same(true_path, place) || starts(true_path, form("%/", place));
+    const char *place = policy.programs.first;
+    for (uint32_t i = 0; i < policy.programs.count; i++, place = next_text(place, OF_PLACES)) {
+        int name = folder_in(place), inside = 0;
+        const char *path = form("%%", name == IN_ROOT ? absolute(task_root()) : NAMES[name], place), *is = real(path);
+        for (struct item *item = written.first; item; item = item->next) {
+            const char *own = real(item->text);
+            inside |= same(is, own) || starts(is, form("%/", own));
         }
-        if (inside) {
-            say(&absent, form("% (lies where the function writes)", path));
-        } else if (!allow(path, FS_PROGRAM, 1)) {
-            say(&absent, path);
+        if (inside || !exists(path)) {
+            say(&absent, form("%%", path, inside ? " (lies where the function writes)" : ""));
         } else {
             say(&programs, path);
             allow_chain(path);
@@ -210,47 +170,29 @@ static void allow_programs(void) {
 
 static const char *some(const struct said *places) {
     const char *found = "";
-    for (int i = 0; i < places->count && i < SHOWN; i++) found = form("%%%", found, i ? ", " : "", places->text[i]);
+    int i = 0;
+    for (struct item *item = places->first; item && i < SHOWN; item = item->next)
+        found = form("%%%", found, i++ ? ", " : "", item->text);
     return places->count > SHOWN ? form("% and # more", found, (long)(places->count - SHOWN)) : found;
 }
 
 static long landlock_abi;
 static uint64_t scoped;
 static const char *missing(void) {
-    const char *what = landlock_abi ? form("Landlock ABI #", (long)landlock_abi) : "no Landlock";
+    const char *what = landlock_abi ? form("Landlock ABI #", landlock_abi) : "no Landlock";
     return form("% on Linux %", what, todays_kernel);
 }
 
-static void plan_files(void) {
-    if (policy.listed) say(&requested, "files");
-    if (policy.limited) say(&requested, "programs");
-    if (!landlock_abi) {
-        if (policy.listed) say(&degraded, form("files: not enforced (%)", missing()));
-        if (policy.limited) say(&degraded, form("programs: not enforced (%)", missing()));
-        return;
-    }
-    handled = (policy.listed ? FS_READ | FS_WRITE | FS_DEVICES : 0) | (policy.limited ? FS_EXECUTE : 0);
-    if (landlock_abi < 2) handled &= ~(uint32_t)FS_REFER;
-    if (landlock_abi < 3) handled &= ~(uint32_t)FS_TRUNCATE;
-    if (!handled) return;
-    if (policy.listed) {
-        allow_places(&policy.read, 0);
-        allow_places(&policy.write, 1);
-    }
-    allow_chain(command_path);
-    if (policy.limited) allow_programs();
-}
-
 static void say_files(void) {
-    const char *by = form("by Landlock ABI #", (long)landlock_abi);
+    const char *by = form("by Landlock ABI #", landlock_abi);
     if (handled & FS_READ) {
         const char *places = some(&written);
         say(&enforced, form("files: read # places, write %, %", (long)read_places, *places ? places : "nothing", by));
-        for (int i = 0; i < wider.count; i++)
-            say(&degraded, form("files: write %, which is not there yet", wider.text[i]));
+        for (struct item *item = wider.first; item; item = item->next)
+            say(&degraded, form("files: write %, which is not there yet", item->text));
         long fd = open_read(form("/proc/#/environ", SYS1(getppid, 0)));
         if (fd >= 0) {
-            SYS1(close, fd);
+            let_go(fd);
             say(&degraded, "files: /proc shows environment and maps of processes outside (CAP_PERFMON)");
         }
         if (!(handled & FS_TRUNCATE))
@@ -266,49 +208,60 @@ static void say_files(void) {
     if (absent.count) say(&enforced, form("not here: %", some(&absent)));
 }
 
+static void not_held(const char *what, int wanted) {
+    if (wanted && !landlock_abi) say(&degraded, form("%: not enforced (%)", what, missing()));
+}
+
+static long restrict_self(uint64_t network, uint64_t port, int bare) {
+    uint64_t attributes[3] = {handled, network, scoped}, opened[2] = {NET_CONNECT, port};
+    long code = ruleset = SYS3(landlock_create_ruleset, attributes, scoped ? 24 : network ? 16 : 8, 0);
+    if (code < 0) return code;
+    if (network && port) rule_problem = SYS4(landlock_add_rule, ruleset, 2, opened, 0);
+    if (bare) {
+        allow("/", FS_REFER, 1);
+    } else if (handled) {
+        if (policy.listed) {
+            allow_places(&policy.read, 0);
+            allow_places(&policy.write, 1);
+        }
+        allow_chain(command_path);
+        if (policy.limited) allow_programs();
+    }
+    code = rule_problem ? rule_problem : SYS2(landlock_restrict_self, ruleset, 0);
+    return code;
+}
+
 static int restrict_files_and_network(int supervised) {
     uint64_t network = 0;
     scoped = landlock_abi >= 6 && (supervised || !policy.any_signal) ? SCOPE_SIGNAL : 0;
     long port = policy.network == RUNTIME_API ? api_port : 0;
-    const char *where = port ? form("TCP to port # only", (long)port) : "no TCP";
+    const char *where = port ? form("TCP to port # only", port) : "no TCP";
     if (policy.network == FAMILY) {
         say(&requested, "network: by family");
         say(&enforced, "network: by family only");
     } else {
-        say(&requested, form("network: %", port ? where : "no TCP"));
+        say(&requested, form("network: %", where));
         if (landlock_abi < 4)
             say(&degraded, form("network: by family only (%; ports need ABI 4)", missing()));
         else
             network = NET_CONNECT | (policy.bind ? 0 : NET_BIND);
     }
-    plan_files();
-    uint32_t planned = handled;
-    if (supervised && !network && !scoped && !handled && landlock_abi >= 2) {
-        /* For the domain alone (files.py: bare_domain): only from inside one can nobody look into the supervisor. */
-        handled = FS_MAKE_BLOCK | FS_REFER;
-        allow("/", FS_REFER, 1);
-    }
-    if (network || scoped || handled) {
-        uint64_t attributes[3] = {handled, network, scoped}, opened[2] = {NET_CONNECT, (uint64_t)port};
-        long code = SYS3(landlock_create_ruleset, attributes, scoped ? 24 : network ? 16 : 8, 0), set = code;
-        if (code >= 0 && network && port) code = SYS4(landlock_add_rule, set, 2, opened, 0);
-        for (uint32_t i = 0; i < rule_count && code >= 0; i++) {
-            struct __attribute__((packed)) {
-                uint64_t access;
-                int32_t fd;
-            } beneath = {rules[i].access, rules[i].fd};
-            code = SYS4(landlock_add_rule, set, 1, &beneath, 0);
-        }
-        if (code >= 0 && rules_overflow) code = -12;
-        if (code >= 0) code = SYS2(landlock_restrict_self, set, 0);
-        if (set >= 0) SYS1(close, set);
-        for (uint32_t i = 0; i < rule_count; i++) SYS1(close, rules[i].fd);
-        if (code < 0)
-            return refuse(REFUSED, form("Landlock ABI #", (long)landlock_abi),
-                          form("Landlock refused its rules: %", problem(code)), WARN);
-    }
-    handled = planned;
-    if (network) say(&enforced, form("network: %, by Landlock ABI #", where, (long)landlock_abi));
+    if (policy.listed) say(&requested, "files");
+    if (policy.limited) say(&requested, "programs");
+    not_held("files", policy.listed);
+    not_held("programs", policy.limited);
+    if (landlock_abi)
+        handled = (policy.listed ? FS_READ | FS_WRITE | FS_DEVICES : 0) | (policy.limited ? FS_EXECUTE : 0);
+    if (landlock_abi < 2) handled &= ~(uint32_t)FS_REFER;
+    if (landlock_abi < 3) handled &= ~(uint32_t)FS_TRUNCATE;
+    /* For the domain alone (files.py: bare_domain): only from inside one can nobody look into the supervisor. */
+    int bare = supervised && !network && !scoped && !handled && landlock_abi >= 2;
+    if (bare) handled = FS_MAKE_BLOCK | FS_REFER;
+    long code = network || scoped || handled ? restrict_self(network, (uint64_t)port, bare) : 0;
+    if (code < 0)
+        return refuse(REFUSED, form("Landlock ABI #: Landlock refused its rules: %", landlock_abi, problem(code)), NULL);
+    if (bare) handled = 0;
+    if (network) say(&enforced, form("network: %, by Landlock ABI #", where, landlock_abi));
     say_files();
     return 1;
 }

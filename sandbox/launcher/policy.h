@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LARGEST = 1 << 20, MOST_INSTRUCTIONS = 4096 };
+enum { LARGEST = 1 << 20, PROLOGUE = 96, MOST_INSTRUCTIONS = 4096 - PROLOGUE }; /* 4096: linux/bpf_common.h */
 enum { FAMILY, RUNTIME_API, NONE };
 enum { LIBC, KERNEL, ARCHITECTURE, PYTHON, HANDLER_DIGEST, LOCK_DIGEST, FACTS };
 
@@ -24,7 +24,8 @@ struct filter {
 struct policy {
     const unsigned char *described;
     int granted, any_signal, network, bind, listed, sealed, limited;
-    const char *function, *audit_until;
+    uint32_t audited; /* until this day, counted from 1970-01-01 */
+    const char *function;
     struct list read, write, programs, known[FACTS];
     struct filter plain, supervised;
 };
@@ -47,8 +48,12 @@ static inline int same(const char *a, const char *b) {
     return *a == *b;
 }
 
-/* The text behind `text` in a list. */
-static inline const char *next_text(const char *text) { return text + text_length(text) + 1 + 4; }
+/* The text behind `text` in a list of texts, or of places: those have a folder and `whole` before their length. */
+enum { OF_TEXTS = 4, OF_PLACES = 6, IN_ROOT = 1, IN_PYTHON, IN_VENV };
+static inline const char *next_text(const char *text, int before) { return text + text_length(text) + 1 + before; }
+static inline int folder_in(const char *place) { return place[-OF_PLACES]; }
+static inline int is_whole(const char *place) { return place[1 - OF_PLACES]; }
+
 static const uint32_t SHA_K[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
@@ -132,16 +137,20 @@ static void sha_blocks(uint32_t h[8], const unsigned char *p, size_t n) {
 
 /* SHA-256 of `n` bytes (FIPS 180-4). */
 static void sha256(const unsigned char *data, size_t n, unsigned char out[32]) {
-    uint32_t h[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-    unsigned char last[128] = {0};
-    size_t i = n / 64 * 64, left;
+    static const uint32_t START[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                      0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    uint32_t h[8];
+    unsigned char last[128];
+    size_t left = n % 64, end = left < 56 ? 64 : 128;
+    for (size_t i = 0; i < 8; i++) h[i] = START[i];
+    for (size_t i = 0; i < end; i++)
+        last[i] = i < left    ? data[n - left + i]
+                  : i == left ? 0x80
+                  : i < end - 8 ? 0
+                                : (unsigned char)((uint64_t)n * 8 >> (8 * (end - 1 - i)));
     sha_blocks(h, data, n / 64);
-    for (left = 0; i < n; i++) last[left++] = data[i];
-    last[left] = 0x80;
-    size_t end = left < 56 ? 64 : 128;
-    for (int j = 0; j < 8; j++) last[end - 1 - (size_t)j] = (unsigned char)((uint64_t)n * 8 >> (8 * j));
     sha_blocks(h, last, end / 64);
-    for (int j = 0; j < 32; j++) out[j] = (unsigned char)(h[j / 4] >> (24 - 8 * (j % 4)));
+    for (int i = 0; i < 32; i++) out[i] = (unsigned char)(h[i / 4] >> (24 - 8 * (i % 4)));
 }
 
 struct cursor {
@@ -170,20 +179,17 @@ static const char *take_text(struct cursor *c) {
     return c->broken ? "" : (const char *)text;
 }
 
-static int is_place(const char *path) {
-    if (path[0] != '/' && path[0] != '{') return 0;
-    for (; *path; path++)
-        if (same_bytes(path, "/..", 3) && (!path[3] || path[3] == '/')) return 0;
-    return 1;
-}
-
-/* A list; with `places` every text must be a path as bundle.py wants it. */
-static struct list take_list(struct cursor *c, int places) {
+/* A list of texts, or of places: those lie below a folder that the launcher knows, and lead out of none. */
+static struct list take_list(struct cursor *c, int before) {
     struct list found = {take_number(c), ""};
     for (uint32_t i = 0; i < found.count && !c->broken; i++) {
+        const unsigned char *head = take(c, (size_t)before - 4);
         const char *text = take_text(c);
         if (!i) found.first = text;
-        if (places && !c->broken && !is_place(text)) c->broken = 1;
+        if (before == OF_TEXTS || c->broken) continue;
+        if (head[0] > IN_VENV || head[1] > 1 || (text[0] != '/' && (text[0] || !head[0]))) c->broken = 1;
+        for (const char *p = text; *p; p++)
+            if (same_bytes(p, "/..", 3) && (!p[3] || p[3] == '/')) c->broken = 1;
     }
     return found;
 }
@@ -200,43 +206,37 @@ static struct filter take_filter(struct cursor *c) {
     return found;
 }
 
-static int is_date(const char *text) {
-    if (!*text) return 1;
-    for (int i = 0; i < 10; i++)
-        if (i == 4 || i == 7 ? text[i] != '-' : text[i] < '0' || text[i] > '9') return 0;
-    return !text[10];
-}
+static const char DAMAGED[] = "holds what this launcher does not know";
 
 /* Fill `policy` from a twin; its pointers lead into `data`. NULL, or what is wrong with it. */
 static const char *policy_read(struct policy *policy, const unsigned char *data, size_t n, const char *arch) {
     unsigned char digest[32];
     int found = 0;
-    if (n < 84 || !same_bytes(data, "sbxtwin\1", 8)) return "is no policy of this launcher's version";
+    if (n < 84 || !same_bytes(data, "sbxtwin\2", 8)) return "is no policy of this launcher's version";
     struct cursor c = {data + 8, n - 8 - 32, 0};
-    if (take_number(&c) != n) return "is not whole";
     sha256(data, n - 32, digest);
-    if (!same_bytes(digest, data + n - 32, 32)) return "is not as it was written (its digest differs)";
+    if (take_number(&c) != n || !same_bytes(digest, data + n - 32, 32))
+        return "is not as it was written (its digest differs)";
     policy->described = take(&c, 32);
     const unsigned char *choices = take(&c, 8);
-    if (!choices) return "ends too early";
-    for (int i = 0; i < 8; i++)
-        if (choices[i] > (i == 2 ? 2 : i == 7 ? 0 : 1)) return "holds a choice that this launcher does not know";
+    for (int i = 0; i < 8 && choices; i++)
+        if (choices[i] > (i == 2 ? 2 : i == 7 ? 0 : 1)) choices = NULL;
+    if (!choices) return DAMAGED;
     policy->granted = choices[0], policy->any_signal = choices[1], policy->network = choices[2];
     policy->bind = choices[3], policy->listed = choices[4], policy->sealed = choices[5], policy->limited = choices[6];
+    policy->audited = take_number(&c);
     policy->function = take_text(&c);
-    policy->audit_until = take_text(&c);
-    policy->read = take_list(&c, 1);
-    policy->write = take_list(&c, 1);
-    policy->programs = take_list(&c, 1);
-    for (int i = 0; i < FACTS; i++) policy->known[i] = take_list(&c, 0);
+    struct list *places[] = {&policy->read, &policy->write, &policy->programs};
+    for (int i = 0; i < 3; i++) *places[i] = take_list(&c, OF_PLACES);
+    for (int i = 0; i < FACTS; i++) policy->known[i] = take_list(&c, OF_TEXTS);
     uint32_t filters = take_number(&c);
     for (uint32_t i = 0; i < filters && !c.broken; i++) {
         const char *name = take_text(&c);
         struct filter plain = take_filter(&c), supervised = take_filter(&c);
         if (!c.broken && same(name, arch)) policy->plain = plain, policy->supervised = supervised, found = 1;
     }
-    if (c.broken || c.left || !is_date(policy->audit_until)) return "is damaged";
-    return found ? NULL : "has no filter for " /* the caller names the architecture */;
+    if (c.broken || c.left) return DAMAGED;
+    return found ? NULL : "has no filter for this architecture";
 }
 
 #endif

@@ -7,57 +7,48 @@
 #include "policy.h"
 
 enum kind { USAGE, INVALID, NOT_FOUND, REFUSED, UNSUPPORTED, BUSY, PASSED, HANDLER, STALE, PACKAGE, WRITABLE };
-static const struct {
-    int code;
-    const char *type;
-} KINDS[] = {{64, "Runtime.SandboxUsage"},
-             {66, "Runtime.SandboxPolicyInvalid"},
-             {67, "Runtime.SandboxPolicyNotFound"},
-             {69, "Runtime.SandboxInstallRefused"},
-             {70, "Runtime.SandboxKernelUnsupported"},
-             {71, "Runtime.SandboxListenerBusy"},
-             {72, "Runtime.SandboxCanaryPassed"},
-             {73, "Runtime.SandboxHandlerNotFound"},
-             {78, "Runtime.SandboxPolicyStale"},
-             {79, "Runtime.SandboxPackageInvalid"},
-             {80, "Runtime.SandboxPolicyWritable"}};
-
-static const char REBUILD[] = "compile the profile again: `sandbox compile PROFILE --output DIR`";
-static const char MAKE[] = "make one with `sandbox learn` and `sandbox compile`, or name one in SANDBOX_POLICY";
 static const char WARN[] = "set SANDBOX_ON_UNAVAILABLE=warn to run without the protection that is missing, knowing so";
-static const char DISTRUST[] = "do not trust this host with it; report this with the kernel's version";
-static const char FORMAT_TODO[] = "check its interpreter line, its architecture and its dynamic loader";
+/* Exit code and Runtime API type (sandbox/errors.py), and what to do where nothing better is known. */
+static const char *const KINDS[][2] = {
+    {"\100Usage", "correct or unset it"},
+    {"\102PolicyInvalid", "compile the profile again: `sandbox compile PROFILE --output DIR`"},
+    {"\103PolicyNotFound", "make one with `sandbox learn` and `sandbox compile`, or name one in SANDBOX_POLICY"},
+    {"\105InstallRefused", WARN},
+    {"\106KernelUnsupported", WARN},
+    {"\107ListenerBusy", WARN},
+    {"\110CanaryPassed", "do not trust this host with it; report this with the kernel's version"},
+    {"\111HandlerNotFound", "check its interpreter line, its architecture and its dynamic loader"},
+    {"\116PolicyStale", "learn again on this host (`sandbox learn ... --merge`), or set SANDBOX_STALE=warn"},
+    {"\117PackageInvalid", "package it again: `sandbox package`"},
+    {"\120PolicyWritable", "chmod -R a-w it, or set SANDBOX_ON_UNAVAILABLE=warn to start all the same"}};
 
-enum { MOST_SAID = 64, MOST_RULES = 512, MOST_VARIABLES = 16384, CHAIN = 5, SHOWN = 4, PART = 64 << 10, TRIES = 64 };
+enum { CHAIN = 5, SHOWN = 4, PART = 64 << 10, ELF_PART = 4 << 10, TRIES = 64, FEW = 48, CHILD_STACK = 64 << 10, ARENA = 8 << 20 };
 struct said {
     int count;
-    const char *text[MOST_SAID];
+    struct item {
+        const char *text;
+        struct item *next;
+    } *first, *last;
 };
 
-static char arena[8 << 20] __attribute__((aligned(16)));
+static char *arena; /* mapped, so that all else lies close together */
 static size_t arena_used;
-static char **environment;         /* as the kernel handed it over */
-static char *kept[MOST_VARIABLES]; /* what the handler gets of it */
-static const char *own_path, *command_path;
-static char **command_argv;
-static char *default_argv[5];
+static char **environment; /* as the kernel handed it over */
+static const char **kept;  /* what the handler gets of it */
+static const char **given; /* our arguments behind the name */
+static const char *own_path, *command_path, *start_folder;
+static const char **command_argv;
 static struct policy policy;
 static const unsigned char *program_bytes[2];
 static struct said requested, enforced, degraded, stale, unchecked;
-static long filters_now;
+static long filters_now, api_port;
 static const char *policy_folder, *policy_digest, *todays_kernel, *package, *interpreter;
-static long api_port;
-static struct {
-    enum kind kind;
-    const char *text;
-    int set;
-} failure;
-static volatile int in_child;
+static enum kind failure;
+static const char *volatile failed; /* what went wrong, once something did */
+static volatile int in_child, listener;
 static volatile uint32_t child_tid;
-static volatile int listener;
 static int warn_only;
-static uint64_t ticket[3];
-static uint64_t signals_before;
+static uint64_t ticket[3], signals_before;
 
 void *memcpy(void *to, const void *from, size_t n);
 void *memset(void *to, int value, size_t n);
@@ -84,61 +75,69 @@ static _Noreturn void leave(int code) {
     for (;;) SYS1(exit_group, code);
 }
 
+static void write_line(const char *line) {
+    for (size_t n = text_length(line); n;) {
+        long done = SYS3(write, 2, line, n);
+        if (done <= 0) return;
+        line += done, n -= (size_t)done;
+    }
+}
+
 static void *room(size_t n) {
     size_t from = (arena_used + 15) & ~(size_t)15;
-    if (n > sizeof arena - from) {
-        static const char text[] = "sandbox: Runtime.SandboxInstallRefused: the launcher's memory is full\n";
-        SYS3(write, 2, text, sizeof text - 1);
-        leave(KINDS[REFUSED].code);
+    long mapped = arena ? 0 : SYS6(mmap, 0, ARENA, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped > 0) arena = (char *)mapped;
+    if (mapped < 0 || n > ARENA - from) {
+        write_line("sandbox: Runtime.SandboxInstallRefused: the launcher's memory is full\n");
+        leave(69);
     }
     arena_used = from + n;
     return arena + from;
 }
 
-/* The memory from `end` on was not needed: a page that nobody touches costs nothing. */
-static void give_back(const void *end) { arena_used = (size_t)((const char *)end - arena); }
-
-/* A text with its texts (%) and numbers (#) put in. */
-static char *form(const char *with, ...) {
-    char *found = NULL, digits[24];
-    size_t n = 0;
-    for (int pass = 0; pass < 2; pass++) { /* first only to measure */
-        va_list values;
-        va_start(values, with);
-        if (pass) found = room(n + 1);
-        n = 0;
-        for (const char *at = with; *at; at++) {
-            const char *text = digits + sizeof digits - 1;
-            if (*at != '%' && *at != '#') {
-                if (found) found[n] = *at;
-                n++;
-                continue;
-            }
-            if (*at == '%') {
-                text = va_arg(values, const char *);
-            } else {
-                long value = va_arg(values, long);
-                unsigned long left = value < 0 ? 0UL - (unsigned long)value : (unsigned long)value;
-                char *digit = digits + sizeof digits - 1;
-                *digit = 0;
-                do *--digit = (char)('0' + left % 10);
-                while (left /= 10);
-                if (value < 0) *--digit = '-';
-                text = digit;
-            }
-            for (; *text; text++, n++)
-                if (found) found[n] = *text;
-        }
-        va_end(values);
-    }
-    found[n] = 0;
-    return found;
+/* Descriptors close at the exec, which is sooner; but a table of them that grows while two processes share it takes
+ * ages (fs/file.c: expand_fdtable). */
+static void let_go(long fd) {
+    if (fd > FEW) SYS1(close, fd);
 }
+
+/* The memory from `end` on was not needed: every page that is touched first costs microseconds. */
+static void give_back(const void *end) { arena_used = (size_t)((const char *)end - arena); }
 
 static char *slice(const char *text, size_t n) {
     char *found = room(n + 1);
     memcpy(found, text, n);
     found[n] = 0;
+    return found;
+}
+
+/* A text with its texts (%) and numbers (#) put in. */
+static char *form(const char *with, ...) {
+    char digits[24], *found = room(1), *at = found;
+    va_list values;
+    va_start(values, with);
+    digits[23] = 0;
+    while (*with) {
+        const char *text = with++;
+        size_t n = 1;
+        if (*text == '#') {
+            long value = va_arg(values, long);
+            unsigned long left = value < 0 ? 0UL - (unsigned long)value : (unsigned long)value;
+            char *digit = digits + 23;
+            do *--digit = (char)('0' + left % 10);
+            while (left /= 10);
+            if (value < 0) *--digit = '-';
+            text = digit, n = text_length(digit);
+        } else if (*text == '%') {
+            text = va_arg(values, const char *), n = text_length(text);
+        }
+        if (n >= (size_t)(arena + ARENA - at)) room(ARENA); /* ends: there is no such room */
+        memcpy(at, text, n);
+        at += n;
+    }
+    va_end(values);
+    *at = 0;
+    give_back(at + 1);
     return found;
 }
 
@@ -168,87 +167,59 @@ static const char *problem(long code) {
     static const char known[] = /* the number, and what glibc says of it */
         "\001Operation not permitted\0"
         "\002No such file or directory\0"
-        "\005Input/output error\0"
         "\007Argument list too long\0"
         "\010Exec format error\0"
         "\013Resource temporarily unavailable\0"
         "\014Cannot allocate memory\0"
         "\015Permission denied\0"
-        "\016Bad address\0"
-        "\020Device or resource busy\0"
         "\024Not a directory\0"
-        "\025Is a directory\0"
         "\026Invalid argument\0"
-        "\027Too many open files in system\0"
-        "\030Too many open files\0"
         "\032Text file busy\0"
-        "\044File name too long\0"
-        "\046Function not implemented\0"
-        "\050Too many levels of symbolic links\0"
-        "\120Accessing a corrupted shared library\0";
+        "\046Function not implemented\0";
     for (const char *at = known; *at; at += text_length(at) + 1)
         if (*at == -code) return at + 1;
-    return form("Unknown error #", (long)-code);
+    return form("Unknown error #", -code);
 }
 
 static void say(struct said *list, const char *text) {
-    if (list->count < MOST_SAID) list->text[list->count++] = text;
+    struct item *item = room(sizeof *item);
+    item->text = text, item->next = NULL;
+    *(list->count++ ? &list->last->next : &list->first) = item;
+    list->last = item;
 }
 
-/* Text as Python writes it: a byte that is no UTF-8 as the lone surrogate it is read as; for JSON in quotes and ASCII.
- */
-static char *written_out(const char *text, int quoted) {
+/* Text as JSON; a byte that is no UTF-8 (RFC 3629) as the lone surrogate that Python reads it as. */
+static char *json(const char *text) {
+    static const char digit[] = "0123456789abcdef";
     char *found = room(6 * text_length(text) + 3), *at = found;
     const unsigned char *p = (const unsigned char *)text;
-    if (quoted) *at++ = '"';
+    *at++ = '"';
     while (*p) {
-        uint32_t rune = *p;
-        unsigned more = rune < 0x80 ? 0 : rune >= 0xF0 && rune < 0xF5 ? 3 : rune >= 0xE0 ? 2 : 1, good = rune < 0x80;
-        static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
-        if (rune >= 0xC2 && rune < 0xF5) {
-            uint32_t wide = rune & (0x3FU >> more);
-            unsigned i = 1;
-            for (; i <= more && (p[i] & 0xC0) == 0x80; i++) wide = wide << 6 | (p[i] & 0x3FU);
-            if (i > more && wide >= least[more] && wide < 0x110000 && (wide < 0xD800 || wide > 0xDFFF))
-                rune = wide, good = 1;
-        }
-        if (good && !quoted) {
-            for (unsigned i = 0; i <= more; i++) *at++ = (char)*p++;
+        unsigned more = *p >= 0xF0 ? 3 : *p >= 0xE0 ? 2 : 1, good = *p >= 0xC2 && *p < 0xF5, i = 1;
+        unsigned low = *p == 0xE0 ? 0xA0 : *p == 0xF0 ? 0x90 : 0x80, high = *p == 0xED ? 0x9F : *p == 0xF4 ? 0x8F : 0xBF;
+        for (; good && i <= more; i++, low = 0x80, high = 0xBF) good = p[i] >= low && p[i] <= high;
+        if (*p >= 0x80 && good) {
+            for (i = 0; i <= more; i++) *at++ = (char)*p++;
             continue;
         }
-        p += good ? more + 1 : 1;
-        if (!good) rune = 0xDC00 + rune;
-        const char *plain = rune == '"'    ? "\\\""
-                            : rune == '\\' ? "\\\\"
-                            : rune == '\n' ? "\\n"
-                            : rune == '\r' ? "\\r"
-                            : rune == '\t' ? "\\t"
-                            : rune == '\b' ? "\\b"
-                            : rune == '\f' ? "\\f"
-                                           : NULL;
-        if (plain) {
-            *at++ = plain[0], *at++ = plain[1];
-        } else if (rune >= 32 && rune < 127) {
-            *at++ = (char)rune;
-        } else {
-            uint32_t units[2] = {rune, 0};
-            if (rune > 0xFFFF) units[0] = 0xD7C0 + (rune >> 10), units[1] = 0xDC00 + (rune & 0x3FF);
-            for (int u = 0; u < 2 && units[u]; u++) {
-                *at++ = '\\', *at++ = 'u';
-                for (int shift = 12; shift >= 0; shift -= 4) *at++ = "0123456789abcdef"[units[u] >> shift & 15];
-            }
+        if (*p == '"' || *p == '\\') *at++ = '\\';
+        if (*p >= 32 && *p < 127) {
+            *at++ = (char)*p++;
+            continue;
         }
+        memcpy(at, *p < 0x80 ? "\\u00" : "\\udc", 4);
+        at[4] = digit[*p >> 4], at[5] = digit[*p++ & 15];
+        at += 6;
     }
-    if (quoted) *at++ = '"';
+    *at++ = '"';
     *at = 0;
     return found;
 }
 
-static char *json(const char *text) { return written_out(text, 1); }
-
-static char *json_list(const struct said *list) {
+static const char *json_list(const struct said *list) {
     const char *found = "[";
-    for (int i = 0; i < list->count; i++) found = form("%%%", found, i ? ", " : "", json(list->text[i]));
+    for (struct item *item = list->first; item; item = item->next)
+        found = form("%%%", found, item == list->first ? "" : ", ", json(item->text));
     return form("%]", found);
 }
 
@@ -257,14 +228,6 @@ static const char *get(const char *name) {
     for (char **at = environment; *at; at++)
         if (starts(*at, name) && (*at)[n] == '=') return *at + n + 1;
     return "";
-}
-
-static void write_line(const char *line) {
-    for (size_t n = text_length(line); n;) {
-        long done = SYS3(write, 2, line, n);
-        if (done <= 0) return;
-        line += done, n -= (size_t)done;
-    }
 }
 
 /* Tell the Runtime API (sandbox/enforce/init_error.py); its host is a number, as the platform gives it. 0: not told. */
@@ -292,7 +255,7 @@ static int post(const char *type, const char *message) {
     if (fd < 0) return 0;
     SYS5(setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, wait, sizeof wait);
     SYS5(setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, wait, sizeof wait);
-    char *body = form("{\"errorMessage\": %, \"errorType\": %, \"stackTrace\": []}", json(message), json(type));
+    char *body = form("{\"errorMessage\": %, \"errorType\": \"%\", \"stackTrace\": []}", json(message), type);
     char *request = form(
         "POST /2018-06-01/runtime/init/error HTTP/1.1\r\nHost: %\r\nContent-Type: "
         "application/json\r\nLambda-Runtime-Function-Error-Type: %\r\nContent-Length: #\r\nConnection: close\r\n\r\n%",
@@ -305,27 +268,35 @@ static int post(const char *type, const char *message) {
     return told;
 }
 
-/* Note an error; 0, so that a step can return it. */
-static int refuse(enum kind kind, const char *where, const char *what, const char *todo) {
-    failure.kind = kind;
-    failure.text = form("%%%%%", where, *where ? ": " : "", what, *todo ? "\n  what to do: " : "", todo);
-    failure.set = 1;
+/* Note an error, with what to do if that is not the usual; 0, so that a step can return it. */
+static int refuse(enum kind kind, const char *what, const char *todo) {
+    failure = kind;
+    failed = form("%\n  what to do: %", what, todo ? todo : KINDS[kind][1]);
     return 0;
 }
 
 /* End with the noted error. A supervised child leaves the telling to its parent: its own filter may ask for answers. */
 static _Noreturn void give_up(void) {
+    const char *kind = KINDS[failure][0], *type = form("Runtime.Sandbox%", kind + 1);
     if (!in_child) {
-        write_line(written_out(form("sandbox: %: %\n", KINDS[failure.kind].type, failure.text), 0));
-        if (*get("AWS_LAMBDA_RUNTIME_API") && !post(KINDS[failure.kind].type, failure.text))
+        write_line(form("sandbox: %: %\n", type, failed));
+        if (*get("AWS_LAMBDA_RUNTIME_API") && !post(type, failed))
             write_line("sandbox: the Runtime API was not told: it could not be reached, or did not take the report\n");
     }
-    leave(KINDS[failure.kind].code);
+    leave(*kind);
 }
 
-static _Noreturn void fail(enum kind kind, const char *where, const char *what, const char *todo) {
-    refuse(kind, where, what, todo);
+static _Noreturn void end(enum kind kind, const char *what, const char *todo) {
+    refuse(kind, what, todo);
     give_up();
+}
+
+static void hand_over(void);
+
+/* An error before anything is installed: where there is the Python bootstrap, it starts the function, or says more. */
+static _Noreturn void fail(enum kind kind, const char *what) {
+    hand_over();
+    end(kind, what, NULL);
 }
 
 #endif

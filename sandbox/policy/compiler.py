@@ -27,39 +27,62 @@ OPTIMIZE_TREE = 2  # seccomp.h: SCMP_FLTATR_CTL_OPTIMIZE, 2 sorts the syscalls i
 
 def compile_rules(rules: Rules) -> Program:
     """The program for a set of rules. Raises KernelUnsupported when libseccomp is missing."""
-    return _prologue(rules) + _tree(rules)
+    return _prologue(rules) + _without_preamble(_tree(rules), rules.arch)
 
 
 def _prologue(rules: Rules) -> Program:
-    body: list[tuple[int, str, int]] = [(bpf.JEQ_K, "allow", nr) for nr in rules.hot]
+    """Few steps for each number: an installing kernel runs the program for all of them (kernel/seccomp.c)."""
+    # Each line is a comparison, its constant, and where it leads if it holds and if not; '' is the next line.
+    lines: list[tuple[int, int, str, str]] = [(bpf.JGT_K, tables.highest(rules.arch), "beyond", "")]
+    hot = sorted(rules.hot)
+    halves = [half for half in (hot[: len(hot) // 2], hot[len(hot) // 2 :]) if half]
+    if len(halves) == 2:
+        lines.append((bpf.JGE_K, halves[1][0], "upper", ""))
+    labels = {}
+    for name, half in zip(("lower", "upper"), halves, strict=False):
+        labels[name] = len(lines)
+        lines += [(bpf.JEQ_K, nr, "allow", "holes" if nr == half[-1] else "") for nr in half]
+    labels["holes"] = len(lines)
+    for low, high in tables.holes(rules.arch):
+        lines += [(bpf.JGE_K, low, "", "tree"), (bpf.JGT_K, high, "", "unknown")]
+    lines.append((bpf.JA, 0, "tree", ""))
+    labels["beyond"] = len(lines)
     if rules.arch == "x86_64":
-        body.append((bpf.JGE_K, "unknown", bpf.NEGATIVE))
-        body.append((bpf.JGE_K, "kill", bpf.X32_BIT))
-    body.append((bpf.JGT_K, "unknown", tables.highest(rules.arch)))
+        lines += [(bpf.JGE_K, bpf.NEGATIVE, "unknown", ""), (bpf.JGE_K, bpf.X32_BIT, "kill", "")]
+    end = len(lines)
+    labels |= {"unknown": end, "kill": end + 1, "allow": end + 2, "tree": end + 3}
     program: list[Instruction] = [
         (bpf.LD_ABS, 0, 0, bpf.OFFSET_ARCH),
         (bpf.JEQ_K, 1, 0, tables.AUDIT_ARCH[rules.arch]),
         (bpf.RET_K, 0, 0, bpf.KILL_PROCESS),
         (bpf.LD_ABS, 0, 0, bpf.OFFSET_NR),
     ]
-    holes = tables.holes(rules.arch)
-    # After the compares: two instructions a hole, a jump over the returns, and the three returns.
-    end = len(body) + 2 * len(holes) + 1
-    targets = {"allow": end, "unknown": end + 1, "kill": end + 2}
-    for at, (code, target, k) in enumerate(body):
-        program.append((code, targets[target] - at - 1, 0, k))
-    at = len(body)
-    for low, high in holes:
-        program.append((bpf.JGE_K, 0, 1, low))
-        program.append((bpf.JGT_K, 0, targets["unknown"] - at - 2, high))
-        at += 2
+    for at, (code, k, holds, fails) in enumerate(lines, 1):
+        to, past = (labels[label] - at if label else 0 for label in (holds, fails))
+        program.append((code, 0, 0, to) if code == bpf.JA else (code, to, past, k))
     program += [
-        (bpf.JA, 0, 0, 3),
-        (bpf.RET_K, 0, 0, bpf.ALLOW),
         (bpf.RET_K, 0, 0, bpf.ERRNO | errno.ENOSYS),
         (bpf.RET_K, 0, 0, bpf.KILL_PROCESS),
+        (bpf.RET_K, 0, 0, bpf.ALLOW),
     ]
     return tuple(program)
+
+
+def _without_preamble(tree: Program, arch: str) -> Program:
+    """libseccomp's program without what the prologue has looked at: the architecture and x32.
+
+    All jumps lead forward, so that what nobody jumps over can go, and at the end the answer to another architecture, to
+    which only the preamble led. Another release's preamble stays as it is.
+    """
+    number = (bpf.LD_ABS, bpf.OFFSET_NR)
+    known = [(bpf.LD_ABS, bpf.OFFSET_ARCH), (bpf.JEQ_K, tables.AUDIT_ARCH[arch]), number]
+    if arch == "x86_64":
+        known += [(bpf.JGE_K, bpf.X32_BIT), (bpf.JEQ_K, 0xFFFFFFFF), number]
+    if [(code, k) for code, _, _, k in tree[: len(known)]] != known:
+        return tree
+    rest = tree[len(known) :]
+    led = {at + 1 + jump for at, (_, jt, jf, _) in enumerate(rest) for jump in (jt, jf) if jump}
+    return rest[:-1] if len(rest) - 1 not in led and rest[-2][0] == bpf.RET_K else rest
 
 
 @cache

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from sandbox.errors import ProfileError
 from sandbox.policy.rules import exec_granted
 from sandbox.profile import base
@@ -31,17 +29,19 @@ def description(profile: Profile) -> dict[str, object]:
     programs = sorted(checked(path, where, program=True) for path in profile.processes)
     listed = bool(reads or writes)
     write = outermost([*writes, *(place.path for place in base.writable())])
-    read = outermost([*reads, *(place.path for place in base.readable())])
+    syscalls = _syscalls(profile)
+    connected = profile.function.runtime_api or bool(profile.network) or "socket" in syscalls
+    read = outermost([*reads, *(place.path for place in base.readable(connected=connected))]) - write
     return {
         "listed": listed,
         "read": sorted(read) if listed else [],
         "write": sorted(write) if listed else [],
         "programs": programs if exec_granted(profile) and programs else None,
-        "sealed": MAKES_PROGRAMS not in _syscalls(profile),
+        "sealed": MAKES_PROGRAMS not in syscalls,
     }
 
 
-def _syscalls(profile: Profile) -> Iterable[str]:
+def _syscalls(profile: Profile) -> set[str]:
     return {use.syscall for use in profile.uses} | {grant.syscall for grant in profile.grants}
 
 

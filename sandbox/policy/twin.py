@@ -1,15 +1,17 @@
 """policy.bin, the flat twin of policy.json for the native launcher, which has no JSON (sandbox/launcher/policy.h).
 
 All numbers are little endian. A text is its length (4 bytes), its bytes and a NUL; a list is its count (4 bytes) and
-its texts. In this order:
+its texts. What needs thought is thought here, and not at every start. In this order:
 
     magic       8 bytes, "sbxtwin" and the version of the format
     length      4 bytes, of the whole file
     described   32 bytes, SHA-256 of the policy.json that it is the twin of
     choices     8 bytes: exec granted, signals to any, network (0 family, 1 runtime-api, 2 none), bind, files listed,
                 files sealed, programs told apart, 0
-    function, audit-until     texts
-    read, write, programs     lists of places
+    audit       4 bytes, the days from 1970-01-01 to the day until which is audited; 0 for none
+    function    text
+    read, write, programs     lists of places: before each text's length its folder (1 byte: 0 for /, or the number of
+                one of FOLDERS) and whether it means what lies below (1 byte)
     provenance                lists in the order of FACTS; kernel and python as they are compared, 6.18 of 6.18.44
     filters     a count (4 bytes), and for each architecture its name (text), then twice, for the plain program and the
                 supervised one: file name (text), instructions (4 bytes), SHA-256 of the file (32 bytes)
@@ -20,23 +22,26 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, timedelta
 from typing import Any
 
-from sandbox.bundle import series
+from sandbox.bundle import place, series
 from sandbox.errors import PolicyInvalid
+from sandbox.policy.files import NAMES
 
 FILE = "policy.bin"
-VERSION = 1
+VERSION = 2
 MAGIC = b"sbxtwin" + bytes([VERSION])
 NETWORKS = ("family", "runtime-api", "none")
+FOLDERS = ("", *NAMES)
 FACTS = ("libc", "kernel", "architecture", "python", "handler_digest", "lock_digest")
 
 
 def encode(description: Mapping[str, Any], described: bytes) -> bytes:
     """The twin of a description (sandbox/policy/build.py) whose policy.json has the bytes `described`.
 
-    Raises PolicyInvalid for a text that holds a NUL.
+    Raises PolicyInvalid for a text with a NUL, a place in a folder that is none of FOLDERS, and a day that is none.
     """
     files, filters = description["files"], description["filters"]
     body = [
@@ -48,9 +53,9 @@ def encode(description: Mapping[str, Any], described: bytes) -> bytes:
                 files["programs"] is not None, 0,
             ]
         ),
+        struct.pack("<I", _days(description["audit-until"])),
         _text(description["function"]),
-        _text(description["audit-until"]),
-        *(_list(files[name] or ()) for name in ("read", "write", "programs")),
+        *(_list(files[name] or (), _place) for name in ("read", "write", "programs")),
         *(_list(_compared(fact, description["provenance"].get(fact) or ())) for fact in FACTS),
         struct.pack("<I", len(filters)),
     ]  # fmt: skip
@@ -76,9 +81,23 @@ def _text(text: str) -> bytes:
     return struct.pack("<I", len(data)) + data + b"\0"
 
 
-def _list(texts: Iterable[str]) -> bytes:
-    found = [_text(text) for text in texts]
+def _list(texts: Iterable[str], entry: Callable[[str], bytes] = _text) -> bytes:
+    found = [entry(text) for text in texts]
     return struct.pack("<I", len(found)) + b"".join(found)
+
+
+def _place(pattern: str) -> bytes:
+    folder, path, whole = place(pattern)
+    if folder not in FOLDERS:
+        raise PolicyInvalid("is in no folder that the launcher knows", where=ascii(pattern))
+    return bytes([FOLDERS.index(folder), whole]) + _text(path)
+
+
+def _days(day: str) -> int:
+    try:
+        return max(0, (date.fromisoformat(day) - date(1970, 1, 1)).days) if day else 0
+    except ValueError:
+        raise PolicyInvalid("is no day", where=ascii(day)) from None
 
 
 def decode(data: bytes) -> dict[str, Any]:
@@ -89,12 +108,13 @@ def decode(data: bytes) -> dict[str, Any]:
         raise PolicyInvalid("is not as it was written (its digest differs)", where=FILE)
     rest = _Cursor(data[12:-32])
     described, choices = rest.take(32).hex(), rest.take(8)
+    days = rest.number()
     found: dict[str, Any] = {
         "exec": "granted" if choices[0] else "single-use", "signals": "any" if choices[1] else "self",
         "network": NETWORKS[choices[2]], "bind": bool(choices[3]), "described": described,
-        "function": rest.text(), "audit-until": rest.text(),
+        "function": rest.text(), "audit-until": str(date(1970, 1, 1) + timedelta(days)) if days else "",
     }  # fmt: skip
-    read, write, programs = rest.texts(), rest.texts(), rest.texts()
+    read, write, programs = rest.places(), rest.places(), rest.places()
     found["files"] = {
         "listed": bool(choices[4]), "sealed": bool(choices[5]), "read": read, "write": write,
         "programs": programs if choices[6] else None,
@@ -133,6 +153,14 @@ class _Cursor:
 
     def texts(self) -> list[str]:
         return [self.text() for _ in range(self.number())]
+
+    def places(self) -> list[str]:
+        found = []
+        for _ in range(self.number()):
+            folder, whole = self.take(2)
+            path = self.text()
+            found.append(FOLDERS[folder] + (path.removesuffix("/") + "/**" if whole else path))
+        return found
 
     def entry(self) -> dict[str, Any]:
         return {"file": self.text(), "instructions": self.number(), "sha256": self.take(32).hex()}

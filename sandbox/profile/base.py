@@ -144,9 +144,12 @@ def dangerous() -> tuple[Entry, ...]:
 
 
 @cache
-def readable() -> tuple[Place, ...]:
-    """What every program may read whose profile lists files."""
-    return tuple(Place(line["path"], line["because"]) for line in _read("files")["read"])
+def readable(*, connected: bool) -> tuple[Place, ...]:
+    """What every program may read whose profile lists files; `connected` is one that has sockets."""
+    found = _read("files")
+    return tuple(
+        Place(line["path"], line["because"]) for line in found["read"] + (found["connected"] if connected else [])
+    )
 
 
 @cache

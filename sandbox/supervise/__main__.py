@@ -3,8 +3,9 @@
     python3 -I -S .../sandbox/supervise start LAUNCHER [COMMAND...]
     python3 -I -S .../sandbox/supervise attend PID LISTENER VARIABLES FOLDER DIGEST
 
-VARIABLES is a pipe with the variables that are ours, each with a NUL behind it: in the environment of this process the
-function could read them. The held signals (sandbox/supervise/start.py) come blocked.
+LISTENER is -1 where the kernel gave none. VARIABLES is a pipe with the variables that are ours, each with a NUL behind
+it: in the environment of this process the function could read them. The held signals (sandbox/supervise/start.py)
+come blocked.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def attend(pid: int, listener: int, variables: int, folder: str, digest: str) ->
     environment = dict(os.environ)
     try:
         may_prctl = start.protect() >= 0
-        os.set_inheritable(listener, False)
+        if listener >= 0:
+            os.set_inheritable(listener, False)
         environment |= received(variables)
         from sandbox import bundle
         from sandbox.enforce import launch
@@ -60,7 +62,8 @@ def attend(pid: int, listener: int, variables: int, folder: str, digest: str) ->
                 sink = sink_of(environment)
             from sandbox.supervise.attend import attend as supervise
 
-            status = supervise(pid, listener, policy, environment, sink, audit=False, may_prctl=may_prctl)
+            given = listener if listener >= 0 else None
+            status = supervise(pid, given, policy, environment, sink, audit=False, may_prctl=may_prctl)
         except SandboxError as error:
             os.kill(pid, _signal.SIGKILL)
             launch.fail(error, environment)

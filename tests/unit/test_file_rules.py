@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def test_plain_patterns_are_taken(pattern: str) -> None:
 
 def test_the_base_is_well_formed() -> None:
     """Each place of files.yaml is a pattern with a reason, none twice, and no secret is among them."""
-    readable, writable = base.readable(), base.writable()
+    readable, writable = base.readable(connected=True), base.writable()
     for place in (*readable, *writable):
         assert files.checked(place.path, "base") == place.path
         assert place.because
@@ -119,6 +120,9 @@ def test_what_a_policy_tells() -> None:
     assert isinstance(told["read"], list)
     assert {"/srv/x", "/usr/**", "/proc/**"} <= set(told["read"])
     assert "/usr/share/y" not in told["read"]
+    assert not set(told["write"]) & set(told["read"])  # who may write may read
+    connected = files.description(dataclasses.replace(own, network=frozenset({"tcp:db:5432"})))["read"]
+    assert set(connected) - set(told["read"]) >= {"/etc/hosts", "/etc/ssl/certs/**"}
     assert told["write"] == ["/dev/full", "/dev/null", "/dev/tty"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import random
+import re
 import shutil
 import subprocess
 import tempfile
@@ -32,6 +33,8 @@ def test_the_twin_says_the_same(profile: Profile) -> None:
     built = build.build(profile, ("x86_64", "aarch64"))
     data = built.files[bundle.FILE]
     said, found = bundle.parse_json(data.decode(), ""), twin.decode(built.files[twin.FILE])
+    for name in ("read", "write"):  # what lies in a folder and what lies below it is one to Landlock
+        said["files"][name] = [re.sub(r"/\*$", "/**", place) for place in said["files"][name]]
     assert {key: found[key] for key in COMPARED} == {key: said[key] for key in COMPARED}
     assert found["described"] == hashlib.sha256(data).hexdigest()
     for fact, values in found["provenance"].items():
