@@ -69,7 +69,8 @@ static void load(void) {
         program_bytes[i] = read_file(form("%/%", policy_folder, filter->file), &n);
         sha256(program_bytes[i], n, digest);
         if (n != 8 * (size_t)filter->instructions || !same_bytes(digest, filter->sha256, 32))
-            end(INVALID, form("%: % is not the file that was compiled (its digest differs)", json_path, filter->file), NULL);
+            end(INVALID, form("%: % is not the file that was compiled (its digest differs)", json_path, filter->file),
+                NULL);
     }
     if (!exists(manifest)) return;
     const char *listed = (const char *)read_file(manifest, &n);

@@ -104,13 +104,14 @@ static long seccomp_filter(long flags) {
 
 static int refused(long code) {
     if (code == -ENOSYS)
-        return refuse(UNSUPPORTED, form("seccomp(2): this kernel has no seccomp filters (Linux %)", todays_kernel), NULL);
-    if (code == -EBUSY)
-        return refuse(BUSY, "seccomp(2): a notification listener stands above this process", NULL);
+        return refuse(UNSUPPORTED, form("seccomp(2): this kernel has no seccomp filters (Linux %)", todays_kernel),
+                      NULL);
+    if (code == -EBUSY) return refuse(BUSY, "seccomp(2): a notification listener stands above this process", NULL);
     if (code == -EACCES)
         return refuse(REFUSED, "seccomp(2): NoNewPrivs is not set", form("start the function with it, or %", WARN));
     if (code == -EPERM) return refuse(REFUSED, "seccomp(2): a filter above this process refuses seccomp(2)", NULL);
-    return refuse(REFUSED, form("seccomp(2): the kernel refused it: %", problem(code)), form("compile again, or %", WARN));
+    return refuse(REFUSED, form("seccomp(2): the kernel refused it: %", problem(code)),
+                  form("compile again, or %", WARN));
 }
 
 #endif

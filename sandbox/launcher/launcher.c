@@ -1,7 +1,8 @@
 /* The bootstrap without Python: find the bundle, install it, say so, exec. It does what sandbox/enforce does on the way
  * to the handler and leaves the rest to it: learning, audit, profiles that must be compiled, and, where no Landlock
- * domain keeps the handler out of a starting supervisor, the supervised start. tests/kernel/test_conformance.py holds
- * both to one behaviour. Freestanding: no libc, all memory static, one thread. */
+ * domain keeps the handler out of a starting supervisor, the supervised start. What stands in the way before anything
+ * is installed goes there too. tests/kernel/test_conformance.py holds both to one behaviour. Freestanding: no libc, one
+ * thread, memory that only grows. */
 #include "filters.h"
 
 /* A field of /proc/self/status, '' where there is none. */
@@ -80,14 +81,14 @@ static int install(int supervised) {
                            "prctl(PR_SET_NO_NEW_PRIVS) failed: %", problem(code)),
                       form("start it with NoNewPrivs (Kubernetes: allowPrivilegeEscalation: false), or %", WARN));
     /* Opened before Landlock and the filter, read again after them: its text is made at the moment of the read. */
-    if (fd >= 0) SYS3(lseek, fd, 0, 0);
+    SYS3(lseek, fd, 0, 0);
     if (!restrict_files_and_network(supervised) || !install_filter(supervised) || !read_back(fd, had)) return 0;
     if (listener < 0 && !policy.granted && SYS3(execve, 0, 0, 0) != -EPERM)
         return refuse(PASSED, "canary: execve with other addresses was not refused", NULL);
-    if ((code = SYS3(seccomp, 0xFFFFFFFF, 0, 0)) != -EPERM)
-        return refuse(PASSED, form("canary: seccomp(2) answered %, not EPERM", code == -EINVAL   ? "EINVAL"
-                                                                               : code == -ENOSYS ? "ENOSYS"
-                                                                                                 : form("#", -code)), NULL);
+    if ((code = SYS3(seccomp, 0xFFFFFFFF, 0, 0)) != -EPERM) {
+        const char *answer = code == -EINVAL ? "EINVAL" : code == -ENOSYS ? "ENOSYS" : form("#", -code);
+        return refuse(PASSED, form("canary: seccomp(2) answered %, not EPERM", answer), NULL);
+    }
     for (int i = 0; i < 3; i++) say(&enforced, held[i]);
     return 1;
 }
@@ -127,7 +128,8 @@ static _Noreturn void lose(long pid, const char *what) {
 
 /* Whether the user of this process may write to a bundle's folder, or to what it is read from. */
 static int writable(void) {
-    const char *const places[] = {policy_folder, form("%/policy.bin", policy_folder), form("%/policy.json", policy_folder)};
+    const char *const places[] = {policy_folder, form("%/policy.bin", policy_folder),
+                                  form("%/policy.json", policy_folder)};
     for (int i = 0; i < 3; i++)
         if (SYS3(faccessat, AT_FDCWD, places[i], W_OK) == 0) return 1;
     return 0;
@@ -154,9 +156,8 @@ static _Noreturn void supervise(void) {
     SYS5(prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
     SYS4(rt_sigprocmask, SIG_BLOCK, &held, &signals_before, SIGSET);
     child_tid = 1, in_child = 1;
-    long pid =
-        clone_run(CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID | SIGCHLD,
-                  stack + CHILD_STACK, (uint32_t *)(uintptr_t)&child_tid, child);
+    long pid = clone_run(CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID | SIGCHLD, stack + CHILD_STACK,
+                         (uint32_t *)(uintptr_t)&child_tid, child);
     if (pid > 0)
         while (child_tid) SYS4(futex, &child_tid, FUTEX_WAIT, 1, 0);
     in_child = 0;
@@ -174,17 +175,9 @@ static _Noreturn void supervise(void) {
             lose(pid, "pipe2(2): takes not all of our variables");
     if (listener >= 0) SYS3(fcntl, listener, F_SETFD, 0);
     SYS3(fcntl, ours[0], F_SETFD, 0);
-    const char *argv[] = {interpreter,
-                          "-I",
-                          "-S",
-                          package,
-                          "attend",
-                          form("#", pid),
-                          form("#", (long)listener),
-                          form("#", (long)ours[0]),
-                          policy_folder,
-                          policy_digest,
-                          NULL};
+    const char *numbers[] = {form("#", pid), form("#", (long)listener), form("#", (long)ours[0])};
+    const char *argv[] = {interpreter, "-I",       "-S",          package,       "attend", numbers[0],
+                          numbers[1],  numbers[2], policy_folder, policy_digest, NULL};
     lose(pid, form("%: cannot be executed: %", interpreter, problem(SYS3(execve, interpreter, argv, kept))));
 }
 
@@ -263,7 +256,7 @@ _Noreturn void launch(long *stack) {
     if (mode == 3) {
         write_line("{\"event\": \"sandbox\", \"mode\": \"off\", \"enforced\": [], \"degraded\": [\"everything: "
                    "SANDBOX_MODE=off\"]}\n");
-            not_executed(command_path, SYS3(execve, command_path, command_argv, kept));
+        not_executed(command_path, SYS3(execve, command_path, command_argv, kept));
     }
     choose_policy(named);
     const char *api = get("AWS_LAMBDA_RUNTIME_API"), *colon = last(api, ':'), *port = colon ? colon + 1 : api;
@@ -275,7 +268,8 @@ _Noreturn void launch(long *stack) {
     int relayed = choice("SANDBOX_REQUEST_ID", "off relay"), supervised = !choice("SANDBOX_SUPERVISE", "1 0");
     if (supervised) {
         /* While the supervisor starts, only a Landlock domain keeps the function out of its memory. */
-        if (!landlock_abi || (landlock_abi < 2 && !policy.listed && !policy.limited) || *get("AWS_LAMBDA_MAX_CONCURRENCY") || !duplicates()) {
+        if (!landlock_abi || (landlock_abi < 2 && !policy.listed && !policy.limited) ||
+            *get("AWS_LAMBDA_MAX_CONCURRENCY") || !duplicates()) {
             hand_over();
             supervised = 0;
         }

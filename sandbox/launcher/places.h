@@ -208,10 +208,6 @@ static void say_files(void) {
     if (absent.count) say(&enforced, form("not here: %", some(&absent)));
 }
 
-static void not_held(const char *what, int wanted) {
-    if (wanted && !landlock_abi) say(&degraded, form("%: not enforced (%)", what, missing()));
-}
-
 static long restrict_self(uint64_t network, uint64_t port, int bare) {
     uint64_t attributes[3] = {handled, network, scoped}, opened[2] = {NET_CONNECT, port};
     long code = ruleset = SYS3(landlock_create_ruleset, attributes, scoped ? 24 : network ? 16 : 8, 0);
@@ -227,8 +223,7 @@ static long restrict_self(uint64_t network, uint64_t port, int bare) {
         allow_chain(command_path);
         if (policy.limited) allow_programs();
     }
-    code = rule_problem ? rule_problem : SYS2(landlock_restrict_self, ruleset, 0);
-    return code;
+    return rule_problem ? rule_problem : SYS2(landlock_restrict_self, ruleset, 0);
 }
 
 static int restrict_files_and_network(int supervised) {
@@ -246,10 +241,12 @@ static int restrict_files_and_network(int supervised) {
         else
             network = NET_CONNECT | (policy.bind ? 0 : NET_BIND);
     }
-    if (policy.listed) say(&requested, "files");
-    if (policy.limited) say(&requested, "programs");
-    not_held("files", policy.listed);
-    not_held("programs", policy.limited);
+    for (int i = 0; i < 2; i++) {
+        const char *what = i ? "programs" : "files";
+        if (!(i ? policy.limited : policy.listed)) continue;
+        say(&requested, what);
+        if (!landlock_abi) say(&degraded, form("%: not enforced (%)", what, missing()));
+    }
     if (landlock_abi)
         handled = (policy.listed ? FS_READ | FS_WRITE | FS_DEVICES : 0) | (policy.limited ? FS_EXECUTE : 0);
     if (landlock_abi < 2) handled &= ~(uint32_t)FS_REFER;
@@ -259,7 +256,8 @@ static int restrict_files_and_network(int supervised) {
     if (bare) handled = FS_MAKE_BLOCK | FS_REFER;
     long code = network || scoped || handled ? restrict_self(network, (uint64_t)port, bare) : 0;
     if (code < 0)
-        return refuse(REFUSED, form("Landlock ABI #: Landlock refused its rules: %", landlock_abi, problem(code)), NULL);
+        return refuse(REFUSED, form("Landlock ABI #: Landlock refused its rules: %", landlock_abi, problem(code)),
+                      NULL);
     if (bare) handled = 0;
     if (network) say(&enforced, form("network: %, by Landlock ABI #", where, landlock_abi));
     say_files();

@@ -22,7 +22,8 @@ static const char *const KINDS[][2] = {
     {"\117PackageInvalid", "package it again: `sandbox package`"},
     {"\120PolicyWritable", "chmod -R a-w it, or set SANDBOX_ON_UNAVAILABLE=warn to start all the same"}};
 
-enum { CHAIN = 5, SHOWN = 4, PART = 64 << 10, ELF_PART = 4 << 10, TRIES = 64, FEW = 48, CHILD_STACK = 64 << 10, ARENA = 8 << 20 };
+enum { CHAIN = 5, SHOWN = 4, PART = 64 << 10, ELF_PART = 4 << 10, TRIES = 64, FEW = 48 };
+enum { CHILD_STACK = 64 << 10, ARENA = 8 << 20 };
 struct said {
     int count;
     struct item {
@@ -196,7 +197,8 @@ static char *json(const char *text) {
     *at++ = '"';
     while (*p) {
         unsigned more = *p >= 0xF0 ? 3 : *p >= 0xE0 ? 2 : 1, good = *p >= 0xC2 && *p < 0xF5, i = 1;
-        unsigned low = *p == 0xE0 ? 0xA0 : *p == 0xF0 ? 0x90 : 0x80, high = *p == 0xED ? 0x9F : *p == 0xF4 ? 0x8F : 0xBF;
+        unsigned low = *p == 0xE0 ? 0xA0 : *p == 0xF0 ? 0x90 : 0x80;
+        unsigned high = *p == 0xED ? 0x9F : *p == 0xF4 ? 0x8F : 0xBF;
         for (; good && i <= more; i++, low = 0x80, high = 0xBF) good = p[i] >= low && p[i] <= high;
         if (*p >= 0x80 && good) {
             for (i = 0; i <= more; i++) *at++ = (char)*p++;

@@ -10,9 +10,11 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import hashlib
 import http.server
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -33,6 +35,7 @@ from sandbox.policy import build, twin
 from sandbox.profile.model import Profile, Training
 
 LIMIT = 60
+ALONE = "alone"
 PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -70,7 +73,7 @@ for what in (socket.socket, lambda: os.open("new", os.O_CREAT | os.O_WRONLY), ex
 
 
 class Pair:
-    """Both programs for one user, and bundles."""
+    """Both programs for one user, the launcher once more where no Python is beside it, and bundles."""
 
     def __init__(self, uid: int | None, home: Path, folder: Path) -> None:
         self.uid, self.folder = uid, folder
@@ -80,6 +83,8 @@ class Pair:
             built.mkdir()
             shutil.copy(launcher.path(abi.MACHINE), built / name)
         self.programs = {"bootstrap": str(home / "bootstrap"), "launcher": str(built / name)}
+        self.alone = folder / "launcher"
+        shutil.copy(built / name, self.alone)
         found = profile(*LOADING, "pause", "dup2")
         self.make("bundle", found)
         self.make("files", dataclasses.replace(found, reads=frozenset({"/etc/hostname", "{root}/**", "{python}/**"})))
@@ -114,9 +119,10 @@ class Pair:
         known = {"PATH": "/usr/bin:/bin", "SANDBOX_POLICY": "{folder}/bundle", "SANDBOX_SUPERVISE": "0"} | dict(more)
         environment = {key: self.placed(value) for key, value in known.items() if value or key == "EMPTY"}
         options = {"cwd": self.folder, **options}
+        program = self.programs.get(which) or str(self.alone)
         return subprocess.run(
-            [self.programs[which], *map(self.placed, command)], env=environment, capture_output=True, text=True,
-            timeout=LIMIT, check=False, **identity(self.uid), **options,
+            [program, *map(self.placed, command)], env=environment, capture_output=True, text=True,
+            errors="backslashreplace", timeout=LIMIT, check=False, **identity(self.uid), **options,
         )  # fmt: skip
 
     def placed(self, word: str) -> str:
@@ -301,6 +307,73 @@ def test_the_same_errors(pair: Pair, api: Api, case: str) -> None:
     assert seen[0] == seen[1]
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_errors_without_python(pair: Pair, api: Api, case: str) -> None:
+    """Where no Python is beside it the launcher ends with the same code and type, and says in short what to do."""
+    more, command, code = CASES[case]
+    told = {"AWS_LAMBDA_RUNTIME_API": api.name, "SANDBOX_POLICY": "{folder}/api"} | more
+    if not command or "relay" in case or "root" in case:
+        told["SANDBOX_POLICY"] = "{folder}/bundle"
+    done = pair.run(ALONE, *command, more=told)
+    ((_, header, body),) = api.requests
+    api.requests.clear()
+    assert (done.returncode, done.stdout) == (code, "")
+    ours = pair.run("bootstrap", *command, more=told)
+    assert (ours.returncode, api.requests[0][1]) == (code, header)
+    assert header == body["errorType"]
+    assert f"sandbox: {header}: " in done.stderr
+    assert "what to do: " in body["errorMessage"]
+
+
+def test_a_bundle_of_another_package_starts_nothing(pair: Pair) -> None:
+    """Where a manifest lies above the bundle and does not list it, neither starts: exit code 79."""
+    package = pair.folder / "package"
+    if not package.exists():
+        shutil.copytree(pair.folder / "bundle", package / "policy")
+        digest = hashlib.sha256((package / "policy" / "policy.json").read_bytes()).hexdigest()
+        files = {"policy/policy.json": {"sha256": digest, "mode": "644"}}
+        (package / "manifest.json").write_text(json.dumps({"format": 1, "function": "x", "files": files}))
+    more = {"SANDBOX_POLICY": "{folder}/package/policy"}
+    for which in (*pair.programs, ALONE):
+        assert pair.run(which, "/bin/echo", "ran", more=more).stdout == "ran\n"
+    other = pair.folder / "other"
+    if not other.exists():
+        shutil.copytree(pair.folder / "files", other / "policy")
+        shutil.copy(package / "manifest.json", other)
+    for which in (*pair.programs, ALONE):
+        done = pair.run(which, "/bin/echo", "ran", more={"SANDBOX_POLICY": "{folder}/other/policy"})
+        assert (done.returncode, done.stdout) == (79, "")
+        assert "is not what manifest.json lists" in done.stderr
+
+
+def test_more_places_than_descriptors(pair: Pair) -> None:
+    """The launcher holds a hundred files to read where a process may have half as many descriptors."""
+    data = pair.folder / "data"
+    if not data.exists():
+        data.mkdir()
+        places = [data / str(number) for number in range(100)]
+        for place in places:
+            place.write_text("x")
+            place.chmod(0o644)
+        found = dataclasses.replace(profile(*LOADING, "pause", "dup2"), reads=frozenset(map(str, places)))
+        pair.make("many", found)
+    (data / "other").write_text("x")
+    code = f"""
+import os
+for number in range(100):
+    open(f"{data}/{{number}}").close()
+try:
+    open("{data}/other")
+except PermissionError:
+    print(sorted(os.listdir("/proc/self/fd")))
+"""
+    for supervise in ("0", "1"):
+        more = {"SANDBOX_POLICY": "{folder}/many", "SANDBOX_SUPERVISE": supervise}
+        few = functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, (52, 52))
+        done = pair.run("launcher", *PYTHON, code, more=more, preexec_fn=few)
+        assert (done.returncode, done.stdout) == (0, "['0', '1', '2', '3']\n"), done.stderr
+
+
 @pytest.mark.parametrize(("name", "word"), [("mixed", "policy.json"), ("cut", "digest"), ("damaged", "digest")])
 def test_a_bundle_that_does_not_belong_together_starts_nothing(pair: Pair, name: str, word: str) -> None:
     """Another policy.json than the twin's, a twin with another byte, a program with another byte: refused."""
@@ -470,16 +543,9 @@ def test_what_the_launcher_leaves_to_python(pair: Pair) -> None:
     ours, theirs = pair.both("/bin/echo", "ran", more=audit)
     assert status_of(ours) == status_of(theirs)
     assert ours.stdout == theirs.stdout == "ran\n"
-    alone = pair.folder / "alone"
-    if not alone.exists():
-        shutil.copy(pair.programs["launcher"], alone)
-    pair.programs["alone"] = str(alone)
-    try:
-        assert pair.run("alone", "/bin/echo", more=audit).returncode == 70
-        assert pair.run("alone", "/bin/echo", more={"SANDBOX_MODE": "learn"}).returncode == 64
-        done = pair.run("alone", "/bin/echo", "ran", more={"SANDBOX_SUPERVISE": "1"})
-    finally:
-        del pair.programs["alone"]
+    assert pair.run(ALONE, "/bin/echo", more=audit).returncode == 70
+    assert pair.run(ALONE, "/bin/echo", more={"SANDBOX_MODE": "learn"}).returncode == 64
+    done = pair.run(ALONE, "/bin/echo", "ran", more={"SANDBOX_SUPERVISE": "1"})
     assert done.stdout == "ran\n"
     said = status_of(done)
     assert "supervision" in said["requested"]

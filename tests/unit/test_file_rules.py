@@ -120,8 +120,10 @@ def test_what_a_policy_tells() -> None:
     assert isinstance(told["read"], list)
     assert {"/srv/x", "/usr/**", "/proc/**"} <= set(told["read"])
     assert "/usr/share/y" not in told["read"]
+    assert isinstance(told["write"], list)
     assert not set(told["write"]) & set(told["read"])  # who may write may read
     connected = files.description(dataclasses.replace(own, network=frozenset({"tcp:db:5432"})))["read"]
+    assert isinstance(connected, list)
     assert set(connected) - set(told["read"]) >= {"/etc/hosts", "/etc/ssl/certs/**"}
     assert told["write"] == ["/dev/full", "/dev/null", "/dev/tty"]
 
