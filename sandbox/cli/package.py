@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import stat
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ def runtime(
     guard, files = _guarded(policy, sign, compile_for, native=not python, wrapper=False)
     _write(output, archive.zipped(runtimes.repacked(original, files, package)))
     kept = runtimes.compare(original, archive.unzipped(output), output)
-    print(f"{kept} of {kept} files of {package} are in it, unchanged")
+    print(f"{kept} of {kept} members of {package} are in it, unchanged")
     if guard.launchers:
         print("without a Python 3.11 on the platform the launcher enforces without a supervisor, and says so")
     _say(output, guard, "deploy it in place of the other")
@@ -133,7 +134,9 @@ def _unpacked(package: str, folder: Path) -> Path:
         raise UsageError(f"holds no {manifest.NAME} of a guard", where=package, todo="name a file of `sandbox package`")
     place = places[0].rpartition("/")[0]
     for path, file in files.items():
-        if path.startswith(f"{place}/") and not file.link:
+        if path.startswith(f"{place}/") and file.kind != stat.S_IFDIR:
+            if file.kind != stat.S_IFREG:
+                raise UsageError(f"holds {path!r}, which is no file", where=package, todo="do not use it")
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.data)

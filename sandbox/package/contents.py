@@ -11,10 +11,11 @@ import ast
 import functools
 import importlib.util
 import os
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import sandbox
@@ -35,16 +36,18 @@ PLAIN, EXECUTABLE = 0o644, 0o755
 
 @dataclass(frozen=True)
 class File:
-    """One member: its path with `/`, its bytes (of a symbolic link its target), and the permission bits of its mode."""
+    """One member: its path with `/`, its bytes (of a symbolic link its target, of a folder none), the permission bits
+    of its mode, and what it is: S_IFREG, S_IFLNK or S_IFDIR (man 7 inode).
+    """
 
     path: str
     data: bytes
     mode: int = PLAIN
-    link: bool = False
+    kind: int = stat.S_IFREG
 
     def under(self, folder: str) -> File:
         """The same below a folder."""
-        return File(f"{folder}/{self.path}" if folder else self.path, self.data, self.mode, self.link)
+        return replace(self, path=f"{folder}/{self.path}")
 
 
 @dataclass(frozen=True)

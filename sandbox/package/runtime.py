@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import stat
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -26,23 +26,27 @@ def repacked(original: Sequence[File], guard: Sequence[File], where: str) -> lis
             "has no `bootstrap`: it is no package of a provided.* runtime", where=where,
             todo="use `sandbox package layer` for managed runtimes",
         )  # fmt: skip
-    taken = [name for name in names if name == MOVED or name.startswith(f"{FOLDER}/")]
+    if names[ENTRY].kind == stat.S_IFDIR:
+        raise UsageError("has a folder as its `bootstrap`", where=where, todo="package a program under that name")
+    taken = [name for name in names if name.partition("/")[0] in (MOVED, FOLDER)]
     if taken:
         raise UsageError(f"holds {taken[0]} already", where=where, todo="repack the package that your build made")
-    kept = [replace(file, path=MOVED, mode=file.mode | 0o111) if file.path == ENTRY else file for file in original]
     ours = [File(ENTRY, entry.runtime(FOLDER, MOVED), EXECUTABLE), *(file.under(FOLDER) for file in guard)]
-    return [*kept, *ours]
+    return [*map(_moved, original), *ours]
 
 
 def compare(original: Sequence[File], written: Sequence[File], where: str) -> int:
-    """How many of the function's files are in what was written, byte for byte. Raises UsageError when one is not."""
+    """How many of the function's files, links and folders are in what was written, with bytes and modes.
+
+    Raises UsageError when one is not.
+    """
     found = by_path(written)
     for file in original:
-        other = found.get(MOVED if file.path == ENTRY else file.path)
-        if other is None or _digest(other) != _digest(file) or other.link != file.link:
+        wanted = _moved(file)
+        if found.get(wanted.path) != wanted:
             raise UsageError(f"{file.path} did not survive", where=where, todo="report this with the package's listing")
     return len(original)
 
 
-def _digest(file: File) -> str:
-    return hashlib.sha256(file.data).hexdigest()
+def _moved(file: File) -> File:
+    return replace(file, path=MOVED, mode=file.mode | 0o111) if file.path == ENTRY else file

@@ -145,7 +145,7 @@ def test_a_repacked_runtime(workshop: Workshop, supervise: str) -> None:
         link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "data/words.txt")
     done = workshop.sandbox("package", "runtime", profile, original, "--output", package)
-    assert "3 of 3 files" in done.stdout
+    assert "3 of 3 members" in done.stdout
     task = unpacked(package, workshop.new(""))
     assert (task / "words").read_text() == "one two"
     assert (task / "bootstrap.handler").read_bytes() == Path(program).read_bytes()

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import io
 import json
+import random
+import shutil
 import stat
 import subprocess
 import sys
+import tarfile
+import tempfile
+import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
@@ -63,11 +69,41 @@ def test_archives_have_the_same_bytes_for_the_same_files(tree: dict[str, tuple[b
 
 
 def test_a_zip_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """Modes and symbolic links survive reading and writing."""
-    found = [File("bin/tool", b"x", 0o755), File("latest", b"bin/tool", 0o777, link=True), File("plain", b"")]
+    """Modes, symbolic links, empty folders and odd names survive reading and writing."""
+    found = [
+        File("-rf *", b"x", 0o4755), File("bin/tool", b"x", 0o755), File("empty", b"", 0o700, stat.S_IFDIR),
+        File("latest", b"bin/tool", 0o777, stat.S_IFLNK), File("line\nfeed\"'$(id)", b"", 0), File("plain", b""),
+        File("\u65e5 \u00fc", b"x" * 100_000, 0o600),
+    ]  # fmt: skip
     path = tmp_path / "some.zip"
     path.write_bytes(archive.zipped(found))
     assert sorted(archive.unzipped(str(path)), key=lambda file: file.path) == found
+
+
+@pytest.mark.skipif(not shutil.which("zip"), reason="zip (Info-ZIP) is not installed")
+def test_a_zip_of_another_program(tmp_path: Path) -> None:
+    """What Info-ZIP writes of a folder is read as it lies there: links, modes, folders, names."""
+    source = tmp_path / "source"
+    (source / "empty").mkdir(parents=True)
+    (source / "\u00fc b").write_text("x")
+    (source / "tool").write_text("y")
+    (source / "tool").chmod(0o755)
+    (source / "link").symlink_to("tool")
+    subprocess.run(["zip", "-qry", "../some.zip", "."], cwd=source, check=True)
+    read = {
+        file.path: (file.data, file.kind, file.mode & 0o111) for file in archive.unzipped(str(tmp_path / "some.zip"))
+    }
+    assert read == {
+        "empty": (b"", stat.S_IFDIR, 0o111), "\u00fc b": (b"x", stat.S_IFREG, 0), "tool": (b"y", stat.S_IFREG, 0o111),
+        "link": (b"tool", stat.S_IFLNK, 0o111),
+    }  # fmt: skip
+
+
+def member(name: str, mode: int = stat.S_IFREG | 0o644) -> zipfile.ZipInfo:
+    """A member that was made under Unix."""
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, mode << 16
+    return info
 
 
 @pytest.mark.parametrize(
@@ -78,10 +114,20 @@ def test_a_zip_is_read_as_it_was_written(tmp_path: Path) -> None:
         ([("a/../../b", b"")], "leads out"),
         ([("..\\out", b"")], "leads out"),
         ([("twice", b"1"), ("twice", b"2")], "more than once"),
+        ([("twice", b"1"), ("./twice", b"2")], "more than once"),
+        ([("a//twice", b"1"), ("a/./twice", b"2")], "more than once"),
+        ([(member("tree", stat.S_IFLNK | 0o777), b"/etc"), ("tree/passwd", b"")], "'tree/passwd' below 'tree'"),
+        ([("tree/leaf", b""), ("tree", b"")], "'tree/leaf' below 'tree'"),
+        ([(member("null", stat.S_IFCHR | 0o666), b"")], "neither a file nor a folder"),
+        ([(member("pipe", stat.S_IFIFO | 0o666), b"")], "neither a file nor a folder"),
+        ([(member("file/", stat.S_IFREG | 0o666), b"")], "neither a file nor a folder"),
+        ([(member("folder", stat.S_IFDIR | 0o755), b"")], "neither a file nor a folder"),
     ],
 )
-def test_a_zip_that_cannot_be_trusted(tmp_path: Path, members: list[tuple[str, bytes]], what: str) -> None:
-    """Members that climb, are absolute or come twice are refused by name."""
+def test_a_zip_that_cannot_be_trusted(
+    tmp_path: Path, members: list[tuple[zipfile.ZipInfo | str, bytes]], what: str
+) -> None:
+    """Members that climb, are absolute, take another's place or are devices are refused by name."""
     with pytest.raises(UsageError, match=what):
         archive.unzipped(written(tmp_path / "bad.zip", *members))
 
@@ -95,6 +141,42 @@ def test_an_encrypted_zip(tmp_path: Path) -> None:
     path.write_bytes(bytes(data))
     with pytest.raises(UsageError, match="encrypted"):
         archive.unzipped(str(path))
+
+
+def test_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
+    """Platforms would take its bytes as they are; we could not write them again."""
+    path = Path(written(tmp_path / "latin.zip", ("na?me", b"x")))
+    path.write_bytes(path.read_bytes().replace(b"na?me", b"na\xefme"))
+    with pytest.raises(UsageError, match=r"no UTF-8: b'na\\xefme'"):
+        archive.unzipped(str(path))
+
+
+def test_a_size_that_is_not_true(tmp_path: Path) -> None:
+    """A declared size beyond what a platform unpacks is refused, and no more than a small one is unpacked."""
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+        out.writestr("zeros", bytes(64 << 20))
+    data = path.read_bytes()
+    for size, what in ((10, "CRC"), (1 << 31, "unpacks to more")):
+        path.write_bytes(data.replace((64 << 20).to_bytes(4, "little"), size.to_bytes(4, "little")))
+        tracemalloc.start()
+        with pytest.raises(UsageError, match=what):
+            archive.unzipped(str(path))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        tracemalloc.stop()
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 6))
+def test_a_damaged_zip(chance: random.Random, times: int) -> None:
+    """Whatever bytes are changed, it is read or refused in words."""
+    data = bytearray(archive.zipped([File("a", b"hello" * 50), File("b/c", b"a", 0o777, stat.S_IFLNK)]))
+    for _ in range(times):
+        data[chance.randrange(len(data))] = chance.randrange(256)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        with contextlib.suppress(UsageError):
+            archive.unzipped(file.name)
 
 
 @pytest.mark.parametrize("text", [b"", b"PK", b"no zip at all" * 100])
@@ -120,7 +202,8 @@ def test_repacking_loses_nothing(tree: dict[str, tuple[bytes, int]]) -> None:
 @pytest.mark.parametrize(
     ("names", "what"),
     [(["app.py"], "has no `bootstrap`"), (["bootstrap", "bootstrap.handler"], "holds bootstrap.handler already"),
-     (["bootstrap", ".sandbox/bootstrap"], "already")],
+     (["bootstrap", ".sandbox/bootstrap"], "already"), (["bootstrap", ".sandbox"], "already"),
+     (["bootstrap", "bootstrap.handler/x"], "already")],
 )  # fmt: skip
 def test_what_is_not_repacked(names: list[str], what: str) -> None:
     """A package without a bootstrap, and one that was repacked, are refused."""
@@ -128,10 +211,36 @@ def test_what_is_not_repacked(names: list[str], what: str) -> None:
         runtime.repacked([File(name, b"") for name in names], [], "some.zip")
 
 
-def test_a_lost_file_is_found() -> None:
-    """The comparison after writing does compare."""
+def test_a_bootstrap_that_is_a_link() -> None:
+    """As some languages' builds make it: the link moves and leads where it led; a folder of that name is refused."""
+    original = [File("bootstrap", b"bin/server", 0o777, stat.S_IFLNK), File("bin/server", b"x", 0o755)]
+    found = contents.by_path(runtime.repacked(original, [], "some.zip"))
+    assert found["bootstrap.handler"] == File("bootstrap.handler", b"bin/server", 0o777, stat.S_IFLNK)
+    with pytest.raises(UsageError, match="a folder as its `bootstrap`"):
+        runtime.repacked([File("bootstrap", b"", 0o755, stat.S_IFDIR)], [], "some.zip")
+
+
+@pytest.mark.parametrize(
+    "other", [File("a", b"2"), File("a", b"1", 0o755), File("a", b"1", kind=stat.S_IFLNK), File("b", b"1")]
+)
+def test_a_lost_file_is_found(other: File) -> None:
+    """The comparison after writing does compare bytes, modes and kinds."""
     with pytest.raises(UsageError, match="did not survive"):
-        runtime.compare([File("a", b"1")], [File("a", b"2")], "some.zip")
+        runtime.compare([File("a", b"1")], [other], "some.zip")
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.REGTYPE])
+def test_a_tar_that_we_did_not_write(tmp_path: Path, kind: bytes) -> None:
+    """A link or a device after a file, or another file in its place, would be what an image has; it is refused."""
+    path = tmp_path / "image.tar"
+    path.write_bytes(archive.tarred([File("opt/sandbox/wrapper", b"x" * 3, 0o755)]))
+    assert archive.untarred(str(path)) == [File("opt/sandbox/wrapper", b"x" * 3, 0o755)]
+    with tarfile.open(path, "a") as out:
+        other = tarfile.TarInfo("opt/sandbox/wrapper")
+        other.type, other.linkname = kind, "/tmp/elsewhere"
+        out.addfile(other)
+    with pytest.raises(UsageError, match="twice, or as a link"):
+        archive.untarred(str(path))
 
 
 def test_the_guard_is_complete_and_no_more() -> None:
