@@ -24,6 +24,11 @@ from sandbox.profile import document
 
 app = typer.Typer(no_args_is_help=True, help="Package the guard and a profile for a platform.")
 
+WRAPPER = File("wrapper", entry.wrapper(), EXECUTABLE)
+LAYER, IMAGE = "sandbox", "opt/sandbox"
+PLACES = (runtimes.FOLDER, IMAGE, LAYER)
+"""Where the guard folder lies in each package."""
+
 
 class Kind(enum.StrEnum):
     """What `snippet` takes."""
@@ -60,7 +65,7 @@ def layer(
 ) -> None:
     """A Lambda layer: AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper starts the function under its policy."""
     guard, files = _guarded(policy, sign, compile_for, native=not python)
-    _write(output, archive.zipped(file.under("sandbox") for file in files))
+    _write(output, archive.zipped(file.under(LAYER) for file in files))
     _say(output, guard, "set AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper on the function, and add the layer")
 
 
@@ -72,7 +77,7 @@ def runtime(
 ) -> None:  # fmt: skip
     """Repack a provided.* function: ours is its `bootstrap`, and starts its own, now `bootstrap.handler`."""
     original = archive.unzipped(package)
-    guard, files = _guarded(policy, sign, compile_for, native=not python, wrapper=False)
+    guard, files = _guarded(policy, sign, compile_for, native=not python, start=runtimes.START)
     _write(output, archive.zipped(runtimes.repacked(original, files, package)))
     kept = runtimes.compare(original, archive.unzipped(output), output)
     print(f"{kept} of {kept} members of {package} are in it, unchanged")
@@ -87,7 +92,7 @@ def image(
 ) -> None:
     """A tar for an image: ADD it to /, and start /opt/sandbox/wrapper with the program as its arguments."""
     guard, files = _guarded(policy, sign, compile_for, native=not python)
-    _write(output, archive.tarred(file.under("opt/sandbox") for file in files))
+    _write(output, archive.tarred(file.under(IMAGE) for file in files))
     todo = f'ADD {os.path.basename(output)} / and ENTRYPOINT ["/opt/sandbox/wrapper"]: see `snippet dockerfile`'
     _say(output, guard, todo)
 
@@ -119,20 +124,23 @@ def verify(
     from sandbox.enforce import integrity
 
     if os.path.isdir(package):
-        count = integrity.verify(package, key)
+        count = len(integrity.verify(package, key))
     else:
         with tempfile.TemporaryDirectory() as name:
-            count = integrity.verify(str(_unpacked(package, Path(name))), key)
+            count = len(integrity.verify(str(_unpacked(package, Path(name))), key))
     print(f"{package}: {count} files are what {manifest.NAME} lists" + (", and it is signed by the key" if key else ""))
 
 
 def _unpacked(package: str, folder: Path) -> Path:
     """The guard folder of a package, unpacked below a folder."""
     files = contents.by_path(archive.untarred(package) if package.endswith(".tar") else archive.unzipped(package))
-    places = [path for path in files if path.rpartition("/")[2] == manifest.NAME and "sandbox/" in path]
-    if len(places) != 1:
+    place = next((place for place in PLACES if f"{place}/{manifest.NAME}" in files), None)
+    if place is None:
         raise UsageError(f"holds no {manifest.NAME} of a guard", where=package, todo="name a file of `sandbox package`")
-    place = places[0].rpartition("/")[0]
+    # The function's own bootstrap would stand there without its guard.
+    if place == runtimes.FOLDER and files.get(runtimes.ENTRY) != runtimes.started(files):
+        todo = "package it again: `sandbox package runtime`"
+        raise UsageError(f"does not start its guard: {runtimes.ENTRY} is another", where=package, todo=todo)
     for path, file in files.items():
         if path.startswith(f"{place}/") and file.kind != stat.S_IFDIR:
             if file.kind != stat.S_IFREG:
@@ -143,8 +151,8 @@ def _unpacked(package: str, folder: Path) -> Path:
     return folder / place
 
 
-def _guarded(policy: str, sign: str, python: str, *, native: bool, wrapper: bool = True) -> tuple[Guard, list[File]]:
-    """The whole guard folder for a profile or bundle."""
+def _guarded(policy: str, sign: str, python: str, *, native: bool, start: File = WRAPPER) -> tuple[Guard, list[File]]:
+    """The whole guard folder for a profile or bundle; `start` is what the platform starts."""
     with tempfile.TemporaryDirectory() as name:
         directory = policy
         if not os.path.isdir(policy):
@@ -152,9 +160,7 @@ def _guarded(policy: str, sign: str, python: str, *, native: bool, wrapper: bool
             build.write(build.build(document.read(policy).check_network().profile, tables.ARCHES), name)
         guard = contents.guard(directory, native=native, python=python)
         function = bundle.read(directory, tables.machine()).function
-    files: list[File] = list(guard.files)
-    if wrapper:
-        files.append(File("wrapper", entry.wrapper(), EXECUTABLE))
+    files: list[File] = [*guard.files, start]
     files.append(bom(function, files))
     listed = manifest.manifest(function, files)
     return guard, [*files, listed, *([manifest.signature(listed, sign)] if sign else [])]

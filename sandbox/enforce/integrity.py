@@ -27,58 +27,66 @@ _DER = bytes.fromhex("302a300506032b6570032100")
 """What stands before the 32 bytes of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410)."""
 
 
-def check(path: str, environment: Mapping[str, str]) -> None:
-    """Compare a bundle with the manifest of the package that it lies in. Raises PackageInvalid."""
-    folder = os.path.dirname(os.path.abspath(path))
+def listed(path: str, environment: Mapping[str, str]) -> str:
+    """The digest of a bundle's description, as the manifest of the package says in which it lies.
+
+    With a public key in SANDBOX_VERIFY_KEY the whole package is verified first. Raises PackageInvalid, also for what is
+    no bundle of the package.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
     key = environment.get("SANDBOX_VERIFY_KEY", "")
-    if key:
-        verify(folder, key)
-    elif os.path.exists(os.path.join(folder, MANIFEST)):
-        _compare(folder, files_of(folder), f"{os.path.basename(os.path.abspath(path))}/{FILE}")
+    files = verify(folder, key) if key else files_of(folder, _read(os.path.join(folder, MANIFEST)))
+    return _listed(folder, files, f"{name}/{FILE}")
 
 
-def files_of(folder: str) -> Mapping[str, Any]:
+def files_of(folder: str, data: bytes) -> Mapping[str, Any]:
     """What the manifest of a guard folder lists: {path: {sha256, mode}}. Raises PackageInvalid."""
-    where = os.path.join(folder, MANIFEST)
     try:
-        found = parse(_read(where).decode())
+        found = parse(data.decode())
         files: Mapping[str, Any] = found["files"]
         if found["format"] != 1 or not all(isinstance(entry["sha256"], str) for entry in files.values()):
             raise ValueError("another format")
     except (ValueError, KeyError, TypeError, AttributeError):
+        where = os.path.join(folder, MANIFEST)
         raise PackageInvalid("is no manifest that this version reads", where=where, todo=AGAIN) from None
     return files
 
 
-def verify(folder: str, key_file: str = "") -> int:
-    """Check every file that the manifest lists, and with a public key its signature. The number of files.
+def verify(folder: str, key_file: str = "") -> Mapping[str, Any]:
+    """Check that a guard folder holds what its manifest lists and nothing else, and with a public key who signed it.
 
-    Raises PackageInvalid. Files that it does not list are not looked at, but for modules, which would be loaded.
+    What the manifest lists. Raises PackageInvalid, also for links: what they lead to is somebody else's to change.
     """
-    if key_file:
-        data, signature = _read(os.path.join(folder, MANIFEST)), _read(os.path.join(folder, SIGNATURE))
-        if not _signed(data, signature, _public_key(key_file)):
-            raise PackageInvalid(
-                "the signature is not of this manifest and key", where=os.path.join(folder, SIGNATURE),
-                todo="do not start this package; fetch it again from where it was signed",
-            )  # fmt: skip
-    files = files_of(folder)
+    data = _read(os.path.join(folder, MANIFEST))
+    if key_file and not _signed(data, _read(os.path.join(folder, SIGNATURE)), _public_key(key_file)):
+        raise PackageInvalid(
+            "the signature is not of this manifest and key", where=os.path.join(folder, SIGNATURE),
+            todo="do not start this package; fetch it again from where it was signed",
+        )  # fmt: skip
+    files = files_of(folder, data)
     for path in files:
         _compare(folder, files, path)
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.relpath(os.path.join(place, name), folder)
-            if path not in files and name.endswith((".py", ".pyc", ".so")):
-                raise PackageInvalid("is not in the manifest", where=os.path.join(folder, path), todo="remove it")
-    return len(files)
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            where = os.path.join(place, name)
+            path = os.path.relpath(where, folder)
+            if os.path.islink(where):
+                raise PackageInvalid("is a link", where=where, todo="unpack the package as it is")
+            if name in names and path not in files and path not in (MANIFEST, SIGNATURE):
+                raise PackageInvalid("is not in the manifest", where=where, todo="remove it")
+    return files
 
 
 def _compare(folder: str, files: Mapping[str, Any], path: str) -> None:
     where = os.path.join(folder, path)
-    if path not in files:
-        raise PackageInvalid(f"is not in {MANIFEST}", where=where, todo=AGAIN)
-    if sha256(_read(where)) != files[path]["sha256"]:
+    if sha256(_read(where)) != _listed(folder, files, path):
         raise PackageInvalid(f"is not what {MANIFEST} lists", where=where, todo=AGAIN)
+
+
+def _listed(folder: str, files: Mapping[str, Any], path: str) -> str:
+    if path not in files:
+        raise PackageInvalid(f"is not in {MANIFEST}", where=os.path.join(folder, path), todo=AGAIN)
+    return str(files[path]["sha256"])
 
 
 def _read(path: str) -> bytes:

@@ -7,7 +7,7 @@ import sys
 
 from sandbox import bundle
 from sandbox.enforce.files import located
-from sandbox.errors import PolicyInvalid, PolicyNotFound, PolicyWritable, UsageError
+from sandbox.errors import PackageInvalid, PolicyInvalid, PolicyNotFound, PolicyWritable, UsageError
 from sandbox.kernel import abi, landlock
 
 TYPE_CHECKING = False
@@ -51,15 +51,25 @@ def _candidates(environment: Mapping[str, str], function: str) -> Iterator[str]:
 def load(path: str, environment: Mapping[str, str]) -> bundle.Policy:
     """The policy at a path that `find` gave. Compiles a YAML profile and says so. Raises SandboxError.
 
-    A bundle in a package is compared with the package's manifest; SANDBOX_VERIFY_KEY asks for a signed one.
+    A bundle in a package is the one that the package's manifest lists; SANDBOX_VERIFY_KEY asks for a signed one.
     """
-    if environment.get("SANDBOX_VERIFY_KEY") or os.path.exists(os.path.join(path, os.pardir, MANIFEST)):
+    expected = ""
+    if environment.get("SANDBOX_VERIFY_KEY") or os.path.exists(os.path.join(_folder(path), MANIFEST)):
         from sandbox.enforce import integrity
 
-        integrity.check(path, environment)
-    if os.path.isdir(path):
-        return bundle.read(path, abi.MACHINE)
-    return _compile(path)
+        expected = integrity.listed(path, environment)
+    policy = bundle.read(path, abi.MACHINE) if os.path.isdir(path) else _compile(path)
+    # The bytes that hold, not a second reading of them: who may change a file may do it between the two.
+    if expected and policy.digest != expected:
+        raise PackageInvalid(
+            f"is not the policy that {MANIFEST} lists", where=path, todo="package it again: `sandbox package`"
+        )
+    return policy
+
+
+def _folder(path: str) -> str:
+    """The folder that a bundle lies in by its name, wherever a link leads."""
+    return os.path.dirname(os.path.abspath(path))
 
 
 def _compile(profile: str) -> bundle.Policy:

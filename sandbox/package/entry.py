@@ -11,18 +11,19 @@ NO_GUARD = 69
 
 _HEAD = """#!/bin/sh
 # Starts the function under its policy. Made by `sandbox package`; what it calls lies in the folder {guard}.
+case $0 in
+/*) own=$0 ;;
+*) own=$PWD/$0 ;;
+esac
 """
 
 _CHAIN = """
-# Another wrapper that wants to be first: it gets us as its command, and the second time we install.
-if [ -n "${SANDBOX_NEXT_WRAPPER:-}" ]; then
-    next=$SANDBOX_NEXT_WRAPPER
+# Another wrapper that wants to be first: it gets us as its command, and the second time we install. What cannot be
+# executed is left in the variable for the launcher or the bootstrap, which tell the Runtime API.
+next=${SANDBOX_NEXT_WRAPPER:-}
+if [ -f "$next" ] && [ -x "$next" ]; then
     unset SANDBOX_NEXT_WRAPPER
-    if [ ! -x "$next" ]; then
-        echo "sandbox: Runtime.SandboxHandlerNotFound: SANDBOX_NEXT_WRAPPER=$next cannot be executed" >&2
-        exit 73
-    fi
-    exec "$next" "$0" "$@"
+    exec "$next" "$own" "$@"
 fi
 """
 
@@ -55,13 +56,13 @@ exec "$python" -B -I -S "$guard/bootstrap" {command}
 
 def wrapper() -> bytes:
     """The exec wrapper or ENTRYPOINT inside the guard folder: its arguments are the command."""
-    here = "guard=${0%/*}\n"
+    here = "guard=${own%/*}\n"
     text = _HEAD.format(guard="of this file") + here + _CHAIN + _GUARD.format(command='"$@"', no_guard=NO_GUARD)
     return text.encode()
 
 
 def runtime(folder: str, handler: str) -> bytes:
     """The `bootstrap` of a custom runtime: the guard folder and the runtime's own program lie beside it."""
-    here = f'here=${{0%/*}}\nguard=$here/{folder}\nset -- "$here/{handler}" "$@"\n'
+    here = f'here=${{own%/*}}\nguard=$here/{folder}\nset -- "$here/{handler}" "$@"\n'
     text = _HEAD.format(guard=folder) + here + _GUARD.format(command='"$@"', no_guard=NO_GUARD)
     return text.encode()

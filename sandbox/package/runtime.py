@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sandbox.errors import UsageError
@@ -13,6 +13,8 @@ from sandbox.package.contents import EXECUTABLE, File, by_path
 FOLDER = ".sandbox"
 """Of the guard, beside the function's own files, whose names are theirs."""
 ENTRY, MOVED = "bootstrap", "bootstrap.handler"
+START = File("start", entry.runtime(FOLDER, MOVED), EXECUTABLE)
+"""In the guard, and again as ENTRY: so the manifest speaks of it, too."""
 
 
 def repacked(original: Sequence[File], guard: Sequence[File], where: str) -> list[File]:
@@ -31,8 +33,13 @@ def repacked(original: Sequence[File], guard: Sequence[File], where: str) -> lis
     taken = [name for name in names if name.partition("/")[0] in (MOVED, FOLDER)]
     if taken:
         raise UsageError(f"holds {taken[0]} already", where=where, todo="repack the package that your build made")
-    ours = [File(ENTRY, entry.runtime(FOLDER, MOVED), EXECUTABLE), *(file.under(FOLDER) for file in guard)]
-    return [*map(_moved, original), *ours]
+    return [*map(_moved, original), replace(START, path=ENTRY), *(file.under(FOLDER) for file in guard)]
+
+
+def started(files: Mapping[str, File]) -> File | None:
+    """What the ENTRY of a repacked function must be, by the guard in it."""
+    start = files.get(f"{FOLDER}/{START.path}")
+    return replace(start, path=ENTRY) if start else None
 
 
 def compare(original: Sequence[File], written: Sequence[File], where: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -114,13 +113,14 @@ def test_another_wrapper_comes_first(workshop: Workshop, layer: Path) -> None:
 
 
 def test_a_wrapper_that_is_not_there(workshop: Workshop, layer: Path) -> None:
-    """A next wrapper that cannot be executed is an error in words, and no start without it."""
-    done = subprocess.run(
-        [str(layer / "sandbox" / "wrapper"), "/bin/true"], env={"SANDBOX_NEXT_WRAPPER": "/nonexistent"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 73
-    assert "SANDBOX_NEXT_WRAPPER=/nonexistent cannot be executed" in done.stderr
+    """A next wrapper that cannot be executed is told to the invoker, and nothing is started without it."""
+    command = laid_out(layer, THUMBNAIL, "/opt/sandbox/wrapper", sys.executable, "-m", "awslambdaric", "app.handler")
+    variables = {"SANDBOX_NEXT_WRAPPER": "/opt/nonexistent", "LAMBDA_TASK_ROOT": "/var/task"}
+    with Platform(workshop.folder, command, variables) as platform:
+        _, error = platform.post({})
+        assert error["errorType"] == "Runtime.SandboxHandlerNotFound", platform.log
+        assert "/opt/nonexistent" in error["errorMessage"]
+        assert platform.status_lines() == []
 
 
 @SUPERVISE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ import pytest
 from supervised import Supervision, supervision
 from users import USERS, identity, place
 
-from sandbox.enforce.integrity import files_of, verify
+from sandbox.enforce.integrity import verify
 from sandbox.errors import PackageInvalid
 from sandbox.kernel import abi, landlock
 from sandbox.policy import build
+from sandbox.profile import writing
 
 
 @pytest.fixture(scope="module", params=USERS, ids=lambda uid: "own" if uid is None else f"uid{uid}")
@@ -42,29 +44,35 @@ def keys() -> Iterator[tuple[Path, Path]]:
         yield folder / "key.pem", folder / "public.pem"
 
 
-@pytest.fixture
-def guard(bench: Supervision, keys: tuple[Path, Path]) -> Path:
-    """A signed guard folder, unpacked, that belongs to root."""
-    bundle = bench.bundle()
+@pytest.fixture(scope="module")
+def package(bench: Supervision, keys: tuple[Path, Path]) -> Path:
+    """A signed image."""
     package = bench.new(".tar")
-    home = Path(bench.home)
     subprocess.run(
-        [sys.executable, "-m", "sandbox", "package", "image", str(bundle), "--output",
-         str(package), "--python", "--sign", str(keys[0])],
-        check=True, capture_output=True, cwd=home,
+        [sys.executable, "-m", "sandbox", "package", "image", str(bench.bundle()), "--output", str(package),
+         "--python", "--sign", str(keys[0])],
+        check=True, capture_output=True, cwd=bench.home,
     )  # fmt: skip
+    return package
+
+
+@pytest.fixture
+def guard(bench: Supervision, package: Path) -> Path:
+    """Its guard folder, unpacked, that belongs to root."""
     folder = bench.new("")
     folder.mkdir(mode=0o755)
     subprocess.run(["tar", "--no-same-owner", "-xpf", str(package), "-C", str(folder)], check=True)
     return folder / "opt" / "sandbox"
 
 
-def started(bench: Supervision, guard: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    """The packaged wrapper with a program that says so."""
+def started(
+    bench: Supervision, guard: Path, *command: str, wrapper: str = "", **more: str
+) -> subprocess.CompletedProcess[str]:
+    """The packaged wrapper, by its path if not by another name, with a program that says what it was given."""
     environment = {"PATH": "/usr/bin:/bin", "SANDBOX_PYTHON": "/usr/bin/python3", **more}
     return subprocess.run(
-        [str(guard / "wrapper"), "/bin/echo", "ran"], env=environment, capture_output=True, text=True, check=False,
-        timeout=60, **identity(bench.uid),
+        [wrapper or str(guard / "wrapper"), *(command or ("/bin/echo", "ran"))], env=environment, cwd=guard,
+        capture_output=True, text=True, check=False, timeout=60, **identity(bench.uid),
     )  # fmt: skip
 
 
@@ -86,6 +94,40 @@ def test_nothing_to_confine_with(bench: Supervision, guard: Path) -> None:
     assert "Runtime.SandboxInstallRefused" in done.stderr
 
 
+ODD = ("two words", "", "a\nb", "$(id)", "*", "-x", "it's", "\\")
+
+
+@pytest.mark.parametrize("theirs", ['exec "$@"', 'exec /bin/sh -c \'exec "$0" "$@"\' "$@"', 'cd / && "$@"; exit $?'])
+def test_another_wrapper_comes_first(bench: Supervision, guard: Path, theirs: str) -> None:
+    """Theirs gets ours as its command, whatever words follow, and starts it by exec, another shell or as a child."""
+    wrapper = bench.new(" of theirs.sh")
+    wrapper.write_text(f'#!/bin/sh\necho "theirs: $#, ${{SANDBOX_NEXT_WRAPPER-gone}}"\n{theirs}\n')
+    wrapper.chmod(0o755)
+    for ours in (str(guard / "wrapper"), "./wrapper"):
+        done = started(bench, guard, "/usr/bin/printf", "[%s]", *ODD, wrapper=ours, SANDBOX_NEXT_WRAPPER=str(wrapper))
+        told = "".join(f"[{word}]" for word in ODD)
+        assert (done.returncode, done.stdout) == (0, f"theirs: {len(ODD) + 3}, gone\n{told}"), done.stderr
+        assert done.stderr.count('"mode": "enforce"') == 1
+
+
+@pytest.mark.parametrize("kind", ["missing", "a folder", "not executable", "without its interpreter"])
+def test_a_wrapper_that_cannot_be_started(bench: Supervision, guard: Path, kind: str) -> None:
+    """Then nothing is started, and an error says so; where ours still runs, the Runtime API hears it, too."""
+    wrapper = bench.new(".sh")
+    if kind == "a folder":
+        wrapper.mkdir(mode=0o755)
+    elif kind != "missing":
+        wrapper.write_text("#!/nonexistent/sh\n")
+        wrapper.chmod(0o755 if kind == "without its interpreter" else 0o644)
+    done = started(bench, guard, SANDBOX_NEXT_WRAPPER=str(wrapper))
+    assert done.stdout == ""
+    assert str(wrapper) in done.stderr
+    if kind == "without its interpreter":  # nobody sees that before the shell has tried
+        assert done.returncode in (126, 127)
+    else:
+        assert (done.returncode, "Runtime.SandboxHandlerNotFound" in done.stderr) == (73, True), done.stderr
+
+
 def test_another_policy_is_refused(bench: Supervision, guard: Path) -> None:
     """A bundle that is whole, but not the one that was packaged, does not start."""
     other = build.build(guests.profile(*guests.LOADING, "umask"), (abi.MACHINE,))
@@ -96,11 +138,21 @@ def test_another_policy_is_refused(bench: Supervision, guard: Path) -> None:
     assert "ran" not in done.stdout
 
 
-@pytest.mark.parametrize("damage", ["module", "signature", "manifest", "added", "key"])
+def test_a_link_to_another_policy_is_refused(bench: Supervision, guard: Path) -> None:
+    """The manifest counts that lies where the policy is named, not one where a link leads."""
+    other = bench.new("") / "policy"
+    build.write(build.build(guests.profile(*guests.LOADING, "umask"), (abi.MACHINE,)), str(other))
+    shutil.rmtree(guard / "policy")
+    (guard / "policy").symlink_to(other)
+    done = started(bench, guard)
+    assert (done.returncode, "ran" in done.stdout) == (79, False), done.stderr
+
+
+@pytest.mark.parametrize("damage", ["module", "signature", "manifest", "removed", "added", "launcher", "link", "key"])
 def test_with_a_key_everything_is_checked(
     bench: Supervision, guard: Path, keys: tuple[Path, Path], damage: str
 ) -> None:
-    """A changed module, signature or manifest, a module that nobody listed, and another key stop the start."""
+    """A changed module, signature or manifest, none, what nobody listed, a link, and another key stop the start."""
     key = keys[1]
     if damage == "module":
         (guard / "sandbox" / "enforce" / "files.py").write_text("\n" + (guard / "sandbox/enforce/files.py").read_text())
@@ -108,8 +160,15 @@ def test_with_a_key_everything_is_checked(
         (guard / "manifest.sig").write_bytes(bytes(64))
     elif damage == "manifest":
         (guard / "manifest.json").write_text((guard / "manifest.json").read_text() + " ")
+    elif damage == "removed":
+        (guard / "manifest.json").unlink()
     elif damage == "added":
         (guard / "sandbox" / "more.py").write_text("")
+    elif damage == "launcher":
+        (guard / "launcher.other").write_text("#!/bin/sh")
+    elif damage == "link":
+        (guard / "sandbox").rename(guard.parent / "sandbox-elsewhere")
+        (guard / "sandbox").symlink_to(guard.parent / "sandbox-elsewhere")
     else:
         key = keys[0]
     done = started(bench, guard, SANDBOX_VERIFY_KEY=str(key))
@@ -117,9 +176,26 @@ def test_with_a_key_everything_is_checked(
     assert "Runtime.SandboxPackageInvalid" in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["bundle", "profile"])
+def test_with_a_key_nothing_else_is_a_policy(
+    bench: Supervision, guard: Path, keys: tuple[Path, Path], kind: str
+) -> None:
+    """A bundle or a profile that somebody put beside the signed one does not start, even where the rest is whole."""
+    other = guard / "other"
+    if kind == "bundle":
+        build.write(build.build(guests.profile(*guests.LOADING), (abi.MACHINE,)), str(other))
+    else:
+        other = other.with_suffix(".yaml")
+        other.write_text(writing.write(guests.profile(*guests.LOADING)))
+    done = started(bench, guard, SANDBOX_VERIFY_KEY=str(keys[1]), SANDBOX_POLICY=str(other))
+    assert (done.returncode, "ran" in done.stdout) == (79, False), done.stderr
+    done = started(bench, guard, SANDBOX_POLICY=str(other))
+    assert (done.returncode, "ran" in done.stdout) == (79, False), done.stderr
+
+
 def test_verification_names_the_file(guard: Path, keys: tuple[Path, Path]) -> None:
-    """`verify` counts what it checked, and says which file is another."""
-    assert verify(str(guard), str(keys[1])) == len(files_of(str(guard)))
+    """`verify` gives what it checked, and says which file is another."""
+    assert "sandbox/enforce/launch.py" in verify(str(guard), str(keys[1]))
     (guard / "policy" / "listing.txt").write_text("another")
     with pytest.raises(PackageInvalid, match=r"listing\.txt"):
         verify(str(guard))
