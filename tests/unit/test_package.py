@@ -18,6 +18,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import guests
 import hcl2
 import pytest
 import yaml
@@ -25,11 +26,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from users import HOME
 
-from sandbox.errors import UsageError
+from sandbox.cli import package as cli
+from sandbox.errors import PackageInvalid, UsageError
+from sandbox.kernel import tables
 from sandbox.package import archive, contents, entry, runtime, snippet
 from sandbox.package.bom import bom
 from sandbox.package.contents import File
 from sandbox.package.manifest import manifest
+from sandbox.policy import build
 
 NAMES = {
     "name": "resize", "handler": "app.handler", "runtime": "python3.13", "arch": "aarch64", "layer": "out/sandbox.zip",
@@ -330,3 +334,47 @@ def test_names_stay_inside_their_quotes(value: str) -> None:
 def test_the_templates_are_in_the_package() -> None:
     """Every kind has its file."""
     assert all((HOME / "sandbox" / "package" / "snippets" / name).is_file() for name in snippet.TEMPLATES.values())
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A compiled bundle."""
+    directory = tmp_path_factory.mktemp("policy")
+    build.write(build.build(guests.profile(*guests.LOADING), tables.ARCHES), str(directory))
+    return str(directory)
+
+
+def test_verify_reads_every_package(tmp_path: Path, policy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `package` writes, `verify` finds whole, also where the function has a sandbox/ of its own."""
+    original = written(tmp_path / "some.zip", (member("bootstrap"), b"x"), ("sandbox/manifest.json", b"theirs"))
+    cli.layer(policy, str(tmp_path / "layer.zip"), python=True)
+    cli.image(policy, str(tmp_path / "image.tar"), python=True)
+    cli.runtime(policy, original, str(tmp_path / "guarded.zip"), python=True)
+    for name in ("layer.zip", "image.tar", "guarded.zip"):
+        cli.verify(str(tmp_path / name))
+    assert capsys.readouterr().out.count("are what manifest.json lists") == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "made", "error", "what"),
+    [
+        ("bootstrap", File("bootstrap", b"x", 0o755), UsageError, "does not start its guard"),
+        ("bootstrap", File("bootstrap", b"bootstrap.handler", 0o777, stat.S_IFLNK), UsageError, "does not start"),
+        (".sandbox/start", None, UsageError, "does not start its guard"),
+        (".sandbox/more", File(".sandbox/more", b"x"), PackageInvalid, "not in the manifest"),
+        (".sandbox/policy/policy.bin", None, PackageInvalid, "cannot be read"),
+        (".sandbox/bom.json", File(".sandbox/bom.json", b"/x", 0o777, stat.S_IFLNK), UsageError, "is no file"),
+        (".sandbox/manifest.json", None, UsageError, "holds no manifest.json"),
+    ],
+)
+def test_verify_finds_what_was_changed(
+    tmp_path: Path, policy: str, path: str, made: File | None, error: type[Exception], what: str
+) -> None:
+    """A repacked function whose start or guard somebody changed, removed or added to is refused."""
+    original, package = written(tmp_path / "some.zip", (member("bootstrap"), b"x")), tmp_path / "guarded.zip"
+    cli.runtime(policy, original, str(package), python=True)
+    kept = [file for file in archive.unzipped(str(package)) if file.path != path]
+    assert len(kept) < len(archive.unzipped(str(package))) or made
+    package.write_bytes(archive.zipped([*kept, *([made] if made else [])]))
+    with pytest.raises(error, match=what):
+        cli.verify(str(package))
