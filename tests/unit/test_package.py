@@ -6,6 +6,7 @@ import ast
 import contextlib
 import io
 import json
+import os
 import random
 import shutil
 import stat
@@ -263,7 +264,7 @@ def test_the_scripts_are_sh(script: bytes) -> None:
     assert script.count(b"$(") == 1  # `command -v`, a built-in, and only where nothing else is known
 
 
-def test_a_bill_of_materials() -> None:
+def test_a_bill_of_materials(policy: str) -> None:
     """It is CycloneDX that a validator takes, names every file with its digest, and is the same each time."""
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
@@ -274,7 +275,8 @@ def test_a_bill_of_materials() -> None:
     components = {component["name"] for component in json.loads(found.data)["components"]}
     assert components == {"bootstrap", "dnslib/dns.py", "dnslib", "seccomp-bootstrap"}
     try:
-        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(found.data.decode()) is None
+        for document in (found, bom("resize", contents.guard(policy, native=False).files)):
+            assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(document.data.decode()) is None
     except ImportError:
         pytest.skip("the validator's own libraries are not installed")
 
@@ -324,11 +326,48 @@ def test_the_sam_template_passes_cfn_lint(tmp_path: Path, arch: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("value", ["", "a b", 'x"', "$(id)", "a\nb", "ü/../;"])
-def test_names_stay_inside_their_quotes(value: str) -> None:
+@pytest.mark.parametrize("key", ["name", "handler", "runtime", "layer", "image", "command"])
+@pytest.mark.parametrize("value", ["", "a b", 'x"', "it's", "$(id)", "a\nb", "ü", "-x", "a#b", "{a}", "a\\b", "ü/../;"])
+def test_values_stay_inside_their_quotes(key: str, value: str) -> None:
     """What would not fit a template is refused."""
     with pytest.raises(UsageError, match="cannot hold"):
-        snippet.snippet("sam", **{**NAMES, "name": value})
+        snippet.snippet("sam", **{**NAMES, key: value})
+
+
+WORDS, NUMBERS = ("yes", "null", "on", "n", "a-b"), ("123", "0x1F", "1e3", "2020-01-01", "1_0", "A_b")
+OF_LAMBDA = ("sam", "cdk", "terraform")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in snippet.NAMES for name in (WORDS + NUMBERS if kind in OF_LAMBDA else WORDS)],
+)
+def test_a_name_stays_a_name(kind: str, name: str) -> None:
+    """What YAML would read as a truth value, a number or a date is still a name in every template."""
+    text = snippet.snippet(kind, **{**NAMES, "name": name})
+    if kind == "cdk":
+        assert name in [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+    elif kind == "terraform":
+        functions = [block for block in hcl2.loads(text)["resource"] if '"aws_lambda_function"' in block]
+        assert functions[0]['"aws_lambda_function"']['"function"']["function_name"] == f'"{name}"'
+    else:
+        assert name in leaves(yaml.safe_load(text.replace("!Ref ", "")))
+
+
+def leaves(tree: object) -> list[object]:
+    """Keys and values of a document that are no lists and no mappings."""
+    if isinstance(tree, dict):
+        return [*tree, *(leaf for value in tree.values() for leaf in leaves(value))]
+    return [leaf for value in tree for leaf in leaves(value)] if isinstance(tree, list) else [tree]
+
+
+@pytest.mark.parametrize("name", ["a:", "a:b", "a.b", "@x", "x" * 65, *NUMBERS])
+def test_a_name_that_a_platform_does_not_take(name: str) -> None:
+    """Refused in words, by every platform that does not take it."""
+    for kind in snippet.NAMES:
+        if name not in NUMBERS or kind not in OF_LAMBDA:
+            with pytest.raises(UsageError, match=f"is no name for {kind}"):
+                snippet.snippet(kind, **{**NAMES, "name": name})
 
 
 def test_the_templates_are_in_the_package() -> None:
@@ -342,6 +381,29 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
     directory = tmp_path_factory.mktemp("policy")
     build.write(build.build(guests.profile(*guests.LOADING), tables.ARCHES), str(directory))
     return str(directory)
+
+
+def test_a_package_has_the_same_bytes_on_another_machine(tmp_path: Path, policy: str) -> None:
+    """In another checkout, time zone, locale, with other times of files, hashes and rights: bills of materials too."""
+    packages = []
+    for name, mask, variables in (
+        ("a", 0o022, {"TZ": "UTC", "LC_ALL": "C", "PYTHONHASHSEED": "1"}),
+        ("b c", 0o077, {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "2", "SOURCE_DATE_EPOCH": "1"}),
+    ):
+        checkout, package = tmp_path / name, tmp_path / f"{name}.zip"
+        for part in ("sandbox", "profiles"):
+            shutil.copytree(HOME / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__", "built"))
+        shutil.copy(HOME / "bootstrap", checkout)
+        for path in checkout.rglob("*"):
+            os.utime(path, (len(name), len(name)))
+        subprocess.run(
+            [sys.executable, "-P", "-m", "sandbox", "package", "layer", policy, "--output", package, "--python",
+             "--compile-for", sys.executable],
+            env={"PATH": os.defpath, "PYTHONPATH": str(checkout), **variables}, check=True, umask=mask,
+            capture_output=True,
+        )  # fmt: skip
+        packages.append(package.read_bytes())
+    assert packages[0] == packages[1]
 
 
 def test_verify_reads_every_package(tmp_path: Path, policy: str, capsys: pytest.CaptureFixture[str]) -> None:
