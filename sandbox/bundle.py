@@ -168,7 +168,9 @@ def decode(description: bytes, file: Any, arch: str, where: str) -> Policy:
     if not isinstance(entry, dict):
         known = ", ".join(filters) if isinstance(filters, dict) and filters else "no architecture"
         raise PolicyInvalid(f"has a filter for {known}, not for {arch}", where=where, todo=REBUILD + " --arch all")
-    if not isinstance(data.get("supervision"), dict) or not isinstance(entry.get("supervised"), dict):
+    supervision = data.get("supervision")
+    told = isinstance(supervision, dict) and isinstance(supervision.get("sockets"), dict)
+    if not told or not isinstance(entry.get("supervised"), dict):
         raise PolicyInvalid("says nothing for a supervisor", where=where, todo=REBUILD)
     program, supervised = _program(entry, file, where), _program(entry["supervised"], file, where)
     return Policy(data, program, supervised, sha256(description), where)

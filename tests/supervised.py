@@ -21,7 +21,7 @@ from typing import Any
 
 import guests
 import pytest
-from users import TARGETS, home_for, identity, place
+from users import TARGETS, USERS, home_for, identity, place
 
 from sandbox.kernel import abi, seccomp
 from sandbox.policy import build
@@ -68,10 +68,10 @@ class Done:
 
 
 class Supervision:
-    """A user with a folder of its own."""
+    """A user with a folder of its own, on a host whose filter answers the calls in `refused` with an errno."""
 
-    def __init__(self, uid: int | None, home: Path, folder: Path) -> None:
-        self.uid, self.home, self.folder = uid, home, folder
+    def __init__(self, uid: int | None, home: Path, folder: Path, refused: Mapping[str, int]) -> None:
+        self.uid, self.home, self.folder, self.refused = uid, home, folder, refused
         self._numbers = 0
         self._bundles: dict[object, Path] = {}
 
@@ -110,6 +110,8 @@ class Supervision:
     ) -> tuple[subprocess.Popen[str], Path]:
         """A run and the file of its events; the caller waits for its end."""
         events = self.new(".jsonl")
+        if self.refused:
+            options["preexec_fn"] = _below(self.refused, options.get("preexec_fn"))
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         process = subprocess.Popen(
             [str(self.home / "bootstrap"), *command], env=self.environment(bundle, events, more), cwd=self.folder,
@@ -155,8 +157,29 @@ class Supervision:
 
 def without_landlock() -> None:
     """As a host that has none; for `before`."""
-    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
-    seccomp.install(guests.refusing({"landlock_create_ruleset": errno.ENOSYS}))
+    _below({"landlock_create_ruleset": errno.ENOSYS}, None)()
+
+
+def _below(refused: Mapping[str, int], before: Callable[[], None] | None) -> Callable[[], None]:
+    def enter() -> None:
+        if before:
+            before()
+        ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+        seccomp.install(guests.refusing(refused))
+
+    return enter
+
+
+DUPLICATES_REFUSED: Sequence[Mapping[str, int]] = (
+    {"pidfd_getfd": errno.EPERM, "kcmp": errno.EPERM}, {"pidfd_open": errno.ENOSYS, "pidfd_getfd": errno.ENOSYS}
+)  # fmt: skip
+"""By containers' default filters, and by Lambda-like guests: the supervisor makes the function's sockets there."""
+HOSTS = [
+    pytest.param((uid, refused), id=f"{'own' if uid is None else f'uid{uid}'}{'-makes' if refused else ''}")
+    for i, uid in enumerate(USERS)
+    for refused in ({}, DUPLICATES_REFUSED[i % 2])
+]
+"""(uid, what the host refuses): each user where sockets can be duplicated, and where not."""
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
@@ -166,10 +189,12 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def supervision(uid: int | None) -> Iterator[Supervision]:
-    """A user with a folder."""
+def supervision(
+    uid: int | None, refused: Mapping[str, int] = MappingProxyType({})
+) -> Iterator[Supervision]:  # fmt: skip
+    """A user with a folder, on a host that refuses these calls."""
     with home_for(uid) as home, place(uid) as folder:
-        yield Supervision(uid, home, folder)
+        yield Supervision(uid, home, folder, refused)
 
 
 def below(pid: int) -> list[int]:

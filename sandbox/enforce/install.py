@@ -12,7 +12,7 @@ import os
 from sandbox.enforce import files, single_exec
 from sandbox.enforce.platform import Platform, look, refuses_duplicates
 from sandbox.errors import CanaryPassed, InstallRefused, KernelUnsupported, ListenerBusy
-from sandbox.kernel import bpf, landlock, seccomp, status
+from sandbox.kernel import abi, bpf, landlock, seccomp, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -220,9 +220,11 @@ def _install_supervised(
     # The supervisor is the parent: no signal to it, to everybody, or to the process group that it is in.
     guarded = (os.getppid(), -1, -os.getpgrp())
     program = bpf.pack(single_exec.prologue(addresses, own_pid, bpf.USER_NOTIF, guarded)) + policy.supervised
+    refused = refuses_duplicates()
+    if refused:
+        program = bpf.pack(_own_sockets(policy)) + program
     report.requested.append("supervision")
     exposed = _memory_is_open(os.getppid())
-    refused = refuses_duplicates() if policy.supervision["brokered"] else ""
     for flags in (seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV, seccomp.FLAG_NEW_LISTENER):
         try:
             listener = seccomp.install(program, flags)
@@ -240,10 +242,20 @@ def _install_supervised(
             why = "no Landlock, and prctl is refused or the function is root's"
             report.degraded.append(f"memory: the supervisor's is open to the function ({why})")
         if refused:
-            report.degraded.append(f"destinations: may change after the look, and names are not followed ({refused})")
+            report.enforced.append(f"destinations: on sockets that the supervisor makes ({refused})")
         tell(listener)
         return True
     return False
+
+
+def _own_sockets(policy: Policy) -> bpf.Program:
+    """Notifies socket(2) where the profile has it: the supervisor makes what it cannot duplicate later.
+
+    Everything else goes on to the program, which refuses or notifies it as ever.
+    """
+    allowed = policy.supervision["sockets"].get(abi.MACHINE, ())
+    body = bpf.returning(abi.number("socket"), allowed, bpf.USER_NOTIF)
+    return ((bpf.LD_ABS, 0, 0, bpf.OFFSET_ARCH), (bpf.JEQ_K, 1, 0, abi.AUDIT_ARCH), (bpf.JA, 0, 0, len(body)), *body)
 
 
 def _memory_is_open(pid: int) -> bool:

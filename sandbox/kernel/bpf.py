@@ -9,7 +9,7 @@ import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 Instruction = tuple[int, int, int, int]
 Program = tuple[Instruction, ...]
@@ -54,6 +54,32 @@ X32_BIT = 0x40000000  # asm/unistd.h: __X32_SYSCALL_BIT
 NEGATIVE = 0x80000000  # the number is an int; from here on it is negative and stands for no syscall of any kind
 
 MAX_INSTRUCTIONS = 4096  # linux/bpf_common.h: BPF_MAXINSNS
+
+
+def returning(nr: int, alternatives: Iterable[Sequence[Sequence[int]]], action: int) -> Program:
+    """What returns an action for a syscall with arguments of one of the alternatives, and else goes on behind itself.
+
+    An alternative is a sequence of (argument, mask, value), all of which hold.
+    """
+    body: list[Instruction] = []
+    for conditions in alternatives:
+        compared: list[Instruction] = []
+        for argument, mask, value in conditions:
+            for high in (True, False):
+                part = mask >> 32 if high else mask & 0xFFFFFFFF
+                if part:
+                    compared += [
+                        (LD_ABS, 0, 0, arg_offset(argument, high)), (AND_K, 0, 0, part),
+                        (JEQ_K, 0, 0, value >> 32 if high else value & 0xFFFFFFFF),
+                    ]  # fmt: skip
+        # What differs jumps behind this alternative, which ends with its RET.
+        after = len(compared) + 1
+        body += [
+            (code, 0, after - i - 1, k) if code == JEQ_K else (code, 0, 0, k)
+            for i, (code, _, _, k) in enumerate(compared)
+        ]
+        body.append((RET_K, 0, 0, action))
+    return ((LD_ABS, 0, 0, OFFSET_NR), (JEQ_K, 1, 0, nr), (JA, 0, 0, len(body)), *body)
 
 
 def pack(program: Iterable[Instruction]) -> bytes:

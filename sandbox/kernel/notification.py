@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import struct
 
 RECV = 0xC0502100
@@ -13,6 +14,7 @@ ADDFD = 0x40182103
 SET_FLAGS = 0x40082104  # Linux 6.6
 
 FLAG_CONTINUE = 1
+ADDFD_FLAG_SEND = 1 << 1  # Linux 5.14
 FD_SYNC_WAKE_UP = 1
 
 _NOTIF = struct.Struct("<QIIiIQ6Q")
@@ -37,6 +39,8 @@ class Listener:
         self.fd = fd
         self._buffer = bytearray(_NOTIF.size)
         self._zero = bytes(_NOTIF.size)
+        self._answers_with = True
+        """Whether the kernel adds a descriptor and answers with it in one step."""
 
     def set_sync_wake_up(self) -> bool:
         """Ask the kernel to switch straight between caller and supervisor; False before Linux 6.6."""
@@ -93,6 +97,27 @@ class Listener:
 
     def add_descriptor(self, id_: int, fd: int, *, cloexec: bool = True) -> int:
         """Install a copy of `fd` in the caller and return its number there. Raises OSError."""
-        flags = 0o2000000 if cloexec else 0  # O_CLOEXEC
+        return self._add(id_, fd, 0, cloexec)
+
+    def answer_with_descriptor(self, id_: int, fd: int, *, cloexec: bool) -> int:
+        """Install a copy of `fd` in the caller and answer its call with the number there, which is returned.
+
+        Raises OSError: ENOENT when the caller is gone or was interrupted, EMFILE when it has no number left, and the
+        call still waits. Before Linux 5.14 these are two steps: a signal between them costs the caller a descriptor.
+        """
+        if self._answers_with:
+            try:
+                return self._add(id_, fd, ADDFD_FLAG_SEND, cloexec)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._answers_with = False
+        number = self._add(id_, fd, 0, cloexec)
+        if not self.answer(id_, number):
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return number
+
+    def _add(self, id_: int, fd: int, flags: int, cloexec: bool) -> int:
+        newfd_flags = os.O_CLOEXEC if cloexec else 0
         # A buffer that can be written: for bytes, ioctl returns the bytes and not the call's result.
-        return int(fcntl.ioctl(self.fd, ADDFD, bytearray(struct.pack("<QIIII", id_, 0, fd, 0, flags))))
+        return int(fcntl.ioctl(self.fd, ADDFD, bytearray(struct.pack("<QIIII", id_, flags, fd, 0, newfd_flags))))

@@ -133,6 +133,15 @@ def init_calls(profile: Profile, arch: str) -> dict[str, list[list[list[int]]]]:
     return found
 
 
+def socket_calls(profile: Profile, arch: str) -> list[list[list[int]]]:
+    """Alternatives of [argument, mask, value] with which socket(2) passes after the init phase.
+
+    Where the supervisor cannot duplicate the function's sockets it makes them, and these are what it makes.
+    """
+    rules = rules_for(_without_init(profile), arch).allow.get(tables.numbers(arch)["socket"], ())
+    return [[list(condition) for condition in rule.conditions] for rule in rules]
+
+
 def _items(rules: Iterable[tuple[Rule, ...]]) -> set[tuple[str, str]]:
     return {(rule.syscall, rule.name) for found in rules for rule in found}
 
@@ -151,6 +160,8 @@ def description(profile: Profile, arches: Sequence[str]) -> dict[str, object]:
         "runtime-api": profile.function.runtime_api,
         "init": {arch: {syscall: list(names) for syscall, names in items.items()} for arch, items in init.items()},
         "init-calls": {arch: init_calls(profile, arch) for arch in arches},
+        "sockets": {arch: socket_calls(profile, arch) for arch in arches},
+        "messages": any(use.syscall == "sendmsg" for use in profile.uses),
         "destinations": sorted(profile.network),
         "programs": sorted(profile.processes),
         "brokered": sorted({item for arch in arches for item in _brokered_items(profile, arch)}),

@@ -8,6 +8,7 @@ import os
 import select
 
 from sandbox.enforce import parent
+from sandbox.enforce.platform import refuses_duplicates
 from sandbox.errors import FunctionTerminated
 from sandbox.kernel import abi
 from sandbox.kernel.notification import Listener
@@ -41,13 +42,17 @@ def attend(
         return parent.end_like(_wait(pid, wake))
     listener = Listener(fd)
     listener.set_sync_wake_up()
-    init = InitCalls(policy.supervision["init-calls"].get(abi.MACHINE, {}))
+    early = dict(policy.supervision["init-calls"].get(abi.MACHINE, {}))
+    makes = bool(refuses_duplicates())
+    socket = str(abi.number("socket"))
+    early_sockets = InitCalls({socket: early.pop(socket, ())} if makes else {})
+    init = InitCalls(early)
     parting = Parting(pid, fd, keep=(fd, wake))
     first = opening.answer(listener, init, wake, parting)
     ended = None if first else _reaped(pid)
     if ended is not None and not _has_children():
         return parent.end_like(ended)
-    supervisor = _supervisor(policy, environment, init, sink, audit=audit)
+    supervisor = _supervisor(policy, environment, init, early_sockets if makes else None, sink, audit=audit)
     gc.enable()
     status = supervisor.run(pid, listener, wake, parting, first, ended)
     if supervisor.terminated:
@@ -76,8 +81,10 @@ def _has_children() -> bool:
 
 
 def _supervisor(
-    policy: Policy, environment: Mapping[str, str], init: InitCalls, sink: Sink | None, *, audit: bool
-) -> Supervisor:
+    policy: Policy, environment: Mapping[str, str], init: InitCalls, early_sockets: InitCalls | None,
+    sink: Sink | None, *, audit: bool,
+) -> Supervisor:  # fmt: skip
+    """`early_sockets`, where the function's sockets are to be made for it, are those of the init phase."""
     from sandbox.enforce.install import LANDLOCK_SCOPES
     from sandbox.kernel import landlock
     from sandbox.supervise.decision import Decider
@@ -91,16 +98,22 @@ def _supervisor(
         followed(supervision["destinations"]), api_addresses(environment.get("AWS_LAMBDA_RUNTIME_API", ""))
     )
     journal = Journal(sink or sink_of(environment), policy.function)
+    owned = None
+    if early_sockets:
+        from sandbox.supervise.owned import OwnedSockets
+
+        allowed = InitCalls({str(abi.number("socket")): supervision["sockets"].get(abi.MACHINE, ())})
+        owned = OwnedSockets(allowed, early_sockets, messages=audit or supervision["messages"])
     supervisor = Supervisor(
         policy.function, abi.MACHINE, Decider(supervision, abi.MACHINE, audit=audit), destinations, journal, init,
         runtime_api=supervision["runtime-api"], one_phase=bool(environment.get(WORKERS)), signals=policy.signals,
-        scoped=not audit and landlock.abi_version() >= LANDLOCK_SCOPES,
+        scoped=not audit and landlock.abi_version() >= LANDLOCK_SCOPES, owned=owned,
     )  # fmt: skip
     if policy.exec == "granted":
         from sandbox.supervise import programs
 
         supervisor.grant(programs.granted(policy, environment, audit=audit))
-    if destinations.has_names and supervisor.redirects:
+    if destinations.has_names:
         from sandbox.supervise import resolver
 
         forwarder = resolver.make(destinations.allows_name, supervisor.report_question, environment, observing=audit)
@@ -113,10 +126,9 @@ def _supervisor(
     if environment.get("SANDBOX_REQUEST_ID") == "relay" and supervision["runtime-api"]:
         from sandbox.supervise import relay
 
-        way = relay.make() if supervisor.redirects else None
+        way = relay.make()
         if way is None:
-            why = "loopback cannot be bound" if supervisor.redirects else "calls cannot be led elsewhere here"
-            missing = f"{why}: the id of the request is not known"
+            missing = "loopback cannot be bound: the id of the request is not known"
             journal.write({"event": "degraded", "function": policy.function, "reason": missing})
         supervisor.pass_on(way)
     return supervisor

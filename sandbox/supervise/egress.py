@@ -24,12 +24,22 @@ from sandbox.supervise.sockets import MSG_DONTWAIT, MSG_FASTOPEN, SOCK_DGRAM, SO
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from sandbox.kernel.notification import Listener, Notification
     from sandbox.supervise.caller import Caller
     from sandbox.supervise.destinations import Destinations
     from sandbox.supervise.names import Forwarder
     from sandbox.supervise.relay import Relay
+
+    class Source(Protocol):
+        """Where descriptors of callers' sockets come from: Duplicates, or sandbox/supervise/owned.py.
+
+        `duplicate` raises OSError, or Denied for a socket of which it has none.
+        """
+
+        def duplicate(self, caller: Caller, number: int) -> int: ...
+        def release(self, fd: int) -> None: ...
 
     Answer = tuple[int, int]  # the call's value, and an errno that is 0 where there is a value
 
@@ -52,6 +62,20 @@ class Denied(Exception):
         self.reason = reason
         self.allow = allow
         self.final = final
+
+
+class Duplicates:
+    """The sockets of callers by pidfd_getfd(2)."""
+
+    @staticmethod
+    def duplicate(caller: Caller, number: int) -> int:
+        """A descriptor of our own for a number of the caller. Raises OSError."""
+        return caller.duplicate(number)
+
+    @staticmethod
+    def release(fd: int) -> None:
+        """The call is made, and its caller has no answer yet."""
+        os.close(fd)
 
 
 class Way:
@@ -102,8 +126,9 @@ class Egress:
 
     def __init__(
         self, destinations: Destinations, connected_to_api: Callable[[], None],
-        report: Callable[[Notification, Caller, str, Denied], bool],
+        report: Callable[[Notification, Caller, str, Denied], bool], source: Source | None = None,
     ) -> None:  # fmt: skip
+        self._source = source or Duplicates()
         self._destinations = destinations
         self._verdict = remember_few(destinations.decide, 256)
         self.forwarder: Forwarder | None = None
@@ -115,9 +140,16 @@ class Egress:
     def take(self, listener: Listener, call: Notification, syscall: str, caller: Caller) -> None:
         """Answer one call of CALLS."""
         try:
-            fd = caller.duplicate(call.args[0] & LOW)
+            fd = self._source.duplicate(caller, call.args[0] & LOW)
         except OSError as error:
             listener.refuse(call.id, error.errno or errno.EPERM)
+            return
+        except Denied as denied:
+            # Let through by a report only: the kernel looks at the number anew, and at the address.
+            if self._report(call, caller, syscall, denied):
+                listener.let_through(call.id)
+            else:
+                listener.refuse(call.id, errno.EPERM)
             return
         request = Request(listener, call, syscall, caller, fd)
         answer: Answer | None
@@ -138,7 +170,7 @@ class Egress:
         finally:
             # Before the answer: a socket that the caller closes at once is closed then, and not when we come to it.
             if not request.kept:
-                os.close(fd)
+                self._source.release(fd)
         if answer:
             request.answer(*answer)
 
@@ -166,7 +198,7 @@ class Egress:
             try:
                 answer = perform()
             finally:
-                os.close(request.fd)
+                self._source.release(request.fd)
                 way.close()
             request.answer(*answer)
 

@@ -10,7 +10,8 @@ import select
 from sandbox.kernel import abi, sockaddr
 
 SOL_SOCKET, SO_TYPE, SO_SNDTIMEO, SO_DOMAIN = 1, 3, 21, 39  # asm-generic/socket.h
-SOCK_STREAM, SOCK_DGRAM = 1, 2
+SOCK_STREAM, SOCK_DGRAM, SOCK_RAW = 1, 2, 3
+AF_UNIX = sockaddr.AF_UNIX
 MSG_DONTWAIT = 0x40
 MSG_FASTOPEN = 0x20000000
 _FAMILY4 = sockaddr.AF_INET.to_bytes(2, "little")
@@ -44,6 +45,26 @@ def duplicate(pid: int, fd: int) -> int:
         return abi.syscall(abi.number("pidfd_getfd"), pidfd, fd, 0)
     finally:
         os.close(pidfd)
+
+
+def make(domain: int, kind: int, protocol: int) -> int:
+    """socket(2) with the registers of another's call, close-on-exec in any case. Raises OSError."""
+    fd: int = _LIBC.socket(ctypes.c_int(domain), ctypes.c_int(kind | os.O_CLOEXEC), ctypes.c_int(protocol))
+    if fd < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return fd
+
+
+def state(fd: int) -> int:
+    """What poll(2) says at once of a socket of one destination.
+
+    POLLHUP: not connected. POLLOUT alone: connected. Neither: on its way, listening, or out of room (net/ipv4/tcp.c,
+    tcp_poll; net/unix/af_unix.c, unix_poll).
+    """
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return sum(event for _, event in poll.poll(0))
 
 
 def kind(fd: int) -> tuple[int, int]:

@@ -13,7 +13,6 @@ import select
 import time
 
 from sandbox.enforce import parent
-from sandbox.enforce.platform import refuses_duplicates
 from sandbox.kernel import tables
 from sandbox.profile import arguments
 from sandbox.supervise.caller import Caller, Callers
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from sandbox.kernel.notification import Listener, Notification
     from sandbox.supervise.destinations import Destinations
     from sandbox.supervise.names import Forwarder
-    from sandbox.supervise.onlooker import Onlooker
     from sandbox.supervise.opening import InitCalls
+    from sandbox.supervise.owned import OwnedSockets
     from sandbox.supervise.programs import Programs
     from sandbox.supervise.relay import Relay
 
@@ -54,10 +53,11 @@ class Supervisor:
     def __init__(
         self, function: str, arch: str, decider: Decider, destinations: Destinations, journal: Journal,
         init: InitCalls, *, runtime_api: bool, one_phase: bool, signals: str, scoped: bool = False,
+        owned: OwnedSockets | None = None,
     ) -> None:  # fmt: skip
-        """`signals` is the policy's: `self` where every signal to others is notified, whatever its class. `scoped`:
-        Landlock keeps signals in the function's domain. `one_phase`: the first connection to the Runtime API does not
-        end the init phase.
+        """`owned` makes the function's sockets where they cannot be duplicated. `signals` is the policy's: `self` where
+        every signal to others is notified, whatever its class. `scoped`: Landlock keeps signals in the function's
+        domain. `one_phase`: the first connection to the Runtime API does not end the init phase.
         """
         self._function = function
         self._arch = arch
@@ -76,19 +76,8 @@ class Supervisor:
         self._callers = Callers()
         self._own_pid = os.getpid()
         self._signalling = Signalling(scoped=scoped)
-        self._egress: Egress | Onlooker = self._egress_for(destinations)
-
-    def _egress_for(self, destinations: Destinations) -> Egress | Onlooker:
-        if not refuses_duplicates():
-            return Egress(destinations, self._connected, self._report_egress)
-        from sandbox.supervise.onlooker import Onlooker
-
-        return Onlooker(destinations, self._connected, self._report_egress)
-
-    @property
-    def redirects(self) -> bool:
-        """Whether a call can be led elsewhere than its caller says: to a forwarder, to a relay."""
-        return isinstance(self._egress, Egress)
+        self._owned = owned
+        self._egress = Egress(destinations, self._connected, self._report_egress, owned)
 
     def use(self, forwarder: Forwarder | None) -> None:
         """Send the function's DNS questions to this forwarder."""
@@ -142,6 +131,9 @@ class Supervisor:
         relay = self._relay.descriptor() if self._relay else -1
         if relay >= 0:
             poll.register(relay, select.POLLIN)
+        owned = self._owned.descriptor() if self._owned else -1
+        if owned >= 0:
+            poll.register(owned, select.POLLIN)
         released = False
         if first:
             self._take(listener, first)
@@ -163,12 +155,16 @@ class Supervisor:
                     deadline = time.monotonic() + DRAIN
                 elif fd == relay and self._relay:
                     self._relay.handle()
+                elif fd == owned and self._owned:
+                    self._owned.handle()
                 elif self._forwarder:
                     self._forwarder.handle(fd, event)
             together = together and not parted()
             self._journal.tick()
             if self._forwarder:
                 self._forwarder.tick()
+            if self._owned:
+                self._owned.tick()
         if self._relay:
             self._relay.finish()
         self._end_rest()
@@ -177,7 +173,8 @@ class Supervisor:
 
     def _timeout(self, ended: int | None, deadline: float) -> int | None:
         waits = [] if ended is None else [max(0.0, deadline - time.monotonic())]
-        dues = (self._journal.timeout(), self._forwarder.timeout() if self._forwarder else None)
+        others = (self._journal, self._forwarder, self._owned)
+        dues = (other.timeout() for other in others if other)
         waits += [due for due in dues if due is not None]
         return int(min(waits) * 1000) + 1 if waits else None
 
@@ -219,6 +216,9 @@ class Supervisor:
             self._callers.done(caller)
 
     def _answer(self, listener: Listener, call: Notification, syscall: str, caller: Caller) -> None:
+        if syscall == "socket" and self._owned and self._owned.allows(call, self.phase):
+            self._owned.make(listener, call, caller)
+            return
         name = arguments.classify(syscall, call.args, self._arch)
         if syscall in CALLS and self._decider.takes(syscall, name, self.phase):
             self._egress.take(listener, call, syscall, caller)
@@ -237,6 +237,8 @@ class Supervisor:
         if decision.answer == REPORT:
             if syscall in CALLS:
                 self._egress.take(listener, call, syscall, caller)
+            elif syscall == "socket" and self._owned:
+                self._owned.make(listener, call, caller)
             else:
                 listener.let_through(call.id)
             return

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised import PYTHON, SOCKETS, Supervision, supervision
-from users import TARGETS, USERS
+from supervised import HOSTS, PYTHON, SOCKETS, Supervision, supervision
+from users import TARGETS
 
 ITEMS = (*SOCKETS, "clone thread", "umask", "chdir", "uname")
 LONG = os.environ.get("SANDBOX_LONG") == "1"
 SYSTEM = ("/usr/bin/python3", "-I", "-S")
 
 
-@pytest.fixture(scope="module", params=USERS, ids=lambda uid: "own" if uid is None else f"uid{uid}")
+@pytest.fixture(scope="module", params=HOSTS)
 def bench(request: pytest.FixtureRequest) -> Iterator[Supervision]:
-    """Each user with a folder of its own."""
-    with supervision(request.param) as found:
+    """Each user with a folder of its own, where sockets can be duplicated and where the supervisor makes them."""
+    with supervision(*request.param) as found:
         yield found
 
 
@@ -65,11 +65,11 @@ class Aims:
         found.setblocking(False)
         return found
 
-    def argument(self) -> str:
+    def argument(self, *, pairs: bool = True) -> str:
         """For egress_cases.py."""
         return json.dumps({
             "tcp": self.port, "closed": self.closed, "udp": self.udp_port, "path": str(self.path),
-            "abstract": self.abstract, "datagram": str(self.datagram),
+            "abstract": self.abstract, "datagram": str(self.datagram), "pairs": pairs,
         })  # fmt: skip
 
     def network(self) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def test_allowed_destinations_behave_as_without_us(bench: Supervision, aims: Aim
     script = bench.folder / "egress_cases.py"
     script.write_text((TARGETS / "egress_cases.py").read_text())
     script.chmod(0o644)
-    command = (*SYSTEM, str(script), aims.argument())
+    command = (*SYSTEM, str(script), aims.argument(pairs=not bench.refused))
     bare: Mapping[str, Any] = json.loads(bench.bare(*command))
     arrived = aims.came()
     assert arrived > 20
@@ -326,12 +326,13 @@ def test_questions_without_connect_are_refused_and_said(bench: Supervision) -> N
 
 
 HAND_OVER = """
-import ctypes, socket, struct
+import ctypes, socket, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
 libc.sendmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
 def cmsg(level, kind, data):
     return (struct.pack("<Qii", 16 + len(data), level, kind) + data).ljust((16 + len(data) + 7) & -8, b"\\0")
-a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+a, b = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+b.bind(sys.argv[1]), a.connect(sys.argv[1])
 a.setblocking(False), b.setblocking(False)
 kept = []
 def pointer(data):
@@ -363,7 +364,8 @@ print(sorted(set(map(str, got))))
 
 def test_no_descriptor_of_the_supervisor_is_handed_over(bench: Supervision) -> None:
     """SCM_RIGHTS, alone or behind other control messages, is refused: the number would be one of the supervisor's."""
-    done = bench.run(bench.bundle(*ITEMS), *PYTHON, HAND_OVER)
+    path = str(bench.new(".sock"))
+    done = bench.run(bench.bundle(*ITEMS, "bind", network=(f"unix:{path}",)), *PYTHON, HAND_OVER, path)
     assert done.stdout.strip() == str([str(errno.EPERM)]), done.stderr
     (first, *_) = done.of("sendmsg")
     assert "descriptor" in first["reason"]
@@ -535,15 +537,14 @@ def test_signals_interrupt_a_connect(
 
 
 PIPE = """
-import _signal, ctypes, socket, struct
+import _signal, ctypes, socket, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
 came = []
 for family in (socket.AF_UNIX, socket.AF_INET):
-    if family == socket.AF_UNIX:
-        one, other = socket.socketpair()
-    else:
-        server = socket.socket(); server.bind(("127.0.0.1", 0)); server.listen(1)
-        one = socket.socket(); one.connect(server.getsockname()); other = server.accept()[0]
+    server = socket.socket(family)
+    server.bind(sys.argv[1] if family == socket.AF_UNIX else ("127.0.0.1", 0)); server.listen(1)
+    one = socket.socket(family); one.connect(server.getsockname()); other = server.accept()[0]
+    if family == socket.AF_INET:
         one.shutdown(socket.SHUT_WR)
     other.close()
     iov = struct.pack("<QQ", ctypes.addressof(piece := ctypes.create_string_buffer(b"x")), 1)
@@ -565,9 +566,11 @@ print("alive")
 def test_a_broken_pipe_is_signalled(bench: Supervision) -> None:
     """A message that the supervisor sends for a stream whose other end is gone raises SIGPIPE, but for MSG_NOSIGNAL."""
     items = (*ITEMS, "bind", "listen", "accept4", "rt_sigaction")
-    done = bench.run(bench.bundle(*items, network=("tcp://127.0.0.0/8:*",)), *PYTHON, PIPE)
+    path, same = bench.new(".sock"), bench.new(".sock")
+    done = bench.run(bench.bundle(*items, network=("tcp://127.0.0.0/8:*", f"unix:{path}")), *PYTHON, PIPE, str(path))
+    command = [*PYTHON, PIPE, str(same)]
     bare = subprocess.run(
-        [*PYTHON, PIPE], capture_output=True, text=True, check=False, timeout=60, env={"PATH": "/usr/bin:/bin"}
+        command, capture_output=True, text=True, check=False, timeout=60, env={"PATH": "/usr/bin:/bin"}
     )  # fmt: skip
     assert bare.stdout == done.stdout
     assert done.stdout.count("pipe") == 4

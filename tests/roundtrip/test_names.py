@@ -14,6 +14,7 @@ from pathlib import Path
 import dnslib
 import pytest
 from dnslib.server import BaseResolver, DNSServer
+from guests import inside
 
 ROOT = Path(__file__).resolve().parents[2]
 DNS = "127.0.0.77"
@@ -73,12 +74,14 @@ def service() -> Iterator[int]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def sandbox(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command in a mount namespace whose resolver is ours."""
+def sandbox(tmp_path: Path, *arguments: str, guest: str = "") -> subprocess.CompletedProcess[str]:
+    """The command in a mount namespace whose resolver is ours, and in a guest."""
     (tmp_path / "resolv.conf").write_text(f"nameserver {DNS}\noptions timeout:2 attempts:2\n")
     (tmp_path / "nsswitch.conf").write_text("hosts: files dns\n")
     mounts = " && ".join(f"mount --bind {tmp_path}/{name} /etc/{name}" for name in ("resolv.conf", "nsswitch.conf"))
-    command = ["unshare", "-m", "sh", "-c", f'{mounts} && exec "$@"', "sh", sys.executable, "-m", "sandbox", *arguments]
+    there = inside(guest) if guest else ()
+    start = ["unshare", "-m", "sh", "-c", f'{mounts} && exec "$@"', "sh"]
+    command = [*start, *there, sys.executable, "-m", "sandbox", *arguments]
     environment = {**os.environ, "SANDBOX_SUPERVISE": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
@@ -91,8 +94,12 @@ def events(folder: Path, *found: dict[str, object]) -> Path:
     return folder
 
 
-def test_names_are_learned_and_only_they_are_reached(tmp_path: Path, zone: Zone, service: int) -> None:
-    """A profile learned from a name allows that name and port, and no other name, no address, and no DNS tunnel."""
+@pytest.mark.parametrize("guest", ["", "docker-like"])
+def test_names_are_learned_and_only_they_are_reached(tmp_path: Path, zone: Zone, service: int, guest: str) -> None:
+    """A profile learned from a name allows that name and port, and no other name, no address, and no DNS tunnel.
+
+    Also where the supervisor cannot duplicate the function's sockets and makes them.
+    """
     training = events(tmp_path / "training", {"host": "good.test", "port": service})
     profile = tmp_path / "fetch.yaml"
     where = ["--handler", "fetch.handler", "--root", str(ROOT / "tests" / "targets")]
@@ -109,7 +116,7 @@ def test_names_are_learned_and_only_they_are_reached(tmp_path: Path, zone: Zone,
         {"host": SERVICE, "port": service + 1},
         {"host": "good.test", "port": service},
     )
-    invoked = sandbox(tmp_path, "invoke", str(profile), *where, "--events", str(asked), "--json")
+    invoked = sandbox(tmp_path, "invoke", str(profile), *where, "--events", str(asked), "--json", guest=guest)
     results = [json.loads(json.loads(line)["result"]) for line in invoked.stdout.splitlines()]
     assert results[0] == results[3] == {"answer": "service\n"}, invoked.stderr
     assert results[1]["error"].startswith("gaierror"), results
