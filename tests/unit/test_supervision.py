@@ -39,6 +39,30 @@ EPERM, NOTIFY = bpf.ERRNO | errno.EPERM, bpf.USER_NOTIF
 API_ITEMS = ("openat read", "connect", "socket AF_INET SOCK_STREAM", "sendto connected", "kill SIGUSR1")
 
 
+SOCKET_ARGUMENTS = st.tuples(
+    st.sampled_from([0, 1, 2, 10, 16, 17, 1 << 32 | 2, 0xFFFFFFFF]),
+    st.sampled_from([0, 1, 2, 3, 5, 0x801, 0x80002, 0x80803, 1 << 32 | 1]),
+    st.sampled_from([0, 1, 6, 17, 262, 1 << 32 | 6, 0xFFFFFFFF]),
+)
+
+
+@given(arguments=SOCKET_ARGUMENTS, name=st.sampled_from(["api", "datagrams", "pairs", "programs"]))
+def test_the_sockets_that_a_supervisor_makes(arguments: tuple[int, int, int], name: str) -> None:
+    """Exactly what the supervised program allows of socket(2) is notified in its place, and known as allowed."""
+    profile = profiles()[name]
+    rules = supervision.supervised_rules(profile, abi.MACHINE)
+    program = compile_rules(rules)
+    allowed = supervision.socket_calls(profile, abi.MACHINE)
+    before = bpf.returning(NUMBERS["socket"], allowed, bpf.USER_NOTIF)
+    for nr in (NUMBERS["socket"], NUMBERS["connect"], NUMBERS["socketpair"]):
+        args = (*arguments, 0, 0, 0)
+        alone, both = (simulate(found, NATIVE, nr, args).action for found in (program, (*before, *program)))
+        call = Notification((1, 1, 0, nr, NATIVE, 0, *args))
+        known = InitCalls({str(NUMBERS["socket"]): allowed}).hold(call)
+        assert known == (nr == NUMBERS["socket"] and alone == bpf.ALLOW)
+        assert both == (NOTIFY if known else alone)
+
+
 def profiles() -> dict[str, Profile]:
     """Some that differ in what the supervisor must see."""
     early = {Use("init", "umask", "", 3), Use("init", "openat", "create", 1), Use("invoke", "openat", "read", 5)}
