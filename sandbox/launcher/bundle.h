@@ -75,7 +75,7 @@ static void load(void) {
     if (!exists(manifest)) return;
     const char *listed = (const char *)read_file(manifest, &n);
     while (*listed && !starts(listed, policy_digest)) listed++;
-    if (!*listed) end(PACKAGE, form("%: is not what manifest.json lists", json_path), NULL);
+    if (!*listed) end(PACKAGE, form("%: is not the policy that manifest.json lists", policy_folder), NULL);
 }
 
 /* staleness.py: a short fingerprint, '' where a file cannot be read. */

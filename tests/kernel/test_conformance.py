@@ -343,7 +343,7 @@ def test_a_bundle_of_another_package_starts_nothing(pair: Pair) -> None:
     for which in (*pair.programs, ALONE):
         done = pair.run(which, "/bin/echo", "ran", more={"SANDBOX_POLICY": "{folder}/other/policy"})
         assert (done.returncode, done.stdout) == (79, "")
-        assert "is not what manifest.json lists" in done.stderr
+        assert "is not the policy that manifest.json lists" in done.stderr
 
 
 def test_more_places_than_descriptors(pair: Pair) -> None:
