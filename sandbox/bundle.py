@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-FORMAT = 2
+FORMAT = 3
 FILE = "policy.json"
 LARGEST = 1 << 20
 """Bytes of any file of a bundle; the kernel takes programs of 32 KiB at most."""
+
+LAUNCHED = ("execve", "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
+"""What the launcher looks at in a filter, since only it knows the addresses of its exec and its own pid: execve, and
+the signals whose first argument names a process."""
 
 _SEAL = b',\n  "digest": "'
 """What stands before the digest with which a description ends."""
@@ -28,16 +32,20 @@ REBUILD = "compile the profile again: `sandbox compile PROFILE --output DIR`"
 
 
 class Policy:
-    """What the run-time needs of a profile, and the programs of one architecture: plain, and for a supervisor."""
+    """What the run-time needs of a profile, and the programs of one architecture: plain, and for a supervisor.
+
+    Each has a head of so many bytes, behind which goes what only the launcher knows.
+    """
 
     __slots__ = (
-        "audit_until", "bind", "canary", "digest", "exec", "files", "function", "network", "program", "provenance",
-        "signals", "source", "supervised", "supervision",
+        "audit_until", "bind", "canary", "digest", "exec", "files", "function", "head", "network", "program",
+        "provenance", "signals", "source", "supervised", "supervised_head", "supervision",
     )  # fmt: skip
 
     def __init__(
-        self, description: Mapping[str, Any], program: bytes, supervised: bytes, digest: str, source: str
-    ) -> None:
+        self, description: Mapping[str, Any], plain: tuple[bytes, int], supervised: tuple[bytes, int], digest: str,
+        source: str,
+    ) -> None:  # fmt: skip
         self.function: str = description["function"]
         self.exec: str = description["exec"]  # single-use | granted
         self.signals: str = description["signals"]  # self | any
@@ -48,8 +56,8 @@ class Policy:
         self.supervision: Mapping[str, Any] = description["supervision"]  # sandbox/policy/supervision.py
         self.audit_until: str = description["audit-until"]  # YYYY-MM-DD or ''
         self.provenance: Mapping[str, list[str]] = description["provenance"]  # sandbox/enforce/staleness.py
-        self.program = program
-        self.supervised = supervised
+        self.program, self.head = plain
+        self.supervised, self.supervised_head = supervised
         self.digest = digest
         self.source = source
 
@@ -172,8 +180,8 @@ def decode(description: bytes, file: Any, arch: str, where: str) -> Policy:
     told = isinstance(supervision, dict) and isinstance(supervision.get("sockets"), dict)
     if not told or not isinstance(entry.get("supervised"), dict):
         raise PolicyInvalid("says nothing for a supervisor", where=where, todo=REBUILD)
-    program, supervised = _program(entry, file, where), _program(entry["supervised"], file, where)
-    return Policy(data, program, supervised, sha256(description), where)
+    plain, supervised = _program(entry, file, where), _program(entry["supervised"], file, where)
+    return Policy(data, plain, supervised, sha256(description), where)
 
 
 def _files(value: object) -> bool:
@@ -201,8 +209,8 @@ def _date(value: object) -> bool:
     return not value or ([len(part) for part in parts] == [4, 2, 2] and value.isascii() and "".join(parts).isdigit())
 
 
-def _program(entry: Mapping[str, Any], file: Any, where: str) -> bytes:
-    """The file that an entry names, when it is the one that was compiled."""
+def _program(entry: Mapping[str, Any], file: Any, where: str) -> tuple[bytes, int]:
+    """The file that an entry names, when it is the one that was compiled, and the bytes of its head."""
     name = entry.get("file")
     if not isinstance(name, str) or os.path.basename(name) != name or name in ("", ".", ".."):
         raise PolicyInvalid(f"names the file {name!r}, which is no plain name", where=where, todo=REBUILD)
@@ -212,4 +220,7 @@ def _program(entry: Mapping[str, Any], file: Any, where: str) -> bytes:
     if len(program) % 8 or not program or len(program) // 8 != entry.get("instructions"):
         length = entry.get("instructions")
         raise PolicyInvalid(f"{name} is no array of {length} instructions", where=where, todo=REBUILD)
-    return program
+    head = entry.get("head")
+    if type(head) is not int or not 0 < head < len(program) // 8:
+        raise PolicyInvalid(f"{name} has a head of {head!r} instructions", where=where, todo=REBUILD)
+    return program, 8 * head

@@ -219,7 +219,8 @@ def _install_supervised(
     own_pid = os.getpid() if policy.signals == "self" or not scoped else None
     # The supervisor is the parent: no signal to it, to everybody, or to the process group that it is in.
     guarded = (os.getppid(), -1, -os.getpgrp())
-    program = bpf.pack(single_exec.prologue(addresses, own_pid, bpf.USER_NOTIF, guarded)) + policy.supervised
+    found = single_exec.block(addresses, own_pid, bpf.USER_NOTIF, guarded)
+    program = single_exec.put(found, policy.supervised, policy.supervised_head)
     refused = refuses_duplicates()
     if refused:
         program = bpf.pack(_own_sockets(policy)) + program
@@ -268,9 +269,9 @@ def _memory_is_open(pid: int) -> bool:
 
 
 def _install(policy: Policy, addresses: Sequence[int] | None, own_pid: int | None) -> None:
-    refused = bpf.ERRNO | errno.EPERM
+    found = single_exec.block(addresses, own_pid, bpf.ERRNO | errno.EPERM)
     try:
-        seccomp.install(bpf.pack(single_exec.prologue(addresses, own_pid, refused)) + policy.program)
+        seccomp.install(single_exec.put(found, policy.program, policy.head))
     except OSError as error:
         raise _refusal(error) from None
 

@@ -1,4 +1,4 @@
-"""Before the profile's program: the launcher's own execve passes, later ones do not; signals stay in the process.
+"""Put into the profile's program: the launcher's own execve passes, later ones do not; signals stay in the process.
 
 Path, argv and envp are put at random addresses, and execve passes only when all three pointer arguments are these
 addresses. The old address space is gone after the exec, so nothing in the new program knows them. The comparison takes
@@ -14,6 +14,7 @@ import mmap
 import os
 import struct
 
+from sandbox.bundle import LAUNCHED
 from sandbox.errors import InstallRefused
 from sandbox.kernel import abi, bpf
 from sandbox.kernel.bpf import Instruction, Program
@@ -27,9 +28,7 @@ ADDRESS_BITS = (47, 39)
 MAP_FIXED_NOREPLACE = 0x100000
 TRIES = 64
 
-# Syscalls that name the process they signal, and the argument that does. In the prologue because only the launcher
-# knows the number: the pid stays the same over the exec.
-SIGNALS = {"kill": 0, "tgkill": 0, "rt_sigqueueinfo": 0, "rt_tgsigqueueinfo": 0}
+EXEC, *SIGNALS = LAUNCHED
 
 _NUMBER: Instruction = (bpf.LD_ABS, 0, 0, bpf.OFFSET_NR)
 
@@ -106,36 +105,41 @@ def _place_strings(strings: Sequence[bytes]) -> int:
     return address
 
 
-def prologue(
+def block(
     addresses: Sequence[int] | None, own_pid: int | None, otherwise: int, guarded: Sequence[int] = ()
 ) -> Program:
-    """What goes before the profile's program: the one execve passes, signals stay in the process `own_pid`.
+    """What goes between head and rest of a program: the one execve passes, signals stay in the process `own_pid`.
 
     `otherwise` is the action for signals to others, and for a later execve if it is an errno; a notification the
     program gives by itself. Without `addresses` exec is granted. Without `own_pid` signals to others are the program's,
-    but for those to the targets in `guarded`: the supervisor and what includes it.
+    but for those to the targets in `guarded`: the supervisor and what includes it. The number is loaded before it and
+    behind it.
 
-    Before the program and not a filter of its own: of two filters the stricter answer counts, an errno is stricter than
+    Inside the program and not a filter of its own: of two filters the stricter answer counts, an errno is stricter than
     a notification, and the kernel takes each filter apart for every syscall number (kernel/seccomp.c).
     """
-    body = [_NUMBER]
+    found: list[Instruction] = []
     if addresses is not None:
         after = _NUMBER if otherwise == bpf.USER_NOTIF else (bpf.RET_K, 0, 0, otherwise)
-        body += _guarded("execve", [*_compare(addresses), (bpf.RET_K, 0, 0, bpf.ALLOW), after])
+        body = [*_compare(addresses), (bpf.RET_K, 0, 0, bpf.ALLOW), after]
+        found += [(bpf.JEQ_K, 0, len(body), abi.number(EXEC)), *body]
     if own_pid is not None:
         compared = [(bpf.JEQ_K, 1, 0, own_pid)]
     else:
         left = range(len(guarded))
         compared = [(bpf.JEQ_K, len(guarded) - 1 - i, i == left[-1], guarded[i] & 0xFFFFFFFF) for i in left]
-    for name, argument in SIGNALS.items() if compared else ():
-        target = (bpf.LD_ABS, 0, 0, bpf.arg_offset(argument, False))
-        body += _guarded(name, [target, *compared, (bpf.RET_K, 0, 0, otherwise), _NUMBER])
-    return ((bpf.LD_ABS, 0, 0, bpf.OFFSET_ARCH), (bpf.JEQ_K, 0, len(body), abi.AUDIT_ARCH), *body)
+    if compared:
+        target: Instruction = (bpf.LD_ABS, 0, 0, bpf.arg_offset(0, False))
+        body = [target, *compared, (bpf.RET_K, 0, 0, otherwise), _NUMBER]
+        for left_over, name in zip((3, 2, 1, 0), SIGNALS, strict=True):
+            found.append((bpf.JEQ_K, left_over, 0 if left_over else len(body), abi.number(name)))
+        found += body
+    return tuple(found)
 
 
-def _guarded(name: str, block: list[Instruction]) -> list[Instruction]:
-    """The block for one syscall, jumped over by all others; the number is loaded before, and again by the block."""
-    return [(bpf.JEQ_K, 0, len(block), abi.number(name)), *block]
+def put(found: Program, program: bytes, head: int) -> bytes:
+    """A compiled program with a block behind the first `head` bytes."""
+    return program[:head] + bpf.pack(found) + program[head:]
 
 
 def _compare(addresses: Sequence[int]) -> list[Instruction]:

@@ -53,6 +53,8 @@ DATA_MASK = 0xFFFF
 X32_BIT = 0x40000000  # asm/unistd.h: __X32_SYSCALL_BIT
 NEGATIVE = 0x80000000  # the number is an int; from here on it is negative and stands for no syscall of any kind
 
+FAR = 255
+"""Instructions that a conditional jump can skip (linux/filter.h: __u8 jt, jf)."""
 MAX_INSTRUCTIONS = 4096  # linux/bpf_common.h: BPF_MAXINSNS
 
 

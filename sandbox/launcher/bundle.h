@@ -48,34 +48,31 @@ static const char *hex(const unsigned char *bytes, size_t n) {
     return found;
 }
 
-/* Read the twin, hold policy.json and both programs against it (bundle.py: decode), and that against the manifest of
- * the package that it lies in, if any (integrity.py: check). */
+/* Read the twin, hold it against the manifest of the package that it lies in, if any (integrity.py: check). policy.json
+ * is read by Python alone; what was compiled with it says its digest. */
 static void load(void) {
     size_t n;
-    unsigned char digest[32];
-    const char *json_path = form("%/policy.json", policy_folder), *twin = form("%/policy.bin", policy_folder);
-    const char *manifest = form("%/../manifest.json", policy_folder);
-    const unsigned char *text = read_file(json_path, &n);
-    sha256(text, n, digest);
-    give_back(text);
-    policy_digest = hex(digest, 32);
+    const char *twin = form("%/policy.bin", policy_folder), *manifest = form("%/../manifest.json", policy_folder);
     const unsigned char *data = read_file(twin, &n);
     const char *wrong = policy_read(&policy, data, n, ARCH);
     if (wrong) end(INVALID, form("%: %", twin, wrong), NULL);
-    if (!same_bytes(policy_digest, hex(policy.described, 32), 64))
-        end(INVALID, form("%: is not what policy.bin was made of", json_path), NULL);
-    for (int i = 0; i < 2; i++) {
-        const struct filter *filter = i ? &policy.supervised : &policy.plain;
-        program_bytes[i] = read_file(form("%/%", policy_folder, filter->file), &n);
-        sha256(program_bytes[i], n, digest);
-        if (n != 8 * (size_t)filter->instructions || !same_bytes(digest, filter->sha256, 32))
-            end(INVALID, form("%: % is not the file that was compiled (its digest differs)", json_path, filter->file),
-                NULL);
-    }
+    policy_digest = hex(policy.described, 32);
     if (!exists(manifest)) return;
     const char *listed = (const char *)read_file(manifest, &n);
     while (*listed && !starts(listed, policy_digest)) listed++;
     if (!*listed) end(PACKAGE, form("%: is not the policy that manifest.json lists", policy_folder), NULL);
+}
+
+/* One of both programs, as it was compiled. */
+static void load_program(int supervised) {
+    const struct filter *filter = supervised ? &policy.supervised : &policy.plain;
+    size_t n;
+    unsigned char digest[32];
+    const unsigned char *bytes = program_bytes[supervised] = read_file(form("%/%", policy_folder, filter->file), &n);
+    sha256(bytes, n, digest);
+    if (n != 8 * (size_t)filter->instructions || !same_bytes(digest, filter->sha256, 32))
+        end(INVALID, form("%/policy.json: % is not the file that was compiled (its digest differs)", policy_folder, filter->file),
+            NULL);
 }
 
 /* staleness.py: a short fingerprint, '' where a file cannot be read. */

@@ -10,7 +10,7 @@ static size_t size_of(const char *const *texts) {
     return size;
 }
 
-static void put(uint64_t to, const char *const *texts) {
+static void lay(uint64_t to, const char *const *texts) {
     size_t count = 0;
     while (texts[count]) count++;
     char **table = (char **)(uintptr_t)to, *at = (char *)(table + count + 1);
@@ -22,10 +22,10 @@ static void put(uint64_t to, const char *const *texts) {
 }
 
 /* Path, arguments and environment of the one exec, each somewhere in a mapping that lies somewhere: 35 random bits for
- * the mapping and 16 for each place in it. One mapping, since every one costs tables and pages. */
+ * the mapping and 12 for each place in it. One small mapping, since each costs page tables. */
 static void place_ticket(void) {
     const size_t sizes[3] = {text_length(command_path) + 1, size_of(command_argv), size_of(kept)};
-    uint64_t random[4], length = (sizes[0] + sizes[1] + sizes[2] + (3 << 20) + 8191) & ~4095ULL;
+    uint64_t random[4], length = (sizes[0] + sizes[1] + sizes[2] + (3 << 16) + 8191) & ~4095ULL;
     long code = 0;
     for (int i = 0; i < TRIES; i++) {
         uint64_t space = (1ULL << (i < TRIES / 2 ? 47 : 39)) - (1ULL << 32) - length;
@@ -34,12 +34,12 @@ static void place_ticket(void) {
         code = SYS6(mmap, at, length, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
         if (code == (long)at) {
             for (int j = 0; j < 3; j++) {
-                ticket[j] = at + (random[j] & 0xFFFF0);
+                ticket[j] = at + (random[j] & 0xFFF0);
                 at = (ticket[j] + sizes[j] + 15) & ~15ULL;
             }
             memcpy((void *)(uintptr_t)ticket[0], command_path, sizes[0]);
-            put(ticket[1], command_argv);
-            put(ticket[2], kept);
+            lay(ticket[1], command_argv);
+            lay(ticket[2], kept);
             return;
         }
         if (code >= 0) SYS2(munmap, code, length), code = -17; /* a kernel without the flag (before 4.17) */
@@ -54,21 +54,20 @@ static void emit(int code, int jt, int jf, uint32_t k) {
     built[length++] = (struct instruction){(uint16_t)code, (uint8_t)jt, (uint8_t)jf, k};
 }
 
-/* The program behind its prologue: the one exec passes, signals stay in the process (single_exec.py: prologue). */
+/* The program with what only we know behind its head: the one exec passes, signals stay in the process
+ * (single_exec.py: block). */
 static void build_filter(int supervised) {
     static const uint32_t SIGNALS[] = {NR_kill, NR_tgkill, NR_rt_sigqueueinfo, NR_rt_tgsigqueueinfo};
     const struct filter *program = supervised ? &policy.supervised : &policy.plain;
-    uint32_t otherwise = supervised ? RET_USER_NOTIF : RET_ERRNO | EPERM, own = (uint32_t)SYS1(getpid, 0), block;
+    uint32_t otherwise = supervised ? RET_USER_NOTIF : RET_ERRNO | EPERM, own = (uint32_t)SYS1(getpid, 0);
     uint32_t guarded[3] = {(uint32_t)SYS1(getppid, 0), (uint32_t)-1, (uint32_t)-SYS1(getpgid, 0)};
     /* Where the kernel does not keep signals in the domain, the supervisor looks at each that leaves the process. */
     int inside = !policy.any_signal || (supervised && !scoped);
-    built = room(8 * (PROLOGUE + (size_t)program->instructions));
-    length = 0;
-    emit(LD_ABS, 0, 0, OFFSET_ARCH);
-    emit(JEQ_K, 0, 0, AUDIT_ARCH);
-    emit(LD_ABS, 0, 0, OFFSET_NR);
+    built = room(8 * (BLOCK + (size_t)program->instructions));
+    length = program->head;
+    memcpy(built, program_bytes[supervised], 8 * (size_t)length);
     if (supervised || !policy.granted) {
-        block = length;
+        struct instruction *first = built + length;
         emit(JEQ_K, 0, 0, NR_execve);
         for (uint32_t half = 0; half < 6; half++) { /* all of them, whatever is wrong */
             emit(LD_ABS, 0, 0, OFFSET_ARGS + 4 * half);
@@ -82,19 +81,19 @@ static void build_filter(int supervised) {
             emit(LD_ABS, 0, 0, OFFSET_NR);
         else
             emit(RET_K, 0, 0, otherwise);
-        built[block].jf = (uint8_t)(length - block - 1);
+        first->jf = (uint8_t)(built + length - first - 1);
     }
-    for (size_t i = 0; i < 4 && (inside || supervised); i++) {
-        emit(JEQ_K, 0, inside ? 4 : 6, SIGNALS[i]);
+    if (inside || supervised) {
+        for (int i = 0; i < 4; i++) emit(JEQ_K, 3 - i, i < 3 ? 0 : inside ? 4 : 6, SIGNALS[i]);
         emit(LD_ABS, 0, 0, OFFSET_ARGS);
         if (inside) emit(JEQ_K, 1, 0, own);
-        for (int j = 0; !inside && j < 3; j++) emit(JEQ_K, 2 - j, j == 2, guarded[j]);
+        for (int i = 0; !inside && i < 3; i++) emit(JEQ_K, 2 - i, i == 2, guarded[i]);
         emit(RET_K, 0, 0, otherwise);
         emit(LD_ABS, 0, 0, OFFSET_NR);
     }
-    built[1].jf = (uint8_t)(length - 2);
-    memcpy(built + length, program_bytes[supervised], 8 * (size_t)program->instructions);
-    length += program->instructions;
+    memcpy(built + length, program_bytes[supervised] + 8 * (size_t)program->head,
+           8 * (size_t)(program->instructions - program->head));
+    length += program->instructions - program->head;
 }
 
 static long seccomp_filter(long flags) {

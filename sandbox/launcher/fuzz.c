@@ -13,7 +13,7 @@ static const char *try_one(const unsigned char *data, size_t size) {
     if (size) memcpy(copy, data, size);
 #ifdef UNSEALED
     if (size >= 84) {
-        memcpy(copy, "sbxtwin\2", 8);
+        memcpy(copy, "sbxtwin\3", 8);
         for (int i = 0; i < 4; i++) copy[8 + i] = (unsigned char)(size >> (8 * i));
         sha256(copy, size - 32, copy + size - 32);
     }

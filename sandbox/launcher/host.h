@@ -26,7 +26,7 @@ static unsigned char *read_file(const char *path, size_t *length_of) {
         got = SYS3(read, fd, into, LARGEST);
         let_go(fd);
     }
-    if (got < 0) end(INVALID, form("%: cannot be read: %", path, problem(got)), NULL);
+    if (got < 0) fail(INVALID, form("%: cannot be read: %", path, problem(got)));
     into[got] = 0;
     give_back(into + got + 1);
     *length_of = (size_t)got;

@@ -104,12 +104,11 @@ static _Noreturn void confine(int supervised) {
         say(&degraded, form("everything that is not listed as enforced: %", failed));
         failed = NULL;
     }
-    const char *line =
-        form("{\"event\": \"sandbox\", \"mode\": \"enforce\", \"function\": %, \"policy\": \"sha256:%\", "
-             "\"requested\": %, \"enforced\": %, \"degraded\": %",
-             json(policy.function), policy_digest, json_list(&requested), json_list(&enforced), json_list(&degraded));
-    if (stale.count) line = form("%, \"stale\": %", line, json_list(&stale));
-    if (unchecked.count) line = form("%, \"unchecked\": %", line, json_list(&unchecked));
+    const char *line = form("{\"event\": \"sandbox\", \"mode\": \"enforce\", \"function\": $, \"policy\": \"sha256:%\", "
+                            "\"requested\": @, \"enforced\": @, \"degraded\": @",
+                            policy.function, policy_digest, &requested, &enforced, &degraded);
+    if (stale.count) line = form("%, \"stale\": @", line, &stale);
+    if (unchecked.count) line = form("%, \"unchecked\": @", line, &unchecked);
     if (filters_now >= 0) line = form("%, \"filters\": #", line, filters_now);
     write_line(form("%}\n", line));
     not_executed(command_path, SYS3(execve, ticket[0], ticket[1], ticket[2]));
@@ -230,7 +229,7 @@ static void choose_policy(const char *named) {
     if (SYS1(uname, names) == 0) todays_kernel = names[2];
     compare_host(names[4]);
     if ((stale.count || unchecked.count) && choice("SANDBOX_STALE", "warn refuse"))
-        needs_python(STALE, form("SANDBOX_STALE=refuse: %; asks for the C library", json_list(&stale)));
+        needs_python(STALE, form("SANDBOX_STALE=refuse: @; asks for the C library", &stale));
 }
 
 _Noreturn void launch(long *stack);
@@ -282,6 +281,7 @@ _Noreturn void launch(long *stack) {
     }
     if (relayed && !supervised) needs_python(USAGE, "SANDBOX_REQUEST_ID: is relay");
     if (supervised) policy_folder = absolute(policy_folder);
+    for (int which = 0; which <= supervised; which++) load_program(which);
     place_ticket();
     if (supervised) supervise();
     confine(0);

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LARGEST = 1 << 20, PROLOGUE = 96, MOST_INSTRUCTIONS = 4096 - PROLOGUE }; /* 4096: linux/bpf_common.h */
+enum { LARGEST = 1 << 20, BLOCK = 64, MOST_INSTRUCTIONS = 4096 - BLOCK }; /* 4096: linux/bpf_common.h */
 enum { FAMILY, RUNTIME_API, NONE };
 enum { LIBC, KERNEL, ARCHITECTURE, PYTHON, HANDLER_DIGEST, LOCK_DIGEST, FACTS };
 
@@ -17,7 +17,7 @@ struct list {
 
 struct filter {
     const char *file;
-    uint32_t instructions;
+    uint32_t instructions, head;
     const unsigned char *sha256;
 };
 
@@ -197,12 +197,12 @@ static struct list take_list(struct cursor *c, int before) {
 static struct filter take_filter(struct cursor *c) {
     struct filter found;
     found.file = take_text(c);
-    found.instructions = take_number(c);
+    found.instructions = take_number(c), found.head = take_number(c);
     found.sha256 = take(c, 32);
     for (const char *p = found.file; *p; p++)
         if (*p == '/') c->broken = 1;
     if (!*found.file || same(found.file, ".") || same(found.file, "..")) c->broken = 1;
-    if (!found.instructions || found.instructions > MOST_INSTRUCTIONS) c->broken = 1;
+    if (found.instructions > MOST_INSTRUCTIONS || !found.head || found.head >= found.instructions) c->broken = 1;
     return found;
 }
 
@@ -212,7 +212,7 @@ static const char DAMAGED[] = "holds what this launcher does not know";
 static const char *policy_read(struct policy *policy, const unsigned char *data, size_t n, const char *arch) {
     unsigned char digest[32];
     int found = 0;
-    if (n < 84 || !same_bytes(data, "sbxtwin\2", 8)) return "is no policy of this launcher's version";
+    if (n < 84 || !same_bytes(data, "sbxtwin\3", 8)) return "is no policy of this launcher's version";
     struct cursor c = {data + 8, n - 8 - 32, 0};
     sha256(data, n - 32, digest);
     if (take_number(&c) != n || !same_bytes(digest, data + n - 32, 32))

@@ -53,7 +53,6 @@ static uint64_t ticket[3], signals_before;
 
 void *memcpy(void *to, const void *from, size_t n);
 void *memset(void *to, int value, size_t n);
-int memcmp(const void *a, const void *b, size_t n);
 
 void *memcpy(void *to, const void *from, size_t n) {
     for (size_t i = 0; i < n; i++) ((char *)to)[i] = ((const char *)from)[i];
@@ -63,13 +62,6 @@ void *memcpy(void *to, const void *from, size_t n) {
 void *memset(void *to, int value, size_t n) {
     for (size_t i = 0; i < n; i++) ((char *)to)[i] = (char)value;
     return to;
-}
-
-int memcmp(const void *a, const void *b, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (((const unsigned char *)a)[i] != ((const unsigned char *)b)[i])
-            return ((const unsigned char *)a)[i] < ((const unsigned char *)b)[i] ? -1 : 1;
-    return 0;
 }
 
 static _Noreturn void leave(int code) {
@@ -112,29 +104,67 @@ static char *slice(const char *text, size_t n) {
     return found;
 }
 
-/* A text with its texts (%) and numbers (#) put in. */
+static char *put(char *at, const char *text, size_t n) {
+    if (n >= (size_t)(arena + ARENA - at)) room(ARENA); /* ends: there is no such room */
+    memcpy(at, text, n);
+    return at + n;
+}
+
+/* Text as JSON; a byte that is no UTF-8 (RFC 3629) as the lone surrogate that Python reads it as. */
+static char *put_json(char *at, const char *text) {
+    static const char digit[] = "0123456789abcdef";
+    const unsigned char *p = (const unsigned char *)text;
+    at = put(at, "\"", 1);
+    while (*p) {
+        unsigned more = *p >= 0xF0 ? 3 : *p >= 0xE0 ? 2 : 1, good = *p >= 0xC2 && *p < 0xF5, i = 1;
+        unsigned low = *p == 0xE0 ? 0xA0 : *p == 0xF0 ? 0x90 : 0x80;
+        unsigned high = *p == 0xED ? 0x9F : *p == 0xF4 ? 0x8F : 0xBF;
+        for (; good && i <= more; i++, low = 0x80, high = 0xBF) good = p[i] >= low && p[i] <= high;
+        if (*p >= 0x80 && good) {
+            at = put(at, (const char *)p, more + 1);
+            p += more + 1;
+        } else if (*p >= 32 && *p < 127) {
+            if (*p == '"' || *p == '\\') at = put(at, "\\", 1);
+            at = put(at, (const char *)p++, 1);
+        } else {
+            const char escaped[6] = {'\\', 'u', *p < 0x80 ? '0' : 'd', *p < 0x80 ? '0' : 'c', digit[*p >> 4], digit[*p & 15]};
+            at = put(at, escaped, 6);
+            p++;
+        }
+    }
+    return put(at, "\"", 1);
+}
+
+/* A text with texts (%), numbers (#), texts as JSON ($) and lists of texts as JSON (@) put in. */
 static char *form(const char *with, ...) {
     char digits[24], *found = room(1), *at = found;
     va_list values;
     va_start(values, with);
-    digits[23] = 0;
-    while (*with) {
-        const char *text = with++;
-        size_t n = 1;
-        if (*text == '#') {
+    for (; *with; with++) {
+        if (*with == '%') {
+            const char *text = va_arg(values, const char *);
+            at = put(at, text, text_length(text));
+        } else if (*with == '#') {
             long value = va_arg(values, long);
             unsigned long left = value < 0 ? 0UL - (unsigned long)value : (unsigned long)value;
-            char *digit = digits + 23;
+            char *digit = digits + sizeof digits;
             do *--digit = (char)('0' + left % 10);
             while (left /= 10);
             if (value < 0) *--digit = '-';
-            text = digit, n = text_length(digit);
-        } else if (*text == '%') {
-            text = va_arg(values, const char *), n = text_length(text);
+            at = put(at, digit, (size_t)(digits + sizeof digits - digit));
+        } else if (*with == '$') {
+            at = put_json(at, va_arg(values, const char *));
+        } else if (*with == '@') {
+            const struct said *list = va_arg(values, const struct said *);
+            at = put(at, "[", 1);
+            for (const struct item *item = list->first; item; item = item->next) {
+                if (item != list->first) at = put(at, ", ", 2);
+                at = put_json(at, item->text);
+            }
+            at = put(at, "]", 1);
+        } else {
+            at = put(at, with, 1);
         }
-        if (n >= (size_t)(arena + ARENA - at)) room(ARENA); /* ends: there is no such room */
-        memcpy(at, text, n);
-        at += n;
     }
     va_end(values);
     *at = 0;
@@ -189,42 +219,6 @@ static void say(struct said *list, const char *text) {
     list->last = item;
 }
 
-/* Text as JSON; a byte that is no UTF-8 (RFC 3629) as the lone surrogate that Python reads it as. */
-static char *json(const char *text) {
-    static const char digit[] = "0123456789abcdef";
-    char *found = room(6 * text_length(text) + 3), *at = found;
-    const unsigned char *p = (const unsigned char *)text;
-    *at++ = '"';
-    while (*p) {
-        unsigned more = *p >= 0xF0 ? 3 : *p >= 0xE0 ? 2 : 1, good = *p >= 0xC2 && *p < 0xF5, i = 1;
-        unsigned low = *p == 0xE0 ? 0xA0 : *p == 0xF0 ? 0x90 : 0x80;
-        unsigned high = *p == 0xED ? 0x9F : *p == 0xF4 ? 0x8F : 0xBF;
-        for (; good && i <= more; i++, low = 0x80, high = 0xBF) good = p[i] >= low && p[i] <= high;
-        if (*p >= 0x80 && good) {
-            for (i = 0; i <= more; i++) *at++ = (char)*p++;
-            continue;
-        }
-        if (*p == '"' || *p == '\\') *at++ = '\\';
-        if (*p >= 32 && *p < 127) {
-            *at++ = (char)*p++;
-            continue;
-        }
-        memcpy(at, *p < 0x80 ? "\\u00" : "\\udc", 4);
-        at[4] = digit[*p >> 4], at[5] = digit[*p++ & 15];
-        at += 6;
-    }
-    *at++ = '"';
-    *at = 0;
-    return found;
-}
-
-static const char *json_list(const struct said *list) {
-    const char *found = "[";
-    for (struct item *item = list->first; item; item = item->next)
-        found = form("%%%", found, item == list->first ? "" : ", ", json(item->text));
-    return form("%]", found);
-}
-
 static const char *get(const char *name) {
     size_t n = text_length(name);
     for (char **at = environment; *at; at++)
@@ -257,7 +251,7 @@ static int post(const char *type, const char *message) {
     if (fd < 0) return 0;
     SYS5(setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, wait, sizeof wait);
     SYS5(setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, wait, sizeof wait);
-    char *body = form("{\"errorMessage\": %, \"errorType\": \"%\", \"stackTrace\": []}", json(message), type);
+    char *body = form("{\"errorMessage\": $, \"errorType\": $, \"stackTrace\": []}", message, type);
     char *request = form(
         "POST /2018-06-01/runtime/init/error HTTP/1.1\r\nHost: %\r\nContent-Type: "
         "application/json\r\nLambda-Runtime-Function-Error-Type: %\r\nContent-Length: #\r\nConnection: close\r\n\r\n%",

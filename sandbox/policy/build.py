@@ -14,7 +14,7 @@ from sandbox.errors import UsageError
 from sandbox.kernel import bpf, tables
 from sandbox.policy import files as file_rules
 from sandbox.policy import supervision, twin
-from sandbox.policy.compiler import compile_rules
+from sandbox.policy.compiler import halves
 from sandbox.policy.listing import listing
 from sandbox.policy.rules import Rules, exec_granted, network_scope, rules_for, signals_granted
 from sandbox.policy.supervision import supervised_rules
@@ -45,14 +45,9 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
     evidence: dict[str, Evidence] = {}
     for arch in arches:
         rules[arch] = rules_for(profile, arch)
-        programs[arch] = program = compile_rules(rules[arch])
-        evidence[arch] = verify(program, rules[arch])
-        supervised = supervised_rules(profile, arch)
-        supervised_program = compile_rules(supervised)
-        verify(supervised_program, supervised)
-        filters[arch] = _entry(files, f"{arch}.bpf", program) | {
-            "supervised": _entry(files, f"{arch}.supervised.bpf", supervised_program)
-        }
+        plain, (programs[arch], evidence[arch]) = _compiled(files, f"{arch}.bpf", rules[arch])
+        supervised, _ = _compiled(files, f"{arch}.supervised.bpf", supervised_rules(profile, arch))
+        filters[arch] = plain | {"supervised": supervised}
     description = {
         "format": bundle.FORMAT,
         "function": profile.function.name,
@@ -74,9 +69,17 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
     return Bundle(files, rules, evidence)
 
 
-def _entry(files: dict[str, bytes], name: str, program: bpf.Program) -> dict[str, object]:
+def _compiled(
+    files: dict[str, bytes], name: str, rules: Rules
+) -> tuple[dict[str, object], tuple[bpf.Program, Evidence]]:
+    """Compile, verify and file a program: what policy.json says of it, itself, and what the verifier saw."""
+    head, rest = halves(rules)
+    program = head + rest
+    evidence = verify(program, rules)
     files[name] = bpf.pack(program)
-    return {"file": name, "instructions": len(program), "sha256": hashlib.sha256(files[name]).hexdigest()}
+    digest = hashlib.sha256(files[name]).hexdigest()
+    entry = {"file": name, "instructions": len(program), "head": len(head), "sha256": digest}
+    return entry, (program, evidence)
 
 
 def _provenance(profile: Profile) -> dict[str, list[str]]:

@@ -1,7 +1,7 @@
-"""From rules to BPF. libseccomp (through pyseccomp) builds the tree; a short prologue of ours stands before it.
+"""From rules to BPF: what the number decides is our own head (numbers.py), what arguments decide is libseccomp's tree.
 
-The prologue holds what libseccomp cannot say: kill x32 numbers whatever the host, ENOSYS for every number that the
-tables do not know (ranges), and the hottest syscalls before the tree. What it does not decide falls through.
+libseccomp (through pyseccomp) cannot say "every number above the highest known is ENOSYS", nor "kill x32 on every host",
+and it takes more steps for each number than the kernel, which tries them all at the installation, should have to take.
 
 libseccomp of a host knows foreign architectures only by the names that its release knows. So a filter for another
 architecture is built under the host's own, where any number passes as it is, and the one constant that differs (the
@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import errno
 import tempfile
+from collections.abc import Set
 from functools import cache
 
+from sandbox.bundle import LAUNCHED
 from sandbox.errors import KernelUnsupported, PolicyUnverified
 from sandbox.kernel import bpf, tables
-from sandbox.kernel.bpf import Instruction, Program
+from sandbox.kernel.bpf import Program
+from sandbox.policy.numbers import THROUGH, head
 from sandbox.policy.rules import Rules
+from sandbox.policy.simplify import without_idle_comparisons
 from sandbox.profile.arguments import FULL
 from sandbox.profile.comparison import Condition
 
@@ -27,45 +31,31 @@ OPTIMIZE_TREE = 2  # seccomp.h: SCMP_FLTATR_CTL_OPTIMIZE, 2 sorts the syscalls i
 
 def compile_rules(rules: Rules) -> Program:
     """The program for a set of rules. Raises KernelUnsupported when libseccomp is missing."""
-    return _prologue(rules) + _without_preamble(_tree(rules), rules.arch)
+    first, rest = halves(rules)
+    return first + rest
 
 
-def _prologue(rules: Rules) -> Program:
-    """Few steps for each number: an installing kernel runs the program for all of them (kernel/seccomp.c)."""
-    # Each line is a comparison, its constant, and where it leads if it holds and if not; '' is the next line.
-    lines: list[tuple[int, int, str, str]] = [(bpf.JGT_K, tables.highest(rules.arch), "beyond", "")]
-    hot = sorted(rules.hot)
-    halves = [half for half in (hot[: len(hot) // 2], hot[len(hot) // 2 :]) if half]
-    if len(halves) == 2:
-        lines.append((bpf.JGE_K, halves[1][0], "upper", ""))
-    labels = {}
-    for name, half in zip(("lower", "upper"), halves, strict=False):
-        labels[name] = len(lines)
-        lines += [(bpf.JEQ_K, nr, "allow", "holes" if nr == half[-1] else "") for nr in half]
-    labels["holes"] = len(lines)
-    for low, high in tables.holes(rules.arch):
-        lines += [(bpf.JGE_K, low, "", "tree"), (bpf.JGT_K, high, "", "unknown")]
-    lines.append((bpf.JA, 0, "tree", ""))
-    labels["beyond"] = len(lines)
-    if rules.arch == "x86_64":
-        lines += [(bpf.JGE_K, bpf.NEGATIVE, "unknown", ""), (bpf.JGE_K, bpf.X32_BIT, "kill", "")]
-    end = len(lines)
-    labels |= {"unknown": end, "kill": end + 1, "allow": end + 2, "tree": end + 3}
-    program: list[Instruction] = [
-        (bpf.LD_ABS, 0, 0, bpf.OFFSET_ARCH),
-        (bpf.JEQ_K, 1, 0, tables.AUDIT_ARCH[rules.arch]),
-        (bpf.RET_K, 0, 0, bpf.KILL_PROCESS),
-        (bpf.LD_ABS, 0, 0, bpf.OFFSET_NR),
-    ]
-    for at, (code, k, holds, fails) in enumerate(lines, 1):
-        to, past = (labels[label] - at if label else 0 for label in (holds, fails))
-        program.append((code, 0, 0, to) if code == bpf.JA else (code, to, past, k))
-    program += [
-        (bpf.RET_K, 0, 0, bpf.ERRNO | errno.ENOSYS),
-        (bpf.RET_K, 0, 0, bpf.KILL_PROCESS),
-        (bpf.RET_K, 0, 0, bpf.ALLOW),
-    ]
-    return tuple(program)
+def halves(rules: Rules) -> tuple[Program, Program]:
+    """The program in two parts: the head, off whose end falls what needs more than the number, and the rest.
+
+    Between the two, with the number loaded, the launcher puts what only it knows (sandbox/enforce/single_exec.py), so
+    that calls of LAUNCHED always fall through. Raises KernelUnsupported when libseccomp is missing.
+    """
+    numbers = tables.numbers(rules.arch)
+    through = {numbers[name] for name in LAUNCHED if name in numbers}
+    through |= {nr for nr, found in rules.compared().items() if any(rule.conditions for rule in found)}
+
+    def outcome(nr: int) -> int:
+        if nr in through:
+            return THROUGH
+        if nr in rules.allow:
+            return bpf.ALLOW
+        if nr in rules.refuse:
+            return bpf.ERRNO | rules.refuse[nr]
+        return bpf.ERRNO | errno.EPERM if nr in rules.static else rules.default
+
+    tree = _without_preamble(_tree(rules, through), rules.arch)
+    return head(rules.arch, outcome), without_idle_comparisons(tree)
 
 
 def _without_preamble(tree: Program, arch: str) -> Program:
@@ -100,19 +90,16 @@ def _libseccomp():  # type: ignore[no-untyped-def]  # pyseccomp ships no types
     return pyseccomp
 
 
-def _tree(rules: Rules) -> Program:
+def _tree(rules: Rules, through: Set[int]) -> Program:
+    """What libseccomp makes of the rules on numbers that fall through the head."""
     library = _libseccomp()
     filter_ = library.SyscallFilter(rules.default)
     filter_.set_attr(library.Attr.ACT_BADARCH, library.KILL_PROCESS)
     filter_.set_attr(library.Attr.CTL_OPTIMIZE, OPTIMIZE_TREE)
-    for nr, found in rules.allow.items():
-        for rule in found:
-            filter_.add_rule_exactly(library.ALLOW, nr, *[_compare(library, c) for c in rule.conditions])
-    for nr, found in rules.static.items():
-        for rule in found:
-            filter_.add_rule_exactly(library.ERRNO(errno.EPERM), nr, *[_compare(library, c) for c in rule.conditions])
-    for nr, number in rules.refuse.items():
-        filter_.add_rule_exactly(library.ERRNO(number), nr)
+    for action, rulings in ((library.ALLOW, rules.allow), (library.ERRNO(errno.EPERM), rules.static)):
+        for nr, found in rulings.items():
+            for rule in found if nr in through else ():
+                filter_.add_rule_exactly(action, nr, *[_compare(library, c) for c in rule.conditions])
     with tempfile.TemporaryFile() as file:
         filter_.export_bpf(file)
         file.seek(0)

@@ -32,8 +32,6 @@ def listing(
 
 def _section(rules: Rules) -> Iterator[str]:
     names = tables.names(rules.arch)
-    if rules.hot:
-        yield f"  compared first: {', '.join(names[nr] for nr in rules.hot)}"
     everything = [rule for found in rules.allow.values() for rule in found]
     for origin in ORIGINS:
         members = sorted((rule for rule in everything if rule.origin == origin), key=lambda r: (r.syscall, r.name))

@@ -28,7 +28,6 @@ def observer_rules(arch: str) -> Rules:
         rules,
         allow={nr: found for nr, found in rules.allow.items() if nr not in dropped},
         refuse={},
-        hot=tuple(nr for nr in rules.hot if nr not in dropped),
         default=bpf.USER_NOTIF,
     )
 

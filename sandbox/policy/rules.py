@@ -25,10 +25,6 @@ Origin = Literal["profile", "family", "grant", "runtime client", "floor", "launc
 EVERY = ""
 """In place of a class: the syscall has none, or a base entry or a grant means all of them."""
 
-HOTTEST = 12
-"""How many unconditional syscalls are compared before the tree; more would slow down all the others."""
-
-
 @dataclass(frozen=True)
 class Rule:
     """One way in which a syscall is allowed: all conditions hold. `detail` names what it comes from."""
@@ -51,7 +47,6 @@ class Rules:
     arch: str
     allow: Mapping[int, tuple[Rule, ...]]
     refuse: Mapping[int, int]
-    hot: tuple[int, ...]
     default: int = bpf.ERRNO | errno.EPERM
     static: Mapping[int, tuple[Rule, ...]] = field(default_factory=dict)
 
@@ -185,7 +180,6 @@ def rules_for(profile: Profile, arch: str) -> Rules:
         arch=arch,
         allow={nr: _simplest(rules) for nr, rules in sorted(allow.items())},
         refuse=dict(sorted(refuse.items())),
-        hot=_hottest(profile, allow, arch),
     )
 
 
@@ -225,18 +219,3 @@ def _simplest(rules: list[Rule]) -> tuple[Rule, ...]:
     ]
     return tuple(sorted(kept, key=lambda rule: (rule.syscall, rule.conditions)))
 
-
-def _hottest(profile: Profile, allow: Mapping[int, Sequence[Rule]], arch: str) -> tuple[int, ...]:
-    numbers = tables.numbers(arch)
-    counts: dict[str, int] = {}
-    for use in profile.uses:
-        counts[use.syscall] = counts.get(use.syscall, 0) + use.count
-    learned = [name for name in sorted(counts, key=lambda name: (-counts[name], name)) if counts[name] > 0]
-    # The floor is not counted in training (it is not notified), so that its hot entries are named in floor.yaml.
-    hot = [entry.syscall for entry in base.floor() if entry.hot]
-    found: list[int] = []
-    for name in (*hot, *learned):
-        nr = numbers.get(name)
-        if nr is not None and nr not in found and any(not rule.conditions for rule in allow.get(nr, ())):
-            found.append(nr)
-    return tuple(found[:HOTTEST])

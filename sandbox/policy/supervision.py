@@ -59,7 +59,6 @@ def supervised_rules(profile: Profile, arch: str) -> Rules:
     return replace(
         later,
         allow=allow,
-        hot=tuple(nr for nr in later.hot if nr in allow),
         refuse={nr: number for nr, number in later.refuse.items() if nr not in static},
         static=static,
         default=bpf.USER_NOTIF,

@@ -14,7 +14,8 @@ its texts. What needs thought is thought here, and not at every start. In this o
                 one of FOLDERS) and whether it means what lies below (1 byte)
     provenance                lists in the order of FACTS; kernel and python as they are compared, 6.18 of 6.18.44
     filters     a count (4 bytes), and for each architecture its name (text), then twice, for the plain program and the
-                supervised one: file name (text), instructions (4 bytes), SHA-256 of the file (32 bytes)
+                supervised one: file name (text), instructions (4 bytes), those of its head (4 bytes), SHA-256 of
+                the file (32 bytes)
     digest      32 bytes, SHA-256 of all that stands before it: against damage, not against people
 """
 
@@ -31,7 +32,7 @@ from sandbox.errors import PolicyInvalid
 from sandbox.policy.files import NAMES
 
 FILE = "policy.bin"
-VERSION = 2
+VERSION = 3
 MAGIC = b"sbxtwin" + bytes([VERSION])
 NETWORKS = ("family", "runtime-api", "none")
 FOLDERS = ("", *NAMES)
@@ -62,7 +63,7 @@ def encode(description: Mapping[str, Any], described: bytes) -> bytes:
     for arch, plain in filters.items():
         body.append(_text(arch))
         for entry in (plain, plain["supervised"]):
-            body += [_text(entry["file"]), struct.pack("<I", entry["instructions"]), bytes.fromhex(entry["sha256"])]
+            body += [_text(entry["file"]), struct.pack("<II", entry["instructions"], entry["head"]), bytes.fromhex(entry["sha256"])]
     data = b"".join(body)
     head = MAGIC + struct.pack("<I", len(MAGIC) + 4 + len(data) + 32)
     return head + data + hashlib.sha256(head + data).digest()
@@ -163,4 +164,5 @@ class _Cursor:
         return found
 
     def entry(self) -> dict[str, Any]:
-        return {"file": self.text(), "instructions": self.number(), "sha256": self.take(32).hex()}
+        found: dict[str, Any] = {"file": self.text(), "instructions": self.number(), "head": self.number()}
+        return found | {"sha256": self.take(32).hex()}

@@ -26,7 +26,6 @@ class Entry:
     classes: tuple[str, ...]
     because: str
     errno: str = "EPERM"
-    hot: bool = False
     grantable: bool = True
     risk: str = ""
     unless: str = ""
@@ -82,7 +81,6 @@ def _entries(file: str, key: str) -> tuple[Entry, ...]:
             classes=tuple(line.get("classes", ())),
             because=line["because"],
             errno=line.get("errno", "EPERM"),
-            hot=line.get("hot", False),
             grantable=line.get("grant") != "never",
             risk=line.get("risk", ""),
             unless=line.get("unless", ""),

@@ -374,12 +374,24 @@ except PermissionError:
         assert (done.returncode, done.stdout) == (0, "['0', '1', '2', '3']\n"), done.stderr
 
 
-@pytest.mark.parametrize(("name", "word"), [("mixed", "policy.json"), ("cut", "digest"), ("damaged", "digest")])
-def test_a_bundle_that_does_not_belong_together_starts_nothing(pair: Pair, name: str, word: str) -> None:
-    """Another policy.json than the twin's, a twin with another byte, a program with another byte: refused."""
+@pytest.mark.parametrize("name", ["cut", "damaged"])
+def test_a_bundle_that_does_not_belong_together_starts_nothing(pair: Pair, name: str) -> None:
+    """A twin with another byte, a program with another byte: refused."""
     done = pair.run("launcher", "/bin/echo", "started", more={"SANDBOX_POLICY": "{folder}/" + name})
     assert (done.returncode, done.stdout) == (66, "")
-    assert word in done.stderr
+    assert "digest" in done.stderr
+
+
+def test_another_policy_beside_the_twin(pair: Pair) -> None:
+    """The launcher installs what the twin says and names its digest; a supervisor that reads another ends the start."""
+    more = {"SANDBOX_POLICY": "{folder}/mixed"}
+    done = pair.run("launcher", "/bin/echo", "ran", more=more)
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    digest = hashlib.sha256((pair.folder / "bundle" / "policy.json").read_bytes()).hexdigest()
+    assert status_of(done)["policy"] == f"sha256:{digest}"
+    watched = pair.run("launcher", *PYTHON, "import signal; signal.pause()", more=more | {"SANDBOX_SUPERVISE": "1"})
+    assert watched.returncode == 66
+    assert "is not the policy that the launcher installed" in watched.stderr
 
 
 def lines_of(output: bytes) -> list[Any]:

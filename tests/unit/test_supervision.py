@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox.enforce import single_exec
-from sandbox.enforce.single_exec import prologue
+from sandbox.enforce.single_exec import block
 from sandbox.kernel import abi, bpf, sockaddr, tables
 from sandbox.kernel.notification import Notification
 from sandbox.policy import supervision
-from sandbox.policy.compiler import compile_rules
-from sandbox.policy.rules import rules_for
+from sandbox.policy.compiler import compile_rules, halves
+from sandbox.policy.rules import Rules, rules_for
 from sandbox.policy.simulator import check, simulate
 from sandbox.profile import arguments, base
 from sandbox.profile.arguments import FULL
@@ -98,7 +98,7 @@ def action(profile: Profile, name: str, *args: int) -> int:
 
 def test_what_the_plain_program_refuses_is_notified_or_static(profile: Profile) -> None:
     """No call gets more from the supervised program than an answer; those that install filters not even that."""
-    from sandbox.policy.rules import rules_for
+    from sandbox.policy.rules import Rules, rules_for
 
     plain, watched = rules_for(profile, abi.MACHINE), supervision.supervised_rules(profile, abi.MACHINE)
     for nr, value in itertools.product(tables.names(abi.MACHINE), (0, 1, 2, 7, 0x241, 1 << 40, (1 << 64) - 1)):
@@ -116,10 +116,7 @@ def test_what_the_plain_program_refuses_is_notified_or_static(profile: Profile) 
 
 def test_foreign_architectures_are_killed(profile: Profile) -> None:
     """i386, x32 and the other machine's calls end the process before anything else is looked at."""
-    program = (
-        *prologue(ADDRESSES, OWN, NOTIFY),
-        *compile_rules(supervision.supervised_rules(profile, abi.MACHINE)),
-    )
+    program = installed(supervision.supervised_rules(profile, abi.MACHINE))
     foreign = [0x40000003, 0x40000028, *(arch for arch in tables.AUDIT_ARCH.values() if arch != NATIVE)]
     for arch, nr in itertools.product(foreign, (0, NUMBERS["execve"], NUMBERS["kill"], NUMBERS["read"])):
         assert simulate(program, arch, nr, (*ADDRESSES, 0, 0, 0)).action == bpf.KILL_PROCESS
@@ -183,12 +180,23 @@ def _mapping(found: Mapping[str, Any], key: str) -> dict[str, Any]:
     return value
 
 
-# The prologue.
+# What is put between head and rest.
+
+
+def before(action: int, *block_of: Any) -> bpf.Program:
+    """A block with the number loaded before it, and one answer behind it."""
+    return ((bpf.LD_ABS, 0, 0, bpf.OFFSET_NR), *block(*block_of), (bpf.RET_K, 0, 0, action))
+
+
+def installed(rules: Rules) -> bpf.Program:
+    """What a supervised start installs."""
+    head, rest = halves(rules)
+    return bpf.unpack(single_exec.put(block(ADDRESSES, OWN, NOTIFY), bpf.pack(head + rest), 8 * len(head)))
 
 
 def test_the_ticket_passes_and_every_other_pointer_does_not() -> None:
     """Three right pointers pass; with any bit of any of them wrong execve falls through to the program."""
-    program = (*prologue(ADDRESSES, OWN, NOTIFY), (bpf.RET_K, 0, 0, NOTIFY))
+    program = before(NOTIFY, ADDRESSES, OWN, NOTIFY)
     check(program)
     nr = NUMBERS["execve"]
     assert simulate(program, NATIVE, nr, (*ADDRESSES, 0, 0, 0)).action == bpf.ALLOW
@@ -204,7 +212,7 @@ def test_the_ticket_passes_and_every_other_pointer_does_not() -> None:
 
 def test_a_wrong_ticket_takes_as_long_as_another() -> None:
     """The time of the comparison gives no half of an address away."""
-    program = (*prologue(ADDRESSES, OWN, NOTIFY), (bpf.RET_K, 0, 0, NOTIFY))
+    program = before(NOTIFY, ADDRESSES, OWN, NOTIFY)
     counts = set()
     for wrong in itertools.product((0, 1, 1 << 40), repeat=3):
         args = [address ^ change for address, change in zip(ADDRESSES, wrong, strict=True)]
@@ -215,27 +223,27 @@ def test_a_wrong_ticket_takes_as_long_as_another() -> None:
 
 def test_signals_to_others_are_notified() -> None:
     """To the own process they are left to the program, to everybody else they are notified, dirty upper half or not."""
-    program = (*prologue(ADDRESSES, OWN, NOTIFY), (bpf.RET_K, 0, 0, bpf.ALLOW))
+    program = before(bpf.ALLOW, ADDRESSES, OWN, NOTIFY)
     check(program)
-    for name, argument in single_exec.SIGNALS.items():
+    for name in single_exec.SIGNALS:
         others = (OWN + 1, 0, 1, (1 << 64) - 1, -OWN & (1 << 64) - 1)
         for target, wanted in ((OWN, bpf.ALLOW), (OWN | 9 << 32, bpf.ALLOW), *((other, NOTIFY) for other in others)):
             args = [0] * 6
-            args[argument] = target
+            args[0] = target
             assert simulate(program, NATIVE, NUMBERS[name], args).action == wanted, (name, target)
-    free = (*prologue(ADDRESSES, None, NOTIFY), (bpf.RET_K, 0, 0, bpf.ALLOW))
+    free = before(bpf.ALLOW, ADDRESSES, None, NOTIFY)
     assert simulate(free, NATIVE, NUMBERS["kill"], (1, 9, 0, 0, 0, 0)).action == bpf.ALLOW
 
 
 @pytest.mark.parametrize("guarded", [(77,), (77, -1), (77, -1, -70)])
 def test_where_signals_are_free_the_supervisor_is_guarded(guarded: tuple[int, ...]) -> None:
     """Signals to the guarded targets alone are notified; all others are the program's."""
-    program = (*prologue(ADDRESSES, None, NOTIFY, guarded), (bpf.RET_K, 0, 0, bpf.ALLOW))
+    program = before(bpf.ALLOW, ADDRESSES, None, NOTIFY, guarded)
     check(program)
-    for name, argument in single_exec.SIGNALS.items():
+    for name in single_exec.SIGNALS:
         for target in (1, 70, 76, 77, 78, 4711, -1, -70, -77, 0):
             args = [0] * 6
-            args[argument] = target & (1 << 64) - 1
+            args[0] = target & (1 << 64) - 1
             wanted = NOTIFY if target in guarded else bpf.ALLOW
             assert simulate(program, NATIVE, NUMBERS[name], args).action == wanted, (name, target)
     assert simulate(program, NATIVE, NUMBERS["execve"], (*ADDRESSES, 0, 0, 0)).action == bpf.ALLOW
@@ -243,9 +251,9 @@ def test_where_signals_are_free_the_supervisor_is_guarded(guarded: tuple[int, ..
 
 
 def test_elsewhere_the_program_alone_decides(profile: Profile) -> None:
-    """For every call but execve and signals prologue and program together are the rules' own verdict."""
+    """For every call but execve and signals what is installed is the rules' own verdict."""
     rules = supervision.supervised_rules(profile, abi.MACHINE)
-    program = (*prologue(ADDRESSES, OWN, NOTIFY), *compile_rules(rules))
+    program = installed(rules)
     check(program)
     watched = {NUMBERS[name] for name in ("execve", *single_exec.SIGNALS)}
     for nr in {*tables.names(abi.MACHINE), 600, 1999, 1 << 31} - watched:

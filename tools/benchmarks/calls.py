@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from sandbox.enforce.single_exec import prologue
+from sandbox.enforce import single_exec
 from sandbox.kernel import bpf, tables
 from sandbox.policy.simulator import simulate
 from tools.benchmarks import subjects
@@ -95,10 +95,9 @@ def _parse(text: str) -> dict[str, float]:
 def _instructions(profile: Path) -> Mapping[str, int]:
     """How many instructions the filter executes for each call."""
     arch = tables.machine()
-    installed = (
-        *prologue((0x7F0000001000, 0x7F0000002000, 0x7F0000003000), 1, bpf.ERRNO | errno.EPERM),
-        *bpf.unpack(subjects.compiled(profile).files[f"{arch}.bpf"]),
-    )
+    policy = subjects.compiled(profile).policy(arch)
+    block = single_exec.block((0x7F0000001000, 0x7F0000002000, 0x7F0000003000), 1, bpf.ERRNO | errno.EPERM)
+    installed = bpf.unpack(single_exec.put(block, policy.program, policy.head))
     counts = {}
     for call, (syscall, _, arguments) in CALLS.items():
         padded = (*arguments, *[0] * (6 - len(arguments)))
