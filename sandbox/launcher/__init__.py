@@ -28,7 +28,7 @@ WARNINGS = (
     "-Wcast-align", "-Wundef", "-Wvla", "-Wformat=2", "-Wwrite-strings",
 )  # fmt: skip
 FLAGS = (
-    "-std=c11", "-Oz", *WARNINGS, "-ffreestanding", "-fno-builtin", "-fno-jump-tables", "-fno-stack-protector",
+    "-std=c11", "-Os", *WARNINGS, "-ffreestanding", "-fno-builtin", "-fno-jump-tables", "-fno-stack-protector",
     "-fno-pie", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections",
     "-fno-strict-aliasing", "-fno-delete-null-pointer-checks",
 )  # fmt: skip
@@ -37,7 +37,7 @@ LINKED = (
     "-Wl,--gc-sections", "-s",
 )  # fmt: skip
 ZIG_FLAGS = (
-    "-fno-sanitize=all", "-Xclang", "-Oz", "-fomit-frame-pointer", "-fno-slp-vectorize", "-fno-vectorize",
+    "-fno-sanitize=all", "-Xclang", "-Os", "-fomit-frame-pointer", "-fno-slp-vectorize", "-fno-vectorize",
     "-Wno-unused-command-line-argument",
 )  # fmt: skip
 """zig checks for undefined behaviour unless told not to, and takes -Oz for -Os unless its compiler hears it."""

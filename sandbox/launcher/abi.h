@@ -59,7 +59,7 @@ struct program {
 enum { NR_chdir = 80, NR_clock_gettime = 228, NR_clone = 56, NR_close = 3, NR_connect = 42, NR_execve = 59 };
 enum { NR_exit_group = 231, NR_faccessat = 269, NR_fcntl = 72, NR_futex = 202, NR_getcwd = 79, NR_geteuid = 107 };
 enum { NR_getpgid = 121, NR_getpid = 39, NR_getppid = 110, NR_getrandom = 318, NR_kill = 62 };
-enum { NR_landlock_add_rule = 445, NR_landlock_create_ruleset = 444, NR_landlock_restrict_self = 446, NR_lseek = 8 };
+enum { NR_landlock_add_rule = 445, NR_landlock_create_ruleset = 444, NR_landlock_restrict_self = 446 };
 enum { NR_mmap = 9, NR_munmap = 11, NR_newfstatat = 262, NR_openat = 257, NR_pidfd_getfd = 438, NR_pidfd_open = 434 };
 enum { NR_pipe2 = 293, NR_prctl = 157, NR_pread64 = 17, NR_read = 0, NR_readlinkat = 267, NR_recvfrom = 45 };
 enum { NR_rt_sigprocmask = 14, NR_rt_sigqueueinfo = 129, NR_rt_tgsigqueueinfo = 297, NR_seccomp = 317 };
@@ -126,7 +126,7 @@ __asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16,
 enum { NR_chdir = 49, NR_clock_gettime = 113, NR_clone = 220, NR_close = 57, NR_connect = 203, NR_execve = 221 };
 enum { NR_exit_group = 94, NR_faccessat = 48, NR_fcntl = 25, NR_futex = 98, NR_getcwd = 17, NR_geteuid = 175 };
 enum { NR_getpgid = 155, NR_getpid = 172, NR_getppid = 173, NR_getrandom = 278, NR_kill = 129 };
-enum { NR_landlock_add_rule = 445, NR_landlock_create_ruleset = 444, NR_landlock_restrict_self = 446, NR_lseek = 62 };
+enum { NR_landlock_add_rule = 445, NR_landlock_create_ruleset = 444, NR_landlock_restrict_self = 446 };
 enum { NR_mmap = 222, NR_munmap = 215, NR_newfstatat = 79, NR_openat = 56, NR_pidfd_getfd = 438 };
 enum { NR_pidfd_open = 434, NR_pipe2 = 59, NR_prctl = 167, NR_pread64 = 67, NR_read = 63, NR_readlinkat = 78 };
 enum { NR_recvfrom = 207, NR_rt_sigprocmask = 135, NR_rt_sigqueueinfo = 138, NR_rt_tgsigqueueinfo = 240 };

@@ -11,6 +11,7 @@ static void resolve(void) {
         static const char *words[5];
         const char *handler = get("_HANDLER"), *root = get("LAMBDA_TASK_ROOT"), *program = python();
         if (!*handler) fail(USAGE, "bootstrap: no command and no _HANDLER");
+        start_folder = here();
         long code = *root ? SYS1(chdir, root) : 0;
         if (code < 0) fail(HANDLER, form("%: cannot be entered: %", root, problem(code)));
         words[0] = *program ? program : "python3", words[1] = "-m", words[2] = "awslambdaric", words[3] = handler;
@@ -24,10 +25,7 @@ static void resolve(void) {
 /* The bundle's folder, or a profile's file (locate.py: find). */
 static const char *find_policy(const char *named) {
     const char *function = get("AWS_LAMBDA_FUNCTION_NAME"), *root = get("LAMBDA_TASK_ROOT");
-    if (*named) {
-        if (!exists(named)) fail(NOT_FOUND, form("SANDBOX_POLICY: % does not exist", named));
-        return named;
-    }
+    if (*named) return named;
     if (!*function) fail(NOT_FOUND, "environment: neither SANDBOX_POLICY nor AWS_LAMBDA_FUNCTION_NAME is set");
     if (last(function, '/') || same(function, ".") || same(function, ".."))
         fail(USAGE, form("AWS_LAMBDA_FUNCTION_NAME: '%' is no plain name", function));
@@ -71,24 +69,27 @@ static void load_program(int supervised) {
     const unsigned char *bytes = program_bytes[supervised] = read_file(form("%/%", policy_folder, filter->file), &n);
     sha256(bytes, n, digest);
     if (n != 8 * (size_t)filter->instructions || !same_bytes(digest, filter->sha256, 32))
-        end(INVALID, form("%/policy.json: % is not the file that was compiled (its digest differs)", policy_folder, filter->file),
+        end(INVALID,
+            form("%/policy.json: % is not the file that was compiled (its digest differs)", policy_folder,
+                 filter->file),
             NULL);
 }
 
 /* staleness.py: a short fingerprint, '' where a file cannot be read. */
 static const char *fingerprint(const char *path) {
-    long size = 0, part = PART, fd = *path ? open_read(path) : -1;
-    unsigned char digest[32], *data = room(32 + 2 * PART);
+    long size = 0, part = ELF_PART, fd = *path ? open_read(path) : -1;
     if (fd < 0) return "";
     mode_of(fd, "", &size);
     const char *text = form("#", size);
+    unsigned char digest[32], *data = room(32 + 2 * PART);
     size_t n = text_length(text);
     memcpy(data, text, n);
-    if (SYS4(pread64, fd, data + n, 4, 0) == 4 && same_bytes(data + n, "\177ELF", 4)) part = ELF_PART;
+    long got = SYS4(pread64, fd, data + n, part, 0);
+    if (got < 4 || !same_bytes(data + n, "\177ELF", 4)) part = PART;
     if (size > 2 * part) {
-        for (long at = 0, i = 0; i < 2; i++, n += (size_t)part, at = size - part)
-            if (SYS4(pread64, fd, data + n, part, at) != part) return "";
-        sha256(data, n, digest);
+        if (part != ELF_PART) got = SYS4(pread64, fd, data + n, part, 0);
+        if (got != part || SYS4(pread64, fd, data + n + part, part, size - part) != part) return "";
+        sha256(data, n + 2 * (size_t)part, digest);
     } else {
         /* As it lies in the page cache: every page that is copied costs more than it takes to hash. */
         long mapped = size ? SYS6(mmap, 0, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0) : (long)data;
@@ -110,6 +111,7 @@ static const char *version_of(const char *program) {
     char *target = room(4096);
     for (int depth = 0; depth < 40; depth++) {
         long n = SYS4(readlinkat, AT_FDCWD, program, target, 4095);
+        if (n <= 0 && !depth) give_back(target);
         if (n <= 0) break;
         target[n] = 0;
         program = *target == '/' ? slice(target, (size_t)n) : form("%/%", folder_of(program), target);
@@ -151,7 +153,7 @@ static void compare_host(const char *machine) {
         char *module = slice(handler, dot ? (size_t)(dot - handler) : 0);
         for (char *p = module; *p; p++)
             if (*p == '.') *p = '/';
-        const char *path = *module == '/' ? form("%.py", module) : form("%/%.py", task_root(), module);
+        const char *path = *module == '/' ? form("%.py", module) : *module ? form("%/%.py", task_root(), module) : "";
         compare(HANDLER_DIGEST, "handler digest", fingerprint(*handler && is_file(path) ? path : file));
     }
     for (size_t i = 0; policy.known[LOCK_DIGEST].count && i < sizeof LOCKS / sizeof *LOCKS; i++) {

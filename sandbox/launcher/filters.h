@@ -21,31 +21,14 @@ static void lay(uint64_t to, const char *const *texts) {
     }
 }
 
-/* Path, arguments and environment of the one exec, each somewhere in a mapping that lies somewhere: 35 random bits for
- * the mapping and 12 for each place in it. One small mapping, since each costs page tables. */
+/* Path, arguments and environment of the one exec, each at one of 2^6 places behind the other; the first of them lies
+ * somewhere in the arena, and that somewhere in memory. On few pages, since each one that is touched costs. */
 static void place_ticket(void) {
     const size_t sizes[3] = {text_length(command_path) + 1, size_of(command_argv), size_of(kept)};
-    uint64_t random[4], length = (sizes[0] + sizes[1] + sizes[2] + (3 << 16) + 8191) & ~4095ULL;
-    long code = 0;
-    for (int i = 0; i < TRIES; i++) {
-        uint64_t space = (1ULL << (i < TRIES / 2 ? 47 : 39)) - (1ULL << 32) - length;
-        if (SYS3(getrandom, random, 32, 0) != 32) end(REFUSED, "getrandom: no random numbers", "use a newer kernel");
-        uint64_t at = (random[3] % space + (1ULL << 31)) & ~4095ULL;
-        code = SYS6(mmap, at, length, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-        if (code == (long)at) {
-            for (int j = 0; j < 3; j++) {
-                ticket[j] = at + (random[j] & 0xFFF0);
-                at = (ticket[j] + sizes[j] + 15) & ~15ULL;
-            }
-            memcpy((void *)(uintptr_t)ticket[0], command_path, sizes[0]);
-            lay(ticket[1], command_argv);
-            lay(ticket[2], kept);
-            return;
-        }
-        if (code >= 0) SYS2(munmap, code, length), code = -17; /* a kernel without the flag (before 4.17) */
-    }
-    end(REFUSED, form("mmap: no random address was free in 64 tries: %", problem(code)),
-        "raise the memory limit (RLIMIT_AS)");
+    for (int i = 0; i < 3; i++) ticket[i] = (uint64_t)(uintptr_t)room(0x400 + sizes[i]) + (chance[i] & 0x3F0);
+    memcpy((void *)(uintptr_t)ticket[0], command_path, sizes[0]);
+    lay(ticket[1], command_argv);
+    lay(ticket[2], kept);
 }
 
 static struct instruction *built;

@@ -146,7 +146,7 @@ static void hand_over(void) {
                *head[] = {interpreter, "-I", "-S", package, "start", own_path};
     for (size_t i = 0; i < 6; i++) argv[i] = head[i];
     for (size_t i = 0; i <= count; i++) argv[i + 6] = given[i];
-    SYS1(chdir, start_folder);
+    if (start_folder) SYS1(chdir, start_folder);
     SYS3(execve, interpreter, argv, environment);
 }
 

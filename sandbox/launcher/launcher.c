@@ -21,7 +21,7 @@ static const char *field(const char *status, const char *name) {
 
 static const char *read_status(long fd) {
     char *text = room(8192);
-    long n = fd < 0 ? 0 : SYS3(read, fd, text, 8191);
+    long n = fd < 0 ? 0 : SYS4(pread64, fd, text, 8191, 0);
     text[n > 0 ? n : 0] = 0;
     give_back(text + text_length(text) + 1);
     return text;
@@ -56,8 +56,8 @@ static int install_filter(int supervised) {
         } else if (code != -EINVAL && code != -EBUSY) {
             return refused(code);
         } else {
-            say(&degraded, code == -EBUSY ? "supervision: a listener stands above"
-                                          : "supervision: this kernel gives no listener");
+            say(&degraded,
+                code == -EBUSY ? "supervision: a listener stands above" : "supervision: this kernel gives no listener");
         }
     }
     if (listener < 0) {
@@ -78,10 +78,10 @@ static int install(int supervised) {
     if (!same(field(status, "NoNewPrivs"), "1") && (code = SYS5(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) < 0)
         return refuse(REFUSED,
                       form("a filter above this process refuses prctl, and NoNewPrivs is not set: "
-                           "prctl(PR_SET_NO_NEW_PRIVS) failed: %", problem(code)),
+                           "prctl(PR_SET_NO_NEW_PRIVS) failed: %",
+                           problem(code)),
                       form("start it with NoNewPrivs (Kubernetes: allowPrivilegeEscalation: false), or %", WARN));
     /* Opened before Landlock and the filter, read again after them: its text is made at the moment of the read. */
-    SYS3(lseek, fd, 0, 0);
     if (!restrict_files_and_network(supervised) || !install_filter(supervised) || !read_back(fd, had)) return 0;
     if (listener < 0 && !policy.granted && SYS3(execve, 0, 0, 0) != -EPERM)
         return refuse(PASSED, "canary: execve with other addresses was not refused", NULL);
@@ -104,9 +104,10 @@ static _Noreturn void confine(int supervised) {
         say(&degraded, form("everything that is not listed as enforced: %", failed));
         failed = NULL;
     }
-    const char *line = form("{\"event\": \"sandbox\", \"mode\": \"enforce\", \"function\": $, \"policy\": \"sha256:%\", "
-                            "\"requested\": @, \"enforced\": @, \"degraded\": @",
-                            policy.function, policy_digest, &requested, &enforced, &degraded);
+    const char *line =
+        form("{\"event\": \"sandbox\", \"mode\": \"enforce\", \"function\": $, \"policy\": \"sha256:%\", "
+             "\"requested\": @, \"enforced\": @, \"degraded\": @",
+             policy.function, policy_digest, &requested, &enforced, &degraded);
     if (stale.count) line = form("%, \"stale\": @", line, &stale);
     if (unchecked.count) line = form("%, \"unchecked\": @", line, &unchecked);
     if (filters_now >= 0) line = form("%, \"filters\": #", line, filters_now);
@@ -210,10 +211,11 @@ static void choose_policy(const char *named) {
     static char names[6][65];
     long now[2] = {0, 0};
     policy_folder = find_policy(named);
-    if ((mode_of(AT_FDCWD, policy_folder, NULL) & S_IFMT) != S_IFDIR)
-        needs_python(INVALID, form("%: is a profile to be compiled", policy_folder));
+    unsigned mode = mode_of(AT_FDCWD, policy_folder, NULL) & S_IFMT;
+    if (!mode) fail(NOT_FOUND, form("SANDBOX_POLICY: % does not exist", policy_folder));
+    if (mode != S_IFDIR) needs_python(INVALID, form("%: is a profile to be compiled", policy_folder));
     load();
-    SYS2(clock_gettime, 0, now);
+    if (policy.audited) SYS2(clock_gettime, 0, now);
     if (same(get("SANDBOX_MODE"), "audit") || now[0] / 86400 < policy.audited)
         needs_python(UNSUPPORTED, "SANDBOX_MODE: is audit");
     if (*get("SANDBOX_VERIFY_KEY")) needs_python(PACKAGE, "SANDBOX_VERIFY_KEY: asks for a signature");
@@ -239,7 +241,6 @@ _Noreturn void launch(long *stack) {
     char **at = environment = (char **)(stack + 3) + count;
     given = (const char **)(stack + 2);
     if (count < 0) end(USAGE, "launcher: started without its own name", NULL);
-    start_folder = here();
     own_path = given[-1];
     while (*at) at++;
     for (long *entry = (long *)(at + 1); *entry; entry += 2)
@@ -252,6 +253,7 @@ _Noreturn void launch(long *stack) {
     if (mode == 2) needs_python(USAGE, "SANDBOX_MODE: is learn");
     keep_variables();
     resolve();
+    place_ticket();
     if (mode == 3) {
         write_line("{\"event\": \"sandbox\", \"mode\": \"off\", \"enforced\": [], \"degraded\": [\"everything: "
                    "SANDBOX_MODE=off\"]}\n");
@@ -282,7 +284,6 @@ _Noreturn void launch(long *stack) {
     if (relayed && !supervised) needs_python(USAGE, "SANDBOX_REQUEST_ID: is relay");
     if (supervised) policy_folder = absolute(policy_folder);
     for (int which = 0; which <= supervised; which++) load_program(which);
-    place_ticket();
     if (supervised) supervise();
     confine(0);
 }

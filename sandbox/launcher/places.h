@@ -116,6 +116,7 @@ static long allow_program(const char *path, unsigned char *head) {
             long got = SYS4(pread64, fd, loader, size < 4095 ? size : 4095, offset);
             loader[got > 0 ? got : 0] = 0;
             if (*loader) allow(loader, FS_PROGRAM, 1);
+            give_back(loader);
             break;
         }
     }

@@ -144,8 +144,8 @@ static void sha256(const unsigned char *data, size_t n, unsigned char out[32]) {
     size_t left = n % 64, end = left < 56 ? 64 : 128;
     for (size_t i = 0; i < 8; i++) h[i] = START[i];
     for (size_t i = 0; i < end; i++)
-        last[i] = i < left    ? data[n - left + i]
-                  : i == left ? 0x80
+        last[i] = i < left      ? data[n - left + i]
+                  : i == left   ? 0x80
                   : i < end - 8 ? 0
                                 : (unsigned char)((uint64_t)n * 8 >> (8 * (end - 1 - i)));
     sha_blocks(h, data, n / 64);

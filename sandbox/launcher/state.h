@@ -23,17 +23,18 @@ static const char *const KINDS[][2] = {
     {"\120PolicyWritable", "chmod -R a-w it, or set SANDBOX_ON_UNAVAILABLE=warn to start all the same"}};
 
 enum { CHAIN = 5, SHOWN = 4, PART = 64 << 10, ELF_PART = 4 << 10, TRIES = 64, FEW = 48 };
-enum { CHILD_STACK = 64 << 10, ARENA = 8 << 20 };
+enum { CHILD_STACK = 64 << 10, ARENA = 16 << 20 };
 struct said {
     int count;
     struct item {
         const char *text;
         struct item *next;
-    } *first, *last;
+    } * first, *last;
 };
 
-static char *arena; /* mapped, so that all else lies close together */
+static char *arena; /* where nobody can know it: the one exec starts from here */
 static size_t arena_used;
+static uint64_t chance[4];
 static char **environment; /* as the kernel handed it over */
 static const char **kept;  /* what the handler gets of it */
 static const char **given; /* our arguments behind the name */
@@ -76,12 +77,25 @@ static void write_line(const char *line) {
     }
 }
 
+/* The arena, at one of 2^35 places, used from one of 2^12 places on. */
+static char *somewhere(void) {
+    for (int i = 0; i < TRIES && SYS3(getrandom, chance, sizeof chance, 0) == sizeof chance; i++) {
+        uint64_t space = (1ULL << (i < TRIES / 2 ? 47 : 39)) - (1ULL << 32) - ARENA;
+        uint64_t at = (chance[3] % space + (1ULL << 31)) & ~4095ULL;
+        long code = SYS6(mmap, at, ARENA, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        arena_used = chance[0] >> 16 & 0xFFF0;
+        if (code == (long)at) return (char *)code;
+        if (code >= 0) SYS2(munmap, code, ARENA); /* a kernel without the flag (before 4.17) */
+    }
+    return NULL;
+}
+
 static void *room(size_t n) {
+    if (!arena) arena = somewhere();
     size_t from = (arena_used + 15) & ~(size_t)15;
-    long mapped = arena ? 0 : SYS6(mmap, 0, ARENA, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapped > 0) arena = (char *)mapped;
-    if (mapped < 0 || n > ARENA - from) {
-        write_line("sandbox: Runtime.SandboxInstallRefused: the launcher's memory is full\n");
+    if (!arena || n > ARENA - from) {
+        write_line("sandbox: Runtime.SandboxInstallRefused: the launcher found no memory\n"
+                   "  what to do: raise the memory limit (RLIMIT_AS)\n");
         leave(69);
     }
     arena_used = from + n;
@@ -127,7 +141,8 @@ static char *put_json(char *at, const char *text) {
             if (*p == '"' || *p == '\\') at = put(at, "\\", 1);
             at = put(at, (const char *)p++, 1);
         } else {
-            const char escaped[6] = {'\\', 'u', *p < 0x80 ? '0' : 'd', *p < 0x80 ? '0' : 'c', digit[*p >> 4], digit[*p & 15]};
+            const char escaped[6] = {'\\',           'u',           *p < 0x80 ? '0' : 'd', *p < 0x80 ? '0' : 'c',
+                                     digit[*p >> 4], digit[*p & 15]};
             at = put(at, escaped, 6);
             p++;
         }

@@ -1,7 +1,7 @@
-"""From rules to BPF: what the number decides is our own head (numbers.py), what arguments decide is libseccomp's tree.
+"""From rules to BPF: numbers are decided by a head of ours (numbers.py), arguments by libseccomp's tree.
 
-libseccomp (through pyseccomp) cannot say "every number above the highest known is ENOSYS", nor "kill x32 on every host",
-and it takes more steps for each number than the kernel, which tries them all at the installation, should have to take.
+libseccomp (through pyseccomp) cannot say "every number above the highest known is ENOSYS", nor "kill x32 on every
+host", and it takes more steps for a number than an installing kernel, which tries them all, should have to take.
 
 libseccomp of a host knows foreign architectures only by the names that its release knows. So a filter for another
 architecture is built under the host's own, where any number passes as it is, and the one constant that differs (the

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sandbox.errors import ProfileError
 from sandbox.policy.rules import exec_granted
-from sandbox.profile import base
+from sandbox.profile import arguments, base
 from sandbox.profile.folding import outermost
 from sandbox.profile.model import Profile
 
@@ -30,8 +30,11 @@ def description(profile: Profile) -> dict[str, object]:
     listed = bool(reads or writes)
     write = outermost([*writes, *(place.path for place in base.writable())])
     syscalls = _syscalls(profile)
-    connected = profile.function.runtime_api or bool(profile.network) or "socket" in syscalls
-    read = outermost([*reads, *(place.path for place in base.readable(connected=connected))]) - write
+    function = profile.function.runtime_api
+    starts = any(arguments.kind(use.syscall) == "clone" for use in profile.uses) or exec_granted(profile)
+    groups = {"connected": function or profile.network or "socket" in syscalls, "runtime": function or starts}
+    added = base.readable(*(group for group, wanted in groups.items() if wanted))
+    read = outermost([*reads, *(place.path for place in added)]) - write
     return {
         "listed": listed,
         "read": sorted(read) if listed else [],

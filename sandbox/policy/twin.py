@@ -63,7 +63,8 @@ def encode(description: Mapping[str, Any], described: bytes) -> bytes:
     for arch, plain in filters.items():
         body.append(_text(arch))
         for entry in (plain, plain["supervised"]):
-            body += [_text(entry["file"]), struct.pack("<II", entry["instructions"], entry["head"]), bytes.fromhex(entry["sha256"])]
+            sizes = struct.pack("<II", entry["instructions"], entry["head"])
+            body += [_text(entry["file"]), sizes, bytes.fromhex(entry["sha256"])]
     data = b"".join(body)
     head = MAGIC + struct.pack("<I", len(MAGIC) + 4 + len(data) + 32)
     return head + data + hashlib.sha256(head + data).digest()

@@ -142,12 +142,10 @@ def dangerous() -> tuple[Entry, ...]:
 
 
 @cache
-def readable(*, connected: bool) -> tuple[Place, ...]:
-    """What every program may read whose profile lists files; `connected` is one that has sockets."""
+def readable(*more: str) -> tuple[Place, ...]:
+    """What every program may read whose profile lists files, and what `more` groups of files.yaml add to it."""
     found = _read("files")
-    return tuple(
-        Place(line["path"], line["because"]) for line in found["read"] + (found["connected"] if connected else [])
-    )
+    return tuple(Place(line["path"], line["because"]) for group in ("read", *more) for line in found[group])
 
 
 @cache

@@ -20,7 +20,7 @@ from sandbox.learn.observations import Environment, read
 from sandbox.policy import build, files
 from sandbox.profile import base
 from sandbox.profile.folding import changed, holds, outermost
-from sandbox.profile.model import Profile
+from sandbox.profile.model import Profile, Use
 
 PARTS = st.sampled_from(["a", "b", "c", "x*y", "?", "[z]"])
 PATHS = st.lists(PARTS, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
@@ -97,7 +97,7 @@ def test_plain_patterns_are_taken(pattern: str) -> None:
 
 def test_the_base_is_well_formed() -> None:
     """Each place of files.yaml is a pattern with a reason, none twice, and no secret is among them."""
-    readable, writable = base.readable(connected=True), base.writable()
+    readable, writable = base.readable("connected", "runtime"), base.writable()
     for place in (*readable, *writable):
         assert files.checked(place.path, "base") == place.path
         assert place.because
@@ -125,6 +125,9 @@ def test_what_a_policy_tells() -> None:
     connected = files.description(dataclasses.replace(own, network=frozenset({"tcp:db:5432"})))["read"]
     assert isinstance(connected, list)
     assert set(connected) - set(told["read"]) >= {"/etc/hosts", "/etc/ssl/certs/**"}
+    threads = dataclasses.replace(own, uses=frozenset({Use("run", "clone", "thread")}))
+    assert "/sys/devices/system/cpu/**" in files.description(threads)["read"]  # type: ignore[operator]
+    assert not [place for place in told["read"] if place.startswith("/sys")]
     assert told["write"] == ["/dev/full", "/dev/null", "/dev/tty"]
 
 

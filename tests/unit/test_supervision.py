@@ -98,7 +98,7 @@ def action(profile: Profile, name: str, *args: int) -> int:
 
 def test_what_the_plain_program_refuses_is_notified_or_static(profile: Profile) -> None:
     """No call gets more from the supervised program than an answer; those that install filters not even that."""
-    from sandbox.policy.rules import Rules, rules_for
+    from sandbox.policy.rules import rules_for
 
     plain, watched = rules_for(profile, abi.MACHINE), supervision.supervised_rules(profile, abi.MACHINE)
     for nr, value in itertools.product(tables.names(abi.MACHINE), (0, 1, 2, 7, 0x241, 1 << 40, (1 << 64) - 1)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import subprocess
 import sys
@@ -66,13 +67,17 @@ def ratio(text: str, part: Series, whole: Series, limit: float) -> Bar:
 
 
 def interleave(rounds: int, cases: Mapping[str, Callable[[], float]]) -> dict[str, Series]:
-    """Run all cases in turn, `rounds` times (A B C A B C ...), after one round that does not count."""
+    """Run all cases in each of `rounds` rounds, after one round that does not count.
+
+    Each round has an order of its own: what runs behind a larger neighbour finds the caches cold.
+    """
     taken: dict[str, list[float]] = {name: [] for name in cases}
+    chance = random.Random(rounds)
     for number in range(-1, rounds):
         if sys.stderr.isatty():
             print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
-        for name, case in cases.items():
-            value = case()
+        for name in chance.sample(list(cases), len(cases)):
+            value = cases[name]()
             if number >= 0:
                 taken[name].append(value)
     if sys.stderr.isatty():
