@@ -210,10 +210,13 @@ static void say_files(void) {
 }
 
 static long restrict_self(uint64_t network, uint64_t port, int bare) {
-    uint64_t attributes[3] = {handled, network, scoped}, opened[2] = {NET_CONNECT, port};
+    const uint64_t attributes[3] = {handled, network, scoped};
     long code = ruleset = SYS3(landlock_create_ruleset, attributes, scoped ? 24 : network ? 16 : 8, 0);
     if (code < 0) return code;
-    if (network && port) rule_problem = SYS4(landlock_add_rule, ruleset, 2, opened, 0);
+    if (network && port) {
+        const uint64_t opened[2] = {NET_CONNECT, port};
+        rule_problem = SYS4(landlock_add_rule, ruleset, 2, opened, 0);
+    }
     if (bare) {
         allow("/", FS_REFER, 1);
     } else if (handled) {

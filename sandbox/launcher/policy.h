@@ -140,16 +140,16 @@ static void sha256(const unsigned char *data, size_t n, unsigned char out[32]) {
     static const uint32_t START[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                       0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     uint32_t h[8];
-    unsigned char last[128];
-    size_t left = n % 64, end = left < 56 ? 64 : 128;
+    unsigned char rest[128];
+    size_t left = n % 64, whole = left < 56 ? 64 : 128;
     for (size_t i = 0; i < 8; i++) h[i] = START[i];
-    for (size_t i = 0; i < end; i++)
-        last[i] = i < left      ? data[n - left + i]
-                  : i == left   ? 0x80
-                  : i < end - 8 ? 0
-                                : (unsigned char)((uint64_t)n * 8 >> (8 * (end - 1 - i)));
+    for (size_t i = 0; i < whole; i++)
+        rest[i] = i < left        ? data[n - left + i]
+                  : i == left     ? 0x80
+                  : i < whole - 8 ? 0
+                                  : (unsigned char)((uint64_t)n * 8 >> (8 * (whole - 1 - i)));
     sha_blocks(h, data, n / 64);
-    sha_blocks(h, last, end / 64);
+    sha_blocks(h, rest, whole / 64);
     for (int i = 0; i < 32; i++) out[i] = (unsigned char)(h[i / 4] >> (24 - 8 * (i % 4)));
 }
 
@@ -174,8 +174,8 @@ static uint32_t take_number(struct cursor *c) {
 
 static const char *take_text(struct cursor *c) {
     uint32_t n = take_number(c);
-    const unsigned char *text = take(c, n), *end = take(c, 1);
-    if (!end || *end || text_length((const char *)text) != n) c->broken = 1;
+    const unsigned char *text = take(c, n), *nul = take(c, 1);
+    if (!nul || *nul || text_length((const char *)text) != n) c->broken = 1;
     return c->broken ? "" : (const char *)text;
 }
 

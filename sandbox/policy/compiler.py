@@ -59,7 +59,7 @@ def halves(rules: Rules) -> tuple[Program, Program]:
 
 
 def _without_preamble(tree: Program, arch: str) -> Program:
-    """libseccomp's program without what the prologue has looked at: the architecture and x32.
+    """libseccomp's program without what the head has looked at: the architecture and x32.
 
     All jumps lead forward, so that what nobody jumps over can go, and at the end the answer to another architecture, to
     which only the preamble led. Another release's preamble stays as it is.

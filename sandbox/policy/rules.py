@@ -153,7 +153,7 @@ def rules_for(profile: Profile, arch: str) -> Rules:
             for name in entry.classes or (EVERY,):
                 add(entry.syscall, name, "runtime client", entry.because)
     if not exec_granted(profile):
-        found[("execve", "")] = ("launch", "the launcher's own exec; a second filter lets it pass once")
+        found[("execve", "")] = ("launch", "the launcher's own exec, which it lets pass once")
     found.setdefault(("execve", ""), ("launch", "the launcher's own exec; the function may exec too (execveat)"))
 
     allow: dict[int, list[Rule]] = {}
