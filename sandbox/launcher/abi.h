@@ -65,35 +65,10 @@ enum { NR_pipe2 = 293, NR_prctl = 157, NR_pread64 = 17, NR_read = 0, NR_readlink
 enum { NR_rt_sigprocmask = 14, NR_rt_sigqueueinfo = 129, NR_rt_tgsigqueueinfo = 297, NR_seccomp = 317 };
 enum { NR_sendto = 44, NR_setsockopt = 54, NR_socket = 41, NR_tgkill = 234, NR_uname = 63, NR_wait4 = 61 };
 enum { NR_write = 1 };
-static inline long call1(long nr, long a) {
-    long result;
-    __asm__ volatile("syscall" : "=a"(result) : "a"(nr), "D"(a) : "rcx", "r11", "memory");
-    return result;
-}
-static inline long call2(long nr, long a, long b) {
-    long result;
-    __asm__ volatile("syscall" : "=a"(result) : "a"(nr), "D"(a), "S"(b) : "rcx", "r11", "memory");
-    return result;
-}
+/* A system call with at most three arguments, and one with more. */
 static inline long call3(long nr, long a, long b, long c) {
     long result;
     __asm__ volatile("syscall" : "=a"(result) : "a"(nr), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
-    return result;
-}
-static inline long call4(long nr, long a, long b, long c, long d) {
-    long result;
-    register long r10 __asm__("r10") = d;
-    __asm__ volatile("syscall" : "=a"(result) : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
-    return result;
-}
-static inline long call5(long nr, long a, long b, long c, long d, long e) {
-    long result;
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
-                     : "rcx", "r11", "memory");
     return result;
 }
 static inline long call6(long nr, long a, long b, long c, long d, long e, long f) {
@@ -132,46 +107,6 @@ enum { NR_pidfd_open = 434, NR_pipe2 = 59, NR_prctl = 167, NR_pread64 = 67, NR_r
 enum { NR_recvfrom = 207, NR_rt_sigprocmask = 135, NR_rt_sigqueueinfo = 138, NR_rt_tgsigqueueinfo = 240 };
 enum { NR_seccomp = 277, NR_sendto = 206, NR_setsockopt = 208, NR_socket = 198, NR_tgkill = 131, NR_uname = 160 };
 enum { NR_wait4 = 260, NR_write = 64 };
-static inline long call1(long nr, long a) {
-    register long x8 __asm__("x8") = nr;
-    register long x0 __asm__("x0") = a;
-    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8) : "memory");
-    return x0;
-}
-static inline long call2(long nr, long a, long b) {
-    register long x8 __asm__("x8") = nr;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1) : "memory");
-    return x0;
-}
-static inline long call3(long nr, long a, long b, long c) {
-    register long x8 __asm__("x8") = nr;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
-    return x0;
-}
-static inline long call4(long nr, long a, long b, long c, long d) {
-    register long x8 __asm__("x8") = nr;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    register long x3 __asm__("x3") = d;
-    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
-    return x0;
-}
-static inline long call5(long nr, long a, long b, long c, long d, long e) {
-    register long x8 __asm__("x8") = nr;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    register long x3 __asm__("x3") = d;
-    register long x4 __asm__("x4") = e;
-    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
-    return x0;
-}
 static inline long call6(long nr, long a, long b, long c, long d, long e, long f) {
     register long x8 __asm__("x8") = nr;
     register long x0 __asm__("x0") = a;
@@ -181,6 +116,14 @@ static inline long call6(long nr, long a, long b, long c, long d, long e, long f
     register long x4 __asm__("x4") = e;
     register long x5 __asm__("x5") = f;
     __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+    return x0;
+}
+static inline long call3(long nr, long a, long b, long c) {
+    register long x8 __asm__("x8") = nr;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
     return x0;
 }
 /* clone(flags, stack, ptid, tls, ctid) */
@@ -204,11 +147,11 @@ __asm__(".globl _start\n_start:\n\tmov x29, xzr\n\tmov x0, sp\n\tbl launch\n\tbr
 #endif
 
 /* Arguments are addresses as often as numbers. The result is negative errno on failure. */
-#define SYS1(n, a) call1(NR_##n, (long)(a))
-#define SYS2(n, a, b) call2(NR_##n, (long)(a), (long)(b))
+#define SYS1(n, a) call3(NR_##n, (long)(a), 0, 0)
+#define SYS2(n, a, b) call3(NR_##n, (long)(a), (long)(b), 0)
 #define SYS3(n, a, b, c) call3(NR_##n, (long)(a), (long)(b), (long)(c))
-#define SYS4(n, a, b, c, d) call4(NR_##n, (long)(a), (long)(b), (long)(c), (long)(d))
-#define SYS5(n, a, b, c, d, e) call5(NR_##n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e))
+#define SYS4(n, a, b, c, d) call6(NR_##n, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define SYS5(n, a, b, c, d, e) call6(NR_##n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 #define SYS6(n, a, b, c, d, e, f) call6(NR_##n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
 #endif

@@ -106,17 +106,9 @@ static const char *task_root(void) {
     return *root ? root : here();
 }
 
-/* 3.11 of /usr/bin/python3 -> python3.11: the links of the folders on the way do not change the name at their end. */
+/* 3.11 of /usr/bin/python3 -> python3.11 */
 static const char *version_of(const char *program) {
-    char *target = room(4096);
-    for (int depth = 0; depth < 40; depth++) {
-        long n = SYS4(readlinkat, AT_FDCWD, program, target, 4095);
-        if (n <= 0 && !depth) give_back(target);
-        if (n <= 0) break;
-        target[n] = 0;
-        program = *target == '/' ? slice(target, (size_t)n) : form("%/%", folder_of(program), target);
-    }
-    const char *name = name_of(program);
+    const char *name = name_of(real(program));
     return starts(name, "python") && last(name, '.') ? name + 6 : "";
 }
 
@@ -139,9 +131,8 @@ static void compare(int fact, const char *name, const char *value) {
 
 /* Is the host still the one of the trainings? The C library is the interpreter's own knowledge: it goes unchecked. */
 static void compare_host(const char *machine) {
-    static const char *const LOCKS[] = {"uv.lock",           "poetry.lock",      "pdm.lock",          "Pipfile.lock",
-                                        "requirements.lock", "requirements.txt", "package-lock.json", "go.sum",
-                                        "Cargo.lock"};
+    static const char LOCKS[] = "uv.lock\0poetry.lock\0pdm.lock\0Pipfile.lock\0requirements.lock\0requirements.txt\0"
+                                "package-lock.json\0go.sum\0Cargo.lock\0";
     const char *version =
         policy.known[PYTHON].count || policy.known[HANDLER_DIGEST].count ? version_of(command_path) : "";
     if (policy.known[LIBC].count) say(&unchecked, "libc");
@@ -156,8 +147,8 @@ static void compare_host(const char *machine) {
         const char *path = *module == '/' ? form("%.py", module) : *module ? form("%/%.py", task_root(), module) : "";
         compare(HANDLER_DIGEST, "handler digest", fingerprint(*handler && is_file(path) ? path : file));
     }
-    for (size_t i = 0; policy.known[LOCK_DIGEST].count && i < sizeof LOCKS / sizeof *LOCKS; i++) {
-        const char *path = form("%/%", task_root(), LOCKS[i]);
+    for (const char *name = LOCKS; policy.known[LOCK_DIGEST].count && *name; name = next_text(name, 0)) {
+        const char *path = form("%/%", task_root(), name);
         if (!is_file(path)) continue;
         compare(LOCK_DIGEST, "lock digest", fingerprint(path));
         break;

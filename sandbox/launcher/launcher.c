@@ -153,7 +153,7 @@ static _Noreturn void supervise(void) {
     int ours[2] = {-1, -1};
     char *stack = room(CHILD_STACK);
     for (size_t i = 0; i < sizeof HELD / sizeof *HELD; i++) held |= 1ULL << (HELD[i] - 1);
-    SYS5(prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+    SYS2(prctl, PR_SET_DUMPABLE, 0);
     SYS4(rt_sigprocmask, SIG_BLOCK, &held, &signals_before, SIGSET);
     child_tid = 1, in_child = 1;
     long pid = clone_run(CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID | SIGCHLD, stack + CHILD_STACK,
@@ -203,21 +203,21 @@ static void keep_variables(void) {
 }
 
 static _Noreturn void needs_python(enum kind kind, const char *what) {
-    fail(kind, form("%, which the Python bootstrap does, and there is none beside the launcher", what));
+    fail(kind, form("%, which needs the Python bootstrap, and there is none here", what));
 }
 
 /* Read the policy and hold it against this host; what only the Python bootstrap can do goes there. */
-static void choose_policy(const char *named) {
+enum mode { ENFORCE, AUDIT, LEARN, OFF };
+static void choose_policy(const char *named, enum mode mode) {
     static char names[6][65];
     long now[2] = {0, 0};
     policy_folder = find_policy(named);
-    unsigned mode = mode_of(AT_FDCWD, policy_folder, NULL) & S_IFMT;
-    if (!mode) fail(NOT_FOUND, form("SANDBOX_POLICY: % does not exist", policy_folder));
-    if (mode != S_IFDIR) needs_python(INVALID, form("%: is a profile to be compiled", policy_folder));
+    unsigned kind = mode_of(AT_FDCWD, policy_folder, NULL) & S_IFMT;
+    if (!kind) fail(NOT_FOUND, form("SANDBOX_POLICY: % does not exist", policy_folder));
+    if (kind != S_IFDIR) needs_python(INVALID, form("%: is a profile to be compiled", policy_folder));
     load();
     if (policy.audited) SYS2(clock_gettime, 0, now);
-    if (same(get("SANDBOX_MODE"), "audit") || now[0] / 86400 < policy.audited)
-        needs_python(UNSUPPORTED, "SANDBOX_MODE: is audit");
+    if (mode == AUDIT || now[0] / 86400 < policy.audited) needs_python(UNSUPPORTED, "SANDBOX_MODE: is audit");
     if (*get("SANDBOX_VERIFY_KEY")) needs_python(PACKAGE, "SANDBOX_VERIFY_KEY: asks for a signature");
     /* Whether the function's own places hold its bundle the Python bootstrap tells. */
     if (SYS1(geteuid, 0) && writable()) {
@@ -248,18 +248,18 @@ _Noreturn void launch(long *stack) {
     chain(count);
     const char *named = get("SANDBOX_POLICY");
     if (*named) named = absolute(named);
-    int mode = choice("SANDBOX_MODE", "enforce audit learn off");
+    enum mode mode = (enum mode)choice("SANDBOX_MODE", "enforce audit learn off");
     warn_only = choice("SANDBOX_ON_UNAVAILABLE", "fail warn");
-    if (mode == 2) needs_python(USAGE, "SANDBOX_MODE: is learn");
+    if (mode == LEARN) needs_python(USAGE, "SANDBOX_MODE: is learn");
     keep_variables();
     resolve();
     place_ticket();
-    if (mode == 3) {
+    if (mode == OFF) {
         write_line("{\"event\": \"sandbox\", \"mode\": \"off\", \"enforced\": [], \"degraded\": [\"everything: "
                    "SANDBOX_MODE=off\"]}\n");
         not_executed(command_path, SYS3(execve, command_path, command_argv, kept));
     }
-    choose_policy(named);
+    choose_policy(named, mode);
     const char *api = get("AWS_LAMBDA_RUNTIME_API"), *colon = last(api, ':'), *port = colon ? colon + 1 : api;
     api_port = *api ? number(port) : 0;
     if (*api && (api_port <= 0 || api_port > 65535 || text_length(port) > 5))

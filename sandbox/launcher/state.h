@@ -8,19 +8,22 @@
 
 enum kind { USAGE, INVALID, NOT_FOUND, REFUSED, UNSUPPORTED, BUSY, PASSED, HANDLER, STALE, PACKAGE, WRITABLE };
 static const char WARN[] = "set SANDBOX_ON_UNAVAILABLE=warn to run without the protection that is missing, knowing so";
-/* Exit code and Runtime API type (sandbox/errors.py), and what to do where nothing better is known. */
-static const char *const KINDS[][2] = {
-    {"\100Usage", "correct or unset it"},
-    {"\102PolicyInvalid", "compile the profile again: `sandbox compile PROFILE --output DIR`"},
-    {"\103PolicyNotFound", "make one with `sandbox learn` and `sandbox compile`, or name one in SANDBOX_POLICY"},
-    {"\105InstallRefused", WARN},
-    {"\106KernelUnsupported", WARN},
-    {"\107ListenerBusy", WARN},
-    {"\110CanaryPassed", "do not trust this host with it; report this with the kernel's version"},
-    {"\111HandlerNotFound", "check its interpreter line, its architecture and its dynamic loader"},
-    {"\116PolicyStale", "learn again on this host (`sandbox learn ... --merge`), or set SANDBOX_STALE=warn"},
-    {"\117PackageInvalid", "package it again: `sandbox package`"},
-    {"\120PolicyWritable", "chmod -R a-w it, or set SANDBOX_ON_UNAVAILABLE=warn to start all the same"}};
+/* For each kind its exit code and Runtime API type (sandbox/errors.py), and what to do where nothing better is known
+ * (WARN). */
+static const char KINDS[] = "\100Usage\0correct or unset it\0"
+                            "\102PolicyInvalid\0compile the profile again: `sandbox compile PROFILE --output DIR`\0"
+                            "\103PolicyNotFound\0make one with `sandbox learn` and `sandbox compile`, or name one in "
+                            "SANDBOX_POLICY\0"
+                            "\105InstallRefused\0\0"
+                            "\106KernelUnsupported\0\0"
+                            "\107ListenerBusy\0\0"
+                            "\110CanaryPassed\0do not trust this host with it; report this with the kernel's version\0"
+                            "\111HandlerNotFound\0check its interpreter line, its architecture and its dynamic loader\0"
+                            "\116PolicyStale\0learn again on this host (`sandbox learn ... --merge`), or set "
+                            "SANDBOX_STALE=warn\0"
+                            "\117PackageInvalid\0package it again: `sandbox package`\0"
+                            "\120PolicyWritable\0chmod -R a-w it, or set SANDBOX_ON_UNAVAILABLE=warn to start all the "
+                            "same";
 
 enum { CHAIN = 5, SHOWN = 4, PART = 64 << 10, ELF_PART = 4 << 10, TRIES = 64, FEW = 48 };
 enum { CHILD_STACK = 64 << 10, ARENA = 16 << 20 };
@@ -279,16 +282,23 @@ static int post(const char *type, const char *message) {
     return told;
 }
 
+/* One text of several behind each other. */
+static const char *nth(const char *texts, int n) {
+    while (n--) texts += text_length(texts) + 1;
+    return texts;
+}
+
 /* Note an error, with what to do if that is not the usual; 0, so that a step can return it. */
 static int refuse(enum kind kind, const char *what, const char *todo) {
     failure = kind;
-    failed = form("%\n  what to do: %", what, todo ? todo : KINDS[kind][1]);
+    if (!todo) todo = nth(KINDS, 2 * (int)kind + 1);
+    failed = form("%\n  what to do: %", what, *todo ? todo : WARN);
     return 0;
 }
 
 /* End with the noted error. A supervised child leaves the telling to its parent: its own filter may ask for answers. */
 static _Noreturn void give_up(void) {
-    const char *kind = KINDS[failure][0], *type = form("Runtime.Sandbox%", kind + 1);
+    const char *kind = nth(KINDS, 2 * (int)failure), *type = form("Runtime.Sandbox%", kind + 1);
     if (!in_child) {
         write_line(form("sandbox: %: %\n", type, failed));
         if (*get("AWS_LAMBDA_RUNTIME_API") && !post(type, failed))
