@@ -194,6 +194,7 @@ def _files(value: object) -> bool:
         all(isinstance(found, list) and all(_path(path) for path in found) for found in lists)
         and value.get("listed") in (True, False)
         and value.get("sealed") in (True, False)
+        and value.get("renames") in (True, False)
     )
 
 

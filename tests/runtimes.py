@@ -28,7 +28,7 @@ class Runtime:
 
     `command` builds what is to be built in a folder and returns the command. Raises Missing.
     `error` is the error type that a raised event gives; `hears_signals`: whether a handler of SIGTERM in the
-    function is run while it waits for an event.
+    function is run while it waits for an event. `hot`: after so many events it does whatever it does only later.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Runtime:
     python: bool = False
     streams: bool = False
     hears_signals: bool = True
+    hot: int = 20
 
     def variables(self) -> dict[str, str]:
         """What the platform would set beside the emulator's own."""
@@ -115,9 +116,9 @@ def _pythons() -> list[Runtime]:
 
 RUNTIMES = (
     *_pythons(),
-    Runtime("node", _node, "RangeError", streams=True),
+    Runtime("node", _node, "RangeError", streams=True, hot=600),
     Runtime("c", _c, "Function.Failed"),
     # A shell runs its trap when the program that it waits for has ended, and that is curl in the long poll.
     Runtime("shell", _shell, "Function.Failed", hears_signals=False),
-    Runtime("java", _java, "IndexOutOfBoundsException", timeout=4),
+    Runtime("java", _java, "IndexOutOfBoundsException", timeout=4, hot=1500),
 )

@@ -19,6 +19,7 @@ from sandbox.policy import build
 from sandbox.profile import document
 from sandbox.runtime_api import Environment, Function, Outcome
 from sandbox.runtime_api.events import load_events
+from sandbox.runtime_api.model import exit_text
 
 
 def invoke(
@@ -28,10 +29,10 @@ def invoke(
     root: Annotated[str, typer.Option(help="The function's folder", metavar="DIR")] = ".",
     events: Annotated[str, typer.Option(help="Folder of *.json events, a .jsonl or a .json file", metavar="PATH")] = "",
     python: Annotated[str, typer.Option(help="The function's interpreter or virtual environment", metavar="EXE")] = "",
-    timeout: Annotated[float, typer.Option(help="Seconds for one event", metavar="SECONDS")] = 60.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one event", metavar="SECONDS")] = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each event")] = False,
 ) -> None:
-    """Serve events to the function under ./bootstrap and print each result; exit 1 when one failed."""
+    """Serve events to the function under ./bootstrap and print each result; exit 1 when one failed or it ended early."""
     if bool(handler) == bool(command) or not events:
         raise UsageError(
             "needs --events and either --handler MODULE.FUNCTION or a command after --", where="sandbox invoke",
@@ -62,8 +63,15 @@ def invoke(
                 failed += outcome.status != "ok"
                 line = _line(index, invocation.name, outcome)
                 json_line(line) if json_output else print(_text(line), flush=True)
+            ended = [status for status in served.resets if status]
+    for status in ended:
+        # Its answers were good; but the platform starts such a function anew, and may fail the event that comes then.
+        sys.stderr.write(f"sandbox: the function ended between two events: {exit_text(status)}\n")
+    if ended:
+        sys.stderr.write(f"sandbox: it ended {len(ended)} times; the violations above say what it was refused\n")
     if failed:
         sys.stderr.write(f"sandbox: {failed} of {len(invocations)} invocations failed\n")
+    if failed or ended:
         raise typer.Exit(1)
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sandbox.cli.output import console, errors, json_line, write_text
-from sandbox.errors import LearningFailed, UsageError
+from sandbox.errors import LearningFailed, ProfileError, UsageError
 from sandbox.learn import observations
 from sandbox.learn.generalise import Learned, generalise
 from sandbox.learn.interpreter import ask_for_client
@@ -42,18 +42,25 @@ def learn(
     cold_starts: Annotated[int, typer.Option(min=1, help="How often the function is started anew", metavar="N")] = 3,
     output: Annotated[str, typer.Option(help="Where to write it, if not profiles/NAME.yaml", metavar="FILE")] = "",
     add: Annotated[bool, typer.Option("--merge", help="Add to the profile that is there, keeping its grants")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a profile that a person has written in")] = False,
     from_: Annotated[
         list[str] | None,
         typer.Option("--from", help="Observation files of SANDBOX_MODE=learn, in place of training", metavar="FILE..."),
     ] = None,
     allow_failed: Annotated[bool, typer.Option("--allow-failed", help="Write a profile although a run failed")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds for one event", metavar="SECONDS")] = 60.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one event", metavar="SECONDS")] = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
 ) -> None:
     """Run a function on sample events, observe its system calls, write a profile to review."""
-    document.parse(document.write(Profile(Function(name))), "NAME")  # a name that no profile may have: say so at once
+    try:
+        document.parse(document.write(Profile(Function(name))), "NAME")
+    except ProfileError:
+        todo = "use letters, digits, _, . and -, a letter or digit first"
+        raise UsageError(f"{name!r} is no name for a function", where="NAME", todo=todo) from None
     path = output or os.path.join("profiles", f"{name}.yaml")
     known = document.read(path).profile if add and os.path.exists(path) else None
+    if os.path.exists(path) and not (add or force):
+        _refuse_to_lose(document.read(path).profile, path)
     if from_:
         learned = _from_files([*from_, *(command or ())], name, allow_failed, json_output)
     else:
@@ -63,6 +70,17 @@ def learn(
     document.parse(text := document.write(profile), path)  # what we write must be what we accept
     write_text(path, text)
     _report(profile, learned, path, json_output)
+
+
+def _refuse_to_lose(profile: Profile, path: str) -> None:
+    """Raises UsageError for a profile with what no training writes."""
+    reasons = {reason for use in profile.uses for reason in use.because if not reason.startswith("learned")}
+    kept = {"grants": profile.grants, "responses": profile.responses, "reasons of a person's": reasons}
+    if found := [name for name, value in kept.items() if value]:
+        raise UsageError(
+            f"holds {' and '.join(found)}, which would be lost", where=path,
+            todo="add to it with --merge, write elsewhere with --output, or replace it with --force",
+        )  # fmt: skip
 
 
 def _plan(

@@ -6,14 +6,14 @@ import enum
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sandbox import bundle
-from sandbox.errors import UsageError
+from sandbox.errors import PackageInvalid, UsageError
 from sandbox.kernel import tables
 from sandbox.package import archive, contents, entry, manifest, snippet
 from sandbox.package import runtime as runtimes
@@ -76,8 +76,10 @@ def runtime(
     output: Output, sign: Sign = "", compile_for: Python = "", python: OnlyPython = False,
 ) -> None:  # fmt: skip
     """Repack a provided.* function: ours is its `bootstrap`, and starts its own, now `bootstrap.handler`."""
+    if os.path.exists(output) and os.path.samefile(package, output):
+        raise UsageError("is the function's own package", where=f"--output {output}", todo="write to another file")
     original = archive.unzipped(package)
-    guard, files = _guarded(policy, sign, compile_for, native=not python, start=runtimes.START)
+    guard, files = _guarded(policy, sign, compile_for, native=not python, start=runtimes.start(original))
     _write(output, archive.zipped(runtimes.repacked(original, files, package)))
     kept = runtimes.compare(original, archive.unzipped(output), output)
     print(f"{kept} of {kept} members of {package} are in it, unchanged")
@@ -123,17 +125,34 @@ def verify(
     """Whether every file of a package is what its manifest lists, and with --key whether that key signed it."""
     from sandbox.enforce import integrity
 
+    others = 0
     if os.path.isdir(package):
-        count = len(integrity.verify(package, key))
+        places = (os.path.join(package, place) for place in ("", *PLACES))
+        folder = next((place for place in places if os.path.isfile(os.path.join(place, manifest.NAME))), package)
+        count = len(integrity.verify(folder, key))
     else:
+        files = contents.by_path(archive.untarred(package) if package.endswith(".tar") else archive.unzipped(package))
         with tempfile.TemporaryDirectory() as name:
-            count = len(integrity.verify(str(_unpacked(package, Path(name))), key))
+            folder = str(place := _unpacked(package, files, Path(name)))
+            try:
+                listed = integrity.verify(folder, key)
+            except PackageInvalid as error:
+                where = error.where.replace(name, package)
+                raise PackageInvalid(error.what, where=where, todo=error.todo) from None
+            guard = f"{place.relative_to(name)}/"
+            for path, entry in listed.items():
+                if f"{files[guard + path].mode:o}" != entry["mode"]:
+                    where = f"{package}/{guard}{path}"
+                    raise PackageInvalid(f"has not the mode {entry['mode']}", where=where, todo=integrity.AGAIN)
+            ours = (runtimes.ENTRY,) if place.name == runtimes.FOLDER else ()
+            count, others = len(listed), sum(not path.startswith(guard) and path not in ours for path in files)
     print(f"{package}: {count} files are what {manifest.NAME} lists" + (", and it is signed by the key" if key else ""))
+    if others:
+        print(f"{others} more are the function's own: of them the manifest says nothing")
 
 
-def _unpacked(package: str, folder: Path) -> Path:
+def _unpacked(package: str, files: Mapping[str, File], folder: Path) -> Path:
     """The guard folder of a package, unpacked below a folder."""
-    files = contents.by_path(archive.untarred(package) if package.endswith(".tar") else archive.unzipped(package))
     place = next((place for place in PLACES if f"{place}/{manifest.NAME}" in files), None)
     if place is None:
         raise UsageError(f"holds no {manifest.NAME} of a guard", where=package, todo="name a file of `sandbox package`")

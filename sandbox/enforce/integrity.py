@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from sandbox.bundle import FILE, sha256
-from sandbox.errors import PackageInvalid
+from sandbox.errors import PackageInvalid, UsageError
 from sandbox.plain_json import parse
 
 TYPE_CHECKING = False
@@ -58,6 +58,8 @@ def verify(folder: str, key_file: str = "") -> Mapping[str, Any]:
     What the manifest lists. Raises PackageInvalid, also for links: what they lead to is somebody else's to change.
     """
     data = _read(os.path.join(folder, MANIFEST))
+    if key_file and not os.path.exists(os.path.join(folder, SIGNATURE)):
+        raise PackageInvalid("is not signed", where=folder, todo="package it with --sign, or ask for no signature")
     if key_file and not _signed(data, _read(os.path.join(folder, SIGNATURE)), _public_key(key_file)):
         raise PackageInvalid(
             "the signature is not of this manifest and key", where=os.path.join(folder, SIGNATURE),
@@ -101,7 +103,11 @@ def _public_key(path: str) -> bytes:
     """The 32 bytes of an Ed25519 public key in PEM (openssl pkey -pubout)."""
     import binascii
 
-    lines = _read(path).split(b"\n")
+    try:
+        with open(path, "rb") as file:
+            lines = file.read(LARGEST).split(b"\n")
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=path, todo="name the public key's file") from None
     try:
         data = binascii.a2b_base64(b"".join(line for line in lines if line and not line.startswith(b"-----")))
     except binascii.Error:

@@ -26,6 +26,8 @@ PREFIX = "SANDBOX_"
 """Every variable with this prefix is ours and is removed before the exec: the handler must not read or set policy."""
 
 NEXT_WRAPPER = "SANDBOX_NEXT_WRAPPER"
+ENTRY = "SANDBOX_ENTRY"
+"""What the platform started, where that was a script of a package: another wrapper execs it again."""
 
 COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 """What Python may set LC_CTYPE to (PEP 538)."""
@@ -74,8 +76,13 @@ def chain(environment: dict[str, str]) -> None:
     There is one AWS_LAMBDA_EXEC_WRAPPER, and others want it too. Raises HandlerNotFound.
     """
     wrapper = environment.pop(NEXT_WRAPPER, "")
+    ours = environment.get(ENTRY) or os.path.abspath(sys.argv[0])
     if wrapper:
-        run(Command(wrapper, [wrapper, os.path.abspath(sys.argv[0]), *sys.argv[1:]], environment))
+        try:
+            run(Command(wrapper, [wrapper, ours, *sys.argv[1:]], environment))
+        except HandlerNotFound as error:
+            todo = "name an executable file by its whole path, or unset it"
+            raise HandlerNotFound(f"{wrapper}: {error.what}", where=NEXT_WRAPPER, todo=todo) from None
 
 
 def fail(error: SandboxError, environment: Mapping[str, str]) -> NoReturn:
@@ -166,8 +173,9 @@ def _which(name: str, path: str) -> str:
                 return found
             if "/" in name:
                 raise HandlerNotFound("is not executable", where=found, todo=f"chmod +x {found}")
+    what = "is a folder" if os.path.isdir(name) else "does not exist"
     raise HandlerNotFound(
-        "does not exist" if "/" in name else f"is in none of {path}", where=name, todo="correct the command"
+        what if "/" in name else f"is in none of {path}", where=name, todo="correct the command"
     )
 
 
@@ -181,7 +189,7 @@ def enforce(command: Command, environment: Mapping[str, str], on_unavailable: st
     audit = audit or time.strftime("%Y-%m-%d", time.gmtime()) < policy.audit_until
     api_port = _api_port(environment)
     stale = staleness.differences(policy.provenance, command.path, environment)
-    if stale and _choice(environment, "SANDBOX_STALE", ("warn", "refuse")) == "refuse":
+    if _choice(environment, "SANDBOX_STALE", ("warn", "refuse")) == "refuse" and stale:
         raise staleness.refuse(stale)
     relayed = _choice(environment, "SANDBOX_REQUEST_ID", ("off", "relay")) == "relay"
     if api_port is not None:

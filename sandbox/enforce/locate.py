@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from sandbox import bundle
@@ -54,6 +55,8 @@ def load(path: str, environment: Mapping[str, str]) -> bundle.Policy:
     A bundle in a package is the one that the package's manifest lists; SANDBOX_VERIFY_KEY asks for a signed one.
     """
     expected = ""
+    if environment.get("SANDBOX_VERIFY_KEY") == "":
+        raise UsageError("is empty", where="SANDBOX_VERIFY_KEY", todo="name the file of a public key, or unset it")
     if environment.get("SANDBOX_VERIFY_KEY") or os.path.exists(os.path.join(_folder(path), MANIFEST)):
         from sandbox.enforce import integrity
 
@@ -105,9 +108,10 @@ def _compile(profile: str) -> bundle.Policy:
 
 
 def writable(path: str, policy: bundle.Policy, environment: Mapping[str, str]) -> str:
-    """The first place of a bundle that the function's user may write to, '' for none.
+    """The first place of a bundle that the function's user may write to, or could put another into, '' for none.
 
-    Where Landlock holds the function's files, only what lies in its own places counts. Root may write everywhere, which
+    That is the bundle and what is in it, and for a function that can rename each folder on the way to it, but for those
+    with the sticky bit (man 7 inode). Where Landlock holds the function's files, only what lies in its own places counts. Root may write everywhere, which
     says nothing.
     """
     if os.geteuid() == 0:
@@ -115,10 +119,15 @@ def writable(path: str, policy: bundle.Policy, environment: Mapping[str, str]) -
     places = [os.path.abspath(path)]
     if os.path.isdir(path):
         places += [os.path.join(places[0], name) for name in sorted(os.listdir(path))]
+    folder = places[0]
+    while folder != "/" and policy.files["renames"]:
+        folder = os.path.dirname(folder)
+        if not os.stat(folder).st_mode & stat.S_ISVTX:
+            places.append(folder)
     if policy.files["listed"] and landlock.abi_version():
         stems = (pattern.removesuffix("/**").removesuffix("/*") for pattern in policy.files["write"])
         own = tuple(f"{located(stem, environment).rstrip('/')}/" for stem in stems)
-        places = [place for place in places if f"{place}/".startswith(own)]
+        places = [place for place in places if f"{place.rstrip('/')}/".startswith(own)]
     return next((place for place in places if os.access(place, os.W_OK)), "")
 
 

@@ -114,9 +114,8 @@ static const char *search(const char *name, const char *path) {
 }
 
 static const char *search_path(void) {
-    for (char **at = environment; *at; at++)
-        if (starts(*at, "PATH=")) return *at + 5;
-    return "/bin:/usr/bin";
+    const char *path = find("PATH");
+    return path ? path : "/bin:/usr/bin";
 }
 
 static const char *python(void) {

@@ -126,13 +126,17 @@ static _Noreturn void lose(long pid, const char *what) {
     end(REFUSED, what, "check that the interpreter runs, or set SANDBOX_SUPERVISE=0");
 }
 
-/* Whether the user of this process may write to a bundle's folder, or to what it is read from. */
+/* Whether the user of this process may write to a bundle, or could put another one in its place. */
 static int writable(void) {
-    const char *const places[] = {policy_folder, form("%/policy.bin", policy_folder),
-                                  form("%/policy.json", policy_folder)};
-    for (int i = 0; i < 3; i++)
-        if (SYS3(faccessat, AT_FDCWD, places[i], W_OK) == 0) return 1;
-    return 0;
+    const char *const files[] = {form("%/policy.bin", policy_folder), form("%/policy.json", policy_folder)};
+    for (int i = 0; i < 2; i++)
+        if (SYS3(faccessat, AT_FDCWD, files[i], W_OK) == 0) return 1;
+    const char *place = absolute(policy_folder);
+    for (unsigned sticky = 0;; sticky = mode_of(AT_FDCWD, place, NULL) & S_ISVTX) {
+        if (!sticky && SYS3(faccessat, AT_FDCWD, place, W_OK) == 0) return 1;
+        if (!policy.renames || same(place, "/")) return 0;
+        place = folder_of(place);
+    }
 }
 
 /* Whether a supervisor can duplicate another process's descriptors here (man 2 pidfd_getfd). */
@@ -183,15 +187,17 @@ static _Noreturn void supervise(void) {
 
 /* Exec SANDBOX_NEXT_WRAPPER, if any, with this program before its arguments: it execs us again, innermost and last. */
 static void chain(int count) {
-    const char *next = get("SANDBOX_NEXT_WRAPPER");
+    const char *next = get("SANDBOX_NEXT_WRAPPER"), *ours = get("SANDBOX_ENTRY");
     char **at = environment;
     for (char **from = at; (*at = *from); from++)
         if (!starts(*from, "SANDBOX_NEXT_WRAPPER=")) at++;
     if (!*next) return;
     const char **argv = room(sizeof(char *) * (size_t)(count + 2));
-    argv[0] = next, argv[1] = own_path;
+    argv[0] = next, argv[1] = *ours ? ours : own_path;
     for (int i = 0; i < count; i++) argv[i + 2] = given[i];
-    not_executed(next, SYS3(execve, next, argv, environment));
+    long code = SYS3(execve, next, argv, environment);
+    end(HANDLER, form("SANDBOX_NEXT_WRAPPER: %: cannot be executed: %", next, problem(code)),
+        "name an executable file by its whole path, or unset it");
 }
 
 /* The handler's environment: without our variables. */
@@ -203,7 +209,9 @@ static void keep_variables(void) {
 }
 
 static _Noreturn void needs_python(enum kind kind, const char *what) {
-    fail(kind, form("%, which needs the Python bootstrap, and there is none here", what));
+    hand_over();
+    end(kind, form("%: needs the Python bootstrap and a Python 3.11", what),
+        "put them beside the launcher and into PATH, or unset it");
 }
 
 /* Read the policy and hold it against this host; what only the Python bootstrap can do goes there. */
@@ -218,7 +226,7 @@ static void choose_policy(const char *named, enum mode mode) {
     load();
     if (policy.audited) SYS2(clock_gettime, 0, now);
     if (mode == AUDIT || now[0] / 86400 < policy.audited) needs_python(UNSUPPORTED, "SANDBOX_MODE: is audit");
-    if (*get("SANDBOX_VERIFY_KEY")) needs_python(PACKAGE, "SANDBOX_VERIFY_KEY: asks for a signature");
+    if (find("SANDBOX_VERIFY_KEY")) needs_python(PACKAGE, "SANDBOX_VERIFY_KEY: asks for a signature");
     /* Whether the function's own places hold its bundle the Python bootstrap tells. */
     if (SYS1(geteuid, 0) && writable()) {
         const char *what = form("the function could change %", policy_folder);
@@ -230,8 +238,8 @@ static void choose_policy(const char *named, enum mode mode) {
     if (starts(name_of(command_path), "python") && !*version_of(command_path)) hand_over();
     if (SYS1(uname, names) == 0) todays_kernel = names[2];
     compare_host(names[4]);
-    if ((stale.count || unchecked.count) && choice("SANDBOX_STALE", "warn refuse"))
-        needs_python(STALE, form("SANDBOX_STALE=refuse: @; asks for the C library", &stale));
+    if (choice("SANDBOX_STALE", "warn refuse") && (stale.count || unchecked.count))
+        needs_python(STALE, form("SANDBOX_STALE=refuse: @ stale, @ unchecked", &stale, &unchecked));
 }
 
 _Noreturn void launch(long *stack);

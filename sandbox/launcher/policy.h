@@ -23,7 +23,7 @@ struct filter {
 
 struct policy {
     const unsigned char *described;
-    int granted, any_signal, network, bind, listed, sealed, limited;
+    int granted, any_signal, network, bind, listed, sealed, limited, renames;
     uint32_t audited; /* until this day, counted from 1970-01-01 */
     const char *function;
     struct list read, write, programs, known[FACTS];
@@ -220,10 +220,11 @@ static const char *policy_read(struct policy *policy, const unsigned char *data,
     policy->described = take(&c, 32);
     const unsigned char *choices = take(&c, 8);
     for (int i = 0; i < 8 && choices; i++)
-        if (choices[i] > (i == 2 ? 2 : i == 7 ? 0 : 1)) choices = NULL;
+        if (choices[i] > (i == 2 ? 2 : 1)) choices = NULL;
     if (!choices) return DAMAGED;
     policy->granted = choices[0], policy->any_signal = choices[1], policy->network = choices[2];
     policy->bind = choices[3], policy->listed = choices[4], policy->sealed = choices[5], policy->limited = choices[6];
+    policy->renames = choices[7];
     policy->audited = take_number(&c);
     policy->function = take_text(&c);
     struct list *places[] = {&policy->read, &policy->write, &policy->programs};

@@ -19,8 +19,7 @@ static const char KINDS[] = "\100Usage\0correct or unset it\0"
                             "\107ListenerBusy\0\0"
                             "\110CanaryPassed\0do not trust this host with it; report this with the kernel's version\0"
                             "\111HandlerNotFound\0check its interpreter line, its architecture and its dynamic loader\0"
-                            "\116PolicyStale\0learn again on this host (`sandbox learn ... --merge`), or set "
-                            "SANDBOX_STALE=warn\0"
+                            "\116PolicyStale\0\0"
                             "\117PackageInvalid\0package it again: `sandbox package`\0"
                             "\120PolicyWritable\0chmod -R a-w it, or set SANDBOX_ON_UNAVAILABLE=warn to start all the "
                             "same";
@@ -237,11 +236,16 @@ static void say(struct said *list, const char *text) {
     list->last = item;
 }
 
-static const char *get(const char *name) {
+static const char *find(const char *name) { /* NULL: not set */
     size_t n = text_length(name);
     for (char **at = environment; *at; at++)
         if (starts(*at, name) && (*at)[n] == '=') return *at + n + 1;
-    return "";
+    return NULL;
+}
+
+static const char *get(const char *name) {
+    const char *value = find(name);
+    return value ? value : "";
 }
 
 /* Tell the Runtime API (sandbox/enforce/init_error.py); its host is a number, as the platform gives it. 0: not told. */

@@ -20,6 +20,7 @@ import prctl
 from sandbox.learn import observations
 from sandbox.learn.observations import Environment as Observed
 from sandbox.runtime_api import Environment, Function, Invocation, Outcome
+from sandbox.runtime_api.model import exit_text
 
 INIT_TIMEOUT = 60.0
 """Seconds; observation slows a cold start down, and the platform's 10 s are not what is trained."""
@@ -135,10 +136,15 @@ class _Start:
                     self._fail("cold start", failed)
                     return
                 self._step("", "ready")
+                seen = 0
                 for invocation in ordered:
                     outcome = environment.invoke(invocation)
                     labels[outcome.request_id] = invocation.name
                     self._step(invocation.name, outcome.status)
+                    if ended := [status for status in environment.resets[seen:] if status]:
+                        # After its answer, or the one before: production would start it anew, and lose an event.
+                        self._fail_at(invocation.name, f"it ended between two events: {exit_text(ended[0])}")
+                    seen = len(environment.resets)
                     if outcome.status != "ok":
                         self._fail(invocation.name, outcome)
                         if outcome.status != "error":
@@ -170,7 +176,9 @@ class _Start:
         self._progress(Step(self._number, event, status, data.count(b'"event": "item"')))
 
     def _fail(self, event: str, outcome: Outcome) -> None:
-        error = ": ".join(filter(None, (outcome.error_type, outcome.error_message))) or outcome.status
+        self._fail_at(event, ": ".join(filter(None, (outcome.error_type, outcome.error_message))) or outcome.status)
+
+    def _fail_at(self, event: str, error: str) -> None:
         self.failures.append(Failed(self._number, event, error, self._last(), self._tail()))
 
     def _last(self) -> tuple[str, ...]:

@@ -26,8 +26,8 @@ from sandbox.launcher import binary
 
 HOME = Path(sandbox.__file__).resolve().parent
 ROOTS = ("sandbox.enforce.launch", "sandbox.supervise")
-"""What the bootstrap runs. Learning and compiling stay in the workshop."""
-WORKSHOP = ("sandbox.learn", "sandbox.policy", "sandbox.cli", "sandbox.package", "sandbox.probe", "sandbox.runtime_api")
+"""What the bootstrap runs, observing in SANDBOX_MODE=learn with it. Generalising and compiling stay in the workshop."""
+WORKSHOP = ("sandbox.policy", "sandbox.cli", "sandbox.package", "sandbox.probe", "sandbox.runtime_api")
 NOT_NEEDED = ("signatures.json", "groups.json", "newer.json", "schema.json")
 """Data that only tools and the workshop read."""
 
@@ -81,7 +81,7 @@ def _launchers(notes: list[str]) -> Iterator[tuple[str, bytes]]:
         try:
             yield arch, binary(arch)
         except SandboxError as error:
-            notes.append(f"no launcher for {arch}: {error.what}")
+            notes.append(f"no launcher for {arch} is in it; to have one: {error.todo}")
 
 
 def _policy(directory: str) -> Iterator[File]:
@@ -111,7 +111,7 @@ def modules() -> tuple[File, ...]:
         found[name] = path
         waiting += [name.rpartition(".")[0], *_imports(path)]
     folders = {path.parent for path in found.values()}
-    data = [path for folder in folders for path in sorted([*folder.glob("*.json"), *folder.glob("data/*.json")])]
+    data = [path for folder in folders for path in sorted([*folder.glob("*.json"), *folder.glob("data/*.json"), *folder.glob("data/*.bpf")])]
     files = [
         File(str(path.relative_to(HOME.parent)), path.read_bytes())
         for path in [*found.values(), *(path for path in data if path.name not in NOT_NEEDED)]
@@ -175,9 +175,10 @@ def _byte_code(files: Iterable[File], python: str) -> list[File]:
                 f"could not compile the guard: {(done.stdout + done.stderr).strip()[-300:]}", where=python,
                 todo="name a Python 3.11 or newer",
             )  # fmt: skip
-        return [
-            File(str(path.relative_to(name)), path.read_bytes()) for path in sorted(Path(name).glob("**/*.pyc"))
-        ]
+        made = sorted(Path(name).glob("**/*.pyc"))
+        if len(made) != len(sources):
+            raise UsageError("is no Python: it compiled nothing", where=python, todo="name a Python 3.11 or newer")
+        return [File(str(path.relative_to(name)), path.read_bytes()) for path in made]
 
 
 def by_path(files: Iterable[File]) -> Mapping[str, File]:

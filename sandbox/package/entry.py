@@ -17,16 +17,6 @@ case $0 in
 esac
 """
 
-_CHAIN = """
-# Another wrapper that wants to be first: it gets us as its command, and the second time we install. What cannot be
-# executed is left in the variable for the launcher or the bootstrap, which tell the Runtime API.
-next=${SANDBOX_NEXT_WRAPPER:-}
-if [ -f "$next" ] && [ -x "$next" ]; then
-    unset SANDBOX_NEXT_WRAPPER
-    exec "$next" "$own" "$@"
-fi
-"""
-
 _GUARD = """
 export SANDBOX_POLICY="${{SANDBOX_POLICY:-$guard/policy}}"
 arch=
@@ -50,14 +40,20 @@ if [ -z "$python" ]; then
         exit {no_guard}
     }}
 fi
+[ -r "$guard/bootstrap" ] || {{
+    echo "sandbox: Runtime.SandboxInstallRefused: neither a launcher for ${{arch:-this machine}} nor a bootstrap is in" \
+        "$guard: the function is not started without its policy; package it again" >&2
+    exit {no_guard}
+}}
 exec "$python" -B -I -S "$guard/bootstrap" {command}
 """
 
 
 def wrapper() -> bytes:
     """The exec wrapper or ENTRYPOINT inside the guard folder: its arguments are the command."""
-    here = "guard=${own%/*}\n"
-    text = _HEAD.format(guard="of this file") + here + _CHAIN + _GUARD.format(command='"$@"', no_guard=NO_GUARD)
+    # Another wrapper that wants to be first (SANDBOX_NEXT_WRAPPER) gets this one as its command.
+    here = "guard=${own%/*}\nexport SANDBOX_ENTRY=$own\n"
+    text = _HEAD.format(guard="of this file") + here + _GUARD.format(command='"$@"', no_guard=NO_GUARD)
     return text.encode()
 
 

@@ -1,4 +1,7 @@
-"""Repacking a `provided.*` function: its `bootstrap` becomes `bootstrap.handler`, and ours starts it confined."""
+"""Repacking a `provided.*` function: its `bootstrap` becomes `bootstrap.handler`, and ours starts it confined.
+
+Node goes by the end of a name and knows no `.handler`: a script for it becomes `bootstrap-handler`.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,21 @@ from sandbox.package.contents import EXECUTABLE, File, by_path
 
 FOLDER = ".sandbox"
 """Of the guard, beside the function's own files, whose names are theirs."""
-ENTRY, MOVED = "bootstrap", "bootstrap.handler"
-START = File("start", entry.runtime(FOLDER, MOVED), EXECUTABLE)
+ENTRY = "bootstrap"
+START = "start"
 """In the guard, and again as ENTRY: so the manifest speaks of it, too."""
+
+
+def moved(original: Sequence[File]) -> str:
+    """What a function's own `bootstrap` is called behind ours."""
+    own = by_path(original).get(ENTRY)
+    first = own.data.partition(b"\n")[0] if own else b""
+    return "bootstrap-handler" if first.startswith(b"#!") and b"node" in first else "bootstrap.handler"
+
+
+def start(original: Sequence[File]) -> File:
+    """What starts the function's own `bootstrap` confined."""
+    return File(START, entry.runtime(FOLDER, moved(original)), EXECUTABLE)
 
 
 def repacked(original: Sequence[File], guard: Sequence[File], where: str) -> list[File]:
@@ -30,16 +45,17 @@ def repacked(original: Sequence[File], guard: Sequence[File], where: str) -> lis
         )  # fmt: skip
     if names[ENTRY].kind == stat.S_IFDIR:
         raise UsageError("has a folder as its `bootstrap`", where=where, todo="package a program under that name")
-    taken = [name for name in names if name.partition("/")[0] in (MOVED, FOLDER)]
+    taken = [name for name in names if name.partition("/")[0] in (moved(original), FOLDER)]
     if taken:
         raise UsageError(f"holds {taken[0]} already", where=where, todo="repack the package that your build made")
-    return [*map(_moved, original), replace(START, path=ENTRY), *(file.under(FOLDER) for file in guard)]
+    ours = [replace(start(original), path=ENTRY), *(file.under(FOLDER) for file in guard)]
+    return [*_kept(original), *ours]
 
 
 def started(files: Mapping[str, File]) -> File | None:
     """What the ENTRY of a repacked function must be, by the guard in it."""
-    start = files.get(f"{FOLDER}/{START.path}")
-    return replace(start, path=ENTRY) if start else None
+    found = files.get(f"{FOLDER}/{START}")
+    return replace(found, path=ENTRY) if found else None
 
 
 def compare(original: Sequence[File], written: Sequence[File], where: str) -> int:
@@ -48,12 +64,14 @@ def compare(original: Sequence[File], written: Sequence[File], where: str) -> in
     Raises UsageError when one is not.
     """
     found = by_path(written)
-    for file in original:
-        wanted = _moved(file)
+    for wanted in _kept(original):
         if found.get(wanted.path) != wanted:
-            raise UsageError(f"{file.path} did not survive", where=where, todo="report this with the package's listing")
+            raise UsageError(f"{wanted.path} did not survive", where=where, todo="report this with the package's listing")
     return len(original)
 
 
-def _moved(file: File) -> File:
-    return replace(file, path=MOVED, mode=file.mode | 0o111) if file.path == ENTRY else file
+def _kept(original: Sequence[File]) -> list[File]:
+    name = moved(original)
+    return [
+        replace(file, path=name, mode=file.mode | 0o111) if file.path == ENTRY else file for file in original
+    ]

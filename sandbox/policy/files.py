@@ -15,13 +15,16 @@ NAMES = ("{root}", "{python}", "{venv}")
 MAKES_PROGRAMS = "memfd_create"
 """Makes files outside every folder, on which Landlock has no rule (security/landlock/fs.c: MNT_INTERNAL)."""
 
+RENAMES = ("rename", "renameat", "renameat2")
+
 
 def description(profile: Profile) -> dict[str, object]:
     """What policy.json tells of files. Raises ProfileError for a pattern that no rule can stand for.
 
     `listed` is False for a profile that names no file at all (an imported one): then nothing is known, and nothing is
     limited. `programs` is None where no program is to be told from another: exec is closed whole, or the profile lists
-    none. `sealed` is whether every program that could be started comes from a folder.
+    none. `sealed` is whether every program that could be started comes from a folder, `renames` whether the function
+    can put one folder in the place of another.
     """
     where = profile.function.name
     reads = [checked(pattern, where) for pattern in profile.reads]
@@ -41,6 +44,7 @@ def description(profile: Profile) -> dict[str, object]:
         "write": sorted(write) if listed else [],
         "programs": programs if exec_granted(profile) and programs else None,
         "sealed": MAKES_PROGRAMS not in syscalls,
+        "renames": any(syscall in RENAMES for syscall in syscalls),
     }
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import Rule, Rules, refused_quietly, rules_for
 from sandbox.profile import arguments, base, comparison, destination
-from sandbox.profile.model import Profile
+from sandbox.profile.model import Profile, Use
 
 STATIC = ("seccomp", "prctl")
 """Never notified: a payload that could install a listener of its own could answer itself (DESIGN.md section 4)."""
@@ -69,8 +69,16 @@ def _without_init(profile: Profile) -> Profile:
     """The profile of the invoke phase alone; a plain program has one phase and stays as it is."""
     if not profile.function.runtime_api:
         return profile
-    kept = frozenset(use for use in profile.uses if use.phase != "init" or use.syscall in ("execve", "execveat"))
+    kept = frozenset(use for use in profile.uses if use.phase != "init" or _outlasts_init(use))
     return replace(profile, uses=kept)
+
+
+def _outlasts_init(use: Use) -> bool:
+    """Whether a use of the init phase says that there will be more of it.
+
+    Who compiles code at the start goes on when it runs hot, which a training of few events does not see (V8, HotSpot).
+    """
+    return use.syscall in ("execve", "execveat") or (use.name in COMPILES and arguments.kind(use.syscall) in MEMORY)
 
 
 def brokered_calls(profile: Profile) -> tuple[str, ...]:
@@ -81,6 +89,10 @@ def brokered_calls(profile: Profile) -> tuple[str, ...]:
         found += ["sendmsg", "sendmmsg"]
     return tuple(found)
 
+
+COMPILES = ("exec-anon", "exec-write", "exec")
+MEMORY = ("mapping", "protection")
+"""Classes of memory that is written and run; `exec-file` is a library, and those of init are loaded."""
 
 BY_THREAD = ("tkill", "pidfd_send_signal")
 """Signals whose target no constant in a filter can tell from the supervisor."""

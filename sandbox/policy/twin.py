@@ -7,7 +7,7 @@ its texts. What needs thought is thought here, and not at every start. In this o
     length      4 bytes, of the whole file
     described   32 bytes, SHA-256 of the policy.json that it is the twin of
     choices     8 bytes: exec granted, signals to any, network (0 family, 1 runtime-api, 2 none), bind, files listed,
-                files sealed, programs told apart, 0
+                files sealed, programs told apart, renames
     audit       4 bytes, the days from 1970-01-01 to the day until which is audited; 0 for none
     function    text
     read, write, programs     lists of places: before each text's length its folder (1 byte: 0 for /, or the number of
@@ -51,7 +51,7 @@ def encode(description: Mapping[str, Any], described: bytes) -> bytes:
             [
                 description["exec"] == "granted", description["signals"] == "any",
                 NETWORKS.index(description["network"]), description["bind"], files["listed"], files["sealed"],
-                files["programs"] is not None, 0,
+                files["programs"] is not None, files["renames"],
             ]
         ),
         struct.pack("<I", _days(description["audit-until"])),
@@ -118,7 +118,7 @@ def decode(data: bytes) -> dict[str, Any]:
     }  # fmt: skip
     read, write, programs = rest.places(), rest.places(), rest.places()
     found["files"] = {
-        "listed": bool(choices[4]), "sealed": bool(choices[5]), "read": read, "write": write,
+        "listed": bool(choices[4]), "sealed": bool(choices[5]), "renames": bool(choices[7]), "read": read, "write": write,
         "programs": programs if choices[6] else None,
     }  # fmt: skip
     found["provenance"] = {fact: rest.texts() for fact in FACTS}

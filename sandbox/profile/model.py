@@ -29,8 +29,8 @@ class Function:
 class Use:
     """One item: a syscall with one argument class (`''` for a syscall without classes) in one phase.
 
-    `count` is how often training saw it, a weight for the order of the filter; `because` are the reasons, of which
-    those that begin with `learned` come from the recorder and the others from people.
+    `count` is how often training saw it; `because` are the reasons, of which those that begin with `learned` come from
+    the recorder and the others from people.
     """
 
     phase: Phase

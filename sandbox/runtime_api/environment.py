@@ -72,6 +72,8 @@ class Environment:
         self._process: Process | None = None
         self._initialising: float | None = None
         self._stopped = False
+        self._told: Process | None = None
+        self._resets: list[int] = []
         self._server = Server(self._service, close_every=close_every)
 
     def __enter__(self) -> Self:
@@ -86,6 +88,18 @@ class Environment:
     def address(self) -> str:
         """The value of AWS_LAMBDA_RUNTIME_API: 'host:port'."""
         return f"127.0.0.1:{self._server.port}"
+
+    @property
+    def resets(self) -> tuple[int, ...]:
+        """Exit statuses (negative: a signal) of processes that ended by themselves after an event, before the next."""
+        self._note_reset()
+        return tuple(self._resets)
+
+    def _note_reset(self) -> None:
+        process = self._process
+        if process is not None and process is not self._told and process.exit_status is not None:
+            self._told = process
+            self._resets.append(process.exit_status)
 
     @property
     def pid(self) -> int | None:
@@ -139,6 +153,7 @@ class Environment:
             renewed = False
             while True:
                 if self.pid is None:
+                    self._note_reset()
                     renewed = True
                     deadline = deadline or time.monotonic() + self._function.timeout
                     self._launch()
@@ -150,7 +165,7 @@ class Environment:
                 in_time = self._service.session.carry(flight, limit)
                 if in_time and flight.answer is None and flight.waiting and not renewed:
                     # It ended after its last response, before this event reached it: a reset, no loss.
-                    self._expect_exit()
+                    self._resets.append(self._expect_exit())
                     continue
                 return self._conclude(flight, in_time)
 
@@ -203,7 +218,7 @@ class Environment:
 
     def _expect_exit(self, grace: float = 0.0) -> int:
         """Return the exit status of the process, which is killed unless it ends within `grace` seconds."""
-        process = self._process
+        process = self._told = self._process
         assert process is not None
         status = process.wait(grace) if grace else process.exit_status
         if status is None:

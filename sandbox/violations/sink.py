@@ -71,6 +71,11 @@ class Sink:
                     f"cannot be opened: {error.strerror}", where=f"SANDBOX_EVENTS={target}",
                     todo="name a file that this user can write",
                 ) from None  # fmt: skip
+            said = f"sandbox: SANDBOX_EVENTS={target}: {error.strerror}: lines are lost until somebody reads there\n"
+            try:
+                os.write(stderr, said.encode(errors="backslashreplace"))
+            except OSError:
+                return  # nobody reads there either
 
     def write(self, event: Mapping[str, object]) -> bool:
         """Write one event; False when it was lost. Never waits, never raises for what the other end does."""

@@ -140,6 +140,16 @@ def test_cold_warm_error_and_crash(learned: Learned, platforms: Mapping[str, Pla
     assert len(platform.status_lines()) == starts + 1
 
 
+@MODE
+def test_many_events_later(learned: Learned, platforms: Mapping[str, Platform], mode: str) -> None:
+    """What a runtime does only when it runs hot, as compiling code, it may do: one process serves event after event."""
+    first = serves(learned, platforms[mode], mode)
+    for _ in range(learned.runtime.hot):
+        platforms[mode].post({})
+    last = serves(learned, platforms[mode], mode)
+    assert (last["pid"], last["events"]) == (first["pid"], first["events"] + learned.runtime.hot + 1)
+
+
 def test_a_time_out(learned: Learned, platforms: Mapping[str, Platform]) -> None:
     """In both modes the platform's reset leaves no process behind, and the next one serves."""
     befores = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,15 @@ def test_a_packaged_guard_starts(bench: Supervision, guard: Path, keys: tuple[Pa
         assert '"mode": "enforce"' in done.stderr
 
 
+def test_a_packaged_guard_learns(bench: Supervision, guard: Path) -> None:
+    """SANDBOX_MODE=learn works where a package is deployed: its log is what `sandbox learn --from` reads."""
+    done = started(bench, guard, SANDBOX_MODE="learn")
+    assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
+    events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert (events[0], events[-1]) == ("start", "end")
+    assert "item" in events
+
+
 def test_nothing_to_confine_with(bench: Supervision, guard: Path) -> None:
     """Without a launcher for the machine and without a Python the function is not started."""
     done = subprocess.run(
@@ -92,6 +102,10 @@ def test_nothing_to_confine_with(bench: Supervision, guard: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (69, ""), done.stderr
     assert "Runtime.SandboxInstallRefused" in done.stderr
+    (guard / "bootstrap").unlink()
+    done = started(bench, guard)
+    assert (done.returncode, done.stdout) == (69, ""), done.stderr
+    assert "Runtime.SandboxInstallRefused: neither a launcher" in done.stderr
 
 
 ODD = ("two words", "", "a\nb", "$(id)", "*", "-x", "it's", "\\")
@@ -112,7 +126,7 @@ def test_another_wrapper_comes_first(bench: Supervision, guard: Path, theirs: st
 
 @pytest.mark.parametrize("kind", ["missing", "a folder", "not executable", "without its interpreter"])
 def test_a_wrapper_that_cannot_be_started(bench: Supervision, guard: Path, kind: str) -> None:
-    """Then nothing is started, and an error says so; where ours still runs, the Runtime API hears it, too."""
+    """Then nothing is started, and an error says so, to the Runtime API too."""
     wrapper = bench.new(".sh")
     if kind == "a folder":
         wrapper.mkdir(mode=0o755)
@@ -121,11 +135,8 @@ def test_a_wrapper_that_cannot_be_started(bench: Supervision, guard: Path, kind:
         wrapper.chmod(0o755 if kind == "without its interpreter" else 0o644)
     done = started(bench, guard, SANDBOX_NEXT_WRAPPER=str(wrapper))
     assert done.stdout == ""
-    assert str(wrapper) in done.stderr
-    if kind == "without its interpreter":  # nobody sees that before the shell has tried
-        assert done.returncode in (126, 127)
-    else:
-        assert (done.returncode, "Runtime.SandboxHandlerNotFound" in done.stderr) == (73, True), done.stderr
+    assert f"SANDBOX_NEXT_WRAPPER: {wrapper}" in done.stderr
+    assert (done.returncode, "Runtime.SandboxHandlerNotFound" in done.stderr) == (73, True), done.stderr
 
 
 def test_another_policy_is_refused(bench: Supervision, guard: Path) -> None:
@@ -223,6 +234,30 @@ def test_a_bundle_that_the_function_may_write(bench: Supervision) -> None:
     build.close(str(bundle))
     done = bench.run(bundle, "/bin/echo", "ran")
     assert (done.code, done.stdout) == (0, "ran\n"), done.stderr
+
+
+def test_a_bundle_that_the_function_may_replace(bench: Supervision) -> None:
+    """A bundle that nobody may write to, in a folder where its user may rename: no start for a function that renames."""
+    profile = dataclasses.replace(
+        guests.profile(*guests.LOADING, "rename"), reads=frozenset({"/usr/**", "/lib/**", "/lib64/**", "/etc/**"}),
+        writes=frozenset({f"{bench.folder}/**"}),
+    )  # fmt: skip
+    folder = bench.new(".folder")
+    folder.mkdir()
+    found = {}
+    for name, one in (
+        ("renames", profile),
+        ("writes", dataclasses.replace(profile, uses=guests.profile(*guests.LOADING).uses)),
+    ):
+        build.write(build.build(one, (abi.MACHINE,)), str(folder / name))
+        build.close(str(folder / name))
+    for mode in (0o777, 0o1777):
+        folder.chmod(mode)
+        found |= {(name, mode): bench.run(folder / name, "/bin/echo", "ran").code for name in ("renames", "writes")}
+    refused = 0 if bench.uid is None else 80
+    assert found == {
+        ("renames", 0o777): refused, ("writes", 0o777): 0, ("renames", 0o1777): refused, ("writes", 0o1777): 0,
+    }  # fmt: skip
 
 
 @pytest.mark.skipif(not landlock.abi_version(), reason="without Landlock every writable bundle counts")

@@ -57,6 +57,20 @@ def test_a_failed_training_leaves_a_profile_that_was_there_alone(workshop: Works
         assert fails.read_bytes() == before
 
 
+def test_a_function_that_ends_between_events(workshop: Workshop) -> None:
+    """Its answers were good, but it is no training; served under its profile, it is told and counts as failed."""
+    path = workshop.new()
+    start = ("--root", workshop.folder, "--cold-starts", "1")
+    runtime = ("--", sys.executable, "-I", "-S", str(workshop.targets / "plain_runtime.py"))
+    events = workshop.events({"do": "exit after", "status": 3}, {"do": "echo"}, {"do": "echo"})
+    done = workshop.sandbox("learn", "ends", *start, "--events", events, "--output", path, *runtime, expect=74)
+    assert "it ended between two events: Runtime exited with error: exit status 3" in done.stderr
+    workshop.sandbox("learn", "ends", *start, "--events", workshop.events({"do": "echo"}), "--output", path, *runtime)
+    done = workshop.sandbox("invoke", path, "--root", workshop.folder, "--events", events, *runtime, expect=1)
+    assert done.stdout.count(": ok in ") == 3
+    assert "the function ended between two events: Runtime exited with error: exit status 3" in done.stderr
+
+
 def test_a_program_that_cannot_be_started(workshop: Workshop) -> None:
     """Whatever keeps it from starting is said, without a traceback; no profile is written."""
     path = workshop.new()
@@ -108,7 +122,11 @@ def test_merge_adds_and_keeps(workshop: Workshop) -> None:
     assert both.processes == {"/bin/true", "/usr/bin/gzip"}
     assert len(both.trainings) == 2
     assert "runs /bin/true to see that it can" in next(use.because for use in both.uses if use.syscall == "vfork")
-    workshop.sandbox("learn", "merged", *start, "--events", workshop.events({}))
+    before = path.read_bytes()
+    done = workshop.sandbox("learn", "merged", *start, "--events", workshop.events({}), expect=64)
+    assert "holds grants and reasons of a person's" in done.stderr
+    assert path.read_bytes() == before
+    workshop.sandbox("learn", "merged", *start, "--events", workshop.events({}), "--force")
     assert document.read(str(path)).profile.processes == {"/bin/true"}
 
 
@@ -247,7 +265,7 @@ USAGE: list[tuple[int, list[str], str]] = [
     (64, ["learn", "x", "--handler", "hello.handler", "--events", "e", "--", "/bin/true"], "--handler"),
     (64, ["learn", "x", "--handler", "hello.handler", "--root", "/nowhere", "--events", "e"], "/nowhere"),
     (64, ["learn", "x", "--handler", "hello.handler", "--events", "/nowhere"], "/nowhere"),
-    (65, ["learn", "a/b", "--", "/bin/true"], "a/b"),
+    (64, ["learn", "a/b", "--", "/bin/true"], "a/b"),
     (75, ["learn", "x", "--from", "/nowhere"], "/nowhere"),
     (65, ["invoke", "/nowhere.yaml", "--events", "EVENTS", "--", "/bin/true"], "/nowhere.yaml"),
     (64, ["invoke", "/nowhere.yaml", "--", "/bin/true"], "--events"),

@@ -113,7 +113,7 @@ def test_the_base_is_well_formed() -> None:
 def test_what_a_policy_tells() -> None:
     """Nothing for a profile without files, the base and the profile's own otherwise; programs where exec is granted."""
     told = files.description(profile("execve"))
-    assert told == {"listed": False, "read": [], "write": [], "programs": None, "sealed": True}
+    assert told == {"listed": False, "read": [], "write": [], "programs": None, "sealed": True, "renames": False}
     own = Profile(profile().function, reads=frozenset({"/srv/x", "/usr/share/y"}), processes=frozenset({"/bin/true"}))
     told = files.description(own)
     assert told["programs"] is None  # no exec
@@ -134,7 +134,7 @@ def test_what_a_policy_tells() -> None:
 @pytest.mark.parametrize(
     "change",
     [None, [], {}, {"listed": 1.5}, {"read": None}, {"read": ["x"]}, {"read": [7]}, {"write": ["/a/../b"]},
-     {"programs": "/bin/true"}, {"programs": ["true"]}, {"sealed": None}, {"write": ["/a\0"]}],
+     {"programs": "/bin/true"}, {"programs": ["true"]}, {"sealed": None}, {"renames": None}, {"write": ["/a\0"]}],
 )  # fmt: skip
 def test_damaged_places_are_refused(change: Any, tmp_path: Path) -> None:
     """A bundle whose places are no lists of paths is PolicyInvalid."""

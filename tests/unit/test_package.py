@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -252,7 +253,8 @@ def test_the_guard_is_complete_and_no_more() -> None:
     """What bootstrap and supervisor import is in it; what only the workshop needs is not."""
     names = {file.path for file in contents.modules()}
     assert {"bootstrap", "sandbox/enforce/launch.py", "sandbox/supervise/supervisor.py"} <= names
-    assert not [name for name in names if name.startswith(("sandbox/learn", "sandbox/policy", "sandbox/cli"))]
+    assert {"sandbox/learn/observe.py", f"sandbox/learn/data/{tables.machine()}.bpf"} <= names
+    assert not [name for name in names if name.startswith(("sandbox/learn/gen", "sandbox/policy", "sandbox/cli"))]
     assert "sandbox/profile/schema.json" not in names
 
 
@@ -370,6 +372,13 @@ def test_a_name_that_a_platform_does_not_take(name: str) -> None:
                 snippet.snippet(kind, **{**NAMES, "name": name})
 
 
+@pytest.mark.parametrize("kind", ["sam", "cdk", "terraform", "serverless"])
+def test_no_wrapper_for_a_runtime_that_starts_none(kind: str) -> None:
+    """provided.* ignores exec wrappers: a template with one would leave the function unprotected, and is refused."""
+    with pytest.raises(UsageError, match="starts no exec wrapper"):
+        snippet.snippet(kind, **{**NAMES, "runtime": "provided.al2023"})
+
+
 def test_the_templates_are_in_the_package() -> None:
     """Every kind has its file."""
     assert all((HOME / "sandbox" / "package" / "snippets" / name).is_file() for name in snippet.TEMPLATES.values())
@@ -415,6 +424,47 @@ def test_verify_reads_every_package(tmp_path: Path, policy: str, capsys: pytest.
     for name in ("layer.zip", "image.tar", "guarded.zip"):
         cli.verify(str(tmp_path / name))
     assert capsys.readouterr().out.count("are what manifest.json lists") == 3
+
+
+def test_verify_says_what_it_does_not_cover(tmp_path: Path, policy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The function's own files are counted; a package without a signature, and a file with another mode, are refused."""
+    original, package = written(tmp_path / "some.zip", (member("bootstrap"), b"x"), ("data", b"y")), tmp_path / "g.zip"
+    cli.runtime(policy, original, str(package), python=True)
+    cli.verify(str(package))
+    assert "2 more are the function's own" in capsys.readouterr().out
+    with pytest.raises(PackageInvalid, match="is not signed") as unsigned:
+        cli.verify(str(package), key="/etc/hostname")
+    assert unsigned.value.where.startswith(str(package))
+    files = [
+        dataclasses.replace(file, mode=0o644) if file.path == ".sandbox/bootstrap" else file
+        for file in archive.unzipped(str(package))
+    ]
+    package.write_bytes(archive.zipped(files))
+    with pytest.raises(PackageInvalid, match="has not the mode 755"):
+        cli.verify(str(package))
+
+
+def test_the_functions_own_package_is_not_overwritten(tmp_path: Path, policy: str) -> None:
+    """--output that names what is repacked is a mistake, and nothing is lost."""
+    original = written(tmp_path / "some.zip", (member("bootstrap"), b"x"))
+    before = Path(original).read_bytes()
+    with pytest.raises(UsageError, match="is the function's own package"):
+        cli.runtime(policy, original, original, python=True)
+    assert Path(original).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("first", "name"),
+    [(b"#!/usr/bin/env node", "bootstrap-handler"), (b"#!/bin/sh", "bootstrap.handler"),
+     (b"\x7fELF node", "bootstrap.handler")],
+)  # fmt: skip
+def test_a_script_for_node_keeps_a_name_without_an_end(first: bytes, name: str) -> None:
+    """Node loads no module whose name ends with what it does not know; everything else is bootstrap.handler."""
+    original = [File("bootstrap", first + b"\n", 0o755)]
+    files = contents.by_path(runtime.repacked(original, [], "some.zip"))
+    assert files[name].data == original[0].data
+    assert f"$here/{name}".encode() in files["bootstrap"].data
+    assert runtime.compare(original, list(files.values()), "some.zip") == 1
 
 
 @pytest.mark.parametrize(

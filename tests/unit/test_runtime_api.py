@@ -195,12 +195,16 @@ def test_crash_then_new_process(tmp_path: Path, fields: dict[str, int], status: 
 
 
 def test_exit_between_invocations_costs_no_event(tmp_path: Path) -> None:
-    """A process that ends after its response is replaced before the next event is delivered."""
+    """A process that ends after its response is replaced before the next event is delivered, and its end is told."""
     with Environment(function(tmp_path)) as environment:
         for _ in range(5):
             assert environment.invoke(event("exit after", status=1)).status == "ok"
             outcome = environment.invoke(event("echo"))
             assert (outcome.status, outcome.cold) == ("ok", True)
+        assert environment.resets == (1,) * 5
+        assert environment.invoke(event("exit", status=3)).status == "crash"
+        assert environment.invoke(event("echo")).status == "ok"
+        assert environment.resets == (1,) * 5
 
 
 def test_last_words_count(tmp_path: Path) -> None:
