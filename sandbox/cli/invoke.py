@@ -32,7 +32,7 @@ def invoke(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one event", metavar="SECONDS")] = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each event")] = False,
 ) -> None:
-    """Serve events to the function under ./bootstrap and print each result; exit 1 when one failed or it ended early."""
+    """Serve events to the function under ./bootstrap and print each result; exit 1 when one failed or it ended."""
     if bool(handler) == bool(command) or not events:
         raise UsageError(
             "needs --events and either --handler MODULE.FUNCTION or a command after --", where="sandbox invoke",

@@ -111,8 +111,8 @@ def writable(path: str, policy: bundle.Policy, environment: Mapping[str, str]) -
     """The first place of a bundle that the function's user may write to, or could put another into, '' for none.
 
     That is the bundle and what is in it, and for a function that can rename each folder on the way to it, but for those
-    with the sticky bit (man 7 inode). Where Landlock holds the function's files, only what lies in its own places counts. Root may write everywhere, which
-    says nothing.
+    with the sticky bit (man 7 inode). Where Landlock holds the function's files, only what lies in its own places
+    counts. Root may write everywhere, which says nothing.
     """
     if os.geteuid() == 0:
         return ""

@@ -111,7 +111,8 @@ def modules() -> tuple[File, ...]:
         found[name] = path
         waiting += [name.rpartition(".")[0], *_imports(path)]
     folders = {path.parent for path in found.values()}
-    data = [path for folder in folders for path in sorted([*folder.glob("*.json"), *folder.glob("data/*.json"), *folder.glob("data/*.bpf")])]
+    patterns = ("*.json", "data/*.json", "data/*.bpf")
+    data = [path for folder in folders for path in sorted(path for one in patterns for path in folder.glob(one))]
     files = [
         File(str(path.relative_to(HOME.parent)), path.read_bytes())
         for path in [*found.values(), *(path for path in data if path.name not in NOT_NEEDED)]
