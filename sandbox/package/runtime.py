@@ -66,7 +66,8 @@ def compare(original: Sequence[File], written: Sequence[File], where: str) -> in
     found = by_path(written)
     for wanted in _kept(original):
         if found.get(wanted.path) != wanted:
-            raise UsageError(f"{wanted.path} did not survive", where=where, todo="report this with the package's listing")
+            todo = "report this with the package's listing"
+            raise UsageError(f"{wanted.path} did not survive", where=where, todo=todo)
     return len(original)
 
 

@@ -46,8 +46,9 @@ def snippet(
     for key, value in values.items():
         if not re.fullmatch(r"[A-Za-z0-9_./:@][A-Za-z0-9_.\-/:@]*", value):
             raise UsageError(
-                f"{value!r} holds what a template cannot hold", where="NAME" if key == "name" else f"--{key}", todo="use letters, digits and _.-/:@"
-            )
+                f"{value!r} holds what a template cannot hold", where="NAME" if key == "name" else f"--{key}",
+                todo="use letters, digits and _.-/:@",
+            )  # fmt: skip
     if kind in ("sam", "cdk", "terraform", "serverless") and runtime.startswith("provided"):
         raise UsageError(
             f"{runtime} starts no exec wrapper, so that the function would run without its policy", where="--runtime",

@@ -118,8 +118,8 @@ def decode(data: bytes) -> dict[str, Any]:
     }  # fmt: skip
     read, write, programs = rest.places(), rest.places(), rest.places()
     found["files"] = {
-        "listed": bool(choices[4]), "sealed": bool(choices[5]), "renames": bool(choices[7]), "read": read, "write": write,
-        "programs": programs if choices[6] else None,
+        "listed": bool(choices[4]), "sealed": bool(choices[5]), "renames": bool(choices[7]), "read": read,
+        "write": write, "programs": programs if choices[6] else None,
     }  # fmt: skip
     found["provenance"] = {fact: rest.texts() for fact in FACTS}
     filters = {}

@@ -237,14 +237,14 @@ def test_a_bundle_that_the_function_may_write(bench: Supervision) -> None:
 
 
 def test_a_bundle_that_the_function_may_replace(bench: Supervision) -> None:
-    """A bundle that nobody may write to, in a folder where its user may rename: no start for a function that renames."""
+    """A bundle that is read-only, in a folder where its user may rename: no start for a function that renames."""
     profile = dataclasses.replace(
         guests.profile(*guests.LOADING, "rename"), reads=frozenset({"/usr/**", "/lib/**", "/lib64/**", "/etc/**"}),
         writes=frozenset({f"{bench.folder}/**"}),
     )  # fmt: skip
     folder = bench.new(".folder")
     folder.mkdir()
-    found = {}
+    found: dict[tuple[str, int], int] = {}
     for name, one in (
         ("renames", profile),
         ("writes", dataclasses.replace(profile, uses=guests.profile(*guests.LOADING).uses)),

@@ -1,4 +1,4 @@
-"""The launcher's C under the compiler's own analysis and cppcheck's: nothing is found, and both would find something."""
+"""The launcher's C under the compiler's own analysis and cppcheck's: they find nothing, and would find something."""
 
 from __future__ import annotations
 

@@ -427,7 +427,7 @@ def test_verify_reads_every_package(tmp_path: Path, policy: str, capsys: pytest.
 
 
 def test_verify_says_what_it_does_not_cover(tmp_path: Path, policy: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The function's own files are counted; a package without a signature, and a file with another mode, are refused."""
+    """The function's own files are counted; a package without a signature, or a file with another mode, is refused."""
     original, package = written(tmp_path / "some.zip", (member("bootstrap"), b"x"), ("data", b"y")), tmp_path / "g.zip"
     cli.runtime(policy, original, str(package), python=True)
     cli.verify(str(package))
