@@ -41,7 +41,7 @@ if [ -z "$python" ]; then
     }}
 fi
 [ -r "$guard/bootstrap" ] || {{
-    echo "sandbox: Runtime.SandboxInstallRefused: neither a launcher for ${{arch:-this machine}} nor a bootstrap is" \
+    echo "sandbox: Runtime.SandboxInstallRefused: neither a launcher for ${{arch:-this machine}} nor a bootstrap is" \\
         "in $guard: the function is not started without its policy; package it again" >&2
     exit {no_guard}
 }}
