@@ -126,9 +126,14 @@ def parse_json(text: str, where: str) -> Any:
         raise PolicyInvalid(str(error), where=where, todo=REBUILD) from None
 
 
+def at_once(path: str, flags: int) -> int:
+    """An opener that does not wait for the other end of a FIFO, which then reads as empty."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=at_once) as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
         raise PolicyInvalid(f"cannot be read: {error.strerror}", where=path, todo=REBUILD) from None

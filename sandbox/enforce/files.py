@@ -129,7 +129,7 @@ def plan(policy: Policy, abi: int, command: Command) -> Plan:
     # The kernel opens what it executes for reading, too (fs/exec.c: do_open_execat).
     search = command.environment.get("PATH", os.defpath)
     for path in _chain(command.path, search):
-        found.allow(path, PROGRAM)
+        found.allow(path, PROGRAM, entries=False)  # a folder is no program
     if files["programs"] is not None:
         _programs(found, files["programs"], command, search)
     return found
@@ -154,7 +154,7 @@ def _paths(
 def _root(command: Command) -> Sequence[str]:
     found = root(command.environment)
     # Started from / without a root of its own, a function has none: all files are not its own.
-    return (found,) if found != "/" else ()
+    return (found,) if os.path.realpath(found) != "/" else ()
 
 
 def root(environment: Mapping[str, str]) -> str:
@@ -207,8 +207,9 @@ def others_readable() -> bool:
 
 def _write(found: Plan, path: str, whole: bool) -> None:
     """A place to write: itself, or the nearest folder above that is there; that one is wider, and never the root."""
+    device = path.startswith("/dev/") and not os.path.isdir(path)
     if found.allow(path, READ | WRITE):
-        if not path.startswith("/dev/"):
+        if not device:
             found.write.append(path)
         return
     above = os.path.dirname(path)
@@ -218,7 +219,7 @@ def _write(found: Plan, path: str, whole: bool) -> None:
             found.wider.append(f"{above} for {path}")
             return
         above = os.path.dirname(above)
-    if not path.startswith("/dev/"):
+    if not device:
         found.absent.append(path)
 
 
@@ -230,12 +231,12 @@ def _programs(found: Plan, listed: Sequence[str], command: Command, search: str)
         if any(real == place or real.startswith(place + "/") for place in writable):
             found.absent.append(f"{path} (lies where the function writes)")
             continue
-        if not found.allow(path, PROGRAM):
+        if not os.path.isfile(path):
             found.absent.append(path)
             continue
         found.programs.append(path)
         for other in _chain(path, search):
-            found.allow(other, PROGRAM)
+            found.allow(other, PROGRAM, entries=False)
 
 
 def located(path: str, environment: Mapping[str, str]) -> str:
@@ -263,17 +264,27 @@ def _chain(path: str, search: str) -> Iterator[str]:
             loader = _loader(words[0], _head(words[0]))
             if loader:
                 yield loader
-            targets = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
-            path = _searched(targets[0], search) if targets else ""
+            name = _named(words[1:])
+            path = _searched(name, search) if name else ""
         else:
             path = words[0]
         if not path:
             return
 
 
+def _named(words: Sequence[str]) -> str:
+    """The program among the arguments of env, '' where there is none; -C and -u have an operand (man 1 env)."""
+    operand = False
+    for word in words:
+        if not (operand or word.startswith("-") or "=" in word):
+            return word
+        operand = word in ("-C", "-u")
+    return ""
+
+
 def _searched(name: str, search: str) -> str:
     tried = [name] if "/" in name else [os.path.join(folder or ".", name) for folder in search.split(":")]
-    return next((path for path in tried if os.access(path, os.X_OK)), "")
+    return next((path for path in tried if os.path.isfile(path) and os.access(path, os.X_OK)), "")
 
 
 def _head(path: str) -> bytes:

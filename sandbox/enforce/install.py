@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LANDLOCK_NETWORK = 4
 LANDLOCK_SCOPES = 6
 
-WARN = "set SANDBOX_ON_UNAVAILABLE=warn to run without the protection that is missing, knowing so"
+WARN = "set SANDBOX_ON_UNAVAILABLE=warn to run without what is missing, knowing so"
 
 
 class Report:
@@ -108,8 +108,7 @@ def _no_new_privs(platform: Platform) -> None:
         seccomp.set_no_new_privs()
     except OSError as error:
         raise InstallRefused(
-            f"prctl(PR_SET_NO_NEW_PRIVS) failed: {error.strerror}",
-            where="a filter above this process refuses prctl, and NoNewPrivs is not set",
+            f"NoNewPrivs is not set, and prctl(2) does not set it: {error.strerror}", where="PR_SET_NO_NEW_PRIVS",
             todo=f"start it with NoNewPrivs (Kubernetes: allowPrivilegeEscalation: false), or {WARN}",
         ) from None
 
@@ -298,20 +297,20 @@ def _open_status() -> int:
 
 def _read_back(fd: int, platform: Platform, report: Report) -> None:
     if fd < 0:
-        report.degraded.append("read-back: /proc is not mounted, only the canary says that the filter is in force")
+        report.degraded.append("read-back: /proc is not mounted")
         return
     fields = status.parse(os.read(fd, 1 << 16))
     if fields.get("Seccomp") != "2":
         raise CanaryPassed(
             f"the kernel says Seccomp: {fields.get('Seccomp')} after the installation", where="/proc/self/status",
-            todo="do not trust this host with it; report this with the kernel's version",
+            todo="do not trust this host; report this with the kernel's version",
         )  # fmt: skip
     if platform.filters is not None:
         report.filters = int(fields["Seccomp_filters"])
         if report.filters != platform.filters + 1:
             raise CanaryPassed(
                 f"{platform.filters} filters became {report.filters}, not {platform.filters + 1}",
-                where="/proc/self/status", todo="do not trust this host with it; report this with the kernel's version",
+                where="/proc/self/status", todo="do not trust this host; report this with the kernel's version",
             )  # fmt: skip
 
 
@@ -320,7 +319,7 @@ def _canary() -> None:
     if code != errno.EPERM:
         raise CanaryPassed(
             f"seccomp(2) answered {errno.errorcode.get(code, code)}, not EPERM", where="canary",
-            todo="do not trust this host with it; report this with the kernel's version",
+            todo="do not trust this host; report this with the kernel's version",
         )  # fmt: skip
 
 
@@ -328,5 +327,5 @@ def _exec_canary(single_use: bool) -> None:
     if single_use and not single_exec.exec_refused():
         raise CanaryPassed(
             "execve with other addresses was not refused", where="canary",
-            todo="do not trust this host with it; report this with the kernel's version",
+            todo="do not trust this host; report this with the kernel's version",
         )  # fmt: skip

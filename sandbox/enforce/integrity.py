@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from sandbox.bundle import FILE, sha256
+from sandbox.bundle import FILE, at_once, sha256
 from sandbox.errors import PackageInvalid, UsageError
 from sandbox.plain_json import parse
 
@@ -93,7 +93,7 @@ def _listed(folder: str, files: Mapping[str, Any], path: str) -> str:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=at_once) as file:
             return file.read(LARGEST)
     except OSError as error:
         raise PackageInvalid(f"cannot be read: {error.strerror}", where=path, todo=AGAIN) from None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import os
 
-from sandbox.kernel import abi
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +18,6 @@ FORWARDED = (
     signal.SIGUSR2,
     signal.SIGCONT,
 )
-
-PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36  # linux/prctl.h
 
 
 def wake_descriptor() -> int:
@@ -44,15 +40,6 @@ def forward_signals(pid: int) -> None:
 
     for number in FORWARDED:
         signal.signal(number, forward)
-
-
-def set_property(option: int, value: int) -> bool:
-    """prctl(2) with one argument; False where prctl is refused (Lambda-like guests)."""
-    try:
-        abi.syscall(abi.number("prctl"), option, value, 0, 0, 0)
-    except OSError:
-        return False
-    return True
 
 
 def descendants(pid: int) -> Iterator[int]:

@@ -38,7 +38,7 @@ LINKED = (
 )  # fmt: skip
 ZIG_FLAGS = (
     "-fno-sanitize=all", "-Xclang", "-Oz", "-fomit-frame-pointer", "-fno-slp-vectorize", "-fno-vectorize",
-    "-Wno-unused-command-line-argument", "-mllvm", "-inline-threshold=-20",
+    "-Wno-unused-command-line-argument", "-mllvm", "-inline-threshold=-20", "-mllvm", "-disable-lsr",
 )  # fmt: skip
 """zig checks for undefined behaviour unless told not to, takes -Oz for -Os unless its compiler hears it, and makes a
 fifth more of -Os than gcc."""

@@ -1,6 +1,5 @@
-/* The kernel as the launcher calls it: raw system calls, the first instruction, a clone with a stack of its own, and
- * the few numbers of linux/ headers that it needs (no compiler has to bring them). x86_64 and aarch64, both little
- * endian. */
+/* The kernel as the launcher calls it: raw system calls, the first instruction, and the few numbers of linux/ headers
+ * that it needs (no compiler has to bring them). x86_64 and aarch64, both little endian. */
 #ifndef SANDBOX_ABI_H
 #define SANDBOX_ABI_H
 
@@ -13,13 +12,13 @@ enum { AT_FDCWD = -100, O_NONBLOCK = 04000, O_CLOEXEC = 02000000, O_PATH = 01000
 enum { S_IFMT = 0170000, S_IFDIR = 0040000, S_IFREG = 0100000, S_ISVTX = 01000, AT_EMPTY_PATH = 0x1000 };
 enum { X_OK = 1, W_OK = 2, F_SETFD = 2 };
 enum { SIG_BLOCK = 0, SIG_SETMASK = 2, SIGSET = 8 };
-enum { CLONE_VM = 0x100, CLONE_FILES = 0x400, CLONE_CHILD_CLEARTID = 0x200000 };
-enum { PR_SET_DUMPABLE = 4, PR_SET_NO_NEW_PRIVS = 38 };
+enum { CLONE_FILES = 0x400, CLONE_VFORK = 0x4000 };
+enum { PR_SET_PDEATHSIG = 1, PR_SET_DUMPABLE = 4, PR_SET_CHILD_SUBREAPER = 36, PR_SET_NO_NEW_PRIVS = 38 };
 enum { SECCOMP_FILTER = 1, NEW_LISTENER = 1 << 3, WAIT_KILLABLE_RECV = 1 << 5 };
-enum { PROT_READ = 1, PROT_READ_WRITE = 3, MAP_POPULATE = 0x8000, MAP_PRIVATE = 2, MAP_ANONYMOUS = 0x20 };
+enum { PROT_READ_WRITE = 3, MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_ANONYMOUS = 0x20 };
 enum { MAP_FIXED_NOREPLACE = 0x100000 };
 enum { AF_INET = 2, SOCK_STREAM = 1, SOCK_CLOEXEC = 02000000, MSG_NOSIGNAL = 0x4000, SOL_SOCKET = 1 };
-enum { SO_RCVTIMEO = 20, SO_SNDTIMEO = 21, FUTEX_WAIT = 0, AT_EXECFN = 31 };
+enum { SO_RCVTIMEO = 20, SO_SNDTIMEO = 21, AT_EXECFN = 31 };
 
 /* linux/filter.h and linux/seccomp.h; sandbox/kernel/bpf.py says more. */
 enum { LD_ABS = 0x20, OR_X = 0x4C, XOR_K = 0xA4, TAX = 0x07, JEQ_K = 0x15, RET_K = 0x06 };
@@ -40,6 +39,7 @@ enum { LD_ABS = 0x20, OR_X = 0x4C, XOR_K = 0xA4, TAX = 0x07, JEQ_K = 0x15, RET_K
 #define SIGTERM 15
 #define SIGCHLD 17
 #define SIGCONT 18
+#define BIT(signal) (1ULL << ((signal)-1))
 
 struct instruction {
     uint16_t code;
@@ -57,18 +57,34 @@ struct program {
 #define AUDIT_ARCH 0xC000003EU
 #define STAT_MODE 24
 enum { NR_chdir = 80, NR_clock_gettime = 228, NR_clone = 56, NR_close = 3, NR_connect = 42, NR_execve = 59 };
-enum { NR_exit_group = 231, NR_faccessat = 269, NR_fcntl = 72, NR_futex = 202, NR_getcwd = 79, NR_geteuid = 107 };
+enum { NR_exit_group = 231, NR_faccessat = 269, NR_fcntl = 72, NR_getcwd = 79, NR_geteuid = 107 };
 enum { NR_getpgid = 121, NR_getpid = 39, NR_getppid = 110, NR_getrandom = 318, NR_kill = 62 };
 enum { NR_landlock_add_rule = 445, NR_landlock_create_ruleset = 444, NR_landlock_restrict_self = 446 };
 enum { NR_mmap = 9, NR_munmap = 11, NR_newfstatat = 262, NR_openat = 257, NR_pidfd_getfd = 438, NR_pidfd_open = 434 };
 enum { NR_pipe2 = 293, NR_prctl = 157, NR_pread64 = 17, NR_read = 0, NR_readlinkat = 267, NR_recvfrom = 45 };
-enum { NR_rt_sigprocmask = 14, NR_rt_sigqueueinfo = 129, NR_rt_tgsigqueueinfo = 297, NR_seccomp = 317 };
+enum {
+    NR_rt_sigaction = 13,
+    NR_rt_sigprocmask = 14,
+    NR_rt_sigqueueinfo = 129,
+    NR_rt_tgsigqueueinfo = 297,
+    NR_seccomp = 317
+};
 enum { NR_sendto = 44, NR_setsockopt = 54, NR_socket = 41, NR_tgkill = 234, NR_uname = 63, NR_wait4 = 61 };
 enum { NR_write = 1 };
-/* A system call with at most three arguments, and one with more. */
+static inline long call2(long nr, long a, long b) {
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(nr), "D"(a), "S"(b) : "rcx", "r11", "memory");
+    return result;
+}
 static inline long call3(long nr, long a, long b, long c) {
     long result;
     __asm__ volatile("syscall" : "=a"(result) : "a"(nr), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+    return result;
+}
+static inline long call4(long nr, long a, long b, long c, long d) {
+    long result;
+    register long r10 __asm__("r10") = d;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
     return result;
 }
 static inline long call6(long nr, long a, long b, long c, long d, long e, long f) {
@@ -82,31 +98,42 @@ static inline long call6(long nr, long a, long b, long c, long d, long e, long f
                      : "rcx", "r11", "memory");
     return result;
 }
-/* clone(flags, stack, ptid, ctid, tls): the child calls run() on its stack and never returns. */
-static inline long clone_run(unsigned long flags, void *top, uint32_t *tid, void (*run)(void)) {
-    long result;
-    register uint32_t *r10 __asm__("r10") = tid;
-    register long r8 __asm__("r8") = 0;
-    __asm__ volatile("syscall\n\ttest %%rax, %%rax\n\tjnz 1f\n\txor %%ebp, %%ebp\n\tcall *%[run]\n\tud2\n1:"
-                     : "=a"(result)
-                     : "a"(NR_clone), "D"(flags), "S"(top), "d"(0), "r"(r10), "r"(r8), [run] "r"(run)
-                     : "rcx", "r11", "memory");
-    return result;
-}
 __asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall launch\n\tud2\n");
 #elif defined(__aarch64__)
 #define ARCH "aarch64"
 #define AUDIT_ARCH 0xC00000B7U
 #define STAT_MODE 16
 enum { NR_chdir = 49, NR_clock_gettime = 113, NR_clone = 220, NR_close = 57, NR_connect = 203, NR_execve = 221 };
-enum { NR_exit_group = 94, NR_faccessat = 48, NR_fcntl = 25, NR_futex = 98, NR_getcwd = 17, NR_geteuid = 175 };
+enum { NR_exit_group = 94, NR_faccessat = 48, NR_fcntl = 25, NR_getcwd = 17, NR_geteuid = 175 };
 enum { NR_getpgid = 155, NR_getpid = 172, NR_getppid = 173, NR_getrandom = 278, NR_kill = 129 };
 enum { NR_landlock_add_rule = 445, NR_landlock_create_ruleset = 444, NR_landlock_restrict_self = 446 };
 enum { NR_mmap = 222, NR_munmap = 215, NR_newfstatat = 79, NR_openat = 56, NR_pidfd_getfd = 438 };
 enum { NR_pidfd_open = 434, NR_pipe2 = 59, NR_prctl = 167, NR_pread64 = 67, NR_read = 63, NR_readlinkat = 78 };
-enum { NR_recvfrom = 207, NR_rt_sigprocmask = 135, NR_rt_sigqueueinfo = 138, NR_rt_tgsigqueueinfo = 240 };
+enum {
+    NR_recvfrom = 207,
+    NR_rt_sigaction = 134,
+    NR_rt_sigprocmask = 135,
+    NR_rt_sigqueueinfo = 138,
+    NR_rt_tgsigqueueinfo = 240
+};
 enum { NR_seccomp = 277, NR_sendto = 206, NR_setsockopt = 208, NR_socket = 198, NR_tgkill = 131, NR_uname = 160 };
 enum { NR_wait4 = 260, NR_write = 64 };
+static inline long call2(long nr, long a, long b) {
+    register long x8 __asm__("x8") = nr;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1) : "memory");
+    return x0;
+}
+static inline long call4(long nr, long a, long b, long c, long d) {
+    register long x8 __asm__("x8") = nr;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
+    return x0;
+}
 static inline long call6(long nr, long a, long b, long c, long d, long e, long f) {
     register long x8 __asm__("x8") = nr;
     register long x0 __asm__("x0") = a;
@@ -126,31 +153,16 @@ static inline long call3(long nr, long a, long b, long c) {
     __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
     return x0;
 }
-/* clone(flags, stack, ptid, tls, ctid) */
-static inline long clone_run(unsigned long flags, void *top, uint32_t *tid, void (*run)(void)) {
-    register long x8 __asm__("x8") = NR_clone;
-    register unsigned long x0 __asm__("x0") = flags;
-    register void *x1 __asm__("x1") = top;
-    register long x2 __asm__("x2") = 0;
-    register long x3 __asm__("x3") = 0;
-    register uint32_t *x4 __asm__("x4") = tid;
-    register void (*x9)(void) __asm__("x9") = run;
-    __asm__ volatile("svc #0\n\tcbnz x0, 1f\n\tmov x29, xzr\n\tblr x9\n\tbrk #1\n1:"
-                     : "+r"(x0)
-                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x9)
-                     : "memory", "x30");
-    return (long)x0;
-}
 __asm__(".globl _start\n_start:\n\tmov x29, xzr\n\tmov x0, sp\n\tbl launch\n\tbrk #1\n");
 #else
 #error "the launcher knows x86_64 and aarch64"
 #endif
 
 /* Arguments are addresses as often as numbers. The result is negative errno on failure. */
-#define SYS1(n, a) call3(NR_##n, (long)(a), 0, 0)
-#define SYS2(n, a, b) call3(NR_##n, (long)(a), (long)(b), 0)
+#define SYS1(n, a) call2(NR_##n, (long)(a), 0)
+#define SYS2(n, a, b) call2(NR_##n, (long)(a), (long)(b))
 #define SYS3(n, a, b, c) call3(NR_##n, (long)(a), (long)(b), (long)(c))
-#define SYS4(n, a, b, c, d) call6(NR_##n, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define SYS4(n, a, b, c, d) call4(NR_##n, (long)(a), (long)(b), (long)(c), (long)(d))
 #define SYS5(n, a, b, c, d, e) call6(NR_##n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 #define SYS6(n, a, b, c, d, e, f) call6(NR_##n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 

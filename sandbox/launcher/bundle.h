@@ -17,16 +17,15 @@ static void resolve(void) {
         words[0] = *program ? program : "python3", words[1] = "-m", words[2] = "awslambdaric", words[3] = handler;
         command_argv = words;
     }
-    command_path = search(*command_argv, search_path());
-    if (!is_file(command_path) || SYS3(faccessat, AT_FDCWD, command_path, X_OK) < 0)
-        fail(HANDLER, form("%: is no program that can be executed, nor in %", *command_argv, search_path()));
+    command_path = search(*command_argv, search_path(), 0);
+    if (!runs(command_path)) fail(HANDLER, form("%: is no program, nor in %", *command_argv, search_path()));
 }
 
 /* The bundle's folder, or a profile's file (locate.py: find). */
 static const char *find_policy(const char *named) {
     const char *function = get("AWS_LAMBDA_FUNCTION_NAME"), *root = get("LAMBDA_TASK_ROOT");
     if (*named) return named;
-    if (!*function) fail(NOT_FOUND, "environment: neither SANDBOX_POLICY nor AWS_LAMBDA_FUNCTION_NAME is set");
+    if (!*function) fail(NOT_FOUND, "SANDBOX_POLICY: is not set, nor AWS_LAMBDA_FUNCTION_NAME");
     if (last(function, '/') || same(function, ".") || same(function, ".."))
         fail(USAGE, form("AWS_LAMBDA_FUNCTION_NAME: '%' is no plain name", function));
     const char *folders[] = {form("%/profiles", root), "/opt/profiles", "profiles"};
@@ -35,7 +34,7 @@ static const char *find_policy(const char *named) {
         if (is_file(form("%/policy.json", folder))) return folder;
         if (is_file(yaml)) return yaml;
     }
-    fail(NOT_FOUND, form("bootstrap: no policy for % in profiles/ or /opt/profiles", function));
+    fail(NOT_FOUND, form("no policy for % in profiles/ or /opt/profiles", function));
 }
 
 static const char *hex(const unsigned char *bytes, size_t n) {
@@ -46,33 +45,45 @@ static const char *hex(const unsigned char *bytes, size_t n) {
     return found;
 }
 
+/* What stands behind the first `wanted` in a text, '' where it is not in it. */
+static const char *behind(const char *text, const char *wanted) {
+    while (*text && !starts(text, wanted)) text++;
+    return *text ? text + text_length(wanted) : "";
+}
+
 /* Read the twin, hold it against the manifest of the package that it lies in, if any (integrity.py: check). policy.json
  * is read by Python alone; what was compiled with it says its digest. */
 static void load(void) {
     size_t n;
-    const char *twin = form("%/policy.bin", policy_folder), *manifest = form("%/../manifest.json", policy_folder);
+    const char *whole = absolute(policy_folder), *twin = form("%/policy.bin", policy_folder);
+    const char *manifest = form("%/manifest.json", folder_of(whole));
     const unsigned char *data = read_file(twin, &n);
     const char *wrong = policy_read(&policy, data, n, ARCH);
     if (wrong) end(INVALID, form("%: %", twin, wrong), NULL);
     policy_digest = hex(policy.described, 32);
     if (!exists(manifest)) return;
-    const char *listed = (const char *)read_file(manifest, &n);
-    while (*listed && !starts(listed, policy_digest)) listed++;
-    if (!*listed) end(PACKAGE, form("%: is not the policy that manifest.json lists", policy_folder), NULL);
+    const char *listed = behind((const char *)read_file(manifest, &n), form("\"%/policy.json\"", name_of(whole)));
+    if (!starts(behind(listed, "\"sha256\": \""), policy_digest))
+        end(PACKAGE, form("%: is not the policy that manifest.json lists", policy_folder), NULL);
 }
 
-/* One of both programs, as it was compiled. */
-static void load_program(int supervised) {
-    const struct filter *filter = supervised ? &policy.supervised : &policy.plain;
+/* A file of the bundle, if it is the one that the twin knows, so many bytes long (0: any). */
+static const unsigned char *sealed(const char *name, const unsigned char *wanted, size_t length) {
     size_t n;
     unsigned char digest[32];
-    const unsigned char *bytes = program_bytes[supervised] = read_file(form("%/%", policy_folder, filter->file), &n);
+    const unsigned char *bytes = read_file(form("%/%", policy_folder, name), &n);
     sha256(bytes, n, digest);
-    if (n != 8 * (size_t)filter->instructions || !same_bytes(digest, filter->sha256, 32))
+    if ((length && n != length) || !same_bytes(digest, wanted, 32))
         end(INVALID,
-            form("%/policy.json: % is not the file that was compiled (its digest differs)", policy_folder,
-                 filter->file),
-            NULL);
+            form("%/policy.json: % is not the file that was compiled (its digest differs)", policy_folder, name), NULL);
+    return bytes;
+}
+
+/* One of both programs, and with a supervisor what that reads: it must not find out later that it is another's. */
+static void load_program(int supervised) {
+    const struct filter *filter = supervised ? &policy.supervised : &policy.plain;
+    program_bytes[supervised] = sealed(filter->file, filter->sha256, 8 * (size_t)filter->instructions);
+    if (supervised) give_back(sealed("policy.json", policy.described, 0));
 }
 
 /* staleness.py: a short fingerprint, '' where a file cannot be read. */
@@ -91,10 +102,8 @@ static const char *fingerprint(const char *path) {
         if (got != part || SYS4(pread64, fd, data + n + part, part, size - part) != part) return "";
         sha256(data, n + 2 * (size_t)part, digest);
     } else {
-        /* As it lies in the page cache: every page that is copied costs more than it takes to hash. */
-        long mapped = size ? SYS6(mmap, 0, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0) : (long)data;
-        if (mapped < 0) return "";
-        sha256((const unsigned char *)mapped, (size_t)size, digest);
+        if (SYS4(pread64, fd, data, size, 0) != size) return "";
+        sha256(data, (size_t)size, digest);
     }
     let_go(fd);
     give_back(data);

@@ -20,7 +20,7 @@ static long open_read(const char *path) { return SYS4(openat, AT_FDCWD, path, O_
 
 /* A file of a bundle, with a NUL behind it. What is larger than that in one read is not what its digest says. */
 static unsigned char *read_file(const char *path, size_t *length_of) {
-    long fd = open_read(path), got = fd;
+    long fd = SYS4(openat, AT_FDCWD, path, O_CLOEXEC | O_NONBLOCK, 0), got = fd; /* a FIFO, too, ends at once */
     unsigned char *into = room(LARGEST + 1);
     if (fd >= 0) {
         got = SYS3(read, fd, into, LARGEST);
@@ -100,14 +100,25 @@ static int choice(const char *name, const char *words) {
     fail(USAGE, form("%: is '%', not one of %", name, value, words));
 }
 
-/* A program by name in a search path, '' where there is none; with a slash, itself. */
-static const char *search(const char *name, const char *path) {
+static int runs(const char *path) { return is_file(path) && SYS3(faccessat, AT_FDCWD, path, X_OK) == 0; }
+
+static int is_elf(const char *path) {
+    char head[4] = "";
+    long fd = open_read(path);
+    SYS3(read, fd, head, 4);
+    SYS1(close, fd);
+    return same_bytes(head, "\177ELF", 4);
+}
+
+/* A program by name in a search path, '' where there is none; with a slash, itself. With `elf` no script: a shell that
+ * stands in front of an interpreter (pyenv) would hear of its child's end in its place. */
+static const char *search(const char *name, const char *path, int elf) {
     if (last(name, '/')) return name;
     for (const char *at = path;; at++) {
         size_t n = 0;
         while (at[n] && at[n] != ':') n++;
         const char *found = form("%%%", n ? slice(at, n) : ".", n && at[n - 1] == '/' ? "" : "/", name);
-        if (is_file(found) && SYS3(faccessat, AT_FDCWD, found, X_OK) == 0) return found;
+        if (runs(found) && (!elf || is_elf(found))) return found;
         at += n;
         if (!*at) return "";
     }
@@ -120,7 +131,7 @@ static const char *search_path(void) {
 
 static const char *python(void) {
     const char *named = get("SANDBOX_PYTHON");
-    return *named ? named : search("python3", search_path());
+    return *named ? form("%", named) : search("python3", search_path(), 1);
 }
 
 /* The folder of the Python package: the launcher's own or one above it. NULL: there is none, or no interpreter. */

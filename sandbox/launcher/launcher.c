@@ -20,8 +20,8 @@ static const char *field(const char *status, const char *name) {
 }
 
 static const char *read_status(long fd) {
-    char *text = room(8192);
-    long n = fd < 0 ? 0 : SYS4(pread64, fd, text, 8191, 0);
+    char *text = room(LARGEST); /* with all groups of its user */
+    long n = fd < 0 ? 0 : SYS4(pread64, fd, text, LARGEST - 1, 0);
     text[n > 0 ? n : 0] = 0;
     give_back(text + text_length(text) + 1);
     return text;
@@ -29,7 +29,7 @@ static const char *read_status(long fd) {
 
 static int read_back(long fd, long had) {
     if (fd < 0) {
-        say(&degraded, "read-back: /proc is not mounted, only the canary says that the filter is in force");
+        say(&degraded, "read-back: /proc is not mounted");
         return 1;
     }
     const char *status = read_status(fd), *mode = field(status, "Seccomp");
@@ -51,7 +51,7 @@ static int install_filter(int supervised) {
              flags = flags == NEW_LISTENER ? 0 : NEW_LISTENER) /* the second flag is of Linux 5.19 */
             code = seccomp_filter(flags);
         if (code >= 0) {
-            listener = (int)code;
+            handed->listener = listener = (int)code;
             say(&enforced, "supervision");
         } else if (code != -EINVAL && code != -EBUSY) {
             return refused(code);
@@ -76,11 +76,9 @@ static int install(int supervised) {
     const char *status = read_status(fd);
     long had = number(field(status, "Seccomp_filters"));
     if (!same(field(status, "NoNewPrivs"), "1") && (code = SYS5(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) < 0)
-        return refuse(REFUSED,
-                      form("a filter above this process refuses prctl, and NoNewPrivs is not set: "
-                           "prctl(PR_SET_NO_NEW_PRIVS) failed: %",
-                           problem(code)),
-                      form("start it with NoNewPrivs (Kubernetes: allowPrivilegeEscalation: false), or %", WARN));
+        return refuse(
+            REFUSED, form("PR_SET_NO_NEW_PRIVS: NoNewPrivs is not set, and prctl(2) does not set it: %", problem(code)),
+            form("start it with NoNewPrivs (Kubernetes: allowPrivilegeEscalation: false), or %", WARN));
     /* Opened before Landlock and the filter, read again after them: its text is made at the moment of the read. */
     if (!restrict_files_and_network(supervised) || !install_filter(supervised) || !read_back(fd, had)) return 0;
     if (listener < 0 && !policy.granted && SYS3(execve, 0, 0, 0) != -EPERM)
@@ -115,22 +113,11 @@ static _Noreturn void confine(int supervised) {
     not_executed(command_path, SYS3(execve, ticket[0], ticket[1], ticket[2]));
 }
 
-static _Noreturn void child(void) {
-    SYS4(rt_sigprocmask, SIG_SETMASK, &signals_before, 0, SIGSET);
-    confine(1);
-}
-
-static _Noreturn void lose(long pid, const char *what) {
-    SYS2(kill, pid, SIGKILL);
-    SYS4(wait4, pid, 0, 0, 0);
-    end(REFUSED, what, "check that the interpreter runs, or set SANDBOX_SUPERVISE=0");
-}
-
 /* Whether the user of this process may write to a bundle, or could put another one in its place. */
 static int writable(void) {
-    const char *const files[] = {form("%/policy.bin", policy_folder), form("%/policy.json", policy_folder)};
-    for (int i = 0; i < 2; i++)
-        if (SYS3(faccessat, AT_FDCWD, files[i], W_OK) == 0) return 1;
+    const char *const files[] = {"policy.bin", "policy.json", policy.plain.file, policy.supervised.file};
+    for (int i = 0; i < 4; i++)
+        if (SYS3(faccessat, AT_FDCWD, form("%/%", policy_folder, files[i]), W_OK) == 0) return 1;
     const char *place = absolute(policy_folder);
     for (unsigned sticky = 0;; sticky = mode_of(AT_FDCWD, place, NULL) & S_ISVTX) {
         if (!sticky && SYS3(faccessat, AT_FDCWD, place, W_OK) == 0) return 1;
@@ -141,71 +128,81 @@ static int writable(void) {
 
 /* Whether a supervisor can duplicate another process's descriptors here (man 2 pidfd_getfd). */
 static int duplicates(void) {
-    long process = SYS2(pidfd_open, SYS1(getpid, 0), 0);
-    if (process < 0) return 0;
-    long copy = SYS3(pidfd_getfd, process, process, 0);
-    if (copy >= 0) SYS1(close, copy);
+    long process = SYS2(pidfd_open, SYS1(getpid, 0), 0), copy = SYS3(pidfd_getfd, process, process, 0);
+    SYS1(close, copy);
     SYS1(close, process);
     return copy >= 0;
 }
 
-/* Run the handler beside this process, which becomes its supervisor: the child has our memory until its exec, and then
- * neither memory nor descriptors of ours. Only then is the listener made to survive our own exec. */
+/* Run the handler beside this process, which becomes its supervisor. The child shares our descriptors until its exec,
+ * but not our memory: where the handler is root's, it may see what we are until our own exec (kernel/fork.c:
+ * may_access_mm). Only behind the child's exec is the listener made to survive ours. */
 static _Noreturn void supervise(void) {
-    static const int HELD[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT, SIGCHLD};
-    uint64_t held = 0;
+    static const uint64_t HELD = BIT(SIGTERM) | BIT(SIGINT) | BIT(SIGHUP) | BIT(SIGQUIT) | BIT(SIGUSR1) | BIT(SIGUSR2) |
+                                 BIT(SIGCONT) | BIT(SIGCHLD);
+    uint64_t as_usual[4] = {0}, children[4];
     int ours[2] = {-1, -1};
-    char *stack = room(CHILD_STACK);
-    for (size_t i = 0; i < sizeof HELD / sizeof *HELD; i++) held |= 1ULL << (HELD[i] - 1);
-    SYS2(prctl, PR_SET_DUMPABLE, 0);
-    SYS4(rt_sigprocmask, SIG_BLOCK, &held, &signals_before, SIGSET);
-    child_tid = 1, in_child = 1;
-    long pid = clone_run(CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID | SIGCHLD, stack + CHILD_STACK,
-                         (uint32_t *)(uintptr_t)&child_tid, child);
-    if (pid > 0)
-        while (child_tid) SYS4(futex, &child_tid, FUTEX_WAIT, 1, 0);
-    in_child = 0;
+    /* Our own variables go over a pipe, and out of the environment that the function might read. */
+    SYS2(pipe2, ours, O_CLOEXEC | O_NONBLOCK);
+    for (char **at = environment; *at; at++) {
+        size_t n = text_length(*at) + 1;
+        if (!starts(*at, "SANDBOX_")) continue;
+        if (SYS3(write, ours[1], *at, n) != (long)n) end(REFUSED, "pipe2(2): takes not all of our variables", NULL);
+        memset(*at, 0, n);
+    }
+    if (SYS2(prctl, PR_SET_DUMPABLE, 0) == 0) SYS5(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    SYS4(rt_sigaction, SIGCHLD, as_usual, children, SIGSET); /* ignored, nobody would hear how the child ends */
+    SYS4(rt_sigprocmask, SIG_BLOCK, &HELD, &signals_before, SIGSET);
+    long page = SYS6(mmap, 0, sizeof *handed, PROT_READ_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page < 0) no_memory();
+    handed = (struct handed *)page;
+    handed->listener = -1;
+    long pid = SYS5(clone, CLONE_VFORK | CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+    if (!pid) {
+        in_child = 1;
+        SYS5(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        SYS4(rt_sigaction, SIGCHLD, children, 0, SIGSET);
+        SYS4(rt_sigprocmask, SIG_SETMASK, &signals_before, 0, SIGSET);
+        arena = NULL; /* a new one, that our parent does not know */
+        place_ticket();
+        confine(1);
+    }
     if (pid < 0)
         end(REFUSED, form("clone(2): no process can be made for the function: %", problem(pid)),
             "raise the limit of processes (RLIMIT_NPROC, pids.max), or set SANDBOX_SUPERVISE=0");
-    if (failed) {
+    if (*handed->failed) {
         SYS4(wait4, pid, 0, 0, 0);
+        failure = (enum kind)handed->failure, failed = handed->failed;
         give_up();
     }
-    /* Our own variables go over a pipe: the function must not read them in the environment of its parent. */
-    SYS2(pipe2, ours, O_CLOEXEC | O_NONBLOCK);
-    for (char **at = environment; *at; at++)
-        if (starts(*at, "SANDBOX_") && SYS3(write, ours[1], *at, text_length(*at) + 1) < 0)
-            lose(pid, "pipe2(2): takes not all of our variables");
+    listener = handed->listener;
     if (listener >= 0) SYS3(fcntl, listener, F_SETFD, 0);
     SYS3(fcntl, ours[0], F_SETFD, 0);
     const char *numbers[] = {form("#", pid), form("#", (long)listener), form("#", (long)ours[0])};
     const char *argv[] = {interpreter, "-I",       "-S",          package,       "attend", numbers[0],
                           numbers[1],  numbers[2], policy_folder, policy_digest, NULL};
-    lose(pid, form("%: cannot be executed: %", interpreter, problem(SYS3(execve, interpreter, argv, kept))));
+    const char *what = form("%: cannot be executed: %", interpreter, problem(SYS3(execve, interpreter, argv, kept)));
+    SYS2(kill, pid, SIGKILL);
+    SYS4(wait4, pid, 0, 0, 0);
+    end(REFUSED, what, "correct it, or set SANDBOX_SUPERVISE=0");
+}
+
+/* The environment without variables that begin so, into another place or its own. */
+static void leave_out(const char *prefix, const char **to) {
+    for (char **at = environment; (*to = *at); at++) to += !starts(*at, prefix);
 }
 
 /* Exec SANDBOX_NEXT_WRAPPER, if any, with this program before its arguments: it execs us again, innermost and last. */
 static void chain(int count) {
     const char *next = get("SANDBOX_NEXT_WRAPPER"), *ours = get("SANDBOX_ENTRY");
-    char **at = environment;
-    for (char **from = at; (*at = *from); from++)
-        if (!starts(*from, "SANDBOX_NEXT_WRAPPER=")) at++;
+    leave_out("SANDBOX_NEXT_WRAPPER=", (const char **)environment);
     if (!*next) return;
-    const char **argv = room(sizeof(char *) * (size_t)(count + 2));
+    const char **argv = room(sizeof(char *) * (size_t)(count + 3));
     argv[0] = next, argv[1] = *ours ? ours : own_path;
-    for (int i = 0; i < count; i++) argv[i + 2] = given[i];
+    for (int i = 0; i <= count; i++) argv[i + 2] = given[i];
     long code = SYS3(execve, next, argv, environment);
     end(HANDLER, form("SANDBOX_NEXT_WRAPPER: %: cannot be executed: %", next, problem(code)),
         "name an executable file by its whole path, or unset it");
-}
-
-/* The handler's environment: without our variables. */
-static void keep_variables(void) {
-    size_t count = 0, most = 1;
-    while (environment[most - 1]) most++;
-    kept = room(most * sizeof *kept);
-    for (char **at = environment; (kept[count] = *at); at++) count += !starts(*at, "SANDBOX_");
 }
 
 static _Noreturn void needs_python(enum kind kind, const char *what) {
@@ -226,7 +223,7 @@ static void choose_policy(const char *named, enum mode mode) {
     load();
     if (policy.audited) SYS2(clock_gettime, 0, now);
     if (mode == AUDIT || now[0] / 86400 < policy.audited) needs_python(UNSUPPORTED, "SANDBOX_MODE: is audit");
-    if (find("SANDBOX_VERIFY_KEY")) needs_python(PACKAGE, "SANDBOX_VERIFY_KEY: asks for a signature");
+    if (find("SANDBOX_VERIFY_KEY")) needs_python(PACKAGE, "SANDBOX_VERIFY_KEY: is set");
     /* Whether the function's own places hold its bundle the Python bootstrap tells. */
     if (SYS1(geteuid, 0) && writable()) {
         const char *what = form("the function could change %", policy_folder);
@@ -248,7 +245,7 @@ _Noreturn void launch(long *stack) {
     filters_now = listener = -1;
     char **at = environment = (char **)(stack + 3) + count;
     given = (const char **)(stack + 2);
-    if (count < 0) end(USAGE, "launcher: started without its own name", NULL);
+    if (count < 0) end(USAGE, "argv: is empty", NULL);
     own_path = given[-1];
     while (*at) at++;
     for (long *entry = (long *)(at + 1); *entry; entry += 2)
@@ -259,7 +256,8 @@ _Noreturn void launch(long *stack) {
     enum mode mode = (enum mode)choice("SANDBOX_MODE", "enforce audit learn off");
     warn_only = choice("SANDBOX_ON_UNAVAILABLE", "fail warn");
     if (mode == LEARN) needs_python(USAGE, "SANDBOX_MODE: is learn");
-    keep_variables();
+    kept = room((size_t)(at - environment + 1) * sizeof *kept);
+    leave_out("SANDBOX_", kept);
     resolve();
     place_ticket();
     if (mode == OFF) {
@@ -268,10 +266,9 @@ _Noreturn void launch(long *stack) {
         not_executed(command_path, SYS3(execve, command_path, command_argv, kept));
     }
     choose_policy(named, mode);
-    const char *api = get("AWS_LAMBDA_RUNTIME_API"), *colon = last(api, ':'), *port = colon ? colon + 1 : api;
-    api_port = *api ? number(port) : 0;
-    if (*api && (api_port <= 0 || api_port > 65535 || text_length(port) > 5))
-        fail(USAGE, form("AWS_LAMBDA_RUNTIME_API: is '%', not host:port", api));
+    const char *api = get("AWS_LAMBDA_RUNTIME_API");
+    api_port = *api ? port_of(api) : 0;
+    if (api_port < 0) fail(USAGE, form("AWS_LAMBDA_RUNTIME_API: is '%', not host:port", api));
     landlock_abi = SYS3(landlock_create_ruleset, 0, 0, 1);
     if (landlock_abi < 0) landlock_abi = 0;
     int relayed = choice("SANDBOX_REQUEST_ID", "off relay"), supervised = !choice("SANDBOX_SUPERVISE", "1 0");
@@ -285,8 +282,7 @@ _Noreturn void launch(long *stack) {
         supervised = supervised && find_package();
         if (!supervised) {
             say(&requested, "supervision");
-            say(&degraded, "supervision: no Python supervisor is beside the launcher, or no interpreter in "
-                           "SANDBOX_PYTHON or PATH");
+            say(&degraded, "supervision: no Python supervisor beside the launcher, or no interpreter in PATH");
         }
     }
     if (relayed && !supervised) needs_python(USAGE, "SANDBOX_REQUEST_ID: is relay");

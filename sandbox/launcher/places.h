@@ -50,7 +50,7 @@ static int folders_of(int name, const char *into[2]) {
     int n = 0;
     if (name == IN_ROOT) {
         into[0] = absolute(task_root());
-        return !same(into[0], "/");
+        return !same(real(into[0]), "/");
     }
     if (name == IN_VENV) {
         into[0] = folder_of(folder_of(absolute(command_path)));
@@ -67,7 +67,8 @@ static int folders_of(int name, const char *into[2]) {
 /* A place to write: itself, or the nearest folder above that is there; that one is wider, and never the root. */
 static void allow_write(const char *path) {
     const char *above = path;
-    int device = starts(path, "/dev/"), found = allow(path, FS_READ | FS_WRITE, 1);
+    int device = starts(path, "/dev/") && (mode_of(AT_FDCWD, path, NULL) & S_IFMT) != S_IFDIR,
+        found = allow(path, FS_READ | FS_WRITE, 1);
     while (!found) {
         above = folder_of(above);
         if (!*above || !above[1] || same(above, "/dev") || same(above, "/proc") || same(above, "/sys")) break;
@@ -104,7 +105,7 @@ static long allow_program(const char *path, unsigned char *head) {
     long fd = open_read(path), n = fd < 0 ? 0 : SYS3(read, fd, head, 4095);
     if (n < 0) n = 0;
     head[n] = 0;
-    allow(path, FS_PROGRAM, 1);
+    allow(path, FS_PROGRAM, 0); /* a folder is no program */
     if (n >= 64 && same_bytes(head, "\177ELF\2\1", 6)) {
         int step = head[54] | head[55] << 8, count = head[56] | head[57] << 8;
         memcpy(&at, head + 32, 8);
@@ -115,7 +116,7 @@ static long allow_program(const char *path, unsigned char *head) {
             memcpy(&size, head + at + 32, 8);
             long got = SYS4(pread64, fd, loader, size < 4095 ? size : 4095, offset);
             loader[got > 0 ? got : 0] = 0;
-            if (*loader) allow(loader, FS_PROGRAM, 1);
+            if (*loader) allow(loader, FS_PROGRAM, 0);
             give_back(loader);
             break;
         }
@@ -145,9 +146,11 @@ static void allow_chain(const char *path) {
         path = word(&line);
         if (!same(name_of(path), "env")) continue;
         allow_program(path, room(4096));
-        do path = word(&line);
-        while (*path == '-' || last(path, '='));
-        if (*path) path = search(path, search_path());
+        do {
+            path = word(&line);
+            if (same(path, "-C") || same(path, "-u")) word(&line); /* and its operand */
+        } while (*path == '-' || last(path, '='));
+        if (*path) path = search(path, search_path(), 0);
     }
 }
 
@@ -160,7 +163,7 @@ static void allow_programs(void) {
             const char *own = real(item->text);
             inside |= same(is, own) || starts(is, form("%/", own));
         }
-        if (inside || !exists(path)) {
+        if (inside || !is_file(path)) {
             say(&absent, form("%%", path, inside ? " (lies where the function writes)" : ""));
         } else {
             say(&programs, path);

@@ -7,25 +7,23 @@
 #include "policy.h"
 
 enum kind { USAGE, INVALID, NOT_FOUND, REFUSED, UNSUPPORTED, BUSY, PASSED, HANDLER, STALE, PACKAGE, WRITABLE };
-static const char WARN[] = "set SANDBOX_ON_UNAVAILABLE=warn to run without the protection that is missing, knowing so";
+static const char WARN[] = "set SANDBOX_ON_UNAVAILABLE=warn to run without what is missing, knowing so";
 /* For each kind its exit code and Runtime API type (sandbox/errors.py), and what to do where nothing better is known
  * (WARN). */
 static const char KINDS[] = "\100Usage\0correct or unset it\0"
                             "\102PolicyInvalid\0compile the profile again: `sandbox compile PROFILE --output DIR`\0"
-                            "\103PolicyNotFound\0make one with `sandbox learn` and `sandbox compile`, or name one in "
-                            "SANDBOX_POLICY\0"
+                            "\103PolicyNotFound\0name a compiled one in SANDBOX_POLICY\0"
                             "\105InstallRefused\0\0"
                             "\106KernelUnsupported\0\0"
                             "\107ListenerBusy\0\0"
-                            "\110CanaryPassed\0do not trust this host with it; report this with the kernel's version\0"
+                            "\110CanaryPassed\0do not trust this host; report this with the kernel's version\0"
                             "\111HandlerNotFound\0check its interpreter line, its architecture and its dynamic loader\0"
                             "\116PolicyStale\0\0"
                             "\117PackageInvalid\0package it again: `sandbox package`\0"
-                            "\120PolicyWritable\0chmod -R a-w it, or set SANDBOX_ON_UNAVAILABLE=warn to start all the "
-                            "same";
+                            "\120PolicyWritable\0chmod -R a-w it";
 
 enum { CHAIN = 5, SHOWN = 4, PART = 64 << 10, ELF_PART = 4 << 10, TRIES = 64, FEW = 48 };
-enum { CHILD_STACK = 64 << 10, ARENA = 16 << 20 };
+enum { ARENA = 16 << 20 };
 struct said {
     int count;
     struct item {
@@ -48,10 +46,14 @@ static struct said requested, enforced, degraded, stale, unchecked;
 static long filters_now, api_port;
 static const char *policy_folder, *policy_digest, *todays_kernel, *package, *interpreter;
 static enum kind failure;
-static const char *volatile failed; /* what went wrong, once something did */
-static volatile int in_child, listener;
-static volatile uint32_t child_tid;
-static int warn_only;
+static const char *failed; /* what went wrong, once something did */
+static int warn_only, listener;
+/* What a supervised child tells its parent, whose memory it does not share: NULL where there is none. */
+static struct handed {
+    int listener, failure;
+    char failed[4000];
+} * handed;
+static int in_child;
 static uint64_t ticket[3], signals_before;
 
 void *memcpy(void *to, const void *from, size_t n);
@@ -92,14 +94,16 @@ static char *somewhere(void) {
     return NULL;
 }
 
+static _Noreturn void no_memory(void) {
+    write_line("sandbox: Runtime.SandboxInstallRefused: the launcher found no memory\n"
+               "  what to do: raise the memory limit (RLIMIT_AS)\n");
+    leave(69);
+}
+
 static void *room(size_t n) {
     if (!arena) arena = somewhere();
     size_t from = (arena_used + 15) & ~(size_t)15;
-    if (!arena || n > ARENA - from) {
-        write_line("sandbox: Runtime.SandboxInstallRefused: the launcher found no memory\n"
-                   "  what to do: raise the memory limit (RLIMIT_AS)\n");
-        leave(69);
-    }
+    if (!arena || n > ARENA - from) no_memory();
     arena_used = from + n;
     return arena + from;
 }
@@ -121,7 +125,7 @@ static char *slice(const char *text, size_t n) {
 }
 
 static char *put(char *at, const char *text, size_t n) {
-    if (n >= (size_t)(arena + ARENA - at)) room(ARENA); /* ends: there is no such room */
+    if (n >= (size_t)(arena + ARENA - at)) no_memory();
     memcpy(at, text, n);
     return at + n;
 }
@@ -248,6 +252,12 @@ static const char *get(const char *name) {
     return value ? value : "";
 }
 
+static long port_of(const char *api) { /* -1: none */
+    const char *colon = last(api, ':'), *digits = colon ? colon + 1 : api;
+    long port = number(digits);
+    return port > 0 && port <= 65535 && text_length(digits) <= 5 ? port : -1;
+}
+
 /* Tell the Runtime API (sandbox/enforce/init_error.py); its host is a number, as the platform gives it. 0: not told. */
 static int post(const char *type, const char *message) {
     const char *api = get("AWS_LAMBDA_RUNTIME_API"), *colon = last(api, ':');
@@ -256,13 +266,12 @@ static int post(const char *type, const char *message) {
         uint8_t host[4], zero[8];
     } to = {AF_INET, 0, {127, 0, 0, 1}, {0}};
     int told = 0;
-    if (!colon) return 0;
+    long port = port_of(api);
+    if (!colon || port < 0) return 0;
     char *host = slice(api, (size_t)(colon - api));
-    long port = number(colon + 1);
-    if (port <= 0 || port > 65535) return 0;
     for (int i = 0; i < 4 && !same(host, "localhost"); i++) {
         char *part = host;
-        while (*host && *host != '.') host++;
+        while (*host && (*host != '.' || i == 3)) host++;
         if (*host) *host++ = 0;
         long value = number(part);
         if (value < 0 || value > 255) return 0;
@@ -274,10 +283,9 @@ static int post(const char *type, const char *message) {
     SYS5(setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, wait, sizeof wait);
     SYS5(setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, wait, sizeof wait);
     char *body = form("{\"errorMessage\": $, \"errorType\": $, \"stackTrace\": []}", message, type);
-    char *request = form(
-        "POST /2018-06-01/runtime/init/error HTTP/1.1\r\nHost: %\r\nContent-Type: "
-        "application/json\r\nLambda-Runtime-Function-Error-Type: %\r\nContent-Length: #\r\nConnection: close\r\n\r\n%",
-        api, type, (long)text_length(body), body);
+    char *request = form("POST /2018-06-01/runtime/init/error HTTP/1.1\r\nHost: %\r\n"
+                         "Lambda-Runtime-Function-Error-Type: %\r\nContent-Length: #\r\nConnection: close\r\n\r\n%",
+                         api, type, (long)text_length(body), body);
     if (SYS3(connect, fd, &to, sizeof to) == 0) {
         SYS6(sendto, fd, request, text_length(request), MSG_NOSIGNAL, 0, 0);
         told = SYS6(recvfrom, fd, body, 64, 0, 0, 0) > 9 && starts(body, "HTTP/1.") && body[8] == ' ' && body[9] == '2';
@@ -303,7 +311,11 @@ static int refuse(enum kind kind, const char *what, const char *todo) {
 /* End with the noted error. A supervised child leaves the telling to its parent: its own filter may ask for answers. */
 static _Noreturn void give_up(void) {
     const char *kind = nth(KINDS, 2 * (int)failure), *type = form("Runtime.Sandbox%", kind + 1);
-    if (!in_child) {
+    if (in_child) {
+        size_t n = text_length(failed), most = sizeof handed->failed - 1;
+        memcpy(handed->failed, failed, n < most ? n : most);
+        handed->failure = (int)failure;
+    } else {
         write_line(form("sandbox: %: %\n", type, failed));
         if (*get("AWS_LAMBDA_RUNTIME_API") && !post(type, failed))
             write_line("sandbox: the Runtime API was not told: it could not be reached, or did not take the report\n");

@@ -41,7 +41,7 @@ def attend(pid: int, listener: int, variables: int, folder: str, digest: str) ->
 
     environment = dict(os.environ)
     try:
-        may_prctl = start.protect() >= 0
+        start.protect()
         if listener >= 0:
             os.set_inheritable(listener, False)
         environment |= received(variables)
@@ -63,7 +63,7 @@ def attend(pid: int, listener: int, variables: int, folder: str, digest: str) ->
             from sandbox.supervise.attend import attend as supervise
 
             given = listener if listener >= 0 else None
-            status = supervise(pid, given, policy, environment, sink, audit=False, may_prctl=may_prctl)
+            status = supervise(pid, given, policy, environment, sink, audit=False)
         except SandboxError as error:
             os.kill(pid, _signal.SIGKILL)
             launch.fail(error, environment)

@@ -26,17 +26,14 @@ if TYPE_CHECKING:
 
 
 def attend(
-    pid: int, fd: int | None, policy: Policy, environment: Mapping[str, str], sink: Sink | None, *, audit: bool,
-    may_prctl: bool,
-) -> int:  # fmt: skip
+    pid: int, fd: int | None, policy: Policy, environment: Mapping[str, str], sink: Sink | None, *, audit: bool
+) -> int:
     """Supervise the child `pid` to its end. Returns the exit status to end with, or ends by the child's signal.
 
     `fd` is the listener; None where the child has none. `sink` takes the reports; None for the usual one.
     """
     wake = parent.wake_descriptor()
     parent.forward_signals(pid)
-    if may_prctl:
-        parent.set_property(parent.PR_SET_CHILD_SUBREAPER, 1)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     if fd is None:
         return parent.end_like(_wait(pid, wake))

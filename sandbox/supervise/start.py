@@ -29,7 +29,7 @@ SIGCHLD = 17
 WAIT = 0.0005
 WORKERS = "AWS_LAMBDA_MAX_CONCURRENCY"
 """Set where one environment serves several events at once: a worker is forked while another one serves already."""
-PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4  # linux/prctl.h
+PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 3, 4, 36  # linux/prctl.h
 HELD = (
     _signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGCONT,
     _signal.SIGCHLD,
@@ -80,6 +80,10 @@ def start(child: Callable[[Handover], None], policy: Policy, environment: Mappin
     # Before there is a child: a fast one would look into this process while it still loads.
     dumpable = protect()
     may_prctl = dumpable >= 0
+    if may_prctl:
+        _property(PR_SET_CHILD_SUBREAPER, 1)  # nor is an orphan of the function's to escape it
+    # Ignored, nobody would hear how the child ends.
+    children = _signal.signal(SIGCHLD, _signal.SIG_DFL)
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD)
     try:
         pid = abi.syscall(abi.number("clone"), CLONE_FILES | SIGCHLD, 0, 0, 0, 0)
@@ -92,6 +96,8 @@ def start(child: Callable[[Handover], None], policy: Policy, environment: Mappin
         try:
             if may_prctl:
                 _property(PR_SET_DUMPABLE, dumpable)
+            if children == _signal.SIG_IGN:
+                _signal.signal(SIGCHLD, _signal.SIG_IGN)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
             child(handover)
         finally:
@@ -101,7 +107,7 @@ def start(child: Callable[[Handover], None], policy: Policy, environment: Mappin
         listener = handover.wait(pid)
         from sandbox.supervise import attend
 
-        return attend.attend(pid, listener, policy, environment, sink, audit=audit, may_prctl=may_prctl)
+        return attend.attend(pid, listener, policy, environment, sink, audit=audit)
     except BaseException:
         # Nobody would answer for it or report on it, and it would outlive the bootstrap.
         os.kill(pid, _signal.SIGKILL)

@@ -30,7 +30,7 @@ from guests import LOADING, notifying, profile, refusing
 from users import HOME, home_for, identity, place
 
 from sandbox import launcher
-from sandbox.kernel import abi, seccomp
+from sandbox.kernel import abi, landlock, seccomp
 from sandbox.policy import build, twin
 from sandbox.profile.model import Profile, Training
 
@@ -346,6 +346,163 @@ def test_a_bundle_of_another_package_starts_nothing(pair: Pair) -> None:
         assert "is not the policy that manifest.json lists" in done.stderr
 
 
+def test_another_bundle_of_the_same_package_starts_nothing(pair: Pair) -> None:
+    """Two bundles in each other's place, or a link to one elsewhere: neither program takes one for the other."""
+    package = pair.folder / "two"
+    if not package.exists():
+        files = {}
+        for name, source in (("one", "files"), ("other", "bundle")):
+            shutil.copytree(pair.folder / source, package / name)
+            wrong = pair.folder / ("bundle" if source == "files" else "files")
+            digest = hashlib.sha256((wrong / "policy.json").read_bytes()).hexdigest()
+            files[f"{name}/policy.json"] = {"sha256": digest, "mode": "644"}
+        text = json.dumps({"format": 1, "function": "x", "files": files}, indent=1)
+        (package / "manifest.json").write_text(text)
+        (package / "linked").symlink_to(pair.folder / "bundle")
+    for name in ("one", "other", "linked"):
+        for which in (*pair.programs, ALONE):
+            done = pair.run(which, "/bin/echo", "ran", more={"SANDBOX_POLICY": "{folder}/two/" + name})
+            assert (done.returncode, done.stdout) == (79, ""), (which, name, done.stderr)
+
+
+def test_folders_are_no_programs(pair: Pair) -> None:
+    """Neither env's -C nor a listed folder gives the right to execute, or read, what lies below a folder."""
+    if os.access("/root/.bashrc", os.R_OK) != (pair.uid is None) or not landlock.abi_version():
+        pytest.skip("needs Landlock, and a file that only root may read")
+    tool = pair.folder / "below" / "tool"
+    if not tool.parent.exists():
+        tool.parent.mkdir()
+        shutil.copy("/bin/true", tool)
+        script = pair.folder / "elsewhere"
+        script.write_text(
+            f"#!/usr/bin/env -S -C / /bin/sh -c 'echo started; {tool} && echo ran; exec < /etc/shells && echo read'\n"
+        )
+        script.chmod(0o755)
+        found = profile(*LOADING, "execve", "chdir", "wait4", "clone process", "vfork process", "dup2")
+        reads = frozenset({"/usr/**", "/lib/**", "/lib64/**", "/bin/**"})
+        listed = frozenset({"/bin/true", "/bin/sh", str(tool.parent)})
+        pair.make("folders", dataclasses.replace(found, reads=reads, processes=listed))
+    for supervise in ("0", "1"):
+        more = {"SANDBOX_POLICY": "{folder}/folders", "SANDBOX_SUPERVISE": supervise}
+        ours, theirs = pair.both("{folder}/elsewhere", more=more)
+        assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
+        assert theirs.stdout == "started\n"
+        assert status_of(ours) == status_of(theirs)
+        assert f"not here: {tool.parent}" in theirs.stderr
+
+
+def test_a_folder_of_devices_is_named(pair: Pair) -> None:
+    """/dev/shm is a place to write like others: the line names it, and no program may lie there."""
+    if not landlock.abi_version() or not os.access("/dev/shm", os.W_OK):
+        pytest.skip("needs Landlock and /dev/shm")
+    if not (pair.folder / "shm").exists():
+        found = dataclasses.replace(profile(*LOADING, "execve"), writes=frozenset({"/dev/shm/**"}))
+        pair.make("shm", dataclasses.replace(found, processes=frozenset({"/dev/shm/tool"})))
+    for done in pair.both("/bin/echo", "ran", more={"SANDBOX_POLICY": "{folder}/shm"}):
+        assert "write /dev/shm, by" in done.stderr
+        assert "/dev/shm/tool (lies where the function writes)" in done.stderr
+
+
+ORPHAN = """
+import os, time
+if os.fork() == 0:
+    if os.fork() == 0:
+        time.sleep(0.2)
+        print(os.getppid(), flush=True)
+    os._exit(0)
+os.wait()
+time.sleep(0.4)
+"""
+
+
+def test_no_orphan_escapes(pair: Pair) -> None:
+    """A grandchild whose parent ends at once is the supervisor's, however long that takes to load."""
+    if not (pair.folder / "forks").exists():
+        pair.make("forks", profile(*LOADING, "clone process", "vfork process", "wait4", "getppid"))
+    more = {"SANDBOX_POLICY": "{folder}/forks", "SANDBOX_SUPERVISE": "1"}
+    for done in pair.both(*PYTHON, ORPHAN, more=more):
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout) > 1
+
+
+def test_a_caller_that_ignores_its_children(pair: Pair) -> None:
+    """Where SIGCHLD comes ignored both hear the handler's end, and the handler finds it ignored."""
+    ignored = functools.partial(signal.signal, signal.SIGCHLD, signal.SIG_IGN)
+    code = "import signal, sys; sys.exit(signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN)"
+    for supervise in ("0", "1"):
+        for done in pair.both(*PYTHON, code, more={"SANDBOX_SUPERVISE": supervise}, preexec_fn=ignored):
+            assert done.returncode == 1, done.stderr
+
+
+def test_a_supervisor_that_does_not_run_ends_the_function(pair: Pair) -> None:
+    """An interpreter that ends at once leaves nobody to answer: the handler ends with it."""
+    more = {"SANDBOX_SUPERVISE": "1", "SANDBOX_PYTHON": "/bin/true"}
+    done = pair.run("launcher", *PYTHON, "import time; time.sleep(1); print('alone')", more=more)
+    assert done.stdout == ""
+
+
+def test_a_user_with_many_groups(pair: Pair) -> None:
+    """/proc/self/status is read to its end, however long it is."""
+    if pair.uid is not None:
+        pytest.skip("only root may have groups")
+    for done in pair.both("/bin/echo", "ran", preexec_fn=lambda: os.setgroups(range(5000, 6500))):
+        assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
+
+
+def test_long_variables_arrive_or_are_refused(pair: Pair) -> None:
+    """What does not fit into the way to the supervisor stops the start; nothing is cut off."""
+    more = {"SANDBOX_SUPERVISE": "1", "SANDBOX_EVENT_KEY": "00" * 40000}
+    done = pair.run("launcher", "/bin/echo", "ran", more=more)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "takes not all of our variables" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["policy.json", "policy.bin", f"{abi.MACHINE}.bpf"])
+def test_a_pipe_in_place_of_a_file(pair: Pair, name: str) -> None:
+    """A FIFO that nobody writes to stops no start for ever."""
+    bundle = pair.folder / f"pipe-{name}"
+    if not bundle.exists():
+        shutil.copytree(pair.folder / "bundle", bundle)
+        (bundle / name).unlink()
+        os.mkfifo(bundle / name)
+        (bundle / name).chmod(0o444)
+    more = {"SANDBOX_POLICY": str(bundle), "SANDBOX_SUPERVISE": "1"}
+    assert pair.run("launcher", "/bin/echo", more=more).returncode == 66
+    if name != "policy.bin":
+        assert pair.run("bootstrap", "/bin/echo", more=more).returncode == 66
+
+
+NOSY = """
+import os
+parent, found = os.getppid(), []
+for _ in range(400):
+    for name in ("environ", "maps"):
+        try:
+            with open(f"/proc/{parent}/{name}", "rb") as file:
+                found.append(file.read())
+        except OSError:
+            continue
+text = b"".join(found)
+print(b"the-key" in text, end="")
+"""
+
+
+def test_nothing_of_a_starting_supervisor_helps(pair: Pair) -> None:
+    """From its first instruction on the handler finds no variable of ours in its parent, even where it is root's."""
+    for _ in range(5):
+        more = {"SANDBOX_SUPERVISE": "1", "SANDBOX_EVENT_KEY": "the-key"}
+        done = pair.run("launcher", *PYTHON, NOSY, more=more)
+        assert (done.returncode, done.stdout) == (0, "False"), done.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1.9", "127.0.0.1.zz", "127.0.0"])
+def test_an_address_that_is_none_is_not_told(pair: Pair, api: Api, host: str) -> None:
+    """The report of an error goes to the platform's address, and not to what begins like one."""
+    more = {"AWS_LAMBDA_RUNTIME_API": f"{host}:{api.name.rpartition(':')[2]}", "SANDBOX_POLICY": "/nonexistent"}
+    assert pair.run(ALONE, "/bin/true", more=more).returncode == 67
+    assert api.requests == []
+
+
 def test_more_places_than_descriptors(pair: Pair) -> None:
     """The launcher holds a hundred files to read where a process may have half as many descriptors."""
     data = pair.folder / "data"
@@ -383,15 +540,15 @@ def test_a_bundle_that_does_not_belong_together_starts_nothing(pair: Pair, name:
 
 
 def test_another_policy_beside_the_twin(pair: Pair) -> None:
-    """The launcher installs what the twin says and names its digest; a supervisor that reads another ends the start."""
+    """The launcher installs what the twin says and names it; with a supervisor, who reads the other, nothing starts."""
     more = {"SANDBOX_POLICY": "{folder}/mixed"}
     done = pair.run("launcher", "/bin/echo", "ran", more=more)
     assert (done.returncode, done.stdout) == (0, "ran\n")
     digest = hashlib.sha256((pair.folder / "bundle" / "policy.json").read_bytes()).hexdigest()
     assert status_of(done)["policy"] == f"sha256:{digest}"
-    watched = pair.run("launcher", *PYTHON, "import signal; signal.pause()", more=more | {"SANDBOX_SUPERVISE": "1"})
-    assert watched.returncode == 66
-    assert "is not the policy that the launcher installed" in watched.stderr
+    watched = pair.run("launcher", "/bin/echo", "ran", more=more | {"SANDBOX_SUPERVISE": "1"})
+    assert (watched.returncode, watched.stdout) == (66, "")
+    assert "policy.json is not the file that was compiled" in watched.stderr
 
 
 def lines_of(output: bytes) -> list[Any]:
