@@ -154,8 +154,10 @@ static _Noreturn void supervise(void) {
     SYS4(rt_sigaction, SIGCHLD, as_usual, children, SIGSET); /* ignored, nobody would hear how the child ends */
     SYS4(rt_sigprocmask, SIG_BLOCK, &HELD, &signals_before, SIGSET);
     long page = SYS6(mmap, 0, sizeof *handed, PROT_READ_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (page < 0) no_memory();
-    handed = (struct handed *)page;
+    if (page > 0)
+        handed = (struct handed *)page;
+    else
+        no_memory();
     handed->listener = -1;
     long pid = SYS5(clone, CLONE_VFORK | CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
     if (!pid) {
