@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from guests.filters import notifying, refusing
+from answering import notifying, refusing
+
 from guests.hosts import GUESTS, Guest, enter, inside
 from guests.policies import LOADING, policy, profile
 

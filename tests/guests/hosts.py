@@ -19,8 +19,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 import prctl
+from answering import deciding, notifying
 
-from guests.filters import containers, deciding, notifying, without_listeners
+from guests.filters import containers, without_listeners
 from sandbox.kernel import abi, bpf, seccomp
 
 CLONE_NEWNS, CLONE_FILES = 0x20000, 0x400  # linux/sched.h

@@ -58,7 +58,7 @@ def run(rounds: int, python: str, client: str) -> Report:
         instructions = _instructions(profile)
     series = {key: Series(tuple(values)) for key, values in taken.items()}
     notes = (
-        f"the policy is the one learned from examples/{EXAMPLE}; instructions are those of both filters that the "
+        f"the policy is the one learned from examples/{EXAMPLE}; instructions are those of the program that the "
         "launcher installs, counted by the simulator; the kernel executes none of them where the number alone decides "
         "(from Linux 5.11 on)",
         f"each round times {COUNT} calls of each kind ({OBSERVED} observed ones) in a loop of a C program",
