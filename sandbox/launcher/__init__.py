@@ -1,7 +1,7 @@
 """The native launcher's program: shipped with a release, built by the system's cc in a checkout.
 
 The sources lie beside this file: launcher.c starts at `launch` and includes the rest, abi.h is the kernel, policy.h
-reads bundles, fuzz.c tries that reader alone.
+reads bundles, fuzz.c tries that reader alone, launcher.ld lays the program out.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ LARGEST = 24 << 10
 
 HERE = Path(__file__).parent
 BUILT = HERE / "built"
+SCRIPT = HERE / "launcher.ld"
 WARNINGS = (
     "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes",
     "-Wcast-align", "-Wundef", "-Wvla", "-Wformat=2", "-Wwrite-strings",
@@ -42,8 +43,6 @@ ZIG_FLAGS = (
 )  # fmt: skip
 """zig checks for undefined behaviour unless told not to, takes -Oz for -Os unless its compiler hears it, and makes a
 fifth more of -Os than gcc."""
-DENSE = ("-Wl,-z,noseparate-code", "-Wl,-z,max-page-size=4096")
-"""For GNU ld on x86_64: all in one page-aligned piece. aarch64 kernels have pages of up to 64 KiB."""
 
 
 def binary(arch: str) -> bytes:
@@ -71,13 +70,13 @@ def path(arch: str) -> Path:
         raise SandboxError(
             f"there is no launcher for {arch} here", where=str(found), todo="run tools/release, which builds both"
         )
-    build(("cc",), found, DENSE if arch == "x86_64" else ())
+    build(("cc",), found)
     return found
 
 
 def sources() -> str:
     """SHA-256 of all that a launcher is made of."""
-    names = sorted({*HERE.glob("*.[ch]")} - {HERE / "fuzz.c"})
+    names = sorted({*HERE.glob("*.[ch]"), SCRIPT} - {HERE / "fuzz.c"})
     parts = [repr((FLAGS, LINKED)).encode(), *(name.read_bytes() for name in names)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -86,21 +85,21 @@ def loaded(program: bytes) -> bytes:
     """A 64-bit little-endian ELF program without its sections: the kernel reads segments alone (man 5 elf)."""
     headers, size, count = struct.unpack_from("<Q", program, 32)[0], *struct.unpack_from("<HH", program, 54)
     segments = (struct.unpack_from("<8xQ16xQ", program, headers + size * i) for i in range(count))
-    end = max(offset + length for offset, length in segments)
+    end = max(offset + length for offset, length in segments if length)
     head = bytearray(program[:64])
     struct.pack_into("<Q", head, 40, 0)
     struct.pack_into("<HHH", head, 58, 0, 0, 0)
     return bytes(head) + program[64:end]
 
 
-def build(compiler: Sequence[str], found: Path, more: Sequence[str] = ()) -> None:
+def build(compiler: Sequence[str], found: Path) -> None:
     """Compile and link into `found`, in one step for whoever looks. Raises SandboxError with what the compiler said."""
     todo = "run tools/release, which needs no compiler, or install one"
     try:
         found.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=found.parent) as folder:
             made = Path(folder) / found.name
-            command = [*compiler, *FLAGS, *LINKED, *more, "-o", str(made), str(HERE / "launcher.c")]
+            command = [*compiler, *FLAGS, *LINKED, f"-Wl,-T,{SCRIPT}", "-o", str(made), str(HERE / "launcher.c")]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise SandboxError(f"cannot be built:\n{done.stderr.strip()}", where="launcher", todo=todo)

@@ -117,7 +117,8 @@ static const char *task_root(void) {
 
 /* 3.11 of /usr/bin/python3 -> python3.11 */
 static const char *version_of(const char *program) {
-    const char *name = name_of(real(program));
+    char link[1]; /* links of folders on the way do not change the name at the end */
+    const char *name = name_of(SYS4(readlinkat, AT_FDCWD, program, link, 1) < 0 ? program : real(program));
     return starts(name, "python") && last(name, '.') ? name + 6 : "";
 }
 

@@ -209,8 +209,7 @@ static void chain(int count) {
 
 static _Noreturn void needs_python(enum kind kind, const char *what) {
     hand_over();
-    end(kind, form("%: needs the Python bootstrap and a Python 3.11", what),
-        "put them beside the launcher and into PATH, or unset it");
+    end(kind, form("%: needs the Python bootstrap and a Python 3.11", what), "put both in place, or unset it");
 }
 
 /* Read the policy and hold it against this host; what only the Python bootstrap can do goes there. */
