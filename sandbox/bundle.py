@@ -55,7 +55,7 @@ class Policy:
         self.files: Mapping[str, Any] = description["files"]  # sandbox/policy/files.py
         self.supervision: Mapping[str, Any] = description["supervision"]  # sandbox/policy/supervision.py
         self.audit_until: str = description["audit-until"]  # YYYY-MM-DD or ''
-        self.provenance: Mapping[str, list[str]] = description["provenance"]  # sandbox/enforce/staleness.py
+        self.provenance: Mapping[str, list[str]] = description["provenance"]  # sandbox/provenance.py
         self.program, self.head = plain
         self.supervised, self.supervised_head = supervised
         self.digest = digest

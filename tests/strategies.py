@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
+from sandbox.behaviour import arguments
 from sandbox.kernel import tables
-from sandbox.profile import arguments, base
+from sandbox.profile import base
 from sandbox.profile.model import PHASES, RUNTIME_API, Estimate, Function, Grant, Phase, Profile, Training, Use
 from sandbox.profile.promises import promises_of
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sandbox.behaviour.quoting import printable
 from sandbox.cli.events import opened
 from sandbox.cli.output import write_text
 from sandbox.errors import UsageError
@@ -16,7 +17,6 @@ from sandbox.profile.amend import Amendment, propose
 from sandbox.profile.diff import diff, lines
 from sandbox.profile.model import Profile
 from sandbox.violations import reader
-from sandbox.violations.quoting import printable
 
 
 def amend(

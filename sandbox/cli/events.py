@@ -16,11 +16,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from sandbox.behaviour.quoting import printable
 from sandbox.cli.output import console, errors, json_line
 from sandbox.errors import UsageError
 from sandbox.violations import reader
 from sandbox.violations.chain import Verifier
-from sandbox.violations.quoting import printable
 
 STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 _AGO = re.compile(r"(\d{1,9})(s|m|h|d)")

@@ -123,7 +123,7 @@ def verify(
     key: Annotated[str, typer.Option(help="The public key (PEM) of who signed it", metavar="KEY")] = "",
 ) -> None:
     """Whether every file of a package is what its manifest lists, and with --key whether that key signed it."""
-    from sandbox.enforce import integrity
+    from sandbox.start import integrity
 
     others = 0
     if os.path.isdir(package):

@@ -10,15 +10,16 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from sandbox.behaviour import arguments
 from sandbox.bundle import Policy
 from sandbox.cli.output import console, json_line
-from sandbox.enforce import single_exec
-from sandbox.enforce.install import install
+from sandbox.confine import single_exec
+from sandbox.confine.install import install
 from sandbox.kernel import tables
 from sandbox.policy.build import build
 from sandbox.policy.rules import Rule, Rules
 from sandbox.probe import ATTEMPTS, Attempt, Result, run_attempt
-from sandbox.profile import arguments, document
+from sandbox.profile import document
 from sandbox.profile.document import Document
 from sandbox.profile.places import compose
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 
 from sandbox.doctor.measured import Value
-from sandbox.kernel import status
+from sandbox.kernel import seccomp
 
 STATUS = {
     "no-new-privs": "NoNewPrivs", "seccomp": "Seccomp", "filters": "Seccomp_filters", "threads": "Threads",
@@ -26,7 +26,7 @@ def facts() -> Mapping[str, Value]:
         "python": platform.python_version(), "interpreter": sys.executable, "uid": os.geteuid(), "gid": os.getegid(),
     }  # fmt: skip
     try:
-        fields = status.read()
+        fields = seccomp.read_status()
     except OSError:
         fields = {}
     found["proc"] = bool(fields)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 from sandbox.doctor.isolate import Failed, signal_name, status_of
-from sandbox.kernel import abi, bpf, seccomp, status
+from sandbox.kernel import abi, bpf, seccomp
 from sandbox.kernel.bpf import Program
 from sandbox.kernel.tables import numbers
 
@@ -49,7 +49,7 @@ def getppid() -> int:
 def ready() -> None:
     """Set NoNewPrivs where it is not set. Where that is refused the installation itself says what it lacks."""
     try:
-        if status.read().get("NoNewPrivs") == "1":
+        if seccomp.read_status().get("NoNewPrivs") == "1":
             return
     except OSError:
         pass  # no /proc: the call below is right either way

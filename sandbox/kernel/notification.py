@@ -7,6 +7,10 @@ import fcntl
 import os
 import struct
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 RECV = 0xC0502100
 SEND = 0xC0182101
 ID_VALID = 0x40082102
@@ -121,3 +125,24 @@ class Listener:
         newfd_flags = os.O_CLOEXEC if cloexec else 0
         # A buffer that can be written: for bytes, ioctl returns the bytes and not the call's result.
         return int(fcntl.ioctl(self.fd, ADDFD, bytearray(struct.pack("<QIIII", id_, flags, fd, 0, newfd_flags))))
+
+
+class CallTable:
+    """Calls told by number and registers alone, as a filter compares them."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self, calls: Mapping[str, Sequence[Sequence[Sequence[int]]]]) -> None:
+        """`calls` is {number: alternatives of [argument, mask, value]} (sandbox/policy/supervision.py)."""
+        self._calls = {int(nr): alternatives for nr, alternatives in calls.items()}
+
+    def allows(self, call: Notification) -> bool:
+        """Whether a call is one of them."""
+        args = call.args
+        for conditions in self._calls.get(call.nr, ()):
+            for argument, mask, value in conditions:
+                if args[argument] & mask != value:
+                    break
+            else:
+                return True
+        return False

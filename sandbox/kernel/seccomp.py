@@ -1,13 +1,16 @@
-"""seccomp(2), raw and with flags; no prctl(2) where none is needed (man 2 seccomp, linux/seccomp.h)."""
+"""seccomp(2), raw and with flags, and what /proc/PID/status tells of it; prctl(2) only where it is needed.
+
+See man 2 seccomp, linux/seccomp.h and man 5 proc.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 
 from sandbox.kernel import abi
 
 SET_MODE_FILTER = 1
-GET_ACTION_AVAIL = 2
 GET_NOTIF_SIZES = 3
 
 FLAG_TSYNC = 1 << 0
@@ -48,3 +51,21 @@ def canary() -> int:
     except OSError as error:
         return error.errno or 0
     return 0
+
+
+def read_status(pid: int | str = "self") -> dict[str, str]:
+    """All fields of /proc/PID/status as text. Raises OSError when the task is gone or /proc is not mounted."""
+    fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return parse_status(os.read(fd, 1 << 16))
+    finally:
+        os.close(fd)
+
+
+def parse_status(data: bytes) -> dict[str, str]:
+    """Fields of the text of a status file."""
+    fields = {}
+    for line in data.decode("ascii", "replace").splitlines():
+        key, _, value = line.partition(":")
+        fields[key] = value.strip()
+    return fields

@@ -86,7 +86,7 @@ static void load_program(int supervised) {
     if (supervised) give_back(sealed("policy.json", policy.described, 0));
 }
 
-/* staleness.py: a short fingerprint, '' where a file cannot be read. */
+/* provenance.py: a short fingerprint, '' where a file cannot be read. */
 static const char *fingerprint(const char *path) {
     long size = 0, part = ELF_PART, fd = *path ? open_read(path) : -1;
     if (fd < 0) return "";

@@ -1,4 +1,4 @@
-/* The filter and the single-use exec (sandbox/enforce/single_exec.py tells why). */
+/* The filter and the single-use exec (sandbox/confine/single_exec.py tells why). */
 #ifndef SANDBOX_FILTERS_H
 #define SANDBOX_FILTERS_H
 

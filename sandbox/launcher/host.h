@@ -140,7 +140,7 @@ static int find_package(void) {
     interpreter = python();
     if (!*interpreter || !is_file(interpreter)) return 0;
     for (int i = 0; i < 5; i++, folder = folder_of(folder)) {
-        package = form("%%sandbox/supervise", folder, same(folder, "/") ? "" : "/");
+        package = form("%%sandbox/start", folder, same(folder, "/") ? "" : "/");
         if (is_file(form("%/__main__.py", package))) return 1;
         if (same(folder, "/")) break;
     }

@@ -1,4 +1,4 @@
-/* The bootstrap without Python: find the bundle, install it, say so, exec. It does what sandbox/enforce does on the way
+/* The bootstrap without Python: find the bundle, install it, say so, exec. It does what sandbox/start does on the way
  * to the handler and leaves the rest to it: learning, audit, profiles that must be compiled, and, where no Landlock
  * domain keeps the handler out of a starting supervisor, the supervised start. What stands in the way before anything
  * is installed goes there too. tests/kernel/test_conformance.py holds both to one behaviour. Freestanding: no libc, one

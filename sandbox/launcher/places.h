@@ -1,10 +1,10 @@
-/* Landlock: from a policy's places to rules on this host (sandbox/enforce/files.py tells why). */
+/* Landlock: from a policy's places to rules on this host (sandbox/confine/landlock_rules.py tells why). */
 #ifndef SANDBOX_PLACES_H
 #define SANDBOX_PLACES_H
 
 #include "bundle.h"
 
-/* Landlock (sandbox/kernel/landlock.py, sandbox/enforce/files.py). */
+/* Landlock (sandbox/kernel/landlock.py, sandbox/confine/landlock_rules.py). */
 enum {
     FS_EXECUTE = 1,
     FS_WRITE_FILE = 2,

@@ -258,7 +258,7 @@ static long port_of(const char *api) { /* -1: none */
     return port > 0 && port <= 65535 && text_length(digits) <= 5 ? port : -1;
 }
 
-/* Tell the Runtime API (sandbox/enforce/init_error.py); its host is a number, as the platform gives it. 0: not told. */
+/* Tell the Runtime API (sandbox/start/init_error.py); its host is a number, as the platform gives it. 0: not told. */
 static int post(const char *type, const char *message) {
     const char *api = get("AWS_LAMBDA_RUNTIME_API"), *colon = last(api, ':');
     struct {

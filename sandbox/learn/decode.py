@@ -13,9 +13,9 @@ import struct
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from sandbox.behaviour import arguments
 from sandbox.kernel import abi, sockaddr
 from sandbox.kernel.memory import Memory
-from sandbox.profile import arguments
 
 AT_FDCWD = 0xFFFFFF9C
 MMSGHDR_SIZE = 64  # struct mmsghdr of a 64-bit kernel (linux/socket.h)

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sandbox.learn.host import TOOL
 from sandbox.learn.observations import Environment, Item, Sample
-from sandbox.learn.provenance import TOOL
 from sandbox.profile import base
 from sandbox.profile.completeness import estimate
 from sandbox.profile.folding import changed, fold, holds, named, outermost

@@ -13,14 +13,15 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from sandbox.behaviour.arguments import LOW
+from sandbox.egress import sockets
+from sandbox.egress.broker import DNS_PORT
 from sandbox.kernel.notification import Listener, Notification
 from sandbox.learn.decode import Reader, parse_sockaddr
-from sandbox.profile.arguments import LOW
-from sandbox.supervise import resolver, sockets
-from sandbox.supervise.egress import DNS_PORT
+from sandbox.names import resolver
 
 if TYPE_CHECKING:
-    from sandbox.supervise.names import Forwarder
+    from sandbox.names.forwarder import Forwarder
 
 PROTOCOLS = {sockets.SOCK_STREAM: "tcp", sockets.SOCK_DGRAM: "udp"}
 

@@ -18,12 +18,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sandbox import __version__
-from sandbox.enforce import handover, parent
-from sandbox.enforce.launch import Command
+from sandbox.confine import child, parent
+from sandbox.confine.single_exec import Command
 from sandbox.errors import UsageError
 from sandbox.kernel.notification import Listener
 from sandbox.kernel.tables import machine, numbers
-from sandbox.learn import provenance
+from sandbox.learn import host
 from sandbox.learn.naming import Naming
 from sandbox.learn.recorder import Recorder
 
@@ -50,7 +50,7 @@ def observe(command: Command, environment: Mapping[str, str]) -> int:
         {
             "event": "start", "format": FORMAT, "version": __version__,
             "function": environment.get("AWS_LAMBDA_FUNCTION_NAME", ""), "handler": environment.get("_HANDLER", ""),
-            "api": bool(api), **provenance.describe(command, environment),
+            "api": bool(api), **host.describe(command, environment),
         }
     )  # fmt: skip
     granted = frozenset(filter(None, environment.get("SANDBOX_GRANTS", "").split(",")))
@@ -116,7 +116,7 @@ class _Observation:
         wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._pid = handover.start(command.path, command.argv, command.environment, program, self._ready)
+        self._pid = child.start(command.path, command.argv, command.environment, program, self._ready)
         for number in FORWARDED:
             signal.signal(number, self._forward)
         # Whoever started us may have blocked it; the handler, started above, keeps that, and we must hear of its end.
@@ -147,7 +147,7 @@ class _Observation:
                 if fd == wake:
                     os.read(wake, 512)
                     if ended is None:
-                        ended = handover.collect(self._pid)
+                        ended = child.collect(self._pid)
                         deadline = time.monotonic() + DRAIN
                 elif fd != listener.fd:
                     if naming.forwarder:

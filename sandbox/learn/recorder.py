@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sandbox.behaviour import arguments
 from sandbox.kernel import tables
 from sandbox.kernel.notification import Notification
 from sandbox.learn import decode
 from sandbox.learn.decode import Destination, Reader
 from sandbox.learn.links import elsewhere
-from sandbox.profile import arguments
 
 LAST_CALLS = 12
 """How many calls before a failure are told."""

@@ -25,7 +25,7 @@ from sandbox.kernel import tables
 from sandbox.launcher import binary
 
 HOME = Path(sandbox.__file__).resolve().parent
-ROOTS = ("sandbox.enforce.launch", "sandbox.supervise")
+ROOTS = ("sandbox.start", "sandbox.supervise")
 """What the bootstrap runs, observing in SANDBOX_MODE=learn with it. Generalising and compiling stay in the workshop."""
 WORKSHOP = ("sandbox.policy", "sandbox.cli", "sandbox.package", "sandbox.probe", "sandbox.runtime_api")
 NOT_NEEDED = ("signatures.json", "groups.json", "newer.json", "schema.json")
@@ -127,7 +127,7 @@ def _bootstrap() -> Path:
 
 def _submodules(name: str) -> list[str]:
     folder = HOME.parent / name.replace(".", "/")
-    return [name] if not folder.is_dir() else [f"{name}.{path.stem}" for path in folder.glob("*.py")]
+    return [f"{name}.{path.stem}".removesuffix(".__init__") for path in folder.glob("*.py")]
 
 
 def _source(name: str) -> Path | None:

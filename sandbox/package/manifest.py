@@ -4,7 +4,7 @@
 
 The bootstrap compares the policy's files with it at each start; with a public key (SANDBOX_VERIFY_KEY) it checks the
 signature and all files. Who can replace the package can replace the manifest too: the anchor is the key, and it must
-come from somewhere else (sandbox/enforce/package.py, docs/security.md).
+come from somewhere else (sandbox/start/integrity.py, docs/security.md).
 """
 
 from __future__ import annotations

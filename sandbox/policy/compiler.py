@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Set
 from functools import cache
 
+from sandbox.behaviour.arguments import FULL
+from sandbox.behaviour.comparison import Condition
 from sandbox.bundle import LAUNCHED
 from sandbox.errors import KernelUnsupported, PolicyUnverified
 from sandbox.kernel import bpf, tables
@@ -22,8 +24,6 @@ from sandbox.kernel.bpf import Program
 from sandbox.policy.numbers import THROUGH, head
 from sandbox.policy.rules import Rules
 from sandbox.policy.simplify import without_idle_comparisons
-from sandbox.profile.arguments import FULL
-from sandbox.profile.comparison import Condition
 
 API_LEVEL = 5  # seccomp_api_get(3): process kills and user notification; Linux 5.0
 OPTIMIZE_TREE = 2  # seccomp.h: SCMP_FLTATR_CTL_OPTIMIZE, 2 sorts the syscalls into a binary tree
@@ -38,7 +38,7 @@ def compile_rules(rules: Rules) -> Program:
 def halves(rules: Rules) -> tuple[Program, Program]:
     """The program in two parts: the head, off whose end falls what needs more than the number, and the rest.
 
-    Between the two, with the number loaded, the launcher puts what only it knows (sandbox/enforce/single_exec.py), so
+    Between the two, with the number loaded, the launcher puts what only it knows (sandbox/confine/single_exec.py), so
     that calls of LAUNCHED always fall through. Raises KernelUnsupported when libseccomp is missing.
     """
     numbers = tables.numbers(rules.arch)

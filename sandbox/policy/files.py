@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from sandbox.behaviour import arguments
 from sandbox.errors import ProfileError
 from sandbox.policy.rules import exec_granted
-from sandbox.profile import arguments, base
+from sandbox.profile import base
 from sandbox.profile.folding import outermost
 from sandbox.profile.model import Profile
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Mapping
 
+from sandbox.behaviour.arguments import FULL
+from sandbox.behaviour.comparison import Condition
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import Rule, Rules
 from sandbox.policy.verify import Evidence
-from sandbox.profile.arguments import FULL
-from sandbox.profile.comparison import Condition
 from sandbox.profile.model import Profile
 
 ORIGINS = ("profile", "family", "grant", "launch", "runtime client", "floor")

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from sandbox.behaviour.arguments import FULL
+from sandbox.behaviour.comparison import Condition, Conjunction
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.policy.rules import rules_for
-from sandbox.profile.arguments import FULL
-from sandbox.profile.comparison import Condition, Conjunction
 from sandbox.profile.model import Profile
 
 ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}

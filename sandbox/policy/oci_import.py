@@ -14,12 +14,13 @@ from typing import Any
 
 import jsonschema
 
+from sandbox.behaviour import arguments, comparison
+from sandbox.behaviour.arguments import FULL, LOW
+from sandbox.behaviour.comparison import Condition, Conjunction
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.policy.rules import rules_for
-from sandbox.profile import arguments, base, comparison
-from sandbox.profile.arguments import FULL, LOW
-from sandbox.profile.comparison import Condition, Conjunction
+from sandbox.profile import base
 from sandbox.profile.model import RUNTIME_API, Function, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
 

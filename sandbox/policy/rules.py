@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
+from sandbox.behaviour import arguments, comparison
+from sandbox.behaviour.comparison import Conjunction
 from sandbox.errors import ProfileError
 from sandbox.kernel import bpf, tables
-from sandbox.profile import arguments, base, comparison
-from sandbox.profile.comparison import Conjunction
+from sandbox.profile import base
 from sandbox.profile.model import RUNTIME_API, Profile
 
 Origin = Literal["profile", "family", "grant", "runtime client", "floor", "launch"]

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from sandbox.behaviour import arguments, comparison, destination
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import Rule, Rules, refused_quietly, rules_for
-from sandbox.profile import arguments, base, comparison, destination
+from sandbox.profile import base
 from sandbox.profile.model import Profile, Use
 
 STATIC = ("seccomp", "prctl")

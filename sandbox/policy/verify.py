@@ -15,12 +15,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from sandbox.behaviour.arguments import FULL, LOW
 from sandbox.errors import PolicyUnverified
 from sandbox.kernel import bpf, tables
 from sandbox.kernel.bpf import Program
 from sandbox.policy.rules import Rule, Rules
 from sandbox.policy.simulator import InvalidProgram, check, simulate
-from sandbox.profile.arguments import FULL, LOW
 
 Args = tuple[int, int, int, int, int, int]
 

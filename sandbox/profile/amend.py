@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from sandbox.behaviour import arguments, spelling
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
-from sandbox.profile import arguments, base, document
+from sandbox.profile import base, document
 from sandbox.profile.diff import covers
 from sandbox.profile.model import PHASES, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
-from sandbox.violations import allow
 from sandbox.violations.event import technique
 
 Risk = Literal["high", "medium", "low"]
@@ -104,11 +104,11 @@ def propose(profile: Profile, violations: Iterable[Event]) -> Amendment:
         elif wish.use:
             use = replace(wish.use, count=count)
             added.append(use)
-            change = allow.of_use(use.phase, use.syscall, use.name, count)
+            change = spelling.of_use(use.phase, use.syscall, use.name, count)
             proposals.append(Proposal(change, _risk(use.syscall, use.name), count, examples[wish]))
         else:
             places.setdefault(_SECTIONS[wish.section], set()).add(wish.place)
-            change = allow.of_place(wish.section, wish.place)
+            change = spelling.of_place(wish.section, wish.place)
             proposals.append(Proposal(change, _place_risk(wish.section), count, examples[wish]))
     uses = profile.uses | frozenset(added)
     widened = replace(
@@ -144,7 +144,7 @@ def _wishes(profile: Profile, event: Event) -> Iterable[_Wish]:
     if denied is not None:
         if not _granted(profile, syscall, name):
             classes = (name,) if denied.classes else ()
-            how = allow.of_grant(syscall, classes) if denied.grantable else ""
+            how = spelling.of_grant(syscall, classes) if denied.grantable else ""
             yield _Wish(what=what, reason=f"is hard-denied: {denied.because}", how=how)
             return
     elif problem := _problem(profile, phase, syscall, name):
@@ -213,7 +213,7 @@ def _unfit(section: str, target: str) -> tuple[str, str] | None:
         if not _DESTINATION.fullmatch(target):
             return "is no destination", ""
         if any(address in target for address in METADATA):
-            return "hands out credentials: no amendment adds it", allow.of_place(section, target)
+            return "hands out credentials: no amendment adds it", spelling.of_place(section, target)
     elif not target.startswith("/") or f"{target}/".count("/../"):
         return "is no absolute path", ""
     elif "*" in target:

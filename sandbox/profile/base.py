@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
+from sandbox.behaviour import arguments, comparison
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
-from sandbox.profile import arguments, comparison
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from typing import Any
 
 import jsonschema
 
+from sandbox.behaviour import arguments, comparison, destination
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
-from sandbox.profile import arguments, base, comparison, destination
+from sandbox.profile import base
 from sandbox.profile.model import PHASES, Estimate, Function, Grant, Phase, Profile, Training, Use
 from sandbox.profile.places import Path, Place, compose
 from sandbox.profile.promises import promises_of

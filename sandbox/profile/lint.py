@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from sandbox.behaviour import destination
 from sandbox.errors import ProfileError
-from sandbox.profile import base, destination
+from sandbox.profile import base
 from sandbox.profile.completeness import best_estimates, still_needed
 from sandbox.profile.document import Document
 from sandbox.profile.model import PHASES, Phase, Use

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sandbox.profile import arguments
+from sandbox.behaviour import arguments
 from sandbox.profile.model import PHASES, SCHEMA, Grant, Profile, Training, Use
 from sandbox.profile.promises import promises_of
 

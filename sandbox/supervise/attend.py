@@ -7,14 +7,12 @@ import gc
 import os
 import select
 
-from sandbox.enforce import parent
-from sandbox.enforce.platform import refuses_duplicates
+from sandbox.confine import parent
+from sandbox.confine.parent import refuses_duplicates
 from sandbox.errors import FunctionTerminated
 from sandbox.kernel import abi
-from sandbox.kernel.notification import Listener
+from sandbox.kernel.notification import CallTable, Listener
 from sandbox.supervise import opening
-from sandbox.supervise.opening import InitCalls
-from sandbox.supervise.start import HELD, WORKERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +21,9 @@ if TYPE_CHECKING:
     from sandbox.bundle import Policy
     from sandbox.supervise.supervisor import Supervisor
     from sandbox.violations.sink import Sink
+
+WORKERS = "AWS_LAMBDA_MAX_CONCURRENCY"
+"""Set where one environment serves several events at once: a worker is forked while another one serves already."""
 
 
 def attend(
@@ -34,7 +35,7 @@ def attend(
     """
     wake = parent.wake_descriptor()
     parent.forward_signals(pid)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, parent.HELD)
     if fd is None:
         return parent.end_like(_wait(pid, wake))
     listener = Listener(fd)
@@ -42,8 +43,8 @@ def attend(
     early = dict(policy.supervision["init-calls"].get(abi.MACHINE, {}))
     makes = bool(refuses_duplicates())
     socket = str(abi.number("socket"))
-    early_sockets = InitCalls({socket: early.pop(socket, ())} if makes else {})
-    init = InitCalls(early)
+    early_sockets = CallTable({socket: early.pop(socket, ())} if makes else {})
+    init = CallTable(early)
     parting = Parting(pid, fd, keep=(fd, wake))
     first = opening.answer(listener, init, wake, parting)
     ended = None if first else _reaped(pid)
@@ -78,14 +79,14 @@ def _has_children() -> bool:
 
 
 def _supervisor(
-    policy: Policy, environment: Mapping[str, str], init: InitCalls, early_sockets: InitCalls | None,
+    policy: Policy, environment: Mapping[str, str], init: CallTable, early_sockets: CallTable | None,
     sink: Sink | None, *, audit: bool,
 ) -> Supervisor:  # fmt: skip
     """`early_sockets`, where the function's sockets are to be made for it, are those of the init phase."""
-    from sandbox.enforce.install import LANDLOCK_SCOPES
+    from sandbox.confine.install import LANDLOCK_SCOPES
+    from sandbox.egress.destinations import Destinations
     from sandbox.kernel import landlock
     from sandbox.supervise.decision import Decider
-    from sandbox.supervise.destinations import Destinations
     from sandbox.supervise.supervisor import Supervisor
     from sandbox.violations.journal import Journal
     from sandbox.violations.sink import sink_of
@@ -97,9 +98,9 @@ def _supervisor(
     journal = Journal(sink or sink_of(environment), policy.function)
     owned = None
     if early_sockets:
-        from sandbox.supervise.owned import OwnedSockets
+        from sandbox.egress.owned import OwnedSockets
 
-        allowed = InitCalls({str(abi.number("socket")): supervision["sockets"].get(abi.MACHINE, ())})
+        allowed = CallTable({str(abi.number("socket")): supervision["sockets"].get(abi.MACHINE, ())})
         owned = OwnedSockets(allowed, early_sockets, messages=audit or supervision["messages"])
     supervisor = Supervisor(
         policy.function, abi.MACHINE, Decider(supervision, abi.MACHINE, audit=audit), destinations, journal, init,
@@ -111,7 +112,7 @@ def _supervisor(
 
         supervisor.grant(programs.granted(policy, environment, audit=audit))
     if destinations.has_names:
-        from sandbox.supervise import resolver
+        from sandbox.names import resolver
 
         forwarder = resolver.make(destinations.allows_name, supervisor.report_question, environment, observing=audit)
         if forwarder is None:
@@ -121,7 +122,7 @@ def _supervisor(
             journal.write({"event": "degraded", "function": policy.function, "reason": missing})
         supervisor.use(forwarder)
     if environment.get("SANDBOX_REQUEST_ID") == "relay" and supervision["runtime-api"]:
-        from sandbox.supervise import relay
+        from sandbox.egress import relay
 
         way = relay.make()
         if way is None:
@@ -142,7 +143,7 @@ def _wait(pid: int, wake: int) -> int:
 
 def api_addresses(api: str) -> frozenset[tuple[str, int]]:
     """The addresses of the Runtime API's `host:port`."""
-    from sandbox.profile.destination import packed
+    from sandbox.behaviour.destination import packed
 
     host, _, port = api.rpartition(":")
     if not api:

@@ -57,21 +57,21 @@ class Decider:
         hard = classes is not None and (not classes or name in classes)
         if known_in_init and phase == "init" and not hard:
             return Decision(CONTINUE)
-        from sandbox.violations import allow  # a start without violations does without
+        from sandbox.behaviour import spelling  # a start without violations does without
 
         if classes is not None and hard:
             from sandbox.violations.event import technique
 
             _, _, title = technique(syscall, name)
             never = f"{syscall} {name}".strip() in self._never or syscall in self._never
-            text = "" if never else allow.of_grant(syscall, (name,) if classes else ())
+            text = "" if never else spelling.of_grant(syscall, (name,) if classes else ())
             usual = TERMINATE if syscall in self._terminate else DENY
             answer = self._response(syscall, name, usual)
             # `report` for a whole syscall means its other classes: a hard denial is never let through.
             return Decision(usual if answer == REPORT else answer, f"hard-denied: {title}", text)
         reason = "learned for the init phase only" if known_in_init else "not in the profile"
         answer = REPORT if self._audit else self._response(syscall, name, DENY)
-        return Decision(answer, reason, allow.of_use(phase, syscall, name))
+        return Decision(answer, reason, spelling.of_use(phase, syscall, name))
 
     def _response(self, syscall: str, name: str, usual: str) -> str:
         """What the profile says of this very class, of the syscall, or the usual."""

@@ -11,36 +11,15 @@ import select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
-    from sandbox.kernel.notification import Listener, Notification
+    from sandbox.kernel.notification import CallTable, Listener, Notification
 
 PARTING = 1
 """Milliseconds between looks at whether the child's exec has parted the descriptor tables."""
 
 
-class InitCalls:
-    """The calls that pass until the handler's first connection to the Runtime API, as the filter would compare them."""
-
-    __slots__ = ("_calls",)
-
-    def __init__(self, calls: Mapping[str, Sequence[Sequence[Sequence[int]]]]) -> None:
-        """`calls` is {number: alternatives of [argument, mask, value]} (sandbox/policy/supervision.py)."""
-        self._calls = {int(nr): alternatives for nr, alternatives in calls.items()}
-
-    def hold(self, call: Notification) -> bool:
-        """Whether a call is one of them."""
-        args = call.args
-        for conditions in self._calls.get(call.nr, ()):
-            for argument, mask, value in conditions:
-                if args[argument] & mask != value:
-                    break
-            else:
-                return True
-        return False
-
-
-def answer(listener: Listener, init: InitCalls, wake: int, parted: Callable[[], bool]) -> Notification | None:
+def answer(listener: Listener, init: CallTable, wake: int, parted: Callable[[], bool]) -> Notification | None:
     """Let init calls through, until there is something else to do. `parted` is asked until it says yes.
 
     Returns the first call that is no init call, not answered; None when `wake` can be read: a signal came.
@@ -54,7 +33,7 @@ def answer(listener: Listener, init: InitCalls, wake: int, parted: Callable[[], 
         event = ready.get(listener.fd, 0)
         if event & select.POLLIN:
             call = listener.receive()
-            if call and not init.hold(call):
+            if call and not init.allows(call):
                 return call
             if call:
                 listener.let_through(call.id)

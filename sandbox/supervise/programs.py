@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 
-from sandbox.enforce import parent
-from sandbox.enforce.files import located
+from sandbox.confine import parent
+from sandbox.confine.landlock_rules import located
 from sandbox.kernel import abi, landlock, tables
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sandbox.bundle import Policy
     from sandbox.kernel.notification import Notification
-    from sandbox.supervise.caller import Caller
+    from sandbox.kernel.task import Caller
 
 CALLS = {"execve": (None, 0), "execveat": (0, 1)}
 LOW = 0xFFFFFFFF

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 
-from sandbox.profile import arguments
+from sandbox.behaviour import arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sandbox.supervise.caller import Caller
+    from sandbox.kernel.task import Caller
 
 CALLS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal")
 BOSS = "a signal to the supervisor, or to all that it is among"

@@ -15,6 +15,7 @@ import os
 import struct
 import time
 
+from sandbox.confine.parent import HELD
 from sandbox.errors import InstallRefused
 from sandbox.kernel import abi
 
@@ -27,15 +28,7 @@ if TYPE_CHECKING:
 CLONE_FILES = 0x400  # linux/sched.h
 SIGCHLD = 17
 WAIT = 0.0005
-WORKERS = "AWS_LAMBDA_MAX_CONCURRENCY"
-"""Set where one environment serves several events at once: a worker is forked while another one serves already."""
 PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 3, 4, 36  # linux/prctl.h
-HELD = (
-    _signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGCONT,
-    _signal.SIGCHLD,
-)  # fmt: skip
-"""Signals that wait until the supervisor is there to take them: the child may end, or be asked to, before."""
-
 _UNSET, _ALONE, _FIRST = 0, 1, 2
 """The page's word: nothing said yet, no listener, or the listener's number counted from _FIRST."""
 

@@ -12,12 +12,12 @@ import os
 import select
 import time
 
-from sandbox.enforce import parent
+from sandbox.behaviour import arguments
+from sandbox.confine import parent
+from sandbox.egress.broker import CALLS, Denied, Egress
 from sandbox.kernel import tables
-from sandbox.profile import arguments
-from sandbox.supervise.caller import Caller, Callers
+from sandbox.kernel.task import Caller, Callers
 from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, VERDICTS, Decider, Decision
-from sandbox.supervise.egress import CALLS, Denied, Egress
 from sandbox.supervise.opening import PARTING
 from sandbox.supervise.signalling import BOSS, Signalling
 from sandbox.supervise.signalling import CALLS as SIGNALS
@@ -27,13 +27,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.kernel.notification import Listener, Notification
-    from sandbox.supervise.destinations import Destinations
-    from sandbox.supervise.names import Forwarder
-    from sandbox.supervise.opening import InitCalls
-    from sandbox.supervise.owned import OwnedSockets
+    from sandbox.egress.destinations import Destinations
+    from sandbox.egress.owned import OwnedSockets
+    from sandbox.egress.relay import Relay
+    from sandbox.kernel.notification import CallTable, Listener, Notification
+    from sandbox.names.forwarder import Forwarder
     from sandbox.supervise.programs import Programs
-    from sandbox.supervise.relay import Relay
 
 DRAIN = 0.2
 """Seconds after the handler's end in which waiting calls of its children are still answered."""
@@ -52,7 +51,7 @@ class Supervisor:
 
     def __init__(
         self, function: str, arch: str, decider: Decider, destinations: Destinations, journal: Journal,
-        init: InitCalls, *, runtime_api: bool, one_phase: bool, signals: str, scoped: bool = False,
+        init: CallTable, *, runtime_api: bool, one_phase: bool, signals: str, scoped: bool = False,
         owned: OwnedSockets | None = None,
     ) -> None:  # fmt: skip
         """`owned` makes the function's sockets where they cannot be duplicated. `signals` is the policy's: `self` where
@@ -202,7 +201,7 @@ class Supervisor:
             self._reap()
 
     def _take(self, listener: Listener, call: Notification) -> None:
-        if self.phase == "init" and self._init.hold(call):
+        if self.phase == "init" and self._init.allows(call):
             listener.let_through(call.id)
             return
         syscall = self._names.get(call.nr)
@@ -269,9 +268,9 @@ class Supervisor:
         except NotLet as refused:
             answer = self._decider.response(syscall, "") if refused.reason else DENY
             if refused.reason:
-                from sandbox.violations import allow
+                from sandbox.behaviour import spelling
 
-                text = allow.of_place("processes", refused.path) if refused.path else ""
+                text = spelling.of_place("processes", refused.path) if refused.path else ""
                 self._report(call, caller, syscall, "", Decision(answer, refused.reason, text))
             if answer != REPORT:
                 if answer == TERMINATE:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 
+from sandbox.behaviour.quoting import printable, quote
 from sandbox.kernel import sockaddr, tables
 from sandbox.plain_json import parse
 from sandbox.remember import remember
-from sandbox.violations.quoting import printable, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
+from sandbox.behaviour.quoting import printable
 from sandbox.violations.event import SUMMARY, VIOLATION
-from sandbox.violations.quoting import printable
 
 BEGIN = b'{"event": "'
 LONGEST = 1 << 16

@@ -16,11 +16,11 @@ from children import in_child
 from guests import notifying, policy, refusing
 from users import HOME, USERS, identity, place
 
+from sandbox.confine.install import install
 from sandbox.doctor import examine, judge
 from sandbox.doctor.examination import PROBES
 from sandbox.doctor.measured import Measured
-from sandbox.enforce.install import install
-from sandbox.kernel import abi, bpf, landlock, seccomp, status, tables
+from sandbox.kernel import abi, bpf, landlock, seccomp, tables
 
 PYTHON = "/usr/bin/python3"
 
@@ -38,10 +38,10 @@ def test_this_machine(uid: int | None) -> None:
     """The doctor agrees with what the tests of the kernel's mechanisms rest on, and stays what it was."""
 
     def look() -> tuple[Measured, dict[str, str], dict[str, str], list[str]]:
-        before = status.read()
+        before = seccomp.read_status()
         found = examine()
         left = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        return found, before, status.read(), left
+        return found, before, seccomp.read_status(), left
 
     found, before, after, left = in_child(look, uid)
     assert list(found.probes) == list(PROBES)

@@ -21,8 +21,8 @@ from supervised import without_landlock
 from users import home_for, identity, place
 
 from sandbox.bundle import Policy
-from sandbox.enforce import files
-from sandbox.enforce.launch import Command
+from sandbox.confine import landlock_rules
+from sandbox.confine.single_exec import Command
 from sandbox.kernel import abi, landlock, seccomp
 from sandbox.policy import build
 from sandbox.profile.model import Profile
@@ -92,7 +92,8 @@ def confined(found: Policy, uid: int | None, attempts: Callable[[], Answers], co
 
     def inside() -> Answers:
         seccomp.set_no_new_privs()
-        plan = files.plan(found, landlock.abi_version(), Command(command, [command], {"PATH": "/usr/bin:/bin"}))
+        started = Command(command, [command], {"PATH": "/usr/bin:/bin"})
+        plan = landlock_rules.plan(found, landlock.abi_version(), started)
         if plan.handled:
             landlock.restrict(network=0, ports={}, scoped=0, files=plan.handled, beneath=plan.beneath)
         plan.close()
@@ -190,7 +191,7 @@ def test_secrets_of_other_processes(area: Area) -> None:
 
     def attempts(other: int) -> Answers:
         closed = [tried(os.open, f"/proc/{other}/{name}", os.O_RDONLY) for name in ("mem", "fd/0", "root/etc/passwd")]
-        told = files.others_readable()
+        told = landlock_rules.others_readable()
         shown = [tried(os.open, f"/proc/{other}/{name}", os.O_RDONLY) for name in ("environ", "maps", "auxv")]
         return [*closed, int(told), *shown, tried(os.open, "/proc/self/environ", os.O_RDONLY)]
 
@@ -223,7 +224,7 @@ def test_what_is_not_there_yet(area: Area) -> None:
     """In place of a folder that is missing the next one above is opened and named; never the root, never /dev."""
     writes = {f"{area.folder}/missing/deeper/*", "/missing/*", "/dev/missing", str(area.folder / "work")}
     found = policy_of(learned("openat read", writes=frozenset(writes)))
-    plan = files.plan(found, landlock.abi_version(), Command("/bin/true", [], {}))
+    plan = landlock_rules.plan(found, landlock.abi_version(), Command("/bin/true", [], {}))
     plan.close()
     assert plan.wider == [f"{area.folder} for {area.folder}/missing/deeper"]
     assert plan.absent == ["/missing"]
@@ -240,11 +241,11 @@ def test_names_for_folders(area: Area) -> None:
     command = Command(str(area.folder / "bin" / "python"), [], {"LAMBDA_TASK_ROOT": str(area.work)})
     symbols: dict[str, Any] = {}
     absent: list[str] = []
-    expanded = {path for pattern in reads for path, _ in files._paths(pattern, command, symbols, absent)}
+    expanded = {path for pattern in reads for path, _ in landlock_rules._paths(pattern, command, symbols, absent)}
     library = os.path.dirname(os.__file__)
     assert expanded >= {str(area.work), str(area.folder), library} or not library.startswith("/usr")
     assert not absent
-    plan = files.plan(found, landlock.abi_version(), Command("/bin/true", [], {"LAMBDA_TASK_ROOT": "/"}))
+    plan = landlock_rules.plan(found, landlock.abi_version(), Command("/bin/true", [], {"LAMBDA_TASK_ROOT": "/"}))
     plan.close()
     assert sorted(plan.absent) == ["{python}", "{root}", "{venv}"]
 
@@ -296,7 +297,7 @@ def test_a_program_where_the_function_writes(area: Area) -> None:
     both = frozenset({str(mine), "/bin/true"})
     found = policy_of(learned(*STARTS, writes=frozenset({f"{area.work}/*"}), processes=both))
     assert confined(found, area.uid, lambda: [ran(mine), ran("/bin/true")]) == [-errno.EACCES, 0]
-    plan = files.plan(found, landlock.abi_version(), Command("/bin/true", [], {}))
+    plan = landlock_rules.plan(found, landlock.abi_version(), Command("/bin/true", [], {}))
     plan.close()
     assert plan.absent == [f"{mine} (lies where the function writes)"]
 
@@ -309,7 +310,7 @@ def test_what_landlock_does_not_tell_apart(area: Area) -> None:
     found = programs(area, "/bin/true")
 
     def attempts() -> Answers:
-        loader = files._loader("/bin/true", files._head("/bin/true"))
+        loader = landlock_rules._loader("/bin/true", landlock_rules._head("/bin/true"))
         fd = os.memfd_create("made")
         with open("/bin/true", "rb") as file:
             os.write(fd, file.read())

@@ -24,8 +24,8 @@ from guests import policy, profile, refusing
 from users import place
 
 from sandbox.bundle import Policy
-from sandbox.enforce.install import install
-from sandbox.kernel import abi, seccomp, status, tables
+from sandbox.confine.install import install
+from sandbox.kernel import abi, seccomp, tables
 from sandbox.policy.rules import rules_for
 from sandbox.probe import raw
 from sandbox.probe.stub import Stubs
@@ -320,7 +320,7 @@ def test_threads_and_children_inherit(uid: int | None) -> None:
         install(policy("clone thread", "clone process", "wait4", "openat read"), ADDRESSES, None)
 
         def look() -> tuple[int, str]:
-            return raw.call("socket", 2, 1, 0), status.read("thread-self").get("Seccomp", "")
+            return raw.call("socket", 2, 1, 0), seccomp.read_status("thread-self").get("Seccomp", "")
 
         thread = threading.Thread(target=lambda: found.append(look()))
         thread.start()
@@ -417,9 +417,9 @@ def test_the_kernel_says_what_is_in_force(uid: int | None) -> None:
     """The process says Seccomp: 2, NoNewPrivs: 1 and one filter more, and the report says the same."""
 
     def attempt() -> tuple[dict[str, str], dict[str, str], int | None, list[str]]:
-        before = status.read()
+        before = seccomp.read_status()
         report = install(policy("openat read"), ADDRESSES, None)
-        return before, status.read(), report.filters, report.enforced
+        return before, seccomp.read_status(), report.filters, report.enforced
 
     before, after, filters, enforced = in_child(attempt, uid)
     assert (after["Seccomp"], after["NoNewPrivs"]) == ("2", "1")

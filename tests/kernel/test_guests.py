@@ -15,7 +15,7 @@ from children import ended, in_child
 from guests import GUESTS, Guest, enter
 from guests.hosts import DOCKER, why_not
 
-from sandbox.kernel import abi, bpf, landlock, seccomp, status
+from sandbox.kernel import abi, bpf, landlock, seccomp
 from sandbox.probe import raw
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "guests can be made")
@@ -80,7 +80,7 @@ def test_who_and_where(guest: Guest) -> None:
                 places[place] = True
             except OSError:
                 places[place] = False
-        return status.read(), [resource.getrlimit(limit) for limit in guest.limits], places
+        return seccomp.read_status(), [resource.getrlimit(limit) for limit in guest.limits], places
 
     fields, limits, places = in_child(look, None)
     assert fields["Uid"].split() == [str(guest.uid)] * 4

@@ -17,9 +17,9 @@ import pytest
 from children import in_child
 from guests import notifying, policy, profile, refusing
 
-from sandbox.enforce.install import Report, install
+from sandbox.confine.install import Report, install
 from sandbox.errors import InstallRefused
-from sandbox.kernel import abi, bpf, landlock, seccomp, status
+from sandbox.kernel import abi, bpf, landlock, seccomp
 from sandbox.policy.build import build
 from sandbox.probe import raw
 
@@ -155,7 +155,7 @@ def test_many_filters_above(uid: int | None) -> None:
         seccomp.set_no_new_privs()
         for _ in range(5):
             seccomp.install(refusing({"acct": errno.EPERM}))
-        before = int(status.read()["Seccomp_filters"])
+        before = int(seccomp.read_status()["Seccomp_filters"])
         return tried(), before
 
     found, before = in_child(attempt, uid)
@@ -171,7 +171,7 @@ def test_several_threads(uid: int | None) -> None:
         thread = threading.Thread(target=done.wait, args=(20,))
         thread.start()
         try:
-            return tried(), status.read()["Seccomp"]
+            return tried(), seccomp.read_status()["Seccomp"]
         finally:
             done.set()
             thread.join()

@@ -15,13 +15,14 @@ from children import alive, bystander, in_child
 from guests import policy
 
 from sandbox.bundle import Policy
-from sandbox.enforce import files
-from sandbox.enforce.install import Report, install
+from sandbox.confine import landlock_rules
+from sandbox.confine.install import Report, install
+from sandbox.confine.landlock_rules import FIRST_REFER
 from sandbox.kernel import landlock, seccomp
 
 PORTS = pytest.mark.skipif(landlock.abi_version() < 4, reason="Landlock ABI 4 is needed for ports (Linux 6.7)")
 SCOPES = pytest.mark.skipif(landlock.abi_version() < 6, reason="Landlock ABI 6 is needed for scopes (Linux 6.12)")
-BARE = pytest.mark.skipif(landlock.abi_version() < files.FIRST_REFER, reason="Landlock ABI 2 is needed (Linux 5.19)")
+BARE = pytest.mark.skipif(landlock.abi_version() < FIRST_REFER, reason="Landlock ABI 2 is needed (Linux 5.19)")
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
@@ -94,7 +95,7 @@ def test_the_bare_domain_only_parts_from_the_outside(uid: int | None) -> None:
 
     def attempt() -> list[int]:
         seccomp.set_no_new_privs()
-        plan = files.bare_domain(landlock.abi_version())
+        plan = landlock_rules.bare_domain(landlock.abi_version())
         landlock.restrict(network=0, ports={}, scoped=0, files=plan.handled, beneath=plan.beneath)
         plan.close()
         found = []

@@ -19,8 +19,8 @@ import pytest
 from dnslib import AAAA, CNAME, EDNS0, PTR, QTYPE, RR, A, DNSHeader, DNSQuestion, DNSRecord
 from resolver import Resolver
 
-from sandbox.supervise import names as forwarding
-from sandbox.supervise.names import Forwarder
+from sandbox.names import forwarder as forwarding
+from sandbox.names.forwarder import Forwarder
 
 ALLOWED = {"a.example.com", "b.example.com", "big.example.com", "alias.example.com", "slow.example.com"}
 NOERROR, SERVFAIL, NXDOMAIN, REFUSED = 0, 2, 3, 5

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from supervised import HOSTS, PYTHON, SOCKETS, Done, Supervision, read_events, supervision
 
-from sandbox.enforce.platform import refuses_duplicates
-from sandbox.supervise.egress import CALLS
+from sandbox.confine.parent import refuses_duplicates
+from sandbox.egress.broker import CALLS
 
 TRY = """
 import errno, json, socket, sys

@@ -15,11 +15,11 @@ import pytest
 from supervised import Supervision, supervision
 from users import USERS, identity, place
 
-from sandbox.enforce.integrity import verify
 from sandbox.errors import PackageInvalid
 from sandbox.kernel import abi, landlock
 from sandbox.policy import build
 from sandbox.profile import writing
+from sandbox.start.integrity import verify
 
 
 @pytest.fixture(scope="module", params=USERS, ids=lambda uid: "own" if uid is None else f"uid{uid}")
@@ -166,7 +166,8 @@ def test_with_a_key_everything_is_checked(
     """A changed module, signature or manifest, none, what nobody listed, a link, and another key stop the start."""
     key = keys[1]
     if damage == "module":
-        (guard / "sandbox" / "enforce" / "files.py").write_text("\n" + (guard / "sandbox/enforce/files.py").read_text())
+        module = guard / "sandbox" / "confine" / "landlock_rules.py"
+        module.write_text("\n" + module.read_text())
     elif damage == "signature":
         (guard / "manifest.sig").write_bytes(bytes(64))
     elif damage == "manifest":
@@ -206,7 +207,7 @@ def test_with_a_key_nothing_else_is_a_policy(
 
 def test_verification_names_the_file(guard: Path, keys: tuple[Path, Path]) -> None:
     """`verify` gives what it checked, and says which file is another."""
-    assert "sandbox/enforce/launch.py" in verify(str(guard), str(keys[1]))
+    assert "sandbox/start/launch.py" in verify(str(guard), str(keys[1]))
     (guard / "policy" / "listing.txt").write_text("another")
     with pytest.raises(PackageInvalid, match=r"listing\.txt"):
         verify(str(guard))

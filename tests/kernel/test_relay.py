@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.supervise import relay as relays
+from sandbox.egress import relay as relays
 
 LIMIT = 10.0
 GET = b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n"

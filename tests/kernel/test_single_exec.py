@@ -19,10 +19,9 @@ from guests import LOADING, policy
 from users import place
 
 from sandbox.bundle import Policy
-from sandbox.enforce import single_exec
-from sandbox.enforce.install import install
-from sandbox.enforce.launch import restore_signals
-from sandbox.enforce.single_exec import Launch, block, exec_refused
+from sandbox.confine import single_exec
+from sandbox.confine.install import install
+from sandbox.confine.single_exec import Launch, block, exec_refused, restore_signals
 from sandbox.errors import InstallRefused
 from sandbox.kernel import abi, bpf, tables
 from sandbox.kernel.bpf import Program

@@ -13,9 +13,10 @@ import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandbox.behaviour import arguments, comparison
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import rules_for
-from sandbox.profile import arguments, base, comparison, document
+from sandbox.profile import base, document
 from sandbox.profile.amend import READABLE, REASON, propose
 from sandbox.profile.diff import GrantChange, PlaceChange, UseChange, diff
 from sandbox.profile.model import RUNTIME_API, Function, Grant, Profile, Use

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.behaviour import arguments, comparison
+from sandbox.behaviour.arguments import FULL, LOW
+from sandbox.behaviour.comparison import Condition, Conjunction
 from sandbox.kernel import tables
 from sandbox.policy.rules import families, relatives
-from sandbox.profile import arguments, comparison
-from sandbox.profile.arguments import FULL, LOW
-from sandbox.profile.comparison import Condition, Conjunction
 
 CLASSED = tuple(name for name in sorted(tables.every_name()) if arguments.has_classes(name))
 READABLE = tuple(name for name in CLASSED if not arguments.opaque(name))

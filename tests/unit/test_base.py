@@ -7,10 +7,11 @@ from itertools import product
 
 import pytest
 
+from sandbox.behaviour import arguments, comparison
 from sandbox.errors import ProfileError
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import rules_for
-from sandbox.profile import arguments, base, comparison
+from sandbox.profile import base
 from sandbox.profile.base import Entry
 from sandbox.profile.model import Function, Profile
 

@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import profiles
 
+from sandbox.behaviour import comparison
+from sandbox.behaviour.arguments import FULL
 from sandbox.errors import PolicyUnverified, ProfileError
 from sandbox.kernel import bpf, tables
 from sandbox.policy import compiler
@@ -22,8 +24,7 @@ from sandbox.policy.compiler import compile_rules
 from sandbox.policy.rules import rules_for
 from sandbox.policy.simulator import check, simulate
 from sandbox.policy.verify import BEYOND
-from sandbox.profile import base, comparison
-from sandbox.profile.arguments import FULL
+from sandbox.profile import base
 from sandbox.profile.model import Function, Grant, Profile, Use
 
 EPERM, ENOSYS = bpf.ERRNO | errno.EPERM, bpf.ERRNO | errno.ENOSYS
@@ -237,7 +238,8 @@ def test_retargeting_changes_one_constant() -> None:
 _DIGEST = """
 import hashlib, sys
 from sandbox.policy.build import build
-from sandbox.profile import comparison, document
+from sandbox.behaviour import comparison
+from sandbox.profile import document
 found = build(document.parse(sys.stdin.buffer.read()).profile)
 print(hashlib.sha256(b"".join(k.encode() + v for k, v in sorted(found.files.items()))).hexdigest())
 """

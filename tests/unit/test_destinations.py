@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.behaviour.destination import RUNTIME_API, canonical_name, clean_path, packed, parse, written
+from sandbox.egress.destinations import Destinations
 from sandbox.errors import ProfileError
 from sandbox.kernel import sockaddr
 from sandbox.policy import build
 from sandbox.profile import document
-from sandbox.profile.destination import RUNTIME_API, canonical_name, clean_path, packed, parse, written
 from sandbox.profile.lint import lint
-from sandbox.supervise.destinations import Destinations
 
 HOME = Path(__file__).resolve().parents[2]
 API = frozenset({("127.0.0.1", 9001)})
@@ -294,7 +294,7 @@ def test_host_names() -> None:
 
 def test_the_module_is_light() -> None:
     """The supervisor loads it at every start: nothing comes with it that costs milliseconds and mebibytes."""
-    code = f"import sys; sys.path.insert(0, {str(HOME)!r}); import sandbox.supervise.destinations; print(*sys.modules)"
+    code = f"import sys; sys.path.insert(0, {str(HOME)!r}); import sandbox.egress.destinations; print(*sys.modules)"
     run = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True, timeout=30
     )  # fmt: skip

@@ -19,22 +19,21 @@ BOOTSTRAP = Path(sandbox.__file__).parent.parent / "bootstrap"
 
 OURS = {
     "sandbox",
+    "sandbox.confine",
+    "sandbox.start",
     "sandbox.bundle",
-    "sandbox.enforce",
-    "sandbox.enforce.files",
-    "sandbox.enforce.install",
-    "sandbox.enforce.launch",
-    "sandbox.enforce.locate",
-    "sandbox.enforce.platform",
-    "sandbox.enforce.single_exec",
-    "sandbox.enforce.staleness",
+    "sandbox.confine.landlock_rules",
+    "sandbox.confine.install",
+    "sandbox.start.launch",
+    "sandbox.start.locate",
+    "sandbox.confine.single_exec",
+    "sandbox.provenance",
     "sandbox.errors",
     "sandbox.kernel",
     "sandbox.kernel.abi",
     "sandbox.kernel.bpf",
     "sandbox.kernel.landlock",
     "sandbox.kernel.seccomp",
-    "sandbox.kernel.status",
     "sandbox.plain_json",
 }
 STANDARD = {"__future__", "_ctypes", "_json", "_sha2", "_sha256", "_struct", "ctypes", "ctypes._endian", "errno",
@@ -43,7 +42,7 @@ STANDARD = {"__future__", "_ctypes", "_json", "_sha2", "_sha256", "_struct", "ct
 """On top of what `python3 -I -S -c pass` loads: ctypes, which makes the raw calls and is nearly all of the time, and os
 with its own, which -S leaves out."""
 
-BESIDE = {"sandbox.supervise.start", "sandbox.supervise.attend", "sandbox.supervise.opening"}
+BESIDE = {"sandbox.supervise", "sandbox.supervise.start", "sandbox.supervise.attend", "sandbox.supervise.opening"}
 """The supervisor of a function that does nothing which needs an answer."""
 
 SLOW = {"json", "re", "typing", "dataclasses", "yaml", "typer", "pyseccomp", "socket", "subprocess", "enum",
@@ -59,7 +58,8 @@ bare = set(sys.modules)
 import os
 sys.argv = [{bootstrap!r}, "/bin/true"]
 sys.path.insert(0, {home!r})
-from sandbox.enforce import launch, single_exec
+from sandbox.start import launch
+from sandbox.confine import single_exec
 class Reached(Exception): pass
 def stop(self):
     raise Reached
@@ -112,7 +112,7 @@ def test_what_a_runtime_api_adds(bundle: Path) -> None:
     }  # fmt: skip
     code = _MEASURE.format(bootstrap=str(BOOTSTRAP), home=str(BOOTSTRAP.parent))
     names = start([sys.executable, "-I", "-S", "-c", code], environment).stdout.split()
-    assert {name for name in names if name.split(".")[0] == "sandbox"} == OURS | {"sandbox.enforce.init_error"}
+    assert {name for name in names if name.split(".")[0] == "sandbox"} == OURS | {"sandbox.start.init_error"}
     assert {name for name in names if name.split(".")[0] != "sandbox"} <= STANDARD
 
 
@@ -132,7 +132,7 @@ def test_the_real_bootstrap_loads_nothing_else(bundle: Path) -> None:
     bare = _accounted(start([sys.executable, "-I", "-S", "-X", "importtime", "-c", "pass"], environment).stderr)
     python = [sys.executable, "-I", "-S", "-X", "importtime"]
     found = _accounted(start([*python, str(BOOTSTRAP), "/bin/true"], environment).stderr) - bare
-    assert "sandbox.enforce.install" in found
+    assert "sandbox.confine.install" in found
     assert found <= OURS | STANDARD
 
 
@@ -142,7 +142,7 @@ def test_a_quiet_function_loads_little_of_the_supervisor(bundle: Path) -> None:
     python = [sys.executable, "-I", "-S", "-X", "importtime"]
     found = _accounted(start([*python, str(BOOTSTRAP), "/bin/true"], environment).stderr)
     assert not found & SLOW
-    assert {name for name in found if name.startswith(("sandbox.supervise.", "sandbox.violations."))} == BESIDE
+    assert {name for name in found if name.startswith(("sandbox.supervise", "sandbox.violations"))} == BESIDE
 
 
 def _accounted(text: str) -> set[str]:

@@ -14,30 +14,27 @@ import sandbox
 
 HOME = Path(sandbox.__file__).parent
 
-MAY = {
-    "errors": set[str](),
-    "plain_json": set[str](),
-    "remember": set[str](),
-    "bundle": {"errors", "plain_json"},
-    "kernel": {"errors", "plain_json", "remember"},
-    "runtime_api": {"errors"},
-    "probe": {"errors", "kernel"},
-    "doctor": {"errors", "kernel"},
-    "profile": {"errors", "kernel", "violations", "plain_json", "remember"},
-    "policy": {"errors", "kernel", "profile", "bundle"},
-    "enforce": {"errors", "kernel", "bundle", "plain_json"},
-}
-"""The packages that each package may import from, besides itself (DESIGN.md section 2)."""
+FLOORS = (
+    ("cli",),
+    ("package", "probe", "doctor"),
+    ("start",),
+    ("learn", "supervise"),
+    ("policy", "egress"),
+    ("profile", "names"),
+    ("violations",),
+    ("behaviour", "confine", "launcher", "provenance", "runtime_api"),
+    ("bundle", "kernel"),
+    ("errors", "plain_json", "remember"),
+)
+"""From the top. A package imports from lower floors and from itself, early, late or for types alone."""
 
-NEVER = {
-    "learn": {"policy", "cli", "package", "report", "probe"},
-    "supervise": {"policy", "cli", "package", "report", "probe", "runtime_api"},
-    "violations": {"policy", "learn", "cli", "package", "report", "probe", "runtime_api", "supervise", "enforce"},
-}
-"""What the other packages must not import; above them there is only cli."""
+HEIGHT = {name: len(FLOORS) - number for number, floor in enumerate(FLOORS) for name in floor}
 
-SWITCH = {("sandbox.enforce.launch", "sandbox.learn.observe"), ("sandbox.enforce.launch", "sandbox.supervise.start")}
-"""The two modes of the bootstrap that it loads when it is in them: inside a function, never with the module."""
+GUARD = (
+    "start", "supervise", "egress", "names", "violations", "behaviour", "confine", "provenance", "bundle", "kernel",
+)  # fmt: skip
+WORKSHOP = {"profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api"}
+"""What runs beside strangers' code loads nothing of what makes profiles and packages; they meet in the bundle."""
 
 LIBRARIES = {
     "yaml": {"sandbox.profile"},
@@ -48,29 +45,23 @@ LIBRARIES = {
     "typer": {"sandbox.cli"},
     "rich": {"sandbox.cli"},
     "h11": {"sandbox.runtime_api"},
-    "dnslib": {"sandbox.supervise.questions"},
+    "dnslib": {"sandbox.names.questions"},
 }
 """The only places of each library."""
 
 
 @dataclass(frozen=True)
 class Import:
-    """One import statement: who, what, and whether it runs with the module or later in a function."""
+    """One import statement: who, what, and whether it is for types alone and never runs."""
 
     module: str
     imported: str
-    late: bool
+    typing_only: bool
 
 
 def _imports(path: Path) -> Iterator[Import]:
     module = ".".join(("sandbox", *path.relative_to(HOME).with_suffix("").parts)).removesuffix(".__init__")
     tree = ast.parse(path.read_text())
-    late = {
-        id(inner)
-        for outer in ast.walk(tree)
-        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for inner in ast.walk(outer)
-    }
     typing_only = {
         id(inner)
         for outer in ast.walk(tree)
@@ -90,8 +81,7 @@ def _imports(path: Path) -> Iterator[Import]:
                 is_module = submodule.with_suffix(".py").exists() or submodule.is_dir()
                 found.append(f"{node.module}.{alias.name}" if is_module else node.module)
         for name in found:
-            if id(node) not in typing_only:
-                yield Import(module, name, id(node) in late)
+            yield Import(module, name, id(node) in typing_only)
 
 
 IMPORTS = [found for path in sorted(HOME.rglob("*.py")) for found in _imports(path)]
@@ -107,22 +97,25 @@ def within(name: str) -> list[Import]:
     return [found for found in IMPORTS if package(found.module) == name and found.imported.split(".")[0] == "sandbox"]
 
 
-@pytest.mark.parametrize("name", MAY)
-def test_lower_floors_know_nothing_above(name: str) -> None:
-    """A package imports from the packages below it and from no other."""
-    assert within(name) or not MAY[name]
-    for found in within(name):
-        if (found.module, found.imported) in SWITCH:
-            assert found.late
-            continue
-        assert package(found.imported) in MAY[name] | {name, ""}, found
+def test_every_package_has_its_floor() -> None:
+    """No package or module stands outside of the floors, and no floor holds one that is not there."""
+    assert {package(found.module) for found in IMPORTS} - {"", "__main__"} <= set(HEIGHT)
+    assert all((HOME / name).is_dir() or (HOME / f"{name}.py").is_file() for name in HEIGHT)
 
 
-@pytest.mark.parametrize("name", NEVER)
-def test_upper_floors_keep_their_direction(name: str) -> None:
-    """The guard never loads the compiler, and nothing loads the command line."""
+@pytest.mark.parametrize("name", HEIGHT)
+def test_imports_run_down(name: str) -> None:
+    """A package knows the floors below it and nothing beside or above it, whenever it imports."""
     for found in within(name):
-        assert package(found.imported) not in NEVER[name], found
+        other = package(found.imported)
+        assert other in (name, "") or HEIGHT[other] < HEIGHT[name], found
+
+
+@pytest.mark.parametrize("name", GUARD)
+def test_the_guard_never_loads_the_workshop(name: str) -> None:
+    """What runs in production imports neither profiles nor the compiler nor the tools around them."""
+    for found in within(name):
+        assert package(found.imported) not in WORKSHOP, found
 
 
 def test_the_verifier_never_sees_the_compiler() -> None:
@@ -139,10 +132,10 @@ def test_the_verifier_never_sees_the_compiler() -> None:
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
-    """No module needs itself to be loaded, through however many others."""
+    """No module needs itself, through however many others, at whatever time; types alone may refer to each other."""
     needs: dict[str, set[str]] = {}
     for found in IMPORTS:
-        if not found.late and found.imported.startswith("sandbox."):
+        if not found.typing_only and found.imported.startswith("sandbox."):
             needs.setdefault(found.module, set()).add(found.imported)
     state: dict[str, int] = {}
 

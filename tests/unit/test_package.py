@@ -252,7 +252,7 @@ def test_a_tar_that_we_did_not_write(tmp_path: Path, kind: bytes) -> None:
 def test_the_guard_is_complete_and_no_more() -> None:
     """What bootstrap and supervisor import is in it; what only the workshop needs is not."""
     names = {file.path for file in contents.modules()}
-    assert {"bootstrap", "sandbox/enforce/launch.py", "sandbox/supervise/supervisor.py"} <= names
+    assert {"bootstrap", "sandbox/start/launch.py", "sandbox/supervise/supervisor.py"} <= names
     assert {"sandbox/learn/observe.py", f"sandbox/learn/data/{tables.machine()}.bpf"} <= names
     assert not [name for name in names if name.startswith(("sandbox/learn/gen", "sandbox/policy", "sandbox/cli"))]
     assert "sandbox/profile/schema.json" not in names

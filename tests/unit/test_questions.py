@@ -10,9 +10,9 @@ from dnslib.label import DNSBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.supervise import questions, resolv
-from sandbox.supervise.known import GRACE, MOST_NAMES, KnownAddresses
-from sandbox.supervise.questions import Question, read_answer, read_question, reversed_address
+from sandbox.names import questions, resolv
+from sandbox.names.known import GRACE, MOST_NAMES, KnownAddresses
+from sandbox.names.questions import Question, read_answer, read_question, reversed_address
 
 IPV4, IPV6 = b"\xc0\x00\x02\x01", bytes.fromhex("20010db8000000000000000000000001")
 

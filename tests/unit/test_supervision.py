@@ -14,20 +14,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.enforce import single_exec
-from sandbox.enforce.single_exec import block
+from sandbox.behaviour import arguments
+from sandbox.behaviour.arguments import FULL
+from sandbox.confine import single_exec
+from sandbox.confine.single_exec import block
+from sandbox.egress import messages
 from sandbox.kernel import abi, bpf, sockaddr, tables
-from sandbox.kernel.notification import Notification
+from sandbox.kernel.notification import CallTable, Notification
 from sandbox.policy import supervision
 from sandbox.policy.compiler import compile_rules, halves
 from sandbox.policy.rules import Rules, rules_for
 from sandbox.policy.simulator import check, simulate
-from sandbox.profile import arguments, base
-from sandbox.profile.arguments import FULL
+from sandbox.profile import base
 from sandbox.profile.model import PHASES, Profile, Use
-from sandbox.supervise import messages
 from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, Decider
-from sandbox.supervise.opening import InitCalls
 from sandbox.violations.decode import decode_args
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ def test_the_sockets_that_a_supervisor_makes(arguments: tuple[int, int, int], na
         args = (*arguments, 0, 0, 0)
         alone, both = (simulate(found, NATIVE, nr, args).action for found in (program, (*before, *program)))
         call = Notification((1, 1, 0, nr, NATIVE, 0, *args))
-        known = InitCalls({str(NUMBERS["socket"]): allowed}).hold(call)
+        known = CallTable({str(NUMBERS["socket"]): allowed}).allows(call)
         assert known == (nr == NUMBERS["socket"] and alone == bpf.ALLOW)
         assert both == (NOTIFY if known else alone)
 
@@ -332,7 +332,7 @@ DECIDERS = {audit: decider(audit=audit) for audit in (False, True)}
 INIT = supervision.init_items(profiles()["api"], abi.MACHINE)
 
 
-INIT_CALLS = InitCalls(supervision.init_calls(profiles()["api"], abi.MACHINE))
+INIT_CALLS = CallTable(supervision.init_calls(profiles()["api"], abi.MACHINE))
 BEFORE, AFTER = rules_for(profiles()["api"], abi.MACHINE), supervision.supervised_rules(profiles()["api"], abi.MACHINE)
 
 
@@ -350,19 +350,19 @@ def waiting(nr: int, args: Sequence[int]) -> Notification:
 def test_init_calls_are_what_only_the_plain_filter_allows(syscall: str, args: list[int]) -> None:
     """By registers alone pass, before the supervisor is loaded, the calls that init may make and invoke may not."""
     if syscall in supervision.BY_POINTER or arguments.target_argument(syscall) is not None:
-        assert not INIT_CALLS.hold(waiting(NUMBERS[syscall], args))
+        assert not INIT_CALLS.allows(waiting(NUMBERS[syscall], args))
         return
     nr = NUMBERS[syscall]
     early = BEFORE.verdict(NATIVE, nr, args) == bpf.ALLOW and AFTER.verdict(NATIVE, nr, args) == NOTIFY
-    assert INIT_CALLS.hold(waiting(nr, args)) == early
+    assert INIT_CALLS.allows(waiting(nr, args)) == early
 
 
 def test_init_calls_hold_something() -> None:
     """The profile's own: a call without classes, a class of another, and not the class beside it."""
     openat = [0, 0, 0o101, 0, 0, 0]
-    assert INIT_CALLS.hold(waiting(NUMBERS["umask"], [0o22, 0, 0, 0, 0, 0]))
-    assert INIT_CALLS.hold(waiting(NUMBERS["openat"], openat))
-    assert not INIT_CALLS.hold(waiting(NUMBERS["openat"], [0, 0, 1, 0, 0, 0]))
+    assert INIT_CALLS.allows(waiting(NUMBERS["umask"], [0o22, 0, 0, 0, 0, 0]))
+    assert INIT_CALLS.allows(waiting(NUMBERS["openat"], openat))
+    assert not INIT_CALLS.allows(waiting(NUMBERS["openat"], [0, 0, 1, 0, 0, 0]))
 
 
 # Decoders of the handler's memory.

@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 from equivalence import COMPARES, constants_flipped, difference, replaced
 
+from sandbox.behaviour.arguments import LOW
+from sandbox.behaviour.comparison import Condition
 from sandbox.errors import PolicyUnverified
 from sandbox.kernel import bpf, tables
 from sandbox.kernel.bpf import Program
 from sandbox.policy.compiler import compile_rules
 from sandbox.policy.rules import Rule, Rules, rules_for
 from sandbox.policy.verify import verify
-from sandbox.profile.arguments import LOW
-from sandbox.profile.comparison import Condition
 from sandbox.profile.model import Function, Profile, Use
 
 ITEMS = (

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandbox.behaviour.quoting import printable, quote
 from sandbox.kernel import sockaddr, tables
 from sandbox.kernel.memory import Memory
 from sandbox.learn.decode import Destination, parse_sockaddr
 from sandbox.violations import decode
 from sandbox.violations.decode import decode_args
-from sandbox.violations.quoting import printable, quote
 
 Read = Callable[[int, int], bytes]
 FDCWD = 0xFFFFFF9C

@@ -15,10 +15,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.behaviour import arguments, spelling
 from sandbox.kernel import tables
 from sandbox.plain_json import encode
-from sandbox.profile import arguments, base
-from sandbox.violations import allow
+from sandbox.profile import base
 from sandbox.violations.event import KEPT, LONGEST, UNRATED, cut, render, technique, techniques, violation
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -154,20 +154,20 @@ def test_allowing_texts_are_yaml(text: str) -> None:
     """What would allow a call can be pasted: the YAML reads as the same words."""
     if any(0xD800 <= ord(character) < 0xE000 for character in text):
         return  # no UTF-8, no YAML
-    assert yaml.safe_load(f"[{allow.scalar(text)}]") == [text]
-    use = yaml.safe_load(allow.of_use("invoke", "openat", text, 3))
+    assert yaml.safe_load(f"[{spelling.scalar(text)}]") == [text]
+    use = yaml.safe_load(spelling.of_use("invoke", "openat", text, 3))
     assert use == {"syscalls.invoke.openat.classes": {text: 3}}
 
 
 def test_allowing_texts_read_as_people_write_them() -> None:
     """The texts of the usual cases, word for word."""
-    assert allow.of_use("invoke", "openat", "create") == "syscalls.invoke.openat.classes: {create: 1}"
+    assert spelling.of_use("invoke", "openat", "create") == "syscalls.invoke.openat.classes: {create: 1}"
     stream = "AF_INET SOCK_STREAM"
-    assert allow.of_use("init", "socket", stream) == "syscalls.init.socket.classes: {AF_INET SOCK_STREAM: 1}"
-    assert allow.of_use("run", "chmod", "") == "syscalls.run.chmod: {count: 1, because: <your reason>}"
-    assert allow.of_place("network", "example.com:443") == 'network: ["example.com:443"]'
-    assert allow.of_place("network", "tcp://10.0.0.1:443") == "network: [tcp://10.0.0.1:443]"
-    assert allow.of_grant("ptrace") == "grants: [{syscall: ptrace, because: <your reason>}]"
+    assert spelling.of_use("init", "socket", stream) == "syscalls.init.socket.classes: {AF_INET SOCK_STREAM: 1}"
+    assert spelling.of_use("run", "chmod", "") == "syscalls.run.chmod: {count: 1, because: <your reason>}"
+    assert spelling.of_place("network", "example.com:443") == 'network: ["example.com:443"]'
+    assert spelling.of_place("network", "tcp://10.0.0.1:443") == "network: [tcp://10.0.0.1:443]"
+    assert spelling.of_grant("ptrace") == "grants: [{syscall: ptrace, because: <your reason>}]"
 
 
 def schema() -> jsonschema.protocols.Validator:
@@ -191,7 +191,7 @@ def test_the_supervisors_path_loads_little() -> None:
     """None of the modules that a supervisor needs loads what would cost it memory, with a key or without."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import sandbox.violations.journal, sandbox.violations.sink, sandbox.violations.allow\n"
+        "import sandbox.violations.journal, sandbox.violations.sink, sandbox.behaviour.spelling\n"
         "import sandbox.violations.decode\n"
         f"print([name for name in {FORBIDDEN!r} if name in sys.modules])\n"
         "from sandbox.violations.event import violation, technique\n"

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.violations import allow, reader
+from sandbox.behaviour import spelling
+from sandbox.violations import reader
 from sandbox.violations.chain import Verifier, sign
 from sandbox.violations.event import violation
 from sandbox.violations.journal import Journal
@@ -43,7 +44,7 @@ def journal_of(path: Path, calls: Sequence[tuple[str, str, str, str]], first: in
                 violation(
                     function="thumbnail", phase=phase, request=None, pid=1, tid=2, comm="python3", syscall=syscall,
                     name=name, args=[], verdict="denied", errno="EPERM", reason="not in the profile", target=target,
-                    allow=allow.of_use(phase, syscall, name), time=1_700_000_000.0 + i,
+                    allow=spelling.of_use(phase, syscall, name), time=1_700_000_000.0 + i,
                 )
             )  # fmt: skip
     journal.finish()

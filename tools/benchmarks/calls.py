@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from sandbox.enforce import single_exec
+from sandbox.confine import single_exec
 from sandbox.kernel import bpf, tables
 from sandbox.policy.simulator import simulate
 from tools.benchmarks import subjects

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.enforce import staleness
+from sandbox import provenance
 
 
 def now(path: Path) -> dict[str, list[str]]:
     """The provenance of a training on this very host."""
     return {
-        "libc": [staleness.libc()],
+        "libc": [provenance.libc()],
         "kernel": [os.uname().release],
         "architecture": [os.uname().machine],
         "python": [],
-        "handler_digest": [staleness.digest(str(path / "app.py"))],
+        "handler_digest": [provenance.digest(str(path / "app.py"))],
         "lock_digest": [],
     }
 
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
 def test_the_same_host_and_function_are_not_stale(root: Path) -> None:
     """Nothing differs on the host of the training."""
     environment = {"LAMBDA_TASK_ROOT": str(root), "_HANDLER": "app.handler"}
-    assert staleness.differences(now(root), "/usr/bin/python3", environment) == []
+    assert provenance.differences(now(root), "/usr/bin/python3", environment) == []
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_the_same_host_and_function_are_not_stale(root: Path) -> None:
 def test_each_fact_is_compared(root: Path, fact: str, other: str) -> None:
     """A fact that no training had is named with both values."""
     environment = {"LAMBDA_TASK_ROOT": str(root), "_HANDLER": "app.handler"}
-    found = staleness.differences(now(root) | {fact: [other]}, "/usr/bin/python3", environment)
+    found = provenance.differences(now(root) | {fact: [other]}, "/usr/bin/python3", environment)
     assert len(found) == 1
     assert found[0].startswith(fact.split("_")[0])
     assert other.rpartition(".")[0] in found[0] or other in found[0]
@@ -51,18 +51,18 @@ def test_one_of_several_trainings_is_enough(root: Path) -> None:
     """A profile that was trained on two kernels fits both."""
     environment = {"LAMBDA_TASK_ROOT": str(root), "_HANDLER": "app.handler"}
     both = now(root) | {"kernel": ["5.10.0", os.uname().release]}
-    assert staleness.differences(both, "/usr/bin/python3", environment) == []
+    assert provenance.differences(both, "/usr/bin/python3", environment) == []
 
 
 def test_a_changed_handler_and_lock_file_are_seen(root: Path) -> None:
     """An edit of the handler's file, and a new lock file, differ from the training."""
     known = now(root)
     (root / "requirements.txt").write_text("requests==1\n")
-    known["lock_digest"] = [staleness.digest(str(root / "requirements.txt"))]
+    known["lock_digest"] = [provenance.digest(str(root / "requirements.txt"))]
     (root / "app.py").write_text("def handler(event, context): return 2\n")
     (root / "requirements.txt").write_text("requests==2\n")
     environment = {"LAMBDA_TASK_ROOT": str(root), "_HANDLER": "app.handler"}
-    found = staleness.differences(known, "/usr/bin/python3", environment)
+    found = provenance.differences(known, "/usr/bin/python3", environment)
     assert [text.split(":")[0] for text in found] == ["handler digest", "lock digest"]
 
 
@@ -72,6 +72,6 @@ def test_large_files_have_a_fingerprint_of_size_and_ends(tmp_path: Path) -> None
     seen = set()
     for data in (b"a" * 300_000, b"b" + b"a" * 299_999, b"a" * 299_999 + b"b", b"a" * 300_001):
         file.write_bytes(data)
-        seen.add(staleness.digest(str(file)))
+        seen.add(provenance.digest(str(file)))
     assert len(seen) == 4
-    assert staleness.digest(str(tmp_path / "none")) == ""
+    assert provenance.digest(str(tmp_path / "none")) == ""

@@ -1,7 +1,7 @@
 """The Python side of the native launcher: `start` does all of a start in its place, `attend` supervises its child.
 
-    python3 -I -S .../sandbox/supervise start LAUNCHER [COMMAND...]
-    python3 -I -S .../sandbox/supervise attend PID LISTENER VARIABLES FOLDER DIGEST
+    python3 -I -S .../sandbox/start start LAUNCHER [COMMAND...]
+    python3 -I -S .../sandbox/start attend PID LISTENER VARIABLES FOLDER DIGEST
 
 LISTENER is -1 where the kernel gave none. VARIABLES is a pipe with the variables that are ours, each with a NUL behind
 it: in the environment of this process the function could read them. The held signals (sandbox/supervise/start.py)
@@ -25,7 +25,7 @@ def main() -> NoReturn:
     """Entry. Does not return."""
     what, *rest = sys.argv[1:]
     if what == "start":
-        from sandbox.enforce import launch
+        from sandbox.start import launch
 
         sys.argv = rest
         launch.main()
@@ -46,9 +46,9 @@ def attend(pid: int, listener: int, variables: int, folder: str, digest: str) ->
             os.set_inheritable(listener, False)
         environment |= received(variables)
         from sandbox import bundle
-        from sandbox.enforce import launch
         from sandbox.errors import PolicyInvalid, SandboxError
         from sandbox.kernel import abi
+        from sandbox.start import launch
 
         environment = launch.started_with(environment)
         try:

@@ -18,18 +18,17 @@ import resource
 import select
 import time
 
-from sandbox.enforce import parent
-from sandbox.supervise import sockets
-from sandbox.supervise.egress import Denied
-from sandbox.supervise.sockets import SOCK_DGRAM, SOCK_RAW, SOCK_STREAM
+from sandbox.confine import parent
+from sandbox.egress import sockets
+from sandbox.egress.broker import Denied
+from sandbox.egress.sockets import SOCK_DGRAM, SOCK_RAW, SOCK_STREAM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sandbox.kernel.notification import Listener, Notification
-    from sandbox.supervise.caller import Caller
-    from sandbox.supervise.opening import InitCalls
+    from sandbox.kernel.notification import CallTable, Listener, Notification
+    from sandbox.kernel.task import Caller
 
 LOW = 0xFFFFFFFF
 SOCK_TYPE = 0xF  # linux/net.h, SOCK_TYPE_MASK
@@ -63,7 +62,7 @@ class Kept:
 class OwnedSockets:
     """Makes the function's sockets, and lends a descriptor of each until it can do nothing that has to be decided."""
 
-    def __init__(self, allowed: InitCalls, early: InitCalls, *, messages: bool) -> None:
+    def __init__(self, allowed: CallTable, early: CallTable, *, messages: bool) -> None:
         """`allowed` are the socket calls of the profile, `early` those of the init phase.
 
         `messages`: the profile has sendmsg, which names its destination in memory, so that connections are kept, too.
@@ -81,7 +80,7 @@ class OwnedSockets:
 
     def allows(self, call: Notification, phase: str) -> bool:
         """Whether the filter alone would let a socket(2) pass."""
-        return self._allowed.hold(call) or (phase == "init" and self._early.hold(call))
+        return self._allowed.allows(call) or (phase == "init" and self._early.allows(call))
 
     def make(self, listener: Listener, call: Notification, caller: Caller) -> None:
         """Answer a socket(2) with a socket of ours."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import os
 
+from sandbox.kernel import abi
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +20,8 @@ FORWARDED = (
     signal.SIGUSR2,
     signal.SIGCONT,
 )
+HELD = (*FORWARDED, signal.SIGCHLD)
+"""Signals that wait until the supervisor is there to take them: the child may end, or be asked to, before."""
 
 
 def wake_descriptor() -> int:
@@ -97,3 +101,21 @@ def end_like(wait_status: int) -> int:
         return 128 + number  # as pid 1, whom no signal of its own ends
     return os.waitstatus_to_exitcode(wait_status)
 
+
+def refuses_duplicates() -> str:
+    """Why a supervisor cannot duplicate another process's descriptors here; '' where it can.
+
+    Asked of this very process, which nothing but the kernel's age and the filters above it can refuse (man 2
+    pidfd_getfd): containers' default filters refuse pidfd_getfd, Lambda-like guests pidfd_open.
+    """
+    step = "pidfd_open"
+    try:
+        pidfd = abi.syscall(abi.number("pidfd_open"), os.getpid(), 0)
+        step = "pidfd_getfd"
+        try:
+            os.close(abi.syscall(abi.number("pidfd_getfd"), pidfd, pidfd, 0))
+        finally:
+            os.close(pidfd)
+    except OSError as error:
+        return f"{step}: {error.strerror}"
+    return ""

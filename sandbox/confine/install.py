@@ -9,17 +9,16 @@ from __future__ import annotations
 import errno
 import os
 
-from sandbox.enforce import files, single_exec
-from sandbox.enforce.platform import Platform, look, refuses_duplicates
+from sandbox.confine import landlock_rules, single_exec
 from sandbox.errors import CanaryPassed, InstallRefused, KernelUnsupported, ListenerBusy
-from sandbox.kernel import abi, bpf, landlock, seccomp, status
+from sandbox.kernel import abi, bpf, landlock, seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sandbox.bundle import Policy
-    from sandbox.enforce.launch import Command
+    from sandbox.confine.single_exec import Command
 
 LANDLOCK_NETWORK = 4
 LANDLOCK_SCOPES = 6
@@ -38,6 +37,31 @@ class Report:
         self.reported: list[str] = []
         self.degraded: list[str] = []
         self.filters: int | None = None
+
+
+class Platform:
+    """Facts before the installation. `proc` is False where /proc cannot be read; then filter counts are unknown."""
+
+    __slots__ = ("filters", "kernel", "landlock", "no_new_privs", "proc", "threads")
+
+    def __init__(self, fields: dict[str, str] | None, landlock_abi: int) -> None:
+        self.proc = fields is not None
+        fields = fields or {}
+        self.no_new_privs = fields.get("NoNewPrivs") == "1"
+        self.threads = int(fields.get("Threads", "1"))
+        # Seccomp_filters is there from Linux 5.9 on.
+        self.filters = int(fields["Seccomp_filters"]) if "Seccomp_filters" in fields else None
+        self.landlock = landlock_abi
+        self.kernel = os.uname().release
+
+
+def look() -> Platform:
+    """Facts about the calling process."""
+    try:
+        fields = seccomp.read_status()
+    except OSError:
+        fields = None
+    return Platform(fields, landlock.abi_version())
 
 
 def install(
@@ -70,7 +94,7 @@ def install(
     if audit:
         if policy.files["listed"]:
             report.degraded.append("files: not enforced (audit)")
-        _restrict(platform, files.Plan(), report, supervised=True)
+        _restrict(platform, landlock_rules.Plan(), report, supervised=True)
     else:
         scoped = _landlock(policy, platform, api_port, report, command, supervised=tell is not None)
     single_use = policy.exec == "single-use"
@@ -135,12 +159,12 @@ def _landlock(
 
 
 def _restrict(
-    platform: Platform, plan: files.Plan, report: Report, *, supervised: bool, network: int = 0,
+    platform: Platform, plan: landlock_rules.Plan, report: Report, *, supervised: bool, network: int = 0,
     ports: Mapping[int, int] | None = None, scoped: int = 0,
 ) -> None:  # fmt: skip
     """Enter a Landlock domain. With a supervisor in any case: only from a domain can nobody look into its memory."""
     if supervised and not (network or scoped or plan.handled):
-        plan = files.bare_domain(platform.landlock)
+        plan = landlock_rules.bare_domain(platform.landlock)
     try:
         if network or scoped or plan.handled:
             landlock.restrict(
@@ -172,7 +196,7 @@ def _missing(platform: Platform) -> str:
     return f"{f'Landlock ABI {platform.landlock}' if platform.landlock else 'no Landlock'} on Linux {platform.kernel}"
 
 
-def _files(policy: Policy, platform: Platform, report: Report, command: Command | None) -> files.Plan:
+def _files(policy: Policy, platform: Platform, report: Report, command: Command | None) -> landlock_rules.Plan:
     """The rules on files and programs; none where there is no Landlock, which the report then says."""
     wanted = [
         what for what, asked in (("files", policy.files["listed"]), ("programs", policy.files["programs"] is not None))
@@ -180,22 +204,22 @@ def _files(policy: Policy, platform: Platform, report: Report, command: Command 
     ]  # fmt: skip
     report.requested += wanted
     if command and platform.landlock:
-        return files.plan(policy, platform.landlock, command)
+        return landlock_rules.plan(policy, platform.landlock, command)
     report.degraded += [f"{what}: not enforced ({_missing(platform)})" for what in wanted]
-    return files.Plan()
+    return landlock_rules.Plan()
 
 
-def _say_files(policy: Policy, plan: files.Plan, platform: Platform, report: Report) -> None:
+def _say_files(policy: Policy, plan: landlock_rules.Plan, platform: Platform, report: Report) -> None:
     by = f"by Landlock ABI {platform.landlock}"
-    if plan.handled & files.READ:
+    if plan.handled & landlock_rules.READ:
         places = _some(plan.write) or "nothing"
         report.enforced.append(f"files: read {plan.read} places, write {places}, {by}")
         report.degraded += [f"files: write {wider}, which is not there yet" for wider in plan.wider]
-        if files.others_readable():
+        if landlock_rules.others_readable():
             report.degraded.append("files: /proc shows environment and maps of processes outside (CAP_PERFMON)")
         if not plan.handled & landlock.ACCESS_FS_TRUNCATE:
             report.degraded.append(f"files: truncate(2) stays free ({_missing(platform)}; it needs ABI 3)")
-    if plan.handled & files.EXECUTE:
+    if plan.handled & landlock_rules.EXECUTE:
         report.enforced.append(f"programs: {_some(plan.programs) or 'none but the command'}, {by}")
         if not policy.files["sealed"]:
             report.degraded.append("programs: what memfd_create makes lies in no folder and can be started")
@@ -206,8 +230,8 @@ def _say_files(policy: Policy, plan: files.Plan, platform: Platform, report: Rep
 
 
 def _some(places: Sequence[str]) -> str:
-    more = len(places) - files.SHOWN
-    return ", ".join(places[: files.SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(places) - landlock_rules.SHOWN
+    return ", ".join(places[: landlock_rules.SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _install_supervised(
@@ -220,6 +244,8 @@ def _install_supervised(
     guarded = (os.getppid(), -1, -os.getpgrp())
     found = single_exec.block(addresses, own_pid, bpf.USER_NOTIF, guarded)
     program = single_exec.put(found, policy.supervised, policy.supervised_head)
+    from sandbox.confine.parent import refuses_duplicates
+
     refused = refuses_duplicates()
     if refused:
         program = bpf.pack(_own_sockets(policy)) + program
@@ -299,7 +325,7 @@ def _read_back(fd: int, platform: Platform, report: Report) -> None:
     if fd < 0:
         report.degraded.append("read-back: /proc is not mounted")
         return
-    fields = status.parse(os.read(fd, 1 << 16))
+    fields = seccomp.parse_status(os.read(fd, 1 << 16))
     if fields.get("Seccomp") != "2":
         raise CanaryPassed(
             f"the kernel says Seccomp: {fields.get('Seccomp')} after the installation", where="/proc/self/status",

@@ -13,27 +13,27 @@ import errno
 import os
 import struct
 
+from sandbox.behaviour.destination import RUNTIME_API
+from sandbox.egress import messages, sockets
+from sandbox.egress.messages import Message
+from sandbox.egress.sockets import MSG_DONTWAIT, MSG_FASTOPEN, SOCK_DGRAM, SOCK_STREAM
 from sandbox.kernel import sockaddr
 from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC
-from sandbox.profile.destination import RUNTIME_API
 from sandbox.remember import remember_few
-from sandbox.supervise import messages, sockets
-from sandbox.supervise.messages import Message
-from sandbox.supervise.sockets import MSG_DONTWAIT, MSG_FASTOPEN, SOCK_DGRAM, SOCK_STREAM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from sandbox.egress.destinations import Destinations
+    from sandbox.egress.relay import Relay
     from sandbox.kernel.notification import Listener, Notification
-    from sandbox.supervise.caller import Caller
-    from sandbox.supervise.destinations import Destinations
-    from sandbox.supervise.names import Forwarder
-    from sandbox.supervise.relay import Relay
+    from sandbox.kernel.task import Caller
+    from sandbox.names.forwarder import Forwarder
 
     class Source(Protocol):
-        """Where descriptors of callers' sockets come from: Duplicates, or sandbox/supervise/owned.py.
+        """Where descriptors of callers' sockets come from: Duplicates, or sandbox/egress/owned.py.
 
         `duplicate` raises OSError, or Denied for a socket of which it has none.
         """
@@ -372,7 +372,7 @@ _parse = remember_few(sockaddr.parse, 64)
 def _connected(request: Request, way: Way, first: int) -> int:
     if request.domain == AF_UNIX:  # a full backlog cannot be polled
         return sockets.connect_to_its_end(request.fd, way.address, first)
-    from sandbox.supervise.interruption import wait_connected
+    from sandbox.egress.interruption import wait_connected
 
     return wait_connected(request.listener, request.call, request.fd, way.address, first)
 

@@ -6,7 +6,7 @@ resolv.conf and man 5 hosts.
 
 from __future__ import annotations
 
-from sandbox.profile.destination import canonical_name, packed
+from sandbox.behaviour.destination import canonical_name, packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import stat
 import sys
 
 from sandbox import bundle
-from sandbox.enforce.files import located
+from sandbox.confine.landlock_rules import located
 from sandbox.errors import PackageInvalid, PolicyInvalid, PolicyNotFound, PolicyWritable, UsageError
 from sandbox.kernel import abi, landlock
 
@@ -58,7 +58,7 @@ def load(path: str, environment: Mapping[str, str]) -> bundle.Policy:
     if environment.get("SANDBOX_VERIFY_KEY") == "":
         raise UsageError("is empty", where="SANDBOX_VERIFY_KEY", todo="name the file of a public key, or unset it")
     if environment.get("SANDBOX_VERIFY_KEY") or os.path.exists(os.path.join(_folder(path), MANIFEST)):
-        from sandbox.enforce import integrity
+        from sandbox.start import integrity
 
         expected = integrity.listed(path, environment)
     policy = bundle.read(path, abi.MACHINE) if os.path.isdir(path) else _compile(path)

@@ -99,7 +99,7 @@ def _python(path: str) -> str:
     return name[6:] if name.startswith("python") and "." in name else ""
 
 
-def refuse(differing: list[str]) -> PolicyStale:
+def stale(differing: list[str]) -> PolicyStale:
     """The error of SANDBOX_STALE=refuse."""
     return PolicyStale(
         "; ".join(differing), where="SANDBOX_STALE=refuse",

@@ -16,18 +16,18 @@ import socket
 import struct
 import time
 
+from sandbox.behaviour.destination import packed, reached, written
 from sandbox.kernel import sockaddr
-from sandbox.profile.destination import packed, reached, written
-from sandbox.supervise import questions
-from sandbox.supervise.exchange import Client, Datagram, Inquiry
-from sandbox.supervise.known import KnownAddresses
-from sandbox.supervise.resolv import hosts, searches, upstreams
+from sandbox.names import questions
+from sandbox.names.exchange import Client, Datagram, Inquiry
+from sandbox.names.known import KnownAddresses
+from sandbox.names.resolv import hosts, searches, upstreams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from sandbox.supervise.questions import Question
+    from sandbox.names.questions import Question
 
 __all__ = ["Forwarder", "hosts", "searches", "upstreams"]
 

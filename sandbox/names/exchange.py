@@ -11,7 +11,7 @@ import os
 import select
 import socket
 
-from sandbox.supervise import questions
+from sandbox.names import questions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

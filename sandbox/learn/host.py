@@ -7,8 +7,8 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from sandbox.enforce import staleness
-from sandbox.enforce.launch import Command
+from sandbox import provenance
+from sandbox.confine.single_exec import Command
 from sandbox.errors import HandlerNotFound
 from sandbox.learn.interpreter import Interpreter, ask
 
@@ -25,14 +25,14 @@ def describe(command: Command, environment: Mapping[str, str]) -> dict[str, Any]
     return {
         "host": release.get("PRETTY_NAME", platform.system()),
         "kernel": platform.release(),
-        "libc": staleness.libc(),
+        "libc": provenance.libc(),
         "python": python.version if python else "",
         "architecture": platform.machine(),
-        "handler_digest": staleness.digest(
-            staleness.handler_file(command.path, environment.get("_HANDLER", ""), root)
+        "handler_digest": provenance.digest(
+            provenance.handler_file(command.path, environment.get("_HANDLER", ""), root)
         ),
         "places": {TOOL: _PACKAGE, "{root}": root, **(python.places if python else {})},
-        "lock_digest": staleness.digest(staleness.lock_file(root)),
+        "lock_digest": provenance.digest(provenance.lock_file(root)),
     }
 
 

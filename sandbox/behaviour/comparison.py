@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from sandbox.behaviour import arguments
 from sandbox.kernel import tables
-from sandbox.profile import arguments
 
 
 class Condition(NamedTuple):

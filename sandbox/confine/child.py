@@ -14,9 +14,9 @@ import os
 import struct
 import time
 
-from sandbox.enforce.launch import not_executed, restore_signals
+from sandbox.confine.single_exec import not_executed, restore_signals
 from sandbox.errors import HandlerNotFound, InstallRefused, ListenerBusy
-from sandbox.kernel import abi, seccomp, status
+from sandbox.kernel import abi, seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def start(
     Raises InstallRefused, ListenerBusy or HandlerNotFound.
     """
     page = mmap.mmap(-1, mmap.PAGESIZE)
-    needs_bit = status.read().get("NoNewPrivs") != "1"
+    needs_bit = seccomp.read_status().get("NoNewPrivs") != "1"
     flags = seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV
     pid = abi.syscall(abi.number("clone"), CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0)
     if pid == 0:

@@ -11,7 +11,7 @@ import errno
 import os
 import time
 
-from sandbox.supervise import sockets
+from sandbox.egress import sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from sandbox.bundle import Policy
-    from sandbox.enforce.launch import Command
+    from sandbox.confine.single_exec import Command
 
 READ = landlock.ACCESS_FS_READ_FILE | landlock.ACCESS_FS_READ_DIR
 EXECUTE = landlock.ACCESS_FS_EXECUTE

@@ -5,11 +5,11 @@ Imports little on purpose: tests hold the list of modules and tools/bench measur
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import os
 import sys
 import time
 
+from sandbox.confine.single_exec import Command, not_executed, restore_signals
 from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError
 from sandbox.plain_json import encode
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sandbox.bundle import Policy
-    from sandbox.enforce.install import Report
+    from sandbox.confine.install import Report
 
 MODES = ("enforce", "audit", "learn", "off")
 PREFIX = "SANDBOX_"
@@ -34,17 +34,6 @@ COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 
 PATHS = ("SANDBOX_POLICY", "SANDBOX_OBSERVATIONS")
 """Variables that name files, from where the bootstrap was started and not from LAMBDA_TASK_ROOT, which it enters."""
-
-
-class Command:
-    """What to exec: an absolute path, its arguments, and the environment without our variables."""
-
-    __slots__ = ("argv", "environment", "path")
-
-    def __init__(self, path: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.path = path
-        self.argv = argv
-        self.environment = environment
 
 
 def main() -> NoReturn:
@@ -90,7 +79,7 @@ def fail(error: SandboxError, environment: Mapping[str, str]) -> NoReturn:
     os.write(2, f"sandbox: {error.error_type}: {error}\n".encode(errors="backslashreplace"))
     api = environment.get("AWS_LAMBDA_RUNTIME_API", "")
     if api:
-        from sandbox.enforce.init_error import post
+        from sandbox.start.init_error import post
 
         if not post(api, error.error_type, str(error)):
             os.write(2, b"sandbox: the Runtime API was not told: it could not be reached, or did not take the report\n")
@@ -113,12 +102,6 @@ def started_with(environment: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def restore_signals() -> None:
-    """Give SIGPIPE and SIGXFSZ back their default: Python ignores them from its start, and exec hands that down."""
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
-        _signal.signal(number, _signal.SIG_DFL)
-
-
 def run(command: Command) -> NoReturn:
     """Exec the command as it stands. Raises HandlerNotFound."""
     restore_signals()
@@ -126,14 +109,6 @@ def run(command: Command) -> NoReturn:
         os.execve(command.path, list(command.argv), dict(command.environment))
     except OSError as error:
         raise not_executed(command.path, error) from None
-
-
-def not_executed(path: str, error: OSError) -> HandlerNotFound:
-    """The error of an execve(2) that failed."""
-    return HandlerNotFound(
-        f"cannot be executed: {error.strerror}", where=path,
-        todo="check its interpreter line, its architecture and its dynamic loader",
-    )  # fmt: skip
 
 
 def _choice(environment: Mapping[str, str], name: str, choices: Sequence[str]) -> str:
@@ -181,20 +156,21 @@ def _which(name: str, path: str) -> str:
 
 def enforce(command: Command, environment: Mapping[str, str], on_unavailable: str, *, audit: bool) -> NoReturn:
     """Install the policy and exec, with a supervisor unless SANDBOX_SUPERVISE=0. Raises SandboxError when it cannot."""
-    from sandbox.enforce import locate, staleness
+    from sandbox import provenance
+    from sandbox.start import locate
 
     path = locate.find(environment)
     policy = locate.load(path, environment)
     told = [said] if (said := locate.check_writable(path, policy, environment, on_unavailable)) else []
     audit = audit or time.strftime("%Y-%m-%d", time.gmtime()) < policy.audit_until
     api_port = _api_port(environment)
-    stale = staleness.differences(policy.provenance, command.path, environment)
+    stale = provenance.differences(policy.provenance, command.path, environment)
     if _choice(environment, "SANDBOX_STALE", ("warn", "refuse")) == "refuse" and stale:
-        raise staleness.refuse(stale)
+        raise provenance.stale(stale)
     relayed = _choice(environment, "SANDBOX_REQUEST_ID", ("off", "relay")) == "relay"
     if api_port is not None:
         # Behind Landlock and the filters nothing can be loaded any more, and that is where the last errors come from.
-        from sandbox.enforce import init_error  # noqa: F401
+        from sandbox.start import init_error  # noqa: F401
     if _choice(environment, "SANDBOX_SUPERVISE", ("1", "0")) == "0":
         if relayed:
             raise UsageError(
@@ -204,7 +180,7 @@ def enforce(command: Command, environment: Mapping[str, str], on_unavailable: st
         confine(command, policy, api_port, on_unavailable, stale, told, tell=None, audit=audit)
 
     # Before the clone, so that the child writes to fewer pages that it shares.
-    from sandbox.enforce import install, single_exec  # noqa: F401
+    from sandbox.confine import install, single_exec  # noqa: F401
     from sandbox.supervise.start import Handover, start
 
     def child(handover: Handover) -> None:
@@ -224,8 +200,8 @@ def confine(
 
     `told` are things that are not as they should be, for the status line. `tell` hears of the listener, once.
     """
-    from sandbox.enforce import single_exec
-    from sandbox.enforce.install import Report, install
+    from sandbox.confine import single_exec
+    from sandbox.confine.install import Report, install
 
     launch = single_exec.Launch(command.path, command.argv, command.environment)
     report = Report()

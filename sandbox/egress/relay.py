@@ -12,8 +12,8 @@ import select
 import struct
 import time
 
+from sandbox.egress import framing
 from sandbox.kernel import sockaddr
-from sandbox.supervise import framing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

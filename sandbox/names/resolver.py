@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sandbox.supervise.names import Forwarder
+    from sandbox.names.forwarder import Forwarder
 
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -34,7 +34,7 @@ def make(
     """The forwarder for the names that are allowed; None where dnslib is missing or loopback cannot be bound."""
     add_library_path()
     try:
-        from sandbox.supervise.names import Forwarder, hosts, searches, upstreams
+        from sandbox.names.forwarder import Forwarder, hosts, searches, upstreams
 
         wanted: Callable[[str], bool] = (lambda name: True) if observing else allowed
         return Forwarder(

@@ -1,4 +1,4 @@
-"""Put into the profile's program: the launcher's own execve passes, later ones do not; signals stay in the process.
+"""The one exec: the command, and what lets it pass and later ones not, put into the profile's program.
 
 Path, argv and envp are put at random addresses, and execve passes only when all three pointer arguments are these
 addresses. The old address space is gone after the exec, so nothing in the new program knows them. The comparison takes
@@ -8,6 +8,7 @@ half.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import ctypes
 import errno
 import mmap
@@ -15,7 +16,7 @@ import os
 import struct
 
 from sandbox.bundle import LAUNCHED
-from sandbox.errors import InstallRefused
+from sandbox.errors import HandlerNotFound, InstallRefused
 from sandbox.kernel import abi, bpf
 from sandbox.kernel.bpf import Instruction, Program
 
@@ -38,6 +39,31 @@ _libc.mmap.argtypes = (
     ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
 )  # fmt: skip
 _libc.execve.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class Command:
+    """What to exec: an absolute path, its arguments, and the environment without our variables."""
+
+    __slots__ = ("argv", "environment", "path")
+
+    def __init__(self, path: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.path = path
+        self.argv = argv
+        self.environment = environment
+
+
+def restore_signals() -> None:
+    """Give SIGPIPE and SIGXFSZ back their default: Python ignores them from its start, and exec hands that down."""
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+
+
+def not_executed(path: str, error: OSError) -> HandlerNotFound:
+    """The error of an execve(2) that failed."""
+    return HandlerNotFound(
+        f"cannot be executed: {error.strerror}", where=path,
+        todo="check its interpreter line, its architecture and its dynamic loader",
+    )  # fmt: skip
 
 
 class Launch:

@@ -7,9 +7,7 @@
 
 from __future__ import annotations
 
-from sandbox.errors import ProfileError
-from sandbox.kernel import sockaddr
-from sandbox.profile.destination import (
+from sandbox.behaviour.destination import (
     ANY_PORT,
     METADATA,
     RUNTIME_API,
@@ -20,6 +18,8 @@ from sandbox.profile.destination import (
     parse,
     written,
 )
+from sandbox.errors import ProfileError
+from sandbox.kernel import sockaddr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

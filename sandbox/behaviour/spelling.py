@@ -5,7 +5,7 @@ What the supervisor prints beside a violation and what an amendment writes are t
 
 from __future__ import annotations
 
-from sandbox.violations.quoting import quoted
+from sandbox.behaviour.quoting import quoted
 
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./@")
 

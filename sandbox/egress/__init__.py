@@ -1,0 +1,1 @@
+"""Connects and messages of the function, made by the supervisor on its behalf."""

@@ -1,0 +1,1 @@
+"""The DNS forwarder: which names the function may ask for, and which address stands for which name."""
