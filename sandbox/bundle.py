@@ -123,7 +123,7 @@ def parse_json(text: str, where: str) -> Any:
     try:
         return parse(text)
     except ValueError as error:
-        raise PolicyInvalid(str(error), where=where, todo=REBUILD) from None
+        raise PolicyInvalid(str(error), where=where, todo=REBUILD) from error
 
 
 def at_once(path: str, flags: int) -> int:
@@ -136,9 +136,9 @@ def _read(path: str) -> bytes:
         with open(path, "rb", opener=at_once) as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
-        raise PolicyInvalid(f"cannot be read: {error.strerror}", where=path, todo=REBUILD) from None
-    except ValueError:
-        raise PolicyInvalid("is no name of a file", where=ascii(path), todo=REBUILD) from None
+        raise PolicyInvalid(f"cannot be read: {error.strerror}", where=path, todo=REBUILD) from error
+    except ValueError as error:
+        raise PolicyInvalid("is no name of a file", where=ascii(path), todo=REBUILD) from error
     if len(data) > LARGEST:
         raise PolicyInvalid(f"larger than {LARGEST} bytes", where=path, todo=REBUILD)
     return data
@@ -154,8 +154,8 @@ def decode(description: bytes, file: Any, arch: str, where: str) -> Policy:
     """The policy in a description and `file(name) -> bytes`; checks format, choices, digest and length."""
     try:
         text = description.decode("utf-8")
-    except UnicodeDecodeError:
-        raise PolicyInvalid("is no UTF-8", where=where, todo=REBUILD) from None
+    except UnicodeDecodeError as error:
+        raise PolicyInvalid("is no UTF-8", where=where, todo=REBUILD) from error
     data = parse_json(text, where)
     head = description.rpartition(_SEAL)[0]
     if description != head + _ending(head):

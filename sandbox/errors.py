@@ -25,6 +25,13 @@ snapshot restore) use. A message says what happened, where, and what to do next.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+DEBUG = "SANDBOX_DEBUG"
+"""At 1, each error is followed by its causes and by where each was raised."""
+
 
 class SandboxError(Exception):
     """Base of the tree: `exit_code` for the shell, `error_type` for POST /runtime/init/error."""
@@ -41,6 +48,49 @@ class SandboxError(Exception):
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text}\n  what to do: {self.todo}" if self.todo else text
+
+    @property
+    def errno(self) -> int | None:
+        """The errno of the system call that failed (man 3 errno); None where this was raised from no OSError."""
+        cause = self.__cause__
+        while cause is not None:
+            if isinstance(cause, OSError):
+                return cause.errno
+            cause = cause.__cause__
+        return None
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """What an error was raised from, the nearest cause first; `from None` ends the chain (PEP 3134, PEP 409)."""
+    found = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    while found is not None:
+        yield found
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+
+
+def debugging(environ: Mapping[str, str]) -> bool:
+    """Whether the causes of an error are wanted. Any value but 1 says no: it must not stop a start."""
+    return environ.get(DEBUG) == "1"
+
+
+def trace(error: BaseException) -> str:
+    """Where an error was raised and each of its causes likewise, as lines, innermost call last.
+
+    Reads no file and imports nothing: the last errors of a start come from behind Landlock, where the traceback module
+    can neither be loaded nor read source lines.
+    """
+    lines = [*_raised_at(error)]
+    for cause in causes(error):
+        lines += [f"  caused by: {type(cause).__name__}: {cause}", *_raised_at(cause)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _raised_at(error: BaseException) -> Iterator[str]:
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        yield f"    at {code.co_filename}:{step.tb_lineno} in {code.co_name}"
+        step = step.tb_next
 
 
 class UsageError(SandboxError):

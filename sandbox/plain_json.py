@@ -44,8 +44,8 @@ def parse(text: str) -> Any:
         from json.scanner import py_make_scanner as make_scanner  # type: ignore[attr-defined,no-redef,unused-ignore]
     try:
         value, end = make_scanner(_Context())(text, 0)  # type: ignore[arg-type,unused-ignore]  # what it reads of a decoder
-    except (StopIteration, ValueError, RecursionError):
-        raise ValueError("is no JSON") from None
+    except (StopIteration, ValueError, RecursionError) as error:
+        raise ValueError("is no JSON") from error
     if text[end:].strip():
         raise ValueError("has text behind the JSON")
     return value

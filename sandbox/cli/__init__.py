@@ -11,7 +11,7 @@ import typer
 from sandbox import __version__
 from sandbox.cli import compile as compile_command
 from sandbox.cli import doctor, events, invoke, learn, package, probe, profile
-from sandbox.errors import SandboxError
+from sandbox.errors import SandboxError, debugging, trace
 
 app = typer.Typer(
     name="sandbox",
@@ -52,8 +52,9 @@ def main() -> None:
         app()
         sys.stdout.flush()
     except SandboxError as error:
-        text = "\n".join(profile.visible(line) for line in str(error).split("\n"))
-        sys.stderr.write(f"sandbox: {text}\n")
+        shown = f"{error}\n" + (trace(error) if debugging(os.environ) else "")
+        text = "\n".join(profile.visible(line) for line in shown.split("\n"))
+        sys.stderr.write(f"sandbox: {text}")
         sys.exit(error.exit_code)
     except OSError as error:
         # Standard output is full or nobody reads it any more; nothing more can be written to it, not even at exit.

@@ -82,7 +82,7 @@ def opened(path: str) -> Iterator[BinaryIO]:
         file = open(path, "rb")  # noqa: SIM115  # a with statement would take errors of the caller for ours
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(f"cannot be read: {reason}", where=path, todo="check the name") from None
+        raise UsageError(f"cannot be read: {reason}", where=path, todo="check the name") from error
     with file:
         yield file
 
@@ -108,10 +108,10 @@ def _moment(text: str) -> float | None:
     try:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError) as error:
         raise UsageError(
             f"{text!r} is no time", where="--since", todo="write 10m, 2h, 1d, 2025-01-31T12:00:00 or seconds since 1970"
-        ) from None
+        ) from error
 
 
 def _list(found: Iterator[reader.Entry], wanted: reader.Filter, json_output: bool) -> None:

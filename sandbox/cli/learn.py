@@ -54,9 +54,9 @@ def learn(
     """Run a function on sample events, observe its system calls, write a profile to review."""
     try:
         document.parse(document.write(Profile(Function(name))), "NAME")
-    except ProfileError:
+    except ProfileError as error:
         todo = "use letters, digits, _, . and -, a letter or digit first"
-        raise UsageError(f"{name!r} is no name for a function", where="NAME", todo=todo) from None
+        raise UsageError(f"{name!r} is no name for a function", where="NAME", todo=todo) from error
     path = output or os.path.join("profiles", f"{name}.yaml")
     known = document.read(path).profile if add and os.path.exists(path) else None
     if os.path.exists(path) and not (add or force):

@@ -31,4 +31,4 @@ def write_text(path: str, text: str) -> None:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", where=path, todo="choose another --output") from None
+        raise UsageError(f"cannot be written: {error.strerror}", where=path, todo="choose another --output") from error

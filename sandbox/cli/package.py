@@ -138,7 +138,7 @@ def verify(
                 listed = integrity.verify(folder, key)
             except PackageInvalid as error:
                 where = error.where.replace(name, package)
-                raise PackageInvalid(error.what, where=where, todo=error.todo) from None
+                raise PackageInvalid(error.what, where=where, todo=error.todo) from error
             guard = f"{place.relative_to(name)}/"
             for path, entry in listed.items():
                 if f"{files[guard + path].mode:o}" != entry["mode"]:
@@ -189,7 +189,7 @@ def _write(path: str, data: bytes) -> None:
     try:
         Path(path).write_bytes(data)
     except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", where=path, todo="choose another --output") from None
+        raise UsageError(f"cannot be written: {error.strerror}", where=path, todo="choose another --output") from error
 
 
 def _say(output: str, guard: Guard, todo: str) -> None:

@@ -230,7 +230,7 @@ def import_(
         with open(file, "rb") as stream:
             data = stream.read(document.LARGEST + 1)
     except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=file, todo="check the name") from None
+        raise UsageError(f"cannot be read: {error.strerror}", where=file, todo="check the name") from error
     if len(data) > document.LARGEST:
         raise ProfileError(f"larger than {document.LARGEST} bytes", where=f"{file}:1:1", todo="this is no filter")
     imported = oci_import.import_oci(oci_import.load(data, file), name, source=file, runtime_api=runtime_api)
@@ -238,7 +238,7 @@ def import_(
     try:
         document.parse(text)  # what we write must be what we accept
     except ProfileError as error:
-        raise UsageError(f"no name of a function: {error.what}", where="--name", todo="choose another") from None
+        raise UsageError(f"no name of a function: {error.what}", where="--name", todo="choose another") from error
     for note in imported.notes:
         sys.stderr.write(f"{visible(f'{file}: {note}')}\n")
     _emit(text, output)

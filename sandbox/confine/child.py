@@ -54,7 +54,8 @@ def start(
         os.waitpid(pid, 0)
         raise
     os.waitpid(pid, 0)
-    raise _refusal(value >> 16, value & 0xFFFF, path)
+    number = value & 0xFFFF
+    raise _refusal(value >> 16, number, path) from OSError(number, os.strerror(number))
 
 
 def _child(

@@ -134,7 +134,7 @@ def _no_new_privs(platform: Platform) -> None:
         raise InstallRefused(
             f"NoNewPrivs is not set, and prctl(2) does not set it: {error.strerror}", where="PR_SET_NO_NEW_PRIVS",
             todo=f"start it with NoNewPrivs (Kubernetes: allowPrivilegeEscalation: false), or {WARN}",
-        ) from None
+        ) from error
 
 
 def _landlock(
@@ -173,7 +173,7 @@ def _restrict(
     except OSError as error:
         raise InstallRefused(
             f"Landlock refused its rules: {error.strerror}", where=f"Landlock ABI {platform.landlock}", todo=WARN
-        ) from None
+        ) from error
     finally:
         plan.close()
 
@@ -258,7 +258,7 @@ def _install_supervised(
             if error.errno == errno.EINVAL and flags != seccomp.FLAG_NEW_LISTENER:
                 continue  # before Linux 5.19
             if error.errno not in (errno.EINVAL, errno.EBUSY):
-                raise _refusal(error) from None
+                raise _refusal(error) from error
             why = "a listener stands above" if error.errno == errno.EBUSY else "this kernel gives no listener"
             report.degraded.append(f"supervision: {why}")
             tell(None)
@@ -298,7 +298,7 @@ def _install(policy: Policy, addresses: Sequence[int] | None, own_pid: int | Non
     try:
         seccomp.install(single_exec.put(found, policy.program, policy.head))
     except OSError as error:
-        raise _refusal(error) from None
+        raise _refusal(error) from error
 
 
 def _refusal(error: OSError) -> InstallRefused:

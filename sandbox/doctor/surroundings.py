@@ -90,7 +90,7 @@ def _thread() -> str:
     try:
         thread.start()
     except RuntimeError as error:
-        raise Failed(str(error)) from None
+        raise Failed(str(error)) from error
     thread.join(3)
     if not heard:
         raise Failed("it did not run")

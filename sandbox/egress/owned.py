@@ -252,10 +252,10 @@ def _inode(caller: Caller, number: int) -> int:
     place = f"/proc/{caller.tid}/fd/{number}"
     try:
         link = os.readlink(place)
-    except FileNotFoundError:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
-    except OSError:
-        raise _not_ours() from None
+    except FileNotFoundError as error:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from error
+    except OSError as error:
+        raise _not_ours() from error
     if link.startswith("socket:["):
         return int(link[8:-1])
     wrong = errno.ENOTSOCK

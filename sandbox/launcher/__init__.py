@@ -108,4 +108,4 @@ def build(compiler: Sequence[str], found: Path) -> None:
             os.replace(made, found)
         found.with_name(found.name + ".sources").write_text(sources())
     except OSError as error:
-        raise SandboxError(f"cannot be built: {error.strerror}", where=str(error.filename), todo=todo) from None
+        raise SandboxError(f"cannot be built: {error.strerror}", where=str(error.filename), todo=todo) from error

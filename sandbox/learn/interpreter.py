@@ -56,9 +56,9 @@ def ask(python: str | None, root: str) -> Interpreter:
         version, stdlib, prefix, base, client = done.stdout.split("\0")
         return Interpreter(path, version, stdlib, prefix, base, client == "True")
     except OSError as error:
-        raise HandlerNotFound(f"cannot be started: {error.strerror}", where=path, todo=todo) from None
+        raise HandlerNotFound(f"cannot be started: {error.strerror}", where=path, todo=todo) from error
     except (subprocess.SubprocessError, ValueError, TypeError) as error:
-        raise HandlerNotFound(f"is no usable Python: {error}", where=path, todo=todo) from None
+        raise HandlerNotFound(f"is no usable Python: {error}", where=path, todo=todo) from error
 
 
 def ask_for_client(python: str | None, root: str) -> Interpreter:

@@ -119,7 +119,7 @@ def _read_file(path: str) -> Iterator[Environment]:
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")
     except OSError as error:
-        raise ObservationError(f"cannot be read: {error.strerror}", where=path, todo="check the name") from None
+        raise ObservationError(f"cannot be read: {error.strerror}", where=path, todo="check the name") from error
     building: _Building | None
     found: dict[str, _Building] = {}  # lines of environments that run at the same time may lie between each other
     for number, line in enumerate(lines, 1):
@@ -128,13 +128,13 @@ def _read_file(path: str) -> Iterator[Environment]:
         where = f"{path}:{number}"
         try:
             event = json.loads(line)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
             if not line.strip().startswith(OURS):
                 continue
             if number == len(lines) or (number == len(lines) - 1 and not lines[-1].strip()):
                 continue  # cut short
             todo = "remove the line, or collect the file again"
-            raise ObservationError("is no JSON", where=where, todo=todo) from None
+            raise ObservationError("is no JSON", where=where, todo=todo) from error
         if not isinstance(event, dict) or "event" not in event:
             continue
         if event["event"] == "label":  # the trainer's, which knows no environment
@@ -162,7 +162,7 @@ def _read_file(path: str) -> Iterator[Environment]:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ProfileError) as error:
             raise ObservationError(
                 f"is damaged ({type(error).__name__}: {error})", where=where, todo="remove the line, or observe again"
-            ) from None
+            ) from error
         building.digest.update(line.strip())
     for building in found.values():
         yield building.finish(path)

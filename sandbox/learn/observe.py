@@ -67,9 +67,9 @@ def _addresses(api: str) -> frozenset[tuple[str, int]]:
         return frozenset()
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
         what = f"is {api!r}, not host:port"
-        raise UsageError(what, where="AWS_LAMBDA_RUNTIME_API", todo="the platform sets it") from None
+        raise UsageError(what, where="AWS_LAMBDA_RUNTIME_API", todo="the platform sets it") from error
     return frozenset((str(entry[4][0]), int(port)) for entry in found)
 
 
@@ -84,7 +84,7 @@ class _Sink:
         except OSError as error:
             raise UsageError(
                 f"cannot be written: {error.strerror}", where=f"SANDBOX_OBSERVATIONS={path}", todo="name another file"
-            ) from None
+            ) from error
 
         self._environment = os.urandom(4).hex()
         self._lost = False

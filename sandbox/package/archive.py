@@ -84,14 +84,14 @@ def unzipped(path: str) -> Sequence[File]:
                     raise UsageError(f"holds {file.path!r} more than once", where=path, todo=todo)
                 found[file.path] = file
     except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror or error}", where=path, todo="name a zip file") from None
+        raise UsageError(f"cannot be read: {error.strerror or error}", where=path, todo="name a zip file") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"holds a name that is no UTF-8: {error.object!r}", where=path, todo=todo) from None
+        raise UsageError(f"holds a name that is no UTF-8: {error.object!r}", where=path, todo=todo) from error
     except (
         zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, IndexError, OverflowError, struct.error,
         zlib.error, lzma.LZMAError,
     ) as error:  # fmt: skip
-        raise UsageError(f"is no zip that can be read: {error}", where=path, todo=todo) from None
+        raise UsageError(f"is no zip that can be read: {error}", where=path, todo=todo) from error
     for name in found:
         folder = name.rpartition("/")[0]
         while folder:
@@ -142,4 +142,4 @@ def untarred(path: str) -> Sequence[File]:
                     found[name] = File(name, data.read(member.size), member.mode)
             return list(found.values())
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
-        raise UsageError(f"is no tar that can be read: {error}", where=path, todo="name a tar file") from None
+        raise UsageError(f"is no tar that can be read: {error}", where=path, todo="name a tar file") from error

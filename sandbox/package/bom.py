@@ -27,7 +27,7 @@ def bom(function: str, files: Sequence[File]) -> File:
         raise UsageError(
             f"the bill of materials needs cyclonedx-python-lib ({error})", where="sandbox package",
             todo="pip install 'seccomp-bootstrap[package]'",
-        ) from None  # fmt: skip
+        ) from error  # fmt: skip
 
     digest = hashlib.sha256(b"".join(file.path.encode() + hashlib.sha256(file.data).digest() for file in files))
     found = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_OID, digest.hexdigest()))

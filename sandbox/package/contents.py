@@ -170,7 +170,8 @@ def _byte_code(files: Iterable[File], python: str) -> list[File]:
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError as error:
-            raise UsageError(f"cannot be started: {error.strerror}", where=python, todo="name an interpreter") from None
+            todo = "name an interpreter"
+            raise UsageError(f"cannot be started: {error.strerror}", where=python, todo=todo) from error
         if done.returncode:
             raise UsageError(
                 f"could not compile the guard: {(done.stdout + done.stderr).strip()[-300:]}", where=python,

@@ -42,9 +42,9 @@ def signature(signed: File, key_file: str) -> File:
         with open(key_file, "rb") as file:
             key = load_pem_private_key(file.read(), password=None)
     except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=key_file, todo=todo) from None
+        raise UsageError(f"cannot be read: {error.strerror}", where=key_file, todo=todo) from error
     except (ValueError, TypeError) as error:
-        raise UsageError(f"is no private key without a password: {error}", where=key_file, todo=todo) from None
+        raise UsageError(f"is no private key without a password: {error}", where=key_file, todo=todo) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError("is no Ed25519 key", where=key_file, todo=todo)
     return File(SIGNATURE, key.sign(signed.data))

@@ -108,7 +108,7 @@ def write(built: Bundle, directory: str) -> None:
     except OSError as error:
         raise UsageError(
             f"cannot be written: {error.strerror}", where=error.filename or directory, todo="choose another --output"
-        ) from None
+        ) from error
 
 
 def close(directory: str) -> None:

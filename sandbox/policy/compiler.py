@@ -86,7 +86,7 @@ def _libseccomp():  # type: ignore[no-untyped-def]  # pyseccomp ships no types
         raise KernelUnsupported(
             f"libseccomp cannot be used: {error}",
             todo="install libseccomp2 (Debian, Ubuntu) or libseccomp, 2.5 or newer",
-        ) from None
+        ) from error
     return pyseccomp
 
 

@@ -5,10 +5,11 @@ What the bootstrap calls in a child process when it is given a profile and not a
 
 from __future__ import annotations
 
+import os
 import sys
 
 from sandbox import bundle
-from sandbox.errors import SandboxError
+from sandbox.errors import SandboxError, debugging, trace
 
 
 def main() -> None:
@@ -19,7 +20,7 @@ def main() -> None:
     try:
         built = build(document.read(sys.argv[1]).check_network().profile, (sys.argv[2],))
     except SandboxError as error:
-        sys.stderr.write(f"sandbox: {error}\n")
+        sys.stderr.write(f"sandbox: {error}\n" + (trace(error) if debugging(os.environ) else ""))
         sys.exit(error.exit_code)
     programs = built.files[f"{sys.argv[2]}.bpf"], built.files[f"{sys.argv[2]}.supervised.bpf"]
     sys.stdout.buffer.write(

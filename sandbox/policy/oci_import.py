@@ -58,19 +58,19 @@ def load(text: bytes, source: str) -> Any:
         column = error.start - (text.rfind(b"\n", 0, error.start) + 1) + 1
         raise ProfileError(
             f"is not UTF-8: byte {text[error.start]:#04x}", where=f"{source}:{line}:{column}", todo="save it as UTF-8"
-        ) from None
+        ) from error
     try:
         return json.loads(decoded, object_pairs_hook=_without_doubles)
     except json.JSONDecodeError as error:
         raise ProfileError(
             f"is not JSON: {error.msg}", where=f"{source}:{error.lineno}:{error.colno}", todo="correct the line"
-        ) from None
-    except RecursionError:
-        raise ProfileError("nested too deeply", where=f"{source}:1:1", todo="this is no seccomp profile") from None
+        ) from error
+    except RecursionError as error:
+        raise ProfileError("nested too deeply", where=f"{source}:1:1", todo="this is no seccomp profile") from error
     except ValueError as error:
         raise ProfileError(
             f"is not usable: {str(error)[:200]}", where=f"{source}:1:1", todo="correct or remove it"
-        ) from None
+        ) from error
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

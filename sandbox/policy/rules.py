@@ -167,7 +167,7 @@ def rules_for(profile: Profile, arch: str) -> Rules:
             every = name == EVERY
             alternatives = comparison.anything(syscall) if every else comparison.conditions(syscall, name, arch)
         except ValueError as error:
-            raise ProfileError(str(error), where=f"{profile.function.name} on {arch}") from None
+            raise ProfileError(str(error), where=f"{profile.function.name} on {arch}") from error
         if any(_lets_through(name, alternatives, entry, arch) for entry in against):
             continue
         for conditions in alternatives:

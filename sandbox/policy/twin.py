@@ -98,8 +98,8 @@ def _place(pattern: str) -> bytes:
 def _days(day: str) -> int:
     try:
         return max(0, (date.fromisoformat(day) - date(1970, 1, 1)).days) if day else 0
-    except ValueError:
-        raise PolicyInvalid("is no day", where=ascii(day)) from None
+    except ValueError as error:
+        raise PolicyInvalid("is no day", where=ascii(day)) from error
 
 
 def decode(data: bytes) -> dict[str, Any]:
@@ -150,8 +150,8 @@ class _Cursor:
             raise PolicyInvalid("holds a text without its end", where=FILE)
         try:
             return data.decode()
-        except UnicodeDecodeError:
-            raise PolicyInvalid("holds a text that is no UTF-8", where=FILE) from None
+        except UnicodeDecodeError as error:
+            raise PolicyInvalid("holds a text that is no UTF-8", where=FILE) from error
 
     def texts(self) -> list[str]:
         return [self.text() for _ in range(self.number())]

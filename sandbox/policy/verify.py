@@ -46,7 +46,7 @@ def verify(program: Program, rules: Rules) -> Evidence:
     try:
         check(program)
     except InvalidProgram as error:
-        raise PolicyUnverified(f"the kernel would refuse the program: {error}", where=rules.arch) from None
+        raise PolicyUnverified(f"the kernel would refuse the program: {error}", where=rules.arch) from error
     _check_widths(rules)
     readable = {nr: _words(found) for nr, found in rules.compared().items()}
     calls = longest = 0

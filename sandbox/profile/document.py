@@ -59,7 +59,7 @@ class Document:
             try:
                 destination.parse(text)
             except ProfileError as error:
-                raise ProfileError(error.what, where=self.where(("network", i)), todo=error.todo) from None
+                raise ProfileError(error.what, where=self.where(("network", i)), todo=error.todo) from error
         return self
 
 
@@ -75,7 +75,7 @@ def read(path: str) -> Document:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ProfileError(
             f"cannot be read: {reason}", where=path, todo="check the name; `sandbox learn` makes a profile"
-        ) from None
+        ) from error
     return parse(data, path)
 
 
@@ -272,10 +272,10 @@ def _grants(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[
 def _date(text: str, document: Document) -> str:
     try:
         return datetime.date.fromisoformat(text).isoformat() if text else ""
-    except ValueError:
+    except ValueError as error:
         raise ProfileError(
             f"{text!r} is no date", where=document.where(("audit-until",)), todo="write it as '2030-01-31', in quotes"
-        ) from None
+        ) from error
 
 
 def _responses(lines: Mapping[str, str], document: Document) -> Iterable[tuple[str, str]]:

@@ -46,13 +46,13 @@ def compose(data: bytes | str, source: str) -> tuple[Any, Mapping[Path, Place]]:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         what = " ".join(filter(None, (error.context, error.problem)))
-        raise ProfileError(f"is not YAML: {what}", where=_at(source, place), todo="correct the line") from None
+        raise ProfileError(f"is not YAML: {what}", where=_at(source, place), todo="correct the line") from error
     except yaml.reader.ReaderError as error:
         raise ProfileError(
             f"is not YAML: the character {_named(error.character)} is not allowed",
             where=_at(source, _place_of(text, error.position)),
             todo="remove it, or write it as an escape in double quotes",
-        ) from None
+        ) from error
 
 
 def _at(source: str, place: Place) -> str:
@@ -68,7 +68,7 @@ def _decode(data: bytes, source: str) -> str:
             f"is not UTF-8: byte {data[error.start]:#04x}",
             where=_at(source, _place_of(before, len(before))),
             todo="save it as UTF-8 text",
-        ) from None
+        ) from error
 
 
 def _place_of(text: str, position: int) -> Place:
@@ -140,7 +140,7 @@ class _Walk:
             value: object = self.loader.construct_object(node, deep=True)
         except (ValueError, OverflowError) as error:
             # A date that no calendar has, a number of thousands of digits.
-            raise _Refused(f"not a value: {str(error)[:120]}", place, "correct it, or put it in quotes") from None
+            raise _Refused(f"not a value: {str(error)[:120]}", place, "correct it, or put it in quotes") from error
         if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
             raise _Refused("a number out of range", place, f"numbers lie between -{LARGEST} and {LARGEST}")
         return value

@@ -32,12 +32,12 @@ def _read(path: str) -> bytes:
     except OSError as error:
         raise UsageError(
             f"cannot be read: {error.strerror}", where=path, todo="give a folder of *.json files or a .jsonl file"
-        ) from None
+        ) from error
 
 
 def _event(data: bytes, name: str, where: str) -> Invocation:
     try:
         json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"is no JSON: {error}", where=where, todo="correct the event") from None
+        raise UsageError(f"is no JSON: {error}", where=where, todo="correct the event") from error
     return Invocation(payload=data, name=name)

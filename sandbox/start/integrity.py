@@ -46,9 +46,9 @@ def files_of(folder: str, data: bytes) -> Mapping[str, Any]:
         files: Mapping[str, Any] = found["files"]
         if found["format"] != 1 or not all(isinstance(entry["sha256"], str) for entry in files.values()):
             raise ValueError("another format")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         where = os.path.join(folder, MANIFEST)
-        raise PackageInvalid("is no manifest that this version reads", where=where, todo=AGAIN) from None
+        raise PackageInvalid("is no manifest that this version reads", where=where, todo=AGAIN) from error
     return files
 
 
@@ -96,7 +96,7 @@ def _read(path: str) -> bytes:
         with open(path, "rb", opener=at_once) as file:
             return file.read(LARGEST)
     except OSError as error:
-        raise PackageInvalid(f"cannot be read: {error.strerror}", where=path, todo=AGAIN) from None
+        raise PackageInvalid(f"cannot be read: {error.strerror}", where=path, todo=AGAIN) from error
 
 
 def _public_key(path: str) -> bytes:
@@ -107,7 +107,7 @@ def _public_key(path: str) -> bytes:
         with open(path, "rb") as file:
             lines = file.read(LARGEST).split(b"\n")
     except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=path, todo="name the public key's file") from None
+        raise UsageError(f"cannot be read: {error.strerror}", where=path, todo="name the public key's file") from error
     try:
         data = binascii.a2b_base64(b"".join(line for line in lines if line and not line.startswith(b"-----")))
     except binascii.Error:

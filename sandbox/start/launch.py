@@ -10,7 +10,7 @@ import sys
 import time
 
 from sandbox.confine.single_exec import Command, not_executed, restore_signals
-from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError
+from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError, debugging, trace
 from sandbox.plain_json import encode
 
 TYPE_CHECKING = False
@@ -71,12 +71,13 @@ def chain(environment: dict[str, str]) -> None:
             run(Command(wrapper, [wrapper, ours, *sys.argv[1:]], environment))
         except HandlerNotFound as error:
             todo = "name an executable file by its whole path, or unset it"
-            raise HandlerNotFound(f"{wrapper}: {error.what}", where=NEXT_WRAPPER, todo=todo) from None
+            raise HandlerNotFound(f"{wrapper}: {error.what}", where=NEXT_WRAPPER, todo=todo) from error
 
 
 def fail(error: SandboxError, environment: Mapping[str, str]) -> NoReturn:
     """Say what went wrong, to the log and to the Runtime API, and exit with the error's own code."""
-    os.write(2, f"sandbox: {error.error_type}: {error}\n".encode(errors="backslashreplace"))
+    text = f"sandbox: {error.error_type}: {error}\n" + (trace(error) if debugging(environment) else "")
+    os.write(2, text.encode(errors="backslashreplace"))
     api = environment.get("AWS_LAMBDA_RUNTIME_API", "")
     if api:
         from sandbox.start.init_error import post
@@ -108,7 +109,7 @@ def run(command: Command) -> NoReturn:
     try:
         os.execve(command.path, list(command.argv), dict(command.environment))
     except OSError as error:
-        raise not_executed(command.path, error) from None
+        raise not_executed(command.path, error) from error
 
 
 def _choice(environment: Mapping[str, str], name: str, choices: Sequence[str]) -> str:
@@ -135,7 +136,7 @@ def resolve(arguments: Sequence[str], environment: Mapping[str, str]) -> Command
             except OSError as error:
                 raise HandlerNotFound(
                     f"cannot be entered: {error.strerror}", where=root, todo="correct LAMBDA_TASK_ROOT"
-                ) from None
+                ) from error
         arguments = [environment.get("SANDBOX_PYTHON") or sys.executable, "-m", "awslambdaric", handler]
     return Command(_which(arguments[0], environment.get("PATH", os.defpath)), list(arguments), kept)
 
@@ -218,7 +219,8 @@ def confine(
         report.degraded.append("phases: init calls stay allowed (AWS_LAMBDA_MAX_CONCURRENCY: workers start meanwhile)")
     _say(status_line("audit" if audit else "enforce", policy.function, policy.digest, report, stale))
     restore_signals()
-    raise not_executed(command.path, launch.exec())
+    refused = launch.exec()
+    raise not_executed(command.path, refused) from refused
 
 
 def _api_port(environment: Mapping[str, str]) -> int | None:

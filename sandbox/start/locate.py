@@ -97,7 +97,8 @@ def _compile(profile: str) -> bundle.Policy:
             files = {f"{abi.MACHINE}.bpf": program[4:end], f"{abi.MACHINE}.supervised.bpf": program[end:]}
             return bundle.decode(description, files.__getitem__, abi.MACHINE, profile)
         message = done.stderr.decode(errors="replace").strip() or f"{profile}: the compiler ended by {done.returncode}"
-        if "ModuleNotFoundError" not in message and "ImportError" not in message:
+        # An error of ours has its own exit code, and under SANDBOX_DEBUG=1 may name an ImportError as its cause.
+        if done.returncode != 1 or ("ModuleNotFoundError" not in message and "ImportError" not in message):
             todo = "" if "what to do" in message else bundle.REBUILD
             raise PolicyInvalid(message.removeprefix("sandbox: "), todo=todo)
         tried.append(f"{python}: {message.splitlines()[-1]}")

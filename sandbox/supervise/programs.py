@@ -71,7 +71,7 @@ class Programs:
             found = os.stat(_seen_from_here(text, path, caller.tid))
         except OSError as error:
             # A search along PATH tries what is not there: the caller hears what the kernel would say.
-            raise NotLet(error.errno or errno.EACCES) from None
+            raise NotLet(error.errno or errno.EACCES) from error
         if (found.st_dev, found.st_ino) not in self._known:
             raise NotLet(errno.EPERM, "a program that the profile does not list", path)
         if self._held:

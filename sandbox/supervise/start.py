@@ -84,7 +84,7 @@ def start(child: Callable[[Handover], None], policy: Policy, environment: Mappin
         raise InstallRefused(
             f"no process can be made for the function: {error.strerror}", where="clone(2)",
             todo="raise the limit of processes (RLIMIT_NPROC, pids.max), or set SANDBOX_SUPERVISE=0",
-        ) from None  # fmt: skip
+        ) from error  # fmt: skip
     if pid == 0:
         try:
             if may_prctl:

@@ -70,7 +70,7 @@ class Sink:
                 raise UsageError(
                     f"cannot be opened: {error.strerror}", where=f"SANDBOX_EVENTS={target}",
                     todo="name a file that this user can write",
-                ) from None  # fmt: skip
+                ) from error  # fmt: skip
             said = f"sandbox: SANDBOX_EVENTS={target}: {error.strerror}: lines are lost until somebody reads there\n"
             try:
                 os.write(stderr, said.encode(errors="backslashreplace"))

@@ -336,6 +336,28 @@ def test_what_cannot_be_done_has_its_own_code(broken: Start, case: str) -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("case", "module", "cause"),
+    [
+        ("a damaged program", "/sandbox/bundle.py:", ""),
+        ("a damaged profile", "/sandbox/profile/places.py:", "ParserError: "),
+        ("no interpreter", "/sandbox/start/launch.py:", "FileNotFoundError: "),
+    ],
+)
+def test_causes_are_shown_when_asked_for(broken: Start, case: str, module: str, cause: str) -> None:
+    """With SANDBOX_DEBUG=1 the causes follow the usual text, the compiler's own included, and where each was raised."""
+    more, command, code, _ = CASES[case]
+    own = dict(zip(more, placed(broken, more.values()), strict=True))
+    usual = broken.run(*placed(broken, command), more=own)
+    done = broken.run(*placed(broken, command), more=own | {"SANDBOX_DEBUG": "1"})
+    assert done.returncode == usual.returncode == code
+    assert "caused by" not in usual.stderr
+    assert "    at " not in usual.stderr
+    assert [line for line in usual.stderr.splitlines() if line not in done.stderr.splitlines()] == []
+    assert any(line.startswith("    at ") and module in line for line in done.stderr.splitlines())
+    assert f"  caused by: {cause}" in done.stderr or not cause
+
+
 class Api:
     """A Runtime API that only notes what is posted."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from sandbox import errors
-from sandbox.errors import SandboxError
+from sandbox import cli, errors
+from sandbox.errors import InstallRefused, SandboxError, UsageError
 
 ERROR_TYPE = re.compile(r"^(Runtime|Function)\.[A-Z][a-zA-Z]+$")
 """What the Runtime API accepts as an error type."""
@@ -57,3 +59,55 @@ def test_a_message_says_what_where_and_what_to_do(cls: type[SandboxError]) -> No
     assert str(cls("broke", where="here", todo="mend it")) == "here: broke\n  what to do: mend it"
     assert str(cls("broke")) == "broke"
     assert cls("broke").args == ("broke",)
+
+
+def refused() -> InstallRefused:
+    """An error that a system call is behind, over an error between the two."""
+    try:
+        try:
+            raise PermissionError(errno.EPERM, "no")
+        except OSError as error:
+            raise ValueError("in between") from error
+    except ValueError as error:
+        try:
+            raise InstallRefused("broke") from error
+        except InstallRefused as found:
+            return found
+
+
+def test_an_error_has_the_errno_of_its_cause() -> None:
+    """The errno of the system call that it was raised from, however far down; None without one."""
+    assert refused().errno == errno.EPERM
+    assert SandboxError("broke").errno is None
+    unrelated = SandboxError("broke")
+    unrelated.__context__ = OSError(errno.ENOENT, "being handled meanwhile")
+    assert unrelated.errno is None
+
+
+def test_a_trace_names_each_cause_and_where_it_was_raised() -> None:
+    """The nearest cause first, each with its file, line and function."""
+    place = re.escape(f"    at {__file__}:") + r"\d+ in refused\n"
+    causes = r"  caused by: ValueError: in between\n" + place + r"  caused by: PermissionError: \[Errno 1\] no\n"
+    assert re.fullmatch(place + causes + place, errors.trace(refused()))
+
+
+@pytest.mark.parametrize("value", ["1", "0", "", None])
+def test_the_command_shows_causes_when_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str | None
+) -> None:
+    """With SANDBOX_DEBUG=1 the chain stands behind the message; else the message is all."""
+    if value is None:
+        monkeypatch.delenv("SANDBOX_DEBUG", raising=False)
+    else:
+        monkeypatch.setenv("SANDBOX_DEBUG", value)
+    monkeypatch.setattr(sys, "argv", ["sandbox", "events", "/does/not/exist"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == UsageError.exit_code
+    usual = "sandbox: /does/not/exist: cannot be read: No such file or directory\n  what to do: check the name\n"
+    shown = capsys.readouterr().err
+    assert shown.startswith(usual)
+    more = shown.removeprefix(usual)
+    assert bool(more) == (value == "1")
+    assert not more or re.search(r"^    at .+/cli/events.py:\d+ in ", more, re.MULTILINE)
+    assert not more or "\n  caused by: FileNotFoundError: [Errno 2] " in more

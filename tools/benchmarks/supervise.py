@@ -82,8 +82,8 @@ def _connected(launcher: list[str], client: str, variables: dict[str, str]) -> f
         try:
             api.accept()[0].close()
             return (time.monotonic_ns() - start) / 1e9
-        except TimeoutError:
-            raise BenchmarkFailed(f"examples/{EXAMPLE} did not ask for an event in {PATIENCE} s") from None
+        except TimeoutError as error:
+            raise BenchmarkFailed(f"examples/{EXAMPLE} did not ask for an event in {PATIENCE} s") from error
         finally:
             process.terminate()
             process.wait()
