@@ -13,8 +13,13 @@ from sandbox.plain_json import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Mapping, Sequence
+    from typing import Any, TypeAlias
+
+    PathRule: TypeAlias = tuple[str, str, bool]
+    """`{root}` or such or '', the path there, and whether all that lies below it is meant."""
+    Alternative: TypeAlias = Sequence[Sequence[int]]
+    """[argument, mask, value] of each condition."""
 
 FORMAT = 3
 FILE = "policy.json"
@@ -31,6 +36,59 @@ _SEAL = b',\n  "digest": "'
 REBUILD = "compile the profile again: `sandbox compile PROFILE --output DIR`"
 
 
+class FileRules:
+    """What a policy says of files and programs (sandbox/policy/files.py); a PathRule is a pattern, taken apart.
+
+    `listed` is False where no file is limited, `programs` None where no program is told from another. `memfd` is
+    whether the function can make a program that lies in no folder, `renames` whether it can put a folder in another's
+    place.
+    """
+
+    __slots__ = ("listed", "memfd", "programs", "read", "renames", "write")
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        programs = data["programs"]
+        self.listed: bool = data["listed"]
+        self.read: Sequence[PathRule] = [place(pattern) for pattern in data["read"]]
+        self.write: Sequence[PathRule] = [place(pattern) for pattern in data["write"]]
+        self.programs: Sequence[PathRule] | None = None if programs is None else [place(path) for path in programs]
+        self.memfd: bool = not data["sealed"]
+        self.renames: bool = data["renames"]
+
+
+class Supervision:
+    """What a policy tells the supervisor on one architecture (sandbox/policy/supervision.py).
+
+    Calls that registers decide are alternatives of (argument, mask, value) triples, all of which hold.
+    """
+
+    __slots__ = (
+        "brokered", "denied", "destinations", "init", "init_calls", "messages", "never_granted", "responses",
+        "runtime_api", "sockets", "terminate",
+    )  # fmt: skip
+
+    def __init__(self, data: Mapping[str, Any], arch: str) -> None:
+        self.runtime_api: bool = data["runtime-api"]
+        self.init: Mapping[str, Sequence[str]] = data["init"].get(arch, {})
+        """{syscall: argument classes} allowed until the first connection to the Runtime API and not after it."""
+        self.init_calls: Mapping[str, Sequence[Alternative]] = data["init-calls"].get(arch, {})
+        """{number, in decimal: alternatives} of those that registers decide alone."""
+        self.sockets: Sequence[Alternative] = data["sockets"].get(arch, [])
+        """What socket(2) makes after the init phase."""
+        self.messages: bool = data["messages"]
+        """Whether sendmsg(2) is in the profile."""
+        self.destinations: Sequence[str] = data["destinations"]
+        self.brokered: Sequence[str] = data["brokered"]
+        """`syscall class` of calls that are decided by whom they reach."""
+        self.terminate: Sequence[str] = data["terminate"]
+        """Syscalls that end the function."""
+        self.responses: Mapping[str, str] = data["responses"]
+        """{syscall, or `syscall class`: answer} where a profile wants another than the usual."""
+        self.denied: Mapping[str, Sequence[str]] = data["denied"]
+        """{syscall: argument classes, none for all} of the hard deny."""
+        self.never_granted: Sequence[str] = data["never-granted"]
+
+
 class Policy:
     """What the run-time needs of a profile, and the programs of one architecture: plain, and for a supervisor.
 
@@ -43,8 +101,8 @@ class Policy:
     )  # fmt: skip
 
     def __init__(
-        self, description: Mapping[str, Any], plain: tuple[bytes, int], supervised: tuple[bytes, int], digest: str,
-        source: str,
+        self, description: Mapping[str, Any], plain: tuple[bytes, int], supervised: tuple[bytes, int], arch: str,
+        digest: str, source: str,
     ) -> None:  # fmt: skip
         self.function: str = description["function"]
         self.exec: str = description["exec"]  # single-use | granted
@@ -52,8 +110,8 @@ class Policy:
         self.network: str = description["network"]  # runtime-api | none | family
         self.bind: bool = description["bind"]  # whether the function may bind TCP ports
         self.canary: str = description["canary"]  # the syscall that must be refused
-        self.files: Mapping[str, Any] = description["files"]  # sandbox/policy/files.py
-        self.supervision: Mapping[str, Any] = description["supervision"]  # sandbox/policy/supervision.py
+        self.files = FileRules(description["files"])
+        self.supervision = Supervision(description["supervision"], arch)
         self.audit_until: str = description["audit-until"]  # YYYY-MM-DD or ''
         self.provenance: Mapping[str, list[str]] = description["provenance"]  # sandbox/provenance.py
         self.program, self.head = plain
@@ -88,7 +146,7 @@ def series(release: str) -> str:
     return ".".join(release.split(".")[:2])
 
 
-def place(pattern: str) -> tuple[str, str, bool]:
+def place(pattern: str) -> PathRule:
     """A pattern as (folder, path, whole): `{root}` or such or '', the path there, and whether it means what lies below.
 
         >>> place("{root}/models/**")
@@ -186,7 +244,10 @@ def decode(description: bytes, file: Any, arch: str, where: str) -> Policy:
     if not told or not isinstance(entry.get("supervised"), dict):
         raise PolicyInvalid("says nothing for a supervisor", where=where, todo=REBUILD)
     plain, supervised = _program(entry, file, where), _program(entry["supervised"], file, where)
-    return Policy(data, plain, supervised, sha256(description), where)
+    try:
+        return Policy(data, plain, supervised, arch, sha256(description), where)
+    except (KeyError, TypeError, AttributeError):
+        raise PolicyInvalid("says nothing for a supervisor", where=where, todo=REBUILD) from None
 
 
 def _files(value: object) -> bool:

@@ -92,7 +92,7 @@ def install(
     _no_new_privs(platform)
     scoped = False
     if audit:
-        if policy.files["listed"]:
+        if policy.files.listed:
             report.degraded.append("files: not enforced (audit)")
         _restrict(platform, landlock_rules.Plan(), report, supervised=True)
     else:
@@ -199,7 +199,7 @@ def _missing(platform: Platform) -> str:
 def _files(policy: Policy, platform: Platform, report: Report, command: Command | None) -> landlock_rules.Plan:
     """The rules on files and programs; none where there is no Landlock, which the report then says."""
     wanted = [
-        what for what, asked in (("files", policy.files["listed"]), ("programs", policy.files["programs"] is not None))
+        what for what, asked in (("files", policy.files.listed), ("programs", policy.files.programs is not None))
         if asked and command
     ]  # fmt: skip
     report.requested += wanted
@@ -221,9 +221,9 @@ def _say_files(policy: Policy, plan: landlock_rules.Plan, platform: Platform, re
             report.degraded.append(f"files: truncate(2) stays free ({_missing(platform)}; it needs ABI 3)")
     if plan.handled & landlock_rules.EXECUTE:
         report.enforced.append(f"programs: {_some(plan.programs) or 'none but the command'}, {by}")
-        if not policy.files["sealed"]:
+        if policy.files.memfd:
             report.degraded.append("programs: what memfd_create makes lies in no folder and can be started")
-    elif policy.exec == "granted" and policy.files["programs"] is None:
+    elif policy.exec == "granted" and policy.files.programs is None:
         report.enforced.append("programs: any")
     if plan.absent:
         report.enforced.append(f"not here: {_some(plan.absent)}")
@@ -279,8 +279,7 @@ def _own_sockets(policy: Policy) -> bpf.Program:
 
     Everything else goes on to the program, which refuses or notifies it as ever.
     """
-    allowed = policy.supervision["sockets"].get(abi.MACHINE, ())
-    body = bpf.returning(abi.number("socket"), allowed, bpf.USER_NOTIF)
+    body = bpf.returning(abi.number("socket"), policy.supervision.sockets, bpf.USER_NOTIF)
     return ((bpf.LD_ABS, 0, 0, bpf.OFFSET_ARCH), (bpf.JEQ_K, 1, 0, abi.AUDIT_ARCH), (bpf.JA, 0, 0, len(body)), *body)
 
 

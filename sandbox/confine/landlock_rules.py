@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import struct
 
-from sandbox import bundle
 from sandbox.kernel import landlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from sandbox.bundle import Policy
+    from sandbox.bundle import PathRule, Policy
     from sandbox.confine.single_exec import Command
 
 READ = landlock.ACCESS_FS_READ_FILE | landlock.ACCESS_FS_READ_DIR
@@ -109,9 +108,9 @@ def bare_domain(abi: int) -> Plan:
 def plan(policy: Policy, abi: int, command: Command) -> Plan:
     """Look at this host and open what the rules need. `abi` is the kernel's Landlock ABI, 1 at least."""
     found, files = Plan(), policy.files
-    if files["listed"]:
+    if files.listed:
         found.handled |= READ | WRITE | DEVICES
-    if files["programs"] is not None:
+    if files.programs is not None:
         found.handled |= EXECUTE
     for since, access in SINCE:
         if abi < since:
@@ -119,27 +118,27 @@ def plan(policy: Policy, abi: int, command: Command) -> Plan:
     if not found.handled:
         return found
     folders: dict[str, Sequence[str]] = {}
-    if files["listed"]:
-        for pattern in files["read"]:
-            for path, whole in _paths(pattern, command, folders, found.absent):
+    if files.listed:
+        for rule in files.read:
+            for path, whole in _paths(rule, command, folders, found.absent):
                 found.read += found.allow(path, READ, entries=whole)
-        for pattern in files["write"]:
-            for path, whole in _paths(pattern, command, folders, found.absent):
+        for rule in files.write:
+            for path, whole in _paths(rule, command, folders, found.absent):
                 _write(found, path, whole)
     # The kernel opens what it executes for reading, too (fs/exec.c: do_open_execat).
     search = command.environment.get("PATH", os.defpath)
     for path in _chain(command.path, search):
         found.allow(path, PROGRAM, entries=False)  # a folder is no program
-    if files["programs"] is not None:
-        _programs(found, files["programs"], command, search)
+    if files.programs is not None:
+        _programs(found, files.programs, command, search)
     return found
 
 
 def _paths(
-    pattern: str, command: Command, folders: dict[str, Sequence[str]], absent: list[str]
+    rule: PathRule, command: Command, folders: dict[str, Sequence[str]], absent: list[str]
 ) -> Iterator[tuple[str, bool]]:
-    """The paths that a pattern means here, and whether it means what lies below."""
-    name, path, whole = bundle.place(pattern)
+    """The paths that a rule means here, and whether it means what lies below."""
+    name, path, whole = rule
     if not name:
         yield path, whole
         return
@@ -223,10 +222,10 @@ def _write(found: Plan, path: str, whole: bool) -> None:
         found.absent.append(path)
 
 
-def _programs(found: Plan, listed: Sequence[str], command: Command, search: str) -> None:
+def _programs(found: Plan, listed: Sequence[PathRule], command: Command, search: str) -> None:
     writable = [os.path.realpath(place) for place in found.write]
-    for pattern in listed:
-        path = located(pattern, command.environment)
+    for rule in listed:
+        path = located(rule, command.environment)
         real = os.path.realpath(path)
         if any(real == place or real.startswith(place + "/") for place in writable):
             found.absent.append(f"{path} (lies where the function writes)")
@@ -239,9 +238,10 @@ def _programs(found: Plan, listed: Sequence[str], command: Command, search: str)
             found.allow(other, PROGRAM, entries=False)
 
 
-def located(path: str, environment: Mapping[str, str]) -> str:
-    """A listed program's path on this host."""
-    return root(environment) + path[len("{root}") :] if path.startswith("{root}/") else path
+def located(rule: PathRule, environment: Mapping[str, str]) -> str:
+    """The path of a listed program, or of a place to write, on this host."""
+    folder, path, _ = rule
+    return (root(environment) if folder == "{root}" else folder) + path
 
 
 def _chain(path: str, search: str) -> Iterator[str]:

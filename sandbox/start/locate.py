@@ -121,13 +121,12 @@ def writable(path: str, policy: bundle.Policy, environment: Mapping[str, str]) -
     if os.path.isdir(path):
         places += [os.path.join(places[0], name) for name in sorted(os.listdir(path))]
     folder = places[0]
-    while folder != "/" and policy.files["renames"]:
+    while folder != "/" and policy.files.renames:
         folder = os.path.dirname(folder)
         if not os.stat(folder).st_mode & stat.S_ISVTX:
             places.append(folder)
-    if policy.files["listed"] and landlock.abi_version():
-        stems = (pattern.removesuffix("/**").removesuffix("/*") for pattern in policy.files["write"])
-        own = tuple(f"{located(stem, environment).rstrip('/')}/" for stem in stems)
+    if policy.files.listed and landlock.abi_version():
+        own = tuple(f"{located(rule, environment).rstrip('/')}/" for rule in policy.files.write)
         places = [place for place in places if f"{place.rstrip('/')}/".startswith(own)]
     return next((place for place in places if os.access(place, os.W_OK)), "")
 

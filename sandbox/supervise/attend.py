@@ -40,7 +40,7 @@ def attend(
         return parent.end_like(_wait(pid, wake))
     listener = Listener(fd)
     listener.set_sync_wake_up()
-    early = dict(policy.supervision["init-calls"].get(abi.MACHINE, {}))
+    early = dict(policy.supervision.init_calls)
     makes = bool(refuses_duplicates())
     socket = str(abi.number("socket"))
     early_sockets = CallTable({socket: early.pop(socket, ())} if makes else {})
@@ -93,18 +93,18 @@ def _supervisor(
 
     supervision = policy.supervision
     destinations = Destinations(
-        followed(supervision["destinations"]), api_addresses(environment.get("AWS_LAMBDA_RUNTIME_API", ""))
+        followed(supervision.destinations), api_addresses(environment.get("AWS_LAMBDA_RUNTIME_API", ""))
     )
     journal = Journal(sink or sink_of(environment), policy.function)
     owned = None
     if early_sockets:
         from sandbox.egress.owned import OwnedSockets
 
-        allowed = CallTable({str(abi.number("socket")): supervision["sockets"].get(abi.MACHINE, ())})
-        owned = OwnedSockets(allowed, early_sockets, messages=audit or supervision["messages"])
+        allowed = CallTable({str(abi.number("socket")): supervision.sockets})
+        owned = OwnedSockets(allowed, early_sockets, messages=audit or supervision.messages)
     supervisor = Supervisor(
-        policy.function, abi.MACHINE, Decider(supervision, abi.MACHINE, audit=audit), destinations, journal, init,
-        runtime_api=supervision["runtime-api"], one_phase=bool(environment.get(WORKERS)), signals=policy.signals,
+        policy.function, abi.MACHINE, Decider(supervision, audit=audit), destinations, journal, init,
+        runtime_api=supervision.runtime_api, one_phase=bool(environment.get(WORKERS)), signals=policy.signals,
         scoped=not audit and landlock.abi_version() >= LANDLOCK_SCOPES, owned=owned,
     )  # fmt: skip
     if policy.exec == "granted":
@@ -121,7 +121,7 @@ def _supervisor(
             )
             journal.write({"event": "degraded", "function": policy.function, "reason": missing})
         supervisor.use(forwarder)
-    if environment.get("SANDBOX_REQUEST_ID") == "relay" and supervision["runtime-api"]:
+    if environment.get("SANDBOX_REQUEST_ID") == "relay" and supervision.runtime_api:
         from sandbox.egress import relay
 
         way = relay.make()

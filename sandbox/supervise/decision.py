@@ -7,8 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from sandbox.bundle import Supervision
 
 CONTINUE, DENY, TERMINATE, REPORT = "continue", "deny", "terminate", "report"
 VERDICTS = {DENY: "denied", TERMINATE: "terminated", REPORT: "reported"}
@@ -28,14 +27,13 @@ class Decision:
 class Decider:
     """The policy's side of the supervisor. `audit` lets through and reports what is not hard-denied."""
 
-    def __init__(self, supervision: Mapping[str, Any], arch: str, *, audit: bool) -> None:
-        init: Mapping[str, list[str]] = supervision["init"].get(arch, {})
-        self._init = {(syscall, name) for syscall, names in init.items() for name in names}
-        self._denied: Mapping[str, list[str]] = supervision["denied"]
-        self._never = frozenset(supervision["never-granted"])
-        self._terminate = frozenset(supervision["terminate"])
-        self._responses: Mapping[str, str] = supervision["responses"]
-        self._brokered = frozenset(supervision["brokered"])
+    def __init__(self, supervision: Supervision, *, audit: bool) -> None:
+        self._init = {(syscall, name) for syscall, names in supervision.init.items() for name in names}
+        self._denied = supervision.denied
+        self._never = frozenset(supervision.never_granted)
+        self._terminate = frozenset(supervision.terminate)
+        self._responses = supervision.responses
+        self._brokered = frozenset(supervision.brokered)
         self._audit = audit
 
     def takes(self, syscall: str, name: str, phase: str) -> bool:

@@ -136,6 +136,6 @@ def granted(policy: Policy, environment: Mapping[str, str], *, audit: bool) -> P
     """The programs of a policy; None where it grants no exec at all, so that the class of the call decides."""
     if policy.exec != "granted":
         return None
-    listed = policy.files["programs"]
-    held = not audit and bool(policy.files["sealed"]) and landlock.abi_version() > 0
-    return Programs(None if listed is None else [located(path, environment) for path in listed], held=held)
+    listed = policy.files.programs
+    held = not audit and not policy.files.memfd and landlock.abi_version() > 0
+    return Programs(None if listed is None else [located(rule, environment) for rule in listed], held=held)

@@ -241,7 +241,7 @@ def test_names_for_folders(area: Area) -> None:
     command = Command(str(area.folder / "bin" / "python"), [], {"LAMBDA_TASK_ROOT": str(area.work)})
     symbols: dict[str, Any] = {}
     absent: list[str] = []
-    expanded = {path for pattern in reads for path, _ in landlock_rules._paths(pattern, command, symbols, absent)}
+    expanded = {path for rule in found.files.read for path, _ in landlock_rules._paths(rule, command, symbols, absent)}
     library = os.path.dirname(os.__file__)
     assert expanded >= {str(area.work), str(area.folder), library} or not library.startswith("/usr")
     assert not absent
@@ -317,15 +317,15 @@ def test_what_landlock_does_not_tell_apart(area: Area) -> None:
         return [ran(loader, "/usr/bin/gzip", "--version") if loader else 0, ran(f"/proc/self/fd/{fd}")]
 
     assert confined(found, area.uid, attempts) == [0, 0]
-    assert found.files["sealed"]
+    assert not found.files.memfd
     more = learned(*STARTS, "memfd_create", reads=frozenset({"/x"}), processes=frozenset({"/bin/true"}))
-    assert not policy_of(more).files["sealed"]
+    assert policy_of(more).files.memfd
 
 
 def test_exec_granted_without_a_list(area: Area) -> None:
     """A profile that names no program, as imported ones do, leaves programs and, naming no file, files alone."""
     found = policy_of(learned(*STARTS))
-    assert (found.files["programs"], found.files["listed"]) == (None, False)
+    assert (found.files.programs, found.files.listed) == (None, False)
     assert confined(found, area.uid, lambda: [ran("/bin/true"), tried(os.open, area.secret, os.O_RDWR)]) == [0, 0]
 
 

@@ -47,7 +47,13 @@ def decode(description: bytes, arch: str = "x86_64", changed: Mapping[str, bytes
 
 def decisions(policy: Policy) -> tuple[object, ...]:
     """What the policy decides."""
-    return tuple(getattr(policy, name) for name in DECISIONS)
+    return tuple(plainly(getattr(policy, name)) for name in DECISIONS)
+
+
+def plainly(value: Any) -> Any:
+    """A typed record as its fields and values."""
+    names = getattr(value, "__slots__", None)
+    return {name: plainly(getattr(value, name)) for name in names} if names else value
 
 
 def description() -> dict[str, Any]:

@@ -313,7 +313,7 @@ def test_lint_compiler_and_supervisor_read_alike(entry: str, known: bool) -> Non
     if known:
         assert errors == []
         policy = build.build(found.check_network().profile, ("x86_64",)).policy("x86_64")
-        assert Destinations(policy.supervision["destinations"], API).text_to_allow("unix", "/run/x") == "unix:/run/x"
+        assert Destinations(policy.supervision.destinations, API).text_to_allow("unix", "/run/x") == "unix:/run/x"
         return
     with pytest.raises(ProfileError) as refused:
         found.check_network()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from sandbox.behaviour import arguments
 from sandbox.behaviour.arguments import FULL
+from sandbox.bundle import Supervision
 from sandbox.confine import single_exec
 from sandbox.confine.single_exec import block
 from sandbox.egress import messages
@@ -271,7 +272,7 @@ def test_elsewhere_the_program_alone_decides(profile: Profile) -> None:
 def decider(*, audit: bool = False, responses: Mapping[str, str] | None = None, name: str = "api") -> Decider:
     """For one of the profiles."""
     found = dataclasses.replace(profiles()[name], responses=frozenset((responses or {}).items()))
-    return Decider(supervision.description(found, (abi.MACHINE,)), abi.MACHINE, audit=audit)
+    return Decider(Supervision(supervision.description(found, (abi.MACHINE,)), abi.MACHINE), audit=audit)
 
 
 def test_decisions_by_phase() -> None:
