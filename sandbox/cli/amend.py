@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -17,6 +16,7 @@ from sandbox.profile.amend import Amendment, propose
 from sandbox.profile.diff import diff, lines
 from sandbox.profile.model import Profile
 from sandbox.violations import reader
+from sandbox.violations.record import Violation
 
 
 def amend(
@@ -29,19 +29,19 @@ def amend(
     read = document.read(profile)
     wanted = reader.Filter(frozenset(syscall or ()))
     with opened(from_) as source:
-        events = [entry.event for entry in reader.entries(source) if entry.is_violation and wanted.admits(entry.event)]
-    if not events:
+        violations = [one for line in reader.lines(source) if (one := line.violation) and wanted.admits(one)]
+    if not violations:
         raise UsageError(
             "holds no violations" + (f" of {', '.join(syscall)}" if syscall else ""), where=from_,
             todo="collect the supervisor's lines (stderr, or SANDBOX_EVENTS=file:PATH)",
         )  # fmt: skip
-    foreign = {str(event["function"]) for event in events} - {read.profile.function.name}
+    foreign = {violation.function for violation in violations} - {read.profile.function.name}
     if foreign:
         raise UsageError(
             f"holds violations of {printable(', '.join(sorted(foreign)))}, not only of {read.profile.function.name}",
             where=from_, todo="give the events of one function",
         )  # fmt: skip
-    found = propose(read.profile, events)
+    found = propose(read.profile, violations)
     text = document.write(found.profile)
     document.parse(text, profile)  # what we write must be what we accept
     _show(read.profile, found)
@@ -68,10 +68,10 @@ def _show(before: Profile, found: Amendment) -> None:
         print("nothing to add")
 
 
-def _say(what: str, why: str, example: Mapping[str, object]) -> None:
+def _say(what: str, why: str, example: Violation) -> None:
     print(printable(what))
     print(printable(f"    {why}"))
-    print(f"    {reader.moment(float(str(example['time'])))} {reader.describe(example)}")
+    print(f"    {reader.moment(example.time)} {reader.describe(example)}")
 
 
 def _agrees(profile: str, source: str) -> bool:

@@ -63,7 +63,7 @@ def events(
         frozenset(syscall or ()), phase.value if phase else "", risk.value if risk else "", _moment(since)
     )
     with opened(file) as source:
-        found = reader.entries(source)
+        found = reader.lines(source)
         if verify:
             _verify(found, _key(key_file), json_output)
         elif summary:
@@ -114,27 +114,27 @@ def _moment(text: str) -> float | None:
         ) from error
 
 
-def _list(found: Iterator[reader.Entry], wanted: reader.Filter, json_output: bool) -> None:
-    chosen = (entry.event for entry in found if entry.is_violation and wanted.admits(entry.event))
+def _list(found: Iterator[reader.Line], wanted: reader.Filter, json_output: bool) -> None:
+    chosen = ((line, one) for line in found if (one := line.violation) and wanted.admits(one))
     if json_output:
-        for event in chosen:
-            json_line(event)
+        for line, _ in chosen:
+            json_line(line.fields)
     elif not console.is_terminal:
-        for event in chosen:
-            print(f"{reader.moment(event['time'])} {reader.describe(event)}", flush=True)
+        for _, violation in chosen:
+            print(f"{reader.moment(violation.time)} {reader.describe(violation)}", flush=True)
     else:
         table = Table()
         for title in ("time", "risk", "where", "call", "outcome", "to allow"):
             table.add_column(title, overflow="fold")
-        for event in chosen:
+        for _, violation in chosen:
             table.add_row(
-                reader.moment(event["time"])[11:23],
-                Text(f"{event['risk']} {event['technique']}", STYLES.get(event["risk"], "")),
+                reader.moment(violation.time)[11:23],
+                Text(f"{violation.risk} {violation.technique}", STYLES.get(violation.risk, "")),
                 *map(_text, (
-                    " ".join(filter(None, (event["function"], event["phase"], event["request"]))),
-                    f"{event['syscall']}({', '.join(event['args'])})",
-                    f"{event['verdict']} {event['errno']}: {event['reason']}",
-                    event["allow"] or "nothing can",
+                    " ".join(filter(None, (violation.function, violation.phase, violation.request))),
+                    f"{violation.syscall}({', '.join(violation.args)})",
+                    f"{violation.verdict} {violation.errno}: {violation.reason}",
+                    violation.allow or "nothing can",
                 )),
             )  # fmt: skip
         console.print(table)
@@ -144,48 +144,48 @@ def _text(text: str) -> Text:
     return Text(printable(text))
 
 
-def _summary(rows: list[reader.Row], json_output: bool) -> None:
+def _summary(kinds: list[reader.Kind], json_output: bool) -> None:
     if json_output:
-        for row in rows:
+        for kind in kinds:
             json_line({
-                "count": row.count, "syscall": row.syscall, "class": row.name, "target": row.target, "risk": row.risk,
-                "technique": row.technique, "phases": sorted(row.phases), "verdicts": sorted(row.verdicts),
-                "allow": row.allow,
+                "count": kind.count, "syscall": kind.syscall, "class": kind.arg_class, "target": kind.target,
+                "risk": kind.risk, "technique": kind.technique, "phases": sorted(kind.phases),
+                "verdicts": sorted(kind.verdicts), "allow": kind.allow,
             })  # fmt: skip
         return
-    count = sum(row.count for row in rows)
-    total = f"{count} violation{'s' * (count != 1)} of {len(rows)} kind{'s' * (len(rows) != 1)}"
+    count = sum(kind.count for kind in kinds)
+    total = f"{count} violation{'s' * (count != 1)} of {len(kinds)} kind{'s' * (len(kinds) != 1)}"
     if not console.is_terminal:
-        for row in rows:
-            words = " ".join(filter(None, (row.syscall, row.name)))
-            target = f" ({row.target})" if row.target else ""
-            rest = f"{row.risk or 'unrated'} {row.technique}".strip()
-            allow = f"; to allow: {row.allow}" if row.allow else ""
-            print(printable(f"{row.count:>8} {words}{target}, {rest}, {', '.join(sorted(row.verdicts))}{allow}"))
+        for kind in kinds:
+            words = " ".join(filter(None, (kind.syscall, kind.arg_class)))
+            target = f" ({kind.target})" if kind.target else ""
+            rest = f"{kind.risk or 'unrated'} {kind.technique}".strip()
+            allow = f"; to allow: {kind.allow}" if kind.allow else ""
+            print(printable(f"{kind.count:>8} {words}{target}, {rest}, {', '.join(sorted(kind.verdicts))}{allow}"))
         print(total)
         return
     table = Table()
     for title in ("count", "syscall", "class", "target", "risk", "verdict", "to allow"):
         table.add_column(title, overflow="fold", justify="right" if title == "count" else "left")
-    for row in rows:
+    for kind in kinds:
         table.add_row(
-            str(row.count), _text(row.syscall), _text(row.name), _text(row.target),
-            Text(printable(f"{row.risk} {row.technique}"), STYLES.get(row.risk, "")),
-            _text(", ".join(sorted(row.verdicts))), _text(row.allow),
+            str(kind.count), _text(kind.syscall), _text(kind.arg_class), _text(kind.target),
+            Text(printable(f"{kind.risk} {kind.technique}"), STYLES.get(kind.risk, "")),
+            _text(", ".join(sorted(kind.verdicts))), _text(kind.allow),
         )  # fmt: skip
     console.print(table)
     console.print(total)
 
 
-def _verify(found: Iterator[reader.Entry], key: bytes, json_output: bool) -> None:
+def _verify(found: Iterator[reader.Line], key: bytes, json_output: bool) -> None:
     verifier = Verifier(key)
     first: tuple[int, str] | None = None
     broken = 0
-    for entry in found:
-        problem = verifier.step(entry.line, entry.event)
+    for line in found:
+        problem = verifier.step(line)
         if problem:
             broken += 1
-            first = first or (entry.number, problem)
+            first = first or (line.number, problem)
     if json_output:
         json_line({
             "lines": verifier.checked, "broken": broken, "first": first[0] if first else None,

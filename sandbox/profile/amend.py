@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from sandbox.behaviour import arguments, spelling
 from sandbox.errors import ProfileError
@@ -18,10 +18,9 @@ from sandbox.profile import base, document
 from sandbox.profile.diff import covers
 from sandbox.profile.model import PHASES, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
-from sandbox.violations.event import technique
+from sandbox.violations.record import Violation, technique_of
 
 Risk = Literal["high", "medium", "low"]
-Event = Mapping[str, Any]
 
 REASON = "learned from violations"
 """The reason of an amended use. It begins with `learned`, so that lint still asks for a person's where it matters."""
@@ -48,7 +47,7 @@ class Proposal:
     change: str
     risk: Risk
     evidence: int
-    example: Event
+    example: Violation
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Refusal:
     reason: str
     how: str
     evidence: int
-    example: Event
+    example: Violation
 
 
 @dataclass(frozen=True)
@@ -83,18 +82,18 @@ class _Wish:
     how: str = ""
 
 
-def propose(profile: Profile, violations: Iterable[Event]) -> Amendment:
-    """The smallest widening of a profile that allows the violations, whose fields are those of violations/schema.json.
+def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
+    """The smallest widening of a profile that allows the violations.
 
     The order of the violations decides nothing but which one is the example. Raises nothing for a field that means
     nothing: such a violation is among the refusals.
     """
     counts: dict[_Wish, int] = {}
-    examples: dict[_Wish, Event] = {}
-    for event in violations:
-        for wish in _wishes(profile, event):
+    examples: dict[_Wish, Violation] = {}
+    for violation in violations:
+        for wish in _wishes(profile, violation):
             counts[wish] = counts.get(wish, 0) + 1
-            examples.setdefault(wish, event)
+            examples.setdefault(wish, violation)
     added: list[Use] = []
     places: dict[str, set[str]] = {}
     proposals, refusals = [], []
@@ -128,16 +127,16 @@ def propose(profile: Profile, violations: Iterable[Event]) -> Amendment:
     )
 
 
-def _wishes(profile: Profile, event: Event) -> Iterable[_Wish]:
+def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:
     """What one violation asks for; one refusal when any part of it cannot be had."""
-    syscall, name, target = (str(event.get(key, "")) for key in ("syscall", "class", "target"))
+    syscall, name, target = violation.syscall, violation.arg_class, violation.target
     what = f"{syscall} {name}".strip()
-    phase = _phase(profile, str(event.get("phase", "")))
+    phase = _phase(profile, violation.phase)
     if syscall not in tables.every_name():
         yield _Wish(what=what, reason=f"is no system call of Linux {tables.LINUX}")
         return
     if phase is None:
-        yield _Wish(what=what, reason=f"the phase {event.get('phase')!r} is none of this function's")
+        yield _Wish(what=what, reason=f"the phase {violation.phase!r} is none of this function's")
         return
     syscall = READABLE.get(syscall, syscall)
     denied = base.find(base.hard_deny(), syscall, name)
@@ -230,7 +229,7 @@ def _allows(profile: Profile, section: str, target: str) -> bool:
 
 def _risk(syscall: str, name: str) -> Risk:
     """As the violation says it, and high in any case for what a reviewer must not overlook."""
-    risk, _, _ = technique(syscall, name)
+    risk, _, _ = technique_of(syscall, name)
     if risk == "high" or base.find(base.dangerous(), syscall, name):
         return "high"
     return "medium" if risk == "medium" else "low"

@@ -89,6 +89,7 @@ def _supervisor(
     from sandbox.supervise.decision import Decider
     from sandbox.supervise.supervisor import Supervisor
     from sandbox.violations.journal import Journal
+    from sandbox.violations.record import Degraded
     from sandbox.violations.sink import sink_of
 
     supervision = policy.supervision
@@ -119,7 +120,7 @@ def _supervisor(
             missing = (
                 "dnslib is not there, or loopback cannot be bound: names cannot be resolved, their hosts not reached"
             )
-            journal.write({"event": "degraded", "function": policy.function, "reason": missing})
+            journal.write(Degraded(policy.function, missing))
         supervisor.use(forwarder)
     if environment.get("SANDBOX_REQUEST_ID") == "relay" and supervision.runtime_api:
         from sandbox.egress import relay
@@ -127,7 +128,7 @@ def _supervisor(
         way = relay.make()
         if way is None:
             missing = "loopback cannot be bound: the id of the request is not known"
-            journal.write({"event": "degraded", "function": policy.function, "reason": missing})
+            journal.write(Degraded(policy.function, missing))
         supervisor.pass_on(way)
     return supervisor
 

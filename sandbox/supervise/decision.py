@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from sandbox.violations.record import DENIED, REPORTED, TERMINATED, technique_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sandbox.bundle import Supervision
 
 CONTINUE, DENY, TERMINATE, REPORT = "continue", "deny", "terminate", "report"
-VERDICTS = {DENY: "denied", TERMINATE: "terminated", REPORT: "reported"}
+VERDICTS = {DENY: DENIED, TERMINATE: TERMINATED, REPORT: REPORTED}
 
 
 class Decision:
@@ -58,9 +60,7 @@ class Decider:
         from sandbox.behaviour import spelling  # a start without violations does without
 
         if classes is not None and hard:
-            from sandbox.violations.event import technique
-
-            _, _, title = technique(syscall, name)
+            _, _, title = technique_of(syscall, name)
             never = f"{syscall} {name}".strip() in self._never or syscall in self._never
             text = "" if never else spelling.of_grant(syscall, (name,) if classes else ())
             usual = TERMINATE if syscall in self._terminate else DENY

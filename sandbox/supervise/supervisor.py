@@ -25,7 +25,7 @@ from sandbox.violations.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sandbox.egress.destinations import Destinations
     from sandbox.egress.owned import OwnedSockets
@@ -92,18 +92,10 @@ class Supervisor:
 
     def report_question(self, name: str, kind: str) -> None:
         """A DNS question for a name that the profile does not hold."""
-        if not self._journal.wants("connect", "dns", "denied"):
-            return
-        from sandbox.violations.event import violation
-
-        self._journal.write(
-            violation(
-                function=self._function, phase=self.phase, request=self._request(), pid=self._pid, tid=self._pid,
-                comm=_comm(self._pid), syscall="connect", name="dns", args=[name, kind], verdict="denied",
-                errno="", reason="a DNS question for a name that the profile does not hold: NXDOMAIN",
-                allow=f"network: [{name}:443]", target=f"{name}:443",
-            )
-        )  # fmt: skip
+        if self._journal.wants("connect", "dns", VERDICTS[DENY]):
+            reason = "a DNS question for a name that the profile does not hold: NXDOMAIN"
+            decision = Decision(DENY, reason, f"network: [{name}:443]")
+            self._write("connect", "dns", [name, kind], f"{name}:443", decision, self._pid, self._pid, "")
 
     def _request(self) -> str | None:
         return self._relay.request() if self._relay else None
@@ -288,8 +280,7 @@ class Supervisor:
     def _report(
         self, call: Notification, caller: Caller, syscall: str, name: str, decision: Decision, target: str | None = None
     ) -> None:
-        verdict = VERDICTS[decision.answer]
-        if not self._journal.wants(syscall, name, verdict):
+        if not self._journal.wants(syscall, name, VERDICTS[decision.answer]):
             return
         if target is None:
             dirfd, at = PATHS.get(syscall, (None, None))
@@ -297,15 +288,23 @@ class Supervisor:
             target = caller.path(folder, call.args[at]) if at is not None else ""
         # Loaded with the first violation: a start without one does without.
         from sandbox.violations.decode import decode_args
-        from sandbox.violations.event import violation
 
         args = decode_args(syscall, call.args, caller.read, self._arch, self._host_name)
+        got = "" if decision.answer == REPORT else "EPERM"
+        self._write(syscall, name, args, target, decision, caller.process(), call.pid, got)
+
+    def _write(
+        self, syscall: str, name: str, args: Sequence[str], target: str, decision: Decision, pid: int, tid: int,
+        got: str,
+    ) -> None:  # fmt: skip
+        """Write the line of a violation by the thread `tid` of a process; `got` is the errno that it sees, or ''."""
+        from sandbox.violations.record import Violation
+
         self._journal.write(
-            violation(
-                function=self._function, phase=self.phase, request=self._request(), pid=caller.process(), tid=call.pid,
-                comm=_comm(call.pid), syscall=syscall, name=name, args=args, verdict=verdict,
-                errno="" if decision.answer == REPORT else "EPERM", reason=decision.reason, allow=decision.allow,
-                target=target,
+            Violation(
+                function=self._function, phase=self.phase, request=self._request(), pid=pid, tid=tid, comm=_comm(tid),
+                syscall=syscall, arg_class=name, args=args, target=target, verdict=VERDICTS[decision.answer],
+                errno=got, reason=decision.reason, allow=decision.allow,
             )
         )  # fmt: skip
 

@@ -8,10 +8,11 @@ chain that ended well ends with a summary marked `final`.
 from __future__ import annotations
 
 from sandbox.bundle import sha256
+from sandbox.violations.record import Summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from sandbox.violations.reader import Line
 
 BLOCK = 64
 """Bytes that SHA-256 works on at once."""
@@ -56,14 +57,14 @@ class Verifier:
         self._ended: dict[str, bool] = {}
         self.checked = 0
 
-    def step(self, line: str, event: Mapping[str, object]) -> str:
-        """What is wrong with a line, '' when it follows from the one before it. `line` is its exact text."""
+    def step(self, line: Line) -> str:
+        """What is wrong with a line, '' when it follows from the one before it."""
         import hmac
 
         self.checked += 1
-        supervisor, seq = event.get("supervisor"), event.get("seq")
-        parts = split(line)
-        if parts is None or not isinstance(supervisor, str) or not isinstance(seq, int):
+        supervisor, seq = line.supervisor, line.seq
+        parts = split(line.text)
+        if parts is None or supervisor is None or seq is None:
             return "carries no signature"
         body, signature = parts
         start = ("", 0)
@@ -73,11 +74,10 @@ class Verifier:
         for previous in {before[0], self._good.get(supervisor, start)[0]}:
             if hmac.compare_digest(sign(self._key, previous, body).encode(), signature.encode("utf-8", "replace")):
                 self._seen[supervisor] = self._good[supervisor] = (signature, seq)
-                self._ended[supervisor] = event.get("final") is True
+                self._ended[supervisor] = isinstance(line.record, Summary) and line.record.final
                 return ""
         self._seen[supervisor] = (signature, seq)
-        lost = event.get("lost")
-        gap = seq - before[1] - 1 - (lost if isinstance(lost, int) else 0)
+        gap = seq - before[1] - 1 - line.lost
         if gap > 0:
             lines = f"{gap} line{'s' * (gap > 1)}"
             return f"{lines} before it missing (number {seq} follows {before[1]}), or it was altered"

@@ -2,7 +2,7 @@
 
     journal = Journal(Sink(), "thumbnail")
     if journal.wants("execve", "", "denied"):
-        journal.write(violation(...))
+        journal.write(Violation(...))
     poll(timeout=journal.timeout()); journal.tick()
     journal.finish()
 """
@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import time
 
-from sandbox.violations.event import summary
 from sandbox.violations.limit import RateLimit, key_text
+from sandbox.violations.record import Summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sandbox.violations.limit import Key
+    from sandbox.violations.record import Record
     from sandbox.violations.sink import Sink
 
 
@@ -39,9 +40,9 @@ class Journal:
         """Count one violation; whether it gets a line. Only then is it worth decoding its arguments."""
         return self._limit.take(syscall, name, verdict, self._clock())
 
-    def write(self, event: Mapping[str, object]) -> bool:
-        """Write the line of a violation that was wanted, or any other event; False when the sink lost it."""
-        return self._sink.write(event)
+    def write(self, record: Record) -> bool:
+        """Write the line of a violation that was wanted, or any other; False when the sink lost it."""
+        return self._sink.write(record)
 
     def timeout(self) -> float | None:
         """Seconds until `tick` has something to do; None when nothing waits."""
@@ -72,4 +73,4 @@ class Journal:
         for key, count in counts.items():
             text = key_text(key)
             texts[text] = texts.get(text, 0) + count
-        return self._sink.write(summary(self._function, texts, final=final))
+        return self._sink.write(Summary(self._function, texts, final=final))

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 from sandbox.behaviour.quoting import printable
-from sandbox.violations.event import SUMMARY, VIOLATION
+from sandbox.violations.record import Summary, Violation
 
 BEGIN = b'{"event": "'
 LONGEST = 1 << 16
@@ -34,17 +34,26 @@ UNLISTED = "not listed one by one"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One line of ours: where it stands, its exact text, and its fields."""
+class Line:
+    """One line of ours: where it stands, its exact text, and what it says.
+
+    `record` is None for what matters to the chain of signatures alone. `supervisor` and `seq` are None where the line
+    names none, `lost` is 0 there. `fields` are those of the text, for whoever prints them again; a violation's are
+    complete.
+    """
 
     number: int
-    line: str
-    event: Mapping[str, Any]
+    text: str
+    record: Violation | Summary | None
+    supervisor: str | None
+    seq: int | None
+    lost: int
+    fields: Mapping[str, object]
 
     @property
-    def is_violation(self) -> bool:
-        """Whether it is one violation, and not a summary or another event."""
-        return bool(self.event["event"] == VIOLATION)
+    def violation(self) -> Violation | None:
+        """The violation that it is; None for a summary and anything else."""
+        return self.record if isinstance(self.record, Violation) else None
 
 
 @dataclass(frozen=True)
@@ -56,13 +65,13 @@ class Filter:
     risk: str = ""
     since: float | None = None
 
-    def admits(self, event: Mapping[str, Any]) -> bool:
+    def admits(self, violation: Violation) -> bool:
         """Whether a violation is one of those."""
         checks = (
-            not self.syscalls or event["syscall"] in self.syscalls,
-            not self.phase or event["phase"] == self.phase,
-            not self.risk or event["risk"] == self.risk,
-            self.since is None or event["time"] >= self.since,
+            not self.syscalls or violation.syscall in self.syscalls,
+            not self.phase or violation.phase == self.phase,
+            not self.risk or violation.risk == self.risk,
+            self.since is None or violation.time >= self.since,
         )
         return all(checks)
 
@@ -72,19 +81,18 @@ class Filter:
         return not self.phase and not self.risk and self.since is None
 
 
-def entries(file: BinaryIO) -> Iterator[Entry]:
+def lines(file: BinaryIO) -> Iterator[Line]:
     """The lines of ours, as they come. Never raises for what a line holds."""
     number = 0
     while line := file.readline(LONGEST):
         number += 1
-        for text, event in parse(line):
-            yield Entry(number, text, event)
+        yield from parse(line, number)
         while line and not line.endswith(b"\n"):  # too long for one of ours: skip the rest
             line = file.readline(LONGEST)
 
 
-def parse(line: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(exact text, fields) of the events in a line: behind a log's prefix, another's unended line, or one another."""
+def parse(line: bytes, number: int = 1) -> Iterator[Line]:
+    """Those of ours in a line: behind a log's prefix, another's unended line, or one another."""
     rest = line
     for _ in range(MOST):
         start = rest.find(BEGIN)
@@ -96,31 +104,57 @@ def parse(line: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
         except (ValueError, RecursionError):
             value, end = None, len(BEGIN)
         if isinstance(value, dict) and _fits(value):
-            yield text[:end], value
+            yield _line(number, text[:end], value)
         rest = text[end:].encode("utf-8", "surrogateescape")
 
 
-def _fits(event: dict[str, Any]) -> bool:
-    """Whether an event has fields of the right kind, as far as anything here relies on them."""
-    time = event.get("time")
+def _fits(fields: dict[str, Any]) -> bool:
+    """Whether the fields are of the right kind, as far as anything here relies on them; a violation's made complete."""
+    time = fields.get("time")
     if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time <= LATEST:
         return False
-    if event["event"] == VIOLATION:
-        args = event.setdefault("args", [])
+    if fields["event"] == Violation.event:
+        args = fields.setdefault("args", [])
         return (
-            all(isinstance(event.setdefault(key, ""), str) for key in _TEXTS)
-            and bool(event["syscall"])
-            and isinstance(event.setdefault("request", None), str | None)
+            all(isinstance(fields.setdefault(key, ""), str) for key in _TEXTS)
+            and bool(fields["syscall"])
+            and isinstance(fields.setdefault("request", None), str | None)
             and isinstance(args, list)
             and all(isinstance(word, str) for word in args)
         )
-    if event["event"] == SUMMARY:
-        counts = event.get("counts")
+    if fields["event"] == Summary.event:
+        counts = fields.get("counts")
         return isinstance(counts, dict) and all(
             isinstance(count, int) and not isinstance(count, bool) and 0 < count < 1 << 63 for count in counts.values()
         )
-    # Other events of a supervisor matter to the chain alone.
-    return isinstance(event.get("supervisor"), str) and isinstance(event.get("seq"), int)
+    # Other lines of a supervisor matter to the chain alone.
+    return isinstance(fields.get("supervisor"), str) and isinstance(fields.get("seq"), int)
+
+
+def _line(number: int, text: str, fields: dict[str, Any]) -> Line:
+    record: Violation | Summary | None = None
+    if fields["event"] == Violation.event:
+        record = Violation(
+            **{key: fields[key] for key in _TEXTS if key != "class"}, arg_class=fields["class"],
+            pid=_number(fields, "pid") or 0, tid=_number(fields, "tid") or 0, request=fields["request"],
+            args=fields["args"], time=fields["time"],
+        )  # fmt: skip
+    elif fields["event"] == Summary.event:
+        function = fields.get("function")
+        record = Summary(
+            function if isinstance(function, str) else "", fields["counts"], final=fields.get("final") is True,
+            time=fields["time"],
+        )  # fmt: skip
+    supervisor = fields.get("supervisor")
+    return Line(
+        number, text, record, supervisor if isinstance(supervisor, str) else None, _number(fields, "seq"),
+        _number(fields, "lost") or 0, fields,
+    )  # fmt: skip
+
+
+def _number(fields: Mapping[str, object], key: str) -> int | None:
+    value = fields.get(key)
+    return value if isinstance(value, int) else None
 
 
 def moment(time: float) -> str:
@@ -128,21 +162,21 @@ def moment(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def describe(event: Mapping[str, Any]) -> str:
+def describe(violation: Violation) -> str:
     """One violation on one line, safe to print: the call, what became of it, and why."""
-    call = f"{event['syscall']}({', '.join(event['args'])})"
-    outcome = f" = {event['errno']}" if event["errno"] else ""
-    where = " ".join(filter(None, (event["phase"], event["request"])))
-    what = f"{event['risk']} {event['technique']} {where}: {call}{outcome}, {event['verdict']}: {event['reason']}"
-    return printable(f"{what}; to allow: {event['allow'] or 'nothing can'}")
+    call = f"{violation.syscall}({', '.join(violation.args)})"
+    outcome = f" = {violation.errno}" if violation.errno else ""
+    where = " ".join(filter(None, (violation.phase, violation.request)))
+    what = f"{violation.risk} {violation.technique} {where}: {call}{outcome}, {violation.verdict}: {violation.reason}"
+    return printable(f"{what}; to allow: {violation.allow or 'nothing can'}")
 
 
 @dataclass
-class Row:
+class Kind:
     """All violations of one kind: how often, and what would allow them."""
 
     syscall: str
-    name: str
+    arg_class: str
     target: str
     risk: str = ""
     technique: str = ""
@@ -152,56 +186,55 @@ class Row:
     phases: set[str] = field(default_factory=set)
 
 
-def summarise(found: Iterable[Entry], wanted: Filter) -> list[Row]:
-    """Rows by syscall, class and target, the most frequent first; with the exact totals where a journal was closed."""
-    rows: dict[tuple[str, str, str], Row] = {}
+def summarise(found: Iterable[Line], wanted: Filter) -> list[Kind]:
+    """By syscall, class and target, the most frequent first; with the exact totals where a journal was closed."""
+    kinds: dict[tuple[str, str, str], Kind] = {}
     listed: dict[tuple[str, str], int] = {}
     more: dict[tuple[str, str], int] = {}
     totals: dict[tuple[str, str], int] = {}
-    for entry in found:
-        event = entry.event
-        supervisor = str(event.get("supervisor", ""))
-        if entry.is_violation:
-            key = (supervisor, _kind(event))
+    for line in found:
+        supervisor = line.supervisor or ""
+        if isinstance(line.record, Violation):
+            key = (supervisor, _counted_as(line.record))
             listed[key] = listed.get(key, 0) + 1
-            if wanted.admits(event):
-                _add(rows, event)
-        elif event["event"] == SUMMARY:
-            counts = totals if event.get("final") is True else more
-            for kind, count in event["counts"].items():
-                counts[supervisor, kind] = counts.get((supervisor, kind), 0) + count
+            if wanted.admits(line.record):
+                _add(kinds, line.record)
+        elif line.record:
+            counts = totals if line.record.final else more
+            for text, count in line.record.counts.items():
+                counts[supervisor, text] = counts.get((supervisor, text), 0) + count
     if wanted.counts_summaries:
-        for supervisor, kind in sorted({*listed, *more, *totals}):
-            key = (supervisor, kind)
-            said = listed.get(key, 0) + more.get(key, 0)
-            _add_unlisted(rows, kind, max(totals.get(key, 0), said) - listed.get(key, 0), wanted)
-    return sorted(rows.values(), key=lambda row: (-row.count, row.syscall, row.name, row.target))
+        for supervisor, text in sorted({*listed, *more, *totals}):
+            key = (supervisor, text)
+            written = listed.get(key, 0) + more.get(key, 0)
+            _add_unlisted(kinds, text, max(totals.get(key, 0), written) - listed.get(key, 0), wanted)
+    return sorted(kinds.values(), key=lambda kind: (-kind.count, kind.syscall, kind.arg_class, kind.target))
 
 
-def _kind(event: Mapping[str, Any]) -> str:
-    return f"{' '.join(filter(None, (event['syscall'], event['class'])))}: {event['verdict']}"
+def _counted_as(violation: Violation) -> str:
+    return f"{' '.join(filter(None, (violation.syscall, violation.arg_class)))}: {violation.verdict}"
 
 
-def _add(rows: dict[tuple[str, str, str], Row], event: Mapping[str, Any]) -> None:
-    key = (event["syscall"], event["class"], event["target"])
-    row = rows.setdefault(key, Row(*key))
-    row.count += 1
-    row.risk, row.technique, row.allow = event["risk"], event["technique"], event["allow"]
-    row.verdicts.add(event["verdict"])
-    row.phases.add(event["phase"])
+def _add(kinds: dict[tuple[str, str, str], Kind], violation: Violation) -> None:
+    key = (violation.syscall, violation.arg_class, violation.target)
+    kind = kinds.setdefault(key, Kind(*key))
+    kind.count += 1
+    kind.risk, kind.technique, kind.allow = violation.risk, violation.technique, violation.allow
+    kind.verdicts.add(violation.verdict)
+    kind.phases.add(violation.phase)
 
 
-def _add_unlisted(rows: dict[tuple[str, str, str], Row], kind: str, count: int, wanted: Filter) -> None:
-    call, _, verdict = kind.rpartition(": ")
-    syscall, _, name = call.partition(" ")
+def _add_unlisted(kinds: dict[tuple[str, str, str], Kind], text: str, count: int, wanted: Filter) -> None:
+    call, _, verdict = text.rpartition(": ")
+    syscall, _, arg_class = call.partition(" ")
     if count <= 0 or (wanted.syscalls and syscall not in wanted.syscalls):
         return
-    alike = [row for row in rows.values() if (row.syscall, row.name) == (syscall, name)]
+    alike = [kind for kind in kinds.values() if (kind.syscall, kind.arg_class) == (syscall, arg_class)]
     # Without any target there is but one thing that they can have been.
-    target = "" if alike and all(not row.target for row in alike) else UNLISTED
-    row = rows.setdefault((syscall, name, target), Row(syscall, name, target))
-    row.count += count
-    row.verdicts.add(verdict)
+    target = "" if alike and all(not kind.target for kind in alike) else UNLISTED
+    kind = kinds.setdefault((syscall, arg_class, target), Kind(syscall, arg_class, target))
+    kind.count += count
+    kind.verdicts.add(verdict)
     if alike:
-        row.risk, row.technique = row.risk or alike[0].risk, row.technique or alike[0].technique
-        row.allow = row.allow or ("" if target else alike[0].allow)
+        kind.risk, kind.technique = kind.risk or alike[0].risk, kind.technique or alike[0].technique
+        kind.allow = kind.allow or ("" if target else alike[0].allow)

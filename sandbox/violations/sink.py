@@ -15,11 +15,13 @@ import time
 
 from sandbox.errors import UsageError
 from sandbox.violations import chain
-from sandbox.violations.event import LONGEST, render
+from sandbox.violations.record import LONGEST, render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from sandbox.violations.record import Record
 
 RETRY = 1.0
 """Seconds between attempts to reach a sink that is gone."""
@@ -33,7 +35,7 @@ _WAITS = -1
 
 
 class Sink:
-    """Writes events as lines, each with its `seq` and `supervisor`, with a key its `hmac`. Not for several threads."""
+    """Writes records as lines, each with its `seq` and `supervisor`, with a key its `hmac`. Not for several threads."""
 
     __slots__ = (
         "_again", "_before", "_clock", "_fd", "_key", "_kind", "_path", "_polled", "_previous", "_rest", "_retry",
@@ -77,13 +79,13 @@ class Sink:
             except OSError:
                 return  # nobody reads there either
 
-    def write(self, event: Mapping[str, object]) -> bool:
-        """Write one event; False when it was lost. Never waits, never raises for what the other end does."""
+    def write(self, record: Record) -> bool:
+        """Write one record; False when it was lost. Never waits, never raises for what the other end does."""
         self.seq += 1
         for _ in range(2):  # a second time where the other end was there again at once
             if not self._ready():
                 break
-            line, signature = self._line(event)
+            line, signature = self._line(record)
             count = self._put(line)
             if count == _WAITS:
                 break
@@ -102,14 +104,13 @@ class Sink:
         self._close()
         self._kind = "closed"
 
-    def _line(self, event: Mapping[str, object]) -> tuple[bytes, str]:
+    def _line(self, record: Record) -> tuple[bytes, str]:
         stamped: dict[str, object] = {
-            "event": event["event"], "time": event.get("time", round(time.time(), 3)), "seq": self.seq,
-            "supervisor": self.supervisor,
+            "event": record.event, "time": record.time, "seq": self.seq, "supervisor": self.supervisor,
         }  # fmt: skip
         if self.lost:
             stamped["lost"] = self.lost
-        stamped |= {key: value for key, value in event.items() if key not in stamped}
+        stamped |= record.fields()
         body = render(stamped, LONGEST - 1 - (chain.SIZE if self._key is not None else 0))
         if self._key is None:
             return (body + "\n").encode(), ""

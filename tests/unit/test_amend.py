@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import strategies
@@ -20,25 +19,22 @@ from sandbox.profile import base, document
 from sandbox.profile.amend import READABLE, REASON, propose
 from sandbox.profile.diff import GrantChange, PlaceChange, UseChange, diff
 from sandbox.profile.model import RUNTIME_API, Function, Grant, Profile, Use
-from sandbox.violations.event import violation
+from sandbox.violations.record import Violation
 from sandbox.violations.sink import Sink
 
 ARCH = "x86_64"
 PLAIN = Profile(Function("thumbnail", "app.handler"), network=frozenset({RUNTIME_API}))
 
 
-def event(syscall: str, name: str = "", *, phase: str = "invoke", target: str = "", **more: Any) -> dict[str, Any]:
+def event(syscall: str, name: str = "", *, phase: str = "invoke", target: str = "") -> Violation:
     """A violation of the function thumbnail."""
-    return {
-        **violation(
-            function="thumbnail", phase=phase, request=None, pid=1, tid=1, comm="x", syscall=syscall, name=name,
-            args=[], verdict="denied", errno="EPERM", reason="not in the profile", allow="", target=target, time=1.0,
-        ),
-        **more,
-    }  # fmt: skip
+    return Violation(
+        function="thumbnail", phase=phase, request=None, pid=1, tid=1, comm="x", syscall=syscall, arg_class=name,
+        args=[], target=target, verdict="denied", errno="EPERM", reason="not in the profile", allow="", time=1.0,
+    )  # fmt: skip
 
 
-def events(phases: tuple[str, ...]) -> st.SearchStrategy[list[dict[str, Any]]]:
+def events(phases: tuple[str, ...]) -> st.SearchStrategy[list[Violation]]:
     """Violations of calls that a profile may hold."""
     one = st.builds(
         lambda item, phase: event(*item, phase=phase), strategies.items(), st.sampled_from(phases)
@@ -58,7 +54,7 @@ def test_amendments_add_what_was_asked_for_and_nothing_else(data: st.DataObject,
     phases = ("init", "invoke") if profile.function.runtime_api else ("run",)
     found = data.draw(events(phases))
     amended = propose(profile, found)
-    asked = {(e["phase"], READABLE.get(e["syscall"], e["syscall"]), e["class"]) for e in found}
+    asked = {(one.phase, READABLE.get(one.syscall, one.syscall), one.arg_class) for one in found}
     assert {use.key for use in amended.profile.uses} - {use.key for use in profile.uses} <= asked
     assert amended.profile.uses >= profile.uses
     assert rest(amended.profile) == rest(profile)
@@ -157,11 +153,11 @@ def test_destinations_programs_and_files_are_added_where_they_belong() -> None:
         (event("getppid", phase="run"), "phase"),
         (event("clone3", ""), ""),
         (event("socket", "AF_INET6 SOCK_DGRAM"), "without loss"),
-        ({"event": "violation"}, "no system call"),
-        ({**event("getppid"), "phase": 7, "target": ["x"]}, "phase"),
+        (event(""), "no system call"),
+        (event("getppid", phase="7", target="x"), "phase"),
     ],
 )
-def test_what_cannot_be_had_is_refused_with_its_reason(what: dict[str, Any], words: str) -> None:
+def test_what_cannot_be_had_is_refused_with_its_reason(what: Violation, words: str) -> None:
     """A forged or meaningless violation widens nothing and raises nothing."""
     found = propose(PLAIN, [what])
     assert found.profile == PLAIN
@@ -191,7 +187,7 @@ def scene(tmp_path: Path) -> tuple[Path, Path]:
     profile.write_text(document.write(Profile(PLAIN.function, frozenset({use}), network=PLAIN.network)))
     sink = Sink(f"file:{journal}")
     for each in (event("connect", target="example.com:443"), event("ptrace", "", target=""), event("getppid")):
-        sink.write({key: value for key, value in each.items() if key not in ("seq", "supervisor")})
+        sink.write(each)
     sink.close()
     return profile, journal
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sandbox.violations import limit
-from sandbox.violations.event import LONGEST, SUMMARY
 from sandbox.violations.journal import Journal
 from sandbox.violations.limit import RateLimit
+from sandbox.violations.record import LONGEST, Summary, Violation
 from sandbox.violations.sink import Sink
 
 KEYS = st.tuples(
@@ -116,7 +116,7 @@ def test_every_summary_of_a_journal_fits_its_line(kinds: list[tuple[str, int]]) 
         os.unlink(path)
     events = [json.loads(line) for line in lines]
     assert all(len(line) <= LONGEST for line in lines)
-    assert all(event["event"] == SUMMARY for event in events)
+    assert all(event["event"] == Summary.event for event in events)
     total = sum(times for _, times in kinds)
     assert sum(sum(event["counts"].values()) for event in events if event["final"]) == total
     assert sum(sum(event["counts"].values()) for event in events if not event["final"]) == total - shown
@@ -133,7 +133,13 @@ def test_ten_thousand_calls_a_second_are_counted(tmp_path: object) -> None:
     for _ in range(10_000):
         now[0] += 0.0001
         if journal.wants("openat", "create", "denied"):
-            journal.write({"event": "violation", "time": now[0]})
+            journal.write(
+                Violation(
+                    function="flood", phase="invoke", request=None, pid=1, tid=2, comm="x", syscall="openat",
+                    arg_class="create", args=[], target="", verdict="denied", errno="EPERM", reason="", allow="",
+                    time=now[0],
+                )
+            )  # fmt: skip
         journal.tick()
     assert journal.timeout() is not None
     journal.finish()

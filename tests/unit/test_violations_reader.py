@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from sandbox.behaviour import spelling
 from sandbox.violations import reader
 from sandbox.violations.chain import Verifier, sign
-from sandbox.violations.event import violation
 from sandbox.violations.journal import Journal
 from sandbox.violations.limit import RateLimit
+from sandbox.violations.record import Violation
 from sandbox.violations.sink import Sink
 
 KEY = b"a key of an operator"
@@ -41,10 +41,10 @@ def journal_of(path: Path, calls: Sequence[tuple[str, str, str, str]], first: in
     for i, (syscall, name, target, phase) in enumerate(calls):
         if journal.wants(syscall, name, "denied"):
             journal.write(
-                violation(
+                Violation(
                     function="thumbnail", phase=phase, request=None, pid=1, tid=2, comm="python3", syscall=syscall,
-                    name=name, args=[], verdict="denied", errno="EPERM", reason="not in the profile", target=target,
-                    allow=spelling.of_use(phase, syscall, name), time=1_700_000_000.0 + i,
+                    arg_class=name, args=[], target=target, verdict="denied", errno="EPERM",
+                    reason="not in the profile", allow=spelling.of_use(phase, syscall, name), time=1_700_000_000.0 + i,
                 )
             )  # fmt: skip
     journal.finish()
@@ -74,11 +74,11 @@ def log(tmp_path: Path) -> Path:
 def test_only_our_lines_come_out(log: Path) -> None:
     """Foreign lines are skipped, prefixes do not matter, numbers are those of the file."""
     with log.open("rb") as file:
-        found = list(reader.entries(file))
-    assert [entry.event["syscall"] for entry in found if entry.is_violation] == [call[0] for call in CALLS]
-    assert [entry.number for entry in found] == [2, 5, 6, 7, 8, 9]
+        found = list(reader.lines(file))
+    assert [line.violation.syscall for line in found if line.violation] == [call[0] for call in CALLS]
+    assert [line.number for line in found] == [2, 5, 6, 7, 8, 9]
     verifier = Verifier(KEY)
-    assert [verifier.step(entry.line, entry.event) for entry in found] == [""] * len(found)
+    assert [verifier.step(line) for line in found] == [""] * len(found)
     assert verifier.unfinished() == []
 
 
@@ -93,13 +93,13 @@ def test_only_our_lines_come_out(log: Path) -> None:
 ]), max_size=6))  # fmt: skip
 def test_no_input_makes_the_reader_raise(parts: list[bytes]) -> None:
     """Any bytes are read, described, added up and verified without an exception, and what is shown is printable."""
-    found = list(reader.entries(io.BytesIO(b"\n".join(parts))))
+    found = list(reader.lines(io.BytesIO(b"\n".join(parts))))
     verifier = Verifier(KEY)
-    for entry in found:
-        assert verifier.step(entry.line, entry.event)
-        if entry.is_violation:
-            assert reader.describe(entry.event).isprintable()
-            assert reader.moment(entry.event["time"]).endswith("Z")
+    for line in found:
+        assert verifier.step(line)
+        if line.violation:
+            assert reader.describe(line.violation).isprintable()
+            assert reader.moment(line.violation.time).endswith("Z")
     reader.summarise(found, reader.Filter())
 
 
@@ -164,10 +164,10 @@ def test_journals_of_several_supervisors_may_be_mixed(tmp_path: Path) -> None:
         journal_of(path, CALLS)
     both = [path.read_bytes().splitlines() for path in paths]
     mixed = [line for pair in zip(*both, strict=True) for line in pair]
-    found = list(reader.entries(io.BytesIO(b"\n".join(mixed))))
+    found = list(reader.lines(io.BytesIO(b"\n".join(mixed))))
     verifier, stranger = Verifier(KEY), Verifier(b"another")
-    assert not any(verifier.step(entry.line, entry.event) for entry in found)
-    assert all(stranger.step(entry.line, entry.event) for entry in found)
+    assert not any(verifier.step(line) for line in found)
+    assert all(stranger.step(line) for line in found)
 
 
 def test_after_an_inserted_line_the_rest_still_fits(tmp_path: Path) -> None:
@@ -176,9 +176,9 @@ def test_after_an_inserted_line_the_rest_still_fits(tmp_path: Path) -> None:
     journal_of(path, CALLS)
     ours = path.read_bytes().splitlines()
     forged = ours[1].replace(b'"seq": 2', b'"seq": 3')
-    found = list(reader.entries(io.BytesIO(b"\n".join([*ours[:2], forged, *ours[2:]]))))
+    found = list(reader.lines(io.BytesIO(b"\n".join([*ours[:2], forged, *ours[2:]]))))
     verifier = Verifier(KEY)
-    assert [bool(verifier.step(entry.line, entry.event)) for entry in found] == [False, False, True, *[False] * 4]
+    assert [bool(verifier.step(line)) for line in found] == [False, False, True, *[False] * 4]
 
 
 @pytest.mark.parametrize(

@@ -17,19 +17,20 @@ import pytest
 
 import sandbox.violations
 from sandbox.errors import UsageError
+from sandbox.violations import reader
 from sandbox.violations.chain import Verifier
-from sandbox.violations.event import LONGEST, violation
+from sandbox.violations.record import LONGEST, Violation
 from sandbox.violations.sink import Sink
 
 SCHEMA = Path(str(sandbox.violations.__file__)).with_name("schema.json")
 ROOT = Path(str(sandbox.violations.__file__)).parents[2]
 
 
-def event(reason: str = "not in the profile") -> dict[str, object]:
+def event(reason: str = "not in the profile") -> Violation:
     """A violation."""
-    return violation(
-        function="thumbnail", phase="invoke", request=None, pid=1, tid=2, comm="python3", syscall="execve", name="",
-        args=['"/bin/sh"'], verdict="denied", errno="EPERM", reason=reason, allow="", target="/bin/sh",
+    return Violation(
+        function="thumbnail", phase="invoke", request=None, pid=1, tid=2, comm="python3", syscall="execve",
+        arg_class="", args=['"/bin/sh"'], verdict="denied", errno="EPERM", reason=reason, allow="", target="/bin/sh",
     )  # fmt: skip
 
 
@@ -106,10 +107,11 @@ def test_a_pipe_of_another_user_is_asked_before_each_write(pipe: tuple[int, int]
     os.fchmod(writing, 0o600)
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from sandbox.violations.record import Degraded\n"
         "from sandbox.violations.sink import Sink\n"
         "os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
         "sink = Sink()\n"
-        "print(sink._polled, sum(sink.write({'event': 'x', 'time': 1.0, 'text': 'y' * 1000}) for _ in range(50)))\n"
+        "print(sink._polled, sum(sink.write(Degraded('x', 'y' * 1000)) for _ in range(50)))\n"
     )
     run = subprocess.run(
         ["/usr/bin/python3", "-I", "-S", "-c", code, str(ROOT)], stdout=subprocess.PIPE, stderr=writing, text=True,
@@ -239,7 +241,7 @@ def test_a_slow_stream_gets_every_line_whole_and_in_chain(tmp_path: Path) -> Non
                 data += piece
     whole = data[: data.rfind(b"\n") + 1]
     verifier = Verifier(b"key")
-    problems = [verifier.step(line.decode(), json.loads(line)) for line in whole.splitlines()]
+    problems = [verifier.step(line) for text in whole.splitlines() for line in reader.parse(text)]
     assert problems == [""] * len(problems)
     assert len(problems) > 5
     assert any("lost" in line for line in lines(whole))

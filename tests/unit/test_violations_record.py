@@ -19,7 +19,20 @@ from sandbox.behaviour import arguments, spelling
 from sandbox.kernel import tables
 from sandbox.plain_json import encode
 from sandbox.profile import base
-from sandbox.violations.event import KEPT, LONGEST, UNRATED, cut, render, technique, techniques, violation
+from sandbox.violations.record import (
+    KEPT,
+    LONGEST,
+    UNRATED,
+    VERDICTS,
+    Degraded,
+    Record,
+    Summary,
+    Violation,
+    cut,
+    render,
+    technique_of,
+    techniques,
+)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FORBIDDEN = ("dataclasses", "typing", "enum", "re", "json", "hashlib", "hmac", "pathlib", "ipaddress", "socket")
@@ -45,25 +58,44 @@ def test_encode_of_numbers_that_json_lacks() -> None:
     assert encode([float("inf"), float("-inf"), float("nan"), True, None]) == "[null, null, null, true, null]"
 
 
-def made(**changed: Any) -> dict[str, Any]:
+def made(**changed: Any) -> Violation:
     """A violation with some fields changed."""
     fields: dict[str, Any] = {
         "function": "thumbnail", "phase": "invoke", "request": "r-1", "pid": 7, "tid": 8, "comm": "python3",
-        "syscall": "execve", "name": "", "args": ['"/bin/sh"'], "verdict": "denied", "errno": "EPERM",
+        "syscall": "execve", "arg_class": "", "args": ['"/bin/sh"'], "verdict": "denied", "errno": "EPERM",
         "reason": "not in the profile", "allow": "processes: [/bin/sh]", "target": "/bin/sh", "time": 1.23456,
     }  # fmt: skip
-    return violation(**{**fields, **changed})
+    return Violation(**{**fields, **changed})
+
+
+def line_of(record: Record) -> dict[str, object]:
+    """The fields of a record's line, but for what the sink adds."""
+    return {"event": record.event, "time": record.time, **record.fields()}
 
 
 def test_fields_stand_in_their_order() -> None:
     """The order of the fields is fixed, and the time has milliseconds."""
-    event = made()
-    assert list(event) == [
+    violation = made()
+    assert list(line_of(violation)) == [
         "event", "time", "function", "phase", "request", "pid", "tid", "comm", "syscall", "class", "args", "target",
         "verdict", "errno", "reason", "risk", "technique", "allow",
     ]  # fmt: skip
-    assert event["time"] == 1.235
-    assert (event["risk"], event["technique"]) == ("high", "T1059.004")
+    assert violation.time == 1.235
+    assert (violation.risk, violation.technique) == ("high", "T1059.004")
+
+
+def test_records_and_schema_are_of_one_mind() -> None:
+    """The records hold the fields that schema.json asks for, in its order, and the same words for a verdict."""
+    with open(os.path.join(ROOT, "sandbox", "violations", "schema.json"), encoding="utf-8") as file:
+        definitions = json.load(file)["$defs"]
+    sinks = ("seq", "supervisor", "lost", "hmac")
+    for record, name in ((made(), "violation"), (Summary("thumbnail", {}, final=True), "summary")):
+        described = definitions[name]["properties"]
+        assert list(line_of(record)) == [key for key in described if key not in sinks]
+        assert set(line_of(record)) == set(definitions[name]["required"]) - set(sinks)
+        assert described["event"]["const"] == record.event
+    assert definitions["violation"]["properties"]["verdict"]["enum"] == list(VERDICTS)
+    assert Degraded.event not in definitions["other"]["properties"]["event"]["not"]["enum"]
 
 
 @given(
@@ -76,7 +108,7 @@ def test_fields_stand_in_their_order() -> None:
 )  # fmt: skip
 def test_no_line_is_too_long_and_every_line_is_json(changed: dict[str, object], room: int) -> None:
     """Whatever the texts are, the line fits, parses, and keeps its fields; short texts stay as they are."""
-    event = made(**changed)
+    event = line_of(made(**changed))
     line = render(event, room)
     assert len(line.encode()) <= room
     parsed = json.loads(line)
@@ -121,12 +153,12 @@ def test_every_hard_denied_and_dangerous_call_is_rated_above_low() -> None:
     """What the policy calls dangerous has a technique of its own and is never rated low."""
     for entry in (*base.hard_deny(), *base.dangerous()):
         for name in entry.classes or ("",):
-            found = technique(entry.syscall, name)
+            found = technique_of(entry.syscall, name)
             assert found != UNRATED, (entry.syscall, name)
             assert found[0] != "low", (entry.syscall, name)
     for entry in base.dangerous():
         for name in entry.classes or ("",):
-            assert technique(entry.syscall, name)[0] == "high" or entry.syscall in ("prlimit64", "pidfd_open")
+            assert technique_of(entry.syscall, name)[0] == "high" or entry.syscall in ("prlimit64", "pidfd_open")
 
 
 @pytest.mark.parametrize("promise", [p for p in base.promises() if p.risk or p.name in ("inet", "unix", "netlink")])
@@ -139,11 +171,11 @@ def test_every_call_of_a_promise_with_a_risk_is_rated(promise: base.Promise) -> 
 
 def test_the_most_exact_words_decide() -> None:
     """A class with more words wins over one with fewer, and that over the syscall alone."""
-    assert technique("socket", "AF_INET SOCK_RAW IPPROTO_ICMP")[1] == "T1095"
-    assert technique("socket", "AF_INET SOCK_STREAM")[1] == "T1071"
-    assert technique("socket", "AF_X25 SOCK_STREAM")[1] == "T1095"
-    assert technique("kill", "SIGTERM to others")[1] == "T1489"
-    assert technique("getpid", "") == UNRATED
+    assert technique_of("socket", "AF_INET SOCK_RAW IPPROTO_ICMP")[1] == "T1095"
+    assert technique_of("socket", "AF_INET SOCK_STREAM")[1] == "T1071"
+    assert technique_of("socket", "AF_X25 SOCK_STREAM")[1] == "T1095"
+    assert technique_of("kill", "SIGTERM to others")[1] == "T1489"
+    assert technique_of("getpid", "") == UNRATED
 
 
 WORDS = ["no", "AF_INET SOCK_STREAM", "tcp://[::1]:80", "a: b", "1", "~"]
@@ -180,11 +212,13 @@ def schema() -> jsonschema.protocols.Validator:
 
 def test_the_schema_wants_what_the_sink_adds() -> None:
     """An event alone is not a line: seq and supervisor are the sink's."""
-    assert not schema().is_valid(made())
-    assert schema().is_valid({**made(), "seq": 1, "supervisor": "00ff00ff"})
-    assert not schema().is_valid({**made(), "seq": 1, "supervisor": "00ff00ff", "more": 1})
-    assert schema().is_valid({"event": "degraded", "time": 1.0, "seq": 1, "supervisor": "00ff00ff", "reason": "x"})
-    assert not schema().is_valid({"event": "degraded", "time": 1.0, "seq": 1})
+    line = json.loads(encode(line_of(made())))
+    assert not schema().is_valid(line)
+    assert schema().is_valid({**line, "seq": 1, "supervisor": "00ff00ff"})
+    assert not schema().is_valid({**line, "seq": 1, "supervisor": "00ff00ff", "more": 1})
+    degraded = json.loads(encode(line_of(Degraded("thumbnail", "x"))))
+    assert schema().is_valid({**degraded, "seq": 1, "supervisor": "00ff00ff"})
+    assert not schema().is_valid({**degraded, "seq": 1})
 
 
 def test_the_supervisors_path_loads_little() -> None:
@@ -194,10 +228,10 @@ def test_the_supervisors_path_loads_little() -> None:
         "import sandbox.violations.journal, sandbox.violations.sink, sandbox.behaviour.spelling\n"
         "import sandbox.violations.decode\n"
         f"print([name for name in {FORBIDDEN!r} if name in sys.modules])\n"
-        "from sandbox.violations.event import violation, technique\n"
-        "technique('execve', ''), sandbox.violations.decode.kinds()\n"
+        "from sandbox.violations.record import Degraded, technique_of\n"
+        "technique_of('execve', ''), sandbox.violations.decode.kinds()\n"
         "sink = sandbox.violations.sink.Sink('file:/dev/null', b'key')\n"
-        "print(sink.write({'event': 'x', 'time': 1.0}))\n"
+        "print(sink.write(Degraded('x', 'y')))\n"
         f"print([name for name in {FORBIDDEN!r} if name in sys.modules])\n"
     )
     run = subprocess.run([sys.executable, "-I", "-S", "-c", code, ROOT], capture_output=True, text=True, check=True)
