@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from users import HOME, place
-from workshop import Workshop
-
-THUMBNAIL = HOME / "examples" / "thumbnail"
+from sandbox_command import Workshop
+from users_and_folders import HOME, THUMBNAIL, place
 
 
 @dataclass(frozen=True)

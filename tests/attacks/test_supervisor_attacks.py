@@ -9,12 +9,20 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from supervised import PYTHON, SOCKETS, Done, Supervision, below, supervision, without_landlock
-from users import USERS
+from process_table import descendants
+from supervised_programs import (
+    PLAIN_HOSTS,
+    PYTHON,
+    SOCKETS,
+    Done,
+    Supervision,
+    bench_for,
+    without_landlock,
+)
 
 from sandbox.kernel import abi, landlock, tables
 
@@ -23,12 +31,7 @@ PROCESSES = ("clone process", "wait4", "setsid", "setpgid", "getpgrp", "execve",
 TALKS = ("openat write", "openat create", "setpriority", "sched_setaffinity", "sched_setscheduler", "prlimit64 set")
 """Calls of everyday that could be turned against another process of the same user."""
 
-
-@pytest.fixture(scope="module", params=USERS, ids=lambda uid: "own" if uid is None else f"uid{uid}")
-def bench(request: pytest.FixtureRequest) -> Iterator[Supervision]:
-    """Each user with a folder of its own."""
-    with supervision(request.param) as found:
-        yield found
+bench = bench_for(PLAIN_HOSTS)
 
 
 def attempts(
@@ -299,7 +302,7 @@ def test_its_death_opens_nothing(bench: Supervision) -> None:
         assert process.stdout
         assert process.stdin
         assert process.stdout.readline() == "ready\n"
-        tree = below(process.pid)
+        tree = descendants(process.pid)
         process.kill()
         process.wait()
         process.stdin.write("go\n")

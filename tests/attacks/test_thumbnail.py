@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from users import HOME, place
+from users_and_folders import HOME, THUMBNAIL, place
 
 from sandbox.kernel import landlock
 from sandbox.runtime_api import Environment, Function, Invocation
 
-from .conftest import THUMBNAIL, Learned
+from .conftest import Learned
 
 ATTACKS = ("fork", "os_system", "memfd_execve", "tcp_connect", "udp_sendto", "ptrace")
 HELD_OUT = sorted((THUMBNAIL / "held-out").glob("*.json"))

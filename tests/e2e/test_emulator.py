@@ -2,195 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
-import os
-import signal
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from users import HOME, TARGETS, place
-from workshop import Workshop
+from platform_emulator import BOOTSTRAP, WRAPPED, Platform
+from process_table import descendants, runs
+from sandbox_command import Workshop, compiled
+from users_and_folders import TARGETS, THUMBNAIL
 
 from sandbox.kernel import landlock
 from sandbox.profile import document
-
-EMULATOR = HOME / ".cache" / "emulator" / "aws-lambda-rie"
-THUMBNAIL = HOME / "examples" / "thumbnail"
-BOOTSTRAP = str(HOME / "bootstrap")
-WRAPPED = (BOOTSTRAP, sys.executable, "-m", "awslambdaric")
-"""The bootstrap as exec wrapper: a command follows, its last word is the handler."""
-PATIENCE = 20.0
-
-APP = """
-import os
-import time
-
-events = 0
-
-def handler(event, context):
-    global events
-    events += 1
-    if "raise" in event:
-        raise KeyError(event["raise"])
-    if "exit" in event:
-        os._exit(event["exit"])
-    time.sleep(event.get("sleep", 0))
-    return {"pid": os.getpid(), "events": events, "parent": os.getppid()}
-"""
-
-
-def free_port() -> int:
-    """A port on loopback that nobody has now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def descendants(pid: int) -> list[int]:
-    """The processes below a process that live now."""
-    found: list[int] = []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, file.read_text().split()):
-                found += [child, *descendants(child)]
-    return found
-
-
-class Platform:
-    """The emulator with one function; ended with everything that it started."""
-
-    def __init__(
-        self, folder: Path, command: tuple[str, ...], variables: Mapping[str, str], timeout: int = 30,
-        around: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
-        """`around` is a command that execs the emulator, as unshare(1) does."""
-        assert os.access(EMULATOR, os.X_OK), f"{EMULATOR} is missing; tools/setup puts it there"
-        self.port = free_port()
-        self._log = folder / f"platform-{self.port}.log"
-        # First the interpreter that has the client: `bootstrap` is started by its first line.
-        path = f"{Path(sys.executable).parent}:{os.defpath}"
-        environment = {
-            "PATH": path,
-            "HOME": "/tmp",
-            "AWS_LAMBDA_FUNCTION_NAME": "e2e",
-            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            # The filter alone, if a test does not say otherwise; test_supervised.py has the other.
-            "SANDBOX_SUPERVISE": "0",
-            **variables,
-        }
-        addresses = (
-            "--runtime-interface-emulator-address", f"127.0.0.1:{self.port}",
-            "--runtime-api-address", f"127.0.0.1:{free_port()}",
-        )  # fmt: skip
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*around, EMULATOR, *addresses, *command],
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self.pid = self._process.pid
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self.port)):
-                break
-            assert self._process.poll() is None, self.log
-            assert time.monotonic() < deadline, self.log
-            time.sleep(0.01)
-
-    def __enter__(self) -> Platform:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """End the emulator, and see that nothing that it started outlives it."""
-        below = descendants(self.pid)
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        deadline = time.monotonic() + PATIENCE
-        while (left := [pid for pid in below if alive(pid)]) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        assert not left, f"{left} outlived the emulator"
-
-    @property
-    def log(self) -> str:
-        """What emulator, bootstrap and function wrote so far."""
-        return self._log.read_text(errors="replace")
-
-    def status_lines(self) -> list[dict[str, Any]]:
-        """The bootstrap's own lines."""
-        return [json.loads(line) for line in self.log.splitlines() if line.startswith('{"event": "sandbox"')]
-
-    def post(self, event: Mapping[str, Any]) -> tuple[int, Any]:
-        """Invoke: HTTP status, and the body as JSON, or as text where it is none."""
-        try:
-            status, body = self._exchange(json.dumps(event))
-        except ConnectionResetError:
-            # Seen once, its cause not found. Only an emulator that goes on is asked again.
-            assert self._process.poll() is None, self.log
-            status, body = self._exchange(json.dumps(event))
-        try:
-            return status, json.loads(body)
-        except ValueError:
-            return status, body
-
-    def _exchange(self, event: str) -> tuple[int, str]:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
-            headers = {"Content-Type": "application/json"}
-            connection.request("POST", "/2015-03-31/functions/function/invocations", event, headers)
-            reply = connection.getresponse()
-            return reply.status, reply.read().decode()
-
-
-def alive(pid: int) -> bool:
-    """Whether a process lives; one that nobody has reaped yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-@pytest.fixture(scope="module")
-def workshop() -> Iterator[Workshop]:
-    """A folder with the application in it, and the command."""
-    with place(None) as folder:
-        (folder / "app.py").write_text(APP)
-        yield Workshop(None, HOME, folder)
-
-
-def compiled(workshop: Workshop, name: str, *options: str) -> str:
-    """Learn and compile; the bundle's folder."""
-    profile, bundle = workshop.folder / f"{name}.yaml", workshop.folder / f"{name}.bundle"
-    workshop.sandbox("learn", name, *options, "--output", profile, "--cold-starts", "1")
-    workshop.sandbox("compile", profile, "--output", bundle)
-    return str(bundle)
-
-
-@pytest.fixture(scope="module")
-def policy(workshop: Workshop) -> str:
-    """The application's policy; it was trained on nothing that fails."""
-    events = str(workshop.events({}, {"sleep": 0.01}))
-    return compiled(workshop, "app", "--handler", "app.handler", "--root", str(workshop.folder), "--events", events)
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +76,7 @@ def test_a_time_out_and_the_start_after_it(platform: Platform) -> None:
     status, after = platform.post({})
     assert status == 200
     assert after["pid"] != before["pid"]
-    assert not alive(before["pid"])
+    assert not runs(before["pid"])
 
 
 def test_an_initialisation_error(workshop: Workshop, policy: str) -> None:

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from users import HOME, TARGETS, imports, place
-from workshop import Workshop
+from platform_emulator import BOOTSTRAP, MODE, MODES, PATIENCE, Platform, outside
+from process_table import descendants
+from sandbox_command import Workshop
+from users_and_folders import HOME, TARGETS, imports, place
 
 from sandbox.profile import document
-
-from .test_emulator import BOOTSTRAP, PATIENCE, Platform, descendants
-from .test_runtimes import MODE, MODES, outside
 
 WORKER = 993
 """The uid that the emulator takes on."""

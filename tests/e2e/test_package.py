@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runtimes import RUNTIMES, Missing
-from users import HOME, place
-from workshop import Workshop
+from language_runtimes import RUNTIMES, Missing
+from platform_emulator import Platform
+from sandbox_command import Workshop
+from users_and_folders import HOME, THUMBNAIL, place
 
 from sandbox.kernel import landlock
-
-from .test_emulator import THUMBNAIL, Platform
 
 LAID_OUT = """
 mount --make-rprivate / && mount --bind {opt} /opt && mount -t tmpfs none /var && mkdir /var/task &&

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import socket
 import stat
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,16 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runtimes import RUNTIMES, Missing, Runtime
-from users import HOME, TARGETS, place
-from workshop import Workshop
+from language_runtimes import RUNTIMES, Missing, Runtime
+from platform_emulator import BOOTSTRAP, MODE, MODES, PATIENCE, Platform, outside
+from process_table import all_end, descendants
+from sandbox_command import Workshop
+from users_and_folders import HOME, TARGETS, place
 
 from sandbox.kernel import landlock
-
-from .test_emulator import BOOTSTRAP, PATIENCE, Platform, alive, descendants
-
-MODES = {"unsupervised": "0", "supervised": "1"}
-MODE = pytest.mark.parametrize("mode", MODES)
 
 EXTENSION = f"""#!{sys.executable}
 import http.client, os
@@ -94,14 +87,6 @@ def platforms(learned: Learned) -> Iterator[Mapping[str, Platform]]:
         yield {mode: stack.enter_context(learned.start(mode, timeout=learned.runtime.timeout)) for mode in MODES}
 
 
-def gone(pids: list[int]) -> bool:
-    """Whether they all end within some seconds."""
-    end = time.monotonic() + PATIENCE
-    while any(map(alive, pids)) and time.monotonic() < end:
-        time.sleep(0.01)
-    return not any(map(alive, pids))
-
-
 def serves(learned: Learned, platform: Platform, mode: str) -> dict[str, Any]:
     """The answer to an event, from a process under the whole policy."""
     status, answer = platform.post({})
@@ -135,7 +120,7 @@ def test_cold_warm_error_and_crash(learned: Learned, platforms: Mapping[str, Pla
     status, error = platform.post({"exit": 3})
     assert (status, error["errorType"]) == (502, "Runtime.ExitError")
     assert "exit status 3" in error["errorMessage"]
-    assert gone(before)
+    assert all_end(before, PATIENCE)
     assert serves(learned, platform, mode)["events"] == 1
     assert len(platform.status_lines()) == starts + 1
 
@@ -159,7 +144,7 @@ def test_a_time_out(learned: Learned, platforms: Mapping[str, Platform]) -> None
         answers = list(pool.map(lambda platform: platform.post({"sleep": 60}), platforms.values()))
     for (mode, platform), (status, text) in zip(platforms.items(), answers, strict=True):
         assert (status, "Task timed out" in str(text)) == (200, True), text
-        assert gone(befores[mode][1]), platform.log
+        assert all_end(befores[mode][1], PATIENCE), platform.log
         after = serves(learned, platform, mode)
         assert (after["events"], after["pid"] != befores[mode][0]["pid"]) == (1, True)
 
@@ -197,7 +182,7 @@ def test_an_initialisation_error(learned: Learned, mode: str) -> None:
         assert isinstance(error, dict), (error, platform.log)
         said = error["errorMessage"]
         assert said in ("this handler cannot begin", "begin() failed", f"{learned.command[-1]} failed"), platform.log
-        assert gone(descendants(platform.pid))
+        assert all_end(descendants(platform.pid), PATIENCE)
 
 
 @MODE
@@ -214,14 +199,3 @@ def test_sigterm_reaches_the_handler(learned: Learned, mode: str) -> None:
         platform.stop()
         assert "the extension heard" in platform.log
         assert ("the handler saw SIGTERM" in platform.log) == learned.runtime.hears_signals, platform.log
-
-
-def outside(folder: Path, mounted: Path) -> tuple[str, ...]:
-    """A command that execs another with `folder` mounted over a path that exists; a skip where that is not allowed."""
-    unshare = shutil.which("unshare") or pytest.skip("unshare (util-linux) is not installed")
-    flags = ("--mount",) if os.geteuid() == 0 else ("--mount", "--map-root-user")
-    command = (unshare, *flags, "--", "/bin/sh", "-c", f'mount --bind {folder} {mounted} && exec "$@"', "sh")
-    tried = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
-    if tried.returncode:
-        pytest.skip(f"no mount namespace with {mounted}: {tried.stderr.strip()}")
-    return command

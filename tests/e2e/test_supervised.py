@@ -5,55 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from supervised import read_events
-from users import HOME, place
-from workshop import Workshop
+from platform_emulator import BOOTSTRAP, Platform
+from process_table import all_end, descendants, runs
+from sandbox_command import Workshop, compiled
+from supervised_programs import read_events
 
 from sandbox.runtime_api import Environment, Function, Invocation
-
-from .test_emulator import APP, BOOTSTRAP, Platform, alive, compiled, descendants
-
-CALLS = """
-import ctypes
-
-LIBC = ctypes.CDLL(None)
-
-def handler(event, context):
-    if event.get("attack"):
-        return {"result": LIBC.mount(0, 0, 0, 0, 0)}
-    if event.get("large"):
-        return {"result": 0, "text": "x" * event["large"]}
-    return {"result": 0, "request": context.aws_request_id}
-"""
-
-
-@pytest.fixture(scope="module")
-def workshop() -> Iterator[Workshop]:
-    """A folder with the application in it, and the command."""
-    with place(None) as folder:
-        (folder / "app.py").write_text(APP)
-        (folder / "calls.py").write_text(CALLS)
-        yield Workshop(None, HOME, folder)
-
-
-@pytest.fixture(scope="module")
-def policy(workshop: Workshop) -> str:
-    """The application's policy."""
-    events = str(workshop.events({}, {"sleep": 0.01}))
-    return compiled(workshop, "app", "--handler", "app.handler", "--root", str(workshop.folder), "--events", events)
-
-
-def gone(pids: list[int]) -> bool:
-    """Whether they all end within some seconds."""
-    end = time.monotonic() + 10
-    while any(map(alive, pids)) and time.monotonic() < end:
-        time.sleep(0.01)
-    return not any(map(alive, pids))
 
 
 def test_the_platforms_time_out_leaves_nobody(workshop: Workshop, policy: str) -> None:
@@ -72,17 +32,17 @@ def test_the_platforms_time_out_leaves_nobody(workshop: Workshop, policy: str) -
         assert first["parent"] in pids
         status, text = platform.post({"sleep": 60})
         assert "Task timed out after 2.00 seconds" in str(text)
-        assert gone(pids)
+        assert all_end(pids)
         status, second = platform.post({})
         assert (status, second["events"]) == (200, 1)
         pids = descendants(platform.pid)
         assert len(pids) == 2
         status, error = platform.post({"exit": 3})
         assert "exit status 3" in error["errorMessage"]
-        assert gone(pids)
+        assert all_end(pids)
         assert platform.post({})[0] == 200
         assert len(descendants(platform.pid)) == 2
-        assert alive(platform.pid)
+        assert runs(platform.pid)
     assert {event["event"] for event in read_events(log)} <= {"violations", "violation"}
 
 
@@ -145,10 +105,10 @@ def test_our_emulators_reset_leaves_nobody(workshop: Workshop, policy: str) -> N
         assert first.status == "ok"
         found = json.loads(first.payload)
         pids = [found["pid"], found["parent"]]
-        assert all(map(alive, pids))
+        assert all(map(runs, pids))
         assert environment.invoke(Invocation(b'{"sleep": 60}')).status == "timeout"
-        assert gone(pids)
+        assert all_end(pids)
         second = json.loads(environment.invoke(Invocation(b"{}")).payload)
         pids = [second["pid"], second["parent"]]
         assert Path(f"/proc/{pids[1]}/task/{pids[1]}/children").read_text().split() == [str(pids[0])]
-    assert gone(pids)
+    assert all_end(pids)

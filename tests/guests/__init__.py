@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from answering import notifying, refusing
+from refusing_filters import notifying, refusing
 
 from guests.hosts import GUESTS, Guest, enter, inside
 from guests.policies import LOADING, policy, profile

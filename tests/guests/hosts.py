@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import prctl
-from answering import deciding, notifying
+from refusing_filters import deciding, notifying
 
 from guests.filters import containers, without_listeners
 from sandbox.kernel import abi, bpf, seccomp

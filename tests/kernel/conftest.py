@@ -7,24 +7,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from observing import Bench, Listener
-from users import TARGETS, USERS, home_for, imports, place
+from init_errors import InitErrors
+from observed_programs import Bench, Listener
+from users_and_folders import TARGETS, USERS, home_for, imports, place, user_id
 
 
-@pytest.fixture(params=USERS, ids=lambda uid: "own" if uid is None else f"uid{uid}")
+@pytest.fixture(params=USERS, ids=user_id)
 def uid(request: pytest.FixtureRequest) -> int | None:
     """The user that children take on; None is the tests' own."""
     found: int | None = request.param
     return found
 
 
-@pytest.fixture(scope="module", params=USERS, ids=lambda uid: "own" if uid is None else f"uid{uid}")
+@pytest.fixture(scope="module", params=USERS, ids=user_id)
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """Each user with a folder of its own, to observe programs in."""
     with home_for(request.param) as home, place(request.param) as folder:
         if problem := imports(request.param, home):
             pytest.skip(f"uid {request.param} cannot use this interpreter: {problem}")
         yield Bench(request.param, home, folder)
+
+
+@pytest.fixture
+def api() -> Iterator[InitErrors]:
+    """A Runtime API that notes the errors of starts."""
+    with InitErrors() as found:
+        yield found
 
 
 @pytest.fixture

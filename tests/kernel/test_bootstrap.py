@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
-import http.server
 import json
 import os
 import select
@@ -13,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,9 +18,10 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from children import Ended, ended
+from child_processes import Ended, ended
 from guests import LOADING, policy, profile, refusing
-from users import home_for, identity, place
+from init_errors import InitErrors
+from users_and_folders import USERS, home_for, identity, place, user_id
 
 from sandbox import bundle
 from sandbox.kernel import abi, landlock, seccomp
@@ -85,25 +83,11 @@ class Start:
         )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def rest() -> Iterator[contextlib.ExitStack]:
-    """What is put away after the last test."""
-    with contextlib.ExitStack() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def starts() -> dict[int | None, Start]:
-    """One for each user, made when it is asked for."""
-    return {}
-
-
-@pytest.fixture
-def start(uid: int | None, starts: dict[int | None, Start], rest: contextlib.ExitStack) -> Start:
-    """The user's."""
-    if uid not in starts:
-        starts[uid] = Start(uid, rest.enter_context(home_for(uid)), rest.enter_context(place(uid)))
-    return starts[uid]
+@pytest.fixture(scope="module", params=USERS, ids=user_id)
+def start(request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Each user with a bundle in a folder of its own."""
+    with home_for(request.param) as home, place(request.param) as folder:
+        yield Start(request.param, home, folder)
 
 
 def status_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -358,50 +342,10 @@ def test_causes_are_shown_when_asked_for(broken: Start, case: str, module: str, 
     assert f"  caused by: {cause}" in done.stderr or not cause
 
 
-class Api:
-    """A Runtime API that only notes what is posted."""
-
-    def __init__(self, *, answers: bool = True) -> None:
-        self.requests: list[tuple[str, str | None, dict[str, Any]]] = []
-        requests = self.requests
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                requests.append((self.path, self.headers["Lambda-Runtime-Function-Error-Type"], json.loads(body)))
-                if answers:
-                    self.send_response(202)
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                else:
-                    self.rfile.read()  # until the other side gives up
-
-            def log_message(self, *args: object) -> None:
-                """Nothing on standard error."""
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    @property
-    def name(self) -> str:
-        """host:port."""
-        return f"127.0.0.1:{self.server.server_address[1]}"
-
-
-@pytest.fixture
-def api() -> Iterator[Api]:
-    """One that answers."""
-    found = Api()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
-
-
 @pytest.mark.parametrize(
     "case", ["no such policy", "a damaged program", "no such command", "no such mode", "no interpreter"]
 )
-def test_the_platform_is_told(broken: Start, api: Api, case: str) -> None:
+def test_the_platform_is_told(broken: Start, api: InitErrors, case: str) -> None:
     """A failure is posted to /runtime/init/error once, with our type in header and body, and the message."""
     more, command, code, kind = CASES[case]
     known = {"SANDBOX_POLICY": str(broken.folder / "api"), "AWS_LAMBDA_RUNTIME_API": api.name}
@@ -417,7 +361,9 @@ def test_the_platform_is_told(broken: Start, api: Api, case: str) -> None:
 
 @pytest.mark.parametrize("supervise", ["0", "1"])
 @pytest.mark.parametrize("command", ["no-interpreter", "text"])
-def test_the_platform_is_told_from_behind_the_rules(broken: Start, api: Api, command: str, supervise: str) -> None:
+def test_the_platform_is_told_from_behind_the_rules(
+    broken: Start, api: InitErrors, command: str, supervise: str
+) -> None:
     """Also an exec that fails when Landlock and the filters are in force, and our own files can be read no more."""
     bundle = broken.folder / "api-files"
     if not bundle.exists():
@@ -437,7 +383,7 @@ def test_the_platform_is_told_from_behind_the_rules(broken: Start, api: Api, com
 
 
 @pytest.mark.parametrize("supervise", ["0", "1"])
-def test_a_stale_policy_is_refused_where_that_is_asked_for(start: Start, api: Api, supervise: str) -> None:
+def test_a_stale_policy_is_refused_where_that_is_asked_for(start: Start, api: InitErrors, supervise: str) -> None:
     """Learned on another kernel: by default a word in the status line, with `refuse` no start, and a report."""
     bundle = start.folder / "stale"
     if not bundle.exists():
@@ -460,16 +406,13 @@ def test_a_stale_policy_is_refused_where_that_is_asked_for(start: Start, api: Ap
 
 def test_an_api_that_does_not_answer_holds_nobody_up(start: Start) -> None:
     """A Runtime API that is not there, or says nothing, does not change the exit code and costs seconds at most."""
-    silent = Api(answers=False)
-    with socket.socket() as nobody:
+    with InitErrors(answers=False) as silent, socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         for name in (silent.name, f"127.0.0.1:{nobody.getsockname()[1]}"):
             began = time.monotonic()
             done = start.run("/nonexistent", more={"AWS_LAMBDA_RUNTIME_API": name})
             assert done.returncode == 73
             assert time.monotonic() - began < 5
-    silent.server.shutdown()
-    silent.server.server_close()
 
 
 def below(start: Start, number: int, *command: str, **more: str) -> Ended:

@@ -6,28 +6,26 @@ What only one of them does (compiling a profile, learning, auditing) the launche
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import functools
 import hashlib
-import http.server
 import json
 import os
 import resource
 import shutil
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
-from children import Ended, ended
+from child_processes import Ended, ended
 from guests import LOADING, notifying, profile, refusing
-from users import HOME, TARGETS, home_for, identity, place
+from init_errors import InitErrors
+from users_and_folders import HOME, TARGETS, USERS, home_for, identity, place, user_id
 
 from sandbox import launcher
 from sandbox.kernel import abi, landlock, seccomp
@@ -144,28 +142,13 @@ class Pair:
         return [self.run(which, *command, more=more, **options) for which in self.programs]
 
 
-@pytest.fixture(scope="module")
-def rest() -> Iterator[contextlib.ExitStack]:
-    """What is put away after the last test."""
-    with contextlib.ExitStack() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def pairs() -> dict[int | None, Pair]:
-    """One for each user, made when it is asked for."""
-    return {}
-
-
-@pytest.fixture
-def pair(uid: int | None, pairs: dict[int | None, Pair], rest: contextlib.ExitStack) -> Pair:
-    """The user's."""
-    if uid not in pairs:
-        launcher.path(abi.MACHINE)
-        home = rest.enter_context(home_for(uid))
-        pairs[uid] = Pair(uid, home, rest.enter_context(place(uid)))
-        os.chmod(pairs[uid].folder, 0o755)
-    return pairs[uid]
+@pytest.fixture(scope="module", params=USERS, ids=user_id)
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Both starters for each user, in a folder of its own."""
+    launcher.path(abi.MACHINE)
+    with home_for(request.param) as home, place(request.param) as folder:
+        folder.chmod(0o755)
+        yield Pair(request.param, home, folder)
 
 
 def status_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -259,45 +242,8 @@ CASES: dict[str, tuple[dict[str, str], tuple[str, ...], int]] = {
 }  # fmt: skip
 
 
-class Api:
-    """A Runtime API that only notes what is posted."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, str | None, dict[str, Any]]] = []
-        requests = self.requests
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                requests.append((self.path, self.headers["Lambda-Runtime-Function-Error-Type"], json.loads(body)))
-                self.send_response(202)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *args: object) -> None:
-                """Nothing on standard error."""
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    @property
-    def name(self) -> str:
-        """host:port."""
-        return f"127.0.0.1:{self.server.server_address[1]}"
-
-
-@pytest.fixture
-def api() -> Iterator[Api]:
-    """One that answers."""
-    found = Api()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
-
-
 @pytest.mark.parametrize("case", CASES)
-def test_the_same_errors(pair: Pair, api: Api, case: str) -> None:
+def test_the_same_errors(pair: Pair, api: InitErrors, case: str) -> None:
     """Each failure has the same code, the same words, and the same report to the Runtime API; nothing is started."""
     more, command, code = CASES[case]
     told = {"AWS_LAMBDA_RUNTIME_API": api.name, "SANDBOX_POLICY": "{folder}/api"}
@@ -316,7 +262,7 @@ def test_the_same_errors(pair: Pair, api: Api, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_same_errors_without_python(pair: Pair, api: Api, case: str) -> None:
+def test_the_same_errors_without_python(pair: Pair, api: InitErrors, case: str) -> None:
     """Where no Python is beside it the launcher ends with the same code and type, and says in short what to do."""
     more, command, code = CASES[case]
     told = {"AWS_LAMBDA_RUNTIME_API": api.name, "SANDBOX_POLICY": "{folder}/api"} | more
@@ -478,7 +424,7 @@ def test_nothing_of_a_starting_supervisor_helps(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1.9", "127.0.0.1.zz", "127.0.0"])
-def test_an_address_that_is_none_is_not_told(pair: Pair, api: Api, host: str) -> None:
+def test_an_address_that_is_none_is_not_told(pair: Pair, api: InitErrors, host: str) -> None:
     """The report of an error goes to the platform's address, and not to what begins like one."""
     more = {"AWS_LAMBDA_RUNTIME_API": f"{host}:{api.name.rpartition(':')[2]}", "SANDBOX_POLICY": "/nonexistent"}
     assert pair.run(ALONE, "/bin/true", more=more).returncode == 67

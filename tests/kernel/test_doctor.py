@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from children import in_child
+from child_processes import in_child
 from guests import notifying, policy, refusing
-from users import HOME, USERS, identity, place
+from users_and_folders import HOME, USERS, identity, place
 
 from sandbox.confine.install import install
 from sandbox.doctor import examine, judge

@@ -16,19 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised import HOSTS, PYTHON, SOCKETS, Supervision, supervision
-from users import TARGETS
+from supervised_programs import HOSTS, PYTHON, SOCKETS, Supervision, bench_for
+from users_and_folders import TARGETS
 
 ITEMS = (*SOCKETS, "clone thread", "umask", "chdir", "uname")
 LONG = os.environ.get("SANDBOX_LONG") == "1"
 SYSTEM = ("/usr/bin/python3", "-I", "-S")
 
-
-@pytest.fixture(scope="module", params=HOSTS)
-def bench(request: pytest.FixtureRequest) -> Iterator[Supervision]:
-    """Each user with a folder of its own, where sockets can be duplicated and where the supervisor makes them."""
-    with supervision(*request.param) as found:
-        yield found
+bench = bench_for(HOSTS)
 
 
 class Aims:

@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from children import bystander, in_child
+from child_processes import bystander, in_child
 from guests import LOADING, profile
-from supervised import without_landlock
-from users import home_for, identity, place
+from supervised_programs import without_landlock
+from users_and_folders import home_for, identity, place
 
 from sandbox.bundle import Policy
 from sandbox.confine import landlock_rules

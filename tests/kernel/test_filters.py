@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from children import ended, in_child
+from child_processes import ended, in_child
 from guests import policy, profile, refusing
-from users import place
+from users_and_folders import place
 
 from sandbox.bundle import Policy
 from sandbox.confine.install import install

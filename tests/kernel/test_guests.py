@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from children import ended, in_child
+from child_processes import ended, in_child
 from guests import GUESTS, Guest, enter
 from guests.hosts import DOCKER, why_not
 

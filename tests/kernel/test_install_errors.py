@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from children import in_child
+from child_processes import in_child
 from guests import notifying, policy, profile, refusing
 
 from sandbox.confine.install import Report, install

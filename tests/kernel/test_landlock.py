@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from children import alive, bystander, in_child
+from child_processes import alive, bystander, in_child
 from guests import policy
 
 from sandbox.bundle import Policy

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
-from children import in_child
+from child_processes import in_child
 
 from sandbox.kernel import memory
 from sandbox.kernel.memory import PAGE, Memory

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
+from dns_server import Resolver
 from dnslib import AAAA, CNAME, EDNS0, PTR, QTYPE, RR, A, DNSHeader, DNSQuestion, DNSRecord
-from resolver import Resolver
 
 from sandbox.names import forwarder as forwarding
 from sandbox.names.forwarder import Forwarder

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from answering import notifying
-from children import in_child
+from child_processes import in_child
+from refusing_filters import notifying
 
 from sandbox.kernel import abi, seccomp
 from sandbox.kernel.notification import Listener, Notification

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from observing import LIMIT, Bench, seen
+from observed_programs import LIMIT, Bench, seen
 
 
 def test_observations_go_to_standard_error_by_default(bench: Bench) -> None:

@@ -17,7 +17,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from supervised import HOSTS, PYTHON, SOCKETS, Done, Supervision, read_events, supervision
+from supervised_programs import (
+    HOSTS_WITHOUT_DUPLICATES,
+    PYTHON,
+    SOCKETS,
+    Done,
+    Supervision,
+    bench_for,
+    read_events,
+    supervision,
+)
 
 from sandbox.confine.parent import refuses_duplicates
 from sandbox.egress.broker import CALLS
@@ -47,12 +56,7 @@ attempt("metadata", I, D, lambda s: s.connect(("169.254.169.254", 80)))
 print(json.dumps(said))
 """
 
-
-@pytest.fixture(scope="module", params=HOSTS[1::2])
-def bench(request: pytest.FixtureRequest) -> Iterator[Supervision]:
-    """Each user with a folder of its own, where sockets cannot be duplicated."""
-    with supervision(*request.param) as found:
-        yield found
+bench = bench_for(HOSTS_WITHOUT_DUPLICATES)
 
 
 class Scene:

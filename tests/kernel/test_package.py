@@ -12,8 +12,8 @@ from pathlib import Path
 
 import guests
 import pytest
-from supervised import Supervision, supervision
-from users import USERS, identity, place
+from supervised_programs import PLAIN_HOSTS, Supervision, bench_for
+from users_and_folders import identity, place
 
 from sandbox.errors import PackageInvalid
 from sandbox.kernel import abi, landlock
@@ -21,12 +21,7 @@ from sandbox.policy import build
 from sandbox.profile import writing
 from sandbox.start.integrity import verify
 
-
-@pytest.fixture(scope="module", params=USERS, ids=lambda uid: "own" if uid is None else f"uid{uid}")
-def bench(request: pytest.FixtureRequest) -> Iterator[Supervision]:
-    """Each user with a folder of its own."""
-    with supervision(request.param) as found:
-        yield found
+bench = bench_for(PLAIN_HOSTS)
 
 
 @pytest.fixture(scope="module")

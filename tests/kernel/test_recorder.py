@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from observing import PYTHON, Bench, result
+from observed_programs import PYTHON, Bench, result
 
 
 def test_threads_are_no_processes(bench: Bench) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from observing import Bench, Listener, result
+from observed_programs import Bench, Listener, result
 
 
 def test_tcp_destinations(bench: Bench, listener: Listener) -> None:

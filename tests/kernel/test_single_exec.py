@@ -14,9 +14,9 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import pytest
-from children import Ended, alive, bystander, ended, in_child
+from child_processes import Ended, alive, bystander, ended, in_child
 from guests import LOADING, policy
-from users import place
+from users_and_folders import place
 
 from sandbox.bundle import Policy
 from sandbox.confine import single_exec

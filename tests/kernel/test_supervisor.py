@@ -10,12 +10,12 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from supervised import PYTHON, SOCKETS, Supervision, below, lives, marked, memory_of, read_events, supervision
-from users import USERS
+from process_table import descendants, marked, memory_of, runs, until
+from supervised_programs import PLAIN_HOSTS, PYTHON, SOCKETS, Supervision, bench_for, read_events
 
 from sandbox.kernel import abi, tables
 
@@ -26,20 +26,7 @@ PROCESSES = ("clone process", "wait4", "waitid", "setsid", "execve", "execveat",
 BIG = 16 << 10
 """Kilobytes of memory that a supervisor may hold."""
 
-
-@pytest.fixture(scope="module", params=USERS, ids=lambda uid: "own" if uid is None else f"uid{uid}")
-def bench(request: pytest.FixtureRequest) -> Iterator[Supervision]:
-    """Each user with a folder of its own."""
-    with supervision(request.param) as found:
-        yield found
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait for something to hold. Fails when it does not come to pass."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.005)
+bench = bench_for(PLAIN_HOSTS)
 
 
 @contextlib.contextmanager
@@ -51,9 +38,9 @@ def running(
     tree: list[int] = []
     try:
         yield process, events
-        tree = below(process.pid)
+        tree = descendants(process.pid)
     finally:
-        tree = tree or below(process.pid)
+        tree = tree or descendants(process.pid)
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         process.wait()
@@ -125,7 +112,7 @@ def test_same_process_group_and_session(bench: Supervision) -> None:
     """The handler is in its supervisor's process group: a platform that kills the group reaches both."""
     with running(bench, bench.bundle(), "/bin/sh", "-c", "echo ready; read x", stdin=subprocess.PIPE) as (process, _):
         assert first_line(process) == "ready"
-        (handler,) = below(process.pid)
+        (handler,) = descendants(process.pid)
         assert os.getpgid(handler) == os.getpgid(process.pid)
         assert os.getsid(handler) == os.getsid(process.pid)
 
@@ -152,7 +139,7 @@ def test_orphans_are_reaped_and_left_behind_ones_end(bench: Supervision) -> None
     bundle = bench.bundle(*PROCESSES)
     with running(bench, bundle, *PYTHON, code, mark, stdin=subprocess.PIPE) as (process, _):
         assert first_line(process) == "ready"
-        until(lambda: len(below(process.pid)) == 2)
+        until(lambda: len(descendants(process.pid)) == 2)
         assert len(marked(mark)) == 3
         assert process.stdin
         process.stdin.close()
@@ -467,7 +454,7 @@ def test_lines_come_while_the_handler_runs(bench: Supervision) -> None:
     with running(bench, bench.bundle(), *PYTHON, code, stdin=subprocess.PIPE) as (process, events):
         assert first_line(process) == "refused"
         assert [json.loads(line)["syscall"] for line in events.read_text().splitlines()] == ["umask"]
-        assert lives(process.pid)
+        assert runs(process.pid)
 
 
 def test_without_a_supervisor_what_is_denied_stays_denied(bench: Supervision) -> None:
@@ -531,14 +518,14 @@ def test_a_long_run_grows_nothing(bench: Supervision) -> None:
             assert after[0]["VmRSS"] <= before[0]["VmRSS"] + 512
             assert after[0]["Threads"] == 1
             assert after[1] == before[1]
-            until(lambda: len(below(process.pid)) == 1)
+            until(lambda: len(descendants(process.pid)) == 1)
         assert {event["event"] for event in read_events(events)} <= {"violation", "violations"}
 
 
 def zombies(pid: int) -> int:
     """How many children of a process have ended and were not reaped."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return sum(not lives(int(child)) for child in children)
+    return sum(not runs(int(child)) for child in children)
 
 
 @contextlib.contextmanager

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from users import home_for, place
-from workshop import Workshop
+from sandbox_command import Workshop, workshop_of
 
 
 @pytest.fixture(scope="module")
 def workshop() -> Iterator[Workshop]:
     """The user of the tests."""
-    with place(None) as folder, home_for(None) as home:
-        yield Workshop(None, home, folder)
+    with workshop_of(None) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from users import USERS, home_for, imports, place
-from workshop import Workshop
+from sandbox_command import Workshop, workshop_of
+from users_and_folders import USERS, user_id
 
 from sandbox.kernel import landlock
 from sandbox.profile import document
@@ -19,13 +19,11 @@ EXAMPLES = {"archive": ("nothing", {"/usr/bin/gzip"}), "notes": ("/tmp", set()),
 """Where each writes, and the programs that it starts."""
 
 
-@pytest.fixture(scope="module", params=USERS, ids=lambda uid: "own" if uid is None else f"uid{uid}")
+@pytest.fixture(scope="module", params=USERS, ids=user_id)
 def workshop(request: pytest.FixtureRequest) -> Iterator[Workshop]:
     """Each user with the commands."""
-    with home_for(request.param) as home, place(request.param) as folder:
-        if problem := imports(request.param, home):
-            pytest.skip(problem)
-        yield Workshop(request.param, home, folder)
+    with workshop_of(request.param) as found:
+        yield found
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from guests import GUESTS, inside
 from guests.hosts import why_not
-from users import HOME, home_for, imports, place
-from workshop import Workshop
+from sandbox_command import Workshop
+from users_and_folders import HOME, home_for, imports, place
 
 from sandbox import errors
 from sandbox.kernel import landlock

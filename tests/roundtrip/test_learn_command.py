@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from users import as_user
-from workshop import Event, Workshop
+from sandbox_command import Event, Workshop
+from users_and_folders import as_user
 
 from sandbox.profile import document
 from sandbox.profile.model import Profile

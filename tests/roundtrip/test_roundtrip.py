@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from users import USERS, home_for, imports, place
-from workshop import Event, Workshop
+from sandbox_command import Event, Workshop
+from users_and_folders import USERS, home_for, imports, place
 
 from sandbox.profile import document
 

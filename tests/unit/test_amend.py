@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import profile_strategies
 import pytest
-import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +37,7 @@ def event(syscall: str, name: str = "", *, phase: str = "invoke", target: str = 
 def events(phases: tuple[str, ...]) -> st.SearchStrategy[list[Violation]]:
     """Violations of calls that a profile may hold."""
     one = st.builds(
-        lambda item, phase: event(*item, phase=phase), strategies.items(), st.sampled_from(phases)
+        lambda item, phase: event(*item, phase=phase), profile_strategies.items(), st.sampled_from(phases)
     )
     return st.lists(one, min_size=1, max_size=6)
 
@@ -48,7 +48,7 @@ def rest(profile: Profile) -> tuple[object, ...]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data(), strategies.profiles(max_uses=6))
+@given(st.data(), profile_strategies.profiles(max_uses=6))
 def test_amendments_add_what_was_asked_for_and_nothing_else(data: st.DataObject, profile: Profile) -> None:
     """Every added item has a violation, nothing goes, what is written is accepted, and twice is as good as once."""
     phases = ("init", "invoke") if profile.function.runtime_api else ("run",)
@@ -69,7 +69,7 @@ def test_amendments_add_what_was_asked_for_and_nothing_else(data: st.DataObject,
 
 
 @settings(max_examples=100, deadline=None)
-@given(strategies.items(), st.sampled_from(tables.ARCHES))
+@given(profile_strategies.items(), st.sampled_from(tables.ARCHES))
 def test_what_was_amended_is_allowed_by_the_filter(item: tuple[str, str], arch: str) -> None:
     """The rules of the amended profile let the refused call through, and did not before unless the floor has it."""
     amended = propose(PLAIN, [event(*item)])

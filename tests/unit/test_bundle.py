@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import profiles
+from profile_strategies import profiles
 
 from sandbox import bundle
 from sandbox.bundle import Policy

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import profiles
+from profile_strategies import profiles
 
 from sandbox.behaviour import comparison
 from sandbox.behaviour.arguments import FULL

@@ -11,7 +11,7 @@ import pytest
 from guests import profile
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import TEXT
+from profile_strategies import TEXT
 
 from sandbox import bundle
 from sandbox.errors import PolicyInvalid, ProfileError

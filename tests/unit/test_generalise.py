@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import items
+from profile_strategies import items
 
 from sandbox.learn.generalise import generalise
 from sandbox.learn.observations import Environment, Item, Sample

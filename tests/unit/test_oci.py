@@ -8,8 +8,8 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import profile_strategies
 import pytest
-import strategies
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -72,7 +72,7 @@ BARE = {
 
 
 @settings(deadline=None, max_examples=50)
-@given(strategies.profiles(max_uses=8))
+@given(profile_strategies.profiles(max_uses=8))
 @example(Profile(Function("f")))
 def test_an_export_allows_what_the_filter_allows(any_profile: Profile) -> None:
     """On every call that the verifier would try, the exported file and the rules agree."""
@@ -87,7 +87,7 @@ def test_an_export_allows_what_the_filter_allows(any_profile: Profile) -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(strategies.profiles(max_uses=10))
+@given(profile_strategies.profiles(max_uses=10))
 @example(Profile(Function("f")))
 def test_round_trip(any_profile: Profile) -> None:
     """Exported and imported again, with its grants written back, a profile allows exactly what it allowed."""
@@ -127,7 +127,8 @@ def test_full_registers_are_compared_for_equality() -> None:
 
 def test_no_entry_compares_an_argument_twice() -> None:
     """Container runtimes take two conditions on one argument for alternatives; no entry has them."""
-    everything = [("run", syscall, name) for syscall, names in strategies.CLASSES.items() for name in names[:40]]
+    classes = profile_strategies.CLASSES
+    everything = [("run", syscall, name) for syscall, names in classes.items() for name in names[:40]]
     for entry in export_oci(profile(*everything))["syscalls"]:  # type: ignore[arg-type]
         indexes = [arg["index"] for arg in entry.get("args", ())]
         assert len(indexes) == len(set(indexes))

@@ -26,7 +26,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from users import HOME
+from users_and_folders import HOME
 
 from sandbox.cli import package as cli
 from sandbox.errors import PackageInvalid, UsageError

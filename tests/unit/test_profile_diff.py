@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import profile_strategies
 import pytest
-import strategies
 from hypothesis import given, settings
 
 from sandbox.profile.diff import covers, described, diff, lines
@@ -14,7 +14,7 @@ from sandbox.profile.merge import merge
 from sandbox.profile.model import Function, Grant, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
 
-ANY = strategies.profiles(name="f", runtime_api=True, max_uses=6)
+ANY = profile_strategies.profiles(name="f", runtime_api=True, max_uses=6)
 
 
 def profile(*uses: tuple[Phase, str, str]) -> Profile:

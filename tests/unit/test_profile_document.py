@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import profile_strategies
 import pytest
-import strategies
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -54,14 +54,14 @@ def read_or_refused(text: str) -> None:
 
 
 @settings(deadline=None, max_examples=80)
-@given(strategies.profiles(max_uses=8))
+@given(profile_strategies.profiles(max_uses=8))
 def test_what_is_written_is_read_back(profile: Profile) -> None:
     """Reading what was written gives an equal profile, reasons of each class included."""
     assert document.parse(document.write(profile)).profile == profile
 
 
 @settings(deadline=None, max_examples=20)
-@given(strategies.profiles(max_uses=8))
+@given(profile_strategies.profiles(max_uses=8))
 def test_writing_is_deterministic(profile: Profile) -> None:
     """Two equal profiles give the same text, whatever the order of their sets."""
     again = document.parse(document.write(profile)).profile

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import profile_strategies
 import pytest
-import strategies
 from hypothesis import given, settings
 
 from sandbox.profile import document
@@ -136,7 +136,7 @@ def test_what_is_a_reason(reason: str, empty: bool) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(strategies.profiles(max_uses=6))
+@given(profile_strategies.profiles(max_uses=6))
 def test_any_profile_can_be_linted(profile: Profile) -> None:
     """Whatever a readable profile holds, lint gives findings inside the file and in its order."""
     text = document.write(profile)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import profile_strategies
 import pytest
-import strategies
 from hypothesis import given, settings
 
 from sandbox.errors import ProfileError
@@ -15,7 +15,7 @@ from sandbox.profile import document
 from sandbox.profile.merge import merge
 from sandbox.profile.model import Function, Profile, Training, Use
 
-ANY = strategies.profiles(name="f", runtime_api=True, max_uses=6)
+ANY = profile_strategies.profiles(name="f", runtime_api=True, max_uses=6)
 
 
 @settings(deadline=None, max_examples=60)

@@ -7,7 +7,7 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import profiles
+from profile_strategies import profiles
 
 from sandbox.kernel import bpf, tables
 from sandbox.kernel.bpf import Instruction, Program

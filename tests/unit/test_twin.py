@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import profiles
+from profile_strategies import profiles
 
 from sandbox import bundle
 from sandbox.errors import PolicyInvalid

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from equivalence import COMPARES, constants_flipped, difference, replaced
+from filter_equivalence import COMPARES, constants_flipped, difference, replaced
 
 from sandbox.behaviour.arguments import LOW
 from sandbox.behaviour.comparison import Condition

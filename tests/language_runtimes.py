@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from users import HOME, TARGETS
+from users_and_folders import HOME, TARGETS
 
 EXAMPLES = HOME / "examples"
 VENVS = HOME / ".cache" / "runtimes"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from users import as_user, identity
+from users_and_folders import as_user, identity
 
 from sandbox.learn import observations
 from sandbox.learn.observations import Environment, Item

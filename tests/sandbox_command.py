@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from users import identity
+import pytest
+from users_and_folders import home_for, identity, imports, place
 
 LIMIT = 120
 """Seconds for one command."""
@@ -64,3 +66,20 @@ class Workshop:
         done = self.sandbox(*arguments, expect=expect, more=more)
         assert '"mode": "enforce"' in done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def compiled(workshop: Workshop, name: str, *options: str) -> str:
+    """Learn and compile; the bundle's folder."""
+    profile, bundle = workshop.folder / f"{name}.yaml", workshop.folder / f"{name}.bundle"
+    workshop.sandbox("learn", name, *options, "--output", profile, "--cold-starts", "1")
+    workshop.sandbox("compile", profile, "--output", bundle)
+    return str(bundle)
+
+
+@contextlib.contextmanager
+def workshop_of(uid: int | None) -> Iterator[Workshop]:
+    """A user's workshop. Skips the test where the user cannot use this interpreter."""
+    with home_for(uid) as home, place(uid) as folder:
+        if problem := imports(uid, home):
+            pytest.skip(problem)
+        yield Workshop(uid, home, folder)

@@ -11,7 +11,6 @@ import ctypes
 import dataclasses
 import errno
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 
 import guests
 import pytest
-from users import TARGETS, USERS, home_for, identity, place
+from users_and_folders import TARGETS, USERS, home_for, identity, place, user_id
 
 from sandbox.kernel import abi, seccomp
 from sandbox.policy import build
@@ -175,11 +174,12 @@ DUPLICATES_REFUSED: Sequence[Mapping[str, int]] = (
 )  # fmt: skip
 """By containers' default filters, and by Lambda-like guests: the supervisor makes the function's sockets there."""
 HOSTS = [
-    pytest.param((uid, refused), id=f"{'own' if uid is None else f'uid{uid}'}{'-makes' if refused else ''}")
+    pytest.param((uid, refused), id=user_id(uid) + "-makes" * bool(refused))
     for i, uid in enumerate(USERS)
     for refused in ({}, DUPLICATES_REFUSED[i % 2])
 ]
 """(uid, what the host refuses): each user where sockets can be duplicated, and where not."""
+PLAIN_HOSTS, HOSTS_WITHOUT_DUPLICATES = HOSTS[::2], HOSTS[1::2]
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
@@ -197,36 +197,13 @@ def supervision(
         yield Supervision(uid, home, folder, refused)
 
 
-def below(pid: int) -> list[int]:
-    """The processes below a process that live now."""
-    found: list[int] = []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, file.read_text().split()):
-                found += [child, *below(child)]
-    return found
+def bench_for(hosts: Sequence[Any]) -> Any:
+    """The fixture `bench` of a module: each of these users and hosts with a folder of its own."""
 
+    @pytest.fixture(scope="module", params=hosts)
+    def bench(request: pytest.FixtureRequest) -> Iterator[Supervision]:
+        """A user with a folder, on a host."""
+        with supervision(*request.param) as found:
+            yield found
 
-def lives(pid: int) -> bool:
-    """Whether a process runs; one that nobody has reaped yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def memory_of(pid: int) -> dict[str, int]:
-    """VmRSS, VmHWM and Threads of a process; kilobytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    return {name: int(fields[name].split()[0]) for name in ("VmRSS", "VmHWM", "Threads")}
-
-
-def marked(mark: str) -> list[int]:
-    """The processes whose command line holds a mark."""
-    found = []
-    for entry in os.listdir("/proc"):
-        with contextlib.suppress(OSError):
-            if entry.isdigit() and mark.encode() in Path(f"/proc/{entry}/cmdline").read_bytes() and lives(int(entry)):
-                found.append(int(entry))
-    return found
+    return bench

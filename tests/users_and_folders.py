@@ -18,9 +18,16 @@ from typing import TypedDict
 HOME = Path(__file__).resolve().parent.parent
 """The checkout."""
 TARGETS = HOME / "tests" / "targets"
+THUMBNAIL = HOME / "examples" / "thumbnail"
 NOBODY = 65534
 USERS: tuple[int | None, ...] = (None, NOBODY) if os.geteuid() == 0 else (None,)
 """None is the user of the tests themselves."""
+
+
+def user_id(uid: int | None) -> str:
+    """How a user is called in the names of tests."""
+    return "own" if uid is None else f"uid{uid}"
+
 
 _TAKE_ON = "import os, sys; os.setgroups([]); os.setgid(U); os.setuid(U); os.execv(sys.argv[1], sys.argv[1:])"
 
