@@ -81,17 +81,20 @@ static inline long call3(long nr, long a, long b, long c) {
     __asm__ volatile("syscall" : "=a"(result) : "a"(nr), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
     return result;
 }
+/* No initialiser stands behind a register's name here and below: cppcheck 2.17 does not parse one. */
 static inline long call4(long nr, long a, long b, long c, long d) {
     long result;
-    register long r10 __asm__("r10") = d;
+    register long r10 __asm__("r10");
+    r10 = d;
     __asm__ volatile("syscall" : "=a"(result) : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
     return result;
 }
 static inline long call6(long nr, long a, long b, long c, long d, long e, long f) {
     long result;
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    register long r9 __asm__("r9") = f;
+    register long r10 __asm__("r10");
+    register long r8 __asm__("r8");
+    register long r9 __asm__("r9");
+    r10 = d, r8 = e, r9 = f;
     __asm__ volatile("syscall"
                      : "=a"(result)
                      : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
@@ -119,37 +122,41 @@ enum {
 enum { NR_seccomp = 277, NR_sendto = 206, NR_setsockopt = 208, NR_socket = 198, NR_tgkill = 131, NR_uname = 160 };
 enum { NR_wait4 = 260, NR_write = 64 };
 static inline long call2(long nr, long a, long b) {
-    register long x8 __asm__("x8") = nr;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
+    register long x8 __asm__("x8");
+    register long x0 __asm__("x0");
+    register long x1 __asm__("x1");
+    x8 = nr, x0 = a, x1 = b;
     __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1) : "memory");
     return x0;
 }
 static inline long call4(long nr, long a, long b, long c, long d) {
-    register long x8 __asm__("x8") = nr;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    register long x3 __asm__("x3") = d;
+    register long x8 __asm__("x8");
+    register long x0 __asm__("x0");
+    register long x1 __asm__("x1");
+    register long x2 __asm__("x2");
+    register long x3 __asm__("x3");
+    x8 = nr, x0 = a, x1 = b, x2 = c, x3 = d;
     __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
     return x0;
 }
 static inline long call6(long nr, long a, long b, long c, long d, long e, long f) {
-    register long x8 __asm__("x8") = nr;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    register long x3 __asm__("x3") = d;
-    register long x4 __asm__("x4") = e;
-    register long x5 __asm__("x5") = f;
+    register long x8 __asm__("x8");
+    register long x0 __asm__("x0");
+    register long x1 __asm__("x1");
+    register long x2 __asm__("x2");
+    register long x3 __asm__("x3");
+    register long x4 __asm__("x4");
+    register long x5 __asm__("x5");
+    x8 = nr, x0 = a, x1 = b, x2 = c, x3 = d, x4 = e, x5 = f;
     __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
     return x0;
 }
 static inline long call3(long nr, long a, long b, long c) {
-    register long x8 __asm__("x8") = nr;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
+    register long x8 __asm__("x8");
+    register long x0 __asm__("x0");
+    register long x1 __asm__("x1");
+    register long x2 __asm__("x2");
+    x8 = nr, x0 = a, x1 = b, x2 = c;
     __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
     return x0;
 }

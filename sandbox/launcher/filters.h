@@ -43,7 +43,7 @@ static void build_filter(int supervised) {
     static const uint32_t SIGNALS[] = {NR_kill, NR_tgkill, NR_rt_sigqueueinfo, NR_rt_tgsigqueueinfo};
     const struct filter *program = supervised ? &policy.supervised : &policy.plain;
     uint32_t otherwise = supervised ? RET_USER_NOTIF : RET_ERRNO | EPERM, own = (uint32_t)SYS1(getpid, 0);
-    uint32_t guarded[3] = {(uint32_t)SYS1(getppid, 0), (uint32_t)-1, (uint32_t)-SYS1(getpgid, 0)};
+    const uint32_t guarded[3] = {(uint32_t)SYS1(getppid, 0), (uint32_t)-1, (uint32_t)-SYS1(getpgid, 0)};
     /* Where the kernel does not keep signals in the domain, the supervisor looks at each that leaves the process. */
     int inside = !policy.any_signal || (supervised && !scoped);
     built = room(8 * (BLOCK + (size_t)program->instructions));

@@ -140,7 +140,7 @@ static void sha256(const unsigned char *data, size_t n, unsigned char out[32]) {
     static const uint32_t START[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                       0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     uint32_t h[8];
-    unsigned char rest[128];
+    unsigned char rest[128] = {0};
     size_t left = n % 64, whole = left < 56 ? 64 : 128;
     for (size_t i = 0; i < 8; i++) h[i] = START[i];
     for (size_t i = 0; i < whole; i++)

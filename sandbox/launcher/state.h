@@ -61,6 +61,7 @@ void *memset(void *to, int value, size_t n);
 
 void *memcpy(void *to, const void *from, size_t n) {
     for (size_t i = 0; i < n; i++) ((char *)to)[i] = ((const char *)from)[i];
+    // cppcheck-suppress uninitvar // the address is returned, not what lies there
     return to;
 }
 
@@ -270,7 +271,7 @@ static int post(const char *type, const char *message) {
     if (!colon || port < 0) return 0;
     char *host = slice(api, (size_t)(colon - api));
     for (int i = 0; i < 4 && !same(host, "localhost"); i++) {
-        char *part = host;
+        const char *part = host;
         while (*host && (*host != '.' || i == 3)) host++;
         if (*host) *host++ = 0;
         long value = number(part);
