@@ -1,4 +1,4 @@
-"""Every error that a user can meet, in one tree.
+"""Every error that a user can see, in one tree.
 
     SandboxError                        exit  Runtime API type
       UsageError                          64  Runtime.SandboxUsage
@@ -19,8 +19,8 @@
       PackageInvalid                      79  Runtime.SandboxPackageInvalid
       PolicyWritable                      80  Runtime.SandboxPolicyWritable
 
-The codes keep clear of what shells (126, 127, 128+n) and the Python runtime client (1, 64 and 65 only after a
-snapshot restore) use. A message says what happened, where, and what to do next.
+The codes avoid those of shells (126, 127, 128+n) and of the Python runtime client (1; 64 and 65 only after a snapshot
+restore). A message says what happened, where, and what to do next.
 """
 
 from __future__ import annotations
@@ -101,28 +101,28 @@ class UsageError(SandboxError):
 
 
 class ProfileError(SandboxError):
-    """A profile (or another policy document) cannot be read, does not fit the schema, or says something unknown."""
+    """A profile (or another policy document) cannot be read, does not match the schema, or names something unknown."""
 
     exit_code = 65
     error_type = "Runtime.SandboxProfileInvalid"
 
 
 class PolicyInvalid(SandboxError):
-    """A compiled bundle is damaged, of another version, or made for another architecture."""
+    """A compiled bundle is damaged, of another version, or built for another architecture."""
 
     exit_code = 66
     error_type = "Runtime.SandboxPolicyInvalid"
 
 
 class PolicyNotFound(SandboxError):
-    """No bundle and no profile was found where the bootstrap looks."""
+    """The bootstrap found neither a bundle nor a profile."""
 
     exit_code = 67
     error_type = "Runtime.SandboxPolicyNotFound"
 
 
 class PolicyUnverified(SandboxError):
-    """The compiled filter does not do what the profile says; nothing was written."""
+    """The compiled filter does not implement the profile; nothing was written."""
 
     exit_code = 68
     error_type = "Runtime.SandboxPolicyUnverified"
@@ -150,7 +150,7 @@ class ListenerBusy(InstallRefused):
 
 
 class CanaryPassed(InstallRefused):
-    """After installation a call that must be refused was not: the filter is not in force."""
+    """A call that must be refused succeeded after the installation: the filter is not in force."""
 
     exit_code = 72
     error_type = "Runtime.SandboxCanaryPassed"
@@ -164,7 +164,7 @@ class HandlerNotFound(SandboxError):
 
 
 class LearningFailed(SandboxError):
-    """A training run failed, so that no profile was written."""
+    """A training run failed; no profile was written."""
 
     exit_code = 74
     error_type = "Runtime.SandboxLearningFailed"
@@ -192,21 +192,21 @@ class PolicyStale(SandboxError):
 
 
 class FunctionTerminated(SandboxError):
-    """The supervisor ended the function, because it made a call that no function of good will makes."""
+    """The supervisor ended the function because of a call whose response is `terminate`."""
 
     exit_code = 77
     error_type = "Runtime.SandboxTerminated"
 
 
 class PackageInvalid(SandboxError):
-    """A file is not what the manifest of its package lists, or the manifest's signature is not of the key."""
+    """A file differs from its package's manifest, or the manifest's signature does not match the key."""
 
     exit_code = 79
     error_type = "Runtime.SandboxPackageInvalid"
 
 
 class PolicyWritable(SandboxError):
-    """The function could write to its own bundle, and so choose what holds at its next start."""
+    """The function could write to its own bundle and so choose the policy of its next start."""
 
     exit_code = 80
     error_type = "Runtime.SandboxPolicyWritable"

@@ -97,4 +97,4 @@ def _value(syscall: str, group: str, word: str, arch: str) -> int:
     try:
         return int(word, 0)
     except ValueError:
-        raise ValueError(f"{syscall}: {word!r} is no name in {group or 'this place'} and no number") from None
+        raise ValueError(f"{syscall}: {word!r} is neither a number nor a name in {group or 'this position'}") from None

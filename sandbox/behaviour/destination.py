@@ -67,14 +67,14 @@ def parse(text: str) -> Entry:
         return _parse_unix(text, text[5:])
     if text.startswith("family:"):
         if not text.startswith("family:AF_") and not text[7:].isdecimal():
-            raise _wrong(text, f"{text[7:]!r} is no address family", "write family:AF_VSOCK or the like")
+            raise _wrong(text, f"{text[7:]!r} is not an address family", "write family:AF_VSOCK or the like")
         return Entry(text, "family", "family", text[7:])
     scheme, found, rest = text.partition("://")
     protocol = scheme if found else "tcp"
     if protocol not in ("tcp", "udp") and not (protocol.startswith("type") and protocol[4:].isdecimal()):
         host = rest.partition("/")[0]
         todo = f"write {host}:{SCHEMES[scheme]}" if scheme in SCHEMES and ":" not in host else "write tcp:// or udp://"
-        raise _wrong(text, f"{scheme!r} is no protocol of a destination", todo)
+        raise _wrong(text, f"{scheme!r} is not a protocol that a destination can have", todo)
     host, port = _split(text, rest if found else text)
     return _parse_host(text, protocol, host, port)
 
@@ -98,7 +98,7 @@ def _split(text: str, rest: str) -> tuple[str, int]:
     if port == "*":
         return host, ANY_PORT
     if not (port.isascii() and port.isdecimal()) or len(port) > 5 or int(port) > LARGEST_PORT:
-        raise _wrong(text, f"{port!r} is no port", f"a port is a number up to {LARGEST_PORT}, or * for every port")
+        raise _wrong(text, f"{port!r} is not a port", f"a port is a number up to {LARGEST_PORT}, or * for every port")
     return host, int(port)
 
 
@@ -110,9 +110,10 @@ def _parse_host(text: str, protocol: str, host: str, port: int) -> Entry:
     if address is not None:
         return Entry(text, protocol, "address", address, port)
     if ":" in host or "%" in host:
-        raise _wrong(text, f"{host!r} is no IPv6 address")
+        raise _wrong(text, f"{host!r} is not an IPv6 address")
     if host == "*":
-        raise _wrong(text, "'*' alone is no host", "write tcp://0.0.0.0/0:PORT and tcp://[::]/0:PORT for any address")
+        todo = "for any address write tcp://0.0.0.0/0:PORT and tcp://[::]/0:PORT"
+        raise _wrong(text, "'*' alone is not a host", todo)
     wildcard = host.startswith("*.")
     name = canonical_name(host[2:] if wildcard else host)
     if not name:
@@ -125,9 +126,9 @@ def _parse_network(text: str, host: str) -> tuple[bytes, int]:
     start, _, length = host.partition("/")
     address = _pton(start)
     if address is None:
-        raise _wrong(text, f"{start!r} is no address")
+        raise _wrong(text, f"{start!r} is not an address")
     if not (length.isascii() and length.isdecimal()) or len(length) > 3 or int(length) > 8 * len(address):
-        raise _wrong(text, f"{length!r} is no prefix length", f"it is a number up to {8 * len(address)}")
+        raise _wrong(text, f"{length!r} is not a prefix length", f"it is a number up to {8 * len(address)}")
     bits = int(length)
     if address.startswith(sockaddr.MAPPED) and len(address) == 16:
         if bits < 96:
@@ -146,7 +147,7 @@ def _parse_unix(text: str, place: str) -> Entry:
             raise _wrong(text, "has no name behind the @", "write unix:@name")
         return Entry(text, "unix", "abstract", place)
     if not place.startswith("/"):
-        raise _wrong(text, "is no absolute path", "write unix:/path, unix:/folder/* or unix:@abstract")
+        raise _wrong(text, "is not an absolute path", "write unix:/path, unix:/folder/* or unix:@abstract")
     path = clean_path(place)
     if path is None:
         raise _wrong(text, "goes through '..'", "write the path without it")

@@ -77,7 +77,7 @@ def _say(what: str, why: str, example: Violation) -> None:
 def _agrees(profile: str, source: str) -> bool:
     if source == "-" or not sys.stdin.isatty():
         raise UsageError(
-            "was not changed: nobody was asked", where=profile,
-            todo="look at the proposals above; --yes writes them, a terminal asks",
+            "was not changed: there is no terminal to ask on", where=profile,
+            todo="review the proposals above, then pass --yes or run this in a terminal",
         )  # fmt: skip
     return typer.confirm(f"Write this to {profile}?", default=False)

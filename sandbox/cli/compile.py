@@ -33,5 +33,5 @@ def compile_(
         evidence = built.evidence[name]
         print(
             f"{output}/{name}.bpf: {len(built.files[f'{name}.bpf']) // 8} instructions, verified on {evidence.calls} "
-            f"calls, {evidence.longest} at most for one call"
+            f"calls, at most {evidence.longest} for one call"
         )

@@ -13,7 +13,7 @@ from sandbox.doctor import examine, judge, lines, report
 def doctor(
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object instead of text")] = False,
 ) -> None:
-    """Try what a sandbox needs of this platform, and say which protection it gives; exit 1 where there is no filter.
+    """Try what the sandbox needs from this platform and what it gives; exit 1 if no filter can be installed.
 
     Each probe runs in a process of its own.
     """

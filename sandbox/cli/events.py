@@ -49,7 +49,7 @@ def events(
     phase: Annotated[Phase | None, typer.Option(help="Only this phase")] = None,
     risk: Annotated[Risk | None, typer.Option(help="Only this risk")] = None,
     since: Annotated[str, typer.Option(help="Only later ones: 10m, 2h, 1d, a date and time, seconds since 1970")] = "",
-    summary: Annotated[bool, typer.Option("--summary", help="Add up by syscall, class and target")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Count by syscall, class and target")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check signatures and order; exit 1 at a break")] = False,
     key_file: Annotated[str, typer.Option(help="File with the key that SANDBOX_EVENT_KEY held")] = "",
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
@@ -91,7 +91,7 @@ def _key(path: str) -> bytes:
     with opened(path) as file:
         key = file.read(1 << 16).rstrip(b"\r\n")
     if not key:
-        raise UsageError("holds no key", where=path, todo="write what SANDBOX_EVENT_KEY was set to into it")
+        raise UsageError("is empty", where=path, todo="write the value of SANDBOX_EVENT_KEY into it")
     return key
 
 
@@ -110,8 +110,9 @@ def _moment(text: str) -> float | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"{text!r} is no time", where="--since", todo="write 10m, 2h, 1d, 2025-01-31T12:00:00 or seconds since 1970"
-        ) from error
+            f"{text!r} is not a time", where="--since",
+            todo="write 10m, 2h, 1d, 2025-01-31T12:00:00 or seconds since 1970",
+        ) from error  # fmt: skip
 
 
 def _list(found: Iterator[reader.Line], wanted: reader.Filter, json_output: bool) -> None:
@@ -194,13 +195,13 @@ def _verify(found: Iterator[reader.Line], key: bytes, json_output: bool) -> None
     else:
         for supervisor in verifier.unfinished():
             errors.print(
-                f"supervisor {printable(supervisor)}: no last summary: killed, still running, or the end is missing",
+                f"supervisor {printable(supervisor)}: no final summary: killed, still running, or the log is cut",
                 markup=False,
             )
         if first:
-            print(f"line {first[0]}: {first[1]}; {broken} of {verifier.checked} lines do not fit")
+            print(f"line {first[0]}: {first[1]}; {broken} of {verifier.checked} lines do not verify")
         else:
-            print(f"{verifier.checked} lines, every one signed and in order")
+            print(f"{verifier.checked} lines, all signed and in order")
     if first or not verifier.checked:
         if not verifier.checked and not json_output:
             print("there is nothing to verify")

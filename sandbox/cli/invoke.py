@@ -29,10 +29,10 @@ def invoke(
     root: Annotated[str, typer.Option(help="The function's folder", metavar="DIR")] = ".",
     events: Annotated[str, typer.Option(help="Folder of *.json events, a .jsonl or a .json file", metavar="PATH")] = "",
     python: Annotated[str, typer.Option(help="The function's interpreter or virtual environment", metavar="EXE")] = "",
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one event", metavar="SECONDS")] = 60.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of one event", metavar="SECONDS")] = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each event")] = False,
 ) -> None:
-    """Serve events to the function under ./bootstrap and print each result; exit 1 when one failed or it ended."""
+    """Serve events under ./bootstrap and print each result; exit 1 if an event failed or the function ended."""
     if bool(handler) == bool(command) or not events:
         raise UsageError(
             "needs --events and either --handler MODULE.FUNCTION or a command after --", where="sandbox invoke",
@@ -97,7 +97,7 @@ def run(
     profile: Annotated[str, typer.Argument(help="The profile (YAML) or a bundle", metavar="PROFILE")],
     command: Annotated[list[str], typer.Argument(help="After --: the program and its arguments", metavar="COMMAND...")],
 ) -> None:
-    """Run a plain program under a profile, in the place of this process."""
+    """Run a plain program under a profile, replacing this process."""
     if not os.path.exists(profile):
         document.read(profile)  # says what is wrong
     start = bootstrap()

@@ -39,16 +39,16 @@ def learn(
     root: Annotated[str, typer.Option(help="The function's folder (its working directory)", metavar="DIR")] = ".",
     events: Annotated[str, typer.Option(help="Folder of *.json events, a .jsonl or a .json file", metavar="PATH")] = "",
     python: Annotated[str, typer.Option(help="The function's interpreter or virtual environment", metavar="EXE")] = "",
-    cold_starts: Annotated[int, typer.Option(min=1, help="How often the function is started anew", metavar="N")] = 3,
+    cold_starts: Annotated[int, typer.Option(min=1, help="Number of cold starts", metavar="N")] = 3,
     output: Annotated[str, typer.Option(help="Where to write it, if not profiles/NAME.yaml", metavar="FILE")] = "",
-    add: Annotated[bool, typer.Option("--merge", help="Add to the profile that is there, keeping its grants")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a profile that a person has written in")] = False,
+    add: Annotated[bool, typer.Option("--merge", help="Add to the existing profile, keeping its grants")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a profile that holds a person's edits")] = False,
     from_: Annotated[
         list[str] | None,
-        typer.Option("--from", help="Observation files of SANDBOX_MODE=learn, in place of training", metavar="FILE..."),
+        typer.Option("--from", help="Observation files of SANDBOX_MODE=learn, instead of training", metavar="FILE..."),
     ] = None,
-    allow_failed: Annotated[bool, typer.Option("--allow-failed", help="Write a profile although a run failed")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one event", metavar="SECONDS")] = 60.0,
+    allow_failed: Annotated[bool, typer.Option("--allow-failed", help="Write a profile even if a run failed")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of one event", metavar="SECONDS")] = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
 ) -> None:
     """Run a function on sample events, observe its system calls, write a profile to review."""
@@ -56,7 +56,7 @@ def learn(
         document.parse(document.write(Profile(Function(name))), "NAME")
     except ProfileError as error:
         todo = "use letters, digits, _, . and -, a letter or digit first"
-        raise UsageError(f"{name!r} is no name for a function", where="NAME", todo=todo) from error
+        raise UsageError(f"{name!r} is not a name for a function", where="NAME", todo=todo) from error
     path = output or os.path.join("profiles", f"{name}.yaml")
     known = document.read(path).profile if add and os.path.exists(path) else None
     if os.path.exists(path) and not (add or force):
@@ -75,10 +75,10 @@ def learn(
 def _refuse_to_lose(profile: Profile, path: str) -> None:
     """Raises UsageError for a profile with what no training writes."""
     reasons = {reason for use in profile.uses for reason in use.because if not reason.startswith("learned")}
-    kept = {"grants": profile.grants, "responses": profile.responses, "reasons of a person's": reasons}
+    kept = {"grants": profile.grants, "responses": profile.responses, "a person's reasons": reasons}
     if found := [name for name, value in kept.items() if value]:
         raise UsageError(
-            f"holds {' and '.join(found)}, which would be lost", where=path,
+            f"holds {' and '.join(found)} that would be lost", where=path,
             todo="add to it with --merge, write elsewhere with --output, or replace it with --force",
         )  # fmt: skip
 
@@ -93,7 +93,7 @@ def _plan(
             todo="for a Python handler give --handler, for any other executable `-- ./its-command`",
         )  # fmt: skip
     if not os.path.isdir(root):
-        raise UsageError("is no folder", where=f"--root {root}", todo="name the folder that holds the function")
+        raise UsageError("is not a folder", where=f"--root {root}", todo="name the folder that holds the function")
     if handler and not events:
         raise UsageError("needs --events for a handler", where="sandbox learn", todo="give a folder of *.json events")
     environment = {}
@@ -184,7 +184,7 @@ def _refuse_failures(failures: Sequence[Failed], allowed: bool, json_output: boo
         raise LearningFailed(
             f"{len(failures)} of the training failed, so that no profile was written",
             where="sandbox learn",
-            todo="correct the events or the function; --allow-failed writes the profile all the same",
+            todo="correct the events or the function; --allow-failed writes the profile anyway",
         )
 
 

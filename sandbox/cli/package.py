@@ -22,7 +22,7 @@ from sandbox.package.contents import EXECUTABLE, File, Guard
 from sandbox.policy import build
 from sandbox.profile import document
 
-app = typer.Typer(no_args_is_help=True, help="Package the guard and a profile for a platform.")
+app = typer.Typer(no_args_is_help=True, help="Package the sandbox with a profile for a platform.")
 
 WRAPPER = File("wrapper", entry.wrapper(), EXECUTABLE)
 LAYER, IMAGE = "sandbox", "opt/sandbox"
@@ -54,9 +54,9 @@ Policy = Annotated[str, typer.Argument(help="A profile (YAML) or a compiled bund
 Output = Annotated[str, typer.Option(help="The file to write", metavar="FILE")]
 Sign = Annotated[str, typer.Option(help="Sign the manifest with this Ed25519 key (PEM)", metavar="KEY")]
 Python = Annotated[
-    str, typer.Option("--compile-for", help="Add byte code for this interpreter: half the start", metavar="EXE")
+    str, typer.Option("--compile-for", help="Add bytecode for this interpreter, which halves the start", metavar="EXE")
 ]
-OnlyPython = Annotated[bool, typer.Option("--python", help="The Python bootstrap alone, no native launcher")]
+OnlyPython = Annotated[bool, typer.Option("--python", help="Leave the native launcher out")]
 
 
 @app.command()
@@ -75,7 +75,7 @@ def runtime(
     package: Annotated[str, typer.Argument(help="The function's own zip, with a `bootstrap`", metavar="ZIP")],
     output: Output, sign: Sign = "", compile_for: Python = "", python: OnlyPython = False,
 ) -> None:  # fmt: skip
-    """Repack a provided.* function: ours is its `bootstrap`, and starts its own, now `bootstrap.handler`."""
+    """Repack a provided.* function: our `bootstrap` starts its own, renamed `bootstrap.handler`."""
     if os.path.exists(output) and os.path.samefile(package, output):
         raise UsageError("is the function's own package", where=f"--output {output}", todo="write to another file")
     original = archive.unzipped(package)
@@ -101,10 +101,10 @@ def image(
 
 @app.command("snippet")
 def snippet_(
-    kind: Annotated[Kind, typer.Argument(help="For what", metavar="|".join(snippet.TEMPLATES))],
+    kind: Annotated[Kind, typer.Argument(help="Target", metavar="|".join(snippet.TEMPLATES))],
     name: Annotated[str, typer.Argument(help="The function's name", metavar="NAME")],
     handler: Annotated[str, typer.Option(help="The handler")] = "app.handler",
-    runtime: Annotated[str, typer.Option(help="Lambda's name of the runtime")] = "python3.13",
+    runtime: Annotated[str, typer.Option(help="Lambda's name for the runtime")] = "python3.13",
     arch: Annotated[Arch, typer.Option(help="Architecture")] = Arch.x86_64,
     layer: Annotated[str, typer.Option(help="What `sandbox package layer` wrote", metavar="FILE")] = "sandbox.zip",
     image: Annotated[str, typer.Option(help="The image")] = "example.org/function:latest",
@@ -119,8 +119,8 @@ def snippet_(
 
 
 def verify(
-    package: Annotated[str, typer.Argument(help="A package, or its guard folder, unpacked", metavar="PATH")],
-    key: Annotated[str, typer.Option(help="The public key (PEM) of who signed it", metavar="KEY")] = "",
+    package: Annotated[str, typer.Argument(help="A package, or its unpacked sandbox folder", metavar="PATH")],
+    key: Annotated[str, typer.Option(help="Public key (PEM) of the signer", metavar="KEY")] = "",
 ) -> None:
     """Whether every file of a package is what its manifest lists, and with --key whether that key signed it."""
     from sandbox.start import integrity
@@ -143,7 +143,7 @@ def verify(
             for path, entry in listed.items():
                 if f"{files[guard + path].mode:o}" != entry["mode"]:
                     where = f"{package}/{guard}{path}"
-                    raise PackageInvalid(f"has not the mode {entry['mode']}", where=where, todo=integrity.AGAIN)
+                    raise PackageInvalid(f"does not have the mode {entry['mode']}", where=where, todo=integrity.AGAIN)
             ours = (runtimes.ENTRY,) if place.name == runtimes.FOLDER else ()
             count, others = len(listed), sum(not path.startswith(guard) and path not in ours for path in files)
     print(f"{package}: {count} files are what {manifest.NAME} lists" + (", and it is signed by the key" if key else ""))
@@ -155,15 +155,15 @@ def _unpacked(package: str, files: Mapping[str, File], folder: Path) -> Path:
     """The guard folder of a package, unpacked below a folder."""
     place = next((place for place in PLACES if f"{place}/{manifest.NAME}" in files), None)
     if place is None:
-        raise UsageError(f"holds no {manifest.NAME} of a guard", where=package, todo="name a file of `sandbox package`")
+        raise UsageError(f"does not hold a {manifest.NAME}", where=package, todo="name a file of `sandbox package`")
     # The function's own bootstrap would stand there without its guard.
     if place == runtimes.FOLDER and files.get(runtimes.ENTRY) != runtimes.started(files):
         todo = "package it again: `sandbox package runtime`"
-        raise UsageError(f"does not start its guard: {runtimes.ENTRY} is another", where=package, todo=todo)
+        raise UsageError(f"does not start the sandbox: another {runtimes.ENTRY}", where=package, todo=todo)
     for path, file in files.items():
         if path.startswith(f"{place}/") and file.kind != stat.S_IFDIR:
             if file.kind != stat.S_IFREG:
-                raise UsageError(f"holds {path!r}, which is no file", where=package, todo="do not use it")
+                raise UsageError(f"holds {path!r}, which is not a file", where=package, todo="do not use it")
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.data)

@@ -41,7 +41,7 @@ class Row:
 
 def probe(
     profile: Annotated[str, typer.Argument(help="The profile (YAML)", metavar="PROFILE")],
-    without: Annotated[bool, typer.Option("--without", help="Run them bare, to show that they are live")] = False,
+    without: Annotated[bool, typer.Option("--without", help="Run without the sandbox, to show that they work")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each attempt")] = False,
 ) -> None:
     """Attack a process under the profile in every way we know; exit 1 when something gets through."""

@@ -149,11 +149,11 @@ def _use(use: Use) -> dict[str, Any]:
 
 @app.command("diff")
 def diff(
-    old: Annotated[str, typer.Argument(help="The profile as it was", metavar="OLD")],
-    new: Annotated[str, typer.Argument(help="The profile as it shall be", metavar="NEW")],
+    old: Annotated[str, typer.Argument(help="The old profile", metavar="OLD")],
+    new: Annotated[str, typer.Argument(help="The new profile", metavar="NEW")],
     json_output: Json = False,
 ) -> None:
-    """Show what NEW allows that OLD does not (+) and the other way round (-); exit 1 when anything widened."""
+    """Show what NEW allows that OLD does not (+) and what it no longer allows (-); exit 1 if anything widened."""
     found = comparison.diff(document.read(old).profile, document.read(new).profile)
     if json_output:
         print(json.dumps(comparison.described(found), indent=2))
@@ -171,7 +171,7 @@ def merge_(
     files: Annotated[list[str], typer.Argument(help="Profiles of one function", metavar="FILE...")],
     output: Output = "",
 ) -> None:
-    """Unite profiles of one function: the result allows what any of them allows."""
+    """Merge profiles of one function: the result allows what any of them allows."""
     profiles = [document.read(file).profile for file in files]
     _emit(document.write(functools.reduce(merge.merge, profiles)), output)
 
@@ -181,7 +181,7 @@ def lint_(
     files: Annotated[list[str], typer.Argument(help="Profiles (YAML)", metavar="FILE...")],
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object for each finding")] = False,
 ) -> None:
-    """Check profiles as a reviewer would: `file:line:column: severity: message`; exit 1 when an error was found."""
+    """Check profiles as a reviewer would: `file:line:column: severity: message`; exit 1 if there is an error."""
     found = [finding for file in files for finding in _findings(file)]
     for finding in found:
         if json_output:
@@ -206,7 +206,7 @@ def _findings(file: str) -> tuple[lint.Finding, ...]:
 @app.command("export")
 def export(
     file: ProfileFile,
-    format_: Annotated[Format, typer.Option("--format", help="What to write")] = Format.oci,
+    format_: Annotated[Format, typer.Option("--format", help="Output format")] = Format.oci,
     arch: Annotated[Arch, typer.Option(help="Architecture")] = Arch.all,
     output: Output = "",
 ) -> None:
@@ -223,22 +223,22 @@ def import_(
     runtime_api: Annotated[bool, typer.Option(help="The function speaks the Runtime API")] = True,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output")] = False,
 ) -> None:
-    """Make a profile from OCI seccomp JSON. What it cannot say is left out, with a note on standard error."""
+    """Make a profile from OCI seccomp JSON. What it cannot express is left out, with a note on standard error."""
     if output and not force and os.path.lexists(output):
-        raise UsageError("is there already", where=output, todo="choose another --output, or say --force")
+        raise UsageError("already exists", where=output, todo="choose another --output, or pass --force")
     try:
         with open(file, "rb") as stream:
             data = stream.read(document.LARGEST + 1)
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", where=file, todo="check the name") from error
     if len(data) > document.LARGEST:
-        raise ProfileError(f"larger than {document.LARGEST} bytes", where=f"{file}:1:1", todo="this is no filter")
+        raise ProfileError(f"larger than {document.LARGEST} bytes", where=f"{file}:1:1", todo="this is not a filter")
     imported = oci_import.import_oci(oci_import.load(data, file), name, source=file, runtime_api=runtime_api)
     text = document.write(imported.profile)
     try:
         document.parse(text)  # what we write must be what we accept
     except ProfileError as error:
-        raise UsageError(f"no name of a function: {error.what}", where="--name", todo="choose another") from error
+        raise UsageError(f"is not a function's name: {error.what}", where="--name", todo="choose another") from error
     for note in imported.notes:
         sys.stderr.write(f"{visible(f'{file}: {note}')}\n")
     _emit(text, output)

@@ -68,7 +68,7 @@ def path(arch: str) -> Path:
         return found
     if arch != platform.machine():
         raise SandboxError(
-            f"there is no launcher for {arch} here", where=str(found), todo="run tools/release, which builds both"
+            f"a launcher for {arch} is missing", where=str(found), todo="run tools/release, which builds both"
         )
     build(("cc",), found)
     return found

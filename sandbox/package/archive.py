@@ -66,7 +66,7 @@ def _member(path: str, kind: bytes, mode: int) -> tarfile.TarInfo:
 def unzipped(path: str) -> Sequence[File]:
     """The members of a zip that is to be repacked, folders included.
 
-    Raises UsageError for what is no zip, for names that are no UTF-8, for encrypted, absolute and climbing members,
+    Raises UsageError for what is not a zip, for names that are not UTF-8, for encrypted, absolute and climbing members,
     for devices, for members of which one would take another's place, and for more than a platform would unpack.
     """
     todo = "make the package again with your build tool"
@@ -86,17 +86,17 @@ def unzipped(path: str) -> Sequence[File]:
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror or error}", where=path, todo="name a zip file") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"holds a name that is no UTF-8: {error.object!r}", where=path, todo=todo) from error
+        raise UsageError(f"holds a name that is not UTF-8: {error.object!r}", where=path, todo=todo) from error
     except (
         zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, IndexError, OverflowError, struct.error,
         zlib.error, lzma.LZMAError,
     ) as error:  # fmt: skip
-        raise UsageError(f"is no zip that can be read: {error}", where=path, todo=todo) from error
+        raise UsageError(f"cannot be read as a zip: {error}", where=path, todo=todo) from error
     for name in found:
         folder = name.rpartition("/")[0]
         while folder:
             if folder in found and found[folder].kind != stat.S_IFDIR:
-                raise UsageError(f"holds {name!r} below {folder!r}, which is no folder", where=path, todo=todo)
+                raise UsageError(f"holds {name!r} below {folder!r}, which is not a folder", where=path, todo=todo)
             folder = folder.rpartition("/")[0]
     return list(found.values())
 
@@ -105,7 +105,7 @@ def _file(path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> File:
     """A member as it would lie on a platform: its name without empty parts and dots. Raises UsageError."""
     name = member.filename
     if member.flag_bits & 1:
-        raise UsageError(f"holds {name!r} encrypted", where=path, todo="platforms cannot unpack that either")
+        raise UsageError(f"holds {name!r}, which is encrypted", where=path, todo="platforms cannot unpack that either")
     if name.startswith("/") or ".." in name.split("/") or "\\" in name or "\0" in member.orig_filename:
         raise UsageError(f"holds {name!r}, which leads out of its folder", where=path, todo="do not use this package")
     mode = member.external_attr >> 16 if member.create_system == UNIX else 0
@@ -142,4 +142,4 @@ def untarred(path: str) -> Sequence[File]:
                     found[name] = File(name, data.read(member.size), member.mode)
             return list(found.values())
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
-        raise UsageError(f"is no tar that can be read: {error}", where=path, todo="name a tar file") from error
+        raise UsageError(f"cannot be read as a tar: {error}", where=path, todo="name a tar file") from error

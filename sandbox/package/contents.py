@@ -87,7 +87,7 @@ def _launchers(notes: list[str]) -> Iterator[tuple[str, bytes]]:
 def _policy(directory: str) -> Iterator[File]:
     if not os.path.isfile(os.path.join(directory, bundle.FILE)):
         raise UsageError(
-            f"is no bundle: it has no {bundle.FILE}", where=directory, todo="make one: `sandbox compile PROFILE`"
+            f"is not a bundle: it has no {bundle.FILE}", where=directory, todo="make one: `sandbox compile PROFILE`"
         )
     for arch in tables.ARCHES:
         if os.path.exists(os.path.join(directory, f"{arch}.bpf")):
@@ -179,7 +179,7 @@ def _byte_code(files: Iterable[File], python: str) -> list[File]:
             )  # fmt: skip
         made = sorted(Path(name).glob("**/*.pyc"))
         if len(made) != len(sources):
-            raise UsageError("is no Python: it compiled nothing", where=python, todo="name a Python 3.11 or newer")
+            raise UsageError("is not a Python: it compiled nothing", where=python, todo="name a Python 3.11 or newer")
         return [File(str(path.relative_to(name)), path.read_bytes()) for path in made]
 
 

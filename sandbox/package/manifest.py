@@ -44,7 +44,7 @@ def signature(signed: File, key_file: str) -> File:
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", where=key_file, todo=todo) from error
     except (ValueError, TypeError) as error:
-        raise UsageError(f"is no private key without a password: {error}", where=key_file, todo=todo) from error
+        raise UsageError(f"is not an unencrypted private key: {error}", where=key_file, todo=todo) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise UsageError("is no Ed25519 key", where=key_file, todo=todo)
+        raise UsageError("is not an Ed25519 key", where=key_file, todo=todo)
     return File(SIGNATURE, key.sign(signed.data))

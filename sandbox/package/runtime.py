@@ -40,14 +40,14 @@ def repacked(original: Sequence[File], guard: Sequence[File], where: str) -> lis
     names = by_path(original)
     if ENTRY not in names:
         raise UsageError(
-            "has no `bootstrap`: it is no package of a provided.* runtime", where=where,
+            "has no `bootstrap`: it is not a package for a provided.* runtime", where=where,
             todo="use `sandbox package layer` for managed runtimes",
         )  # fmt: skip
     if names[ENTRY].kind == stat.S_IFDIR:
         raise UsageError("has a folder as its `bootstrap`", where=where, todo="package a program under that name")
     taken = [name for name in names if name.partition("/")[0] in (moved(original), FOLDER)]
     if taken:
-        raise UsageError(f"holds {taken[0]} already", where=where, todo="repack the package that your build made")
+        raise UsageError(f"already holds {taken[0]}", where=where, todo="repack the package that your build made")
     ours = [replace(start(original), path=ENTRY), *(file.under(FOLDER) for file in guard)]
     return [*_kept(original), *ours]
 
@@ -67,7 +67,7 @@ def compare(original: Sequence[File], written: Sequence[File], where: str) -> in
     for wanted in _kept(original):
         if found.get(wanted.path) != wanted:
             todo = "report this with the package's listing"
-            raise UsageError(f"{wanted.path} did not survive", where=where, todo=todo)
+            raise UsageError(f"{wanted.path} was lost or changed by repacking", where=where, todo=todo)
     return len(original)
 
 

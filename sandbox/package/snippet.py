@@ -56,5 +56,5 @@ def snippet(
         )  # fmt: skip
     pattern, allowed = NAMES.get(kind, (".*", ""))
     if not re.fullmatch(pattern, name):
-        raise UsageError(f"{name!r} is no name for {kind}", where="NAME", todo=f"use {allowed}")
+        raise UsageError(f"{name!r} is not a name for {kind}", where="NAME", todo=f"use {allowed}")
     return Template((_FOLDER / TEMPLATES[kind]).read_text()).substitute(values)

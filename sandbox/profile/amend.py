@@ -26,7 +26,7 @@ REASON = "learned from violations"
 """The reason of an amended use. It begins with `learned`, so that lint still asks for a person's where it matters."""
 
 READABLE = {"clone3": "clone", "openat2": "openat"}
-"""Calls whose flags lie behind a pointer, and the ones that libc makes when it is told that there is no such call."""
+"""Calls whose flags lie behind a pointer, and the ones that libc makes after ENOSYS."""
 
 METADATA = ("169.254.169.254", "169.254.170.2", "fd00:ec2::254")
 """Addresses at which clouds hand out credentials."""
@@ -133,7 +133,7 @@ def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:
     what = f"{syscall} {name}".strip()
     phase = _phase(profile, violation.phase)
     if syscall not in tables.every_name():
-        yield _Wish(what=what, reason=f"is no system call of Linux {tables.LINUX}")
+        yield _Wish(what=what, reason=f"is not a system call of Linux {tables.LINUX}")
         return
     if phase is None:
         yield _Wish(what=what, reason=f"the phase {violation.phase!r} is none of this function's")
@@ -210,11 +210,11 @@ def _unfit(section: str, target: str) -> tuple[str, str] | None:
         return "names something that no profile can hold", ""
     if section == "network":
         if not _DESTINATION.fullmatch(target):
-            return "is no destination", ""
+            return "is not a destination", ""
         if any(address in target for address in METADATA):
             return "hands out credentials: no amendment adds it", spelling.of_place(section, target)
     elif not target.startswith("/") or f"{target}/".count("/../"):
-        return "is no absolute path", ""
+        return "is not an absolute path", ""
     elif "*" in target:
         return "would be read as a pattern", ""
     return None

@@ -83,7 +83,7 @@ def parse(data: bytes | str, source: str = "<profile>") -> Document:
     """Parse a profile's text. Raises ProfileError with file, line and column."""
     if len(data) > LARGEST:
         raise ProfileError(
-            f"larger than {LARGEST} bytes", where=f"{source}:1:1", todo="this is no profile of a function"
+            f"larger than {LARGEST} bytes", where=f"{source}:1:1", todo="this is not the profile of a function"
         )
     tree, places = compose(data, source)
     document = Document(Profile(Function("")), source, places)
@@ -274,8 +274,9 @@ def _date(text: str, document: Document) -> str:
         return datetime.date.fromisoformat(text).isoformat() if text else ""
     except ValueError as error:
         raise ProfileError(
-            f"{text!r} is no date", where=document.where(("audit-until",)), todo="write it as '2030-01-31', in quotes"
-        ) from error
+            f"{text!r} is not a date", where=document.where(("audit-until",)),
+            todo="write it as '2030-01-31', in quotes",
+        ) from error  # fmt: skip
 
 
 def _responses(lines: Mapping[str, str], document: Document) -> Iterable[tuple[str, str]]:
@@ -329,4 +330,4 @@ def phase_of(name: str) -> Phase:
     for phase in PHASES:
         if phase == name:
             return phase
-    raise ValueError(f"{name!r} is no phase; there are {', '.join(PHASES)}")
+    raise ValueError(f"{name!r} is not a phase; the phases are {', '.join(PHASES)}")

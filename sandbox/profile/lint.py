@@ -103,7 +103,7 @@ def _reasons(document: Document) -> Iterator[_Raw]:
         elif all(is_empty_reason(reason) for reason in spoken):
             yield (
                 "error", path,
-                f"{_words(use)} in {use.phase} ({danger.because}): {spoken[0]!r} is no reason",
+                f"{_words(use)} in {use.phase} ({danger.because}): {spoken[0]!r} is not a reason",
                 "say what the function does with it",
             )  # fmt: skip
 
@@ -113,7 +113,7 @@ def _grants(document: Document) -> Iterator[_Raw]:
         if is_empty_reason(line["because"]) or not _spoken([line["because"]]):
             what = " ".join((line["syscall"], *line.get("classes", ())))
             yield (
-                "error", ("grants", i, "because"), f"the grant of {what}: {line['because']!r} is no reason",
+                "error", ("grants", i, "because"), f"the grant of {what}: {line['because']!r} is not a reason",
                 "say why the function needs it, or remove the grant",
             )  # fmt: skip
 
@@ -123,7 +123,7 @@ def _promises(document: Document) -> Iterator[_Raw]:
     needed = promises_of(document.profile.uses)
     for i, name in enumerate(document.profile.promises):
         if name not in known:
-            yield "error", ("promises", i), f"there is no promise {name!r}", "correct or remove it"
+            yield "error", ("promises", i), f"{name!r} is not a promise", "correct or remove it"
         elif name not in needed:
             yield "warning", ("promises", i), f"no syscall needs the promise {name}", "remove it: it grants nothing"
 

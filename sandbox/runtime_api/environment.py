@@ -111,12 +111,12 @@ class Environment:
         """Spawn the process; its initialisation may take `init_timeout` from here.
 
         Raises HandlerNotFound when the command or the root is missing, EmulatorError when a process lives
-        already or the environment was stopped.
+        already or the environment has been stopped.
         """
         with self._turn:
             if self.pid is not None:
                 raise EmulatorError(
-                    "the function is running already", where=self._function.name, todo="call start() once"
+                    "the function is already running", where=self._function.name, todo="call start() once"
                 )
             self._launch()
             self._initialising = time.monotonic() + self._function.init_timeout
@@ -131,7 +131,7 @@ class Environment:
         with self._turn:
             if self._process is None:
                 raise EmulatorError(
-                    "there is no process to wait for", where=self._function.name, todo="call start() first"
+                    "no process is running", where=self._function.name, todo="call start() first"
                 )
             return self._first_initialisation()
 
@@ -197,7 +197,7 @@ class Environment:
         with self._life:
             if self._stopped:
                 raise EmulatorError(
-                    "the environment was stopped", where=self._function.name, todo="make a new Environment"
+                    "the environment has been stopped", where=self._function.name, todo="make a new Environment"
                 )
             session = self._service.session = self._new_session()
             self._server.start()

@@ -39,5 +39,5 @@ def _event(data: bytes, name: str, where: str) -> Invocation:
     try:
         json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"is no JSON: {error}", where=where, todo="correct the event") from error
+        raise UsageError(f"is not JSON: {error}", where=where, todo="correct the event") from error
     return Invocation(payload=data, name=name)

@@ -143,7 +143,7 @@ def _spawn(
         raise HandlerNotFound(
             "the command, or the interpreter in its first line, does not exist",
             where=program,
-            todo=f"check the path; a relative one starts at {function.root}, a bare name is sought in PATH",
+            todo=f"check the path; a relative one starts at {function.root}, a bare name is looked up in PATH",
         ) from error
     except (PermissionError, NotADirectoryError) as error:
         raise HandlerNotFound(

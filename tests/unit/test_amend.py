@@ -139,21 +139,21 @@ def test_destinations_programs_and_files_are_added_where_they_belong() -> None:
     [
         (event("connect", target="tcp://169.254.169.254:80"), "hands out credentials"),
         (event("connect", target="tcp://[fd00:ec2::254]:80"), "hands out credentials"),
-        (event("connect", target="*"), "no destination"),
-        (event("connect", target="0.0.0.0/0, x"), "no destination"),
-        (event("connect", target="runtime-api"), "no destination"),
-        (event("execve", target="sh"), "no absolute path"),
-        (event("openat", "create", target="/tmp/../etc/x"), "no absolute path"),
+        (event("connect", target="*"), "not a destination"),
+        (event("connect", target="0.0.0.0/0, x"), "not a destination"),
+        (event("connect", target="runtime-api"), "not a destination"),
+        (event("execve", target="sh"), "not an absolute path"),
+        (event("openat", "create", target="/tmp/../etc/x"), "not an absolute path"),
         (event("openat", "read", target="/**"), "pattern"),
         (event("openat", "read", target="/a\nb"), "no profile can hold"),
         (event("openat", ""), "class"),
         (event("openat", "everything"), "class"),
         (event("kill", "9"), "written"),
-        (event("made_up"), "no system call"),
+        (event("made_up"), "not a system call"),
         (event("getppid", phase="run"), "phase"),
         (event("clone3", ""), ""),
         (event("socket", "AF_INET6 SOCK_DGRAM"), "without loss"),
-        (event(""), "no system call"),
+        (event(""), "not a system call"),
         (event("getppid", phase="7", target="x"), "phase"),
     ],
 )
@@ -198,7 +198,7 @@ def test_nothing_is_written_without_consent(scene: tuple[Path, Path]) -> None:
     before = profile.read_bytes()
     run = sandbox("profile", "amend", str(profile), "--from", str(journal))
     assert run.returncode == 64
-    assert b"nobody was asked" in run.stderr
+    assert b"no terminal to ask on" in run.stderr
     assert profile.read_bytes() == before
     shown = run.stdout.decode()
     for words in (

@@ -173,7 +173,7 @@ def test_import_overwrites_nothing_unasked(files: tuple[str, str], tmp_path: Pat
     """A file that is there stays, unless --force is said."""
     source = tmp_path / "s.json"
     source.write_text('{"defaultAction": "SCMP_ACT_ERRNO"}')
-    with pytest.raises(UsageError, match="there already"):
+    with pytest.raises(UsageError, match="already exists"):
         run("import", str(source), "--name", "x", "--output", files[0])
     assert Path(files[0]).read_text() == OLD
     assert run("import", str(source), "--name", "x", "--output", files[0], "--force").exit_code == 0
@@ -190,7 +190,7 @@ def test_import_overwrites_nothing_unasked(files: tuple[str, str], tmp_path: Pat
         (["import", "none.json", "--name", "x"], "none.json: cannot be read"),
         (["import", "broken.json", "--name", "x"], "broken.json:1:2: is not JSON"),
         (["import", "empty.json", "--name", "x"], "empty.json:$: 'defaultAction' is a required property"),
-        (["import", "good.json", "--name", "a b"], "--name: no name of a function"),
+        (["import", "good.json", "--name", "a b"], "--name: is not a function's name"),
         (["merge", "p.yaml", "--output", "good.json/x.yaml"], "cannot be written"),
         (["export", "p.yaml", "--output", "."], "cannot be written"),
     ],

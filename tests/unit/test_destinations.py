@@ -66,19 +66,22 @@ def test_each_form_is_known(entry: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("entry", "what"), [
-    ("", "no port"), ("example.com", "no port"), ("example.com:", "no port"), ("tcp://", "no port"),
-    (":443", "neither an address nor a host name"), ("example.com:http", "no port"), ("example.com:65536", "no port"),
-    ("example.com:-1", "no port"), ("example.com:²", "no port"), ("2001:db8::1:443", "without brackets"),
-    ("[10.0.0.1]:443", "brackets"), ("[::1:443", "brackets"), ("[::1]443", "no port"), ("[::x]:443", "no IPv6 address"),
-    ("[fe80::1%eth0]:443", "no IPv6 address"), ("10.0.0.256:443", "neither"), ("127.1:443", "neither"),
-    ("https://example.com/x", "no protocol"), ("sctp://10.0.0.1:1", "no protocol"),
-    ("typex://10.0.0.1:1", "no protocol"), ("*:443", "alone is no host"), ("a.*.com:443", "neither"),
+    ("", "has no port"), ("example.com", "has no port"), ("example.com:", "has no port"), ("tcp://", "has no port"),
+    (":443", "neither an address nor a host name"), ("example.com:http", "not a port"),
+    ("example.com:65536", "not a port"),
+    ("example.com:-1", "not a port"), ("example.com:²", "not a port"), ("2001:db8::1:443", "without brackets"),
+    ("[10.0.0.1]:443", "brackets"), ("[::1:443", "brackets"), ("[::1]443", "has no port"),
+    ("[::x]:443", "not an IPv6 address"),
+    ("[fe80::1%eth0]:443", "not an IPv6 address"), ("10.0.0.256:443", "neither"), ("127.1:443", "neither"),
+    ("https://example.com/x", "not a protocol"), ("sctp://10.0.0.1:1", "not a protocol"),
+    ("typex://10.0.0.1:1", "not a protocol"), ("*:443", "alone is not a host"), ("a.*.com:443", "neither"),
     ("*example.com:443", "neither"), ("bücher.de:443", "neither"),
     ("a..b:443", "neither"), ("a" * 64 + ".com:443", "neither"), (".".join(["a" * 60] * 5) + ":443", "neither"),
-    ("10.0.0.1/8:443", "bits behind /8"), ("10.0.0.0/33:443", "no prefix length"), ("x/8:443", "no address"),
-    ("10.0.0.0/:443", "no prefix length"), ("[::ffff:0.0.0.0/95]:1", "IPv4-mapped"), ("unix:run/a", "no absolute path"),
-    ("unix:", "no absolute path"), ("unix:@", "no name"), ("unix:/a/../b", "'..'"), ("unix:/a*", "whole last part"),
-    ("unix:/*/a", "whole last part"), ("unix:/a/**", "whole last part"), ("family:vsock", "no address family"),
+    ("10.0.0.1/8:443", "bits behind /8"), ("10.0.0.0/33:443", "not a prefix length"), ("x/8:443", "not an address"),
+    ("10.0.0.0/:443", "not a prefix length"), ("[::ffff:0.0.0.0/95]:1", "IPv4-mapped"),
+    ("unix:run/a", "not an absolute path"),
+    ("unix:", "not an absolute path"), ("unix:@", "no name"), ("unix:/a/../b", "'..'"), ("unix:/a*", "whole last part"),
+    ("unix:/*/a", "whole last part"), ("unix:/a/**", "whole last part"), ("family:vsock", "not an address family"),
 ])  # fmt: skip
 def test_a_wrong_entry_says_what_is_wrong(entry: str, what: str) -> None:
     """Each mistake has a message of its own, with the entry in it and what to do."""

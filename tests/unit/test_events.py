@@ -55,7 +55,7 @@ def test_what_is_no_json_is_named_with_file_and_line(tmp_path: Path, name: str, 
     with pytest.raises(UsageError) as caught:
         load_events(str(tmp_path / name))
     assert caught.value.where == str(tmp_path / place)
-    assert "no JSON" in str(caught.value)
+    assert "is not JSON" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["missing", "missing.jsonl", "missing.json"])

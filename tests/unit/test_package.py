@@ -153,7 +153,7 @@ def test_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
     """Platforms would take its bytes as they are; we could not write them again."""
     path = Path(written(tmp_path / "latin.zip", ("na?me", b"x")))
     path.write_bytes(path.read_bytes().replace(b"na?me", b"na\xefme"))
-    with pytest.raises(UsageError, match=r"no UTF-8: b'na\\xefme'"):
+    with pytest.raises(UsageError, match=r"not UTF-8: b'na\\xefme'"):
         archive.unzipped(str(path))
 
 
@@ -187,10 +187,10 @@ def test_a_damaged_zip(chance: random.Random, times: int) -> None:
 
 @pytest.mark.parametrize("text", [b"", b"PK", b"no zip at all" * 100])
 def test_no_zip(tmp_path: Path, text: bytes) -> None:
-    """What is no zip is said to be none."""
+    """What is not a zip is refused as one."""
     path = tmp_path / "none.zip"
     path.write_bytes(text)
-    with pytest.raises(UsageError, match="no zip"):
+    with pytest.raises(UsageError, match="cannot be read as a zip"):
         archive.unzipped(str(path))
 
 
@@ -207,7 +207,7 @@ def test_repacking_loses_nothing(tree: dict[str, tuple[bytes, int]]) -> None:
 
 @pytest.mark.parametrize(
     ("names", "what"),
-    [(["app.py"], "has no `bootstrap`"), (["bootstrap", "bootstrap.handler"], "holds bootstrap.handler already"),
+    [(["app.py"], "has no `bootstrap`"), (["bootstrap", "bootstrap.handler"], "already holds bootstrap.handler"),
      (["bootstrap", ".sandbox/bootstrap"], "already"), (["bootstrap", ".sandbox"], "already"),
      (["bootstrap", "bootstrap.handler/x"], "already")],
 )  # fmt: skip
@@ -231,7 +231,7 @@ def test_a_bootstrap_that_is_a_link() -> None:
 )
 def test_a_lost_file_is_found(other: File) -> None:
     """The comparison after writing does compare bytes, modes and kinds."""
-    with pytest.raises(UsageError, match="did not survive"):
+    with pytest.raises(UsageError, match="was lost or changed"):
         runtime.compare([File("a", b"1")], [other], "some.zip")
 
 
@@ -368,7 +368,7 @@ def test_a_name_that_a_platform_does_not_take(name: str) -> None:
     """Refused in words, by every platform that does not take it."""
     for kind in snippet.NAMES:
         if name not in NUMBERS or kind not in OF_LAMBDA:
-            with pytest.raises(UsageError, match=f"is no name for {kind}"):
+            with pytest.raises(UsageError, match=f"is not a name for {kind}"):
                 snippet.snippet(kind, **{**NAMES, "name": name})
 
 
@@ -440,7 +440,7 @@ def test_verify_says_what_it_does_not_cover(tmp_path: Path, policy: str, capsys:
         for file in archive.unzipped(str(package))
     ]
     package.write_bytes(archive.zipped(files))
-    with pytest.raises(PackageInvalid, match="has not the mode 755"):
+    with pytest.raises(PackageInvalid, match="does not have the mode 755"):
         cli.verify(str(package))
 
 
@@ -470,13 +470,13 @@ def test_a_script_for_node_keeps_a_name_without_an_end(first: bytes, name: str) 
 @pytest.mark.parametrize(
     ("path", "made", "error", "what"),
     [
-        ("bootstrap", File("bootstrap", b"x", 0o755), UsageError, "does not start its guard"),
+        ("bootstrap", File("bootstrap", b"x", 0o755), UsageError, "does not start the sandbox"),
         ("bootstrap", File("bootstrap", b"bootstrap.handler", 0o777, stat.S_IFLNK), UsageError, "does not start"),
-        (".sandbox/start", None, UsageError, "does not start its guard"),
+        (".sandbox/start", None, UsageError, "does not start the sandbox"),
         (".sandbox/more", File(".sandbox/more", b"x"), PackageInvalid, "not in the manifest"),
         (".sandbox/policy/policy.bin", None, PackageInvalid, "cannot be read"),
-        (".sandbox/bom.json", File(".sandbox/bom.json", b"/x", 0o777, stat.S_IFLNK), UsageError, "is no file"),
-        (".sandbox/manifest.json", None, UsageError, "holds no manifest.json"),
+        (".sandbox/bom.json", File(".sandbox/bom.json", b"/x", 0o777, stat.S_IFLNK), UsageError, "is not a file"),
+        (".sandbox/manifest.json", None, UsageError, "does not hold a manifest.json"),
     ],
 )
 def test_verify_finds_what_was_changed(

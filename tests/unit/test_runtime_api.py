@@ -302,7 +302,7 @@ def test_wait_ready(tmp_path: Path) -> None:
         assert environment.pid is None
         assert ready(environment) is None
         assert environment.wait_ready() is None
-        with pytest.raises(EmulatorError, match="running already"):
+        with pytest.raises(EmulatorError, match="already running"):
             environment.start()
         assert environment.invoke(event("echo")).cold
 
@@ -364,7 +364,7 @@ def test_stop(tmp_path: Path) -> None:
         assert environment.stop() == -signal.SIGTERM
         assert environment.stop() == -signal.SIGTERM
         for use in (environment.start, lambda: environment.invoke(event("echo"))):
-            with pytest.raises(EmulatorError, match="was stopped"):
+            with pytest.raises(EmulatorError, match="has been stopped"):
                 use()
     with Environment(function(tmp_path, PLAIN_STUBBORN="1")) as environment:
         ready(environment)

@@ -133,7 +133,7 @@ def test_every_tampering_is_found_where_it_begins(tmp_path: Path, tamper: Tamper
         assert run.stdout.decode().startswith(f"line {line}: ")
         assert words in run.stdout.decode()
     else:
-        assert run.stdout == b"6 lines, every one signed and in order\n"
+        assert run.stdout == b"6 lines, all signed and in order\n"
         assert run.stderr == b""
 
 
@@ -154,7 +154,7 @@ def test_lines_off_the_end_are_a_remark(tmp_path: Path) -> None:
     answer = json.loads(run.stdout)
     assert (answer["lines"], answer["broken"], answer["first"], len(answer["unfinished"])) == (4, 0, None, 1)
     run = sandbox("events", str(path), "--verify", "--key-file", str(key))
-    assert b"no last summary" in run.stderr
+    assert b"no final summary" in run.stderr
 
 
 def test_journals_of_several_supervisors_may_be_mixed(tmp_path: Path) -> None:
