@@ -16,8 +16,7 @@ from sandbox.policy import files as file_rules
 from sandbox.policy import supervision, twin
 from sandbox.policy.compiler import halves
 from sandbox.policy.listing import listing
-from sandbox.policy.rules import Rules, exec_granted, network_scope, rules_for, signals_granted
-from sandbox.policy.supervision import supervised_rules
+from sandbox.policy.rules import Rules, exec_granted, network_scope, signals_granted
 from sandbox.policy.verify import Evidence, verify
 from sandbox.profile import document
 from sandbox.profile.model import Profile
@@ -39,15 +38,15 @@ class Bundle:
 def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
     """Compile and verify. Raises ProfileError, KernelUnsupported (no libseccomp) or PolicyUnverified."""
     files: dict[str, bytes] = {}
-    filters: dict[str, dict[str, object]] = {}
-    rules: dict[str, Rules] = {}
+    entries: dict[str, dict[str, object]] = {}
+    compiled = {arch: supervision.filters(profile, arch) for arch in arches}
+    rules = {arch: both.plain for arch, both in compiled.items()}
     programs: dict[str, bpf.Program] = {}
     evidence: dict[str, Evidence] = {}
-    for arch in arches:
-        rules[arch] = rules_for(profile, arch)
-        plain, (programs[arch], evidence[arch]) = _compiled(files, f"{arch}.bpf", rules[arch])
-        supervised, _ = _compiled(files, f"{arch}.supervised.bpf", supervised_rules(profile, arch))
-        filters[arch] = plain | {"supervised": supervised}
+    for arch, both in compiled.items():
+        plain, (programs[arch], evidence[arch]) = _compiled(files, f"{arch}.bpf", both.plain)
+        supervised, _ = _compiled(files, f"{arch}.supervised.bpf", both.supervised)
+        entries[arch] = plain | {"supervised": supervised}
     description = {
         "format": bundle.FORMAT,
         "function": profile.function.name,
@@ -60,8 +59,8 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         "files": file_rules.description(profile),
         "audit-until": profile.audit_until,
         "provenance": _provenance(profile),
-        "supervision": supervision.description(profile, arches),
-        "filters": filters,
+        "supervision": supervision.description(profile, compiled),
+        "filters": entries,
     }
     files[bundle.FILE] = bundle.seal(json.dumps(description, indent=2))
     files[twin.FILE] = twin.encode(description, files[bundle.FILE])

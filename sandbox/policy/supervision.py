@@ -7,8 +7,8 @@ that the supervisor can make them itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from sandbox.behaviour import arguments, comparison, destination
 from sandbox.kernel import bpf, tables
@@ -29,9 +29,31 @@ ESCAPES = frozenset(
 """Escape primitives: no function of good will comes near them, so that their caller is ended."""
 
 
-def supervised_rules(profile: Profile, arch: str) -> Rules:
-    """The rules of the supervised program. Raises ProfileError as `rules_for` does."""
-    later = rules_for(_without_init(profile), arch)
+@dataclass(frozen=True)
+class Filters:
+    """The rules of one architecture's two filters, computed once for all that is compiled or described from them.
+
+    `plain` allows what any phase uses; `later` is what remains of it after the init phase, and the same object where a
+    function has no phases; `supervised` is what the filter with a supervisor does with it.
+    """
+
+    arch: str
+    plain: Rules
+    later: Rules
+    supervised: Rules
+
+
+def filters(profile: Profile, arch: str) -> Filters:
+    """The rules of a profile's filters on an architecture. Raises ProfileError as `rules_for` does."""
+    plain = rules_for(profile, arch)
+    invoke = _without_init(profile)
+    later = plain if invoke is profile else rules_for(invoke, arch)
+    return Filters(arch, plain, later, _supervised(profile, later))
+
+
+def _supervised(profile: Profile, later: Rules) -> Rules:
+    """The rules of the supervised program, from what is allowed after the init phase."""
+    arch = later.arch
     numbers = tables.numbers(arch)
     brokered = {numbers[name] for name in (*brokered_calls(profile), *BY_THREAD) if name in numbers}
     allow = {nr: found for nr, found in later.allow.items() if nr not in brokered}
@@ -106,37 +128,32 @@ BY_POINTER = ("connect", "sendto", "sendmsg", "sendmmsg", "execve", "execveat")
 """The calls of which registers alone say too little."""
 
 
-def _brokered_items(profile: Profile, arch: str) -> set[str]:
+def _brokered_items(filters: Filters) -> set[str]:
     """`syscall class` of what the profile allows of BROKERED, in any phase."""
-    allowed = _items(rules_for(profile, arch).allow.values())
     found: set[str] = set()
-    for syscall, name in allowed:
+    for syscall, name in _items(filters.plain):
         if syscall in BROKERED:
             names = arguments.partition_classes(syscall) if not name else (name,)
             found.update(f"{syscall} {one}".strip() for one in names or ("",))
     return found
 
 
-def init_items(profile: Profile, arch: str) -> Mapping[str, tuple[str, ...]]:
+def init_items(filters: Filters) -> Mapping[str, tuple[str, ...]]:
     """{syscall: classes} that are allowed until the first connection to the Runtime API and not after it.
 
     A call without classes has the class ''.
     """
-    if not profile.function.runtime_api:
-        return {}
-    before = _items(rules_for(profile, arch).allow.values())
-    after = _items(rules_for(_without_init(profile), arch).allow.values())
     found: dict[str, list[str]] = {}
-    for syscall, name in sorted(before - after):
+    for syscall, name in sorted(_items(filters.plain) - _items(filters.later)):
         found.setdefault(syscall, []).append(name)
     return {syscall: tuple(names) for syscall, names in found.items()}
 
 
-def init_calls(profile: Profile, arch: str) -> dict[str, list[list[list[int]]]]:
+def init_calls(filters: Filters) -> dict[str, list[list[list[int]]]]:
     """{number: alternatives of [argument, mask, value]} of the init items that registers alone decide."""
-    items = init_items(profile, arch)
+    items = init_items(filters)
     found: dict[str, list[list[list[int]]]] = {}
-    for nr, rules in rules_for(profile, arch).allow.items():
+    for nr, rules in filters.plain.allow.items():
         for rule in rules:
             if rule.name not in items.get(rule.syscall, ()) or rule.syscall in (*BY_POINTER, *BY_THREAD):
                 continue
@@ -145,21 +162,24 @@ def init_calls(profile: Profile, arch: str) -> dict[str, list[list[list[int]]]]:
     return found
 
 
-def socket_calls(profile: Profile, arch: str) -> list[list[list[int]]]:
+def socket_calls(filters: Filters) -> list[list[list[int]]]:
     """Alternatives of [argument, mask, value] with which socket(2) passes after the init phase.
 
     Where the supervisor cannot duplicate the function's sockets it makes them, and these are what it makes.
     """
-    rules = rules_for(_without_init(profile), arch).allow.get(tables.numbers(arch)["socket"], ())
+    rules = filters.later.allow.get(tables.numbers(filters.arch)["socket"], ())
     return [[list(condition) for condition in rule.conditions] for rule in rules]
 
 
-def _items(rules: Iterable[tuple[Rule, ...]]) -> set[tuple[str, str]]:
-    return {(rule.syscall, rule.name) for found in rules for rule in found}
+def _items(rules: Rules) -> set[tuple[str, str]]:
+    return {(rule.syscall, rule.name) for found in rules.allow.values() for rule in found}
 
 
-def description(profile: Profile, arches: Sequence[str]) -> dict[str, object]:
-    """What policy.json tells the supervisor. Raises ProfileError for a destination that means nothing."""
+def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, object]:
+    """What policy.json tells the supervisor; `compiled` holds the filters by architecture.
+
+    Raises ProfileError for a destination that means nothing.
+    """
     for text in sorted(profile.network):
         destination.parse(text)
     granted = {grant.syscall for grant in profile.grants}
@@ -167,16 +187,16 @@ def description(profile: Profile, arches: Sequence[str]) -> dict[str, object]:
     for entry in base.hard_deny():
         if entry.syscall not in granted:
             denied.setdefault(entry.syscall, []).extend(entry.classes)
-    init = {arch: init_items(profile, arch) for arch in arches}
     return {
         "runtime-api": profile.function.runtime_api,
-        "init": {arch: {syscall: list(names) for syscall, names in items.items()} for arch, items in init.items()},
-        "init-calls": {arch: init_calls(profile, arch) for arch in arches},
-        "sockets": {arch: socket_calls(profile, arch) for arch in arches},
+        "init": {arch: {syscall: list(names) for syscall, names in init_items(both).items()}
+                 for arch, both in compiled.items()},
+        "init-calls": {arch: init_calls(both) for arch, both in compiled.items()},
+        "sockets": {arch: socket_calls(both) for arch, both in compiled.items()},
         "messages": any(use.syscall == "sendmsg" for use in profile.uses),
         "destinations": sorted(profile.network),
         "programs": sorted(profile.processes),
-        "brokered": sorted({item for arch in arches for item in _brokered_items(profile, arch)}),
+        "brokered": sorted({item for both in compiled.values() for item in _brokered_items(both)}),
         "terminate": sorted(ESCAPES - granted),
         "responses": dict(sorted(profile.responses)),
         "denied": denied,

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import itertools
 import struct
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from sandbox.egress import messages
 from sandbox.kernel import abi, bpf, sockaddr, tables
 from sandbox.kernel.notification import CallTable, Notification
 from sandbox.policy import supervision
+from sandbox.policy.build import build
 from sandbox.policy.compiler import compile_rules, halves
 from sandbox.policy.rules import Rules, rules_for
 from sandbox.policy.simulator import check, simulate
@@ -51,9 +53,9 @@ SOCKET_ARGUMENTS = st.tuples(
 def test_the_sockets_that_a_supervisor_makes(arguments: tuple[int, int, int], name: str) -> None:
     """Exactly what the supervised program allows of socket(2) is notified in its place, and known as allowed."""
     profile = profiles()[name]
-    rules = supervision.supervised_rules(profile, abi.MACHINE)
+    rules = supervision.filters(profile, abi.MACHINE).supervised
     program = compile_rules(rules)
-    allowed = supervision.socket_calls(profile, abi.MACHINE)
+    allowed = supervision.socket_calls(supervision.filters(profile, abi.MACHINE))
     before = bpf.returning(NUMBERS["socket"], allowed, bpf.USER_NOTIF)
     for nr in (NUMBERS["socket"], NUMBERS["connect"], NUMBERS["socketpair"]):
         args = (*arguments, 0, 0, 0)
@@ -87,7 +89,7 @@ def profile(request: pytest.FixtureRequest) -> Profile:
 def action(profile: Profile, name: str, *args: int) -> int:
     """What the supervised program does with a call."""
     registers = (*args, *[0] * (6 - len(args)))
-    rules = supervision.supervised_rules(profile, abi.MACHINE)
+    rules = supervision.filters(profile, abi.MACHINE).supervised
     verdict = rules.verdict(NATIVE, NUMBERS[name], registers)
     simulated = simulate(compile_rules(rules), NATIVE, NUMBERS[name], registers).action
     assert simulated == verdict
@@ -99,9 +101,8 @@ def action(profile: Profile, name: str, *args: int) -> int:
 
 def test_what_the_plain_program_refuses_is_notified_or_static(profile: Profile) -> None:
     """No call gets more from the supervised program than an answer; those that install filters not even that."""
-    from sandbox.policy.rules import rules_for
-
-    plain, watched = rules_for(profile, abi.MACHINE), supervision.supervised_rules(profile, abi.MACHINE)
+    both = supervision.filters(profile, abi.MACHINE)
+    plain, watched = both.plain, both.supervised
     for nr, value in itertools.product(tables.names(abi.MACHINE), (0, 1, 2, 7, 0x241, 1 << 40, (1 << 64) - 1)):
         args = (value,) * 6
         if watched.verdict(NATIVE, nr, args) == bpf.ALLOW:
@@ -117,7 +118,7 @@ def test_what_the_plain_program_refuses_is_notified_or_static(profile: Profile) 
 
 def test_foreign_architectures_are_killed(profile: Profile) -> None:
     """i386, x32 and the other machine's calls end the process before anything else is looked at."""
-    program = installed(supervision.supervised_rules(profile, abi.MACHINE))
+    program = installed(supervision.filters(profile, abi.MACHINE).supervised)
     foreign = [0x40000003, 0x40000028, *(arch for arch in tables.AUDIT_ARCH.values() if arch != NATIVE)]
     for arch, nr in itertools.product(foreign, (0, NUMBERS["execve"], NUMBERS["kill"], NUMBERS["read"])):
         assert simulate(program, arch, nr, (*ADDRESSES, 0, 0, 0)).action == bpf.KILL_PROCESS
@@ -148,17 +149,17 @@ def test_init_items_are_notified_and_named() -> None:
     assert action(api, "umask", 0o22) == NOTIFY
     assert action(api, "openat", 0xFFFFFF9C, 1, 0x241) == NOTIFY
     assert action(api, "openat", 0xFFFFFF9C, 1, 0) == bpf.ALLOW
-    items = supervision.init_items(api, abi.MACHINE)
+    items = supervision.init_items(supervision.filters(api, abi.MACHINE))
     assert items["umask"] == ("",)
     assert "create" in items["openat"]
     assert "read" not in items["openat"]
     assert not set(items) & {"read", "connect"}
-    assert supervision.init_items(profiles()["plain"], abi.MACHINE) == {}
+    assert supervision.init_items(supervision.filters(profiles()["plain"], abi.MACHINE)) == {}
 
 
 def test_the_description_names_what_is_brokered() -> None:
     """Only learned calls go to the broker, with the signals; grants and never-granted denials are as the base says."""
-    found = {name: supervision.description(profile, (abi.MACHINE,)) for name, profile in profiles().items()}
+    found = {name: described(profile) for name, profile in profiles().items()}
     assert set(_list(found["plain"], "brokered")) == {"kill SIGUSR1", "tgkill"}
     assert {"connect", "sendmsg", "sendto connected"} <= set(_list(found["api"], "brokered"))
     assert "sendto addressed" not in _list(found["api"], "brokered")
@@ -169,6 +170,28 @@ def test_the_description_names_what_is_brokered() -> None:
     hard = {entry.syscall for entry in base.hard_deny()}
     assert set(_mapping(found["plain"], "denied")) == hard
     assert set(_mapping(found["granted"], "denied")) == hard - {"ptrace"}
+
+
+def described(profile: Profile) -> dict[str, object]:
+    """What policy.json tells the supervisor of a profile on this machine."""
+    return supervision.description(profile, {abi.MACHINE: supervision.filters(profile, abi.MACHINE)})
+
+
+def test_a_build_computes_the_rules_of_each_program_once(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is described from the rules, they are computed once for each phase that a program allows."""
+    computed: list[tuple[str, frozenset[Use]]] = []
+
+    def counted(profile: Profile, arch: str) -> Rules:
+        computed.append((arch, profile.uses))
+        return rules_for(profile, arch)
+
+    holders = [module for module in list(sys.modules.values()) if getattr(module, "rules_for", None) is rules_for]
+    for module in holders:
+        if module.__name__ != __name__:
+            monkeypatch.setattr(module, "rules_for", counted)
+    build(profile)
+    programs = 2 if profile.function.runtime_api else 1  # without phases both programs follow from the same rules
+    assert len(computed) == len(set(computed)) == programs * len(tables.ARCHES)
 
 
 def _list(found: Mapping[str, Any], key: str) -> list[str]:
@@ -253,7 +276,7 @@ def test_where_signals_are_free_the_supervisor_is_guarded(guarded: tuple[int, ..
 
 def test_elsewhere_the_program_alone_decides(profile: Profile) -> None:
     """For every call but execve and signals what is installed is the rules' own verdict."""
-    rules = supervision.supervised_rules(profile, abi.MACHINE)
+    rules = supervision.filters(profile, abi.MACHINE).supervised
     program = installed(rules)
     check(program)
     watched = {NUMBERS[name] for name in ("execve", *single_exec.SIGNALS)}
@@ -272,7 +295,7 @@ def test_elsewhere_the_program_alone_decides(profile: Profile) -> None:
 def decider(*, audit: bool = False, responses: Mapping[str, str] | None = None, name: str = "api") -> Decider:
     """For one of the profiles."""
     found = dataclasses.replace(profiles()[name], responses=frozenset((responses or {}).items()))
-    return Decider(Supervision(supervision.description(found, (abi.MACHINE,)), abi.MACHINE), audit=audit)
+    return Decider(Supervision(described(found), abi.MACHINE), audit=audit)
 
 
 def test_decisions_by_phase() -> None:
@@ -330,11 +353,12 @@ def test_a_decision_for_anything(syscall: str, name: str, phase: str, audit: boo
 
 
 DECIDERS = {audit: decider(audit=audit) for audit in (False, True)}
-INIT = supervision.init_items(profiles()["api"], abi.MACHINE)
+API_FILTERS = supervision.filters(profiles()["api"], abi.MACHINE)
+INIT = supervision.init_items(API_FILTERS)
 
 
-INIT_CALLS = CallTable(supervision.init_calls(profiles()["api"], abi.MACHINE))
-BEFORE, AFTER = rules_for(profiles()["api"], abi.MACHINE), supervision.supervised_rules(profiles()["api"], abi.MACHINE)
+INIT_CALLS = CallTable(supervision.init_calls(API_FILTERS))
+BEFORE, AFTER = API_FILTERS.plain, API_FILTERS.supervised
 
 
 def waiting(nr: int, args: Sequence[int]) -> Notification:
