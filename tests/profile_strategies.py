@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 from sandbox.behaviour import arguments
+from sandbox.behaviour.call import Call
 from sandbox.kernel import tables
 from sandbox.profile import base
 from sandbox.profile.model import PHASES, RUNTIME_API, Estimate, Function, Grant, Phase, Profile, Training, Use
@@ -39,13 +40,13 @@ def _classes(syscall: str) -> tuple[str, ...]:
     if arguments.partition_classes(syscall):
         return arguments.partition_classes(syscall)
     calls: list[list[int]] = [[0] * 6]
-    groups = [part.split(":")[0] for part in arguments.kind(syscall).split(",")]
+    groups = [part.split(":")[0] for part in arguments.classification(syscall).split(",")]
     for (argument, mask), group in zip(arguments.masks(syscall), groups, strict=True):
         values = {value & mask for value in _field_values(group)}
         calls = [[*call[:argument], value, *call[argument + 1 :]] for call in calls for value in sorted(values)]
     names = {arguments.classify(syscall, call, "x86_64") for call in calls}
     if arguments.target_argument(syscall) is not None:
-        names |= {f"{name} {arguments.OTHER}" for name in names}
+        names |= {Call(syscall, name).to_others().arg_class for name in names}
     return tuple(sorted(names))
 
 
@@ -64,11 +65,11 @@ CLASSES: dict[str, tuple[str, ...]] = {
 _GRANTABLE = tuple(entry for entry in base.hard_deny() if entry.grantable)
 
 
-def items() -> st.SearchStrategy[tuple[str, str]]:
-    """(syscall, class) pairs that a profile may allow without a grant; syscalls with classes come up more often."""
+def items() -> st.SearchStrategy[Call]:
+    """Calls that a profile may allow without a grant; syscalls with classes come up more often."""
     classed = [syscall for syscall, names in CLASSES.items() if names != ("",)]
     return st.one_of(st.sampled_from(classed), st.sampled_from(sorted(CLASSES))).flatmap(
-        lambda syscall: st.tuples(st.just(syscall), st.sampled_from(CLASSES[syscall]))
+        lambda syscall: st.builds(Call, st.just(syscall), st.sampled_from(CLASSES[syscall]))
     )
 
 

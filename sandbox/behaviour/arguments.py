@@ -1,7 +1,7 @@
 """Argument classes: what is worth telling apart in the register arguments of a system call.
 
 A class is a short text (`read`, `AF_INET SOCK_STREAM`, `F_SETFL`). `classify` turns observed arguments into it;
-conditions.py turns it back into what a filter can compare. The table is arguments.json.
+comparison.py turns it back into what a filter can compare. The table is arguments.json.
 
     >>> classify("openat", (0xFFFFFF9C, 0x7F00, 0x80000, 0, 0, 0), "x86_64")
     'read'
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 LOW = 0xFFFFFFFF
 FULL = 0xFFFFFFFFFFFFFFFF
-OTHER = "to others"
-"""Suffix of a signal's class when the target was not the caller's own process."""
 
 
 @remember
@@ -55,8 +53,8 @@ def partition_classes(syscall: str) -> tuple[str, ...]:
     return tuple(table()["partitions"][spec["partition"]]["classes"])
 
 
-def kind(syscall: str) -> str:
-    """Two syscalls of one kind have the same classes: the partition's name, or the fields as text; '' without any."""
+def classification(syscall: str) -> str:
+    """What two syscalls with the same classes share: the partition's name, or the fields as text; '' without any."""
     spec = table()["syscalls"].get(syscall, {})
     if "partition" in spec:
         return str(spec["partition"])
@@ -144,11 +142,6 @@ def _join_fields(fields: Sequence[Sequence[Any]], args: Sequence[int], arch: str
 
 def _number(group: str, value: int) -> str:
     return hex(value) if group in ("ioctl_request", "arch_prctl_code") else str(value)
-
-
-def signals_others(name: str) -> bool:
-    """Whether a signal's class was recorded with another process as its target."""
-    return name.endswith(" " + OTHER)
 
 
 def target_argument(syscall: str) -> int | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sandbox.behaviour import arguments
+from sandbox.behaviour.call import Call
 from sandbox.kernel import tables
 
 
@@ -31,14 +32,14 @@ class Condition(NamedTuple):
 Conjunction = tuple[Condition, ...]
 
 
-def _alternatives(spec: dict[str, Any], name: str) -> Iterator[Conjunction]:
-    for conjunction in arguments.table()["partitions"][spec["partition"]]["classes"][name]:
+def _alternatives(spec: dict[str, Any], arg_class: str) -> Iterator[Conjunction]:
+    for conjunction in arguments.table()["partitions"][spec["partition"]]["classes"][arg_class]:
         yield tuple(
             Condition(spec[key], int(mask, 16), int(value, 16)) for key, (mask, value) in sorted(conjunction.items())
         )
 
 
-def conditions(syscall: str, name: str, arch: str) -> tuple[Conjunction, ...]:
+def conditions(syscall: str, arg_class: str, arch: str) -> tuple[Conjunction, ...]:
     """What a filter compares for a class: alternatives of and-ed conditions; `((),)` means any arguments.
 
     Raises ValueError for a class that the syscall does not have, or whose syscall is opaque.
@@ -48,18 +49,19 @@ def conditions(syscall: str, name: str, arch: str) -> tuple[Conjunction, ...]:
     if spec.get("opaque"):
         raise ValueError(f"{syscall}: {spec['opaque']}, so that no filter can tell its classes apart")
     if "always" in spec:
-        if name != spec["always"]:
-            raise ValueError(f"{syscall} has the class {spec['always']!r} only, not {name!r}")
+        if arg_class != spec["always"]:
+            raise ValueError(f"{syscall} has the class {spec['always']!r} only, not {arg_class!r}")
         return (require,)
     if "partition" in spec:
-        if name not in arguments.partition_classes(syscall):
+        if arg_class not in arguments.partition_classes(syscall):
             classes = ", ".join(arguments.partition_classes(syscall))
-            raise ValueError(f"{syscall} has the classes {classes}; not {name!r}")
-        return tuple(tuple(sorted((*found, *require))) for found in _alternatives(spec, name))
+            raise ValueError(f"{syscall} has the classes {classes}; not {arg_class!r}")
+        return tuple(tuple(sorted((*found, *require))) for found in _alternatives(spec, arg_class))
     if "fields" in spec:
-        return tuple(tuple(sorted((*found, *require))) for found in _split_fields(syscall, spec["fields"], name, arch))
-    if name:
-        raise ValueError(f"{syscall} has no argument classes; remove {name!r}")
+        split = _split_fields(syscall, spec["fields"], arg_class, arch)
+        return tuple(tuple(sorted((*found, *require))) for found in split)
+    if arg_class:
+        raise ValueError(f"{syscall} has no argument classes; remove {arg_class!r}")
     return (require,)
 
 
@@ -69,11 +71,11 @@ def anything(syscall: str) -> tuple[Conjunction, ...]:
     return (tuple(Condition(i, int(mask, 16), int(value, 16)) for i, mask, value in spec.get("require", ())),)
 
 
-def _split_fields(syscall: str, fields: Sequence[Sequence[Any]], name: str, arch: str) -> Iterator[Conjunction]:
-    words = name.removesuffix(" " + arguments.OTHER).split()
+def _split_fields(syscall: str, fields: Sequence[Sequence[Any]], arg_class: str, arch: str) -> Iterator[Conjunction]:
+    words = Call(syscall, arg_class).as_compared().arg_class.split()
     optional = fields[-1][1] == "socket_protocol"
     if len(words) not in ((len(fields) - 1, len(fields)) if optional else (len(fields),)):
-        raise ValueError(f"{syscall} takes {' '.join(field[1] for field in fields)}; {name!r} does not fit")
+        raise ValueError(f"{syscall} takes {' '.join(field[1] for field in fields)}; {arg_class!r} does not fit")
     found = []
     for i, (field, word) in enumerate(zip(fields, words, strict=False)):
         mask = int(field[2], 16) if len(field) > 2 else arguments.LOW

@@ -5,6 +5,7 @@ What the supervisor prints beside a violation and what an amendment writes are t
 
 from __future__ import annotations
 
+from sandbox.behaviour.call import Call
 from sandbox.behaviour.quoting import quoted
 
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./@")
@@ -23,11 +24,11 @@ def scalar(text: str) -> str:
     return quoted(text)  # \xNN, \uNNNN and \UNNNNNNNN are YAML's escapes as well
 
 
-def of_use(phase: str, syscall: str, name: str, count: int = 1) -> str:
-    """For a call with an argument class (`''` for a syscall without classes) in a phase."""
-    if name:
-        return f"syscalls.{phase}.{syscall}.classes: {{{scalar(name)}: {count}}}"
-    return f"syscalls.{phase}.{syscall}: {{count: {count}, because: <your reason>}}"
+def of_use(phase: str, call: Call, count: int = 1) -> str:
+    """For a call in a phase."""
+    if call.arg_class:
+        return f"syscalls.{phase}.{call.syscall}.classes: {{{scalar(call.arg_class)}: {count}}}"
+    return f"syscalls.{phase}.{call.syscall}: {{count: {count}, because: <your reason>}}"
 
 
 def of_place(section: str, place: str) -> str:
@@ -35,7 +36,7 @@ def of_place(section: str, place: str) -> str:
     return f"{section}: [{scalar(place)}]"
 
 
-def of_grant(syscall: str, names: tuple[str, ...] = ()) -> str:
+def of_grant(syscall: str, arg_classes: tuple[str, ...] = ()) -> str:
     """For a hard-denied call: only a person can write this, with a reason."""
-    classes = f"classes: [{', '.join([scalar(name) for name in names])}], " if names else ""
+    classes = f"classes: [{', '.join(map(scalar, arg_classes))}], " if arg_classes else ""
     return f"grants: [{{syscall: {syscall}, {classes}because: <your reason>}}]"

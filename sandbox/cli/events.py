@@ -16,6 +16,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from sandbox.behaviour.call import Call
 from sandbox.behaviour.quoting import printable
 from sandbox.cli.output import console, errors, json_line
 from sandbox.errors import UsageError
@@ -158,11 +159,10 @@ def _summary(kinds: list[reader.Kind], json_output: bool) -> None:
     total = f"{count} violation{'s' * (count != 1)} of {len(kinds)} kind{'s' * (len(kinds) != 1)}"
     if not console.is_terminal:
         for kind in kinds:
-            words = " ".join(filter(None, (kind.syscall, kind.arg_class)))
-            target = f" ({kind.target})" if kind.target else ""
+            what = f"{Call(kind.syscall, kind.arg_class)}" + (f" ({kind.target})" if kind.target else "")
             rest = f"{kind.risk or 'unrated'} {kind.technique}".strip()
             allow = f"; to allow: {kind.allow}" if kind.allow else ""
-            print(printable(f"{kind.count:>8} {words}{target}, {rest}, {', '.join(sorted(kind.verdicts))}{allow}"))
+            print(printable(f"{kind.count:>8} {what}, {rest}, {', '.join(sorted(kind.verdicts))}{allow}"))
         print(total)
         return
     table = Table()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sandbox.behaviour import spelling
+from sandbox.behaviour.call import Call
 from sandbox.cli.output import console, errors, json_line, write_text
 from sandbox.errors import LearningFailed, ProfileError, UsageError
 from sandbox.learn import observations
@@ -113,9 +114,9 @@ def _granted(grant: Grant) -> Iterable[str]:
     """The hard-denied calls that a grant means; one without classes means all that can be granted at all."""
     for entry in base.hard_deny():
         if entry.syscall == grant.syscall and entry.grantable:
-            for name in entry.classes or ("",):
-                if not name or not grant.classes or name in grant.classes:
-                    yield f"{grant.syscall} {name}".strip()
+            for arg_class in entry.classes or ("",):
+                if not arg_class or not grant.classes or arg_class in grant.classes:
+                    yield str(Call(grant.syscall, arg_class))
 
 
 def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output: bool) -> Learned:
@@ -211,8 +212,7 @@ def _report(profile: Profile, learned: Learned, path: str, json_output: bool) ->
     if estimates:
         worst = max(estimates.values(), key=lambda e: e.bound)
         print(f"  the weakest phase is {worst.phase}; all this assumes training events drawn like production's")
-    for call in denied:
-        syscall, _, kind = call.partition(" ")
-        classes = f", classes: [{kind}]" if kind else ""
+    for text in denied:
+        call = Call.parse(text)
         print(f"  refused in training, hard-denied: {call}")
-        print(f"    to grant it: grants: [{{syscall: {syscall}{classes}, because: <your reason>}}]", file=sys.stdout)
+        print(f"    to grant it: {spelling.of_grant(call.syscall, (call.arg_class,) if call.arg_class else ())}")

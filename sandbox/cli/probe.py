@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from sandbox.behaviour import arguments
 from sandbox.bundle import Policy
 from sandbox.cli.output import console, json_line
 from sandbox.confine import single_exec
@@ -85,19 +84,18 @@ def _judge(attempt: Attempt, result: Result, rules: Rules, read: Document) -> Ro
 
 def _allowed_by(rule: Rule, read: Document) -> str:
     """Where it is written that a rule's call is allowed."""
-    words = f"{rule.syscall} {rule.name}".strip()
     if rule.origin == "floor":
-        return f"{words}: profiles/base/floor.yaml ({rule.detail})"
+        return f"{rule.call}: profiles/base/floor.yaml ({rule.detail})"
     if rule.origin == "runtime client":
-        return f"{words}: profiles/base/runtime-client.yaml ({rule.detail})"
+        return f"{rule.call}: profiles/base/runtime-client.yaml ({rule.detail})"
     if rule.origin == "grant":
-        return f"{words}: {_line_of_grant(rule.syscall, read)}"
+        return f"{rule.call}: {_line_of_grant(rule.syscall, read)}"
     for use in sorted(read.profile.uses):
         origin = rule.detail.partition(":")[0] if rule.origin == "family" else rule.syscall
         relation = "" if use.syscall == rule.syscall else f" (same family as {use.syscall})"
-        if use.syscall == origin and use.name in (rule.name, f"{rule.name} {arguments.OTHER}"):
-            return f"{words}{relation}: {read.line_of(use)}"
-    return f"{words}: {rule.origin} ({rule.detail})"
+        if use.syscall == origin and use.call.as_compared().arg_class == rule.arg_class:
+            return f"{rule.call}{relation}: {read.line_of(use)}"
+    return f"{rule.call}: {rule.origin} ({rule.detail})"
 
 
 def _line_of_grant(syscall: str, read: Document) -> str:

@@ -64,8 +64,7 @@ def show(
     if syscalls:
         for phase in PHASES:
             for use in profile.phase(phase):
-                words = f"{phase:6} {use.syscall} {use.name}".rstrip()
-                _say(f"{words}: {use.count} times, {'; '.join(sorted(use.because))}")
+                _say(f"{phase:6} {use.call}: {use.count} times, {'; '.join(sorted(use.because))}")
 
 
 def _places(profile: Profile) -> tuple[tuple[str, list[str]], ...]:
@@ -144,7 +143,7 @@ def _estimate(training: str, estimate: Estimate) -> dict[str, Any]:
 
 
 def _use(use: Use) -> dict[str, Any]:
-    return {"syscall": use.syscall, "class": use.name, "count": use.count, "because": sorted(use.because)}
+    return {"syscall": use.syscall, "class": use.arg_class, "count": use.count, "because": sorted(use.because)}
 
 
 @app.command("diff")

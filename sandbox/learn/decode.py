@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from sandbox.behaviour import arguments
+from sandbox.behaviour.call import Call
 from sandbox.kernel import abi, sockaddr
 from sandbox.kernel.memory import Memory
 
@@ -257,8 +258,8 @@ def item_class(reader: Reader, tid: int, syscall: str, args: Sequence[int], arch
         if len(data) != 8:
             return narrowest
         return arguments.classify_partition(partition, {"flags": int.from_bytes(data, "little")})
-    name = arguments.classify(syscall, args, arch)
+    call = Call(syscall, arguments.classify(syscall, args, arch))
     target = arguments.target_argument(syscall)
     if target is not None and args[target] & arguments.LOW != reader.process(tid):
-        return f"{name} {arguments.OTHER}"
-    return name
+        call = call.to_others()
+    return call.arg_class

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sandbox.behaviour.call import Call
 from sandbox.learn.host import TOOL
 from sandbox.learn.observations import Environment, Item, Sample
 from sandbox.profile import base
@@ -48,8 +49,8 @@ def generalise(environments: Sequence[Environment], name: str) -> Learned:
         trainings=frozenset({_training(environments, samples)}),
         promises=promises_of(uses),
     )
-    refused = frozenset(f"{syscall} {name}".strip() for e in environments for _, syscall, name in e.items
-                        if _hard_denied(syscall, name))  # fmt: skip
+    calls = {Call(syscall, arg_class) for e in environments for _, syscall, arg_class in e.items}
+    refused = frozenset(str(call) for call in calls if _hard_denied(call))
     return Learned(profile, refused.union(*(environment.denied for environment in environments)))
 
 
@@ -76,9 +77,9 @@ def _in_order(samples: Iterable[Sample]) -> list[Sample]:
     return sorted(samples, key=lambda s: (s.time, s.kind, s.label, s.outcome, sorted(s.items.items())))
 
 
-def _hard_denied(syscall: str, name: str) -> bool:
+def _hard_denied(call: Call) -> bool:
     """Whether no observation can make this a part of the profile, whoever wrote the file."""
-    denied = base.find(base.hard_deny(), syscall, name)
+    denied = base.find(base.hard_deny(), *call)
     return denied is not None and denied.risk != "unreadable"
 
 
@@ -93,12 +94,12 @@ def _uses(environments: Sequence[Environment], samples: Sequence[Sample]) -> Ite
             counts[item] = counts.get(item, 0) + count
             if sample.kind == "invocation":
                 labels.setdefault(item, set()).add(sample.label)
-    for (phase, syscall, name), count in counts.items():
-        if _hard_denied(syscall, name):
+    for (phase, syscall, arg_class), count in counts.items():
+        if _hard_denied(Call(syscall, arg_class)):
             continue
-        seen, total = labels.get((phase, syscall, name), set()), everywhere.get("invoke", set())
+        seen, total = labels.get((phase, syscall, arg_class), set()), everywhere.get("invoke", set())
         # mypy: phases were checked when the file was read.
-        yield Use(phase, syscall, name, count, frozenset({_reason(phase, seen, total)}))  # type: ignore[arg-type]
+        yield Use(phase, syscall, arg_class, count, frozenset({_reason(phase, seen, total)}))  # type: ignore[arg-type]
 
 
 def _reason(phase: str, seen: set[str], total: set[str]) -> str:

@@ -175,13 +175,13 @@ def _add(building: _Building, event: dict[str, Any]) -> None:
         if not all(isinstance(key, str) and isinstance(value, str) for key, value in places.items()):
             raise ValueError("places are no names of directories")
     elif kind == "item":
-        phase, syscall, name = event["phase"], event["syscall"], event["class"]
+        phase, syscall, arg_class = event["phase"], event["syscall"], event["class"]
         if phase not in PHASES:
             raise ValueError(f"unknown phase {phase!r}")
         if syscall not in tables.every_name():
             raise ValueError(f"unknown system call {syscall!r}")
-        base.arguments_exist(syscall, name, "class")
-        building.items[str(event["id"])] = (phase, syscall, name)
+        base.arguments_exist(syscall, arg_class, "class")
+        building.items[str(event["id"])] = (phase, syscall, arg_class)
     elif kind in ("init", "run", "invocation", "tail"):
         items = {building.items[str(item)]: int(count) for item, count in event["items"].items()}
         time = float(event["time"])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sandbox.behaviour import arguments
+from sandbox.behaviour.call import Call
 from sandbox.kernel import tables
 from sandbox.kernel.notification import Notification
 from sandbox.learn import decode
@@ -45,7 +46,7 @@ class Recorder:
         self._emit = emit
         self._api = api
         self._denied = denied
-        self._granted = granted
+        self._granted = frozenset(map(Call.parse, granted))
         self.reader = self._reader = Reader()
         self.names_of: Callable[[str], frozenset[str]] = lambda address: frozenset()
         self._names = tables.names(arch)
@@ -94,7 +95,7 @@ class Recorder:
         key = (self.phase, nr, tuple([args[i] & mask for i, mask in self._masks[nr]]))
         item = self._cache.get(key)
         if item is None:
-            item = self._cache[key] = self._item(name, arguments.classify(name, args, self._arch))
+            item = self._cache[key] = self._item(Call(name, arguments.classify(name, args, self._arch)))
         self._count(item)
         return 0
 
@@ -111,13 +112,15 @@ class Recorder:
         self._bucket[item] = self._bucket.get(item, 0) + 1
         self._last.append(self._texts[item])
 
-    def _item(self, syscall: str, name: str) -> int:
-        key = (self.phase, syscall, name)
+    def _item(self, call: Call) -> int:
+        key = (self.phase, *call)
         found = self._items.get(key)
         if found is None:
             found = self._items[key] = len(self._items)
-            self._texts.append(f"{syscall} {name}".strip())
-            self._emit({"event": "item", "id": found, "phase": self.phase, "syscall": syscall, "class": name})
+            self._texts.append(str(call))
+            self._emit(
+                {"event": "item", "id": found, "phase": self.phase, "syscall": call.syscall, "class": call.arg_class}
+            )
         return found
 
     def _fact(self, *fact: str) -> None:
@@ -133,17 +136,17 @@ class Recorder:
             return 0  # part of the floor, notified only for the requests of clients that use it
         if name == "connect":
             self._connecting(tid, args)
-        kind = decode.item_class(reader, tid, name, args, self._arch)
+        asked = Call(name, decode.item_class(reader, tid, name, args, self._arch))
         if name in self._denied:
-            code = self._denied[name].get("", self._denied[name].get(kind, ""))
+            code = self._denied[name].get("", self._denied[name].get(asked.arg_class, ""))
             if code:
-                return self._take_denied(f"{name} {kind}".strip(), name, code)
-        item = self._item(name, kind)
+                return self._take_denied(asked, code)
+        item = self._item(asked)
         if name in decode.OPENS:
             dirfd, at = decode.OPENS[name]
             text = reader.string(tid, args[at])
             path = reader.path(tid, args[dirfd] & arguments.LOW if dirfd is not None else None, text)
-            self._opening(path, kind)
+            self._opening(path, asked.arg_class)
             self._count(item)
             self._last[-1] += f" {path}"
         elif name in decode.EXECS:
@@ -178,9 +181,9 @@ class Recorder:
         folder = args[dirfd] & arguments.LOW if dirfd is not None else None
         return self._reader.path(tid, folder, self._reader.string(tid, address))
 
-    def _opening(self, path: str, kind: str) -> None:
-        mode = "read" if kind == "read" else "write"
-        if kind == "create" and not os.path.lexists(path):
+    def _opening(self, path: str, arg_class: str) -> None:
+        mode = "read" if arg_class == "read" else "write"
+        if arg_class == "create" and not os.path.lexists(path):
             self._file(path, "entry")
         if mode == "write" or os.path.lexists(path):
             self._file(path, mode)
@@ -191,12 +194,12 @@ class Recorder:
             if real := elsewhere(path):
                 self._fact("file", real, mode)
 
-    def _take_denied(self, call: str, name: str, code: str) -> int:
+    def _take_denied(self, call: Call, code: str) -> int:
         """A hard-denied call is never an item: what a person granted stands under the profile's grants."""
-        if call in self._granted or name in self._granted:
+        if call in self._granted or Call(call.syscall) in self._granted:
             self._last.append(f"{call} granted")
             return 0
-        self._fact("denied", call)
+        self._fact("denied", str(call))
         self._last.append(f"{call} refused")
         return int(getattr(errno, code))
 

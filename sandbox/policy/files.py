@@ -35,7 +35,7 @@ def description(profile: Profile) -> dict[str, object]:
     write = outermost([*writes, *(place.path for place in base.writable())])
     syscalls = _syscalls(profile)
     function = profile.function.runtime_api
-    starts = any(arguments.kind(use.syscall) == "clone" for use in profile.uses) or exec_granted(profile)
+    starts = any(arguments.classification(use.syscall) == "clone" for use in profile.uses) or exec_granted(profile)
     groups = {"connected": function or profile.network or "socket" in syscalls, "runtime": function or starts}
     added = base.readable(*(group for group, wanted in groups.items() if wanted))
     read = outermost([*reads, *(place.path for place in added)]) - write

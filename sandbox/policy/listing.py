@@ -34,7 +34,7 @@ def _section(rules: Rules) -> Iterator[str]:
     names = tables.names(rules.arch)
     everything = [rule for found in rules.allow.values() for rule in found]
     for origin in ORIGINS:
-        members = sorted((rule for rule in everything if rule.origin == origin), key=lambda r: (r.syscall, r.name))
+        members = sorted((rule for rule in everything if rule.origin == origin), key=lambda rule: rule.call)
         if members:
             yield f"  allowed by {origin}:"
             yield from (f"    {describe(rule):60} {rule.detail}".rstrip() for rule in members)
@@ -47,8 +47,8 @@ def _section(rules: Rules) -> Iterator[str]:
 
 def describe(rule: Rule) -> str:
     """`openat read  [flags ...]` of a rule."""
-    words = f"{rule.syscall} {rule.name}".strip()
-    return f"{words}  if {' and '.join(map(_condition, rule.conditions))}" if rule.conditions else words
+    compared = " and ".join(map(_condition, rule.conditions))
+    return f"{rule.call}  if {compared}" if compared else str(rule.call)
 
 
 def _condition(condition: Condition) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 
 import jsonschema
 
-from sandbox.behaviour import arguments, comparison
+from sandbox.behaviour import arguments, comparison, spelling
 from sandbox.behaviour.arguments import FULL, LOW
+from sandbox.behaviour.call import Call
 from sandbox.behaviour.comparison import Condition, Conjunction
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
@@ -273,13 +274,17 @@ def _classes(
         return frozenset()
     conditions = [way.conditions for way in ways]
     fitting = {
-        name: alternatives
-        for name, alternatives in _candidates(syscall, conditions)
+        arg_class: alternatives
+        for arg_class, alternatives in _candidates(syscall, conditions)
         if all(_implied(alternative, [*conditions, *bare]) for alternative in alternatives)
     }
     closed = arguments.partition_classes(syscall)
     for way in ways:
-        mine = sorted(name for name, several in fitting.items() if any(_implied(s, [way.conditions]) for s in several))
+        mine = sorted(
+            arg_class
+            for arg_class, several in fitting.items()
+            if any(_implied(one, [way.conditions]) for one in several)
+        )
         exact = any(way.conditions == one for several in fitting.values() for one in several)
         if not mine and way.conditions:
             raise ProfileError(
@@ -295,20 +300,22 @@ def _classes(
         elif not exact and (way.conditions or not closed or len(fitting) < len(closed)):
             words = ", ".join(mine) if mine != [""] else "what is harmless of it"
             notes.append(f"{way.path}: of {syscall} only {words} is taken, which allows less than the file")
-    denied = sorted(name for name in fitting if base.find(base.hard_deny(), syscall, name))
-    notes += [f"{ways[0].path}: {syscall} {name} is left out: {_how(syscall, name)}" for name in denied]
-    taken = {name: several for name, several in fitting.items() if name not in denied}
+    denied = [call for call in (Call(syscall, arg_class) for arg_class in sorted(fitting))
+              if base.find(base.hard_deny(), *call)]  # fmt: skip
+    notes += [f"{ways[0].path}: {call} is left out: {_how(*call)}" for call in denied]
+    taken = {arg_class: several for arg_class, several in fitting.items() if Call(syscall, arg_class) not in denied}
     return frozenset(
-        name
-        for name, several in taken.items()
-        if not all(_implied(one, bare) for one in several) and not _within_another(name, taken)
+        arg_class
+        for arg_class, several in taken.items()
+        if not all(_implied(one, bare) for one in several) and not _within_another(arg_class, taken)
     )
 
 
-def _within_another(name: str, classes: Mapping[str, Sequence[Conjunction]]) -> bool:
+def _within_another(arg_class: str, classes: Mapping[str, Sequence[Conjunction]]) -> bool:
     """Whether another class contains this one, which must not be named then: its family may be a larger one."""
     return any(
-        other != name and all(_implied(one, several) for one in classes[name]) for other, several in classes.items()
+        other != arg_class and all(_implied(one, several) for one in classes[arg_class])
+        for other, several in classes.items()
     )
 
 
@@ -316,19 +323,19 @@ def _candidates(syscall: str, ways: Sequence[Conjunction]) -> Iterator[tuple[str
     """(class, what a filter compares for it) of the classes that could be meant."""
     arch = next(arch for arch in tables.ARCHES if syscall in tables.numbers(arch))
     if not arguments.has_classes(syscall):
-        names = {""}
+        candidates = {""}
     elif arguments.partition_classes(syscall):
-        names = {*arguments.partition_classes(syscall)}
+        candidates = {*arguments.partition_classes(syscall)}
     else:
         # Fields: a class for each value, so that only those can be meant that the file compares.
         decided = {argument for argument, _ in arguments.masks(syscall)}
-        names = {
+        candidates = {
             arguments.classify(syscall, _registers(way), arch)
             for way in ways
             if decided <= {condition.argument for condition in way}
         }
-    for name in sorted(names):
-        yield name, comparison.conditions(syscall, name, arch)
+    for arg_class in sorted(candidates):
+        yield arg_class, comparison.conditions(syscall, arg_class, arch)
 
 
 def _registers(conditions: Conjunction) -> list[int]:
@@ -342,14 +349,14 @@ def _wholly_denied(syscall: str) -> bool:
     return any(entry.syscall == syscall and not entry.classes for entry in base.hard_deny())
 
 
-def _how(syscall: str, name: str) -> str:
-    entry = base.find(base.hard_deny(), syscall, name)
+def _how(syscall: str, arg_class: str) -> str:
+    entry = base.find(base.hard_deny(), syscall, arg_class)
     if entry is None:
         return arguments.opaque(syscall)
     if not entry.grantable:
         return f"{entry.because}; nothing can grant it"
-    classes = f", classes: [{name}]" if entry.classes else ""
-    return f"{entry.because}; if it is needed, write under grants: {{syscall: {syscall}{classes}, because: <reason>}}"
+    grant = spelling.of_grant(syscall, (arg_class,) if entry.classes else ())
+    return f"{entry.because}; if it is needed, write {grant}"
 
 
 def _shown(conditions: Conjunction) -> str:
@@ -364,5 +371,5 @@ def _instead(syscall: str) -> str:
     classes = arguments.partition_classes(syscall)
     if not arguments.has_classes(syscall):
         return f"a profile allows {syscall} with any arguments or not at all; remove the args or the entry"
-    known = f"its classes are {', '.join(classes)}" if classes else f"its classes are made of {arguments.kind(syscall)}"
+    known = f"its classes are {', '.join(classes) or f'made of {arguments.classification(syscall)}'}"
     return f"{known}; `sandbox profile export` shows how each is compared; or remove the entry and learn the call"

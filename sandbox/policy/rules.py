@@ -15,6 +15,7 @@ from functools import cache
 from typing import Literal
 
 from sandbox.behaviour import arguments, comparison
+from sandbox.behaviour.call import Call
 from sandbox.behaviour.comparison import Conjunction
 from sandbox.errors import ProfileError
 from sandbox.kernel import bpf, tables
@@ -31,10 +32,15 @@ class Rule:
     """One way in which a syscall is allowed: all conditions hold. `detail` names what it comes from."""
 
     syscall: str
-    name: str
+    arg_class: str
     conditions: Conjunction
     origin: Origin
     detail: str
+
+    @property
+    def call(self) -> Call:
+        """What is allowed."""
+        return Call(self.syscall, self.arg_class)
 
 
 @dataclass(frozen=True)
@@ -92,13 +98,14 @@ def families() -> Mapping[str, tuple[str, ...]]:
     return found
 
 
-def relatives(syscall: str, name: str) -> Iterable[tuple[str, str]]:
-    """The (syscall, class) pairs that do the same job; never a wider class than the one given."""
+def relatives(call: Call) -> Iterable[Call]:
+    """The calls that do the same job; never of a wider class than the given one."""
+    syscall, arg_class = call
     for other in families().get(syscall, ()):
-        if arguments.kind(other) == arguments.kind(syscall) and (
-            not name or name in arguments.partition_classes(other)
+        if arguments.classification(other) == arguments.classification(syscall) and (
+            not arg_class or arg_class in arguments.partition_classes(other)
         ):
-            yield other, name
+            yield Call(other, arg_class)
 
 
 def exec_granted(profile: Profile) -> bool:
@@ -109,7 +116,7 @@ def exec_granted(profile: Profile) -> bool:
 def signals_granted(profile: Profile) -> bool:
     """Whether the function may signal other processes: it was seen to, or it makes some of its own."""
     return exec_granted(profile) or any(
-        arguments.signals_others(use.name) or (arguments.kind(use.syscall) == "clone" and use.name == "process")
+        use.call.signals_others or (arguments.classification(use.syscall) == "clone" and use.arg_class == "process")
         for use in profile.uses
     )
 
@@ -131,47 +138,47 @@ def refused_quietly(profile: Profile) -> tuple[base.Entry, ...]:
 
 def rules_for(profile: Profile, arch: str) -> Rules:
     """The rules of a profile on an architecture. Raises ProfileError when a class does not fit the architecture."""
-    found: dict[tuple[str, str], tuple[Origin, str]] = {}
+    found: dict[Call, tuple[Origin, str]] = {}
 
-    def add(syscall: str, name: str, origin: Origin, detail: str) -> None:
-        found.setdefault((syscall, name), (origin, detail))
-        for other, same in relatives(syscall, name):
-            found.setdefault((other, same), ("family", f"{syscall}: {detail}" if detail else syscall))
+    def add(call: Call, origin: Origin, detail: str) -> None:
+        found.setdefault(call, (origin, detail))
+        for other in relatives(call):
+            found.setdefault(other, ("family", f"{call.syscall}: {detail}" if detail else call.syscall))
 
     denied = _denied(profile)
     quiet = refused_quietly(profile)
     for use in sorted(profile.uses):
-        if not base.find(quiet, use.syscall, use.name):
-            add(use.syscall, use.name.removesuffix(" " + arguments.OTHER), "profile", "; ".join(sorted(use.because)))
+        if not base.find(quiet, *use.call):
+            add(use.call.as_compared(), "profile", "; ".join(sorted(use.because)))
     for grant in sorted(profile.grants, key=lambda g: (g.syscall, sorted(g.classes), g.because)):
-        for name in sorted(grant.classes) or [EVERY]:
-            found.setdefault((grant.syscall, name), ("grant", grant.because))
+        for arg_class in sorted(grant.classes) or [EVERY]:
+            found.setdefault(Call(grant.syscall, arg_class), ("grant", grant.because))
     for entry in base.floor():
-        for name in entry.classes or (EVERY,):
-            add(entry.syscall, name, "floor", entry.because)
+        for arg_class in entry.classes or (EVERY,):
+            add(Call(entry.syscall, arg_class), "floor", entry.because)
     if profile.function.runtime_api:
         for entry in base.runtime_client():
-            for name in entry.classes or (EVERY,):
-                add(entry.syscall, name, "runtime client", entry.because)
+            for arg_class in entry.classes or (EVERY,):
+                add(Call(entry.syscall, arg_class), "runtime client", entry.because)
     if not exec_granted(profile):
-        found[("execve", "")] = ("launch", "the launcher's own exec, which it lets pass once")
-    found.setdefault(("execve", ""), ("launch", "the launcher's own exec; the function may exec too (execveat)"))
+        found[Call("execve")] = ("launch", "the launcher's own exec, which it lets pass once")
+    found.setdefault(Call("execve"), ("launch", "the launcher's own exec; the function may exec too (execveat)"))
 
     allow: dict[int, list[Rule]] = {}
     numbers = tables.numbers(arch)
-    for (syscall, name), (origin, detail) in found.items():
+    for (syscall, arg_class), (origin, detail) in found.items():
         if syscall not in numbers or arguments.opaque(syscall):
             continue
         against = [e for e in denied if e.syscall == syscall and not (origin == "grant" and e.grantable)]
         try:
-            every = name == EVERY
-            alternatives = comparison.anything(syscall) if every else comparison.conditions(syscall, name, arch)
+            every = arg_class == EVERY
+            alternatives = comparison.anything(syscall) if every else comparison.conditions(syscall, arg_class, arch)
         except ValueError as error:
             raise ProfileError(str(error), where=f"{profile.function.name} on {arch}") from error
-        if any(_lets_through(name, alternatives, entry, arch) for entry in against):
+        if any(_lets_through(arg_class, alternatives, entry, arch) for entry in against):
             continue
         for conditions in alternatives:
-            allow.setdefault(numbers[syscall], []).append(Rule(syscall, name, conditions, origin, detail))
+            allow.setdefault(numbers[syscall], []).append(Rule(syscall, arg_class, conditions, origin, detail))
     refuse = {
         numbers[entry.syscall]: getattr(errno, entry.errno)
         for entry in denied
@@ -184,12 +191,12 @@ def rules_for(profile: Profile, arch: str) -> Rules:
     )
 
 
-def _lets_through(name: str, alternatives: Sequence[Conjunction], entry: base.Entry, arch: str) -> bool:
+def _lets_through(arg_class: str, alternatives: Sequence[Conjunction], entry: base.Entry, arch: str) -> bool:
     """Whether a class lets anything through that a hard denial of its syscall means, however it is spelled."""
-    if not entry.classes or name == EVERY:
+    if not entry.classes or arg_class == EVERY:
         return True
     if arguments.partition_classes(entry.syscall):
-        return name in entry.classes
+        return arg_class in entry.classes
     refused = [other for known in entry.classes for other in comparison.conditions(entry.syscall, known, arch)]
     return any(_overlap(conditions, other) for conditions in alternatives for other in refused)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sandbox.behaviour import arguments, comparison, destination
+from sandbox.behaviour.call import Call
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import Rule, Rules, refused_quietly, rules_for
 from sandbox.profile import base
@@ -62,21 +63,21 @@ def _supervised(profile: Profile, later: Rules) -> Rules:
         # The wider class holds the connected sends as well; those the kernel decides alone.
         first = allow[sendto][0]
         connected = comparison.conditions("sendto", "connected", arch)
-        allow = {**allow, sendto: tuple(replace(first, name="connected", conditions=found) for found in connected)}
+        allow = {**allow, sendto: tuple(replace(first, arg_class="connected", conditions=found) for found in connected)}
     static: dict[int, tuple[Rule, ...]] = {}
     for name in STATIC:
         entries = [entry for entry in base.hard_deny() if entry.syscall == name and not entry.grantable]
         static[numbers[name]] = tuple(
-            Rule(name, kind, conditions, "floor", "refused in the kernel, whoever supervises")
+            Rule(name, arg_class, conditions, "floor", "refused in the kernel, whoever supervises")
             for entry in entries
-            for kind in entry.classes or ("",)
-            for conditions in (comparison.conditions(name, kind, arch) if kind else ((),))
+            for arg_class in entry.classes or ("",)
+            for conditions in (comparison.conditions(name, arg_class, arch) if arg_class else ((),))
         )
     for entry in refused_quietly(profile):
         rules = [
-            Rule(entry.syscall, kind, conditions, "runtime client", entry.because)
-            for kind in entry.classes
-            for conditions in comparison.conditions(entry.syscall, kind, arch)
+            Rule(entry.syscall, arg_class, conditions, "runtime client", entry.because)
+            for arg_class in entry.classes
+            for conditions in comparison.conditions(entry.syscall, arg_class, arch)
         ]
         static[numbers[entry.syscall]] = (*static.get(numbers[entry.syscall], ()), *rules)
     return replace(
@@ -101,13 +102,14 @@ def _outlasts_init(use: Use) -> bool:
 
     Who compiles code at the start goes on when it runs hot, which a training of few events does not see (V8, HotSpot).
     """
-    return use.syscall in ("execve", "execveat") or (use.name in COMPILES and arguments.kind(use.syscall) in MEMORY)
+    compiles = use.arg_class in COMPILES and arguments.classification(use.syscall) in MEMORY
+    return compiles or use.syscall in ("execve", "execveat")
 
 
 def brokered_calls(profile: Profile) -> tuple[str, ...]:
     """The calls that the supervisor makes itself or decides by what their pointers name."""
     found = ["connect", "execve", "execveat"]
-    sockets = [use.name.split() for use in profile.uses if use.syscall in ("socket", "socketpair")]
+    sockets = [use.arg_class.split() for use in profile.uses if use.syscall in ("socket", "socketpair")]
     if any(len(words) < 2 or words[1] in DATAGRAMS for words in sockets):
         found += ["sendmsg", "sendmmsg"]
     return tuple(found)
@@ -129,12 +131,12 @@ BY_POINTER = ("connect", "sendto", "sendmsg", "sendmmsg", "execve", "execveat")
 
 
 def _brokered_items(filters: Filters) -> set[str]:
-    """`syscall class` of what the profile allows of BROKERED, in any phase."""
+    """The texts of the calls that the profile allows of BROKERED, in any phase."""
     found: set[str] = set()
-    for syscall, name in _items(filters.plain):
-        if syscall in BROKERED:
-            names = arguments.partition_classes(syscall) if not name else (name,)
-            found.update(f"{syscall} {one}".strip() for one in names or ("",))
+    for call in _items(filters.plain):
+        if call.syscall in BROKERED:
+            classes = (call.arg_class,) if call.arg_class else arguments.partition_classes(call.syscall) or ("",)
+            found.update(str(Call(call.syscall, arg_class)) for arg_class in classes)
     return found
 
 
@@ -144,9 +146,9 @@ def init_items(filters: Filters) -> Mapping[str, tuple[str, ...]]:
     A call without classes has the class ''.
     """
     found: dict[str, list[str]] = {}
-    for syscall, name in sorted(_items(filters.plain) - _items(filters.later)):
-        found.setdefault(syscall, []).append(name)
-    return {syscall: tuple(names) for syscall, names in found.items()}
+    for call in sorted(_items(filters.plain) - _items(filters.later)):
+        found.setdefault(call.syscall, []).append(call.arg_class)
+    return {syscall: tuple(classes) for syscall, classes in found.items()}
 
 
 def init_calls(filters: Filters) -> dict[str, list[list[list[int]]]]:
@@ -155,7 +157,7 @@ def init_calls(filters: Filters) -> dict[str, list[list[list[int]]]]:
     found: dict[str, list[list[list[int]]]] = {}
     for nr, rules in filters.plain.allow.items():
         for rule in rules:
-            if rule.name not in items.get(rule.syscall, ()) or rule.syscall in (*BY_POINTER, *BY_THREAD):
+            if rule.arg_class not in items.get(rule.syscall, ()) or rule.syscall in (*BY_POINTER, *BY_THREAD):
                 continue
             if arguments.target_argument(rule.syscall) is None:
                 found.setdefault(str(nr), []).append([list(condition) for condition in rule.conditions])
@@ -171,8 +173,8 @@ def socket_calls(filters: Filters) -> list[list[list[int]]]:
     return [[list(condition) for condition in rule.conditions] for rule in rules]
 
 
-def _items(rules: Rules) -> set[tuple[str, str]]:
-    return {(rule.syscall, rule.name) for found in rules.allow.values() for rule in found}
+def _items(rules: Rules) -> set[Call]:
+    return {rule.call for found in rules.allow.values() for rule in found}
 
 
 def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, object]:
@@ -189,7 +191,7 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
             denied.setdefault(entry.syscall, []).extend(entry.classes)
     return {
         "runtime-api": profile.function.runtime_api,
-        "init": {arch: {syscall: list(names) for syscall, names in init_items(both).items()}
+        "init": {arch: {syscall: list(classes) for syscall, classes in init_items(both).items()}
                  for arch, both in compiled.items()},
         "init-calls": {arch: init_calls(both) for arch, both in compiled.items()},
         "sockets": {arch: socket_calls(both) for arch, both in compiled.items()},
@@ -200,7 +202,7 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "terminate": sorted(ESCAPES - granted),
         "responses": dict(sorted(profile.responses)),
         "denied": denied,
-        "never-granted": sorted(f"{entry.syscall} {kind}".strip() for entry in base.hard_deny() if not entry.grantable
-                                for kind in entry.classes or ("",)),
+        "never-granted": sorted(str(Call(entry.syscall, arg_class)) for entry in base.hard_deny()
+                                if not entry.grantable for arg_class in entry.classes or ("",)),
     }  # fmt: skip
 

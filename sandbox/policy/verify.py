@@ -127,7 +127,7 @@ def _check_widths(rules: Rules) -> None:
                 half = condition.mask == LOW and width == 64
                 if half or condition.mask & ~whole or condition.value & ~condition.mask:
                     raise PolicyUnverified(
-                        f"{rule.syscall} {rule.name}: compares other bits of argument {condition.argument} "
+                        f"{rule.call}: compares other bits of argument {condition.argument} "
                         f"than the kernel reads ({condition.mask:#x} of {width} bits)",
                         where=rules.arch,
                     )

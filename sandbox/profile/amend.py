@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sandbox.behaviour import arguments, spelling
+from sandbox.behaviour.call import Call
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base, document
@@ -103,8 +104,8 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
         elif wish.use:
             use = replace(wish.use, count=count)
             added.append(use)
-            change = spelling.of_use(use.phase, use.syscall, use.name, count)
-            proposals.append(Proposal(change, _risk(use.syscall, use.name), count, examples[wish]))
+            change = spelling.of_use(use.phase, use.call, count)
+            proposals.append(Proposal(change, _risk(use.call), count, examples[wish]))
         else:
             places.setdefault(_SECTIONS[wish.section], set()).add(wish.place)
             change = spelling.of_place(wish.section, wish.place)
@@ -129,8 +130,8 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
 
 def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:
     """What one violation asks for; one refusal when any part of it cannot be had."""
-    syscall, name, target = violation.syscall, violation.arg_class, violation.target
-    what = f"{syscall} {name}".strip()
+    syscall, arg_class, target = violation.syscall, violation.arg_class, violation.target
+    what = str(violation.call)
     phase = _phase(profile, violation.phase)
     if syscall not in tables.every_name():
         yield _Wish(what=what, reason=f"is not a system call of Linux {tables.LINUX}")
@@ -139,27 +140,27 @@ def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:
         yield _Wish(what=what, reason=f"the phase {violation.phase!r} is none of this function's")
         return
     syscall = READABLE.get(syscall, syscall)
-    denied = base.find(base.hard_deny(), syscall, name)
+    denied = base.find(base.hard_deny(), syscall, arg_class)
     if denied is not None:
-        if not _granted(profile, syscall, name):
-            classes = (name,) if denied.classes else ()
+        if not _granted(profile, syscall, arg_class):
+            classes = (arg_class,) if denied.classes else ()
             how = spelling.of_grant(syscall, classes) if denied.grantable else ""
             yield _Wish(what=what, reason=f"is hard-denied: {denied.because}", how=how)
             return
-    elif problem := _problem(profile, phase, syscall, name):
+    elif problem := _problem(profile, phase, syscall, arg_class):
         yield _Wish(what=what, reason=problem)
         return
-    elif (without := base.find(base.refusals(), syscall, name)) and not _sends_datagrams(profile):
+    elif (without := base.find(base.refusals(), syscall, arg_class)) and not _sends_datagrams(profile):
         how = "a destination under network that begins with udp://"
         yield _Wish(what=what, reason=f"is refused without loss: {without.because}", how=how)
         return
-    section = _section(syscall, name) if target else ""
+    section = _section(syscall, arg_class) if target else ""
     if refused := _unfit(section, target):
         yield _Wish(what=f"{what} {target}", reason=refused[0], how=refused[1])
         return
     found = []
-    if denied is None and not any(use.key == (phase, syscall, name) for use in profile.uses):
-        found.append(_Wish(use=Use(phase, syscall, name, 0, frozenset({REASON}))))
+    if denied is None and not any(use.key == (phase, syscall, arg_class) for use in profile.uses):
+        found.append(_Wish(use=Use(phase, syscall, arg_class, 0, frozenset({REASON}))))
     if section and not _allows(profile, section, target):
         found.append(_Wish(section=section, place=target))
     yield from found or [_Wish(what=f"{what} {target}".strip(), reason="is allowed by the profile already")]
@@ -170,9 +171,9 @@ def _phase(profile: Profile, name: str) -> Phase | None:
     return next((phase for phase in PHASES if phase == name and phase in valid), None)
 
 
-def _granted(profile: Profile, syscall: str, name: str) -> bool:
+def _granted(profile: Profile, syscall: str, arg_class: str) -> bool:
     return any(
-        grant.syscall == syscall and (not grant.classes or name in grant.classes) for grant in profile.grants
+        grant.syscall == syscall and (not grant.classes or arg_class in grant.classes) for grant in profile.grants
     )
 
 
@@ -180,11 +181,11 @@ def _sends_datagrams(profile: Profile) -> bool:
     return any(place.startswith("udp:") for place in profile.network)
 
 
-def _problem(profile: Profile, phase: Phase, syscall: str, name: str) -> str:
+def _problem(profile: Profile, phase: Phase, syscall: str, arg_class: str) -> str:
     """Why a profile cannot hold the use, in the words of whoever would read it; '' when it can."""
-    if not name and arguments.opaque(syscall):
+    if not arg_class and arguments.opaque(syscall):
         return arguments.opaque(syscall)
-    use = Use(phase, syscall, name, 1, frozenset({REASON}))
+    use = Use(phase, syscall, arg_class, 1, frozenset({REASON}))
     try:
         document.parse(document.write(Profile(profile.function, frozenset({use}))), "the profile")
     except ProfileError as error:
@@ -192,13 +193,13 @@ def _problem(profile: Profile, phase: Phase, syscall: str, name: str) -> str:
     return ""
 
 
-def _section(syscall: str, name: str) -> str:
+def _section(syscall: str, arg_class: str) -> str:
     """Which list of the profile a call's target belongs to; '' for calls whose target no list holds."""
     if syscall in CONNECTS:
         return "network"
     if syscall in EXECS:
         return "processes"
-    promise = base.promise_of(syscall, name)
+    promise = base.promise_of(syscall, arg_class)
     return "files.write" if promise in _WRITING else "files.read" if promise == "rpath" else ""
 
 
@@ -227,10 +228,10 @@ def _allows(profile: Profile, section: str, target: str) -> bool:
     return target in known
 
 
-def _risk(syscall: str, name: str) -> Risk:
+def _risk(call: Call) -> Risk:
     """As the violation says it, and high in any case for what a reviewer must not overlook."""
-    risk, _, _ = technique_of(syscall, name)
-    if risk == "high" or base.find(base.dangerous(), syscall, name):
+    risk, _, _ = technique_of(call)
+    if risk == "high" or base.find(base.dangerous(), *call):
         return "high"
     return "medium" if risk == "medium" else "low"
 

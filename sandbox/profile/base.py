@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from sandbox.behaviour import arguments, comparison
+from sandbox.behaviour.call import Call
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 
@@ -30,19 +31,19 @@ class Entry:
     risk: str = ""
     unless: str = ""
 
-    def covers(self, syscall: str, name: str) -> bool:
+    def covers(self, syscall: str, arg_class: str) -> bool:
         """Whether the entry speaks of this syscall with this class."""
-        return self.syscall == syscall and (not self.classes or name in self.classes)
+        return self.syscall == syscall and (not self.classes or arg_class in self.classes)
 
 
 @dataclass(frozen=True)
 class Promise:
-    """A word for people, with the (syscall, class prefix) pairs that it stands for."""
+    """A word for people, with the calls that it stands for, of which the class may be the first words of one."""
 
     name: str
     about: str
     risk: str
-    items: tuple[tuple[str, str], ...]
+    items: tuple[Call, ...]
 
 
 @dataclass(frozen=True)
@@ -90,21 +91,21 @@ def _entries(file: str, key: str) -> tuple[Entry, ...]:
     for entry in found:
         if entry.syscall not in tables.every_name():
             raise ProfileError(f"{entry.syscall} is not a system call", where=f"profiles/base/{file}.yaml")
-        for name in entry.classes:
-            arguments_exist(entry.syscall, name, f"profiles/base/{file}.yaml")
+        for arg_class in entry.classes:
+            arguments_exist(entry.syscall, arg_class, f"profiles/base/{file}.yaml")
     return found
 
 
-def arguments_exist(syscall: str, name: str, where: str) -> None:
+def arguments_exist(syscall: str, arg_class: str, where: str) -> None:
     """Raise a located ProfileError unless the class exists for the syscall on some architecture."""
     if arguments.opaque(syscall):
-        if name not in arguments.partition_classes(syscall):
-            raise ProfileError(f"{syscall} has no class {name!r}", where=where)
+        if arg_class not in arguments.partition_classes(syscall):
+            raise ProfileError(f"{syscall} has no class {arg_class!r}", where=where)
         return
     problem = ""
     for arch in tables.ARCHES:
         try:
-            comparison.conditions(syscall, name, arch)
+            comparison.conditions(syscall, arg_class, arch)
             return
         except ValueError as error:
             problem = str(error)
@@ -154,9 +155,9 @@ def writable() -> tuple[Place, ...]:
     return tuple(Place(line["path"], line["because"]) for line in _read("files")["write"])
 
 
-def find(entries: tuple[Entry, ...], syscall: str, name: str) -> Entry | None:
+def find(entries: tuple[Entry, ...], syscall: str, arg_class: str) -> Entry | None:
     """The first entry that speaks of the syscall with this class."""
-    return next((entry for entry in entries if entry.covers(syscall, name)), None)
+    return next((entry for entry in entries if entry.covers(syscall, arg_class)), None)
 
 
 @cache
@@ -164,20 +165,20 @@ def promises() -> tuple[Promise, ...]:
     """All promises, in the order in which a call looks for its own."""
     found = []
     for name, body in _read("promises")["promises"].items():
-        items = tuple([*text.split(" ", 1), ""][:2] for text in body["syscalls"])
-        found.append(Promise(name, body["about"], body.get("risk", ""), tuple((a, b) for a, b in items)))
+        calls = tuple(map(Call.parse, body["syscalls"]))
+        found.append(Promise(name, body["about"], body.get("risk", ""), calls))
     return tuple(found)
 
 
 @cache
-def promise_of(syscall: str, name: str) -> str:
+def promise_of(syscall: str, arg_class: str) -> str:
     """The promise that an item belongs to: the first with the most exact words for it, else `other`."""
     general = ""
     for promise in promises():
         for known, prefix in promise.items:
             if known != syscall:
                 continue
-            if prefix and (name == prefix or name.startswith(prefix + " ")):
+            if prefix and (arg_class == prefix or arg_class.startswith(prefix + " ")):
                 return promise.name
             if not prefix and not general:
                 general = promise.name

@@ -127,17 +127,17 @@ def _uses(old: Profile, new: Profile) -> Iterator[UseChange]:
 
     def rank(change: tuple[str, Use]) -> tuple[int, int, str, str, str]:
         sign, use = change
-        promise = base.promise_of(use.syscall, use.name)
-        return (PHASES.index(use.phase), order.get(promise, len(order)), use.syscall, use.name, sign)
+        promise = base.promise_of(*use.call)
+        return (PHASES.index(use.phase), order.get(promise, len(order)), *use.call, sign)
 
     for sign, use in sorted(found, key=rank):
-        danger = base.find(base.dangerous(), use.syscall, use.name)
+        danger = base.find(base.dangerous(), *use.call)
         yield UseChange(
             sign="+" if sign == "+" else "-",
             use=use,
-            promise=base.promise_of(use.syscall, use.name),
+            promise=base.promise_of(*use.call),
             danger=danger.because if danger else "",
-            before=tuple(phase for phase in PHASES if (phase, use.syscall, use.name) in before),
+            before=tuple(phase for phase in PHASES if (phase, *use.call) in before),
         )
 
 
@@ -207,10 +207,9 @@ def _text(change: PromiseChange | UseChange | PlaceChange | GrantChange) -> str:
         words = " ".join((change.grant.syscall, *sorted(change.grant.classes)))
         return f"grant {words}: {change.grant.because}"
     use = change.use
-    words = f"{use.syscall} {use.name}".strip()
     before = f", before only in {' and '.join(change.before)}" if change.sign == "+" and change.before else ""
     danger = f", {change.danger}" if change.danger else ""
-    return f"{use.phase}: {words}, {change.promise}{danger}{before} ({'; '.join(sorted(use.because))})"
+    return f"{use.phase}: {use.call}, {change.promise}{danger}{before} ({'; '.join(sorted(use.because))})"
 
 
 def described(found: Diff) -> dict[str, object]:
@@ -229,9 +228,9 @@ def described(found: Diff) -> dict[str, object]:
         ],
         "syscalls": [
             {
-                "sign": change.sign, "phase": change.use.phase, "syscall": change.use.syscall, "class": change.use.name,
-                "promise": change.promise, "danger": change.danger, "before": change.before,
-                "because": sorted(change.use.because),
+                "sign": change.sign, "phase": change.use.phase, "syscall": change.use.syscall,
+                "class": change.use.arg_class, "promise": change.promise, "danger": change.danger,
+                "before": change.before, "because": sorted(change.use.because),
             }
             for change in found.uses
         ],

@@ -15,7 +15,8 @@ from typing import Any
 
 import jsonschema
 
-from sandbox.behaviour import arguments, comparison, destination
+from sandbox.behaviour import arguments, comparison, destination, spelling
+from sandbox.behaviour.call import Call
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base
@@ -50,7 +51,7 @@ class Document:
 
     def line_of(self, use: Use) -> str:
         """Where the document says that this use is allowed."""
-        return self.where(("syscalls", use.phase, use.syscall, "classes", use.name))
+        return self.where(("syscalls", use.phase, use.syscall, "classes", use.arg_class))
 
 
     def check_network(self) -> Document:
@@ -156,15 +157,13 @@ def _uses(phases: Mapping[str, Any], document: Document) -> Iterable[Use]:
         for syscall, body in phases.get(phase, {}).items():
             path: Path = ("syscalls", phase, syscall)
             _known(syscall, document.where(path))
-            for name, count, because, at in _classes(syscall, body, path, document):
-                for spelling in {name} | (_spellings(syscall, name) if name else set()):
-                    denied = base.find(base.hard_deny(), syscall, spelling)
+            for arg_class, count, because, at in _classes(syscall, body, path, document):
+                for spelled in {arg_class} | (_spellings(syscall, arg_class) if arg_class else set()):
+                    denied = base.find(base.hard_deny(), syscall, spelled)
                     if denied and denied.risk != "unreadable":
-                        what = " ".join(filter(None, (syscall, spelling)))
-                        raise ProfileError(
-                            f"{what} is hard-denied: {denied.because}", where=at, todo=_how(denied, spelling)
-                        )
-                yield Use(phase, syscall, name, int(count), _reasons(because))
+                        what = f"{Call(syscall, spelled)} is hard-denied: {denied.because}"
+                        raise ProfileError(what, where=at, todo=_how(denied, spelled))
+                yield Use(phase, syscall, arg_class, int(count), _reasons(because))
 
 
 def _classes(syscall: str, body: Mapping[str, Any], path: Path, document: Document) -> Iterable[_Class]:
@@ -184,52 +183,52 @@ def _classes(syscall: str, body: Mapping[str, Any], path: Path, document: Docume
         raise ProfileError(
             f"{syscall} is counted for each class", where=document.where((*path, "count")), todo="remove this count"
         )
-    for name, value in classes.items():
-        at = document.where((*path, "classes", name))
-        _class_exists(syscall, name, at)
+    for arg_class, value in classes.items():
+        at = document.where((*path, "classes", arg_class))
+        _class_exists(syscall, arg_class, at)
         own = value if isinstance(value, Mapping) else {"count": value, "because": body["because"]}
-        yield name, own["count"], own["because"], at
+        yield arg_class, own["count"], own["because"], at
 
 
-def _class_exists(syscall: str, name: str, where: str) -> None:
+def _class_exists(syscall: str, arg_class: str, where: str) -> None:
     """Refuse a class that the syscall does not have, and one that is not written as the recorder writes it.
 
     Hard deny, refusals and promises go by names: a number in the place of a name would pass them by.
     """
-    base.arguments_exist(syscall, name, where)
-    spellings = _spellings(syscall, name)
-    if name not in spellings:
+    base.arguments_exist(syscall, arg_class, where)
+    spellings = _spellings(syscall, arg_class)
+    if arg_class not in spellings:
         raise ProfileError(
-            f"{syscall}: the class {name!r} is written {' or '.join(sorted(spellings))!r}", where=where,
+            f"{syscall}: the class {arg_class!r} is written {' or '.join(sorted(spellings))!r}", where=where,
             todo="write it like this",
         )  # fmt: skip
 
 
-def _spellings(syscall: str, name: str) -> set[str]:
+def _spellings(syscall: str, arg_class: str) -> set[str]:
     """How the recorder writes the class, on each architecture."""
     if arguments.partition_classes(syscall):
-        return {name}
-    others = " " + arguments.OTHER
-    suffix = others if name.endswith(others) and arguments.target_argument(syscall) is not None else ""
+        return {arg_class}
+    call = Call(syscall, arg_class)
+    to_others = call.signals_others and arguments.target_argument(syscall) is not None
     found = set()
     for arch in tables.ARCHES:
         try:
-            alternatives = comparison.conditions(syscall, name, arch)
+            alternatives = comparison.conditions(*call, arch)
         except ValueError:
             continue  # a name that the other architecture has
         for conjunction in alternatives:
             args = [0] * 6
             for condition in conjunction:
                 args[condition.argument] |= condition.value
-            found.add(arguments.classify(syscall, args, arch) + suffix)
+            seen = Call(syscall, arguments.classify(syscall, args, arch))
+            found.add((seen.to_others() if to_others else seen).arg_class)
     return found
 
 
-def _how(entry: base.Entry, name: str) -> str:
+def _how(entry: base.Entry, arg_class: str) -> str:
     if not entry.grantable:
         return "remove it; nothing can grant this one"
-    classes = f"classes: [{name}], " if entry.classes else ""
-    return f"remove it, or grant it under `grants: [{{syscall: {entry.syscall}, {classes}because: <your reason>}}]`"
+    return f"remove it, or grant it under `{spelling.of_grant(entry.syscall, (arg_class,) if entry.classes else ())}`"
 
 
 def _known(syscall: str, where: str) -> None:
@@ -250,13 +249,13 @@ def _grants(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[
         path: Path = ("grants", i, "syscall")
         syscall, classes = line["syscall"], frozenset(line.get("classes", ()))
         _known(syscall, document.where(path))
-        for name in classes or {""}:
-            if name:
-                _class_exists(syscall, name, document.where(path))
-            denied = base.find(base.hard_deny(), syscall, name)
+        for arg_class in classes or {""}:
+            if arg_class:
+                _class_exists(syscall, arg_class, document.where(path))
+            denied = base.find(base.hard_deny(), syscall, arg_class)
             if denied is None:
                 raise ProfileError(
-                    f"{' '.join(filter(None, (syscall, name)))} is not hard-denied, so that it needs no grant",
+                    f"{Call(syscall, arg_class)} is not hard-denied, so that it needs no grant",
                     where=document.where(path),
                     todo="write it under `syscalls` instead",
                 )
@@ -280,18 +279,17 @@ def _date(text: str, document: Document) -> str:
 
 
 def _responses(lines: Mapping[str, str], document: Document) -> Iterable[tuple[str, str]]:
-    for call, response in lines.items():
-        where = document.where(("responses", call))
-        syscall, _, name = call.partition(" ")
-        _known(syscall, where)
-        if name:
-            base.arguments_exist(syscall, name, where)
-        denied = base.find(base.hard_deny(), syscall, name)
+    for text, response in lines.items():
+        where = document.where(("responses", text))
+        call = Call.parse(text)
+        _known(call.syscall, where)
+        if call.arg_class:
+            base.arguments_exist(*call, where)
+        denied = base.find(base.hard_deny(), *call)
         if denied and response == "report":
-            raise ProfileError(
-                f"{call} is hard-denied and cannot only be reported", where=where, todo=_how(denied, name)
-            )
-        yield call, response
+            what = f"{call} is hard-denied and cannot only be reported"
+            raise ProfileError(what, where=where, todo=_how(denied, call.arg_class))
+        yield text, response
 
 
 def _trainings(tree: Mapping[str, Any], document: Document) -> Iterable[Training]:

@@ -16,7 +16,7 @@ from sandbox.errors import ProfileError
 from sandbox.profile import base
 from sandbox.profile.completeness import best_estimates, still_needed
 from sandbox.profile.document import Document
-from sandbox.profile.model import PHASES, Phase, Use
+from sandbox.profile.model import PHASES, Phase
 from sandbox.profile.places import Path
 from sandbox.profile.promises import promises_of
 
@@ -82,28 +82,24 @@ def _spoken(reasons: Iterable[str]) -> list[str]:
     return sorted(reason for reason in reasons if not reason.lower().startswith(FROM_TOOLS))
 
 
-def _words(use: Use) -> str:
-    return f"{use.syscall} {use.name}".strip()
-
-
 def _reasons(document: Document) -> Iterator[_Raw]:
     for use in sorted(document.profile.uses):
-        danger = base.find(base.dangerous(), use.syscall, use.name)
+        danger = base.find(base.dangerous(), *use.call)
         if danger is None:
             continue
-        path: Path = ("syscalls", use.phase, use.syscall, "classes", use.name)
-        path = path if use.name else path[:3]
+        path: Path = ("syscalls", use.phase, use.syscall, "classes", use.arg_class)
+        path = path if use.arg_class else path[:3]
         spoken = _spoken(use.because)
         if not spoken:
             yield (
                 "error", path,
-                f"{_words(use)} in {use.phase} ({danger.because}) has no reason in a person's words",
+                f"{use.call} in {use.phase} ({danger.because}) has no reason in a person's words",
                 "add to its `because` why the function needs it, or remove it",
             )  # fmt: skip
         elif all(is_empty_reason(reason) for reason in spoken):
             yield (
                 "error", path,
-                f"{_words(use)} in {use.phase} ({danger.because}): {spoken[0]!r} is not a reason",
+                f"{use.call} in {use.phase} ({danger.because}): {spoken[0]!r} is not a reason",
                 "say what the function does with it",
             )  # fmt: skip
 

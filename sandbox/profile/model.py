@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sandbox.behaviour.call import Call
+
 SCHEMA = 1
 Phase = Literal["init", "invoke", "run"]
 PHASES: tuple[Phase, ...] = ("init", "invoke", "run")
@@ -27,7 +29,7 @@ class Function:
 
 @dataclass(frozen=True, order=True)
 class Use:
-    """One item: a syscall with one argument class (`''` for a syscall without classes) in one phase.
+    """One call in one phase; `arg_class` is '' for a syscall without classes.
 
     `count` is how often training saw it; `because` are the reasons, of which those that begin with `learned` come from
     the recorder and the others from people.
@@ -35,14 +37,19 @@ class Use:
 
     phase: Phase
     syscall: str
-    name: str
+    arg_class: str
     count: int = 0
     because: frozenset[str] = frozenset()
 
     @property
     def key(self) -> tuple[str, str, str]:
         """What two uses must share to be the same item."""
-        return (self.phase, self.syscall, self.name)
+        return (self.phase, self.syscall, self.arg_class)
+
+    @property
+    def call(self) -> Call:
+        """What is called, in whatever phase."""
+        return Call(self.syscall, self.arg_class)
 
 
 @dataclass(frozen=True, order=True)
@@ -87,8 +94,8 @@ class Training:
 class Profile:
     """A function's profile. `reads` and `writes` are folded paths (`/tmp/*`, `{root}/**`), `network` destinations.
 
-    `audit_until` is the date (YYYY-MM-DD) from which on it is enforced, '' for always; `responses` are pairs (call or
-    `syscall class`, deny|terminate|report) where a person wants another answer than the usual.
+    `audit_until` is the date (YYYY-MM-DD) from which on it is enforced, '' for always; `responses` are pairs (text of a
+    call, deny|terminate|report) where a person wants another answer than the usual.
     """
 
     function: Function
@@ -107,6 +114,6 @@ class Profile:
         """The uses of one phase, sorted by syscall and class."""
         return tuple(sorted(use for use in self.uses if use.phase == phase))
 
-    def items(self) -> frozenset[tuple[str, str]]:
-        """(syscall, class) of every phase."""
-        return frozenset((use.syscall, use.name) for use in self.uses)
+    def items(self) -> frozenset[Call]:
+        """The calls of every phase."""
+        return frozenset(use.call for use in self.uses)

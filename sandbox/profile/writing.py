@@ -123,7 +123,7 @@ def _phase(uses: Iterable[Use]) -> dict[str, Any]:
     for syscall, members in grouped.items():
         shared = _shared(members)
         if arguments.has_classes(syscall):
-            shown: dict[str, Any] = {"classes": _Flow({use.name: _class(use, shared) for use in members})}
+            shown: dict[str, Any] = {"classes": _Flow({use.arg_class: _class(use, shared) for use in members})}
         else:
             shown = {"count": members[0].count}
         found[syscall] = _Flow(shown | {"because": _because(shared)})

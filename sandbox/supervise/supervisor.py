@@ -13,6 +13,7 @@ import select
 import time
 
 from sandbox.behaviour import arguments
+from sandbox.behaviour.call import Call
 from sandbox.confine import parent
 from sandbox.egress.broker import CALLS, Denied, Egress
 from sandbox.kernel import tables
@@ -95,7 +96,7 @@ class Supervisor:
         if self._journal.wants("connect", "dns", VERDICTS[DENY]):
             reason = "a DNS question for a name that the profile does not hold: NXDOMAIN"
             decision = Decision(DENY, reason, f"network: [{name}:443]")
-            self._write("connect", "dns", [name, kind], f"{name}:443", decision, self._pid, self._pid, "")
+            self._write(Call("connect", "dns"), [name, kind], f"{name}:443", decision, self._pid, self._pid, "")
 
     def _request(self) -> str | None:
         return self._relay.request() if self._relay else None
@@ -210,21 +211,21 @@ class Supervisor:
         if syscall == "socket" and self._owned and self._owned.allows(call, self.phase):
             self._owned.make(listener, call, caller)
             return
-        name = arguments.classify(syscall, call.args, self._arch)
-        if syscall in CALLS and self._decider.takes(syscall, name, self.phase):
+        asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
+        if syscall in CALLS and self._decider.takes(asked, self.phase):
             self._egress.take(listener, call, syscall, caller)
             return
         if self._programs and syscall in EXECS:
             self._start_program(listener, call, syscall, caller, self._programs)
             return
         if syscall in SIGNALS:
-            name, decision = self._decide_signal(call, syscall, name, caller)
+            asked, decision = self._decide_signal(call, asked, caller)
         else:
-            decision = self._decider.decide(syscall, name, self.phase)
+            decision = self._decider.decide(asked, self.phase)
         if decision.answer == CONTINUE:
             listener.let_through(call.id)
             return
-        self._report(call, caller, syscall, name, decision)
+        self._report(call, caller, asked, decision)
         if decision.answer == REPORT:
             if syscall in CALLS:
                 self._egress.take(listener, call, syscall, caller)
@@ -234,21 +235,21 @@ class Supervisor:
                 listener.let_through(call.id)
             return
         if decision.answer == TERMINATE:
-            self._terminate(f"{syscall} {name}".strip())
+            self._terminate(str(asked))
         listener.refuse(call.id, errno.EPERM)
 
-    def _decide_signal(self, call: Notification, syscall: str, name: str, caller: Caller) -> tuple[str, Decision]:
-        """By the class of the call and by whom it would reach: the class that is reported, and the decision."""
-        inside = not self._signals_self or self._signalling.is_own(syscall, call.args, caller)
-        objection = self._signalling.objection(syscall, call.args, caller)
-        if inside and not objection and self._decider.takes(syscall, name, self.phase):
-            return name, Decision(CONTINUE)
+    def _decide_signal(self, call: Notification, asked: Call, caller: Caller) -> tuple[Call, Decision]:
+        """By the class of the call and by whom it would reach: the call that is reported, and the decision."""
+        inside = not self._signals_self or self._signalling.is_own(asked.syscall, call.args, caller)
+        objection = self._signalling.objection(asked.syscall, call.args, caller)
+        if inside and not objection and self._decider.takes(asked, self.phase):
+            return asked, Decision(CONTINUE)
         if not inside:
-            name = f"{name} {arguments.OTHER}".strip()
-        decision = self._decider.decide(syscall, name, self.phase)
+            asked = asked.to_others()
+        decision = self._decider.decide(asked, self.phase)
         if not objection or decision.answer == TERMINATE:
-            return name, decision
-        return name, Decision(DENY if objection == BOSS else self._decider.response(syscall, name), objection)
+            return asked, decision
+        return asked, Decision(DENY if objection == BOSS else self._decider.response(asked), objection)
 
     def _start_program(
         self, listener: Listener, call: Notification, syscall: str, caller: Caller, programs: Programs
@@ -258,12 +259,12 @@ class Supervisor:
         try:
             programs.check(call, syscall, caller)
         except NotLet as refused:
-            answer = self._decider.response(syscall, "") if refused.reason else DENY
+            answer = self._decider.response(Call(syscall)) if refused.reason else DENY
             if refused.reason:
                 from sandbox.behaviour import spelling
 
                 text = spelling.of_place("processes", refused.path) if refused.path else ""
-                self._report(call, caller, syscall, "", Decision(answer, refused.reason, text))
+                self._report(call, caller, Call(syscall), Decision(answer, refused.reason, text))
             if answer != REPORT:
                 if answer == TERMINATE:
                     self._terminate(syscall)
@@ -278,9 +279,10 @@ class Supervisor:
         _kill([self._pid, *parent.descendants(self._pid)])
 
     def _report(
-        self, call: Notification, caller: Caller, syscall: str, name: str, decision: Decision, target: str | None = None
+        self, call: Notification, caller: Caller, asked: Call, decision: Decision, target: str | None = None
     ) -> None:
-        if not self._journal.wants(syscall, name, VERDICTS[decision.answer]):
+        syscall, arg_class = asked
+        if not self._journal.wants(syscall, arg_class, VERDICTS[decision.answer]):
             return
         if target is None:
             dirfd, at = PATHS.get(syscall, (None, None))
@@ -291,28 +293,27 @@ class Supervisor:
 
         args = decode_args(syscall, call.args, caller.read, self._arch, self._host_name)
         got = "" if decision.answer == REPORT else "EPERM"
-        self._write(syscall, name, args, target, decision, caller.process(), call.pid, got)
+        self._write(asked, args, target, decision, caller.process(), call.pid, got)
 
     def _write(
-        self, syscall: str, name: str, args: Sequence[str], target: str, decision: Decision, pid: int, tid: int,
-        got: str,
-    ) -> None:  # fmt: skip
+        self, asked: Call, args: Sequence[str], target: str, decision: Decision, pid: int, tid: int, got: str
+    ) -> None:
         """Write the line of a violation by the thread `tid` of a process; `got` is the errno that it sees, or ''."""
         from sandbox.violations.record import Violation
 
         self._journal.write(
             Violation(
                 function=self._function, phase=self.phase, request=self._request(), pid=pid, tid=tid, comm=_comm(tid),
-                syscall=syscall, arg_class=name, args=args, target=target, verdict=VERDICTS[decision.answer],
-                errno=got, reason=decision.reason, allow=decision.allow,
+                syscall=asked.syscall, arg_class=asked.arg_class, args=args, target=target,
+                verdict=VERDICTS[decision.answer], errno=got, reason=decision.reason, allow=decision.allow,
             )
         )  # fmt: skip
 
     def _report_egress(self, call: Notification, caller: Caller, syscall: str, denied: Denied) -> bool:
         """Report what the broker met. Whether it is let through all the same: the response, or audit, says so."""
-        name = arguments.classify(syscall, call.args, self._arch)
-        answer = self._decider.response(syscall, name, final=denied.final)
-        self._report(call, caller, syscall, name, Decision(answer, denied.reason, denied.allow), denied.target)
+        asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
+        answer = self._decider.response(asked, final=denied.final)
+        self._report(call, caller, asked, Decision(answer, denied.reason, denied.allow), denied.target)
         if answer == TERMINATE:
             self._terminate(f"{syscall} to {denied.target}".strip())
         return answer == REPORT

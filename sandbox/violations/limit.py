@@ -5,6 +5,7 @@ Pure: the clock is an argument, in seconds of any steady clock.
 
 from __future__ import annotations
 
+from sandbox.behaviour.call import Call
 from sandbox.plain_json import encode
 
 TYPE_CHECKING = False
@@ -29,8 +30,8 @@ LONGEST_KEY = 120
 
 def key_text(key: Key) -> str:
     """`openat create: denied`, as a summary writes the kind."""
-    syscall, name, verdict = key
-    return f"{f'{syscall} {name}'.strip()[:LONGEST_KEY]}: {verdict}"
+    syscall, arg_class, verdict = key
+    return f"{str(Call(syscall, arg_class))[:LONGEST_KEY]}: {verdict}"
 
 
 class RateLimit:
@@ -49,9 +50,9 @@ class RateLimit:
         self._pending: dict[Key, int] = {}
         self._due: float | None = None
 
-    def take(self, syscall: str, name: str, verdict: str, now: float) -> bool:
+    def take(self, syscall: str, arg_class: str, verdict: str, now: float) -> bool:
         """Count one violation; True when it gets a line of its own."""
-        key = (syscall, name, verdict)
+        key = (syscall, arg_class, verdict)
         total = self._totals.get(key)
         if total is None:
             if len(self._totals) >= self._kinds:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
+from sandbox.behaviour.call import Call
 from sandbox.behaviour.quoting import printable
 from sandbox.violations.record import Summary, Violation
 
@@ -212,7 +213,7 @@ def summarise(found: Iterable[Line], wanted: Filter) -> list[Kind]:
 
 
 def _counted_as(violation: Violation) -> str:
-    return f"{' '.join(filter(None, (violation.syscall, violation.arg_class)))}: {violation.verdict}"
+    return f"{violation.call}: {violation.verdict}"
 
 
 def _add(kinds: dict[tuple[str, str, str], Kind], violation: Violation) -> None:
@@ -225,14 +226,14 @@ def _add(kinds: dict[tuple[str, str, str], Kind], violation: Violation) -> None:
 
 
 def _add_unlisted(kinds: dict[tuple[str, str, str], Kind], text: str, count: int, wanted: Filter) -> None:
-    call, _, verdict = text.rpartition(": ")
-    syscall, _, arg_class = call.partition(" ")
-    if count <= 0 or (wanted.syscalls and syscall not in wanted.syscalls):
+    what, _, verdict = text.rpartition(": ")
+    call = Call.parse(what)
+    if count <= 0 or (wanted.syscalls and call.syscall not in wanted.syscalls):
         return
-    alike = [kind for kind in kinds.values() if (kind.syscall, kind.arg_class) == (syscall, arg_class)]
+    alike = [kind for kind in kinds.values() if (kind.syscall, kind.arg_class) == call]
     # Without any target there is but one thing that they can have been.
     target = "" if alike and all(not kind.target for kind in alike) else UNLISTED
-    kind = kinds.setdefault((syscall, arg_class, target), Kind(syscall, arg_class, target))
+    kind = kinds.setdefault((*call, target), Kind(*call, target))
     kind.count += count
     kind.verdicts.add(verdict)
     if alike:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time as clock
 
+from sandbox.behaviour.call import Call
 from sandbox.plain_json import encode, parse
 from sandbox.remember import remember
 
@@ -41,9 +42,9 @@ def techniques() -> Mapping[str, Mapping[str, str]]:
     return found
 
 
-def technique_of(syscall: str, arg_class: str) -> tuple[str, str, str]:
-    """(risk, ATT&CK id, title) of a call with an argument class: the entry with the most words of the class wins."""
-    words = [syscall, *arg_class.split()]
+def technique_of(call: Call) -> tuple[str, str, str]:
+    """(risk, ATT&CK id, title) of a call: the entry with the most words of the class wins."""
+    words = [call.syscall, *call.arg_class.split()]
     while words:
         found = techniques().get(" ".join(words))
         if found:
@@ -89,7 +90,7 @@ class Violation(Record):
         where none can. Risk and technique are those of techniques.json by default.
         """
         super().__init__(time)
-        usual = technique_of(syscall, arg_class) if risk is None or technique is None else UNRATED
+        usual = technique_of(Call(syscall, arg_class)) if risk is None or technique is None else UNRATED
         self.function: Final = function
         self.phase: Final = phase
         self.request: Final = request
@@ -106,6 +107,11 @@ class Violation(Record):
         self.risk: Final = usual[0] if risk is None else risk
         self.technique: Final = usual[1] if technique is None else technique
         self.allow: Final = allow
+
+    @property
+    def call(self) -> Call:
+        """What was called."""
+        return Call(self.syscall, self.arg_class)
 
     def fields(self) -> dict[str, object]:
         """See Record."""

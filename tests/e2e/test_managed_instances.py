@@ -85,7 +85,7 @@ def policy(instances: Instances) -> str:
     profile, bundle = workshop.folder / "instances.yaml", workshop.folder / "instances.bundle"
     workshop.sandbox("learn", "instances", "--output", profile, "--from", instances.observations)
     learned = document.read(str(profile)).profile
-    assert {use.name for use in learned.uses if use.syscall == "clone"} == {"process"}
+    assert {use.arg_class for use in learned.uses if use.syscall == "clone"} == {"process"}
     assert "exec" not in learned.promises
     workshop.sandbox("compile", profile, "--output", bundle)
     bundle.chmod(0o755)

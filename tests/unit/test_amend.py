@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.behaviour import arguments, comparison
+from sandbox.behaviour import comparison
+from sandbox.behaviour.call import Call
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import rules_for
 from sandbox.profile import base, document
@@ -70,14 +71,14 @@ def test_amendments_add_what_was_asked_for_and_nothing_else(data: st.DataObject,
 
 @settings(max_examples=100, deadline=None)
 @given(profile_strategies.items(), st.sampled_from(tables.ARCHES))
-def test_what_was_amended_is_allowed_by_the_filter(item: tuple[str, str], arch: str) -> None:
+def test_what_was_amended_is_allowed_by_the_filter(item: Call, arch: str) -> None:
     """The rules of the amended profile let the refused call through, and did not before unless the floor has it."""
     amended = propose(PLAIN, [event(*item)])
     syscall = READABLE.get(item[0], item[0])
     if not amended.proposals or syscall not in tables.numbers(arch):
         return
     try:
-        alternatives = comparison.conditions(syscall, item[1].removesuffix(" " + arguments.OTHER), arch)
+        alternatives = comparison.conditions(*Call(syscall, item.arg_class).as_compared(), arch)
     except ValueError:
         return  # a class of the other architecture
     rules = rules_for(amended.profile, arch)

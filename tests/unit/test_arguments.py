@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sandbox.behaviour import arguments, comparison
 from sandbox.behaviour.arguments import FULL, LOW
+from sandbox.behaviour.call import Call
 from sandbox.behaviour.comparison import Condition, Conjunction
 from sandbox.kernel import tables
 from sandbox.policy.rules import families, relatives
@@ -87,7 +88,7 @@ def test_no_class_lets_anothers_calls_through(call: tuple[str, str, list[int]], 
         allowed[condition.argument] = allowed[condition.argument] & ~condition.mask & FULL | condition.value
     assert _allowed(comparison.conditions(syscall, name, arch), allowed)
     found = arguments.classify(syscall, allowed, arch)
-    if name in CATCH_ALL.get(arguments.kind(syscall), ()):
+    if name in CATCH_ALL.get(arguments.classification(syscall), ()):
         classes = arguments.partition_classes(syscall)
         assert classes.index(found) <= classes.index(name)
     else:
@@ -101,7 +102,7 @@ def test_every_value_has_one_class_of_a_partition(call: tuple[str, str, list[int
     if not _required(syscall, args):
         return
     name = arguments.classify(syscall, args, arch)
-    wide = CATCH_ALL.get(arguments.kind(syscall), set())
+    wide = CATCH_ALL.get(arguments.classification(syscall), set())
     holding = {
         other
         for other in arguments.partition_classes(syscall)
@@ -114,7 +115,7 @@ def test_every_value_has_one_class_of_a_partition(call: tuple[str, str, list[int
 @pytest.mark.parametrize("syscall", PARTITIONED)
 def test_classes_are_disjoint(syscall: str) -> None:
     """No registers satisfy conjunctions of two classes, unless one of them is a documented catch-all."""
-    wide = CATCH_ALL.get(arguments.kind(syscall), set())
+    wide = CATCH_ALL.get(arguments.classification(syscall), set())
     narrow = [name for name in arguments.partition_classes(syscall) if name not in wide]
     for one, other in itertools.combinations(narrow, 2):
         for a in comparison.conditions(syscall, one, "x86_64"):
@@ -161,13 +162,13 @@ def test_families_agree_on_their_members() -> None:
 def test_a_family_never_widens(syscall: str, data: st.DataObject) -> None:
     """The members that learning one class brings in get that same class, of a partition with the same meaning."""
     classes = arguments.partition_classes(syscall) or ("",)
-    name = data.draw(st.sampled_from(classes))
-    for other, same in relatives(syscall, name):
-        assert same == name
-        assert arguments.kind(other) == arguments.kind(syscall)
+    arg_class = data.draw(st.sampled_from(classes))
+    for other, same in relatives(Call(syscall, arg_class)):
+        assert same == arg_class
+        assert arguments.classification(other) == arguments.classification(syscall)
         assert arguments.has_classes(other) == arguments.has_classes(syscall)
-        if name:
-            assert name in arguments.partition_classes(other)
+        if arg_class:
+            assert arg_class in arguments.partition_classes(other)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_a_family_never_widens(syscall: str, data: st.DataObject) -> None:
 )
 def test_relatives_of_known_calls(learned: tuple[str, str], brings: set[tuple[str, str]]) -> None:
     """Reading brings no creating, a thread no process, and the caller's own limits nobody else's."""
-    assert set(relatives(*learned)) == brings
+    assert set(relatives(Call(*learned))) == brings
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_a_class_of_two_alternatives_needs_both() -> None:
 def test_notes_say_how_to_grant() -> None:
     """A hard-denied call is left out with the line that would grant it, which the reader then accepts."""
     imported = import_oci(oci({"names": ["ptrace"]}), "f")
-    assert "{syscall: ptrace, because: <reason>}" in imported.notes[0]
+    assert "{syscall: ptrace, because: <your reason>}" in imported.notes[0]
     assert imported.notes[0].startswith("$.syscalls[0].names[0]: ")
     granted = replace(imported.profile, grants=frozenset({Grant("ptrace", frozenset(), "is a debugger")}))
     assert document.parse(document.write(granted)).profile == granted

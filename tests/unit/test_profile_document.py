@@ -88,7 +88,7 @@ def test_a_class_keeps_its_own_reasons() -> None:
 def test_a_use_is_found_in_the_file() -> None:
     """`line_of` points at the class where there is one and at the syscall where there is none."""
     read = document.parse(VALID, "p.yaml")
-    lines = {use.name or use.syscall: read.line_of(use) for use in read.profile.uses}
+    lines = {use.arg_class or use.syscall: read.line_of(use) for use in read.profile.uses}
     assert lines == {"execve": "p.yaml:12:5", "read": "p.yaml:14:24", "write": "p.yaml:14:33"}
 
 

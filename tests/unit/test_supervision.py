@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from sandbox.behaviour import arguments
 from sandbox.behaviour.arguments import FULL
+from sandbox.behaviour.call import Call
 from sandbox.bundle import Supervision
 from sandbox.confine import single_exec
 from sandbox.confine.single_exec import block
@@ -301,15 +302,15 @@ def decider(*, audit: bool = False, responses: Mapping[str, str] | None = None, 
 def test_decisions_by_phase() -> None:
     """An init item passes in init; after it, it is refused and called by its name; others are refused in each phase."""
     found = decider()
-    assert found.decide("umask", "", "init").answer == CONTINUE
-    late = found.decide("umask", "", "invoke")
+    assert found.decide(Call("umask"), "init").answer == CONTINUE
+    late = found.decide(Call("umask"), "invoke")
     assert (late.answer, late.reason, late.allow) == (
         DENY, "learned for the init phase only", "syscalls.invoke.umask: {count: 1, because: <your reason>}"
     )  # fmt: skip
-    assert found.decide("openat", "create", "init").answer == CONTINUE
-    assert found.decide("openat", "write", "init").answer == DENY
-    assert found.decide("getpgid", "", "init").reason == "not in the profile"
-    assert decider(name="plain").decide("umask", "", "init").answer == DENY
+    assert found.decide(Call("openat", "create"), "init").answer == CONTINUE
+    assert found.decide(Call("openat", "write"), "init").answer == DENY
+    assert found.decide(Call("getpgid"), "init").reason == "not in the profile"
+    assert decider(name="plain").decide(Call("umask"), "init").answer == DENY
 
 
 def test_hard_denials() -> None:
@@ -317,37 +318,37 @@ def test_hard_denials() -> None:
     for audit in (False, True):
         found = decider(audit=audit)
         for syscall in sorted(supervision.ESCAPES):
-            assert found.decide(syscall, "", "invoke").answer == TERMINATE, syscall
-        assert found.decide("mount", "", "init").answer == DENY
-        assert found.decide("clone", "namespace", "invoke").answer == DENY
-        assert found.decide("clone", "namespace", "invoke").allow == ""
-        assert "grants:" in found.decide("mount", "", "invoke").allow
-    assert decider(name="granted", audit=True).decide("ptrace", "", "run").answer == REPORT
+            assert found.decide(Call(syscall), "invoke").answer == TERMINATE, syscall
+        assert found.decide(Call("mount"), "init").answer == DENY
+        assert found.decide(Call("clone", "namespace"), "invoke").answer == DENY
+        assert found.decide(Call("clone", "namespace"), "invoke").allow == ""
+        assert "grants:" in found.decide(Call("mount"), "invoke").allow
+    assert decider(name="granted", audit=True).decide(Call("ptrace"), "run").answer == REPORT
 
 
 def test_responses_of_the_profile() -> None:
     """The class's own response, then the syscall's, then the usual; audit reports whatever is not hard-denied."""
     responses = {"openat": "terminate", "openat create": "report", "ptrace": "deny", "connect": "terminate"}
     found = decider(responses=responses)
-    assert found.decide("openat", "create", "invoke").answer == REPORT
-    assert found.decide("openat", "write", "invoke").answer == TERMINATE
-    assert found.decide("ptrace", "", "invoke").answer == DENY
-    assert found.response("connect", "") == TERMINATE
-    assert found.response("sendmsg", "") == DENY
+    assert found.decide(Call("openat", "create"), "invoke").answer == REPORT
+    assert found.decide(Call("openat", "write"), "invoke").answer == TERMINATE
+    assert found.decide(Call("ptrace"), "invoke").answer == DENY
+    assert found.response(Call("connect")) == TERMINATE
+    assert found.response(Call("sendmsg")) == DENY
     audit = decider(responses=responses, audit=True)
-    assert audit.decide("openat", "write", "invoke").answer == REPORT
-    assert audit.response("connect", "") == REPORT
-    assert audit.response("connect", "", final=True) == DENY
+    assert audit.decide(Call("openat", "write"), "invoke").answer == REPORT
+    assert audit.response(Call("connect")) == REPORT
+    assert audit.response(Call("connect"), final=True) == DENY
 
 
 @given(st.sampled_from(sorted(NUMBERS)), st.text(max_size=20), st.sampled_from(PHASES), st.booleans())
-def test_a_decision_for_anything(syscall: str, name: str, phase: str, audit: bool) -> None:
+def test_a_decision_for_anything(syscall: str, arg_class: str, phase: str, audit: bool) -> None:
     """Any call with any class has an answer, and only init items of the profile pass without a report."""
-    found = DECIDERS[audit].decide(syscall, name, phase)
+    found = DECIDERS[audit].decide(Call(syscall, arg_class), phase)
     assert found.answer in (CONTINUE, DENY, REPORT, TERMINATE)
     if found.answer == CONTINUE:
         assert phase == "init"
-        assert (syscall, name) in {("umask", ""), *((s, n) for s, names in INIT.items() for n in names)}
+        assert (syscall, arg_class) in {("umask", ""), *((s, n) for s, names in INIT.items() for n in names)}
     else:
         assert found.reason
 

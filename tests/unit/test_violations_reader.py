@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.behaviour import spelling
+from sandbox.behaviour.call import Call
 from sandbox.violations import reader
 from sandbox.violations.chain import Verifier, sign
 from sandbox.violations.journal import Journal
@@ -44,7 +45,8 @@ def journal_of(path: Path, calls: Sequence[tuple[str, str, str, str]], first: in
                 Violation(
                     function="thumbnail", phase=phase, request=None, pid=1, tid=2, comm="python3", syscall=syscall,
                     arg_class=name, args=[], target=target, verdict="denied", errno="EPERM",
-                    reason="not in the profile", allow=spelling.of_use(phase, syscall, name), time=1_700_000_000.0 + i,
+                    reason="not in the profile", allow=spelling.of_use(phase, Call(syscall, name)),
+                    time=1_700_000_000.0 + i,
                 )
             )  # fmt: skip
     journal.finish()

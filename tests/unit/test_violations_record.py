@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.behaviour import arguments, spelling
+from sandbox.behaviour.call import Call
 from sandbox.kernel import tables
 from sandbox.plain_json import encode
 from sandbox.profile import base
@@ -153,29 +154,28 @@ def test_every_hard_denied_and_dangerous_call_is_rated_above_low() -> None:
     """What the policy calls dangerous has a technique of its own and is never rated low."""
     for entry in (*base.hard_deny(), *base.dangerous()):
         for name in entry.classes or ("",):
-            found = technique_of(entry.syscall, name)
+            found = technique_of(Call(entry.syscall, name))
             assert found != UNRATED, (entry.syscall, name)
             assert found[0] != "low", (entry.syscall, name)
     for entry in base.dangerous():
         for name in entry.classes or ("",):
-            assert technique_of(entry.syscall, name)[0] == "high" or entry.syscall in ("prlimit64", "pidfd_open")
+            assert technique_of(Call(entry.syscall, name))[0] == "high" or entry.syscall in ("prlimit64", "pidfd_open")
 
 
 @pytest.mark.parametrize("promise", [p for p in base.promises() if p.risk or p.name in ("inet", "unix", "netlink")])
 def test_every_call_of_a_promise_with_a_risk_is_rated(promise: base.Promise) -> None:
     """The promises that a reviewer looks at have no call without a technique."""
-    for syscall, name in promise.items:
-        words = f"{syscall} {name}".strip()
-        assert words in techniques() or syscall in techniques(), words
+    for call in promise.items:
+        assert str(call) in techniques() or call.syscall in techniques(), call
 
 
 def test_the_most_exact_words_decide() -> None:
     """A class with more words wins over one with fewer, and that over the syscall alone."""
-    assert technique_of("socket", "AF_INET SOCK_RAW IPPROTO_ICMP")[1] == "T1095"
-    assert technique_of("socket", "AF_INET SOCK_STREAM")[1] == "T1071"
-    assert technique_of("socket", "AF_X25 SOCK_STREAM")[1] == "T1095"
-    assert technique_of("kill", "SIGTERM to others")[1] == "T1489"
-    assert technique_of("getpid", "") == UNRATED
+    assert technique_of(Call("socket", "AF_INET SOCK_RAW IPPROTO_ICMP"))[1] == "T1095"
+    assert technique_of(Call("socket", "AF_INET SOCK_STREAM"))[1] == "T1071"
+    assert technique_of(Call("socket", "AF_X25 SOCK_STREAM"))[1] == "T1095"
+    assert technique_of(Call("kill", "SIGTERM to others"))[1] == "T1489"
+    assert technique_of(Call("getpid")) == UNRATED
 
 
 WORDS = ["no", "AF_INET SOCK_STREAM", "tcp://[::1]:80", "a: b", "1", "~"]
@@ -187,16 +187,16 @@ def test_allowing_texts_are_yaml(text: str) -> None:
     if any(0xD800 <= ord(character) < 0xE000 for character in text):
         return  # no UTF-8, no YAML
     assert yaml.safe_load(f"[{spelling.scalar(text)}]") == [text]
-    use = yaml.safe_load(spelling.of_use("invoke", "openat", text, 3))
+    use = yaml.safe_load(spelling.of_use("invoke", Call("openat", text), 3))
     assert use == {"syscalls.invoke.openat.classes": {text: 3}}
 
 
 def test_allowing_texts_read_as_people_write_them() -> None:
     """The texts of the usual cases, word for word."""
-    assert spelling.of_use("invoke", "openat", "create") == "syscalls.invoke.openat.classes: {create: 1}"
+    assert spelling.of_use("invoke", Call("openat", "create")) == "syscalls.invoke.openat.classes: {create: 1}"
     stream = "AF_INET SOCK_STREAM"
-    assert spelling.of_use("init", "socket", stream) == "syscalls.init.socket.classes: {AF_INET SOCK_STREAM: 1}"
-    assert spelling.of_use("run", "chmod", "") == "syscalls.run.chmod: {count: 1, because: <your reason>}"
+    assert spelling.of_use("init", Call("socket", stream)) == "syscalls.init.socket.classes: {AF_INET SOCK_STREAM: 1}"
+    assert spelling.of_use("run", Call("chmod")) == "syscalls.run.chmod: {count: 1, because: <your reason>}"
     assert spelling.of_place("network", "example.com:443") == 'network: ["example.com:443"]'
     assert spelling.of_place("network", "tcp://10.0.0.1:443") == "network: [tcp://10.0.0.1:443]"
     assert spelling.of_grant("ptrace") == "grants: [{syscall: ptrace, because: <your reason>}]"
@@ -228,8 +228,9 @@ def test_the_supervisors_path_loads_little() -> None:
         "import sandbox.violations.journal, sandbox.violations.sink, sandbox.behaviour.spelling\n"
         "import sandbox.violations.decode\n"
         f"print([name for name in {FORBIDDEN!r} if name in sys.modules])\n"
+        "from sandbox.behaviour.call import Call\n"
         "from sandbox.violations.record import Degraded, technique_of\n"
-        "technique_of('execve', ''), sandbox.violations.decode.kinds()\n"
+        "technique_of(Call('execve')), sandbox.violations.decode.kinds()\n"
         "sink = sandbox.violations.sink.Sink('file:/dev/null', b'key')\n"
         "print(sink.write(Degraded('x', 'y')))\n"
         f"print([name for name in {FORBIDDEN!r} if name in sys.modules])\n"
