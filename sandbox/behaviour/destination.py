@@ -1,9 +1,11 @@
 """One entry of a profile's `network`: what it says, or what is wrong with it, and addresses as they are reached.
 
-lint, the compiler and the supervisor all read entries here.
+Every reader and writer of entries comes here: lint, the compiler, the supervisor, what it proposes, amend and diff.
 
     >>> parse("db.internal:5432").kind, parse("tcp://10.0.0.0/8:443").bits
     ('name', 8)
+    >>> str(parse("tcp://DB.internal.:5432"))
+    'db.internal:5432'
 """
 
 from __future__ import annotations
@@ -13,6 +15,10 @@ from _socket import AF_INET, AF_INET6, inet_pton
 
 from sandbox.errors import ProfileError
 from sandbox.kernel import sockaddr
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 RUNTIME_API = "runtime-api"
 ANY_PORT = -1
@@ -39,19 +45,59 @@ class Entry:
 
     `value` is the packed address (with its prefix length in `bits` for a network), the name in lower case, the
     `.suffix` behind a `*`, the path without what the kernel ignores, or the family's name. `port` may be ANY_PORT.
+    `text` is the entry as it was written; entries that mean the same are equal, however they were written.
     """
 
     __slots__ = ("bits", "kind", "port", "protocol", "text", "value")
 
     def __init__(
-        self, text: str, protocol: str, kind: str, value: str | bytes = "", port: int = ANY_PORT, bits: int = 0
+        self, protocol: str, kind: str, value: str | bytes = "", port: int = ANY_PORT, bits: int = 0, text: str = ""
     ) -> None:
-        self.text = text
         self.protocol = protocol
         self.kind = kind
         self.value = value
         self.port = port
         self.bits = bits
+        self.text = text or str(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Entry) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[str, str, str | bytes, int, int]:
+        return (self.protocol, self.kind, self.value, self.port, self.bits)
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.kind} {self.text!r}>"
+
+    def __str__(self) -> str:
+        """The entry as learning and the supervisor write it, which `parse` reads back as an equal one."""
+        if self.kind == RUNTIME_API:
+            return RUNTIME_API
+        if self.protocol in ("unix", "family"):
+            last = "/*" if self.kind == "folder" else ""
+            return f"{self.protocol}:{self.value!s}{last}"
+        if isinstance(self.value, bytes):
+            host = written(self.value) + (f"/{self.bits}" if self.kind == "network" else "")
+            host = f"[{host}]" if ":" in host else host
+        else:
+            host = f"*{self.value}" if self.kind == "suffix" else self.value
+        # Names are those of TCP, unless something else is said; an address says it.
+        scheme = "" if self.protocol == "tcp" and isinstance(self.value, str) else f"{self.protocol}://"
+        return f"{scheme}{host}:{'*' if self.port == ANY_PORT else self.port}"
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it stands for more than one destination."""
+        several_ports = self.kind in ("address", "name") and self.port == ANY_PORT
+        return self.kind in ("network", "suffix", "folder") or several_ports
+
+    @property
+    def is_metadata(self) -> bool:
+        """Whether it is an address where a platform hands out credentials."""
+        return self.kind == "address" and self.value in METADATA
 
 
 def parse(text: str) -> Entry:
@@ -62,13 +108,13 @@ def parse(text: str) -> Entry:
     stands for sockets of another type (the number of SOCK_RAW and the like), as learning writes them.
     """
     if text == RUNTIME_API:
-        return Entry(text, "tcp", RUNTIME_API)
+        return Entry("tcp", RUNTIME_API, text=text)
     if text.startswith("unix:"):
         return _parse_unix(text, text[5:])
     if text.startswith("family:"):
         if not text.startswith("family:AF_") and not text[7:].isdecimal():
             raise _wrong(text, f"{text[7:]!r} is not an address family", "write family:AF_VSOCK or the like")
-        return Entry(text, "family", "family", text[7:])
+        return Entry("family", "family", text[7:], text=text)
     scheme, found, rest = text.partition("://")
     protocol = scheme if found else "tcp"
     if protocol not in ("tcp", "udp") and not (protocol.startswith("type") and protocol[4:].isdecimal()):
@@ -77,6 +123,15 @@ def parse(text: str) -> Entry:
         raise _wrong(text, f"{scheme!r} is not a protocol that a destination can have", todo)
     host, port = _split(text, rest if found else text)
     return _parse_host(text, protocol, host, port)
+
+
+def known(texts: Iterable[str]) -> Iterator[Entry]:
+    """The entries among some texts; a reader of profiles (profile/document.py) refuses the others with their place."""
+    for text in texts:
+        try:
+            yield parse(text)
+        except ProfileError:
+            continue
 
 
 def _wrong(text: str, what: str, todo: str = EXAMPLES) -> ProfileError:
@@ -105,10 +160,10 @@ def _split(text: str, rest: str) -> tuple[str, int]:
 def _parse_host(text: str, protocol: str, host: str, port: int) -> Entry:
     if "/" in host:
         value, bits = _parse_network(text, host)
-        return Entry(text, protocol, "network", value, port, bits)
+        return Entry(protocol, "network", value, port, bits, text)
     address = packed(host)
     if address is not None:
-        return Entry(text, protocol, "address", address, port)
+        return Entry(protocol, "address", address, port, text=text)
     if ":" in host or "%" in host:
         raise _wrong(text, f"{host!r} is not an IPv6 address")
     if host == "*":
@@ -119,7 +174,9 @@ def _parse_host(text: str, protocol: str, host: str, port: int) -> Entry:
     if not name:
         todo = "write its ASCII form (xn--...)" if not host.isascii() else EXAMPLES
         raise _wrong(text, f"{host!r} is neither an address nor a host name", todo)
-    return Entry(text, protocol, "suffix", f".{name}", port) if wildcard else Entry(text, protocol, "name", name, port)
+    if wildcard:
+        return Entry(protocol, "suffix", f".{name}", port, text=text)
+    return Entry(protocol, "name", name, port, text=text)
 
 
 def _parse_network(text: str, host: str) -> tuple[bytes, int]:
@@ -145,7 +202,7 @@ def _parse_unix(text: str, place: str) -> Entry:
     if place.startswith("@"):
         if len(place) < 2:
             raise _wrong(text, "has no name behind the @", "write unix:@name")
-        return Entry(text, "unix", "abstract", place)
+        return Entry("unix", "abstract", place, text=text)
     if not place.startswith("/"):
         raise _wrong(text, "is not an absolute path", "write unix:/path, unix:/folder/* or unix:@abstract")
     path = clean_path(place)
@@ -154,7 +211,9 @@ def _parse_unix(text: str, place: str) -> Entry:
     folder, _, last = path.rpartition("/")
     if "*" in folder or ("*" in last and last != "*"):
         raise _wrong(text, "a '*' stands for one whole last part of a path", "write unix:/folder/*")
-    return Entry(text, "unix", "folder", folder) if last == "*" else Entry(text, "unix", "path", path)
+    if last == "*":
+        return Entry("unix", "folder", folder, text=text)
+    return Entry("unix", "path", path, text=text)
 
 
 def clean_path(path: str) -> str | None:

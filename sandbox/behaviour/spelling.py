@@ -1,12 +1,14 @@
-"""The exact text of a profile that would allow a call: `syscalls.invoke.openat.classes: {create: 1}`.
+"""How profiles and reports are spelled: the exact text that would allow a call, and strangers' text made safe to show.
 
-What the supervisor prints beside a violation and what an amendment writes are the same, because both come from here.
+    >>> of_use("invoke", Call("openat", "create"))
+    'syscalls.invoke.openat.classes: {create: 1}'
+
+What the supervisor prints beside a violation and what an amendment proposes are the same, because both come from here.
 """
 
 from __future__ import annotations
 
 from sandbox.behaviour.call import Call
-from sandbox.behaviour.quoting import quoted
 
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./@")
 
@@ -31,12 +33,38 @@ def of_use(phase: str, call: Call, count: int = 1) -> str:
     return f"syscalls.{phase}.{call.syscall}: {{count: {count}, because: <your reason>}}"
 
 
-def of_place(section: str, place: str) -> str:
+def of_entry(section: str, entry: str) -> str:
     """For a destination (section `network`), a program (`processes`) or a file (`files.read`, `files.write`)."""
-    return f"{section}: [{scalar(place)}]"
+    return f"{section}: [{scalar(entry)}]"
 
 
 def of_grant(syscall: str, arg_classes: tuple[str, ...] = ()) -> str:
     """For a hard-denied call: only a person can write this, with a reason."""
     classes = f"classes: [{', '.join(map(scalar, arg_classes))}], " if arg_classes else ""
     return f"grants: [{{syscall: {syscall}, {classes}because: <your reason>}}]"
+
+
+def printable(text: str) -> str:
+    """The text with everything that does not show as itself (control characters, escape sequences, direction marks)
+    written as \\xNN or \\uNNNN."""
+    return text if text.isascii() and text.isprintable() else "".join([_shown(character) for character in text])
+
+
+def quoted(text: str) -> str:
+    """The text in double quotes; quotes and backslashes inside are escaped."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{printable(escaped)}"'
+
+
+def quote(data: bytes) -> str:
+    """Bytes in double quotes, as UTF-8 where they are that."""
+    return quoted(data.decode("utf-8", "surrogateescape"))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8 (PEP 383)
+        number -= 0xDC00
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"

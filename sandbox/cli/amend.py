@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sandbox.behaviour.quoting import printable
+from sandbox.behaviour.spelling import printable
 from sandbox.cli.events import opened
 from sandbox.cli.output import write_text
 from sandbox.errors import UsageError

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sandbox.behaviour.call import Call
-from sandbox.behaviour.quoting import printable
+from sandbox.behaviour.spelling import printable
 from sandbox.cli.output import console, errors, json_line
 from sandbox.errors import UsageError
 from sandbox.violations import reader

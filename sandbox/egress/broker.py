@@ -283,8 +283,10 @@ class Egress:
             if decision.rule == RUNTIME_API:
                 self._connected_to_api()
             return decision.rule
+        from sandbox.behaviour import spelling  # a start without violations does without
+
         text = self._destinations.text_to_allow(protocol, host, port, names)
-        denied = Denied(text, decision.reason, f"network: [{text}]" if text else "")
+        denied = Denied(text, decision.reason, spelling.of_entry("network", text) if text else "")
         if not self._report(request.call, request.caller, request.syscall, denied):
             raise denied
         return ""

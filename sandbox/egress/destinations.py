@@ -19,7 +19,6 @@ from sandbox.behaviour.destination import (
     written,
 )
 from sandbox.errors import ProfileError
-from sandbox.kernel import sockaddr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,25 +158,25 @@ class Destinations:
         Takes what `decide` takes; protocol `dns` stands for a question for `host`, whose port nobody knows yet.
         """
         if protocol == "family":
-            text = f"family:{host}"
+            wanted = Entry("family", "family", host)
         elif protocol == "unix":
-            text = f"unix:{host if host.startswith('@') else clean_path(host) or host}"
+            place = host if host.startswith("@") else clean_path(host) or host
+            wanted = Entry("unix", "abstract" if host.startswith("@") else "path", place)
         elif protocol == "dns":
-            text = f"{canonical_name(host)}:*"
+            wanted = Entry("tcp", "name", canonical_name(host))
         else:
             address = packed(host)
             if address is None:
                 return ""
+            wanted = Entry(protocol, "address", address, port)
             name = min((name for name in names if canonical_name(name) == name), default="")
-            if address in METADATA or not name:
-                text = f"{protocol}://{sockaddr.endpoint('AF_INET6', written(address), port)}"
-            else:
-                text = f"{name}:{port}" if protocol == "tcp" else f"{protocol}://{name}:{port}"
+            if name and not wanted.is_metadata:
+                wanted = Entry(protocol, "name", name, port)
         try:
-            entry = parse(text)
+            means_it = parse(wanted.text) == wanted and "\ufffd" not in wanted.text
         except ProfileError:
             return ""
-        return "" if entry.kind == "folder" or "\ufffd" in text else text
+        return wanted.text if means_it else ""
 
 
 def _under(name: str, suffix: str) -> bool:

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
-from sandbox.behaviour import arguments, comparison
+from sandbox.behaviour import arguments, comparison, destination
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.comparison import Conjunction
 from sandbox.errors import ProfileError
 from sandbox.kernel import bpf, tables
 from sandbox.profile import base
-from sandbox.profile.model import RUNTIME_API, Profile
+from sandbox.profile.model import Profile
 
 Origin = Literal["profile", "family", "grant", "runtime client", "floor", "launch"]
 
@@ -125,13 +125,13 @@ def network_scope(profile: Profile) -> Literal["runtime-api", "none", "family"]:
     """What can be closed by port: only the Runtime API, nothing at all, or no more than the socket families."""
     if not any(use.syscall == "connect" for use in profile.uses) and not profile.function.runtime_api:
         return "none"
-    inet = {place for place in profile.network if not place.startswith("unix:")}
-    return "runtime-api" if profile.function.runtime_api and inet <= {RUNTIME_API} else "family"
+    tcp = {entry.kind for entry in destination.known(profile.network) if entry.protocol == "tcp"}
+    return "runtime-api" if profile.function.runtime_api and tcp <= {destination.RUNTIME_API} else "family"
 
 
 def refused_quietly(profile: Profile) -> tuple[base.Entry, ...]:
     """What is learned but refused without loss and without report (profiles/base/runtime-client.yaml, `refuse`)."""
-    if not profile.function.runtime_api or any(place.startswith("udp:") for place in profile.network):
+    if not profile.function.runtime_api or any(e.protocol == "udp" for e in destination.known(profile.network)):
         return ()
     return base.refusals()
 

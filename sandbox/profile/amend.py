@@ -6,12 +6,11 @@ with what a person would have to write.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sandbox.behaviour import arguments, spelling
+from sandbox.behaviour import arguments, destination, spelling
 from sandbox.behaviour.call import Call
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
@@ -29,13 +28,9 @@ REASON = "learned from violations"
 READABLE = {"clone3": "clone", "openat2": "openat"}
 """Calls whose flags lie behind a pointer, and the ones that libc makes after ENOSYS."""
 
-METADATA = ("169.254.169.254", "169.254.170.2", "fd00:ec2::254")
-"""Addresses at which clouds hand out credentials."""
-
 CONNECTS = ("connect", "sendto", "sendmsg", "sendmmsg")
 EXECS = ("execve", "execveat")
 _WRITING = ("wpath", "cpath", "dpath", "fattr")
-_DESTINATION = re.compile(r"(?:(?:tcp|udp)://)?[A-Za-z0-9_.\-\[\]:]+:\d{1,5}|unix:[/@]\S+|[0-9a-fA-F.:]+/\d{1,3}")
 _SECTIONS: Mapping[str, Literal["processes", "network", "reads", "writes"]] = {
     "processes": "processes", "network": "network", "files.read": "reads", "files.write": "writes",
 }  # fmt: skip
@@ -108,7 +103,7 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
             proposals.append(Proposal(change, _risk(use.call), count, examples[wish]))
         else:
             places.setdefault(_SECTIONS[wish.section], set()).add(wish.place)
-            change = spelling.of_place(wish.section, wish.place)
+            change = spelling.of_entry(wish.section, wish.place)
             proposals.append(Proposal(change, _place_risk(wish.section), count, examples[wish]))
     uses = profile.uses | frozenset(added)
     widened = replace(
@@ -178,7 +173,7 @@ def _granted(profile: Profile, syscall: str, arg_class: str) -> bool:
 
 
 def _sends_datagrams(profile: Profile) -> bool:
-    return any(place.startswith("udp:") for place in profile.network)
+    return any(entry.protocol == "udp" for entry in destination.known(profile.network))
 
 
 def _problem(profile: Profile, phase: Phase, syscall: str, arg_class: str) -> str:
@@ -210,14 +205,26 @@ def _unfit(section: str, target: str) -> tuple[str, str] | None:
     if not target.isprintable() or len(target) > 1024:
         return "names something that no profile can hold", ""
     if section == "network":
-        if not _DESTINATION.fullmatch(target):
-            return "is not a destination", ""
-        if any(address in target for address in METADATA):
-            return "hands out credentials: no amendment adds it", spelling.of_place(section, target)
-    elif not target.startswith("/") or f"{target}/".count("/../"):
+        return _no_destination(target)
+    if not target.startswith("/") or f"{target}/".count("/../"):
         return "is not an absolute path", ""
-    elif "*" in target:
+    if "*" in target:
         return "would be read as a pattern", ""
+    return None
+
+
+def _no_destination(target: str) -> tuple[str, str] | None:
+    """The same for a destination, which is one and no pattern: what the supervisor writes into a line (`target`)."""
+    try:
+        entry = destination.parse(target)
+    except ProfileError as error:
+        return f"is not a destination: {error.what}", ""
+    if entry.kind == destination.RUNTIME_API:
+        return "is not a destination but the Runtime API, which no violation names", ""
+    if entry.is_pattern:
+        return "stands for more than one destination", ""
+    if entry.is_metadata:
+        return "hands out credentials: no amendment adds it", spelling.of_entry("network", target)
     return None
 
 
@@ -225,6 +232,8 @@ def _allows(profile: Profile, section: str, target: str) -> bool:
     known: frozenset[str] = getattr(profile, _SECTIONS[section])
     if section.startswith("files"):
         return any(covers(pattern, target) for pattern in known)
+    if section == "network":
+        return destination.parse(target) in destination.known(known)
     return target in known
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from sandbox.behaviour import destination
 from sandbox.profile import base
 from sandbox.profile.model import PHASES, Grant, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
@@ -150,8 +151,10 @@ def _places(section: Section, old: frozenset[str], new: frozenset[str]) -> Itera
             yield PlaceChange("-", section, place)
 
 
-def _covered(place: str, patterns: Iterable[str], section: Section) -> bool:
-    return section in ("read", "write") and any(covers(pattern, place) for pattern in patterns)
+def _covered(place: str, others: Iterable[str], section: Section) -> bool:
+    if section == "network":
+        return not {*destination.known([place])}.isdisjoint(destination.known(others))
+    return section in ("read", "write") and any(covers(pattern, place) for pattern in others)
 
 
 def covers(pattern: str, place: str) -> bool:

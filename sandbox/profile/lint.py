@@ -150,7 +150,7 @@ def _network(document: Document) -> Iterator[_Raw]:
             continue
         if entry.kind == "network" and entry.bits == 0:
             yield "warning", path, f"{place} is any destination", "name the hosts that the function talks to"
-        elif entry.kind == "address" and entry.value in destination.METADATA:
+        elif entry.is_metadata:
             yield (
                 "error", path, f"{place} hands out the machine's credentials",
                 "remove it; give the function credentials of its own",

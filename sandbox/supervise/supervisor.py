@@ -94,9 +94,13 @@ class Supervisor:
     def report_question(self, name: str, kind: str) -> None:
         """A DNS question for a name that the profile does not hold."""
         if self._journal.wants("connect", "dns", VERDICTS[DENY]):
+            from sandbox.behaviour import spelling
+            from sandbox.behaviour.destination import Entry
+
             reason = "a DNS question for a name that the profile does not hold: NXDOMAIN"
-            decision = Decision(DENY, reason, f"network: [{name}:443]")
-            self._write(Call("connect", "dns"), [name, kind], f"{name}:443", decision, self._pid, self._pid, "")
+            target = str(Entry("tcp", "name", name, 443))
+            decision = Decision(DENY, reason, spelling.of_entry("network", target))
+            self._write(Call("connect", "dns"), [name, kind], target, decision, self._pid, self._pid, "")
 
     def _request(self) -> str | None:
         return self._relay.request() if self._relay else None
@@ -263,7 +267,7 @@ class Supervisor:
             if refused.reason:
                 from sandbox.behaviour import spelling
 
-                text = spelling.of_place("processes", refused.path) if refused.path else ""
+                text = spelling.of_entry("processes", refused.path) if refused.path else ""
                 self._report(call, caller, Call(syscall), Decision(answer, refused.reason, text))
             if answer != REPORT:
                 if answer == TERMINATE:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from sandbox.behaviour.quoting import printable, quote
+from sandbox.behaviour.spelling import printable, quote
 from sandbox.kernel import sockaddr, tables
 from sandbox.plain_json import parse
 from sandbox.remember import remember

@@ -140,6 +140,13 @@ def test_destinations_programs_and_files_are_added_where_they_belong() -> None:
     [
         (event("connect", target="tcp://169.254.169.254:80"), "hands out credentials"),
         (event("connect", target="tcp://[fd00:ec2::254]:80"), "hands out credentials"),
+        (event("connect", target="tcp://169.254.170.23:80"), "hands out credentials"),
+        (event("connect", target="udp://[64:ff9b::a9fe:a9fe]:80"), "hands out credentials"),
+        (event("connect", target="tcp://[::ffff:169.254.169.254]:80"), "hands out credentials"),
+        (event("connect", target="tcp://10.0.0.0/8:443"), "more than one"),
+        (event("connect", target="*.example.com:443"), "more than one"),
+        (event("connect", target="example.com:*"), "more than one"),
+        (event("connect", target="unix:/run/*"), "more than one"),
         (event("connect", target="*"), "not a destination"),
         (event("connect", target="0.0.0.0/0, x"), "not a destination"),
         (event("connect", target="runtime-api"), "not a destination"),

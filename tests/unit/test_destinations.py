@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.behaviour.destination import RUNTIME_API, canonical_name, clean_path, packed, parse, written
+from sandbox.behaviour import spelling
+from sandbox.behaviour.destination import RUNTIME_API, canonical_name, clean_path, known, packed, parse, written
 from sandbox.egress.destinations import Destinations
 from sandbox.errors import ProfileError
 from sandbox.kernel import sockaddr
@@ -37,6 +39,19 @@ syscalls: {run: {}}
 PLACES = st.one_of(
     st.from_regex(r"(/[a-z.]{1,5}){1,4}", fullmatch=True), st.from_regex(r"@[a-z/]{1,8}", fullmatch=True)
 )
+
+SPELLINGS = st.one_of(
+    st.builds(
+        "{}{}:{}".format,
+        st.sampled_from(["", "tcp://", "udp://", "type3://"]),
+        NAMES | NAMES.map("*.{}.".format) | NAMES.map(str.upper) | ADDRESSES.map(lambda a: f"[{a}]" if ":" in a else a)
+        | st.sampled_from(["[::ffff:10.0.0.1]", "0.0.0.0", "10.0.0.0/8", "[2001:db8::/32]", "[::ffff:10.0.0.0/104]"]),
+        PORTS.map(str) | st.just("*"),
+    ),
+    PLACES.map("unix:{}".format), PLACES.map("unix:{}/*".format),
+    st.sampled_from(["unix:/*", "unix://run/./a", "family:AF_VSOCK", "family:40", RUNTIME_API]),
+)  # fmt: skip
+"""Entries as people write them; a few of them mean the same."""
 
 
 def allowing(*entries: str) -> Destinations:
@@ -107,6 +122,35 @@ def test_no_text_makes_the_parser_fail_otherwise(entry: str) -> None:
     except ProfileError:
         return
     assert found.text == entry
+    assert parse(str(found)) == found
+    if not any(0xD800 <= ord(character) < 0xE000 for character in entry):  # not UTF-8, so not YAML
+        assert yaml.safe_load(spelling.of_entry("network", str(found))) == {"network": [str(found)]}
+
+
+@given(SPELLINGS, SPELLINGS)
+def test_entries_that_mean_the_same_are_equal(one: str, other: str) -> None:
+    """And no others: each is read back from its one spelling, from YAML too, and equal spellings are equal entries."""
+    entries = list(known([one, other]))
+    for entry in entries:
+        (text,) = yaml.safe_load(spelling.of_entry("network", str(entry)))["network"]
+        assert parse(text) == entry
+        assert hash(parse(text)) == hash(entry)
+    assert len(set(entries)) == len({str(entry) for entry in entries})
+
+
+@pytest.mark.parametrize(("entry", "spelled"), [
+    ("tcp://DB.internal.:5432", "db.internal:5432"), ("tcp://*.Example.com:*", "*.example.com:*"),
+    ("10.0.0.1:80", "tcp://10.0.0.1:80"), ("[::ffff:10.0.0.1]:80", "tcp://10.0.0.1:80"),
+    ("udp://0.0.0.0:53", "udp://127.0.0.1:53"), ("[2001:DB8:0::1]:443", "tcp://[2001:db8::1]:443"),
+    ("[2001:db8::/32]:1", "tcp://[2001:db8::/32]:1"), ("10.0.0.0/8:*", "tcp://10.0.0.0/8:*"),
+    ("[::ffff:10.0.0.0/104]:1", "tcp://10.0.0.0/8:1"), ("type3://10.0.0.1:0", "type3://10.0.0.1:0"),
+    ("unix:/run//./a.sock", "unix:/run/a.sock"), ("unix:/*", "unix:/*"), ("unix:@bus", "unix:@bus"),
+    ("family:AF_VSOCK", "family:AF_VSOCK"), ("runtime-api", "runtime-api"),
+])  # fmt: skip
+def test_one_spelling_for_each_meaning(entry: str, spelled: str) -> None:
+    """However an entry was written, it is printed as learning and the supervisor write it."""
+    assert str(parse(entry)) == spelled
+    assert parse(spelled) == parse(entry)
 
 
 @pytest.mark.parametrize(("entry", "protocol", "host", "port", "expected"), [
@@ -202,6 +246,7 @@ def test_the_proposed_entry_allows_what_was_denied(protocol: str, host: str, por
     assert not nothing.decide(protocol, host, port, names).allowed
     text = nothing.text_to_allow(protocol, host, port, names)
     granted = Destinations([text], frozenset())
+    assert yaml.safe_load(spelling.of_entry("network", text)) == {"network": [text]}
     assert granted.decide(protocol, host, port, names).rule == text
     assert not granted.decide(protocol, host, port ^ 1, names).allowed
     assert not granted.decide("udp" if protocol == "tcp" else "tcp", host, port, names).allowed
@@ -217,6 +262,7 @@ def test_the_proposed_entry_allows_a_unix_socket(place: str) -> None:
     assert bool(text) is (place.startswith("@") or clean_path(place) is not None)
     if text:
         assert Destinations([text], frozenset()).decide("unix", place).rule == text
+        assert yaml.safe_load(spelling.of_entry("network", text)) == {"network": [text]}
 
 
 def test_what_no_entry_can_allow_has_no_proposal() -> None:

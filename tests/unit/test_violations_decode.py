@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.behaviour.quoting import printable, quote
+from sandbox.behaviour.spelling import printable, quote
 from sandbox.kernel import sockaddr, tables
 from sandbox.kernel.memory import Memory
 from sandbox.learn.decode import Destination, parse_sockaddr

@@ -197,8 +197,8 @@ def test_allowing_texts_read_as_people_write_them() -> None:
     stream = "AF_INET SOCK_STREAM"
     assert spelling.of_use("init", Call("socket", stream)) == "syscalls.init.socket.classes: {AF_INET SOCK_STREAM: 1}"
     assert spelling.of_use("run", Call("chmod")) == "syscalls.run.chmod: {count: 1, because: <your reason>}"
-    assert spelling.of_place("network", "example.com:443") == 'network: ["example.com:443"]'
-    assert spelling.of_place("network", "tcp://10.0.0.1:443") == "network: [tcp://10.0.0.1:443]"
+    assert spelling.of_entry("network", "example.com:443") == 'network: ["example.com:443"]'
+    assert spelling.of_entry("network", "tcp://10.0.0.1:443") == "network: [tcp://10.0.0.1:443]"
     assert spelling.of_grant("ptrace") == "grants: [{syscall: ptrace, because: <your reason>}]"
 
 
