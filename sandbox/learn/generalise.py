@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sandbox.behaviour.call import Call
+from sandbox.behaviour.path import below, covers, literal, outermost
 from sandbox.learn.host import TOOL
 from sandbox.learn.observations import Environment, Item, Sample
 from sandbox.profile import base
 from sandbox.profile.completeness import estimate
-from sandbox.profile.folding import changed, fold, holds, named, outermost
+from sandbox.profile.folding import changed, fold, named
 from sandbox.profile.model import Estimate, Function, Phase, Profile, Training, Use
 from sandbox.profile.promises import promises_of
 
@@ -34,11 +35,11 @@ def generalise(environments: Sequence[Environment], name: str) -> Learned:
     samples = _in_order(sample for environment in environments for sample in environment.samples)
     uses = frozenset(_uses(environments, samples))
     network = frozenset().union(*(environment.network for environment in environments))
-    tool = {f"{TOOL}/**"}
+    tool = {below(TOOL)}
     writes = {p for e in environments for p in named(_written(e), e.start.get("places", {}))} - tool
-    reads = {p for e in environments for p in named(map(_literal, e.reads), e.start.get("places", {}))} - tool
+    reads = {p for e in environments for p in named(map(literal, e.reads), e.start.get("places", {}))} - tool
     written = outermost(fold(writes))
-    read = {path for path in fold(reads) if not any(holds(pattern, path) for pattern in written)}
+    read = {path for path in fold(reads) if not any(covers(pattern, path) for pattern in written)}
     profile = Profile(
         function=Function(name, str(first.start.get("handler", "")), runtime_api),
         uses=uses,
@@ -55,14 +56,7 @@ def generalise(environments: Sequence[Environment], name: str) -> Learned:
 
 
 def _written(environment: Environment) -> set[str]:
-    return {_literal(path) for path in environment.writes} | {_literal(path) for path in changed(environment.entries)}
-
-
-def _literal(path: str) -> str:
-    """The path with one slash at its front; its folder as a whole where its own name would read as a pattern."""
-    path = "/" + path.lstrip("/") if path.startswith("/") else path
-    stem = path.removesuffix("/**").removesuffix("/*")
-    return f"{stem.partition('*')[0].rpartition('/')[0]}/**" if "*" in stem else path
+    return {literal(path) for path in environment.writes} | {literal(path) for path in changed(environment.entries)}
 
 
 def _program(path: str, environment: Environment) -> str:

@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 from sandbox.behaviour import arguments
-from sandbox.errors import ProfileError
+from sandbox.behaviour.path import check, outermost
 from sandbox.policy.rules import exec_granted
 from sandbox.profile import base
-from sandbox.profile.folding import outermost
 from sandbox.profile.model import Profile
 
-NAMES = ("{root}", "{python}", "{venv}")
 MAKES_PROGRAMS = "memfd_create"
 """Makes files outside every folder, on which Landlock has no rule (security/landlock/fs.c: MNT_INTERNAL)."""
 
@@ -28,9 +26,9 @@ def description(profile: Profile) -> dict[str, object]:
     can put one folder in the place of another.
     """
     where = profile.function.name
-    reads = [checked(pattern, where) for pattern in profile.reads]
-    writes = [checked(pattern, where) for pattern in profile.writes]
-    programs = sorted(checked(path, where, program=True) for path in profile.processes)
+    reads = [check(pattern, where) for pattern in profile.reads]
+    writes = [check(pattern, where) for pattern in profile.writes]
+    programs = sorted(check(path, where, program=True) for path in profile.processes)
     listed = bool(reads or writes)
     write = outermost([*writes, *(place.path for place in base.writable())])
     syscalls = _syscalls(profile)
@@ -51,25 +49,3 @@ def description(profile: Profile) -> dict[str, object]:
 
 def _syscalls(profile: Profile) -> set[str]:
     return {use.syscall for use in profile.uses} | {grant.syscall for grant in profile.grants}
-
-
-def checked(pattern: str, where: str, *, program: bool = False) -> str:
-    """The pattern, if it is a path, `folder/*` or `folder/**`, absolute or under one of NAMES. Raises ProfileError."""
-    stem = pattern
-    if not program:
-        stem = pattern.removesuffix("/**") if pattern.endswith("/**") else pattern.removesuffix("/*")
-    name, _, rest = stem.partition("/")
-    problem = ""
-    if name not in ("", *NAMES) or not pattern.startswith(("/", "{")):
-        problem = f"is neither absolute nor under {', '.join(NAMES)}"
-    elif "*" in stem:
-        problem = "is no file" if program else "has a wildcard elsewhere than in a last /* or /**"
-    elif any(part in (".", "..", "") for part in rest.split("/")) and rest:
-        problem = "has an empty part, . or .."
-    elif "\0" in stem:
-        problem = "holds a NUL"
-    if problem:
-        raise ProfileError(
-            f"the path {pattern!r} {problem}", where=where, todo="write an absolute path, folder/* or folder/**"
-        )
-    return pattern

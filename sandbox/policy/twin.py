@@ -27,9 +27,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, timedelta
 from typing import Any
 
+from sandbox.behaviour.path import NAMES
 from sandbox.bundle import place, series
 from sandbox.errors import PolicyInvalid
-from sandbox.policy.files import NAMES
 
 FILE = "policy.bin"
 VERSION = 3

@@ -12,10 +12,10 @@ from typing import Literal
 
 from sandbox.behaviour import arguments, destination, spelling
 from sandbox.behaviour.call import Call
+from sandbox.behaviour.path import covers
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base, document
-from sandbox.profile.diff import covers
 from sandbox.profile.model import PHASES, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
 from sandbox.violations.record import Violation, technique_of

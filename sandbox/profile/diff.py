@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sandbox.behaviour import destination
+from sandbox.behaviour.path import covers
 from sandbox.profile import base
 from sandbox.profile.model import PHASES, Grant, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
@@ -155,20 +156,6 @@ def _covered(place: str, others: Iterable[str], section: Section) -> bool:
     if section == "network":
         return not {*destination.known([place])}.isdisjoint(destination.known(others))
     return section in ("read", "write") and any(covers(pattern, place) for pattern in others)
-
-
-def covers(pattern: str, place: str) -> bool:
-    """Whether a pattern takes in a path or a narrower pattern: `/a/**` all below, `/a/*` one level, else itself."""
-    if pattern == place:
-        return True
-    if "/../" in f"{place}/":
-        return False
-    if pattern.endswith("/**"):
-        return place.startswith(pattern[:-2]) and len(place) > len(pattern) - 2
-    if pattern.endswith("/*"):
-        rest = place.removeprefix(pattern[:-1])
-        return rest != place and bool(rest) and "/" not in rest and rest != "**"
-    return False
 
 
 def _grants(old: frozenset[Grant], new: frozenset[Grant]) -> Iterator[GrantChange]:

@@ -6,6 +6,8 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from sandbox.behaviour.path import below
+
 FEW = 3
 """So many files of one directory stand by themselves; more become `directory/*`."""
 
@@ -31,7 +33,7 @@ def named(paths: Iterable[str], places: Mapping[str, str]) -> set[str]:
             continue
         for name, directory in ordered:
             if path == directory or path.startswith(directory.rstrip("/") + "/"):
-                found.add(f"{name}/**")
+                found.add(below(name))
                 break
         else:
             parts = path.split("/")
@@ -88,27 +90,6 @@ def _directories(pattern: str) -> list[str]:
     return ["/".join(parts[:depth]) for depth in range(3, len(parts))] if pattern.startswith("/") else []
 
 
-def holds(pattern: str, path: str) -> bool:
-    """Whether `folder/*` or `folder/**` stands for everything that another path or pattern stands for.
-
-    Both mean the folder with all below it, as Landlock does.
-    """
-    if not pattern.endswith(("/*", "/**")):
-        return pattern == path
-    folder = pattern.rstrip("*")
-    return path == folder[:-1] or path.startswith(folder)
-
-
-def outermost(patterns: Iterable[str]) -> frozenset[str]:
-    """The patterns without those that another one covers; of `folder/*` and `folder/**` the longer stays."""
-    found = frozenset(patterns)
-    return frozenset(
-        pattern for pattern in found
-        if not any(other != pattern and holds(other, pattern) and not (holds(pattern, other) and other < pattern)
-                   for other in found)
-    )  # fmt: skip
-
-
 def changed(entries: Iterable[str]) -> set[str]:
     """Patterns of the folders in which entries were made, removed or renamed: a right of the folder, not of the file.
 
@@ -122,5 +103,5 @@ def changed(entries: Iterable[str]) -> set[str]:
             folder, deep = os.path.dirname(folder), True
         if path.startswith("/"):
             # Nobody is given the root folder for a file in it.
-            found.add(path if folder == "/" else f"{folder}/**" if deep else f"{folder}/*")
+            found.add(path if folder == "/" else below(folder) if deep else f"{folder}/*")
     return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sandbox.behaviour import destination
+from sandbox.behaviour.path import covers
 from sandbox.errors import ProfileError
 from sandbox.profile import base
 from sandbox.profile.completeness import best_estimates, still_needed
@@ -38,6 +39,8 @@ EMPTY_WORDS = frozenset(
         "reason reasons required requires so tbd that the this to todo us we why will wip xxx yes you your",
     )
 )
+
+EXPECTED_WRITES = ("/tmp/**", "{root}/**", "/dev/null")
 
 PLACES: dict[Phase, str] = {"init": "cold starts", "invoke": "invocations", "run": "runs"}
 
@@ -161,8 +164,7 @@ def _network(document: Document) -> Iterator[_Raw]:
 
 def _writes(document: Document) -> Iterator[_Raw]:
     for i, place in enumerate(document.tree.get("files", {}).get("write", ())):
-        plain = posixpath.normpath(place)
-        if plain in ("/tmp", "{root}", "/dev/null") or plain.startswith(("/tmp/", "{root}/")):
+        if any(covers(expected, posixpath.normpath(place)) for expected in EXPECTED_WRITES):
             continue
         yield (
             "warning", ("files", "write", i), f"{place} is written, outside /tmp and the function's own directory",
