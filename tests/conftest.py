@@ -14,3 +14,5 @@ QUICK = (Phase.explicit, Phase.generate)
 settings.register_profile("repeatable", deadline=None, derandomize=True, print_blob=True, phases=QUICK)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+pytest_plugins = ("promised_tests",)

@@ -1,29 +1,88 @@
-"""SPECIFICATION.md: every promise is numbered and has a test, which exists."""
+"""SPECIFICATION.md: every promise is numbered and has a test; a whole run fails unless each of them passed."""
 
 from __future__ import annotations
 
 import ast
-import re
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from promised_tests import Promise, promises
+from users_and_folders import HOME
 
-import sandbox
-
-ROOT = Path(sandbox.__file__).parent.parent
-ROW = re.compile(r"^\| (P\d+) \| (.+) \| `([^`]+)::(\w+)` \|$")
-ROWS = [found for line in (ROOT / "SPECIFICATION.md").read_text().splitlines() if (found := ROW.match(line))]
+PAGE = HOME / "SPECIFICATION.md"
+PROMISES = promises(PAGE)
+TESTS = """
+import os, pytest
+def test_passes(): pass
+@pytest.mark.skip(reason="not on this machine")
+def test_skipped(): pass
+@pytest.mark.parametrize("number", [1, 2])
+def test_cases(number):
+    if number == 1:
+        pytest.skip("only the other one")
+@pytest.mark.xfail(reason="known")
+def test_expected(): assert False
+"""
 
 
 def test_promises_are_numbered_in_order() -> None:
     """Every line of a table is a promise, and none is left out or counted twice."""
-    lines = [line for line in (ROOT / "SPECIFICATION.md").read_text().splitlines() if line.startswith("| P")]
-    assert len(lines) == len(ROWS) > 50
-    assert [row[1] for row in ROWS] == [f"P{number}" for number in range(1, len(ROWS) + 1)]
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| P")]
+    assert len(lines) == len(PROMISES) > 50
+    assert [promise.number for promise in PROMISES] == [f"P{number}" for number in range(1, len(PROMISES) + 1)]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row[1]))
-def test_each_promise_has_its_test(row: re.Match[str]) -> None:
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: str(promise.number))
+def test_each_promise_has_its_test(promise: Promise) -> None:
     """The test that a promise names is defined in the file that it names."""
-    tree = ast.parse((ROOT / "tests" / row[3]).read_text())
-    assert row[4] in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    tree = ast.parse((HOME / "tests" / promise.file).read_text())
+    assert promise.test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def run_with_promises(folder: Path, names: list[str], *options: str) -> tuple[int, list[str]]:
+    """A run over TESTS with a page that names these: its exit status, and the lines about promises."""
+    (folder / "tests" / "unit").mkdir(parents=True)
+    (folder / "tests" / "unit" / "test_it.py").write_text(TESTS)
+    rows = [f"| P{number} | It holds. | `unit/test_it.py::{name}` |" for number, name in enumerate(names, 1)]
+    (folder / "page.md").write_text("\n".join(["| | promise | test |", "|---|---|---|", *rows]))
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "promised_tests", "--promises", "page.md", *options],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(HOME / "tests")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, [line for line in done.stdout.splitlines() if "promise" in line or "not proved" in line]
+
+
+def test_a_run_that_keeps_its_promises_passes(tmp_path: Path) -> None:
+    """Tests that passed are enough, of one with parameters the case that ran; under xdist, too."""
+    assert run_with_promises(tmp_path / "alone", ["test_passes", "test_cases"]) == (0, [])
+    assert run_with_promises(tmp_path / "many", ["test_passes", "test_cases"], "-n", "2") == (0, [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="what only root can run is listed for others, and fails nothing")
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "many"])
+@pytest.mark.parametrize(("name", "reason"), [
+    ("test_skipped", "Skipped: not on this machine"), ("test_expected", "expected to fail"),
+])  # fmt: skip
+def test_a_promised_test_that_is_skipped_fails_the_run(
+    tmp_path: Path, name: str, reason: str, workers: tuple[str, ...]
+) -> None:
+    """Skipped in every case, or expected to fail: the run fails and says which, and why."""
+    line = f"P2 is not proved: tests/unit/test_it.py::{name}: {reason}"
+    assert run_with_promises(tmp_path, ["test_passes", name], *workers) == (1, [line])
+
+
+def test_a_promised_test_that_did_not_run_fails_the_run(tmp_path: Path) -> None:
+    """Deselected, or not there at all."""
+    deselected = run_with_promises(tmp_path / "one", ["test_passes", "test_cases"], "-k", "passes")
+    assert deselected == (1, ["P2 is not proved: tests/unit/test_it.py::test_cases: did not run"])
+    missing = run_with_promises(tmp_path / "other", ["test_nowhere"])
+    assert missing == (1, ["P1 is not proved: tests/unit/test_it.py::test_nowhere: did not run"])
+
+
+def test_a_page_without_promises_fails_the_run(tmp_path: Path) -> None:
+    """A page that cannot be read as one promises nothing, and that is no success."""
+    assert run_with_promises(tmp_path, []) == (1, ["the page of promises holds none"])

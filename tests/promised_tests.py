@@ -1,0 +1,88 @@
+"""A pytest plugin: with --promises PAGE a run fails unless every test that the page names ran and passed.
+
+The page holds tables of promises, one a row: | P1 | the promise | `unit/test_x.py::test_y` |. Of a test with parameters
+one case that ran is enough: which of them a machine can run is its own affair. Run by anybody but root, tests that were
+skipped are only listed, since namespaces and other users need root.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROW = re.compile(r"^\| (P\d+) \| (.+) \| `([^`]+)::(\w+)` \|$", re.MULTILINE)
+FOLDER = "tests"
+"""The paths of a page are below it."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A row of the page: `file` is below tests/."""
+
+    number: str
+    text: str
+    file: str
+    test: str
+
+    @property
+    def node(self) -> str:
+        """The id that pytest gives the test, without parameters."""
+        return f"{FOLDER}/{self.file}::{self.test}"
+
+
+def promises(page: Path) -> list[Promise]:
+    """The rows of a page. Raises OSError."""
+    return [Promise(*row) for row in ROW.findall(page.read_text())]
+
+
+class PromisedTests:
+    """What became of each test, by its id without parameters; under xdist the reports of all workers come here."""
+
+    def __init__(self, page: Path) -> None:
+        self.promises = promises(page)
+        self.passed: set[str] = set()
+        self.skipped: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note what passed, and why what did not run was skipped."""
+        node = report.nodeid.partition("[")[0]
+        if report.when == "call" and report.passed:
+            self.passed.add(node)
+        elif report.skipped:
+            self.skipped[node] = report.longrepr[2] if isinstance(report.longrepr, tuple) else "expected to fail"
+
+    def unproved(self) -> list[tuple[Promise, str]]:
+        """The promises of which no test passed, each with what became of it."""
+        return [
+            (promise, self.skipped.get(promise.node, "did not run")) for promise in self.promises
+            if promise.node not in self.passed
+        ]  # fmt: skip
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail a run that passed without them."""
+        fatal = [promise for promise, _ in self.unproved() if os.geteuid() == 0 or promise.node not in self.skipped]
+        if session.exitstatus == pytest.ExitCode.OK and (fatal or not self.promises):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say which they are."""
+        if not self.promises:
+            terminalreporter.write_line("the page of promises holds none", red=True)
+        for promise, reason in self.unproved():
+            terminalreporter.write_line(f"{promise.number} is not proved: {promise.node}: {reason}", red=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--promises."""
+    parser.addoption("--promises", metavar="PAGE", help="fail unless every test that this page names passed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch the run where all reports arrive: under xdist that is the controller."""
+    page = config.getoption("--promises")
+    if page and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(PromisedTests(config.rootpath / page))
