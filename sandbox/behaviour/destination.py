@@ -125,7 +125,7 @@ def parse(text: str) -> Entry:
     return _parse_host(text, protocol, host, port)
 
 
-def known(texts: Iterable[str]) -> Iterator[Entry]:
+def entries(texts: Iterable[str]) -> Iterator[Entry]:
     """The entries among some texts; a reader of profiles (profile/document.py) refuses the others with their place."""
     for text in texts:
         try:

@@ -125,13 +125,13 @@ def network_scope(profile: Profile) -> Literal["runtime-api", "none", "family"]:
     """What can be closed by port: only the Runtime API, nothing at all, or no more than the socket families."""
     if not any(use.syscall == "connect" for use in profile.uses) and not profile.function.runtime_api:
         return "none"
-    tcp = {entry.kind for entry in destination.known(profile.network) if entry.protocol == "tcp"}
+    tcp = {entry.kind for entry in destination.entries(profile.network) if entry.protocol == "tcp"}
     return "runtime-api" if profile.function.runtime_api and tcp <= {destination.RUNTIME_API} else "family"
 
 
 def refused_quietly(profile: Profile) -> tuple[base.Entry, ...]:
     """What is learned but refused without loss and without report (profiles/base/runtime-client.yaml, `refuse`)."""
-    if not profile.function.runtime_api or any(e.protocol == "udp" for e in destination.known(profile.network)):
+    if not profile.function.runtime_api or any(e.protocol == "udp" for e in destination.entries(profile.network)):
         return ()
     return base.refusals()
 

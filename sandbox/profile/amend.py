@@ -173,7 +173,7 @@ def _granted(profile: Profile, syscall: str, arg_class: str) -> bool:
 
 
 def _sends_datagrams(profile: Profile) -> bool:
-    return any(entry.protocol == "udp" for entry in destination.known(profile.network))
+    return any(entry.protocol == "udp" for entry in destination.entries(profile.network))
 
 
 def _problem(profile: Profile, phase: Phase, syscall: str, arg_class: str) -> str:
@@ -205,7 +205,7 @@ def _unfit(section: str, target: str) -> tuple[str, str] | None:
     if not target.isprintable() or len(target) > 1024:
         return "names something that no profile can hold", ""
     if section == "network":
-        return _no_destination(target)
+        return _unfit_destination(target)
     if not target.startswith("/") or f"{target}/".count("/../"):
         return "is not an absolute path", ""
     if "*" in target:
@@ -213,7 +213,7 @@ def _unfit(section: str, target: str) -> tuple[str, str] | None:
     return None
 
 
-def _no_destination(target: str) -> tuple[str, str] | None:
+def _unfit_destination(target: str) -> tuple[str, str] | None:
     """The same for a destination, which is one and no pattern: what the supervisor writes into a line (`target`)."""
     try:
         entry = destination.parse(target)
@@ -233,7 +233,7 @@ def _allows(profile: Profile, section: str, target: str) -> bool:
     if section.startswith("files"):
         return any(covers(pattern, target) for pattern in known)
     if section == "network":
-        return destination.parse(target) in destination.known(known)
+        return destination.parse(target) in destination.entries(known)
     return target in known
 
 

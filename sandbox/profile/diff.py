@@ -154,7 +154,7 @@ def _places(section: Section, old: frozenset[str], new: frozenset[str]) -> Itera
 
 def _covered(place: str, others: Iterable[str], section: Section) -> bool:
     if section == "network":
-        return not {*destination.known([place])}.isdisjoint(destination.known(others))
+        return not {*destination.entries([place])}.isdisjoint(destination.entries(others))
     return section in ("read", "write") and any(covers(pattern, place) for pattern in others)
 
 

@@ -63,7 +63,7 @@ class Grant:
 
 @dataclass(frozen=True, order=True)
 class Estimate:
-    """Completeness of one phase (DESIGN.md section 6). Shares are between 0 and 1; Chao2 counts items."""
+    """Completeness of one phase (profile/completeness.py). Shares are between 0 and 1; Chao2 counts items."""
 
     phase: Phase
     samples: int

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.behaviour import spelling
-from sandbox.behaviour.destination import RUNTIME_API, canonical_name, clean_path, known, packed, parse, written
+from sandbox.behaviour.destination import RUNTIME_API, canonical_name, clean_path, entries, packed, parse, written
 from sandbox.egress.destinations import Destinations
 from sandbox.errors import ProfileError
 from sandbox.kernel import sockaddr
@@ -130,12 +130,12 @@ def test_no_text_makes_the_parser_fail_otherwise(entry: str) -> None:
 @given(SPELLINGS, SPELLINGS)
 def test_entries_that_mean_the_same_are_equal(one: str, other: str) -> None:
     """And no others: each is read back from its one spelling, from YAML too, and equal spellings are equal entries."""
-    entries = list(known([one, other]))
-    for entry in entries:
+    read = list(entries([one, other]))
+    for entry in read:
         (text,) = yaml.safe_load(spelling.of_entry("network", str(entry)))["network"]
         assert parse(text) == entry
         assert hash(parse(text)) == hash(entry)
-    assert len(set(entries)) == len({str(entry) for entry in entries})
+    assert len(set(read)) == len({str(entry) for entry in read})
 
 
 @pytest.mark.parametrize(("entry", "spelled"), [

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import guests
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -346,6 +347,7 @@ def test_a_decision_for_anything(syscall: str, arg_class: str, phase: str, audit
     """Any call with any class has an answer, and only init items of the profile pass without a report."""
     found = DECIDERS[audit].decide(Call(syscall, arg_class), phase)
     assert found.answer in (CONTINUE, DENY, REPORT, TERMINATE)
+    assert isinstance(yaml.safe_load(found.allow), dict) == bool(found.allow)
     if found.answer == CONTINUE:
         assert phase == "init"
         assert (syscall, arg_class) in {("umask", ""), *((s, n) for s, names in INIT.items() for n in names)}
