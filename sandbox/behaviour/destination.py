@@ -231,9 +231,9 @@ def canonical_name(host: str) -> str:
     return name if all(0 < len(label) < 64 and _LETTERS.issuperset(label) for label in labels) else ""
 
 
-def packed(host: str) -> bytes | None:
-    """The 4 or 16 bytes that a connect to this address reaches; None for anything else."""
-    address = _pton(host)
+def packed(host: str | bytes) -> bytes | None:
+    """The 4 or 16 bytes that a connect to this address, text or packed, reaches; None for anything else."""
+    address = host if isinstance(host, bytes) else _pton(host)
     return None if address is None else reached(address)
 
 

@@ -16,9 +16,12 @@ import struct
 from sandbox.behaviour.destination import RUNTIME_API
 from sandbox.egress import messages, sockets
 from sandbox.egress.messages import Message
-from sandbox.egress.sockets import MSG_DONTWAIT, MSG_FASTOPEN, SOCK_DGRAM, SOCK_STREAM
+from sandbox.egress.sockets import MSG_DONTWAIT, MSG_FASTOPEN
 from sandbox.kernel import sockaddr
-from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC
+from sandbox.kernel.memory import MMSGHDR, MOST_PIECES, MSGHDR
+from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, SOCK_DGRAM, SOCK_STREAM
+from sandbox.kernel.task import socket_kind
+from sandbox.names import DNS_PORT
 from sandbox.remember import remember_few
 
 TYPE_CHECKING = False
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from sandbox.egress.destinations import Destinations
     from sandbox.egress.relay import Relay
     from sandbox.kernel.notification import Listener, Notification
-    from sandbox.kernel.task import Caller
+    from sandbox.kernel.task import Task
     from sandbox.names.forwarder import Forwarder
 
     class Source(Protocol):
@@ -38,20 +41,16 @@ if TYPE_CHECKING:
         `duplicate` raises OSError, or Denied for a socket of which it has none.
         """
 
-        def duplicate(self, caller: Caller, number: int) -> int: ...
+        def duplicate(self, task: Task, number: int) -> int: ...
         def release(self, fd: int) -> None: ...
 
     Answer = tuple[int, int]  # the call's value, and an errno that is 0 where there is a value
 
 LOW = 0xFFFFFFFF
 NOWHERE = bytes(4)  # 0.0.0.0
-DNS_PORT = 53
 MSG_NOSIGNAL = 0x4000
 STACK = 128 << 10  # bytes for a thread that only sleeps in one system call
 SUN_PATH = 110  # sizeof(struct sockaddr_un)
-
-CALLS = ("connect", "sendto", "sendmsg", "sendmmsg")
-
 
 class Denied(Exception):
     """A destination that the profile does not name. `final`: nothing lets it through, no mode and no response."""
@@ -68,9 +67,9 @@ class Duplicates:
     """The sockets of callers by pidfd_getfd(2)."""
 
     @staticmethod
-    def duplicate(caller: Caller, number: int) -> int:
-        """A descriptor of our own for a number of the caller. Raises OSError."""
-        return caller.duplicate(number)
+    def duplicate(task: Task, number: int) -> int:
+        """A descriptor of our own for a number of the task. Raises OSError."""
+        return task.duplicate(number)
 
     @staticmethod
     def release(fd: int) -> None:
@@ -97,13 +96,13 @@ class Way:
 class Request:
     """One call on its way through the broker, with the duplicate of its socket."""
 
-    __slots__ = ("call", "caller", "domain", "fd", "kept", "kind", "listener", "syscall")
+    __slots__ = ("call", "domain", "fd", "kept", "kind", "listener", "syscall", "task")
 
-    def __init__(self, listener: Listener, call: Notification, syscall: str, caller: Caller, fd: int) -> None:
+    def __init__(self, listener: Listener, call: Notification, syscall: str, task: Task, fd: int) -> None:
         self.listener = listener
         self.call = call
         self.syscall = syscall
-        self.caller = caller
+        self.task = task
         self.fd = fd
         self.kept = False
         """A thread has taken over the duplicate."""
@@ -118,15 +117,15 @@ class Request:
 
 
 class Egress:
-    """Decides and makes the calls of CALLS.
+    """Decides and makes the calls of tables.WITH_DESTINATION.
 
-    `connected_to_api` is called when the Runtime API is connected to. `report(call, caller, syscall, denied)` hears
+    `connected_to_api` is called when the Runtime API is connected to. `report(call, task, syscall, denied)` hears
     of every destination that is not allowed, while the call still waits, and says whether it goes through all the same.
     """
 
     def __init__(
         self, destinations: Destinations, connected_to_api: Callable[[], None],
-        report: Callable[[Notification, Caller, str, Denied], bool], source: Source | None = None,
+        report: Callable[[Notification, Task, str, Denied], bool], source: Source | None = None,
     ) -> None:  # fmt: skip
         self._source = source or Duplicates()
         self._destinations = destinations
@@ -137,24 +136,24 @@ class Egress:
         self._report = report
         _thread.stack_size(STACK)
 
-    def take(self, listener: Listener, call: Notification, syscall: str, caller: Caller) -> None:
-        """Answer one call of CALLS."""
+    def take(self, listener: Listener, call: Notification, syscall: str, task: Task) -> None:
+        """Answer one call of tables.WITH_DESTINATION."""
         try:
-            fd = self._source.duplicate(caller, call.args[0] & LOW)
+            fd = self._source.duplicate(task, call.args[0] & LOW)
         except OSError as error:
             listener.refuse(call.id, error.errno or errno.EPERM)
             return
         except Denied as denied:
             # Let through by a report only: the kernel looks at the number anew, and at the address.
-            if self._report(call, caller, syscall, denied):
+            if self._report(call, task, syscall, denied):
                 listener.let_through(call.id)
             else:
                 listener.refuse(call.id, errno.EPERM)
             return
-        request = Request(listener, call, syscall, caller, fd)
+        request = Request(listener, call, syscall, task, fd)
         answer: Answer | None
         try:
-            request.domain, request.kind = sockets.kind(fd)
+            request.domain, request.kind = socket_kind(fd)
             if syscall == "connect":
                 answer = self._connect(request)
             elif syscall == "sendmmsg":
@@ -165,7 +164,7 @@ class Egress:
             answer = 0, error.errno or errno.EPERM
         except Denied as denied:
             if denied.final:
-                self._report(call, caller, syscall, denied)
+                self._report(call, task, syscall, denied)
             answer = 0, errno.EPERM
         finally:
             # Before the answer: a socket that the caller closes at once is closed then, and not when we come to it.
@@ -176,7 +175,7 @@ class Egress:
 
     def _connect(self, request: Request) -> Answer | None:
         call, fd = request.call, request.fd
-        address = messages.read_address(request.caller, call.args[1], call.args[2] & LOW)
+        address = messages.read_address(request.task, call.args[1], call.args[2] & LOW)
         if not request.listener.is_valid(call.id):
             return None
         way = self._decide(request, address)
@@ -227,25 +226,24 @@ class Egress:
             read = sockets.specified(request.fd, read)
             address = address[:2] + read[2:]
         place = _parse(read)
-        if place is None or place[0] not in ("AF_INET", "AF_INET6"):
+        if place is None or not place.is_ip:
             return Way(address)  # the kernel refuses it; AF_UNSPEC to connect dissolves an association
-        _, host, port = place
-        kind = request.kind
-        protocol = "tcp" if kind == SOCK_STREAM else "udp" if kind == SOCK_DGRAM else f"type{kind}"
+        port = place.port
+        protocol = sockaddr.protocol(request.kind)
         forwarder = self.forwarder
         if port == DNS_PORT and forwarder and protocol in ("tcp", "udp"):
             if sending:
                 # The answer would come from the forwarder's address, which such a client does not take.
                 reason = "a DNS question without connect; the resolver must connect its socket (musl and c-ares do not)"
                 denied = Denied("", reason, "")
-                if not self._report(request.call, request.caller, request.syscall, denied):
+                if not self._report(request.call, request.task, request.syscall, denied):
                     raise denied
                 return Way(address)
             return Way(forwarder.address(protocol, int.from_bytes(address[:2], "little")))
-        names = forwarder.names_of(host) if forwarder else frozenset()
-        rule = self._judge(request, protocol, host, port, names)
+        names = forwarder.names_of(place.value) if forwarder else frozenset()
+        rule = self._judge(request, protocol, place.value, port, names)
         if rule == RUNTIME_API and self.relay and not sending:
-            return Way(self.relay.address(host, port, domain))
+            return Way(self.relay.address(place.host, port, domain))
         return Way(address)
 
     def _decide_unix(self, request: Request, address: bytes) -> Way:
@@ -255,12 +253,12 @@ class Egress:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         place = _parse(address)
         if address[2] == 0:
-            self._judge(request, "unix", place[1] if place else "", 0, frozenset())
+            self._judge(request, "unix", place.host if place else "", 0, frozenset())
             return Way(address)
         # A path in a folder that the function can write may lead anywhere by a link: what is decided on is where it
         # leads, and that, kept by a descriptor, is what is connected to.
         path = address[2:].split(b"\0")[0]
-        base = b"/proc/%d/cwd" % request.caller.tid
+        base = b"/proc/%d/cwd" % request.task.tid
         try:
             pin = os.open(os.path.join(base, path), os.O_PATH | os.O_CLOEXEC)
         except OSError:
@@ -276,7 +274,7 @@ class Egress:
             raise
         return way
 
-    def _judge(self, request: Request, protocol: str, host: str, port: int, names: frozenset[str]) -> str:
+    def _judge(self, request: Request, protocol: str, host: str | bytes, port: int, names: frozenset[str]) -> str:
         """The entry that allows it, '' where only the report says to go on. Raises Denied."""
         decision = self._verdict(protocol, host, port, names)
         if decision.allowed:
@@ -287,12 +285,12 @@ class Egress:
 
         text = self._destinations.text_to_allow(protocol, host, port, names)
         denied = Denied(text, decision.reason, spelling.of_entry("network", text) if text else "")
-        if not self._report(request.call, request.caller, request.syscall, denied):
+        if not self._report(request.call, request.task, request.syscall, denied):
             raise denied
         return ""
 
     def _send_one(self, request: Request) -> Answer | None:
-        call, memory, stream = request.call, request.caller, request.kind == SOCK_STREAM
+        call, memory, stream = request.call, request.task, request.kind == SOCK_STREAM
         if request.syscall == "sendto":
             address = messages.read_address(memory, call.args[4], call.args[5] & LOW) if call.args[4] else None
             message = Message(address, messages.read_data(memory, call.args[1], call.args[2], stream=stream))
@@ -315,14 +313,14 @@ class Egress:
                 way.close()
 
     def _send_many(self, request: Request) -> Answer | None:
-        call, caller = request.call, request.caller
+        call, task = request.call, request.task
         flags = call.args[3] & LOW
         blocking = not flags & MSG_DONTWAIT and sockets.is_blocking(request.fd)
         sent = 0
-        for i in range(min(call.args[2] & LOW, messages.MOST_PIECES)):
-            at = call.args[1] + messages.MMSGHDR * i
+        for i in range(min(call.args[2] & LOW, MOST_PIECES)):
+            at = call.args[1] + MMSGHDR * i
             try:
-                message = messages.read_message(caller, at, stream=request.kind == SOCK_STREAM)
+                message = messages.read_message(task, at, stream=request.kind == SOCK_STREAM)
                 if not request.listener.is_valid(call.id):
                     return None
                 way = self._way(request, message)
@@ -340,9 +338,9 @@ class Egress:
                 if not sent:
                     raise
                 if isinstance(error, Denied) and error.final:
-                    self._report(call, caller, request.syscall, error)
+                    self._report(call, task, request.syscall, error)
                 break
-            if not caller.write(at + messages.MSG_LENGTH, struct.pack("<I", done)):
+            if not task.write(at + MSGHDR, struct.pack("<I", done)):
                 if not sent:
                     raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
                 break
@@ -355,7 +353,7 @@ class Egress:
 
         def last() -> Answer:
             done, number = _send(request, message, flags, way)
-            if not number and not request.caller.write(at + messages.MSG_LENGTH, struct.pack("<I", done)):
+            if not number and not request.task.write(at + MSGHDR, struct.pack("<I", done)):
                 return 0, errno.EFAULT
             return (0, number) if number else (1, 0)
 
@@ -382,7 +380,7 @@ def _connected(request: Request, way: Way, first: int) -> int:
 def _send(request: Request, message: Message, flags: int, way: Way) -> Answer:
     answer = sockets.send(request.fd, message.data, flags | MSG_NOSIGNAL, way.address, message.control)
     if answer[1] == errno.EPIPE and request.kind == SOCK_STREAM and not flags & MSG_NOSIGNAL:
-        request.caller.raise_pipe()
+        request.task.raise_pipe()
     return answer
 
 

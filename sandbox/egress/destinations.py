@@ -82,16 +82,17 @@ class Destinations:
         name = name.removesuffix(".").lower()
         return name in self._names or any(_under(name, suffix) for _, suffix, _, _ in self._suffixes)
 
-    def decide(self, protocol: str, host: str, port: int = 0, names: frozenset[str] = frozenset()) -> Decision:
+    def decide(self, protocol: str, host: str | bytes, port: int = 0, names: frozenset[str] = frozenset()) -> Decision:
         """Decide about one destination.
 
-        `protocol` is tcp, udp, typeN, unix (`host` is the path or @name) or family (`host` is its name). `names` are
+        `protocol` is tcp, udp, typeN, unix (`host` is the path or @name) or family (`host` is its name). An IP address
+        is text, or the 4 or 16 bytes that were read, which are compared as they are. `names` are
         the host names for which the address stands now. A unix path is compared as it is written: the caller has
         followed its links, or connects without following any.
         """
-        if protocol == "unix":
+        if isinstance(host, str) and protocol == "unix":
             return self._decide_unix(host)
-        if protocol == "family":
+        if isinstance(host, str) and protocol == "family":
             rule = self._exact.get((protocol, host, ANY_PORT), "")
             return Decision(bool(rule), rule, "" if rule else f"no entry names sockets of the family {host}")
         address = packed(host)
@@ -152,17 +153,18 @@ class Destinations:
                 rule = self._folders.get(path.rpartition("/")[0])
         return Decision(rule is not None, rule or "", "" if rule else f"no entry names the socket {place}")
 
-    def text_to_allow(self, protocol: str, host: str, port: int = 0, names: frozenset[str] = frozenset()) -> str:
+    @staticmethod
+    def text_to_allow(protocol: str, host: str | bytes, port: int = 0, names: frozenset[str] = frozenset()) -> str:
         """The entry that would allow a destination, by name where one is known; '' where no entry can.
 
         Takes what `decide` takes; protocol `dns` stands for a question for `host`, whose port nobody knows yet.
         """
-        if protocol == "family":
+        if isinstance(host, str) and protocol == "family":
             wanted = Entry("family", "family", host)
-        elif protocol == "unix":
+        elif isinstance(host, str) and protocol == "unix":
             place = host if host.startswith("@") else clean_path(host) or host
             wanted = Entry("unix", "abstract" if host.startswith("@") else "path", place)
-        elif protocol == "dns":
+        elif isinstance(host, str) and protocol == "dns":
             wanted = Entry("tcp", "name", canonical_name(host))
         else:
             address = packed(host)

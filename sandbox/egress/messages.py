@@ -9,22 +9,15 @@ import errno
 import os
 import struct
 
+from sandbox.kernel import sockaddr
+from sandbox.kernel.memory import MOST_PIECES, message_header
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
+    from sandbox.kernel.memory import Readable
 
-    class Readable(Protocol):
-        """Another task's memory."""
-
-        def read(self, address: int, length: int) -> bytes: ...
-
-
-LONGEST_ADDRESS = 128  # sizeof(struct sockaddr_storage)
 LARGEST_DATA = 1 << 20
 """Bytes of one send: more than any datagram has. A stream takes the rest with the next call."""
-MOST_PIECES = 1024  # UIO_MAXIOV
-MMSGHDR = 64  # sizeof(struct mmsghdr)
-MSG_LENGTH = 56  # of struct msghdr, behind which msg_len stands in struct mmsghdr
 LARGEST_CONTROL = 1 << 17  # net.core.optmem_max
 _ROUTE = "names a route of its own, which leads elsewhere than the address"
 OBJECTIONS = {
@@ -36,7 +29,6 @@ OBJECTIONS = {
     (41, 5): _ROUTE,  # IPPROTO_IPV6, IPV6_2292RTHDR
 }
 """(level, type) of control messages that are never sent on a caller's behalf."""
-_HEADER = struct.Struct("<QI4xQQQQ8x")
 _CONTROL = struct.Struct("<Qii")
 _HIGHEST_INT = 0x7FFFFFFF
 
@@ -66,7 +58,7 @@ def copy(memory: Readable, address: int, length: int) -> bytes:
 
 def read_address(memory: Readable, address: int, length: int) -> bytes:
     """A struct sockaddr of connect or sendto. Raises OSError (EINVAL, EFAULT)."""
-    if length > LONGEST_ADDRESS:
+    if length > sockaddr.LONGEST:
         raise _wrong(errno.EINVAL)
     return copy(memory, address, length)
 
@@ -82,22 +74,26 @@ def read_data(memory: Readable, address: int, length: int, *, stream: bool) -> b
 
 def read_message(memory: Readable, at: int, *, stream: bool) -> Message:
     """A struct msghdr with all that it names. Raises OSError (EFAULT, EINVAL, EMSGSIZE, ENOBUFS)."""
-    name, namelen, iov, iovlen, control, controllen = _HEADER.unpack(copy(memory, at, MSG_LENGTH))
-    if namelen > _HIGHEST_INT:
+    header = message_header(memory, at)
+    if header is None:
+        raise _wrong(errno.EFAULT)
+    if header.name_length > _HIGHEST_INT:
         raise _wrong(errno.EINVAL)
-    if iovlen > MOST_PIECES:
+    if header.vector_length > MOST_PIECES:
         raise _wrong(errno.EMSGSIZE)
-    if controllen > LARGEST_CONTROL:
+    if header.control_length > LARGEST_CONTROL:
         raise _wrong(errno.ENOBUFS)
-    address = copy(memory, name, min(namelen, LONGEST_ADDRESS)) if name and namelen else None
+    named = header.name and header.name_length
+    address = copy(memory, header.name, min(header.name_length, sockaddr.LONGEST)) if named else None
     pieces = []
     room = LARGEST_DATA
-    for base, length in struct.iter_unpack("<QQ", copy(memory, iov, 16 * iovlen)):
+    for base, length in struct.iter_unpack("<QQ", copy(memory, header.vector, 16 * header.vector_length)):
         pieces.append(read_data(memory, base, min(length, room) if stream else length, stream=stream))
         room -= len(pieces[-1])
         if room < 0:
             raise _wrong(errno.EMSGSIZE)
-    return Message(address, b"".join(pieces), copy(memory, control, controllen) if control else b"")
+    control = copy(memory, header.control, header.control_length) if header.control else b""
+    return Message(address, b"".join(pieces), control)
 
 
 def objection(control: bytes) -> str:

@@ -21,14 +21,14 @@ import time
 from sandbox.confine import parent
 from sandbox.egress import sockets
 from sandbox.egress.broker import Denied
-from sandbox.egress.sockets import SOCK_DGRAM, SOCK_RAW, SOCK_STREAM
+from sandbox.kernel.sockaddr import AF_UNIX, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sandbox.kernel.notification import CallTable, Listener, Notification
-    from sandbox.kernel.task import Caller
+    from sandbox.kernel.task import Task
 
 LOW = 0xFFFFFFFF
 SOCK_TYPE = 0xF  # linux/net.h, SOCK_TYPE_MASK
@@ -82,10 +82,10 @@ class OwnedSockets:
         """Whether the filter alone would let a socket(2) pass."""
         return self._allowed.allows(call) or (phase == "init" and self._early.allows(call))
 
-    def make(self, listener: Listener, call: Notification, caller: Caller) -> None:
+    def make(self, listener: Listener, call: Notification, task: Task) -> None:
         """Answer a socket(2) with a socket of ours."""
         domain, kind, protocol = (argument & LOW for argument in call.args[:3])
-        if _differs(caller, kind & SOCK_TYPE):
+        if _differs(task, kind & SOCK_TYPE):
             listener.let_through(call.id)  # the registers say it all; the kernel asks the caller's own rights
             return
         self._look_after()
@@ -106,17 +106,17 @@ class OwnedSockets:
                 listener.refuse(call.id, error.errno or errno.EPERM)
             return
         once = kind & SOCK_TYPE not in (SOCK_DGRAM, SOCK_RAW) and (
-            kind & SOCK_TYPE == SOCK_STREAM or domain == sockets.AF_UNIX
+            kind & SOCK_TYPE == SOCK_STREAM or domain == AF_UNIX
         )
         inode = os.fstat(fd).st_ino
-        self._kept[inode] = Kept(fd, inode, f"/proc/{caller.tid}/fd/{number}", once=once)
+        self._kept[inode] = Kept(fd, inode, f"/proc/{task.tid}/fd/{number}", once=once)
 
-    def duplicate(self, caller: Caller, number: int) -> int:
+    def duplicate(self, task: Task, number: int) -> int:
         """A descriptor of our own for a number of the caller; give it back with `release`.
 
         Raises Denied, and OSError: EBADF, ENOTSOCK, EISCONN.
         """
-        inode = _inode(caller, number)
+        inode = _inode(task, number)
         kept = self._kept.get(inode)
         if kept is None:
             if inode in self._settled:
@@ -218,21 +218,21 @@ def _not_ours() -> Denied:
     return Denied("", reason, "")
 
 
-def _differs(caller: Caller, kind: int) -> bool:
+def _differs(task: Task, kind: int) -> bool:
     """Whether a caller's rights to a socket are not the supervisor's: it has changed its user, or given up raw ones."""
     try:
-        if os.stat(f"/proc/{caller.tid}").st_uid != os.geteuid():
+        if os.stat(f"/proc/{task.tid}").st_uid != os.geteuid():
             return True
         if kind != SOCK_RAW:
             return False
-        mine, its = (_effective(task) & CAP_NET_RAW for task in ("self", str(caller.tid)))
+        mine, its = (_effective(of) & CAP_NET_RAW for of in ("self", str(task.tid)))
     except OSError:
         return True
     return mine != its
 
 
-def _effective(task: str) -> int:
-    with open(f"/proc/{task}/status", "rb") as file:
+def _effective(of: str) -> int:
+    with open(f"/proc/{of}/status", "rb") as file:
         for line in file:
             if line.startswith(b"CapEff:"):
                 return int(line.split()[1], 16)
@@ -248,8 +248,8 @@ def _leads_to(place: str) -> int:
     return int(link[8:-1]) if link.startswith("socket:[") else 0
 
 
-def _inode(caller: Caller, number: int) -> int:
-    place = f"/proc/{caller.tid}/fd/{number}"
+def _inode(task: Task, number: int) -> int:
+    place = f"/proc/{task.tid}/fd/{number}"
     try:
         link = os.readlink(place)
     except FileNotFoundError as error:
@@ -260,7 +260,7 @@ def _inode(caller: Caller, number: int) -> int:
         return int(link[8:-1])
     wrong = errno.ENOTSOCK
     try:
-        with open(f"/proc/{caller.tid}/fdinfo/{number}", "rb") as file:
+        with open(f"/proc/{task.tid}/fdinfo/{number}", "rb") as file:
             for line in file:
                 if line.startswith(b"flags:") and int(line.split()[1], 8) & O_PATH:
                     wrong = errno.EBADF

@@ -8,10 +8,9 @@ import os
 import select
 
 from sandbox.kernel import abi, sockaddr
+from sandbox.kernel.task import socket_name
 
-SOL_SOCKET, SO_TYPE, SO_SNDTIMEO, SO_DOMAIN = 1, 3, 21, 39  # asm-generic/socket.h
-SOCK_STREAM, SOCK_DGRAM, SOCK_RAW = 1, 2, 3
-AF_UNIX = sockaddr.AF_UNIX
+SOL_SOCKET, SO_SNDTIMEO = 1, 21  # asm-generic/socket.h
 MSG_DONTWAIT = 0x40
 MSG_FASTOPEN = 0x20000000
 _FAMILY4 = sockaddr.AF_INET.to_bytes(2, "little")
@@ -22,8 +21,6 @@ _CONNECT = _LIBC.connect
 _CONNECT.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
 _GETSOCKOPT = _LIBC.getsockopt
 _GETSOCKOPT.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-_VALUE, _SIZE = ctypes.c_int(), ctypes.c_uint32(4)  # the supervisor's loop alone uses them
-_VALUE_AT, _SIZE_AT = ctypes.addressof(_VALUE), ctypes.addressof(_SIZE)
 _SENDTO = _LIBC.sendto
 _SENDTO.restype = ctypes.c_ssize_t
 _SENDTO.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
@@ -36,15 +33,6 @@ class Msghdr(ctypes.Structure):
         ("name", ctypes.c_void_p), ("namelen", ctypes.c_uint32), ("iov", ctypes.c_void_p), ("iovlen", ctypes.c_size_t),
         ("control", ctypes.c_void_p), ("controllen", ctypes.c_size_t), ("flags", ctypes.c_int),
     )  # fmt: skip
-
-
-def duplicate(pid: int, fd: int) -> int:
-    """A duplicate of a descriptor of another process. Raises OSError: EBADF, or what refuses pidfd_getfd(2)."""
-    pidfd = abi.syscall(abi.number("pidfd_open"), pid, 0)
-    try:
-        return abi.syscall(abi.number("pidfd_getfd"), pidfd, fd, 0)
-    finally:
-        os.close(pidfd)
 
 
 def make(domain: int, kind: int, protocol: int) -> int:
@@ -65,16 +53,6 @@ def state(fd: int) -> int:
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     return sum(event for _, event in poll.poll(0))
-
-
-def kind(fd: int) -> tuple[int, int]:
-    """(domain, type) of a socket. Raises OSError (ENOTSOCK)."""
-    if _GETSOCKOPT(fd, SOL_SOCKET, SO_DOMAIN, _VALUE_AT, _SIZE_AT) == 0:
-        domain = _VALUE.value
-        if _GETSOCKOPT(fd, SOL_SOCKET, SO_TYPE, _VALUE_AT, _SIZE_AT) == 0:
-            return domain, _VALUE.value
-    number = ctypes.get_errno()
-    raise OSError(number, os.strerror(number))
 
 
 def specified(fd: int, address: bytes) -> bytes:
@@ -100,10 +78,11 @@ def specified(fd: int, address: bytes) -> bytes:
 
 def _own_host(fd: int) -> bytes:
     """The 4 or 16 bytes of the address that a socket is bound to; zeroes where it is to none."""
-    data, size = ctypes.create_string_buffer(28), ctypes.c_uint32(28)
-    if _LIBC.getsockname(fd, data, ctypes.byref(size)):
+    try:
+        name = socket_name(fd)
+    except OSError:
         return bytes(4)
-    return data.raw[4:8] if data.raw[:2] == _FAMILY4 else data.raw[8:24]
+    return name[4:8] if name[:2] == _FAMILY4 else name[8:24]
 
 
 def is_blocking(fd: int) -> bool:

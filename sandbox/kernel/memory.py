@@ -1,4 +1,7 @@
-"""Another task's memory, read and a little written through /proc/PID/mem, else read by process_vm_readv(2)."""
+"""Another task's memory, read and a little written through /proc/PID/mem, else read by process_vm_readv(2).
+
+And the struct msghdr that sendmsg(2) and its kin name there: one layout for all who read it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,53 @@ import struct
 
 from sandbox.kernel import abi
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Readable(Protocol):
+        """A task's memory, or a task: up to `length` bytes from an address, fewer where nothing more is mapped."""
+
+        def read(self, address: int, length: int) -> bytes: ...
+
+
 PAGE = 4096
+
+_MSGHDR = struct.Struct("<QI4xQQQQ8x")
+MSGHDR = _MSGHDR.size
+"""Bytes of struct user_msghdr on a 64-bit kernel (linux/socket.h)."""
+MMSGHDR = 64
+"""Bytes of struct mmsghdr: a msghdr, msg_len behind it, and padding."""
+MOST_PIECES = 1024
+"""UIO_MAXIOV (linux/uio.h): sendmsg takes no more buffers, and sendmmsg no more messages, at once."""
+
+
+class MessageHeader:
+    """The fields of a struct user_msghdr that name other memory: addresses and lengths, as the task wrote them."""
+
+    __slots__ = ("control", "control_length", "name", "name_length", "vector", "vector_length")
+
+    def __init__(self, data: bytes) -> None:
+        """`data` are MSGHDR bytes."""
+        (
+            self.name, self.name_length, self.vector, self.vector_length, self.control, self.control_length,
+        ) = _MSGHDR.unpack(data)  # fmt: skip
+
+
+def message_header(memory: Readable, address: int) -> MessageHeader | None:
+    """The struct user_msghdr at an address, which a struct mmsghdr begins with; None where it cannot be read whole."""
+    data = memory.read(address, MSGHDR)
+    return MessageHeader(data) if len(data) == MSGHDR else None
+
+
+def string(memory: Readable, address: int, longest: int = PAGE) -> tuple[bytes, bool]:
+    """A NUL-terminated string without its NUL, and whether it ended before memory or `longest` bytes (PATH_MAX) did."""
+    data = memory.read(address, min(256, longest))
+    end = data.find(b"\0")
+    if end < 0 and len(data) == 256 < longest:
+        data += memory.read(address + 256, longest - 256)
+        end = data.find(b"\0")
+    return (data[:end], True) if end >= 0 else (data, False)
 
 
 class Memory:
@@ -34,13 +83,7 @@ class Memory:
 
     def string(self, address: int, longest: int = PAGE) -> bytes:
         """A NUL-terminated string without its NUL, cut at `longest` bytes (PATH_MAX by default)."""
-        first = self.read(address, min(256, longest))
-        end = first.find(b"\0")
-        if end >= 0:
-            return first[:end]
-        data = first + self.read(address + len(first), longest - len(first)) if len(first) == 256 else first
-        end = data.find(b"\0")
-        return data[:end] if end >= 0 else data
+        return string(self, address, longest)[0]
 
     def word(self, address: int) -> int:
         """A 64-bit word, 0 where it cannot be read."""

@@ -12,38 +12,91 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 AF_UNSPEC, AF_UNIX, AF_INET, AF_INET6 = 0, 1, 2, 10
+SOCK_STREAM, SOCK_DGRAM, SOCK_RAW = 1, 2, 3  # linux/net.h
+LONGEST = 128
+"""Bytes of struct sockaddr_storage; the kernel takes no longer address (net/socket.c, move_addr_to_kernel)."""
 MAPPED = b"\0" * 10 + b"\xff\xff"
 """What an IPv6 address begins with that reaches an IPv4 one (RFC 4291, 2.5.5.2)."""
 
 
-def parse(data: bytes) -> tuple[str, str, int] | None:
-    """(family, host, port) of a struct sockaddr; None for AF_UNSPEC and for what is too short to mean anything.
+class SocketAddress:
+    """What one struct sockaddr names, to compare and to print; never changed.
 
-    The family is `AF_INET`, or a number where no name is known. IPv4-mapped IPv6 addresses are the IPv4 addresses that
-    they reach. The host of AF_UNIX is its path, or `@name` for an abstract one, so that a relative path is written
-    `./@name` where it begins so; port 0 stands where there is none.
+    `family` is `AF_INET`, or a number where no name is known. `value` is the 4 or 16 bytes of an IP address, the path
+    or `@name` of AF_UNIX, and empty for other families. `port` is 0 where there is none.
+    """
+
+    __slots__ = ("family", "port", "value")
+
+    def __init__(self, family: str, value: str | bytes = "", port: int = 0) -> None:
+        self.family = family
+        self.value = value
+        self.port = port
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SocketAddress):
+            return NotImplemented
+        return (self.family, self.value, self.port) == (other.family, other.value, other.port)
+
+    def __hash__(self) -> int:
+        return hash((self.family, self.value, self.port))
+
+    def __repr__(self) -> str:
+        return f"SocketAddress({self.family!r}, {self.value!r}, {self.port})"
+
+    @property
+    def is_ip(self) -> bool:
+        """Whether it is an IPv4 or IPv6 address, with a port."""
+        return self.family in ("AF_INET", "AF_INET6")
+
+    @property
+    def host(self) -> str:
+        """The address, path or `@name` as text; '' for families without one."""
+        if isinstance(self.value, str):
+            return self.value
+        return ipv4(self.value) if len(self.value) == 4 else ipv6(self.value)
+
+    def endpoint(self) -> str:
+        """As people write it: `10.0.0.1:443`, `[::1]:53`, `unix:/run/x`, `unix:@name`, or the family alone."""
+        return endpoint(self.family, self.host, self.port)
+
+    def text(self, protocol: str) -> str:
+        """As a profile writes it; `protocol` is what `protocol` below says of the socket."""
+        return destination(self.family, self.host, self.port, protocol)
+
+
+def parse(data: bytes) -> SocketAddress | None:
+    """A struct sockaddr; None for AF_UNSPEC and for what is too short to mean anything.
+
+    IPv4-mapped IPv6 addresses are the IPv4 addresses that they reach. The value of AF_UNIX is its path, or `@name` for
+    an abstract one, so that a relative path is written `./@name` where it begins so.
     """
     if len(data) < 2:
         return None
     family = int.from_bytes(data[:2], "little")
     name = tables.name_of("socket_family", family) or str(family)
     if family == AF_INET:
-        return (name, ipv4(data[4:8]), int.from_bytes(data[2:4], "big")) if len(data) >= 8 else None
+        return SocketAddress(name, data[4:8], int.from_bytes(data[2:4], "big")) if len(data) >= 8 else None
     if family == AF_INET6:
         if len(data) < 24:
             return None
         address, port = data[8:24], int.from_bytes(data[2:4], "big")
         if address.startswith(MAPPED):
-            return "AF_INET", ipv4(address[12:]), port
-        return name, ipv6(address), port
+            return SocketAddress("AF_INET", address[12:], port)
+        return SocketAddress(name, address, port)
     if family == AF_UNIX:
         path = data[2:]
         if path[:1] == b"\0":
-            return name, "@" + path[1:].decode(errors="replace"), 0
+            return SocketAddress(name, "@" + path[1:].decode(errors="replace"))
         text = path.split(b"\0")[0].decode(errors="replace")
-        # A relative path that begins with @ is no abstract name.
-        return (name, "./" + text if text.startswith("@") else text, 0) if path else None
-    return None if family == AF_UNSPEC else (name, "", 0)
+        # A relative path that begins with @ is not an abstract name.
+        return SocketAddress(name, "./" + text if text.startswith("@") else text) if path else None
+    return None if family == AF_UNSPEC else SocketAddress(name)
+
+
+def protocol(socket_type: int) -> str:
+    """What an entry of `network` calls a socket of this type: tcp, udp, or typeN for any other."""
+    return "tcp" if socket_type == SOCK_STREAM else "udp" if socket_type == SOCK_DGRAM else f"type{socket_type}"
 
 
 def ipv4(address: bytes) -> str:

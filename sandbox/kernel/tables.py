@@ -19,7 +19,7 @@ from sandbox.remember import remember
 # typing and collections are left out of the import: they would take longer than all the rest of it.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any, Literal
 
 LINUX = "6.18"
@@ -29,6 +29,13 @@ ARCHES = ("x86_64", "aarch64")
 
 AUDIT_ARCH: dict[str, int] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """What seccomp_data.arch holds (linux/audit.h: ELF machine, 64-bit and little-endian bits)."""
+
+EXECS = ("execve", "execveat")
+"""The calls that start a program."""
+OPENS = ("open", "creat", "openat", "openat2")
+"""The calls that open a file by its path."""
+WITH_DESTINATION = ("connect", "sendto", "sendmsg", "sendmmsg")
+"""The calls that may name a socket address to go to, in memory."""
 
 _DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
 
@@ -119,6 +126,34 @@ def is_pointer(syscall: str, argument: int) -> bool:
     brk) are numbers here. Raises ValueError for an unknown syscall or an argument that it does not have.
     """
     return _argument(syscall, argument) == "ptr"
+
+
+@remember
+def argument_kinds() -> Mapping[str, Sequence[str]]:
+    """What each argument of a syscall is, where its width alone does not say it: `path`, `dirfd`, `open_flags` ...
+
+    By hand, from the man pages; `sockaddr:2` is an address whose length stands in argument 2. An argument that a row
+    does not hold, or a syscall without one, is a plain number or pointer: data/arguments.json.
+    """
+    table: Mapping[str, Sequence[str]] = _load("arguments.json")
+    return table
+
+
+@remember
+def paths(syscall: str) -> tuple[tuple[int | None, int], ...]:
+    """Where a call names paths: (argument of the directory's descriptor or None, argument of the path), in order."""
+    row = argument_kinds().get(syscall, ())
+    return tuple((i - 1 if i and row[i - 1] == "dirfd" else None, i) for i, kind in enumerate(row) if kind == "path")
+
+
+@remember
+def address_arguments(syscall: str) -> tuple[int, int] | None:
+    """Where a call names one socket address: (argument of the address, argument of its length); None for no such."""
+    for i, kind in enumerate(argument_kinds().get(syscall, ())):
+        name, _, length = kind.partition(":")
+        if name == "sockaddr":
+            return i, int(length)
+    return None
 
 
 @remember

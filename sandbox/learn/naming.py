@@ -15,22 +15,21 @@ from typing import TYPE_CHECKING
 
 from sandbox.behaviour.arguments import LOW
 from sandbox.egress import sockets
-from sandbox.egress.broker import DNS_PORT
+from sandbox.kernel import sockaddr
 from sandbox.kernel.notification import Listener, Notification
-from sandbox.learn.decode import Reader, parse_sockaddr
-from sandbox.names import resolver
+from sandbox.kernel.sockaddr import SocketAddress
+from sandbox.kernel.task import Tasks, socket_kind
+from sandbox.names import DNS_PORT, resolver
 
 if TYPE_CHECKING:
     from sandbox.names.forwarder import Forwarder
-
-PROTOCOLS = {sockets.SOCK_STREAM: "tcp", sockets.SOCK_DGRAM: "udp"}
 
 
 class Naming:
     """The forwarder of one observation, made when the function first connects to anything but the Runtime API."""
 
-    def __init__(self, reader: Reader, environment: Mapping[str, str], poll: select.poll) -> None:
-        self._reader = reader
+    def __init__(self, tasks: Tasks, environment: Mapping[str, str], poll: select.poll) -> None:
+        self._tasks = tasks
         self._environment = environment
         self._poll = poll
 
@@ -42,26 +41,29 @@ class Naming:
             self._poll.register(fd, events)
         return found
 
-    def names_of(self, address: str) -> frozenset[str]:
+    def names_of(self, address: bytes) -> frozenset[str]:
         """The names for which an address was given out, or that the hosts file gives it."""
         return self.forwarder.names_of(address) if self.forwarder else frozenset()
 
-    def redirect(self, listener: Listener, call: Notification) -> bool:
-        """Answer a connect to a resolver by connecting the socket to the forwarder; False for any other connect."""
-        length = call.args[2] & LOW
-        address = self._reader.data(call.pid, call.args[1], min(length, 128))
-        place = parse_sockaddr(address)
-        if place is None or place.port != DNS_PORT or place.family not in ("AF_INET", "AF_INET6") or not self.forwarder:
+    def redirect(self, listener: Listener, call: Notification, data: bytes, address: SocketAddress) -> bool:
+        """Answer a connect to a resolver by connecting the socket to the forwarder; False for any other connect.
+
+        `data` is the address as the recorder has read it, and `address` as it has parsed it.
+        """
+        if address.port != DNS_PORT or not address.is_ip or not self.forwarder:
             return False
+        task = self._tasks.take(call.pid)
         try:
-            fd = sockets.duplicate(self._reader.process(call.pid), call.args[0] & LOW)
+            fd = task.duplicate(call.args[0] & LOW)
         except OSError:
             return False
+        finally:
+            self._tasks.done(task)
         try:
-            _, kind = sockets.kind(fd)
-            if kind not in PROTOCOLS or not listener.is_valid(call.id):
+            protocol = sockaddr.protocol(socket_kind(fd)[1])
+            if protocol not in ("tcp", "udp") or not listener.is_valid(call.id):
                 return False
-            number = sockets.connect(fd, self.forwarder.address(PROTOCOLS[kind], address[0]))
+            number = sockets.connect(fd, self.forwarder.address(protocol, data[0]))
         except OSError:
             return False
         finally:

@@ -22,7 +22,7 @@ from sandbox.confine import child, parent
 from sandbox.confine.single_exec import Command
 from sandbox.errors import UsageError
 from sandbox.kernel.notification import Listener
-from sandbox.kernel.tables import machine, numbers
+from sandbox.kernel.tables import machine
 from sandbox.learn import host
 from sandbox.learn.naming import Naming
 from sandbox.learn.recorder import Recorder
@@ -56,7 +56,7 @@ def observe(command: Command, environment: Mapping[str, str]) -> int:
     granted = frozenset(filter(None, environment.get("SANDBOX_GRANTS", "").split(",")))
     recorder = Recorder(arch, sink.emit, api=_addresses(api), denied=denied, granted=granted)
     poll = select.poll()
-    naming = Naming(recorder.reader, environment, poll)
+    naming = Naming(recorder.tasks, environment, poll)
     recorder.names_of = naming.names_of
     return _Observation(recorder, sink, naming, poll).run(command, program)
 
@@ -138,7 +138,7 @@ class _Observation:
         poll = self._poll
         poll.register(listener.fd, select.POLLIN)
         poll.register(wake, select.POLLIN)
-        naming, connect = self._naming, numbers(machine())["connect"]
+        naming = self._naming
         ended: int | None = None
         released = False  # nobody is left under the filter
         deadline = 0.0
@@ -157,7 +157,7 @@ class _Observation:
                     if call is None:
                         continue
                     refused = recorder.take(call)
-                    if call.nr == connect and not refused and naming.redirect(listener, call):
+                    if recorder.connects and not refused and naming.redirect(listener, call, *recorder.connects):
                         continue
                     done = listener.refuse(call.id, refused) if refused else listener.let_through(call.id)
                     if not done:

@@ -14,14 +14,18 @@ from typing import Any
 
 from sandbox.behaviour import arguments
 from sandbox.behaviour.call import Call
-from sandbox.kernel import tables
+from sandbox.kernel import sockaddr, tables
 from sandbox.kernel.notification import Notification
+from sandbox.kernel.sockaddr import SocketAddress
+from sandbox.kernel.task import Task, Tasks
 from sandbox.learn import decode
-from sandbox.learn.decode import Destination, Reader
 from sandbox.learn.links import elsewhere
 
 LAST_CALLS = 12
 """How many calls before a failure are told."""
+MOST_TASKS = 16
+"""Tasks that stay open; more take turns, so that no number of children or threads exhausts descriptors."""
+LOOPBACK = (b"\x7f\0\0\1", bytes(15) + b"\1")
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -47,14 +51,16 @@ class Recorder:
         self._api = api
         self._denied = denied
         self._granted = frozenset(map(Call.parse, granted))
-        self.reader = self._reader = Reader()
-        self.names_of: Callable[[str], frozenset[str]] = lambda address: frozenset()
+        self.tasks = self._tasks = Tasks(MOST_TASKS, sees_every_exec=True)
+        self.connects: tuple[bytes, SocketAddress] | None = None
+        """The address that the last noted call connects to, as it was read and parsed; None for any other call."""
+        self.names_of: Callable[[bytes], frozenset[str]] = lambda address: frozenset()
         self._names = tables.names(arch)
         self._masks = {nr: arguments.masks(name) for nr, name in self._names.items()}
         self._special = {
             nr: name for nr, name in self._names.items()
-            if name in decode.OPENS or name in decode.EXECS or name in decode.SENDS or name in decode.ENTRIES
-            or name in self._denied or name in ("connect", "clone3", "openat2", "bind", "truncate")
+            if name in tables.OPENS or name in tables.EXECS or name in decode.SENDS or name in decode.ENTRIES
+            or name in self._denied or name in ("connect", "clone3", "bind", "truncate")
             or arguments.target_argument(name) is not None
         }  # fmt: skip
         self.phase = "init" if api else "run"
@@ -63,7 +69,7 @@ class Recorder:
         self._bucket: dict[int, int] = {}
         self._facts: set[tuple[str, ...]] = set()
         self._answer: tuple[str, str] | None = None
-        self._pending: dict[tuple[int, int], Destination] = {}
+        self._pending: dict[tuple[int, int], SocketAddress] = {}
         self._last: deque[str] = deque(maxlen=LAST_CALLS)
         self._started = False
         self._texts: list[str] = []
@@ -80,6 +86,7 @@ class Recorder:
         The launcher's own calls before the handler's exec are not noted.
         """
         self._counted = -1
+        self.connects = None
         nr = call.nr
         name = self._names.get(nr)
         if name is None:
@@ -87,10 +94,14 @@ class Recorder:
         if not self._started:
             self._started = name == "execve"
             if self._started:
-                self._reader.forget(call.pid)
+                self._tasks.forget()
             return 0
         if nr in self._special:
-            return self._take_special(call, name)
+            task = self._tasks.take(call.pid)
+            try:
+                return self._take_special(task, name, call.args)
+            finally:
+                self._tasks.done(task)
         args = call.args
         key = (self.phase, nr, tuple([args[i] & mask for i, mask in self._masks[nr]]))
         item = self._cache.get(key)
@@ -128,58 +139,66 @@ class Recorder:
             self._facts.add(fact)
             self._emit({"event": fact[0], "value": fact[1], **({"mode": fact[2]} if len(fact) > 2 else {})})
 
-    def _take_special(self, call: Notification, name: str) -> int:
-        args, tid, reader = call.args, call.pid, self._reader
+    def _take_special(self, task: Task, name: str, args: tuple[int, ...]) -> int:
         if name in decode.SENDS:
-            self._sending(tid, name, args)
+            self._sending(task, name, args)
         if name in ("write", "writev"):
             return 0  # part of the floor, notified only for the requests of clients that use it
         if name == "connect":
-            self._connecting(tid, args)
-        asked = Call(name, decode.item_class(reader, tid, name, args, self._arch))
+            self._connecting(task, args)
+        asked = Call(name, decode.item_class(task, name, args, self._arch))
         if name in self._denied:
             code = self._denied[name].get("", self._denied[name].get(asked.arg_class, ""))
             if code:
                 return self._take_denied(asked, code)
         item = self._item(asked)
-        if name in decode.OPENS:
-            dirfd, at = decode.OPENS[name]
-            text = reader.string(tid, args[at])
-            path = reader.path(tid, args[dirfd] & arguments.LOW if dirfd is not None else None, text)
-            self._opening(path, asked.arg_class)
-            self._count(item)
-            self._last[-1] += f" {path}"
-        elif name in decode.EXECS:
-            dirfd, at = decode.EXECS[name]
-            text = reader.string(tid, args[at])
-            path = reader.path(tid, args[dirfd] & arguments.LOW if dirfd is not None else None, text)
-            if os.path.exists(path):  # PATH is searched by trying
-                self._fact("exec", path)
-            reader.forget(tid)
+        if name in tables.OPENS or name in tables.EXECS:
+            (path,) = self._paths(task, name, args)
+            if name in tables.OPENS:
+                self._opening(path, asked.arg_class)
+            else:
+                if os.path.exists(path):  # PATH is searched by trying
+                    self._fact("exec", path)
+                self._tasks.forget(task.process())
             self._count(item)
             self._last[-1] += f" {path}"
         else:
-            self._changing(tid, name, args)
+            self._changing(task, name, args)
             self._count(item)
         return 0
 
-    def _changing(self, tid: int, name: str, args: tuple[int, ...]) -> None:
+    def _changing(self, task: Task, name: str, args: tuple[int, ...]) -> None:
         """Note the entries of folders that a call makes or removes, and the file that truncate(2) changes."""
         if name == "bind":
-            place = decode.parse_sockaddr(self._reader.data(tid, args[1], min(args[2] & arguments.LOW, 128)))
-            if place and place.family == "AF_UNIX" and place.host.startswith("/"):
-                self._file(place.host, "entry")
+            bound = self._address(task, name, args)[1]
+            if bound and bound.family == "AF_UNIX" and bound.host.startswith("/"):
+                self._file(bound.host, "entry")
         elif name == "truncate":
-            self._file(self._path(tid, None, args[0], args), "write")
-        for dirfd, at, made in decode.ENTRIES.get(name, ()):
-            path = self._path(tid, dirfd, args[at], args)
-            # `mkdir -p /tmp/a` asks for /tmp, too: a folder of the root that is there is not made.
-            if os.path.lexists(path) if not made else os.path.dirname(path) != "/" or not os.path.lexists(path):
-                self._file(path, "entry")
+            (path,) = self._paths(task, name, args)
+            self._file(path, "write")
+        elif name in decode.ENTRIES:
+            for path, made in zip(self._paths(task, name, args), decode.ENTRIES[name], strict=True):
+                # `mkdir -p /tmp/a` asks for /tmp, too: a folder of the root that is there is not made.
+                if made is not None and (
+                    os.path.lexists(path) if not made else os.path.dirname(path) != "/" or not os.path.lexists(path)
+                ):
+                    self._file(path, "entry")
 
-    def _path(self, tid: int, dirfd: int | None, address: int, args: tuple[int, ...]) -> str:
-        folder = args[dirfd] & arguments.LOW if dirfd is not None else None
-        return self._reader.path(tid, folder, self._reader.string(tid, address))
+    @staticmethod
+    def _paths(task: Task, name: str, args: tuple[int, ...]) -> list[str]:
+        """The paths that a call names, made absolute: an empty one is what its descriptor stands for."""
+        return [
+            task.absolute(None if dirfd is None else args[dirfd] & arguments.LOW, task.text(args[at]))
+            for dirfd, at in tables.paths(name)
+        ]  # fmt: skip
+
+    @staticmethod
+    def _address(task: Task, name: str, args: tuple[int, ...]) -> tuple[bytes, SocketAddress | None]:
+        """The address that a connect or bind names, as it is read and parsed."""
+        at = tables.address_arguments(name)
+        assert at is not None
+        data = task.read(args[at[0]], min(args[at[1]] & arguments.LOW, sockaddr.LONGEST))
+        return data, sockaddr.parse(data)
 
     def _opening(self, path: str, arg_class: str) -> None:
         mode = "read" if arg_class == "read" else "write"
@@ -203,56 +222,55 @@ class Recorder:
         self._last.append(f"{call} refused")
         return int(getattr(errno, code))
 
-    def _connecting(self, tid: int, args: tuple[int, ...]) -> None:
-        place = decode.parse_sockaddr(self._reader.data(tid, args[1], min(args[2] & arguments.LOW, 128)))
-        if place is None:
+    def _connecting(self, task: Task, args: tuple[int, ...]) -> None:
+        data, address = self._address(task, "connect", args)
+        if address is None:
             return
-        kind = "" if place.family == "AF_UNIX" else self._reader.socket_type(tid, args[0] & arguments.LOW)
-        if kind != "udp" and (place.host, place.port) in self._api and place.family in ("AF_INET", "AF_INET6"):
+        self.connects = data, address
+        fd = args[0] & arguments.LOW
+        protocol = "" if address.family == "AF_UNIX" else task.socket_protocol(fd)
+        if protocol != "udp" and address.is_ip and (address.host, address.port) in self._api:
             if self.phase == "init":
                 self._close_bucket("init", {})
                 self.phase = "invoke"
             self._fact("network", "runtime-api")
             return
-        if kind == "udp":
+        if protocol == "udp":
             # getaddrinfo connects UDP sockets only to sort addresses: a destination when something is sent.
-            self._pending[(self._reader.process(tid), args[0] & arguments.LOW)] = place
+            self._pending[(task.process(), fd)] = address
             return
-        self._destination(tid, place, kind or "tcp")
+        self._destination(task, address, protocol or "tcp")
 
-    def _destination(self, tid: int, place: Destination, protocol: str) -> None:
+    def _destination(self, task: Task, address: SocketAddress, protocol: str) -> None:
         """Note a destination, by name where the function asked for one. Loopback has too many names to mean one."""
-        if place.family == "AF_UNIX" and not place.host.startswith("@"):
-            path = self._reader.path(tid, None, place.host)
+        value = address.value
+        if address.family == "AF_UNIX" and isinstance(value, str) and not value.startswith("@"):
+            path = task.absolute(None, value)
             # Where it leads is what enforcement decides on.
-            place = place._replace(host=os.path.realpath(path) if path.startswith("/") else path)
-        named = protocol in ("tcp", "udp") and place.host not in ("127.0.0.1", "::1")
-        names = self.names_of(place.host) if named else frozenset()
+            address = SocketAddress(address.family, os.path.realpath(path) if path.startswith("/") else path)
+        named = protocol in ("tcp", "udp") and value not in LOOPBACK
+        names = self.names_of(value) if named and isinstance(value, bytes) else frozenset()
+        port = address.port
         for name in sorted(names):
-            self._fact("network", f"{name}:{place.port}" if protocol == "tcp" else f"{protocol}://{name}:{place.port}")
+            self._fact("network", f"{name}:{port}" if protocol == "tcp" else f"{protocol}://{name}:{port}")
         if not names:
-            self._fact("network", place.text(protocol))
+            self._fact("network", address.text(protocol))
 
-    def _sending(self, tid: int, name: str, args: tuple[int, ...]) -> None:
-        how = decode.SENDS[name]
+    def _sending(self, task: Task, name: str, args: tuple[int, ...]) -> None:
         fd = args[0] & arguments.LOW
         if self._pending:
-            place = self._pending.pop((self._reader.process(tid), fd), None)
+            pending = self._pending.pop((task.process(), fd), None)
             # Closing is not notified: the number may stand for another socket or a file by now.
-            if place and self._reader.peer(tid, fd) == place:
-                self._destination(tid, place, "udp")
-        addresses: list[bytes] = []
-        if name == "sendto" and args[4]:
-            addresses = [self._reader.data(tid, args[4], min(args[5] & arguments.LOW, 128))]
-        elif how in ("message", "messages"):
-            addresses = self._reader.message_addresses(tid, args[1], args[2] if how == "messages" else 1)
-        for data in addresses:
-            place = decode.parse_sockaddr(data)
-            if place and place.family != "AF_NETLINK":
-                kind = "" if place.family == "AF_UNIX" else self._reader.socket_type(tid, fd)
-                self._destination(tid, place, kind or "udp")
+            if pending and task.datagram_peer(fd) == pending:
+                self._destination(task, pending, "udp")
+        headers = list(decode.headers(task, name, args))
+        for data in decode.sent_to(task, name, args, headers):
+            address = sockaddr.parse(data)
+            if address and address.family != "AF_NETLINK":
+                protocol = "" if address.family == "AF_UNIX" else task.socket_protocol(fd)
+                self._destination(task, address, protocol or "udp")
         if self.phase == "invoke":
-            request = decode.parse_request(self._reader.begin_of_sent(tid, how, args))
+            request = decode.parse_request(decode.begin_of_sent(task, name, args, headers))
             if request:
                 self._requested(request)
 

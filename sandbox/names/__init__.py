@@ -1,1 +1,3 @@
 """The DNS forwarder: which names the function may ask for, and which address stands for which name."""
+
+DNS_PORT = 53

@@ -147,8 +147,8 @@ class Forwarder:
                 break
             client.close()
 
-    def names_of(self, address: str) -> frozenset[str]:
-        """The allowed names for which an address stands now; none for what is no address."""
+    def names_of(self, address: str | bytes) -> frozenset[str]:
+        """The allowed names for which an address, as text or packed, stands now; none for what is not an address."""
         host = packed(address)
         return frozenset() if host is None else self._names_of(host)
 

@@ -7,6 +7,7 @@ resolv.conf and man 5 hosts.
 from __future__ import annotations
 
 from sandbox.behaviour.destination import canonical_name, packed
+from sandbox.names import DNS_PORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 RESOLV_CONF = "/etc/resolv.conf"
 HOSTS = "/etc/hosts"
-DNS_PORT = 53
 MOST_SERVERS = 3  # MAXNS of resolv.h
 LARGEST = 1 << 20
 """Bytes of either file that are read."""

@@ -123,10 +123,10 @@ BY_THREAD = ("tkill", "pidfd_send_signal")
 """Signals whose target no constant in a filter can tell from the supervisor."""
 
 BROKERED = (
-    "connect", "sendto", "sendmsg", "sendmmsg", "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", *BY_THREAD
+    *tables.WITH_DESTINATION, "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", *BY_THREAD
 )  # fmt: skip
 """The calls about which the supervisor decides by whom they reach."""
-BY_POINTER = ("connect", "sendto", "sendmsg", "sendmmsg", "execve", "execveat")
+BY_POINTER = (*tables.WITH_DESTINATION, *tables.EXECS)
 """The calls of which registers alone say too little."""
 
 

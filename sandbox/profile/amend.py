@@ -28,8 +28,6 @@ REASON = "learned from violations"
 READABLE = {"clone3": "clone", "openat2": "openat"}
 """Calls whose flags lie behind a pointer, and the ones that libc makes after ENOSYS."""
 
-CONNECTS = ("connect", "sendto", "sendmsg", "sendmmsg")
-EXECS = ("execve", "execveat")
 _WRITING = ("wpath", "cpath", "dpath", "fattr")
 _SECTIONS: Mapping[str, Literal["processes", "network", "reads", "writes"]] = {
     "processes": "processes", "network": "network", "files.read": "reads", "files.write": "writes",
@@ -190,9 +188,9 @@ def _problem(profile: Profile, phase: Phase, syscall: str, arg_class: str) -> st
 
 def _section(syscall: str, arg_class: str) -> str:
     """Which list of the profile a call's target belongs to; '' for calls whose target no list holds."""
-    if syscall in CONNECTS:
+    if syscall in tables.WITH_DESTINATION:
         return "network"
-    if syscall in EXECS:
+    if syscall in tables.EXECS:
         return "processes"
     promise = base.promise_of(syscall, arg_class)
     return "files.write" if promise in _WRITING else "files.read" if promise == "rpath" else ""

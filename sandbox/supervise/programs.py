@@ -20,16 +20,15 @@ if TYPE_CHECKING:
 
     from sandbox.bundle import Policy
     from sandbox.kernel.notification import Notification
-    from sandbox.kernel.task import Caller
+    from sandbox.kernel.task import Task
 
-CALLS = {"execve": (None, 0), "execveat": (0, 1)}
 LOW = 0xFFFFFFFF
 KCMP_VM = 1  # linux/kcmp.h
 VFORKS = ("vfork", "clone")
 
 
 class NotLet(Exception):
-    """An exec that may not go on: the errno for the caller, a reason when it is a violation (else ''), and the path."""
+    """An exec that may not go on: the errno for the task, a reason when it is a violation (else ''), and the path."""
 
     def __init__(self, number: int, reason: str = "", path: str = "") -> None:
         super().__init__(reason)
@@ -55,20 +54,20 @@ class Programs:
             self._known[found.st_dev, found.st_ino] = path
             self._paths[path] = found.st_dev, found.st_ino
 
-    def check(self, call: Notification, syscall: str, caller: Caller) -> None:
+    def check(self, call: Notification, syscall: str, task: Task) -> None:
         """Returns when the call may go on. Raises NotLet."""
         if self._any:
             return
         # Before the path is read: what could have changed it since would be gone by now.
-        sharer = "" if self._held else _shares_memory(caller)
-        dirfd, at = CALLS[syscall]
-        text = os.fsdecode(caller.memory.string(call.args[at]))
+        sharer = "" if self._held else _shares_memory(task)
+        ((dirfd, at),) = tables.paths(syscall)
+        text = task.text(call.args[at])
         if not text:
             raise NotLet(errno.EPERM, "a program by its descriptor, not by its path")
         folder = call.args[dirfd] & LOW if dirfd is not None else None
-        path = caller.path(folder, call.args[at])
+        path = task.path(folder, call.args[at])
         try:
-            found = os.stat(_seen_from_here(text, path, caller.tid))
+            found = os.stat(_seen_from_here(text, path, task.tid))
         except OSError as error:
             # A search along PATH tries what is not there: the caller hears what the kernel would say.
             raise NotLet(error.errno or errno.EACCES) from error
@@ -90,14 +89,14 @@ def _seen_from_here(text: str, path: str, tid: int) -> str:
     return path
 
 
-def _shares_memory(caller: Caller) -> str:
+def _shares_memory(task: Task) -> str:
     """Who could change the path after the look, in words; '' where nobody can.
 
     The maker of a vfork child shares its memory and sleeps until the child's exec (man 2 vfork): it may, if it has no
     second thread. kcmp(2) tells the others. A process that could write into /proc/PID/mem needs the profile to let it
     open files for writing, and this one to be dumpable: it is not looked for.
     """
-    pid = caller.process()
+    pid = task.process()
     if _threads(pid) != 1:
         return "another thread shares the caller's memory"
     for other in parent.descendants(os.getpid()):

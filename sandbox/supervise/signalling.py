@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sandbox.kernel.task import Caller
+    from sandbox.kernel.task import Task
 
 CALLS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal")
 BOSS = "a signal to the supervisor, or to all that it is among"
@@ -29,7 +29,7 @@ class Signalling:
         self._pid = os.getpid()
         self._group = os.getpgrp()
 
-    def objection(self, syscall: str, args: Sequence[int], caller: Caller) -> str:
+    def objection(self, syscall: str, args: Sequence[int], task: Task) -> str:
         """Why the call may never go on, whatever the profile holds; '' when only the profile decides."""
         if syscall == "pidfd_send_signal":
             return "" if self._scoped else UNSEEN
@@ -39,14 +39,14 @@ class Signalling:
         # kill(2) takes the number of any thread for its process, and 0 for the caller's process group.
         if os.path.exists(f"/proc/self/task/{target}"):
             return BOSS
-        return BOSS if target == 0 and syscall == "kill" and _group(caller.tid) in (self._group, -1) else ""
+        return BOSS if target == 0 and syscall == "kill" and _group(task.tid) in (self._group, -1) else ""
 
-    def is_own(self, syscall: str, args: Sequence[int], caller: Caller) -> bool:
+    def is_own(self, syscall: str, args: Sequence[int], task: Task) -> bool:
         """Whether the call reaches its caller's own process only; for a pidfd, where the domain holds it, too."""
         target = args[0] & arguments.LOW
         if syscall == "pidfd_send_signal":
             return True
-        process = caller.process()
+        process = task.process()
         return target == process or (syscall == "tkill" and os.path.exists(f"/proc/{process}/task/{target}"))
 
 

@@ -1,6 +1,6 @@
 """The supervisor: the handler's parent, which answers every call that the filter does not decide, and reports it.
 
-One poll loop, no threads but those that sleep in a connect for their caller. If it dies, the kernel answers what waits
+One poll loop, no threads but those that sleep in a connect for their task. If it dies, the kernel answers what waits
 with ENOSYS: closed, not open.
 """
 
@@ -15,9 +15,9 @@ import time
 from sandbox.behaviour import arguments
 from sandbox.behaviour.call import Call
 from sandbox.confine import parent
-from sandbox.egress.broker import CALLS, Denied, Egress
+from sandbox.egress.broker import Denied, Egress
 from sandbox.kernel import tables
-from sandbox.kernel.task import Caller, Callers
+from sandbox.kernel.task import Task, Tasks
 from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, VERDICTS, Decider, Decision
 from sandbox.supervise.opening import PARTING
 from sandbox.supervise.signalling import BOSS, Signalling
@@ -40,11 +40,8 @@ DRAIN = 0.2
 ROUNDS = 100
 """How often what was left behind is looked for and killed: it may be making more of itself."""
 
-EXECS = ("execve", "execveat")
-PATHS = {
-    "open": (None, 0), "creat": (None, 0), "openat": (0, 1), "openat2": (0, 1), "execve": (None, 0), "execveat": (0, 1),
-}  # fmt: skip
-"""Where calls name a file or program: (argument of the directory or None, argument of the path)."""
+TARGETS = (*tables.OPENS, *tables.EXECS)
+"""The calls whose violation names the file or program as its target."""
 
 
 class Supervisor:
@@ -73,7 +70,7 @@ class Supervisor:
         self.phase = "init" if runtime_api else "run"
         self.terminated = ""
         self._pid = 0
-        self._callers = Callers()
+        self._tasks = Tasks()
         self._own_pid = os.getpid()
         self._signalling = Signalling(scoped=scoped)
         self._owned = owned
@@ -117,7 +114,7 @@ class Supervisor:
 
         `first` is a call that was received already, `ended` the wait status when the handler was reaped already.
         """
-        self._pid = self._callers.handler = pid
+        self._pid = self._tasks.handler = pid
         listener_fd = listener.fd
         poll = select.poll()
         poll.register(listener_fd, select.POLLIN)
@@ -205,36 +202,36 @@ class Supervisor:
         if syscall is None:
             listener.refuse(call.id, errno.ENOSYS)
             return
-        caller = self._callers.take(call.pid)
+        task = self._tasks.take(call.pid)
         try:
-            self._answer(listener, call, syscall, caller)
+            self._answer(listener, call, syscall, task)
         finally:
-            self._callers.done(caller)
+            self._tasks.done(task)
 
-    def _answer(self, listener: Listener, call: Notification, syscall: str, caller: Caller) -> None:
+    def _answer(self, listener: Listener, call: Notification, syscall: str, task: Task) -> None:
         if syscall == "socket" and self._owned and self._owned.allows(call, self.phase):
-            self._owned.make(listener, call, caller)
+            self._owned.make(listener, call, task)
             return
         asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
-        if syscall in CALLS and self._decider.takes(asked, self.phase):
-            self._egress.take(listener, call, syscall, caller)
+        if syscall in tables.WITH_DESTINATION and self._decider.takes(asked, self.phase):
+            self._egress.take(listener, call, syscall, task)
             return
-        if self._programs and syscall in EXECS:
-            self._start_program(listener, call, syscall, caller, self._programs)
+        if self._programs and syscall in tables.EXECS:
+            self._start_program(listener, call, syscall, task, self._programs)
             return
         if syscall in SIGNALS:
-            asked, decision = self._decide_signal(call, asked, caller)
+            asked, decision = self._decide_signal(call, asked, task)
         else:
             decision = self._decider.decide(asked, self.phase)
         if decision.answer == CONTINUE:
             listener.let_through(call.id)
             return
-        self._report(call, caller, asked, decision)
+        self._report(call, task, asked, decision)
         if decision.answer == REPORT:
-            if syscall in CALLS:
-                self._egress.take(listener, call, syscall, caller)
+            if syscall in tables.WITH_DESTINATION:
+                self._egress.take(listener, call, syscall, task)
             elif syscall == "socket" and self._owned:
-                self._owned.make(listener, call, caller)
+                self._owned.make(listener, call, task)
             else:
                 listener.let_through(call.id)
             return
@@ -242,10 +239,10 @@ class Supervisor:
             self._terminate(str(asked))
         listener.refuse(call.id, errno.EPERM)
 
-    def _decide_signal(self, call: Notification, asked: Call, caller: Caller) -> tuple[Call, Decision]:
+    def _decide_signal(self, call: Notification, asked: Call, task: Task) -> tuple[Call, Decision]:
         """By the class of the call and by whom it would reach: the call that is reported, and the decision."""
-        inside = not self._signals_self or self._signalling.is_own(asked.syscall, call.args, caller)
-        objection = self._signalling.objection(asked.syscall, call.args, caller)
+        inside = not self._signals_self or self._signalling.is_own(asked.syscall, call.args, task)
+        objection = self._signalling.objection(asked.syscall, call.args, task)
         if inside and not objection and self._decider.takes(asked, self.phase):
             return asked, Decision(CONTINUE)
         if not inside:
@@ -256,25 +253,25 @@ class Supervisor:
         return asked, Decision(DENY if objection == BOSS else self._decider.response(asked), objection)
 
     def _start_program(
-        self, listener: Listener, call: Notification, syscall: str, caller: Caller, programs: Programs
+        self, listener: Listener, call: Notification, syscall: str, task: Task, programs: Programs
     ) -> None:
         from sandbox.supervise.programs import NotLet
 
         try:
-            programs.check(call, syscall, caller)
+            programs.check(call, syscall, task)
         except NotLet as refused:
             answer = self._decider.response(Call(syscall)) if refused.reason else DENY
             if refused.reason:
                 from sandbox.behaviour import spelling
 
                 text = spelling.of_entry("processes", refused.path) if refused.path else ""
-                self._report(call, caller, Call(syscall), Decision(answer, refused.reason, text))
+                self._report(call, task, Call(syscall), Decision(answer, refused.reason, text))
             if answer != REPORT:
                 if answer == TERMINATE:
                     self._terminate(syscall)
                 listener.refuse(call.id, refused.errno)
                 return
-        self._callers.forget()
+        self._tasks.forget()
         listener.let_through(call.id)
 
     def _terminate(self, what: str) -> None:
@@ -283,21 +280,22 @@ class Supervisor:
         _kill([self._pid, *parent.descendants(self._pid)])
 
     def _report(
-        self, call: Notification, caller: Caller, asked: Call, decision: Decision, target: str | None = None
+        self, call: Notification, task: Task, asked: Call, decision: Decision, target: str | None = None
     ) -> None:
         syscall, arg_class = asked
         if not self._journal.wants(syscall, arg_class, VERDICTS[decision.answer]):
             return
         if target is None:
-            dirfd, at = PATHS.get(syscall, (None, None))
-            folder = call.args[dirfd] & arguments.LOW if dirfd is not None else None
-            target = caller.path(folder, call.args[at]) if at is not None else ""
+            target = ""
+            if syscall in TARGETS:
+                ((dirfd, at),) = tables.paths(syscall)
+                target = task.path(None if dirfd is None else call.args[dirfd] & arguments.LOW, call.args[at])
         # Loaded with the first violation: a start without one does without.
         from sandbox.violations.decode import decode_args
 
-        args = decode_args(syscall, call.args, caller.read, self._arch, self._host_name)
+        args = decode_args(syscall, call.args, task.read, self._arch, self._host_name)
         got = "" if decision.answer == REPORT else "EPERM"
-        self._write(asked, args, target, decision, caller.process(), call.pid, got)
+        self._write(asked, args, target, decision, task.process(), call.pid, got)
 
     def _write(
         self, asked: Call, args: Sequence[str], target: str, decision: Decision, pid: int, tid: int, got: str
@@ -313,16 +311,16 @@ class Supervisor:
             )
         )  # fmt: skip
 
-    def _report_egress(self, call: Notification, caller: Caller, syscall: str, denied: Denied) -> bool:
+    def _report_egress(self, call: Notification, task: Task, syscall: str, denied: Denied) -> bool:
         """Report what the broker met. Whether it is let through all the same: the response, or audit, says so."""
         asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
         answer = self._decider.response(asked, final=denied.final)
-        self._report(call, caller, asked, Decision(answer, denied.reason, denied.allow), denied.target)
+        self._report(call, task, asked, Decision(answer, denied.reason, denied.allow), denied.target)
         if answer == TERMINATE:
             self._terminate(f"{syscall} to {denied.target}".strip())
         return answer == REPORT
 
-    def _host_name(self, address: str) -> str:
+    def _host_name(self, address: bytes) -> str:
         names = self._forwarder.names_of(address) if self._forwarder else frozenset()
         return min(names, default="")
 

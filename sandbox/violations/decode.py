@@ -8,30 +8,21 @@ For people only. What a pointer names can change after it was read, so that noth
 
 from __future__ import annotations
 
-import os
-
 from sandbox.behaviour.spelling import printable, quote
-from sandbox.kernel import sockaddr, tables
-from sandbox.plain_json import parse
-from sandbox.remember import remember
+from sandbox.kernel import memory, sockaddr, tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from sandbox.kernel.sockaddr import SocketAddress
+
     Read = Callable[[int, int], bytes]
 
 FULL = 0xFFFFFFFFFFFFFFFF
 LOW = 0xFFFFFFFF
-PAGE = 4096
-LONGEST = 4096
-"""Bytes of a path that are read (PATH_MAX)."""
-
 LONGEST_ARGUMENT = 256
 MOST_ARGUMENTS = 8
-LARGEST_ADDRESS = 128
-"""Bytes of struct sockaddr_storage."""
-
 HIGHEST = 1 << 63
 """What lies above is the kernel's."""
 
@@ -43,31 +34,26 @@ _FCNTL = {0: "number", 4: "open_flags", 1030: "number", 1031: "number"}
 _PRCTL = {15: "text"}  # PR_SET_NAME
 
 
-@remember
-def kinds() -> Mapping[str, Sequence[str]]:
-    """What each argument of a syscall is, where its width alone does not say it: arguments.json."""
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "arguments.json"), encoding="utf-8") as file:
-        found: Mapping[str, Sequence[str]] = parse(file.read())
-    return found
-
-
 def decode_args(
-    syscall: str, args: Sequence[int], read: Read, arch: str, named: Callable[[str], str] | None = None
-) -> list[str]:
+    syscall: str, args: Sequence[int], read: Read, arch: str, named: Callable[[bytes], str] | None = None,
+    address: SocketAddress | None = None,
+) -> list[str]:  # fmt: skip
     """The arguments that the kernel reads, as text, for any input; never raises, whatever memory holds.
 
-    `args` are six registers. `read(address, length)` gives up to so many bytes of the caller's memory, fewer or none
-    where it cannot; it is asked for 4 KiB at most. `named(address)` gives the host name of an IP address, or ''. A
-    pointer that cannot be read stays a number: `0x7ffe0000`. An unknown syscall or architecture shows all registers.
+    `args` are six registers. `read(address, length)` gives up to so many bytes of the task's memory, fewer or none
+    where it cannot; it is asked for 4 KiB at most. `named(address)` gives the host name of 4 or 16 bytes of an IP
+    address, or ''. `address` is what was read already where the call names one socket address: it is shown, and memory
+    not asked again, which may hold another by now. A pointer that cannot be read stays a number: `0x7ffe0000`. An
+    unknown syscall or architecture shows all registers.
     """
     registers = [value & FULL for value in args[:6]] + [0] * (6 - len(args[:6]))
     if syscall not in tables.every_name() or arch not in tables.ARCHES:
         return [hex(value) for value in registers]
-    call = _Call(registers, read, arch, named)
+    call = _Call(registers, read, arch, named, address)
     special = {"prctl": _prctl, "fcntl": _fcntl}.get(syscall)
     if special:
         return special(call)
-    row = kinds().get(syscall, ())
+    row = tables.argument_kinds().get(syscall, ())
     found = []
     for i in range(tables.argument_count(syscall)):
         value = registers[i]
@@ -81,16 +67,20 @@ def decode_args(
 class _Call:
     """The registers of one call and the way into its memory."""
 
-    __slots__ = ("arch", "args", "named", "reader")
+    __slots__ = ("address", "arch", "args", "named", "reader")
 
-    def __init__(self, args: Sequence[int], read: Read, arch: str, named: Callable[[str], str] | None) -> None:
+    def __init__(
+        self, args: Sequence[int], read: Read, arch: str, named: Callable[[bytes], str] | None,
+        address: SocketAddress | None,
+    ) -> None:  # fmt: skip
+        self.address = address
         self.args = args
         self.reader = read
         self.arch = arch
         self.named = named
 
     def read(self, address: int, length: int) -> bytes:
-        """Bytes of the caller's memory, none where there is no reading them."""
+        """Bytes of the task's memory, none where there is no reading them."""
         if not 0 < address < HIGHEST or length <= 0:
             return b""
         try:
@@ -98,27 +88,11 @@ class _Call:
         except OSError:
             return b""
 
-    def string(self, address: int, longest: int) -> tuple[bytes, bool] | None:
-        """A string up to its NUL, and whether it ended; None where nothing can be read. No read crosses a page."""
-        data = b""
-        while len(data) < longest:
-            at = address + len(data)
-            step = min(longest - len(data), PAGE - at % PAGE, PAGE if data else 256)
-            piece = self.read(at, step)
-            data += piece
-            end = data.find(b"\0")
-            if end >= 0:
-                return data[:end], True
-            if len(piece) < step:
-                break
-        return (data, False) if data else None
-
-    def text(self, address: int, longest: int = LONGEST) -> str:
-        """A string in quotes, `NULL`, or the address where it cannot be read."""
-        found = self.string(address, longest)
-        if found is None:
+    def text(self, address: int, longest: int = memory.PAGE) -> str:
+        """A string in quotes, `NULL`, or the address where it cannot be read. No longer than PATH_MAX by default."""
+        data, ended = memory.string(self, address, longest)
+        if not data and not ended:
             return _pointer(address)
-        data, ended = found
         return quote(data) + ("" if ended else "...")
 
 
@@ -205,20 +179,18 @@ def _sockaddr(call: _Call, value: int, kind: str) -> str:
 
 
 def _address(call: _Call, address: int, length: int) -> str:
-    found = sockaddr.parse(call.read(address, min(length, LARGEST_ADDRESS)))
+    found = call.address or sockaddr.parse(call.read(address, min(length, sockaddr.LONGEST)))
     if found is None:
         return _pointer(address)
-    family, host, port = found
-    name = call.named(host) if call.named and family in ("AF_INET", "AF_INET6") else ""
-    return printable(sockaddr.endpoint(family, host, port)) + (f" ({printable(name)})" if name else "")
+    name = call.named(found.value) if call.named and isinstance(found.value, bytes) else ""
+    return printable(found.endpoint()) + (f" ({printable(name)})" if name else "")
 
 
 def _message(call: _Call, value: int, _kind: str) -> str:
-    header = call.read(value, 16)  # struct user_msghdr: name, its length (linux/socket.h); mmsghdr begins with one
-    if len(header) < 16:
-        return _pointer(value)
-    name, length = int.from_bytes(header[:8], "little"), int.from_bytes(header[8:12], "little")
-    return f"{{name={_address(call, name, length)}}}"
+    if call.address:
+        return f"{{name={_address(call, 0, 0)}}}"
+    header = memory.message_header(call, value)
+    return f"{{name={_address(call, header.name, header.name_length)}}}" if header else _pointer(value)
 
 
 def _argv(call: _Call, value: int, _kind: str) -> str:

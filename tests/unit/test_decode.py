@@ -16,12 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.kernel import tables
-from sandbox.learn import decode
-from sandbox.learn.decode import ApiRequest, Destination, Reader, item_class, parse_request, parse_sockaddr
+from sandbox.kernel.sockaddr import SocketAddress, parse
+from sandbox.kernel.task import AT_FDCWD, Task, Tasks
+from sandbox.learn.decode import (
+    ENTRIES,
+    SENDS,
+    ApiRequest,
+    begin_of_sent,
+    headers,
+    item_class,
+    parse_request,
+    sent_to,
+)
+from sandbox.learn.recorder import MOST_TASKS
 
-ME = os.getpid()
-READER = Reader()
-"""One for all tests: it keeps a descriptor open for each thread that it has read from."""
+ME = Task(os.getpid())
+GONE = Task(1 << 22)
 NOWHERE = (0, 1, 4096, 1 << 46, (1 << 47) - 8, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 """Addresses at which nothing is mapped, null and kernel space among them."""
 
@@ -55,7 +65,7 @@ def in6(host: str, port: int) -> bytes:
 )
 def test_addresses(data: bytes, protocol: str, text: str) -> None:
     """Each family is written as a profile writes it; a mapped address is the IPv4 address that it reaches."""
-    found = parse_sockaddr(data)
+    found = parse(data)
     assert found
     assert found.text(protocol) == text
 
@@ -65,13 +75,13 @@ def test_addresses(data: bytes, protocol: str, text: str) -> None:
 )
 def test_no_addresses(data: bytes) -> None:
     """AF_UNSPEC, an unnamed local socket and what the kernel would refuse as too short are no destinations."""
-    assert parse_sockaddr(data) is None
+    assert parse(data) is None
 
 
 @given(st.ip_addresses(), st.integers(0, 65535))
 def test_addresses_keep_host_and_port(host: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> None:
     """Any address comes out as the standard library writes it."""
-    found = parse_sockaddr(in4(str(host), port) if host.version == 4 else in6(str(host), port))
+    found = parse(in4(str(host), port) if host.version == 4 else in6(str(host), port))
     mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
     assert found
     assert (found.host, found.port) == (str(mapped or host), port)
@@ -80,15 +90,15 @@ def test_addresses_keep_host_and_port(host: ipaddress.IPv4Address | ipaddress.IP
 @given(st.binary(max_size=128))
 def test_any_bytes_as_address(data: bytes) -> None:
     """Whatever bytes a program passes as an address, decoding gives a text or nothing, and never raises."""
-    found = parse_sockaddr(data)
+    found = parse(data)
     assert found is None or found.text("tcp").encode(errors="surrogateescape")
 
 
 @given(st.sampled_from([1, 2, 10, 16]), st.binary(max_size=120))
 def test_any_bytes_behind_a_known_family(family: int, data: bytes) -> None:
     """The same behind the families that are decoded."""
-    found = parse_sockaddr(struct.pack("<H", family) + data)
-    assert found is None or isinstance(found, Destination)
+    found = parse(struct.pack("<H", family) + data)
+    assert found is None or isinstance(found, SocketAddress)
 
 
 ID = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
@@ -130,15 +140,15 @@ def test_any_bytes_as_request(data: bytes) -> None:
 def test_strings_and_bytes_of_memory() -> None:
     """Text ends at its NUL, at the end of the memory, or at the longest path; bytes are what is there."""
     text = ctypes.create_string_buffer(b"/tmp/x\0y")
-    assert READER.string(ME, ctypes.addressof(text)) == "/tmp/x"
-    assert READER.data(ME, ctypes.addressof(text), 8) == b"/tmp/x\0y"
+    assert ME.text(ctypes.addressof(text)) == "/tmp/x"
+    assert ME.read(ctypes.addressof(text), 8) == b"/tmp/x\0y"
     long = ctypes.create_string_buffer(b"a" * 9000)
-    assert READER.string(ME, ctypes.addressof(long)) == "a" * 4096
+    assert ME.text(ctypes.addressof(long)) == "a" * 4096
     odd = ctypes.create_string_buffer(b"/tmp/\xff\xfe")
-    assert os.fsencode(READER.string(ME, ctypes.addressof(odd))) == b"/tmp/\xff\xfe"
+    assert os.fsencode(ME.text(ctypes.addressof(odd))) == b"/tmp/\xff\xfe"
     for address in NOWHERE:
-        assert READER.string(ME, address) == ""
-        assert READER.data(ME, address, 16) == b""
+        assert ME.text(address) == ""
+        assert ME.read(address, 16) == b""
 
 
 def test_what_is_sent() -> None:
@@ -149,23 +159,41 @@ def test_what_is_sent() -> None:
     message = ctypes.create_string_buffer(
         struct.pack("<QIIQQQQI4x", ctypes.addressof(name), 16, 0, ctypes.addressof(vector), 1, 0, 0, 0) + bytes(8), 64
     )
-    for how, address in (("buffer", data), ("vector", vector), ("message", message), ("messages", message)):
-        found = READER.begin_of_sent(ME, how, (3, ctypes.addressof(address), 6 if how == "buffer" else 1, 0, 0, 0))
-        assert found.startswith(b"GET /x"), how
+    for syscall, address in (("write", data), ("writev", vector), ("sendmsg", message), ("sendmmsg", message)):
+        args = (3, ctypes.addressof(address), 6 if syscall == "write" else 1, 0, 0, 0)
+        found = begin_of_sent(ME, syscall, args, list(headers(ME, syscall, args)))
+        assert found.startswith(b"GET /x"), syscall
         assert len(found) <= 192
-    (address_of_message,) = READER.message_addresses(ME, ctypes.addressof(message), 1)
-    assert parse_sockaddr(address_of_message[:16]) == Destination("AF_INET", "192.0.2.1", 53)
+    for syscall in ("sendmsg", "sendmmsg"):
+        args = (3, ctypes.addressof(message), 1, 0, 0, 0)
+        (address_of_message,) = sent_to(ME, syscall, args, list(headers(ME, syscall, args)))
+        assert parse(address_of_message[:16]) == SocketAddress("AF_INET", bytes([192, 0, 2, 1]), 53)
+    (address_of_datagram,) = sent_to(ME, "sendto", (3, 0, 0, 0, ctypes.addressof(name), 16), [])
+    assert parse(address_of_datagram) == SocketAddress("AF_INET", bytes([192, 0, 2, 1]), 53)
+
+
+def test_what_a_table_says_of_paths() -> None:
+    """Each call that makes or removes entries of folders names as many paths as are told of it."""
+    assert all(len(tables.paths(syscall)) == len(effects) for syscall, effects in ENTRIES.items())
+    assert tables.paths("renameat2") == ((0, 1), (2, 3))
+    assert tables.paths("symlinkat") == ((None, 0), (1, 2))
+    assert all(len(tables.paths(syscall)) == 1 for syscall in (*tables.OPENS, *tables.EXECS, "truncate"))
+    assert {syscall: tables.address_arguments(syscall) for syscall in ("connect", "bind", "sendto", "sendmsg")} == {
+        "connect": (1, 2), "bind": (1, 2), "sendto": (4, 5), "sendmsg": None,
+    }  # fmt: skip
 
 
 @given(
-    st.sampled_from(["buffer", "vector", "message", "messages"]),
+    st.sampled_from(sorted(SENDS)),
     st.sampled_from(NOWHERE) | st.integers(0, (1 << 64) - 1),
     st.integers(0, (1 << 64) - 1),
 )
-def test_any_registers_of_a_send(how: str, address: int, length: int) -> None:
+def test_any_registers_of_a_send(syscall: str, address: int, length: int) -> None:
     """Registers of any value give some bytes or none, and never raise."""
-    assert isinstance(READER.begin_of_sent(ME, how, (3, address, length, 0, 0, 0)), bytes)
-    assert isinstance(READER.message_addresses(ME, address, length), list)
+    args = (3, address, length, 0, address, length)
+    named = list(headers(ME, syscall, args))
+    assert isinstance(begin_of_sent(ME, syscall, args, named), bytes)
+    assert isinstance(sent_to(ME, syscall, args, named), list)
 
 
 @given(st.binary(min_size=64, max_size=64))
@@ -173,9 +201,11 @@ def test_any_message_header(header: bytes) -> None:
     """A header that points anywhere is followed only where memory is."""
     message = ctypes.create_string_buffer(header, 64)
     at = ctypes.addressof(message)
-    for how in ("vector", "message", "messages"):
-        assert isinstance(READER.begin_of_sent(ME, how, (3, at, 1, 0, 0, 0)), bytes)
-    assert isinstance(READER.message_addresses(ME, at, 1), list)
+    for syscall in ("writev", "sendmsg", "sendmmsg"):
+        args = (3, at, 1, 0, 0, 0)
+        named = list(headers(ME, syscall, args))
+        assert isinstance(begin_of_sent(ME, syscall, args, named), bytes)
+        assert isinstance(sent_to(ME, syscall, args, named), list)
 
 
 @given(
@@ -184,7 +214,7 @@ def test_any_message_header(header: bytes) -> None:
 )
 def test_any_registers_have_a_class(syscall: str, args: list[int]) -> None:
     """Every call of every syscall has a class, whatever its registers hold, clone3 and openat2 included."""
-    assert isinstance(item_class(READER, ME, syscall, args, "x86_64"), str)
+    assert isinstance(item_class(ME, syscall, args, "x86_64"), str)
 
 
 @pytest.mark.parametrize(
@@ -199,52 +229,85 @@ def test_flags_behind_a_pointer(syscall: str, flags: int, name: str) -> None:
     buffer = ctypes.create_string_buffer(struct.pack("<Q", flags) + bytes(80))
     argument = 0 if syscall == "clone3" else 2
     args = [ctypes.addressof(buffer) if i == argument else 0 for i in range(6)]
-    assert item_class(READER, ME, syscall, args, "x86_64") == name
+    assert item_class(ME, syscall, args, "x86_64") == name
 
 
 @pytest.mark.parametrize(("syscall", "argument"), [("kill", 0), ("tgkill", 0), ("rt_sigqueueinfo", 0)])
 def test_signals_to_others_are_told_apart(syscall: str, argument: int) -> None:
     """A signal to the own process has the signal's class; one to init, to the group or to all has a suffix."""
     signal_at = 2 if syscall == "tgkill" else 1
-    for target, suffix in ((ME, ""), (1, " to others"), (0, " to others"), (0xFFFFFFFF, " to others")):
+    for target, suffix in ((ME.tid, ""), (1, " to others"), (0, " to others"), (0xFFFFFFFF, " to others")):
         args = [target if i == argument else 15 if i == signal_at else 0 for i in range(6)]
-        assert item_class(READER, ME, syscall, args, "x86_64") == "SIGTERM" + suffix
+        assert item_class(ME, syscall, args, "x86_64") == "SIGTERM" + suffix
 
 
 def test_paths_are_made_absolute(tmp_path: Path) -> None:
     """A relative path is resolved against its descriptor or the working directory, and dots are taken out."""
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
-        assert READER.path(ME, fd, "some/../file") == str(tmp_path / "file")
+        assert ME.absolute(fd, "some/../file") == str(tmp_path / "file")
     finally:
         os.close(fd)
-    assert READER.path(ME, decode.AT_FDCWD, "file") == str(Path.cwd() / "file")
-    assert READER.path(ME, None, "file") == str(Path.cwd() / "file")
-    assert READER.path(ME, fd, "/etc//hosts/.") == "/etc/hosts"
-    assert READER.path(ME, 0xFFFFFFF0, "lost") == "lost"
-    assert READER.path(1 << 22, decode.AT_FDCWD, "lost") == "lost"
+    assert ME.absolute(AT_FDCWD, "file") == str(Path.cwd() / "file")
+    assert ME.absolute(None, "file") == str(Path.cwd() / "file")
+    assert ME.absolute(fd, "/etc//hosts/.") == "/etc/hosts"
+    assert ME.absolute(0xFFFFFFF0, "lost") == "lost"
+    assert GONE.absolute(AT_FDCWD, "lost") == "lost"
 
 
 def test_sockets_of_a_process() -> None:
     """The kind of a socket is found from its number; other descriptors and processes that are gone have none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-        assert (READER.socket_type(ME, udp.fileno()), READER.socket_type(ME, tcp.fileno())) == ("udp", "tcp")
-    assert READER.socket_type(ME, 0xFFFFFF) == ""
-    assert READER.socket_type(1 << 22, 0) == ""
+        assert (ME.socket_protocol(udp.fileno()), ME.socket_protocol(tcp.fileno())) == ("udp", "tcp")
+    assert ME.socket_protocol(0xFFFFFF) == ""
+    assert GONE.socket_protocol(0) == ""
     with open(os.devnull, "rb") as file:
-        assert READER.socket_type(ME, file.fileno()) == ""
+        assert ME.socket_protocol(file.fileno()) == ""
 
 
-def test_the_reader_holds_few_descriptors() -> None:
+def test_few_descriptors_are_held() -> None:
     """A thread for each invocation, or many children, cost no descriptor each: they are read and given back."""
-    reader = decode.Reader()
-    children = [os.posix_spawn("/bin/sleep", ["sleep", "60"], os.environ) for _ in range(decode.MOST_MEMORIES + 8)]
+    tasks = Tasks(MOST_TASKS, sees_every_exec=True)
+    children = [os.posix_spawn("/bin/sleep", ["sleep", "60"], os.environ) for _ in range(MOST_TASKS + 8)]
     before = len(os.listdir("/proc/self/fd"))
     try:
         for child in children:
-            reader.data(child, 0x1000, 8)
-        assert len(os.listdir("/proc/self/fd")) - before <= decode.MOST_MEMORIES
+            task = tasks.take(child)
+            task.read(0x1000, 8)
+            tasks.done(task)
+        assert len(os.listdir("/proc/self/fd")) - before <= MOST_TASKS
     finally:
+        tasks.forget()
         for child in children:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_was_kept_is_forgotten_before_an_exec() -> None:
+    """Of one process alone: the memory of the others is still the same."""
+    tasks = Tasks(MOST_TASKS, sees_every_exec=True)
+    child = os.posix_spawn("/bin/sleep", ["sleep", "60"], os.environ)
+    try:
+        own, other = tasks.take(os.getpid()), tasks.take(child)
+        for task in (own, other):
+            tasks.done(task)
+        tasks.forget(child)
+        assert tasks.take(os.getpid()) is own
+        assert tasks.take(child) is not other
+    finally:
+        tasks.forget()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_the_peer_of_a_datagram_socket() -> None:
+    """What an IPv4 or IPv6 datagram socket is connected to; other sockets, and unconnected ones, have none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+        assert ME.datagram_peer(udp.fileno()) is None
+        udp.connect(("127.0.0.1", 9))
+        assert ME.datagram_peer(udp.fileno()) == SocketAddress("AF_INET", b"\x7f\0\0\1", 9)
+        assert ME.datagram_peer(tcp.fileno()) is None
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as mapped:
+        mapped.connect(("::ffff:127.0.0.1", 9))
+        assert ME.datagram_peer(mapped.fileno()) == SocketAddress("AF_INET", b"\x7f\0\0\1", 9)

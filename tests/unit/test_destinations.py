@@ -17,6 +17,7 @@ from sandbox.behaviour.destination import RUNTIME_API, canonical_name, clean_pat
 from sandbox.egress.destinations import Destinations
 from sandbox.errors import ProfileError
 from sandbox.kernel import sockaddr
+from sandbox.kernel.sockaddr import SocketAddress
 from sandbox.policy import build
 from sandbox.profile import document
 from sandbox.profile.lint import lint
@@ -375,7 +376,7 @@ def test_lint_compiler_and_supervisor_read_alike(entry: str, known: bool) -> Non
 def test_abstract_names_and_paths_are_told_apart() -> None:
     """A relative path that begins with @ is no abstract name, however both are written."""
     named, path = sockaddr.parse(b"\1\0\0bus"), sockaddr.parse(b"\1\0@bus\0")
-    assert (named, path) == (("AF_UNIX", "@bus", 0), ("AF_UNIX", "./@bus", 0))
+    assert (named, path) == (SocketAddress("AF_UNIX", "@bus"), SocketAddress("AF_UNIX", "./@bus"))
     assert allows("unix:@bus", "unix", "@bus")
     assert not allows("unix:@bus", "unix", "./@bus")
     assert not allows("unix:@b\ufffd", "unix", "@b\ufffd")

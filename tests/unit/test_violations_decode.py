@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from sandbox.behaviour.spelling import printable, quote
 from sandbox.kernel import sockaddr, tables
 from sandbox.kernel.memory import Memory
-from sandbox.learn.decode import Destination, parse_sockaddr
-from sandbox.violations import decode
+from sandbox.kernel.sockaddr import SocketAddress
 from sandbox.violations.decode import decode_args
 
 Read = Callable[[int, int], bytes]
@@ -74,14 +73,14 @@ def test_paths_programs_and_addresses_are_read_from_memory() -> None:
         clone=struct.pack("<QQ", 0x10F00, 0), how=struct.pack("<QQQ", 0o101, 0o600, 8),
     )  # fmt: skip
     words = struct.pack("<QQQ", at["path"], at["dash"], 0)
-    header = struct.pack("<QI4x", at["inet"], 16)
+    header = struct.pack("<QI44x", at["inet"], 16)
     more, there = memory(a=b"", b=b"", c=b"", d=b"", e=b"", f=b"", g=b"", words=words, header=header)
 
     def both(address: int, length: int) -> bytes:
         return read(address, length) or more(address, length)
 
     def decoded(syscall: str, *args: int) -> list[str]:
-        return decode_args(syscall, args, both, "x86_64", {"10.0.0.1": "example.com"}.get)  # type: ignore[arg-type]
+        return decode_args(syscall, args, both, "x86_64", {bytes([10, 0, 0, 1]): "example.com"}.get)  # type: ignore[arg-type]
 
     assert decoded("execve", at["path"], there["words"], 0) == ['"/bin/sh"', '["/bin/sh", "-c"]', "NULL"]
     assert decoded("connect", 3, at["inet"], 16) == ["3", "10.0.0.1:443 (example.com)", "16"]
@@ -93,6 +92,18 @@ def test_paths_programs_and_addresses_are_read_from_memory() -> None:
     assert how == "{flags=O_WRONLY|O_CREAT, mode=0o600, resolve=0x8}"
     assert decoded("prctl", 15, at["path"]) == ["PR_SET_NAME", '"/bin/sh"', "0x0", "0x0", "0x0"]
     assert decoded("openat", 5, 0xDEAD0000, 0)[1] == "0xdead0000"
+
+
+def test_an_address_that_was_read_is_not_read_again() -> None:
+    """What was decided on is shown, whatever memory holds by now, and memory is not asked for it."""
+    def read(address: int, length: int) -> bytes:
+        raise AssertionError("memory is read")
+
+    for syscall, args, at in (("connect", (3, 1, 16), 1), ("sendto", (3, 0, 0, 0, 1, 16), 4)):
+        shown = decode_args(syscall, args, read, "x86_64", None, SocketAddress("AF_INET", bytes([10, 0, 0, 1]), 443))
+        assert shown[at] == "10.0.0.1:443"
+    shown = decode_args("sendmsg", (3, 1, 0), read, "x86_64", None, SocketAddress("AF_UNIX", "/run/x"))
+    assert shown[1] == "{name=unix:/run/x}"
 
 
 def test_argument_lists_stop_at_eight_and_long_texts_are_cut() -> None:
@@ -148,7 +159,7 @@ def test_nothing_in_registers_or_memory_makes_it_raise(
 def test_the_table_fits_the_kernels_signatures() -> None:
     """Rows are as long as the syscall has arguments, and every path or name argument of the kernel reads as text."""
     pointers = ("path", "text", "argv", "sockaddr", "message", "clone_args", "open_how")
-    for syscall, row in decode.kinds().items():
+    for syscall, row in tables.argument_kinds().items():
         assert syscall in tables.every_name()
         assert len(row) == tables.argument_count(syscall) or syscall in ("prctl", "fcntl"), syscall
         for i, kind in enumerate(row):
@@ -163,7 +174,7 @@ def test_the_table_fits_the_kernels_signatures() -> None:
         syscall = entries.get(entry, entry)
         for i, kind in enumerate(types):
             if kind == "const char *" and syscall not in binary:
-                assert decode.kinds()[syscall][i] in ("path", "text"), (syscall, i)
+                assert tables.argument_kinds()[syscall][i] in ("path", "text"), (syscall, i)
 
 
 @given(st.binary(max_size=40))
@@ -191,9 +202,10 @@ def test_ipv6_addresses_are_written_as_the_library_writes_them(address: bytes) -
 
 @given(st.binary(max_size=130))
 def test_any_sockaddr_parses_or_does_not(data: bytes) -> None:
-    """No bytes make the parser raise, and learning sees the same as enforcement."""
+    """No bytes make the parser raise, and what comes out is a value that can be compared and printed."""
     found = sockaddr.parse(data)
-    assert parse_sockaddr(data) == (Destination(*found) if found else None)
+    assert found == sockaddr.parse(bytes(data))
+    assert found is None or found.text("tcp") == sockaddr.destination(found.family, found.host, found.port, "tcp")
 
 
 def test_real_socket_addresses_parse() -> None:
@@ -208,8 +220,10 @@ def test_real_socket_addresses_parse() -> None:
             head = struct.pack("<H", family) + port.to_bytes(2, "big")
             packed = socket.inet_pton(family, host)
             data = head + (bytes(4) + packed + bytes(4) if family == socket.AF_INET6 else packed + bytes(8))
-            assert sockaddr.parse(data) == (family.name, host, port)
+            found = sockaddr.parse(data)
+            assert found == SocketAddress(family.name, packed, port)
+            assert found.host == host
     mapped = struct.pack("<H", 10) + b"\0\x35" + bytes(4) + bytes(10) + b"\xff\xff\x7f\0\0\1" + bytes(4)
-    assert sockaddr.parse(mapped) == ("AF_INET", "127.0.0.1", 53)
+    assert sockaddr.parse(mapped) == SocketAddress("AF_INET", bytes([127, 0, 0, 1]), 53)
     assert sockaddr.destination("AF_INET6", "::1", 53, "udp") == "udp://[::1]:53"
     assert sockaddr.destination("AF_VSOCK", "", 0, "tcp") == "family:AF_VSOCK"

@@ -230,7 +230,7 @@ def test_the_supervisors_path_loads_little() -> None:
         f"print([name for name in {FORBIDDEN!r} if name in sys.modules])\n"
         "from sandbox.behaviour.call import Call\n"
         "from sandbox.violations.record import Degraded, technique_of\n"
-        "technique_of(Call('execve')), sandbox.violations.decode.kinds()\n"
+        "technique_of(Call('execve')), sandbox.kernel.tables.argument_kinds()\n"
         "sink = sandbox.violations.sink.Sink('file:/dev/null', b'key')\n"
         "print(sink.write(Degraded('x', 'y')))\n"
         f"print([name for name in {FORBIDDEN!r} if name in sys.modules])\n"
