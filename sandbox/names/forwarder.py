@@ -19,17 +19,14 @@ import time
 from sandbox.behaviour.destination import packed, reached, written
 from sandbox.kernel import sockaddr
 from sandbox.names import questions
+from sandbox.names.addresses import KnownAddresses
 from sandbox.names.exchange import Client, Datagram, Inquiry
-from sandbox.names.known import KnownAddresses
-from sandbox.names.resolv import hosts, searches, upstreams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sandbox.names.questions import Question
-
-__all__ = ["Forwarder", "hosts", "searches", "upstreams"]
 
 ANSWER_TIME = 2.5
 """Seconds that an upstream has before the next one is asked."""

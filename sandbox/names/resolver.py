@@ -11,20 +11,8 @@ if TYPE_CHECKING:
 
     from sandbox.names.forwarder import Forwarder
 
-_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-
-def add_library_path() -> None:
-    """Let dnslib be found: beside this package in an installation, in .venv in a checkout (it is pure Python)."""
-    libraries = os.path.join(_HOME, ".venv", "lib")
-    try:
-        names = os.listdir(libraries)
-    except OSError:
-        return
-    for name in names:
-        place = os.path.join(libraries, name, "site-packages")
-        if name.startswith("python3") and place not in sys.path:
-            sys.path.append(place)
+HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+"""The folder that holds the package."""
 
 
 def make(
@@ -32,14 +20,49 @@ def make(
     observing: bool = False,
 ) -> Forwarder | None:  # fmt: skip
     """The forwarder for the names that are allowed; None where dnslib is missing or loopback cannot be bound."""
-    add_library_path()
-    try:
-        from sandbox.names.forwarder import Forwarder, hosts, searches, upstreams
+    from sandbox.names import addresses
 
+    try:
+        Forwarder = _forwarder_class()
         wanted: Callable[[str], bool] = (lambda name: True) if observing else allowed
         return Forwarder(
-            upstreams(), allowed, on_denied, searches=searches(environment=environment), known_hosts=hosts(wanted),
-            observing=observing,
+            addresses.upstreams(), allowed, on_denied, searches=addresses.searches(environment=environment),
+            known_hosts=addresses.hosts(wanted), observing=observing,
         )  # fmt: skip
     except (ImportError, OSError):
         return None
+
+
+def _forwarder_class() -> type[Forwarder]:
+    """The forwarder with dnslib, which the bootstrap, without site-packages, finds beside the package or nowhere.
+
+    But in a checkout it lies in .venv, of which only it (pure Python, whatever the interpreter) is wanted. Raises
+    ImportError.
+    """
+    try:
+        from sandbox.names.forwarder import Forwarder
+    except ImportError:
+        folders = checkout_libraries(HOME)
+        sys.path += folders
+        try:
+            from sandbox.names.forwarder import Forwarder
+        finally:
+            sys.path[:] = [folder for folder in sys.path if folder not in folders]
+    return Forwarder
+
+
+def checkout_libraries(home: str) -> list[str]:
+    """Where a checkout keeps its libraries; none where the package is installed or packed.
+
+    pyproject.toml beside the package tells a checkout: it is in no wheel and in no package for a function. Elsewhere a
+    .venv beside the package would be somebody else's, and code from it would run in the supervisor.
+    """
+    if not os.path.exists(os.path.join(home, "pyproject.toml")):
+        return []
+    libraries = os.path.join(home, ".venv", "lib")
+    try:
+        names = sorted(name for name in os.listdir(libraries) if name.startswith("python3"))
+    except OSError:
+        return []
+    folders = [os.path.join(libraries, name, "site-packages") for name in names]
+    return [folder for folder in folders if folder not in sys.path]

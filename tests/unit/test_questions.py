@@ -10,8 +10,8 @@ from dnslib.label import DNSBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.names import questions, resolv
-from sandbox.names.known import GRACE, MOST_NAMES, KnownAddresses
+from sandbox.names import addresses, questions
+from sandbox.names.addresses import GRACE, MOST_NAMES, KnownAddresses
 from sandbox.names.questions import Question, read_answer, read_question, reversed_address
 
 IPV4, IPV6 = b"\xc0\x00\x02\x01", bytes.fromhex("20010db8000000000000000000000001")
@@ -233,16 +233,16 @@ def test_resolver_files(tmp_path: Path) -> None:
         "nameserver nonsense\nnameserver\ndomain ignored.example\nsearch Svc.Cluster.Local. example.com -.x!\n"
         "options ndots:5\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n"
     )
-    assert resolv.upstreams(str(conf)) == [("10.0.0.2", 53), ("fe80::1%eth0", 53), ("10.0.0.3", 53)]
-    assert resolv.searches(str(conf)) == ("svc.cluster.local", "example.com")
-    assert resolv.searches(str(conf), {"LOCALDOMAIN": "other.example"}) == ("other.example",)
+    assert addresses.upstreams(str(conf)) == [("10.0.0.2", 53), ("fe80::1%eth0", 53), ("10.0.0.3", 53)]
+    assert addresses.searches(str(conf)) == ("svc.cluster.local", "example.com")
+    assert addresses.searches(str(conf), {"LOCALDOMAIN": "other.example"}) == ("other.example",)
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 localhost\n192.0.2.1 Db.Internal db # comment\n192.0.2.1 db2\nnonsense x\n\n::1\n")
-    assert resolv.hosts(lambda name: name.startswith("db"), str(hosts)) == {IPV4: {"db.internal", "db", "db2"}}
+    assert addresses.hosts(lambda name: name.startswith("db"), str(hosts)) == {IPV4: {"db.internal", "db", "db2"}}
     missing = str(tmp_path / "missing")
-    assert resolv.upstreams(missing) == [("127.0.0.1", 53)]
-    assert resolv.searches(missing) == ()
-    assert resolv.hosts(lambda name: True, missing) == {}
+    assert addresses.upstreams(missing) == [("127.0.0.1", 53)]
+    assert addresses.searches(missing) == ()
+    assert addresses.hosts(lambda name: True, missing) == {}
 
 
 @given(st.binary(max_size=200))
@@ -250,6 +250,6 @@ def test_no_resolver_file_breaks_the_reader(tmp_path_factory: pytest.TempPathFac
     """Whatever lies there, there is at least one name server."""
     path = tmp_path_factory.getbasetemp() / "any"
     path.write_bytes(b"nameserver " + data)
-    assert resolv.upstreams(str(path))
-    resolv.searches(str(path))
-    resolv.hosts(lambda name: True, str(path))
+    assert addresses.upstreams(str(path))
+    addresses.searches(str(path))
+    addresses.hosts(lambda name: True, str(path))

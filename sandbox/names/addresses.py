@@ -1,6 +1,6 @@
-"""What the C library's resolver is told by files: name servers, search domains, and the hosts file.
+"""Which addresses stand for which names: by DNS answers, for a time, and by the files of the C library's resolver.
 
-The supervisor reads them before the function runs: what the function writes there later changes nothing. See man 5
+The supervisor reads the files before the function runs: what the function writes there later changes nothing. See man 5
 resolv.conf and man 5 hosts.
 """
 
@@ -18,6 +18,49 @@ HOSTS = "/etc/hosts"
 MOST_SERVERS = 3  # MAXNS of resolv.h
 LARGEST = 1 << 20
 """Bytes of either file that are read."""
+GRACE = 60.0
+"""Seconds beyond the time to live: who was just given an address may still be on the way to it."""
+LONGEST = 86400.0
+"""Seconds; no answer is believed for longer."""
+MOST_ADDRESSES = 1024
+MOST_NAMES = 16
+"""For one address: many hosts of a content network share one."""
+
+
+class KnownAddresses:
+    """Bounded: the address, and for one address the name, that was not heard of for longest is forgotten first."""
+
+    def __init__(self, clock: Callable[[], float], most: int = MOST_ADDRESSES) -> None:
+        self._clock = clock
+        self._most = most
+        # Both are ordered: what was used last stands last.
+        self._names: dict[bytes, dict[str, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def remember(self, name: str, address: bytes, ttl: float) -> None:
+        """The packed address stands for the name for `ttl` seconds from now, and the grace. Never shortens."""
+        until = self._clock() + min(ttl, LONGEST) + GRACE
+        names = self._names.pop(address, {})
+        until = max(until, names.pop(name, 0.0))
+        if len(names) >= MOST_NAMES:
+            del names[next(iter(names))]
+        names[name] = until
+        self._names[address] = names
+        if len(self._names) > self._most:
+            del self._names[next(iter(self._names))]
+
+    def names_of(self, address: bytes) -> frozenset[str]:
+        """The names for which the packed address stands now; none for an unknown one."""
+        names = self._names.pop(address, None)
+        if not names:
+            return frozenset()
+        now = self._clock()
+        current = {name: until for name, until in names.items() if until > now}
+        if current:
+            self._names[address] = current
+        return frozenset(current)
 
 
 def upstreams(path: str = RESOLV_CONF) -> list[tuple[str, int]]:
