@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from sandbox.confine.parent import refuses_duplicates
 from sandbox.doctor.installation import getppid, on_getppid, ready
 from sandbox.doctor.isolate import Failed, quiet
 from sandbox.kernel import abi, bpf, seccomp
@@ -156,10 +157,17 @@ def _pidfd_open() -> str:
 
 
 def _pidfd_getfd() -> str:
+    # What a supervised start asks as well: refused there, the supervisor makes the function's sockets.
+    refused = refuses_duplicates()
     read, write = os.pipe()
     with bystander() as pid:
-        pidfd = abi.syscall(abi.number("pidfd_open"), pid, 0)
-        mine = abi.syscall(abi.number("pidfd_getfd"), pidfd, write, 0)
+        try:
+            pidfd = abi.syscall(abi.number("pidfd_open"), pid, 0)
+            mine = abi.syscall(abi.number("pidfd_getfd"), pidfd, write, 0)
+        except OSError as error:
+            if refused:
+                raise
+            raise Failed(f"of this process alone, not of another: {error.strerror}") from error
         os.write(mine, b"x")
     if os.read(read, 1) != b"x":
         raise Failed("the duplicate is another descriptor")

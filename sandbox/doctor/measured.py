@@ -35,4 +35,8 @@ class Measured:
 
     def works(self, name: str) -> bool:
         """Whether a probe worked; one that was not made did not."""
-        return name in self.probes and self.probes[name].works
+        return self.outcome(name) == "works"
+
+    def outcome(self, name: str) -> Outcome:
+        """What became of a probe; `not tried` for one that was not made."""
+        return self.probes[name].outcome if name in self.probes else "not tried"

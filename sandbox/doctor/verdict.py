@@ -94,7 +94,11 @@ def _notes(measured: Measured, tier: Tier) -> Iterator[str]:
     if tier != "kernel + supervisor":
         return
     if not measured.works(DUPLICATE):
-        yield f"{DUPLICATE}: {said(measured, DUPLICATE)}; a supervisor cannot connect in the function's place"
+        if measured.outcome(DUPLICATE) == "refused":
+            means = "the supervisor makes the function's sockets, and refuses to connect those that it did not make"
+        else:
+            means = "a supervisor cannot connect in the function's place"
+        yield f"{DUPLICATE}: {said(measured, DUPLICATE)}; {means}"
     if not any(map(measured.works, MEMORY)):
         yield "the function's memory cannot be read: neither addresses nor paths in the reports"
     if not measured.works(KILLABLE):

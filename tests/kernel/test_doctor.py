@@ -78,6 +78,7 @@ def test_refusals_are_told(uid: int | None) -> None:
         "memfd_create": "EACCES",
     }  # fmt: skip
     assert judge(found).tier == "kernel + supervisor"
+    assert any("the supervisor makes the function's sockets" in note for note in judge(found).notes)
 
 
 @pytest.mark.parametrize(("number", "outcome"), [(errno.EPERM, "refused"), (errno.ENOSYS, "refused"), (0, "fails")])
@@ -171,7 +172,9 @@ def test_as_a_handler_it_needs_the_standard_library_alone(uid: int | None) -> No
         )
     said = json.loads(done.stdout)
     assert said["other"] == []
-    assert {name.split(".")[1] for name in said["ours"]} <= {"doctor", "errors", "kernel", "plain_json", "remember"}
+    assert {name.split(".")[1] for name in said["ours"]} <= {
+        "confine", "doctor", "errors", "kernel", "plain_json", "remember"
+    }  # fmt: skip
     assert said["answer"]["event"] == "doctor"
     assert list(said["answer"]["probes"]) == list(PROBES)
     assert f"verdict: {said['answer']['verdict']['tier']}" in done.stderr.splitlines()

@@ -92,7 +92,10 @@ def test_nothing_tried_is_not_known() -> None:
     [
         ({"Landlock": Probed("refused", "ENOSYS")}, "", "Landlock: refused ENOSYS"),
         ({}, "ABI 2", "Landlock ABI 2"),
-        ({DUPLICATE: Probed("refused", "ENOSYS")}, "ABI 7", "pidfd_getfd: refused ENOSYS"),
+        ({DUPLICATE: Probed("refused", "ENOSYS")}, "ABI 7",
+         "pidfd_getfd: refused ENOSYS; the supervisor makes the function's sockets"),
+        ({DUPLICATE: Probed("fails", detail="of this process alone")}, "ABI 7",
+         "pidfd_getfd: fails of this process alone; a supervisor cannot connect in the function's place"),
         ({KILLABLE: Probed("refused", "EINVAL")}, "ABI 7", "no WAIT_KILLABLE_RECV"),
         ({"prctl SET_DUMPABLE": REFUSED}, "ABI 7", "prctl is refused"),
     ],
