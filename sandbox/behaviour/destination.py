@@ -239,7 +239,9 @@ def packed(host: str | bytes) -> bytes | None:
 
 def reached(address: bytes) -> bytes:
     """Where a connect to these 4 or 16 bytes ends: an IPv4-mapped address is the IPv4 one, and the unspecified address
-    is this host's loopback (the kernel connects there: net/ipv4/route.c, net/ipv6/tcp_ipv6.c)."""
+    is this host's loopback (the kernel connects there: net/ipv4/route.c, net/ipv6/tcp_ipv6.c). So an entry for
+    127.0.0.1 covers 0.0.0.0. Which address a bound socket reaches by it, the address alone does not tell: the broker
+    has put that one before it asks (sandbox/egress/sockets.py, specified)."""
     if len(address) == 16 and address.startswith(sockaddr.MAPPED):
         address = address[12:]
     return _UNSPECIFIED.get(address, address)

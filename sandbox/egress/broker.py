@@ -1,9 +1,9 @@
-"""The egress broker: makes connects and addressed sends itself, on a duplicate of the caller's socket.
+"""The egress broker: makes connects and addressed sends itself, on a duplicate of the task's socket.
 
-The address is copied once, decided on, and used: what the caller's memory holds afterwards no longer matters. Nothing
+The address is copied once, decided on, and used: what the task's memory holds afterwards no longer matters. Nothing
 here is ever answered with "go on" (man 2 seccomp_unotify: a check of what a pointer names can be raced).
 
-What may sleep does so in a thread of its own, for its caller alone.
+What may sleep does so in a thread of its own, for its task alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import struct
 
 from sandbox.behaviour.destination import RUNTIME_API
 from sandbox.egress import messages, sockets
+from sandbox.egress.destinations import Denied
 from sandbox.egress.messages import Message
 from sandbox.egress.sockets import MSG_DONTWAIT, MSG_FASTOPEN
 from sandbox.kernel import sockaddr
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     from sandbox.egress.destinations import Destinations
     from sandbox.egress.relay import Relay
     from sandbox.kernel.notification import Listener, Notification
+    from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.kernel.task import Task
     from sandbox.names.forwarder import Forwarder
 
-    class Source(Protocol):
-        """Where descriptors of callers' sockets come from: Duplicates, or sandbox/egress/owned.py.
+    class SocketSource(Protocol):
+        """Where descriptors of the tasks' sockets come from: Duplicates, or sandbox/egress/owned.py.
 
         `duplicate` raises OSError, or Denied for a socket of which it has none.
         """
@@ -52,19 +54,9 @@ MSG_NOSIGNAL = 0x4000
 STACK = 128 << 10  # bytes for a thread that only sleeps in one system call
 SUN_PATH = 110  # sizeof(struct sockaddr_un)
 
-class Denied(Exception):
-    """A destination that the profile does not name. `final`: nothing lets it through, no mode and no response."""
-
-    def __init__(self, target: str, reason: str, allow: str, *, final: bool = False) -> None:
-        super().__init__(reason)
-        self.target = target
-        self.reason = reason
-        self.allow = allow
-        self.final = final
-
 
 class Duplicates:
-    """The sockets of callers by pidfd_getfd(2)."""
+    """The tasks' sockets by pidfd_getfd(2)."""
 
     @staticmethod
     def duplicate(task: Task, number: int) -> int:
@@ -73,12 +65,15 @@ class Duplicates:
 
     @staticmethod
     def release(fd: int) -> None:
-        """The call is made, and its caller has no answer yet."""
+        """The call is made, and its task has no answer yet."""
         os.close(fd)
 
 
-class Way:
-    """An address to use, None to go where the socket is connected to; `pin` is a descriptor of what it names, or -1."""
+class Target:
+    """The address that is really used, None to go where the socket is connected to.
+
+    `pin` is a descriptor of the unix socket that the address names, or -1.
+    """
 
     __slots__ = ("address", "pin")
 
@@ -93,10 +88,13 @@ class Way:
             self.pin = -1
 
 
-class Request:
-    """One call on its way through the broker, with the duplicate of its socket."""
+class Brokered:
+    """One call that the broker answers, with the descriptor of its socket.
 
-    __slots__ = ("call", "domain", "fd", "kept", "kind", "listener", "syscall", "task")
+    `address` is the one that the call, or the message of it that is under work, names; as it was read and parsed.
+    """
+
+    __slots__ = ("address", "call", "domain", "fd", "in_thread", "listener", "socket_type", "syscall", "task")
 
     def __init__(self, listener: Listener, call: Notification, syscall: str, task: Task, fd: int) -> None:
         self.listener = listener
@@ -104,9 +102,10 @@ class Request:
         self.syscall = syscall
         self.task = task
         self.fd = fd
-        self.kept = False
-        """A thread has taken over the duplicate."""
-        self.domain = self.kind = 0
+        self.in_thread = False
+        """A thread answers, and releases the descriptor."""
+        self.domain = self.socket_type = 0
+        self.address: SocketAddress | None = None
 
     def answer(self, value: int, number: int) -> None:
         """A value, or an errno that is not 0."""
@@ -125,11 +124,11 @@ class Egress:
 
     def __init__(
         self, destinations: Destinations, connected_to_api: Callable[[], None],
-        report: Callable[[Notification, Task, str, Denied], bool], source: Source | None = None,
+        report: Callable[[Notification, Task, str, Denied], bool], source: SocketSource | None = None,
     ) -> None:  # fmt: skip
         self._source = source or Duplicates()
         self._destinations = destinations
-        self._verdict = remember_few(destinations.decide, 256)
+        self._match = remember_few(destinations.decide, 256)
         self.forwarder: Forwarder | None = None
         self.relay: Relay | None = None
         self._connected_to_api = connected_to_api
@@ -150,16 +149,16 @@ class Egress:
             else:
                 listener.refuse(call.id, errno.EPERM)
             return
-        request = Request(listener, call, syscall, task, fd)
+        brokered = Brokered(listener, call, syscall, task, fd)
         answer: Answer | None
         try:
-            request.domain, request.kind = socket_kind(fd)
+            brokered.domain, brokered.socket_type = socket_kind(fd)
             if syscall == "connect":
-                answer = self._connect(request)
+                answer = self._connect(brokered)
             elif syscall == "sendmmsg":
-                answer = self._send_many(request)
+                answer = self._send_many(brokered)
             else:
-                answer = self._send_one(request)
+                answer = self._send_one(brokered)
         except OSError as error:
             answer = 0, error.errno or errno.EPERM
         except Denied as denied:
@@ -167,178 +166,178 @@ class Egress:
                 self._report(call, task, syscall, denied)
             answer = 0, errno.EPERM
         finally:
-            # Before the answer: a socket that the caller closes at once is closed then, and not when we come to it.
-            if not request.kept:
+            # Before the answer: a socket that the task closes at once is closed then, and not when we come to it.
+            if not brokered.in_thread:
                 self._source.release(fd)
         if answer:
-            request.answer(*answer)
+            brokered.answer(*answer)
 
-    def _connect(self, request: Request) -> Answer | None:
-        call, fd = request.call, request.fd
-        address = messages.read_address(request.task, call.args[1], call.args[2] & LOW)
-        if not request.listener.is_valid(call.id):
+    def _connect(self, brokered: Brokered) -> Answer | None:
+        call, fd = brokered.call, brokered.fd
+        address = messages.read_address(brokered.task, call.args[1], call.args[2] & LOW)
+        if not brokered.listener.is_valid(call.id):
             return None
-        way = self._decide(request, address)
+        target = self._decide(brokered, address)
         try:
-            if request.kind == SOCK_DGRAM or not sockets.is_blocking(fd):
-                return 0, sockets.connect(fd, way.address)
-            number = sockets.connect_without_sleep(fd, way.address)
+            if brokered.socket_type == SOCK_DGRAM or not sockets.is_blocking(fd):
+                return 0, sockets.connect(fd, target.address)
+            number = sockets.connect_without_sleep(fd, target.address)
             if number in sockets.SLEEPS:
-                return self._sleep(request, lambda: (0, _connected(request, way, number)), way)
+                return self._sleep(brokered, lambda: (0, _connected(brokered, target, number)), target)
             return 0, number
         finally:
-            if not request.kept:
-                way.close()
+            if not brokered.in_thread:
+                target.close()
 
-    def _sleep(self, request: Request, perform: Callable[[], Answer], way: Way) -> Answer | None:
-        """Answer with what `perform` returns, in a thread: it may take as long as its caller waits."""
+    def _sleep(self, brokered: Brokered, perform: Callable[[], Answer], target: Target) -> Answer | None:
+        """Answer with what `perform` returns, in a thread: it may take as long as the task waits."""
 
         def run() -> None:
             try:
                 answer = perform()
             finally:
-                self._source.release(request.fd)
-                way.close()
-            request.answer(*answer)
+                self._source.release(brokered.fd)
+                target.close()
+            brokered.answer(*answer)
 
-        request.kept = True
+        brokered.in_thread = True
         try:
             _thread.start_new_thread(run, ())
         except RuntimeError:  # no more threads
-            request.kept = False
+            brokered.in_thread = False
             return 0, errno.ENOBUFS
         return None
 
-    def _decide(self, request: Request, address: bytes, *, sending: bool = False) -> Way:
-        """How to go to where the caller wants, to the forwarder in place of a resolver. Raises Denied, OSError."""
-        domain = request.domain
+    def _decide(self, brokered: Brokered, address: bytes, *, sending: bool = False) -> Target:
+        """The target for an address that was read: itself, or the forwarder's. Raises Denied, OSError."""
+        domain = brokered.domain
+        brokered.address = _parse(address)
         if domain == AF_UNIX:
-            return self._decide_unix(request, address)
+            return self._decide_unix(brokered, address)
         if domain not in (AF_INET, AF_INET6):
             if sending or int.from_bytes(address[:2], "little") != AF_UNSPEC:
-                self._judge(request, "family", _family(domain), 0, frozenset())
-            return Way(address)
-        read = address
+                self._judge(brokered, "family", _family(domain), 0, frozenset())
+            return Target(address)
+        decided = address
         if sending and len(address) >= 2 and int.from_bytes(address[:2], "little") == AF_UNSPEC:
             # Senders of datagrams take AF_UNSPEC for the socket's own family (net/ipv4/udp.c, net/ipv6/raw.c).
-            read = domain.to_bytes(2, "little") + address[2:]
-        if domain == AF_INET6 or read[4:8] == NOWHERE:
-            read = sockets.specified(request.fd, read)
-            address = address[:2] + read[2:]
-        place = _parse(read)
-        if place is None or not place.is_ip:
-            return Way(address)  # the kernel refuses it; AF_UNSPEC to connect dissolves an association
-        port = place.port
-        protocol = sockaddr.protocol(request.kind)
+            decided = domain.to_bytes(2, "little") + address[2:]
+        if domain == AF_INET6 or decided[4:8] == NOWHERE:
+            # The kernel puts another address for this one behind our decision: we put it before.
+            decided = sockets.specified(brokered.fd, decided)
+            address = address[:2] + decided[2:]
+        destination = _parse(decided)
+        if destination is None or not destination.is_ip:
+            return Target(address)  # the kernel refuses it; AF_UNSPEC to connect dissolves an association
+        brokered.address = brokered.address or destination
+        port = destination.port
+        protocol = sockaddr.protocol(brokered.socket_type)
         forwarder = self.forwarder
         if port == DNS_PORT and forwarder and protocol in ("tcp", "udp"):
             if sending:
                 # The answer would come from the forwarder's address, which such a client does not take.
                 reason = "a DNS question without connect; the resolver must connect its socket (musl and c-ares do not)"
-                denied = Denied("", reason, "")
-                if not self._report(request.call, request.task, request.syscall, denied):
+                denied = Denied(reason, address=brokered.address)
+                if not self._report(brokered.call, brokered.task, brokered.syscall, denied):
                     raise denied
-                return Way(address)
-            return Way(forwarder.address(protocol, int.from_bytes(address[:2], "little")))
-        names = forwarder.names_of(place.value) if forwarder else frozenset()
-        rule = self._judge(request, protocol, place.value, port, names)
-        if rule == RUNTIME_API and self.relay and not sending:
-            return Way(self.relay.address(place.host, port, domain))
-        return Way(address)
+                return Target(address)
+            return Target(forwarder.address(protocol, int.from_bytes(address[:2], "little")))
+        names = forwarder.names_of(destination.value) if forwarder else frozenset()
+        entry = self._judge(brokered, protocol, destination.value, port, names)
+        if entry == RUNTIME_API and self.relay and not sending:
+            return Target(self.relay.address(destination.host, port, domain))
+        return Target(address)
 
-    def _decide_unix(self, request: Request, address: bytes) -> Way:
+    def _decide_unix(self, brokered: Brokered, address: bytes) -> Target:
         if len(address) <= 2 or int.from_bytes(address[:2], "little") != AF_UNIX:
-            return Way(address)  # dissolves an association, or the kernel refuses it
+            return Target(address)  # dissolves an association, or the kernel refuses it
         if len(address) > SUN_PATH:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        place = _parse(address)
         if address[2] == 0:
-            self._judge(request, "unix", place.host if place else "", 0, frozenset())
-            return Way(address)
+            self._judge(brokered, "unix", brokered.address.host if brokered.address else "", 0, frozenset())
+            return Target(address)
         # A path in a folder that the function can write may lead anywhere by a link: what is decided on is where it
         # leads, and that, kept by a descriptor, is what is connected to.
         path = address[2:].split(b"\0")[0]
-        base = b"/proc/%d/cwd" % request.task.tid
+        base = b"/proc/%d/cwd" % brokered.task.tid
         try:
             pin = os.open(os.path.join(base, path), os.O_PATH | os.O_CLOEXEC)
         except OSError:
             with_base = path if path.startswith(b"/") else os.path.join(_link(base), path)
-            self._judge(request, "unix", os.path.realpath(with_base).decode(errors="replace"), 0, frozenset())
+            self._judge(brokered, "unix", os.path.realpath(with_base).decode(errors="replace"), 0, frozenset())
             raise
-        way = Way(struct.pack("<H", AF_UNIX) + b"/proc/self/fd/%d\0" % pin, pin)
+        target = Target(struct.pack("<H", AF_UNIX) + b"/proc/self/fd/%d\0" % pin, pin)
         try:
             real = _link(b"/proc/self/fd/%d" % pin)
-            self._judge(request, "unix", real.decode(errors="replace"), 0, frozenset())
+            self._judge(brokered, "unix", real.decode(errors="replace"), 0, frozenset())
         except (OSError, Denied):
-            way.close()
+            target.close()
             raise
-        return way
+        return target
 
-    def _judge(self, request: Request, protocol: str, host: str | bytes, port: int, names: frozenset[str]) -> str:
+    def _judge(self, brokered: Brokered, protocol: str, host: str | bytes, port: int, names: frozenset[str]) -> str:
         """The entry that allows it, '' where only the report says to go on. Raises Denied."""
-        decision = self._verdict(protocol, host, port, names)
-        if decision.allowed:
-            if decision.rule == RUNTIME_API:
+        match = self._match(protocol, host, port, names)
+        if match.allowed:
+            if match.entry == RUNTIME_API:
                 self._connected_to_api()
-            return decision.rule
-        from sandbox.behaviour import spelling  # a start without violations does without
-
+            return match.entry
         text = self._destinations.text_to_allow(protocol, host, port, names)
-        denied = Denied(text, decision.reason, spelling.of_entry("network", text) if text else "")
-        if not self._report(request.call, request.task, request.syscall, denied):
+        denied = Denied(match.reason, text, brokered.address)
+        if not self._report(brokered.call, brokered.task, brokered.syscall, denied):
             raise denied
         return ""
 
-    def _send_one(self, request: Request) -> Answer | None:
-        call, memory, stream = request.call, request.task, request.kind == SOCK_STREAM
-        if request.syscall == "sendto":
+    def _send_one(self, brokered: Brokered) -> Answer | None:
+        call, memory, stream = brokered.call, brokered.task, brokered.socket_type == SOCK_STREAM
+        if brokered.syscall == "sendto":
             address = messages.read_address(memory, call.args[4], call.args[5] & LOW) if call.args[4] else None
             message = Message(address, messages.read_data(memory, call.args[1], call.args[2], stream=stream))
             flags = call.args[3] & LOW
         else:
             message = messages.read_message(memory, call.args[1], stream=stream)
             flags = call.args[2] & LOW
-        if not request.listener.is_valid(call.id):
+        if not brokered.listener.is_valid(call.id):
             return None
-        way = self._way(request, message)
+        target = self._target_of(brokered, message)
         try:
-            blocking = not flags & MSG_DONTWAIT and sockets.is_blocking(request.fd)
+            blocking = not flags & MSG_DONTWAIT and sockets.is_blocking(brokered.fd)
             if not blocking or not flags & MSG_FASTOPEN:
-                sent, number = _send(request, message, flags | MSG_DONTWAIT, way)
+                sent, number = _send(brokered, message, flags | MSG_DONTWAIT, target)
                 if number != errno.EAGAIN or not blocking:
                     return sent, number
-            return self._sleep(request, lambda: _send(request, message, flags, way), way)
+            return self._sleep(brokered, lambda: _send(brokered, message, flags, target), target)
         finally:
-            if not request.kept:
-                way.close()
+            if not brokered.in_thread:
+                target.close()
 
-    def _send_many(self, request: Request) -> Answer | None:
-        call, task = request.call, request.task
+    def _send_many(self, brokered: Brokered) -> Answer | None:
+        call, task = brokered.call, brokered.task
         flags = call.args[3] & LOW
-        blocking = not flags & MSG_DONTWAIT and sockets.is_blocking(request.fd)
+        blocking = not flags & MSG_DONTWAIT and sockets.is_blocking(brokered.fd)
         sent = 0
         for i in range(min(call.args[2] & LOW, MOST_PIECES)):
             at = call.args[1] + MMSGHDR * i
             try:
-                message = messages.read_message(task, at, stream=request.kind == SOCK_STREAM)
-                if not request.listener.is_valid(call.id):
+                message = messages.read_message(task, at, stream=brokered.socket_type == SOCK_STREAM)
+                if not brokered.listener.is_valid(call.id):
                     return None
-                way = self._way(request, message)
+                target = self._target_of(brokered, message)
                 try:
-                    done, number = _send(request, message, flags | MSG_DONTWAIT, way)
+                    done, number = _send(brokered, message, flags | MSG_DONTWAIT, target)
                     if number == errno.EAGAIN and blocking and not sent:
-                        last = self._last_of(request, message, flags, way, at)
-                        return self._sleep(request, last, way)
+                        last = self._last_of(brokered, message, flags, target, at)
+                        return self._sleep(brokered, last, target)
                     if number:
                         raise OSError(number, os.strerror(number))
                 finally:
-                    if not request.kept:
-                        way.close()
+                    if not brokered.in_thread:
+                        target.close()
             except (OSError, Denied) as error:
                 if not sent:
                     raise
                 if isinstance(error, Denied) and error.final:
-                    self._report(call, task, request.syscall, error)
+                    self._report(call, task, brokered.syscall, error)
                 break
             if not task.write(at + MSGHDR, struct.pack("<I", done)):
                 if not sent:
@@ -348,39 +347,38 @@ class Egress:
         return sent, 0
 
     @staticmethod
-    def _last_of(request: Request, message: Message, flags: int, way: Way, at: int) -> Callable[[], Answer]:
+    def _last_of(brokered: Brokered, message: Message, flags: int, target: Target, at: int) -> Callable[[], Answer]:
         """What sends the first message of several, for which there was no room: the call ends with it."""
 
         def last() -> Answer:
-            done, number = _send(request, message, flags, way)
-            if not number and not request.task.write(at + MSGHDR, struct.pack("<I", done)):
+            done, number = _send(brokered, message, flags, target)
+            if not number and not brokered.task.write(at + MSGHDR, struct.pack("<I", done)):
                 return 0, errno.EFAULT
             return (0, number) if number else (1, 0)
 
         return last
 
-    def _way(self, request: Request, message: Message) -> Way:
+    def _target_of(self, brokered: Brokered, message: Message) -> Target:
         objection = messages.objection(message.control)
         if objection:
-            raise Denied("", objection, "", final=True)
-        return Way(None) if message.address is None else self._decide(request, message.address, sending=True)
+            brokered.address = _parse(message.address) if message.address else None
+            raise Denied(objection, address=brokered.address, final=True)
+        return Target(None) if message.address is None else self._decide(brokered, message.address, sending=True)
 
 
 _parse = remember_few(sockaddr.parse, 64)
 
 
-def _connected(request: Request, way: Way, first: int) -> int:
-    if request.domain == AF_UNIX:  # a full backlog cannot be polled
-        return sockets.connect_to_its_end(request.fd, way.address, first)
-    from sandbox.egress.interruption import wait_connected
-
-    return wait_connected(request.listener, request.call, request.fd, way.address, first)
+def _connected(brokered: Brokered, target: Target, first: int) -> int:
+    if brokered.domain == AF_UNIX:  # a full backlog cannot be polled
+        return sockets.connect_to_its_end(brokered.fd, target.address, first)
+    return sockets.wait_connected(brokered.listener, brokered.call, brokered.fd, target.address, first)
 
 
-def _send(request: Request, message: Message, flags: int, way: Way) -> Answer:
-    answer = sockets.send(request.fd, message.data, flags | MSG_NOSIGNAL, way.address, message.control)
-    if answer[1] == errno.EPIPE and request.kind == SOCK_STREAM and not flags & MSG_NOSIGNAL:
-        request.task.raise_pipe()
+def _send(brokered: Brokered, message: Message, flags: int, target: Target) -> Answer:
+    answer = sockets.send(brokered.fd, message.data, flags | MSG_NOSIGNAL, target.address, message.control)
+    if answer[1] == errno.EPIPE and brokered.socket_type == SOCK_STREAM and not flags & MSG_NOSIGNAL:
+        brokered.task.raise_pipe()
     return answer
 
 

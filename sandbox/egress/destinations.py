@@ -1,7 +1,7 @@
 """Where a function may connect and send to: the profile's `network` entries, and the decision about one destination.
 
     >>> destinations = Destinations(["db.internal:5432", "tcp://10.0.0.0/8:443"], frozenset())
-    >>> destinations.decide("tcp", "10.1.2.3", 443).rule
+    >>> destinations.decide("tcp", "10.1.2.3", 443).entry
     'tcp://10.0.0.0/8:443'
 """
 
@@ -24,19 +24,47 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sandbox.kernel.sockaddr import SocketAddress
 
-class Decision:
-    """Whether a destination is allowed; `rule` is the entry that allows it, `reason` says why it is denied."""
 
-    __slots__ = ("allowed", "reason", "rule")
+class Match:
+    """Whether a destination is allowed; `entry` is the one that allows it, `reason` says why it is denied."""
 
-    def __init__(self, allowed: bool, rule: str, reason: str) -> None:
+    __slots__ = ("allowed", "entry", "reason")
+
+    def __init__(self, allowed: bool, entry: str, reason: str) -> None:
         self.allowed = allowed
-        self.rule = rule
+        self.entry = entry
         self.reason = reason
 
     def __repr__(self) -> str:
-        return f"Decision({self.allowed}, {self.rule!r}, {self.reason!r})"
+        return f"Match({self.allowed}, {self.entry!r}, {self.reason!r})"
+
+
+class Denied(Exception):
+    """A destination that the profile does not allow, or a socket that cannot be used.
+
+    `destination` is the entry that would allow it, '' where no entry can. `address` is what the call names, as it was
+    read and parsed; None where it was not read, or names nothing. `final`: no mode and no response lets it through.
+    """
+
+    def __init__(
+        self, reason: str, destination: str = "", address: SocketAddress | None = None, *, final: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.destination = destination
+        self.reason = reason
+        self.address = address
+        self.final = final
+
+    @property
+    def allow(self) -> str:
+        """What a person adds to the profile to allow it; '' where no entry can."""
+        if not self.destination:
+            return ""
+        from sandbox.behaviour import spelling  # a start without violations does without
+
+        return spelling.of_entry("network", self.destination)
 
 
 class Destinations:
@@ -82,7 +110,7 @@ class Destinations:
         name = name.removesuffix(".").lower()
         return name in self._names or any(_under(name, suffix) for _, suffix, _, _ in self._suffixes)
 
-    def decide(self, protocol: str, host: str | bytes, port: int = 0, names: frozenset[str] = frozenset()) -> Decision:
+    def decide(self, protocol: str, host: str | bytes, port: int = 0, names: frozenset[str] = frozenset()) -> Match:
         """Decide about one destination.
 
         `protocol` is tcp, udp, typeN, unix (`host` is the path or @name) or family (`host` is its name). An IP address
@@ -94,20 +122,20 @@ class Destinations:
             return self._decide_unix(host)
         if isinstance(host, str) and protocol == "family":
             rule = self._exact.get((protocol, host, ANY_PORT), "")
-            return Decision(bool(rule), rule, "" if rule else f"no entry names sockets of the family {host}")
+            return Match(bool(rule), rule, "" if rule else f"no entry names sockets of the family {host}")
         address = packed(host)
         if address is None:
-            return Decision(False, "", f"{host!r} is no address")
+            return Match(False, "", f"{host!r} is no address")
         known = sorted(names)
         if protocol == "tcp" and any((place, port) in self._api for place in (address, *known)):
-            return Decision(True, RUNTIME_API, "")
+            return Match(True, RUNTIME_API, "")
         rule = self._find(protocol, address, port)
         if not rule and address in METADATA:
             place = written(address)
             reason = f"{place} hands out the platform's credentials; only an entry with this very address allows it"
-            return Decision(False, "", reason)
+            return Match(False, "", reason)
         rule = rule or self._by_name(protocol, known, port) or self._by_network(protocol, address, port)
-        return Decision(True, rule, "") if rule else Decision(False, "", self._why_not(protocol, address, port, known))
+        return Match(True, rule, "") if rule else Match(False, "", self._why_not(protocol, address, port, known))
 
     def _find(self, protocol: str, value: str | bytes, port: int) -> str:
         return self._exact.get((protocol, value, port)) or self._exact.get((protocol, value, ANY_PORT)) or ""
@@ -139,7 +167,7 @@ class Destinations:
             return f"no entry names {place}, and no host name of the profile stands for it now"
         return f"no entry names {place} with {protocol} port {port}"
 
-    def _decide_unix(self, place: str) -> Decision:
+    def _decide_unix(self, place: str) -> Match:
         rule: str | None = None
         if place.startswith("@"):
             rule = None if "\ufffd" in place else self._exact.get(("unix", place, ANY_PORT))
@@ -147,11 +175,11 @@ class Destinations:
             path = clean_path(place)
             # What could not be decoded could be any other byte.
             if path is None or "\ufffd" in path:
-                return Decision(False, "", f"{place!r} is no plain absolute path")
+                return Match(False, "", f"{place!r} is no plain absolute path")
             rule = self._exact.get(("unix", path, ANY_PORT))
             if rule is None and path != "/":
                 rule = self._folders.get(path.rpartition("/")[0])
-        return Decision(rule is not None, rule or "", "" if rule else f"no entry names the socket {place}")
+        return Match(rule is not None, rule or "", "" if rule else f"no entry names the socket {place}")
 
     @staticmethod
     def text_to_allow(protocol: str, host: str | bytes, port: int = 0, names: frozenset[str] = frozenset()) -> str:

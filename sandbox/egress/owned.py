@@ -2,12 +2,25 @@
 
 Lambda-like guests refuse pidfd_open(2), containers' default filters pidfd_getfd(2). There socket(2) is notified as
 well: the supervisor makes the socket, keeps a descriptor, and hands it in (SECCOMP_IOCTL_NOTIF_ADDFD). Which one a
-number of the caller stands for is read from the link /proc/TID/fd/N, `socket:[inode]`.
+number of the task stands for is read from the link /proc/TID/fd/N, `socket:[inode]`.
 
 A racing dup2(2) changes what the number stands for, before the look or after it; either way the call is made on the one
 socket that was found, which is ours, as if the two calls had come in that order. It cannot bring in a socket that we
 did not make: what has no inode of ours is refused, and never left to the kernel, which would look at the number anew.
 An inode's number that comes round again (after 2**32) still leads to our own socket.
+
+Our descriptor keeps a socket open that the function has closed, and its peer waits for the end. So we give it up as
+soon as nothing is left to decide: a connected stream goes nowhere else, but for a connect that dissolves it first
+(AF_UNSPEC), and that connect finds no socket of ours any more (EISCONN). The states of a socket:
+
+    made -> unconnected --connect(2) returns--> connected: our descriptor is closed, the inode remembered (released)
+                |    ^                             ^       or, where the profile has sendmsg(2), which can name another
+      in progress    failed (POLLHUP)              |       destination in memory: kept until the function closes it
+                v    |                             |
+              connecting (watched by epoll) -------+
+
+A datagram or raw socket may go to another destination with each call: it stays unconnected for us, and is kept until
+the function has closed it. While the broker makes a call on any of them it has a duplicate of its own (in use).
 """
 
 from __future__ import annotations
@@ -20,7 +33,7 @@ import time
 
 from sandbox.confine import parent
 from sandbox.egress import sockets
-from sandbox.egress.broker import Denied
+from sandbox.egress.destinations import Denied
 from sandbox.kernel.sockaddr import AF_UNIX, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM
 
 TYPE_CHECKING = False
@@ -37,26 +50,26 @@ O_PATH = 0o10000000
 RESERVED = 128
 """Descriptors of the limit that the supervisor needs for everything else."""
 LOOKS = 8
-"""Kept sockets that are looked after whenever another one is made."""
-SETTLED = 4096
-"""Sockets that are remembered as connected after they were let go."""
+"""Sockets that are looked at whenever another one is made, whether the function has closed them."""
+MOST_RELEASED = 4096
+"""Sockets that are remembered as connected after they were released."""
 SOONEST, LATEST = 0.005, 1.0
 """Seconds between looks whether the function has closed a connection, at first and after a while."""
 
 
-class Kept:
-    """A socket, and where it was put: `place` is its link in /proc as long as the function has not moved it."""
+class OwnedSocket:
+    """A socket, and where it was put: `link` is that of its number in /proc, until the function moves it."""
 
-    __slots__ = ("connected", "fd", "inode", "once", "place", "watched")
+    __slots__ = ("connected", "connecting", "connection_oriented", "fd", "inode", "link")
 
-    def __init__(self, fd: int, inode: int, place: str, *, once: bool) -> None:
+    def __init__(self, fd: int, inode: int, link: str, *, connection_oriented: bool) -> None:
         self.fd = fd
         self.inode = inode
-        self.place = place
-        self.once = once
+        self.link = link
+        self.connection_oriented = connection_oriented
         """It goes to one destination only, and to no other once it is connected."""
         self.connected = False
-        self.watched = False
+        self.connecting = False
 
 
 class OwnedSockets:
@@ -71,9 +84,9 @@ class OwnedSockets:
         self._early = early
         self._messages = messages
         self._most = max(LOOKS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED)
-        self._kept: dict[int, Kept] = {}
-        self._lent: dict[int, Kept] = {}
-        self._settled: dict[int, None] = {}
+        self._sockets: dict[int, OwnedSocket] = {}
+        self._in_use: dict[int, OwnedSocket] = {}
+        self._released: dict[int, None] = {}
         self._epoll = select.epoll()
         self._pause = SOONEST
         self._due: float | None = None
@@ -86,13 +99,13 @@ class OwnedSockets:
         """Answer a socket(2) with a socket of ours."""
         domain, kind, protocol = (argument & LOW for argument in call.args[:3])
         if _differs(task, kind & SOCK_TYPE):
-            listener.let_through(call.id)  # the registers say it all; the kernel asks the caller's own rights
+            listener.let_through(call.id)  # the registers say it all; the kernel asks the task's own rights
             return
-        self._look_after()
-        if len(self._kept) >= self._most:
-            self._let_closed_go(list(self._kept.values()))
+        self._sweep()
+        if len(self._sockets) >= self._most:
+            self._close_orphans(list(self._sockets.values()))
         try:
-            if len(self._kept) >= self._most:
+            if len(self._sockets) >= self._most:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             fd = sockets.make(domain, kind, protocol)
             try:
@@ -105,44 +118,46 @@ class OwnedSockets:
             if error.errno != errno.ENOENT:
                 listener.refuse(call.id, error.errno or errno.EPERM)
             return
-        once = kind & SOCK_TYPE not in (SOCK_DGRAM, SOCK_RAW) and (
+        connection_oriented = kind & SOCK_TYPE not in (SOCK_DGRAM, SOCK_RAW) and (
             kind & SOCK_TYPE == SOCK_STREAM or domain == AF_UNIX
         )
         inode = os.fstat(fd).st_ino
-        self._kept[inode] = Kept(fd, inode, f"/proc/{task.tid}/fd/{number}", once=once)
+        self._sockets[inode] = OwnedSocket(
+            fd, inode, f"/proc/{task.tid}/fd/{number}", connection_oriented=connection_oriented
+        )
 
     def duplicate(self, task: Task, number: int) -> int:
-        """A descriptor of our own for a number of the caller; give it back with `release`.
+        """A descriptor of our own for a number of the task; give it back with `release`.
 
         Raises Denied, and OSError: EBADF, ENOTSOCK, EISCONN.
         """
         inode = _inode(task, number)
-        kept = self._kept.get(inode)
-        if kept is None:
-            if inode in self._settled:
+        owned = self._sockets.get(inode)
+        if owned is None:
+            if inode in self._released:
                 raise OSError(errno.EISCONN, os.strerror(errno.EISCONN))
             raise _not_ours()
-        fd = os.dup(kept.fd)
-        self._lent[fd] = kept
+        fd = os.dup(owned.fd)
+        self._in_use[fd] = owned
         return fd
 
     def release(self, fd: int) -> None:
-        """The call with a descriptor of `duplicate` is made, and its caller has no answer yet."""
-        kept = self._lent.pop(fd)
+        """The call with a descriptor of `duplicate` is made, and its task has no answer yet."""
+        owned = self._in_use.pop(fd)
         os.close(fd)
-        if kept.once and not kept.connected and kept.inode in self._kept:
-            self._settle(kept)
+        if owned.connection_oriented and not owned.connected and owned.inode in self._sockets:
+            self._update(owned)
 
     def descriptor(self) -> int:
-        """To poll for: readable when a connect that went on without its caller has come to an end."""
+        """To poll for: readable when a connect that went on without its task has come to an end."""
         return self._epoll.fileno()
 
     def handle(self) -> None:
         """Look at the connects that have come to an end."""
-        by_fd = {kept.fd: kept for kept in self._kept.values() if kept.watched}
+        by_fd = {owned.fd: owned for owned in self._sockets.values() if owned.connecting}
         for fd, _ in self._epoll.poll(0):
             if fd in by_fd:
-                self._settle(by_fd[fd])
+                self._update(by_fd[fd])
 
     def timeout(self) -> float | None:
         """Seconds until `tick` has something to do."""
@@ -152,74 +167,74 @@ class OwnedSockets:
         """Let connections go that the function has closed: their peers wait to hear of it."""
         if self._due is None or time.monotonic() < self._due:
             return
-        connections = [kept for kept in self._kept.values() if kept.connected]
-        self._let_closed_go(connections)
+        connections = [owned for owned in self._sockets.values() if owned.connected]
+        self._close_orphans(connections)
         self._pause = min(2 * self._pause, LATEST)
         self._due = time.monotonic() + self._pause if connections else None
 
-    def _settle(self, kept: Kept) -> None:
+    def _update(self, owned: OwnedSocket) -> None:
         """What a call, or the time since, has made of a socket that goes to one destination only.
 
-        One that is connected goes nowhere else, unless it is dissolved first, which is a connect, too. So it is let go
-        before the caller hears of it: when the function closes it, it is closed, and its peer hears that.
+        One that is connected is released before the task hears of it: when the function closes it, it is closed, and
+        its peer hears that.
         """
-        events = sockets.state(kept.fd)
+        events = sockets.state(owned.fd)
         if events & select.POLLHUP:
-            self._watch(kept, watched=False)  # not connected, or no more
+            self._set_connecting(owned, connecting=False)  # not connected, or no more
         elif not events & select.POLLOUT:
-            self._watch(kept, watched=True)
+            self._set_connecting(owned, connecting=True)
         elif self._messages:
-            self._watch(kept, watched=False)
-            kept.connected = True
+            self._set_connecting(owned, connecting=False)
+            owned.connected = True
             self._pause = SOONEST
             self._due = time.monotonic() + SOONEST
         else:
-            self._settled[kept.inode] = None
-            if len(self._settled) > SETTLED:
-                self._settled.pop(next(iter(self._settled)), None)
-            self._let_go(kept)
+            self._released[owned.inode] = None
+            if len(self._released) > MOST_RELEASED:
+                self._released.pop(next(iter(self._released)), None)
+            self._close(owned)
 
-    def _watch(self, kept: Kept, *, watched: bool) -> None:
-        if watched == kept.watched:
+    def _set_connecting(self, owned: OwnedSocket, *, connecting: bool) -> None:
+        if connecting == owned.connecting:
             return
-        kept.watched = watched
-        if watched:
-            self._epoll.register(kept.fd, select.EPOLLOUT)
+        owned.connecting = connecting
+        if connecting:
+            self._epoll.register(owned.fd, select.EPOLLOUT)
         else:
             # By hand: the kernel does it when the last descriptor is closed, and the function has one.
-            self._epoll.unregister(kept.fd)
+            self._epoll.unregister(owned.fd)
 
-    def _let_go(self, kept: Kept) -> None:
-        if self._kept.pop(kept.inode, None) is kept:
-            self._watch(kept, watched=False)
-            os.close(kept.fd)
+    def _close(self, owned: OwnedSocket) -> None:
+        if self._sockets.pop(owned.inode, None) is owned:
+            self._set_connecting(owned, connecting=False)
+            os.close(owned.fd)
 
-    def _look_after(self) -> None:
+    def _sweep(self) -> None:
         """Let some go that the function has closed: what they are bound to becomes free, as it would without us."""
-        few = list(self._kept.values())[:LOOKS]
-        self._let_closed_go(few)
-        for kept in few:
-            if self._kept.pop(kept.inode, None) is kept:
-                self._kept[kept.inode] = kept  # behind all others
+        few = list(self._sockets.values())[:LOOKS]
+        self._close_orphans(few)
+        for owned in few:
+            if self._sockets.pop(owned.inode, None) is owned:
+                self._sockets[owned.inode] = owned  # behind all others
 
-    def _let_closed_go(self, those: list[Kept]) -> None:
-        away = [kept for kept in those if _leads_to(kept.place) != kept.inode]
+    def _close_orphans(self, those: list[OwnedSocket]) -> None:
+        away = [owned for owned in those if _leads_to(owned.link) != owned.inode]
         if away:
             tasks = _tasks()
             for _ in range(1 if sum(tasks.values()) == 1 else 2):  # others may move a descriptor during the look
-                held = _inodes(tasks, {kept.inode for kept in away})
-                away = [kept for kept in away if kept.inode not in held]
-        for kept in away:
-            self._let_go(kept)
+                held = _inodes(tasks, {owned.inode for owned in away})
+                away = [owned for owned in away if owned.inode not in held]
+        for owned in away:
+            self._close(owned)
 
 
 def _not_ours() -> Denied:
     reason = "on a socket that the supervisor did not make (it was open before, or came with a message)"
-    return Denied("", reason, "")
+    return Denied(reason)
 
 
 def _differs(task: Task, kind: int) -> bool:
-    """Whether a caller's rights to a socket are not the supervisor's: it has changed its user, or given up raw ones."""
+    """Whether a task's rights to a socket are not the supervisor's: it has changed its user, or given up raw ones."""
     try:
         if os.stat(f"/proc/{task.tid}").st_uid != os.geteuid():
             return True

@@ -1,7 +1,8 @@
 """The way to the Runtime API through the supervisor, which so learns the id of the request that is being served.
 
-Only with SANDBOX_REQUEST_ID=relay: it costs each invocation some wake-ups of the supervisor. Bytes pass as they are, in
-both directions and with the backpressure of either end; only heads of messages are looked at, and never changed.
+For SANDBOX_REQUEST_ID=relay alone, which puts that id into each violation line: it costs each invocation some wake-ups
+of the supervisor. Bytes pass as they are, in both directions and with the backpressure of either end. Only heads of
+HTTP/1.1 messages are looked at, and never changed: a body may hold anything, also what looks like a head.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import select
 import struct
 import time
 
-from sandbox.egress import framing
 from sandbox.kernel import sockaddr
 
 TYPE_CHECKING = False
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 PIECE = 1 << 18
 """Bytes that are read at once, and that wait for one end at most."""
 LONGEST_LINE = 8192
+LARGEST_HEAD = 1 << 18
+LONGEST_ID = 128
+ID_HEADER = b"lambda-runtime-aws-request-id"
+
+_HEAD, _BODY, _SIZE, _TRAILER, _LOST = range(5)
 FAREWELL = 0.5
 """Seconds that the function's last words to the Runtime API may take after its end."""
 _NON_BLOCKING = _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
@@ -140,6 +145,116 @@ class Relay:
         Connection(self, client, upstream, refused=failed not in (0, errno.EINPROGRESS))
 
 
+class Responses:
+    """The responses of one connection. What cannot be followed is not guessed at: then nothing more is said of it.
+
+    `request` is the id in the head that came last and had one, `finished` how many responses are over.
+    """
+
+    __slots__ = ("_buffer", "_chunked", "_left", "_state", "finished", "request")
+
+    def __init__(self) -> None:
+        self.request: str | None = None
+        self.finished = 0
+        self._buffer = bytearray()
+        self._left = 0
+        self._chunked = False
+        self._state = _HEAD
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        if self._state == _BODY and len(data) < self._left:
+            self._left -= len(data)
+        elif self._state != _LOST:
+            self._buffer += data
+            while self._step():
+                pass
+
+    def _step(self) -> bool:
+        """Go on by one part; False when more bytes are needed."""
+        buffer = self._buffer
+        if self._state == _BODY:
+            taken = min(self._left, len(buffer))
+            del buffer[:taken]
+            self._left -= taken
+            if self._left:
+                return False
+            return self._begin(_SIZE) if self._chunked else self._finish()
+        end = b"\r\n\r\n" if self._state == _HEAD else b"\r\n"
+        at = buffer.find(end)
+        if at < 0:
+            return self._lose() if len(buffer) > LARGEST_HEAD else False
+        text = bytes(buffer[:at])
+        del buffer[: at + len(end)]
+        if self._state == _HEAD:
+            return self._head(text)
+        if self._state == _TRAILER:
+            return True if text else self._finish()
+        return self._size(text)
+
+    def _head(self, text: bytes) -> bool:
+        lines = text.split(b"\r\n")
+        words = lines[0].split(b" ")
+        if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+            return self._lose()
+        fields: dict[bytes, bytes] = {}
+        for line in lines[1:]:
+            name, _, value = line.partition(b":")
+            fields[name.lower()] = value.strip()
+        code = int(words[1])
+        found = fields.get(ID_HEADER, b"")
+        if found and len(found) <= LONGEST_ID and found.isascii() and found.decode().isprintable():
+            self.request = found.decode()
+        if code < 200:  # the answer proper follows
+            return self._begin(_HEAD)
+        if code in (204, 304):
+            return self._finish()
+        length = fields.get(b"content-length", b"")
+        self._chunked = fields.get(b"transfer-encoding", b"").lower() == b"chunked"
+        if self._chunked:
+            return self._begin(_SIZE)
+        if not length.isdigit() or len(length) > 18:
+            return self._lose()  # it ends with the connection
+        self._left = int(length)
+        return self._begin(_BODY)
+
+    def _size(self, text: bytes) -> bool:
+        digits = text.partition(b";")[0].strip()
+        if not 0 < len(digits) <= 15 or digits.strip(b"0123456789abcdefABCDEF"):
+            return self._lose()
+        size = int(digits, 16)
+        self._left = size + 2  # with the line's end behind the data
+        return self._begin(_BODY if size else _TRAILER)
+
+    def _begin(self, state: int) -> bool:
+        self._state = state
+        return True
+
+    def _finish(self) -> bool:
+        self.finished += 1
+        return self._begin(_HEAD)
+
+    def _lose(self) -> bool:
+        self._state = _LOST
+        self._buffer.clear()
+        return False
+
+
+def asks_for_next(line: bytes) -> bool:
+    """Whether a request line asks for the next invocation."""
+    words = line.split(b" ")
+    return len(words) > 1 and words[0] == b"GET" and words[1].endswith(b"/invocation/next")
+
+
+def answers(line: bytes) -> str | None:
+    """The id of the request that a request line answers, with a response or an error; None for any other line."""
+    words = line.split(b" ")
+    parts = words[1].split(b"/") if len(words) > 1 and words[0] == b"POST" else []
+    if len(parts) > 3 and parts[-3] == b"invocation" and parts[-1] in (b"response", b"error"):
+        return parts[-2].decode("ascii", "replace")
+    return None
+
+
 class _End:
     """One end of a connection, and what waits to be sent to it."""
 
@@ -160,7 +275,7 @@ class Connection:
     def __init__(self, relay: Relay, client: _socket.socket, upstream: _socket.socket, *, refused: bool) -> None:
         self._relay = relay
         self._client, self._upstream = _End(client), _End(upstream)
-        self._responses = framing.Responses()
+        self._responses = Responses()
         self._line: bytes | None = b""
         self._answering: str | None = None
         self._given: str | None = None
@@ -234,8 +349,8 @@ class Connection:
         line, found, _ = self._line.partition(b"\r\n")
         if found or len(line) > LONGEST_LINE:
             self._line = None
-            self._answering = framing.answers(line)
-            if framing.asks_for_next(line):
+            self._answering = answers(line)
+            if asks_for_next(line):
                 self._relay.asks(self._given)
                 self._given = None
 

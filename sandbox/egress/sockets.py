@@ -1,4 +1,7 @@
-"""Another process's sockets, by a duplicate: look at one, connect it or send on it, with the caller's own semantics."""
+"""A task's sockets, by a descriptor of our own: look at one, connect it or send on it, with the task's own semantics.
+
+A call that would sleep sleeps here in the task's place, and ends as the task's own would when a signal comes.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,27 @@ import ctypes
 import errno
 import os
 import select
+import time
 
 from sandbox.kernel import abi, sockaddr
 from sandbox.kernel.task import socket_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sandbox.kernel.notification import Listener, Notification
 
 SOL_SOCKET, SO_SNDTIMEO = 1, 21  # asm-generic/socket.h
 MSG_DONTWAIT = 0x40
 MSG_FASTOPEN = 0x20000000
 _FAMILY4 = sockaddr.AF_INET.to_bytes(2, "little")
 _ZERO, _LOOPBACK = bytes(12), b"\x7f\0\0\1"
+
+ERESTARTSYS = 512  # linux/errno.h
+SHORTEST, LONGEST = 0.001, 0.02
+"""Seconds between looks at a task that waits, at first and after a while."""
+_FIELDS = (b"Tgid", b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")
 
 _LIBC = abi.LIBC
 _CONNECT = _LIBC.connect
@@ -58,8 +73,13 @@ def state(fd: int) -> int:
 def specified(fd: int, address: bytes) -> bytes:
     """A struct sockaddr of AF_INET or AF_INET6, with the host that the kernel would put for 0.0.0.0 or ::.
 
-    That is the address that the socket is bound to, else loopback; for :: always loopback, IPv4-mapped for a socket
-    that is bound to such an address (net/ipv4/route.c, net/ipv6/tcp_ipv6.c, datagram.c, udp.c).
+    Nobody can be reached at the unspecified address, and yet a connect to it succeeds: the kernel puts another in its
+    place, and which one depends on the socket. For 0.0.0.0 that is the address that the socket is bound to, else
+    127.0.0.1 (net/ipv4/route.c, ip_route_output_key_hash_rcu: `if (!fl4->daddr)`). For :: it is always ::1, or
+    ::ffff:127.0.0.1 for a socket that is bound to an IPv4-mapped address (net/ipv6/tcp_ipv6.c, tcp_v6_connect;
+    datagram.c, __ip6_datagram_connect; udp.c, udpv6_sendmsg). A decision about 0.0.0.0 as loopback would be wrong for a
+    socket that is bound to 10.0.0.5, which so reaches this host's services there. What comes out here is both decided
+    on and used, so that the kernel has nothing left to put.
     """
     four = address[:2] == _FAMILY4
     start, length = (4, 4) if four else (8, 16)
@@ -134,8 +154,75 @@ def send_timeout(fd: int) -> float | None:
 def connect_to_its_end(fd: int, address: bytes | None, first: int) -> int:
     """Go on, sleeping, with a connect of which `connect_without_sleep` said `first`; returns 0 or the errno."""
     number = connect(fd, address)
-    # When SO_SNDTIMEO ends the wait, the caller's own first call would have said that it goes on.
+    # When SO_SNDTIMEO ends the wait, the task's own first call would have said that it goes on.
     return errno.EINPROGRESS if number == errno.EALREADY and first == errno.EINPROGRESS else number
+
+
+def wait_connected(listener: Listener, call: Notification, fd: int, address: bytes | None, first: int) -> int:
+    """Wait for a connect of which `connect_without_sleep` said `first`, as its task would: 0 or the errno.
+
+    The kernel holds signals for the task back until the answer (WAIT_KILLABLE_RECV). A bare blocking connect is
+    interrupted by one: EINTR, or a restart behind the handler. ERESTARTSYS as the answer gives the same: the kernel
+    then does for the call what it does for its own (kernel/signal.c, arch_do_signal_or_restart). A thread without a
+    signal would see errno 512; so it is only given where a signal is certain to be delivered.
+    """
+    limit = send_timeout(fd)
+    deadline, pause = time.monotonic() + (limit or 0.0), SHORTEST
+    while True:
+        left = None if limit is None else deadline - time.monotonic()
+        ready = wait_writable(fd, pause if left is None else max(0.0, min(pause, left)))
+        if not listener.is_valid(call.id):
+            return errno.EINTR  # nobody waits any more: the connect goes on without us, as after any signal
+        if ready:
+            number = connect_without_sleep(fd, address)
+            if number not in SLEEPS:
+                return 0 if number == errno.EISCONN else number
+        interrupted = interruption(call.pid)
+        if interrupted:
+            return interrupted if limit is None else errno.EINTR  # net/sock.h, sock_intr_errno
+        if left is not None and left <= pause:
+            return first
+        pause = min(2 * pause, LONGEST)
+
+
+def interruption(tid: int) -> int:
+    """What a signal that waits for a thread makes of its call: ERESTARTSYS, EINTR, or 0 where none does.
+
+    ERESTARTSYS only where the kernel is certain to have chosen this very thread: a signal of its own, or one for the
+    process that every other thread blocks (kernel/signal.c, complete_signal and retarget_shared_pending). One for the
+    process with a handler, which its first thread would take first, gives EINTR, which needs no such certainty.
+    """
+    own = _status(f"/proc/{tid}/status")
+    if not own:
+        return 0
+    heard = ~(own[b"SigBlk"] | own[b"SigIgn"])
+    if own[b"SigPnd"] & heard:
+        return ERESTARTSYS
+    shared = own[b"ShdPnd"] & heard
+    if not shared:
+        return 0
+    process = own[b"Tgid"]
+    try:
+        others = [name for name in os.listdir(f"/proc/{process}/task") if name != str(tid)]
+    except OSError:
+        return 0
+    if all(not shared & ~_status(f"/proc/{process}/task/{name}/status").get(b"SigBlk", 0) for name in others):
+        return ERESTARTSYS
+    return errno.EINTR if tid == process and shared & own[b"SigCgt"] else 0
+
+
+def _status(path: str) -> Mapping[bytes, int]:
+    """The fields of a task's status as numbers; none for a task that is gone."""
+    found: dict[bytes, int] = {}
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                name, _, value = line.partition(b":")
+                if name in _FIELDS:
+                    found[name] = int(value, 10 if name == b"Tgid" else 16)
+    except OSError:
+        return {}
+    return found
 
 
 def send(fd: int, data: bytes, flags: int, address: bytes | None, control: bytes = b"") -> tuple[int, int]:

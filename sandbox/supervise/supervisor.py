@@ -15,7 +15,8 @@ import time
 from sandbox.behaviour import arguments
 from sandbox.behaviour.call import Call
 from sandbox.confine import parent
-from sandbox.egress.broker import Denied, Egress
+from sandbox.egress.broker import Egress
+from sandbox.egress.destinations import Denied
 from sandbox.kernel import tables
 from sandbox.kernel.task import Task, Tasks
 from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, VERDICTS, Decider, Decision
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sandbox.egress.owned import OwnedSockets
     from sandbox.egress.relay import Relay
     from sandbox.kernel.notification import CallTable, Listener, Notification
+    from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.names.forwarder import Forwarder
     from sandbox.supervise.programs import Programs
 
@@ -280,8 +282,10 @@ class Supervisor:
         _kill([self._pid, *parent.descendants(self._pid)])
 
     def _report(
-        self, call: Notification, task: Task, asked: Call, decision: Decision, target: str | None = None
-    ) -> None:
+        self, call: Notification, task: Task, asked: Call, decision: Decision,
+        target: str | None = None, address: SocketAddress | None = None,
+    ) -> None:  # fmt: skip
+        """`target` and `address` are what was decided on, where the decision has read it: it is not read again."""
         syscall, arg_class = asked
         if not self._journal.wants(syscall, arg_class, VERDICTS[decision.answer]):
             return
@@ -293,7 +297,7 @@ class Supervisor:
         # Loaded with the first violation: a start without one does without.
         from sandbox.violations.decode import decode_args
 
-        args = decode_args(syscall, call.args, task.read, self._arch, self._host_name)
+        args = decode_args(syscall, call.args, task.read, self._arch, self._host_name, address)
         got = "" if decision.answer == REPORT else "EPERM"
         self._write(asked, args, target, decision, task.process(), call.pid, got)
 
@@ -315,9 +319,10 @@ class Supervisor:
         """Report what the broker met. Whether it is let through all the same: the response, or audit, says so."""
         asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
         answer = self._decider.response(asked, final=denied.final)
-        self._report(call, task, asked, Decision(answer, denied.reason, denied.allow), denied.target)
+        decision = Decision(answer, denied.reason, denied.allow)
+        self._report(call, task, asked, decision, denied.destination, denied.address)
         if answer == TERMINATE:
-            self._terminate(f"{syscall} to {denied.target}".strip())
+            self._terminate(f"{syscall} to {denied.destination}".strip())
         return answer == REPORT
 
     def _host_name(self, address: bytes) -> str:

@@ -62,7 +62,7 @@ def allowing(*entries: str) -> Destinations:
 def allows(entry: str, protocol: str, host: str, port: int = 0, *names: str) -> bool:
     """Whether one entry alone lets a destination through; then it is the rule that is named."""
     decision = allowing(entry).decide(protocol, host, port, frozenset(names))
-    assert decision.rule == (entry if decision.allowed else "")
+    assert decision.entry == (entry if decision.allowed else "")
     assert bool(decision.reason) is not decision.allowed
     return decision.allowed
 
@@ -218,10 +218,10 @@ def test_the_runtime_api_is_always_allowed() -> None:
     """Over TCP, by address and by name, and on its port alone."""
     destinations = Destinations([], frozenset({("::ffff:127.0.0.1", 9001), ("Runtime.Internal", 9002)}))
     for host in ("127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1"):
-        assert destinations.decide("tcp", host, 9001).rule == RUNTIME_API
+        assert destinations.decide("tcp", host, 9001).entry == RUNTIME_API
         assert not destinations.decide("udp", host, 9001).allowed
         assert not destinations.decide("tcp", host, 9002).allowed
-    assert destinations.decide("tcp", "10.0.0.1", 9002, frozenset({"runtime.internal"})).rule == RUNTIME_API
+    assert destinations.decide("tcp", "10.0.0.1", 9002, frozenset({"runtime.internal"})).entry == RUNTIME_API
     assert destinations.allows_name("runtime.internal")
     assert not Destinations(["runtime-api"], frozenset()).decide("tcp", "127.0.0.1", 9001).allowed
 
@@ -248,7 +248,7 @@ def test_the_proposed_entry_allows_what_was_denied(protocol: str, host: str, por
     text = nothing.text_to_allow(protocol, host, port, names)
     granted = Destinations([text], frozenset())
     assert yaml.safe_load(spelling.of_entry("network", text)) == {"network": [text]}
-    assert granted.decide(protocol, host, port, names).rule == text
+    assert granted.decide(protocol, host, port, names).entry == text
     assert not granted.decide(protocol, host, port ^ 1, names).allowed
     assert not granted.decide("udp" if protocol == "tcp" else "tcp", host, port, names).allowed
     assert not granted.decide(protocol, "192.0.2.77" if host != "192.0.2.77" else "192.0.2.78", port).allowed
@@ -262,7 +262,7 @@ def test_the_proposed_entry_allows_a_unix_socket(place: str) -> None:
     text = nothing.text_to_allow("unix", place)
     assert bool(text) is (place.startswith("@") or clean_path(place) is not None)
     if text:
-        assert Destinations([text], frozenset()).decide("unix", place).rule == text
+        assert Destinations([text], frozenset()).decide("unix", place).entry == text
         assert yaml.safe_load(spelling.of_entry("network", text)) == {"network": [text]}
 
 

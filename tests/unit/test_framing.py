@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.egress.framing import Responses, answers, asks_for_next
+from sandbox.egress.relay import Responses, answers, asks_for_next
 
 NEXT = b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: %s\r\nContent-Length: %d\r\n\r\n%s"
 FORGED = b"\r\n\r\nHTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: forged\r\nContent-Length: 0\r\n\r\n"
