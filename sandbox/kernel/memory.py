@@ -1,4 +1,4 @@
-"""Another task's memory, read and a little written through /proc/PID/mem, else read by process_vm_readv(2).
+"""Another task's memory, read through /proc/PID/mem, else by process_vm_readv(2).
 
 And the struct msghdr that sendmsg(2) and its kin name there: one layout for all who read it.
 """
@@ -84,24 +84,6 @@ class Memory:
     def string(self, address: int, longest: int = PAGE) -> bytes:
         """A NUL-terminated string without its NUL, cut at `longest` bytes (PATH_MAX by default)."""
         return string(self, address, longest)[0]
-
-    def word(self, address: int) -> int:
-        """A 64-bit word, 0 where it cannot be read."""
-        data = self.read(address, 8)
-        return int.from_bytes(data, "little") if len(data) == 8 else 0
-
-    def write(self, address: int, data: bytes) -> bool:
-        """Write a few bytes; False where that is refused or nothing is mapped."""
-        try:
-            fd = os.open(f"/proc/{self.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            return os.pwrite(fd, data, address) == len(data)
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
 
     def close(self) -> None:
         """Give the descriptor back; the object can be closed twice."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import struct
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,12 +13,14 @@ from child_processes import in_child
 
 from sandbox.kernel import memory
 from sandbox.kernel.memory import PAGE, Memory
+from sandbox.kernel.task import Task
 from sandbox.probe import raw
 
 T = TypeVar("T")
 
 TEXT = b"/usr/bin/python3\0rest"
 LONG = b"x" * 5000
+WORD = bytes(range(1, 9))
 
 
 class Other:
@@ -32,7 +33,7 @@ class Other:
         self.text = start
         ctypes.memmove(start, TEXT, len(TEXT))
         self.word = start + 64
-        ctypes.memmove(self.word, struct.pack("<Q", 0x1122334455667788), 8)
+        ctypes.memmove(self.word, WORD, 8)
         self.across = start + 1000
         self.edge = start + PAGE - 5
         ctypes.memmove(self.edge, b"edge!", 5)
@@ -84,11 +85,11 @@ def test_bytes_and_words(uid: int | None, closed: bool) -> None:
 
     def look(other: Other, found: Memory) -> list[object]:
         return [
-            found.read(other.text, 4), found.word(other.word), found.read(other.edge, 5), found.read(other.edge, 100),
-            found.word(other.edge), found.read(other.edge + 5, 10),
+            found.read(other.text, 4), found.read(other.word, 8), found.read(other.edge, 5),
+            found.read(other.edge, 100), found.read(other.edge, 8), found.read(other.edge + 5, 10),
         ]  # fmt: skip
 
-    assert reading(uid, look, closed=closed) == [b"/usr", 0x1122334455667788, b"edge!", b"edge!", 0, b""]
+    assert reading(uid, look, closed=closed) == [b"/usr", WORD, b"edge!", b"edge!", b"edge!", b""]
 
 
 @WAYS
@@ -139,9 +140,8 @@ def test_writing(uid: int | None) -> None:
 
     def run() -> tuple[list[bool], bytes]:
         other = Other()
-        found = Memory(other.pid)
-        answers = [found.write(other.text, b"/opt"), found.write(1 << 46, b"x")]
-        found.close()
+        task = Task(other.pid)
+        answers = [task.write(other.text, b"/opt"), task.write(1 << 46, b"x")]
         return answers, other.end()
 
     answers, seen = in_child(run, uid)
@@ -158,7 +158,7 @@ def test_memory_of_other_users_is_closed() -> None:
 
     def attempt() -> tuple[bytes, bytes, bool]:
         found = Memory(mine)
-        return found.read(at, 6), memory._vm_read(mine, at, 6), found.write(at, b"public")
+        return found.read(at, 6), memory._vm_read(mine, at, 6), Task(mine).write(at, b"public")
 
     assert in_child(attempt, 65534) == (b"", b"", False)
     assert buffer.value == b"secret"
