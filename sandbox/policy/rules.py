@@ -9,14 +9,15 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
+from itertools import combinations
 from typing import Literal
 
 from sandbox.behaviour import arguments, comparison, destination
 from sandbox.behaviour.call import Call
-from sandbox.behaviour.comparison import Conjunction
+from sandbox.behaviour.comparison import Condition, Conjunction
 from sandbox.errors import ProfileError
 from sandbox.kernel import bpf, tables
 from sandbox.profile import base
@@ -26,6 +27,7 @@ Origin = Literal["profile", "family", "grant", "runtime client", "floor", "launc
 
 EVERY = ""
 """In place of a class: the syscall has none, or a base entry or a grant means all of them."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -41,6 +43,27 @@ class Rule:
     def call(self) -> Call:
         """What is allowed."""
         return Call(self.syscall, self.arg_class)
+
+
+class _Alternatives:
+    """Rules of one syscall by what they compare: each set of masked arguments with the values that some rule wants.
+
+    A call is looked up once for each set, of which there are few, and not compared with each rule, of which a profile
+    may have hundreds.
+    """
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._wanted: dict[tuple[tuple[int, int], ...], set[tuple[int, ...]]] = {}
+        for rule in rules:
+            masked = tuple((condition.argument, condition.mask) for condition in rule.conditions)
+            self._wanted.setdefault(masked, set()).add(tuple(condition.value for condition in rule.conditions))
+
+    def holds(self, args: Sequence[int]) -> bool:
+        """Whether all conditions of one of the rules hold for six register values."""
+        return any(
+            tuple([args[argument] & mask for argument, mask in masked]) in values
+            for masked, values in self._wanted.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -63,16 +86,23 @@ class Rules:
             return bpf.KILL_PROCESS
         if self.arch == "x86_64" and bpf.X32_BIT <= nr < bpf.NEGATIVE:
             return bpf.KILL_PROCESS
-        for rule in self.allow.get(nr, ()):
-            if all(condition.holds(args) for condition in rule.conditions):
-                return bpf.ALLOW
+        if nr in self._allowed and self._allowed[nr].holds(args):
+            return bpf.ALLOW
         if nr not in tables.names(self.arch):
             return bpf.ERRNO | errno.ENOSYS
         if nr in self.refuse:
             return bpf.ERRNO | self.refuse[nr]
-        if any(all(condition.holds(args) for condition in rule.conditions) for rule in self.static.get(nr, ())):
+        if nr in self._refused and self._refused[nr].holds(args):
             return bpf.ERRNO | errno.EPERM
         return self.default
+
+    @cached_property
+    def _allowed(self) -> Mapping[int, _Alternatives]:
+        return {nr: _Alternatives(found) for nr, found in self.allow.items()}
+
+    @cached_property
+    def _refused(self) -> Mapping[int, _Alternatives]:
+        return {nr: _Alternatives(found) for nr, found in self.static.items()}
 
     def compared(self) -> Mapping[int, tuple[Rule, ...]]:
         """All rules by number, those that allow and those that refuse."""
@@ -220,10 +250,14 @@ def _simplest(rules: list[Rule]) -> tuple[Rule, ...]:
     seen: dict[Conjunction, Rule] = {}
     for rule in rules:
         seen.setdefault(rule.conditions, rule)
-    kept = [
-        rule
-        for rule in seen.values()
-        if not any(other is not rule and set(other.conditions) < set(rule.conditions) for other in seen.values())
-    ]
+    # The parts of a rule are looked up, not all rules compared with it: it has few conditions, a syscall may have
+    # hundreds of rules.
+    known = {frozenset(conditions) for conditions in seen}
+    kept = [rule for rule in seen.values() if known.isdisjoint(_parts(rule.conditions))]
     return tuple(sorted(kept, key=lambda rule: (rule.syscall, rule.conditions)))
 
+
+def _parts(conditions: Conjunction) -> Iterator[frozenset[Condition]]:
+    """What is left of conditions when one or more of them are dropped, but not all."""
+    for size in range(1, len(conditions)):
+        yield from map(frozenset, combinations(conditions, size))

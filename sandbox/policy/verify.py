@@ -12,10 +12,11 @@ from __future__ import annotations
 import itertools
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sandbox.behaviour.arguments import FULL, LOW
+from sandbox.behaviour.comparison import Condition, Conjunction
 from sandbox.errors import PolicyUnverified
 from sandbox.kernel import bpf, tables
 from sandbox.kernel.bpf import Program
@@ -77,22 +78,26 @@ def verify(program: Program, rules: Rules) -> Evidence:
 
 
 class _Follower:
-    """Calls that turn the comparisons which other calls met on their way, each comparison once for each number."""
+    """Calls that turn the comparisons which other calls met on their way: once for each number and word compared."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._met: set[tuple[int, int]] = set()
+        self._ways: set[tuple[int, ...]] = set()
+        self._met: set[tuple[int, int, int]] = set()
         self._next: deque[tuple[int, int, Args]] = deque()
 
-    def note(self, arch: int, nr: int, args: Args, way: Iterable[int]) -> None:
+    def note(self, arch: int, nr: int, args: Args, way: Sequence[int]) -> None:
         """Remember what to try next to a call that took this way through the program."""
+        if (nr, *way) in self._ways:
+            return
+        self._ways.add((nr, *way))
         word = 0
         for at in way:
             code, _, _, k = self._program[at]
             if code == bpf.LD_ABS:
                 word = k // 4
-            elif code & 7 == 5 and code != bpf.JA and word >= 4 and (at, nr) not in self._met:
-                self._met.add((at, nr))
+            elif code & 7 == 5 and code != bpf.JA and word >= 4 and (nr, at, word) not in self._met:
+                self._met.add((nr, at, word))
                 for value in (k, k + 1, k - 1, ~k):
                     self._next.append((arch, nr, _with_word(args, word, value & LOW)))
 
@@ -154,27 +159,48 @@ def _calls(rules: Rules, program: Program) -> Iterator[tuple[int, int, Args]]:
 
 
 def _vectors(found: tuple[Rule, ...], seed: int) -> Iterator[Args]:
-    interesting: dict[int, set[int]] = {}
-    for rule in found:
-        for condition in rule.conditions:
-            interesting.setdefault(condition.argument, set()).update(_edges(condition.mask, condition.value))
-    # The compared values themselves in every combination, then each rule's own values with one argument varied.
-    exact = {
-        argument: {c.value for rule in found for c in rule.conditions if c.argument == argument}
-        for argument in interesting
-    }
-    combinations = itertools.product(*(sorted(values) for values in exact.values()))
-    for values in itertools.islice(combinations, 4096):
-        yield _fill(dict(zip(exact, values, strict=True)))
-    for rule in found:
-        base = {condition.argument: condition.value for condition in rule.conditions}
-        for argument, edges in interesting.items():
+    """Arguments for one syscall, each vector once, however many rules ask for it."""
+    tried: set[Args] = set()
+    for args in itertools.chain(_systematic(found), _random(found, random.Random(seed))):
+        if args not in tried:
+            tried.add(args)
+            yield args
+
+
+def _systematic(found: tuple[Rule, ...]) -> Iterator[Args]:
+    """The compared values in combination, then one argument varied beside the other arguments of each rule.
+
+    It takes the edges of what some rule compares it with beside these others, and the plain values of all rules, which
+    the program must not mix up. So the edges grow with the rules, not with the product of rules and values.
+    """
+    compared = [condition for rule in found for condition in rule.conditions]
+    values = {argument: sorted({c.value for c in compared if c.argument == argument}) for argument, _, _ in compared}
+    for combination in itertools.islice(itertools.product(*values.values()), 4096):
+        yield _fill(dict(zip(values, combination, strict=True)))
+    for argument, plain in values.items():
+        beside: dict[Conjunction, set[Condition]] = {}
+        for rule in found:
+            others = tuple(condition for condition in rule.conditions if condition.argument != argument)
+            beside.setdefault(others, set()).update(c for c in rule.conditions if c.argument == argument)
+        bits = {edge for mask in {c.mask for c in compared if c.argument == argument} for edge in _edges(mask, 0)}
+        for others in beside:
+            fixed = {condition.argument: condition.value for condition in others}
+            edges = bits.union(plain)
+            for conditions, met in beside.items():
+                if all(condition.holds(_fill(fixed)) for condition in conditions):
+                    edges.update(edge for c in met for edge in _edges(c.mask, c.value))
             for value in sorted(edges):
-                yield _fill(base | {argument: value})
-    chance = random.Random(seed)
+                yield _fill(fixed | {argument: value})
+
+
+def _random(found: tuple[Rule, ...], chance: random.Random) -> Iterator[Args]:
+    edges: dict[int, set[int]] = {}
+    for condition in (condition for rule in found for condition in rule.conditions):
+        edges.setdefault(condition.argument, set()).update(_edges(condition.mask, condition.value))
+    choices = {argument: sorted(values) for argument, values in edges.items()}
     for _ in range(RANDOM_CALLS):
-        yield _fill({argument: chance.getrandbits(64) for argument in interesting})
-        yield _fill({argument: chance.choice(sorted(values)) for argument, values in interesting.items()})
+        yield _fill({argument: chance.getrandbits(64) for argument in choices})
+        yield _fill({argument: chance.choice(values) for argument, values in choices.items()})
 
 
 def _edges(mask: int, value: int) -> Iterable[int]:

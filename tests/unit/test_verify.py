@@ -9,12 +9,15 @@ from dataclasses import replace
 
 import pytest
 from filter_equivalence import COMPARES, constants_flipped, difference, replaced
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandbox.behaviour.arguments import LOW
 from sandbox.behaviour.comparison import Condition
 from sandbox.errors import PolicyUnverified
 from sandbox.kernel import bpf, tables
 from sandbox.kernel.bpf import Program
+from sandbox.policy import supervision
 from sandbox.policy.compiler import compile_rules
 from sandbox.policy.rules import Rule, Rules, rules_for
 from sandbox.policy.verify import verify
@@ -30,6 +33,23 @@ PROGRAMS = {arch: compile_rules(rules) for arch, rules in RULES.items()}
 X86 = "x86_64"
 MUTANTS = 40
 """Of each kind on each architecture; the same ones in every run."""
+
+
+
+def many(count: int) -> Profile:
+    """A profile with hundreds of rules: numbers of ioctl, and socket classes that share families and types."""
+    kinds = ("AF_INET SOCK_STREAM", "AF_INET6 SOCK_STREAM", "AF_INET6 SOCK_DGRAM", "AF_NETLINK SOCK_RAW")
+    commands = {Use("run", "ioctl", f"{0x5401 + 3 * i:#x}") for i in range(count)}
+    sockets = {Use("run", "socket", f"{kinds[i % 4]} {7 + 5 * i:#x}") for i in range(count)}
+    return Profile(PROFILE.function, frozenset(commands | sockets))
+
+
+MANY = {
+    (arch, name): (rules, compile_rules(rules))
+    for arch in tables.ARCHES
+    for both in [supervision.filters(many(12), arch)]
+    for name, rules in (("plain", both.plain), ("supervised", both.supervised))
+}
 
 
 def refused(program: Program, rules: Rules) -> bool:
@@ -87,6 +107,56 @@ def test_every_mutant_is_refused_or_equivalent(arch: str, mutate: type[Iterator[
                 (at, one, two) for at, (one, two) in enumerate(zip(program, mutant, strict=True)) if one != two
             ]
     assert found > len(mutants) // 2
+
+
+@st.composite
+def altered(draw: st.DrawFn, program: Program) -> Program:
+    """A program with one instruction altered: a bit of its constant, one of its steps, or what it returns."""
+    at = draw(st.integers(0, len(program) - 1))
+    code, jt, jf, k = program[at]
+    step = st.integers(0, min(255, len(program) - at - 2))
+    constant = st.integers(0, 31).map(lambda bit: (code, jt, jf, k ^ 1 << bit))
+    jump = st.one_of(step.map(lambda to: (code, to, jf, k)), step.map(lambda to: (code, jt, to, k)))
+    leave = st.sampled_from((bpf.ALLOW, bpf.ERRNO | errno.EPERM, bpf.ERRNO | errno.ENOSYS, bpf.USER_NOTIF))
+    if code == bpf.RET_K:
+        return replaced(program, at, draw(leave.map(lambda action: (code, 0, 0, action))))
+    if code == bpf.JA:
+        return replaced(program, at, draw(step.map(lambda to: (code, 0, 0, to))))
+    return replaced(program, at, draw(st.one_of(constant, jump) if code in COMPARES else constant))
+
+
+@given(st.sampled_from(sorted(MANY)), st.data())
+def test_a_wrong_program_of_many_classes_is_found(which: tuple[str, str], data: st.DataObject) -> None:
+    """However few vectors each of many classes gets, no altered program passes that answers some call otherwise."""
+    rules, program = MANY[which]
+    mutant = data.draw(altered(program))
+    if not refused(mutant, rules):
+        assert difference(program, mutant) is None
+
+
+def test_calls_grow_with_the_classes_and_not_with_their_product() -> None:
+    """Fifty classes more cost as many calls whatever the profile holds already, for one argument and for three."""
+    calls = {}
+    for count in (50, 100, 150):
+        rules = rules_for(many(count), X86)
+        calls[count] = verify(compile_rules(rules), rules).calls
+    assert calls[150] - calls[100] < 1.1 * (calls[100] - calls[50])
+    assert calls[100] - calls[50] < 50 * 250
+
+
+@given(st.sampled_from(sorted(MANY)), st.sampled_from(("ioctl", "socket", "openat", "read")), st.data())
+def test_the_verdict_is_that_of_the_rules_one_by_one(which: tuple[str, str], syscall: str, data: st.DataObject) -> None:
+    """The rules' index by compared values allows what some rule allows, and nothing else."""
+    rules, _ = MANY[which]
+    nr = tables.numbers(rules.arch)[syscall]
+    found = [{c.argument: c.value for c in rule.conditions} for rule in rules.allow.get(nr, ())]
+    near = data.draw(st.sampled_from(found or [{}]))
+    change = data.draw(st.sampled_from((0, 1, 1 << 31, 1 << 32, 3)))
+    at = data.draw(st.integers(0, 5))
+    args = [near.get(argument, 0) for argument in range(6)]
+    args[at] ^= change
+    allowed = rules.verdict(tables.AUDIT_ARCH[rules.arch], nr, args) == bpf.ALLOW
+    assert allowed == (rules.rule_for(nr, args) is not None)
 
 
 def test_the_proof_knows_a_difference() -> None:
