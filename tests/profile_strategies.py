@@ -51,8 +51,7 @@ def _classes(syscall: str) -> tuple[str, ...]:
 
 
 def _allowed(syscall: str, name: str) -> bool:
-    denied = base.find(base.hard_deny(), syscall, name)
-    return denied is None or denied.risk == "unreadable"
+    return base.kept_out(syscall, name) is None
 
 
 CLASSES: dict[str, tuple[str, ...]] = {

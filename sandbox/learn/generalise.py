@@ -51,7 +51,7 @@ def generalise(environments: Sequence[Environment], name: str) -> Learned:
         promises=promises_of(uses),
     )
     calls = {Call(syscall, arg_class) for e in environments for _, syscall, arg_class in e.items}
-    refused = frozenset(str(call) for call in calls if _hard_denied(call))
+    refused = frozenset(str(call) for call in calls if base.kept_out(*call))
     return Learned(profile, refused.union(*(environment.denied for environment in environments)))
 
 
@@ -71,12 +71,6 @@ def _in_order(samples: Iterable[Sample]) -> list[Sample]:
     return sorted(samples, key=lambda s: (s.time, s.kind, s.label, s.outcome, sorted(s.items.items())))
 
 
-def _hard_denied(call: Call) -> bool:
-    """Whether no observation can make this a part of the profile, whoever wrote the file."""
-    denied = base.find(base.hard_deny(), *call)
-    return denied is not None and denied.risk != "unreadable"
-
-
 def _uses(environments: Sequence[Environment], samples: Sequence[Sample]) -> Iterable[Use]:
     counts: dict[Item, int] = dict.fromkeys((i for environment in environments for i in environment.items), 0)
     labels: dict[Item, set[str]] = {}
@@ -89,8 +83,8 @@ def _uses(environments: Sequence[Environment], samples: Sequence[Sample]) -> Ite
             if sample.kind == "invocation":
                 labels.setdefault(item, set()).add(sample.label)
     for (phase, syscall, arg_class), count in counts.items():
-        if _hard_denied(Call(syscall, arg_class)):
-            continue
+        if base.kept_out(syscall, arg_class):
+            continue  # whoever wrote the observations
         seen, total = labels.get((phase, syscall, arg_class), set()), everywhere.get("invoke", set())
         # mypy: phases were checked when the file was read.
         yield Use(phase, syscall, arg_class, count, frozenset({_reason(phase, seen, total)}))  # type: ignore[arg-type]

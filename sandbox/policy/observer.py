@@ -42,7 +42,7 @@ def observer_files() -> dict[str, bytes]:
         files[f"{arch}.bpf"] = bpf.pack(program)
     denied: dict[str, dict[str, str]] = {}
     for entry in base.hard_deny():
-        if entry.risk != "unreadable":
+        if not entry.unreadable:
             denied.setdefault(entry.syscall, {}).update(dict.fromkeys(entry.classes or ("",), entry.errno))
     files["denied.json"] = (json.dumps(denied, indent=1, sort_keys=True) + "\n").encode()
     return files

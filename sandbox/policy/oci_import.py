@@ -301,7 +301,7 @@ def _classes(
             words = ", ".join(mine) if mine != [""] else "what is harmless of it"
             notes.append(f"{way.path}: of {syscall} only {words} is taken, which allows less than the file")
     denied = [call for call in (Call(syscall, arg_class) for arg_class in sorted(fitting))
-              if base.find(base.hard_deny(), *call)]  # fmt: skip
+              if base.denial(*call)]  # fmt: skip
     notes += [f"{ways[0].path}: {call} is left out: {_how(*call)}" for call in denied]
     taken = {arg_class: several for arg_class, several in fitting.items() if Call(syscall, arg_class) not in denied}
     return frozenset(
@@ -350,7 +350,7 @@ def _wholly_denied(syscall: str) -> bool:
 
 
 def _how(syscall: str, arg_class: str) -> str:
-    entry = base.find(base.hard_deny(), syscall, arg_class)
+    entry = base.denial(syscall, arg_class)
     if entry is None:
         return arguments.opaque(syscall)
     if not entry.grantable:

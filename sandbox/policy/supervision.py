@@ -23,12 +23,6 @@ STATIC = ("seccomp", "prctl")
 DATAGRAMS = ("SOCK_DGRAM", "SOCK_RAW", "SOCK_SEQPACKET")
 """Socket types on which every message can name another destination."""
 
-ESCAPES = frozenset(
-    ("ptrace", "bpf", "userfaultfd", "init_module", "finit_module", "delete_module", "process_vm_readv",
-     "process_vm_writev", "kexec_load", "kexec_file_load", "open_by_handle_at", "pidfd_getfd")
-)  # fmt: skip
-"""Escape primitives: no function of good will comes near them, so that their caller is ended."""
-
 
 @dataclass(frozen=True)
 class Filters:
@@ -199,7 +193,8 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "destinations": sorted(profile.network),
         "programs": sorted(profile.processes),
         "brokered": sorted({item for both in compiled.values() for item in _brokered_items(both)}),
-        "terminate": sorted(ESCAPES - granted),
+        "terminate": sorted(entry.syscall for entry in base.hard_deny() if entry.response == "terminate"
+                            and entry.syscall not in granted),
         "responses": dict(sorted(profile.responses)),
         "denied": denied,
         "never-granted": sorted(str(Call(entry.syscall, arg_class)) for entry in base.hard_deny()

@@ -133,7 +133,7 @@ def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:
         yield _Wish(what=what, reason=f"the phase {violation.phase!r} is none of this function's")
         return
     syscall = READABLE.get(syscall, syscall)
-    denied = base.find(base.hard_deny(), syscall, arg_class)
+    denied = base.denial(syscall, arg_class)
     if denied is not None:
         if not _granted(profile, syscall, arg_class):
             classes = (arg_class,) if denied.classes else ()

@@ -21,15 +21,18 @@ from sandbox.kernel import tables
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a base file: a syscall, the classes meant (none: all of them), and why."""
+    """One line of a base file: a syscall, the classes meant (none: all of them), and why.
+
+    `response` and `unreadable` are explained in profiles/base/hard-deny.yaml.
+    """
 
     syscall: str
     classes: tuple[str, ...]
     because: str
     errno: str = "EPERM"
     grantable: bool = True
-    risk: str = ""
-    unless: str = ""
+    response: str = "deny"
+    unreadable: bool = False
 
     def covers(self, syscall: str, arg_class: str) -> bool:
         """Whether the entry speaks of this syscall with this class."""
@@ -83,8 +86,8 @@ def _entries(file: str, key: str) -> tuple[Entry, ...]:
             because=line["because"],
             errno=line.get("errno", "EPERM"),
             grantable=line.get("grant") != "never",
-            risk=line.get("risk", ""),
-            unless=line.get("unless", ""),
+            response=line.get("response", "deny"),
+            unreadable=line.get("unreadable", False),
         )
         for line in _read(file)[key]
     )
@@ -132,7 +135,7 @@ def runtime_client() -> tuple[Entry, ...]:
 
 @cache
 def refusals() -> tuple[Entry, ...]:
-    """What is learned but refused without loss, unless the profile shows (`unless`) that it is used."""
+    """What is learned but refused without loss."""
     return _entries("runtime-client", "refuse")
 
 
@@ -158,6 +161,17 @@ def writable() -> tuple[Place, ...]:
 def find(entries: tuple[Entry, ...], syscall: str, arg_class: str) -> Entry | None:
     """The first entry that speaks of the syscall with this class."""
     return next((entry for entry in entries if entry.covers(syscall, arg_class)), None)
+
+
+def denial(syscall: str, arg_class: str) -> Entry | None:
+    """Why a call is hard-denied, with which errno and whether a grant can lift it; None when it is not."""
+    return find(hard_deny(), syscall, arg_class)
+
+
+def kept_out(syscall: str, arg_class: str) -> Entry | None:
+    """The hard denial by which no profile can list a call and no training can learn it; None when it can be listed."""
+    found = denial(syscall, arg_class)
+    return None if found is None or found.unreadable else found
 
 
 @cache

@@ -159,8 +159,7 @@ def _uses(phases: Mapping[str, Any], document: Document) -> Iterable[Use]:
             _known(syscall, document.where(path))
             for arg_class, count, because, at in _classes(syscall, body, path, document):
                 for spelled in {arg_class} | (_spellings(syscall, arg_class) if arg_class else set()):
-                    denied = base.find(base.hard_deny(), syscall, spelled)
-                    if denied and denied.risk != "unreadable":
+                    if denied := base.kept_out(syscall, spelled):
                         what = f"{Call(syscall, spelled)} is hard-denied: {denied.because}"
                         raise ProfileError(what, where=at, todo=_how(denied, spelled))
                 yield Use(phase, syscall, arg_class, int(count), _reasons(because))
@@ -252,7 +251,7 @@ def _grants(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[
         for arg_class in classes or {""}:
             if arg_class:
                 _class_exists(syscall, arg_class, document.where(path))
-            denied = base.find(base.hard_deny(), syscall, arg_class)
+            denied = base.denial(syscall, arg_class)
             if denied is None:
                 raise ProfileError(
                     f"{Call(syscall, arg_class)} is not hard-denied, so that it needs no grant",
@@ -285,7 +284,7 @@ def _responses(lines: Mapping[str, str], document: Document) -> Iterable[tuple[s
         _known(call.syscall, where)
         if call.arg_class:
             base.arguments_exist(*call, where)
-        denied = base.find(base.hard_deny(), *call)
+        denied = base.denial(*call)
         if denied and response == "report":
             what = f"{call} is hard-denied and cannot only be reported"
             raise ProfileError(what, where=where, todo=_how(denied, call.arg_class))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
+import os
 from itertools import product
+from typing import get_args
 
 import pytest
+import yaml
 
 from sandbox.behaviour import arguments, comparison
 from sandbox.errors import ProfileError
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import rules_for
 from sandbox.profile import base
+from sandbox.profile.amend import Risk
 from sandbox.profile.base import Entry
 from sandbox.profile.model import Function, Profile
+from sandbox.violations.record import techniques
 
 LISTS = {
     "floor": base.floor(),
@@ -21,6 +26,14 @@ LISTS = {
     "runtime client": base.runtime_client(),
     "refusals": base.refusals(),
     "dangerous": base.dangerous(),
+}
+KEYS = {
+    "floor.yaml": {"syscall", "classes", "because"},
+    "dangerous.yaml": {"syscall", "classes", "because"},
+    "runtime-client.yaml": {"syscall", "classes", "because"},
+    "hard-deny.yaml": {"syscall", "classes", "because", "errno", "grant", "response", "unreadable"},
+    "promises.yaml": {"about", "risk", "syscalls"},
+    "files.yaml": {"path", "because"},
 }
 ENTRIES = [(name, entry) for name, entries in LISTS.items() for entry in entries]
 
@@ -35,7 +48,36 @@ def test_every_entry_is_known_and_reasoned(where: str, entry: Entry) -> None:
     assert len(entry.because.split()) >= 1
     assert len(entry.because) > 5
     assert hasattr(errno, entry.errno)
+    assert entry.response in ("deny", "terminate")
     assert len(set(entry.classes)) == len(entry.classes)
+
+
+@pytest.mark.parametrize("file", sorted(KEYS))
+def test_no_line_says_what_nobody_reads(file: str) -> None:
+    """Each key of a base file has a reader, and those of the hard deny stand on no other list."""
+    with open(os.path.join(base.directory(), file), encoding="utf-8") as text:
+        lists = yaml.safe_load(text)
+    for lines in lists.values():
+        for line in lines.values() if isinstance(lines, dict) else lines:
+            assert set(line) <= KEYS[file], line
+
+
+def test_risk_is_one_scale() -> None:
+    """Promises, violations and amendments say risk in the same words; a denial leads to a violation, which has one."""
+    words = get_args(Risk)
+    assert {promise.risk for promise in base.promises()} <= {*words, ""}
+    assert {technique["risk"] for technique in techniques().values()} <= set(words)
+
+
+def test_who_may_list_a_hard_denied_call() -> None:
+    """Only calls whose flags no filter can read stand in a profile and are refused; all others are kept out of it."""
+    listed = {entry.syscall for entry in base.hard_deny() if entry.unreadable}
+    assert listed == {"clone3", "openat2"}
+    for entry in base.hard_deny():
+        for name in entry.classes or ("",):
+            assert base.denial(entry.syscall, name) == entry
+            assert base.kept_out(entry.syscall, name) == (None if entry.syscall in listed else entry)
+    assert base.denial("openat", "read") is base.kept_out("openat", "read") is None
 
 
 def test_spellings_are_the_recorders() -> None:
