@@ -144,6 +144,11 @@ def block(
     Inside the program and not a filter of its own: of two filters the stricter answer counts, an errno is stricter than
     a notification, and the kernel takes each filter apart for every syscall number (kernel/seccomp.c).
     """
+    # A jump says how many instructions it skips, counted from the one behind it. So a comparison in front of a body
+    # skips `len(body)` to get past it, and in a row of comparisons with one target each skips the ones still left.
+    # What gets past a body has the number in the accumulator: it was never overwritten, or the last instruction of the
+    # body loads it again. A skip one too long misses that load, and the rest compares half an argument as if it were a
+    # number; one too short ends in a RET: the handler's exec gets EPERM, or a signal to itself is refused.
     found: list[Instruction] = []
     if addresses is not None:
         after = _NUMBER if otherwise == bpf.USER_NOTIF else (bpf.RET_K, 0, 0, otherwise)

@@ -48,7 +48,6 @@ TRAP = 0x00030000
 ERRNO = 0x00050000
 USER_NOTIF = 0x7FC00000
 ALLOW = 0x7FFF0000
-DATA_MASK = 0xFFFF
 
 X32_BIT = 0x40000000  # asm/unistd.h: __X32_SYSCALL_BIT
 NEGATIVE = 0x80000000  # the number is an int; from here on it is negative and stands for no syscall of any kind

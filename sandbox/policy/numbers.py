@@ -46,7 +46,14 @@ def head(arch: str, outcome: Callable[[int], int]) -> Program:
 class _Code:
     """Instructions written from the last to the first, so that every target is there before its jump.
 
-    A place is counted from the end: 0 is behind the last instruction.
+    BPF jumps forward only, by the number of instructions skipped (linux/filter.h: jt, jf, and k of BPF_JA). Counted
+    from the front, that number changes with all that is still to be written between the two; counted from the end, a
+    position is fixed once it is written. Position p is the instruction with p - 1 others behind it; 0 is behind the
+    last one. A jump that is written when `here` instructions stand skips `here - p` of them to reach p: none where p
+    is `here`, the instruction right behind the jump.
+
+    An offset that is wrong by one leads into a neighbouring range: a number gets another number's action. The verifier
+    runs every number and refuses the program with the first that differs, before anything is written.
     """
 
     def __init__(self) -> None:
@@ -58,7 +65,7 @@ class _Code:
         return tuple(reversed(self._reversed))
 
     def put(self, instruction: Instruction, before: int | None = None) -> int:
-        """Write an instruction that goes on at the place `before`, if that is not the next anyway; its place."""
+        """Write an instruction that goes on at the position `before`, if that is not the next anyway; its position."""
         here = len(self._reversed)
         if before is not None and before != here:
             self._reversed.append((bpf.JA, 0, 0, here - before))
@@ -66,7 +73,7 @@ class _Code:
         return len(self._reversed)
 
     def search(self, ranges: list[Range], end: int, highest: int) -> int:
-        """Write the search through ranges up to the number `end`; the place where it begins."""
+        """Write the search through ranges up to the number `end`; the position where it begins."""
         if len(ranges) == 1:
             return self._leave(ranges[0][1])
         singles = _singles(ranges, end)
@@ -81,9 +88,9 @@ class _Code:
         return self._compare(bpf.JGE_K, ranges[middle][0], upper, lower)
 
     def _leave(self, outcome: int) -> int:
-        place = self._returns.get(outcome)
-        if place is not None and len(self._reversed) - place < bpf.FAR // 2:
-            return place
+        position = self._returns.get(outcome)
+        if position is not None and len(self._reversed) - position < bpf.FAR // 2:
+            return position
         if outcome == THROUGH:
             self._reversed.append((bpf.JA, 0, 0, len(self._reversed)))
         else:
@@ -92,13 +99,14 @@ class _Code:
         return self._returns[outcome]
 
     def _compare(self, code: int, k: int, holds: int, fails: int) -> int:
-        """A comparison that leads to one of two places, over a jump where one is too far for it; its own place."""
+        """A comparison that leads to one of two positions, over a jump where one is too far; its own position."""
         near = []
-        for place in (fails, holds):
-            if len(self._reversed) - place > bpf.FAR - 1:
-                self._reversed.append((bpf.JA, 0, 0, len(self._reversed) - place))
-                place = len(self._reversed)
-            near.append(place)
+        for position in (fails, holds):
+            # One less than a comparison can skip: for `fails`, the jump written for `holds` may still come between.
+            if len(self._reversed) - position > bpf.FAR - 1:
+                self._reversed.append((bpf.JA, 0, 0, len(self._reversed) - position))
+                position = len(self._reversed)
+            near.append(position)
         here = len(self._reversed)
         self._reversed.append((code, here - near[1], here - near[0], k))
         return here + 1

@@ -12,8 +12,8 @@ from profile_strategies import profiles
 from sandbox.kernel import bpf, tables
 from sandbox.kernel.bpf import Instruction, Program
 from sandbox.policy import compiler
+from sandbox.policy.compiler import without_idle_comparisons
 from sandbox.policy.rules import rules_for
-from sandbox.policy.simplify import without_idle_comparisons
 from sandbox.policy.simulator import check, simulate
 from sandbox.profile.model import Profile
 
