@@ -39,6 +39,7 @@ bench: setup
 	$(PYTHON_IN_VENV) tools/bench calls
 	$(PYTHON_IN_VENV) tools/bench egress
 	$(PYTHON_IN_VENV) tools/bench warm
+	$(PYTHON_IN_VENV) tools/bench compile
 
 clean:
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -103,3 +103,12 @@ def test_warm_compares_both_runtimes() -> None:
     assert all(row["median"] > 0 for table in found["tables"] for row in table["rows"])
     assert [bar["met"] for bar in found["bars"]] == [bar["value"] <= bar["limit"] for bar in found["bars"]]
     assert len(found["bars"]) == 4
+
+
+def test_compile_counts_the_calls_of_ever_more_classes() -> None:
+    """Each row has more classes than the one before and verifies more calls, and one bar speaks of seconds."""
+    found = measured("compile")
+    (table,) = found["tables"]
+    calls = [int(row["calls verified, plain"]) for row in table["rows"]]
+    assert calls == sorted(set(calls))
+    assert [bar["limit"] for bar in found["bars"]] == [3.0]
