@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from sandbox.kernel.sockaddr import SocketAddress
+
 RUNTIME_API = "runtime-api"
 ANY_PORT = -1
 LARGEST_PORT = 65535
@@ -123,6 +125,22 @@ def parse(text: str) -> Entry:
         raise _wrong(text, f"{scheme!r} is not a protocol that a destination can have", todo)
     host, port = _split(text, rest if found else text)
     return _parse_host(text, protocol, host, port)
+
+
+def of_address(address: SocketAddress, protocol: str, name: str = "") -> Entry:
+    """The entry for an address on a socket of this protocol, by the host's `name` where it stands for one now.
+
+    Its text has the address as the function wrote it (0.0.0.0). What no profile can hold, such as a relative path,
+    `parse` of that text refuses.
+    """
+    if address.is_ip and isinstance(address.value, bytes):
+        if name:
+            return Entry(protocol, "name", name, address.port)
+        text = f"{protocol}://{address.endpoint()}"
+        return Entry(protocol, "address", reached(address.value), address.port, text=text)
+    if address.family == "AF_UNIX":
+        return Entry("unix", "abstract" if address.host.startswith("@") else "path", address.host)
+    return Entry("family", "family", address.family)
 
 
 def entries(texts: Iterable[str]) -> Iterator[Entry]:

@@ -60,10 +60,6 @@ class SocketAddress:
         """As people write it: `10.0.0.1:443`, `[::1]:53`, `unix:/run/x`, `unix:@name`, or the family alone."""
         return endpoint(self.family, self.host, self.port)
 
-    def text(self, protocol: str) -> str:
-        """As a profile writes it; `protocol` is what `protocol` below says of the socket."""
-        return destination(self.family, self.host, self.port, protocol)
-
 
 def parse(data: bytes) -> SocketAddress | None:
     """A struct sockaddr; None for AF_UNSPEC and for what is too short to mean anything.
@@ -131,10 +127,3 @@ def endpoint(family: str, host: str, port: int) -> str:
     if family in ("AF_INET", "AF_INET6"):
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return family
-
-
-def destination(family: str, host: str, port: int, protocol: str) -> str:
-    """As a profile writes it: `tcp://10.0.0.1:443`, `unix:/run/x`, `family:AF_VSOCK`."""
-    if family in ("AF_INET", "AF_INET6"):
-        return f"{protocol}://{endpoint(family, host, port)}"
-    return endpoint(family, host, port) if family == "AF_UNIX" else f"family:{family}"

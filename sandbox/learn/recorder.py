@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sandbox.behaviour import arguments
+from sandbox.behaviour import arguments, destination
 from sandbox.behaviour.call import Call
 from sandbox.kernel import sockaddr, tables
 from sandbox.kernel.notification import Notification
@@ -250,11 +250,8 @@ class Recorder:
             address = SocketAddress(address.family, os.path.realpath(path) if path.startswith("/") else path)
         named = protocol in ("tcp", "udp") and value not in LOOPBACK
         names = self.names_of(value) if named and isinstance(value, bytes) else frozenset()
-        port = address.port
-        for name in sorted(names):
-            self._fact("network", f"{name}:{port}" if protocol == "tcp" else f"{protocol}://{name}:{port}")
-        if not names:
-            self._fact("network", address.text(protocol))
+        for name in sorted(names) or [""]:
+            self._fact("network", destination.of_address(address, protocol, name).text)
 
     def _sending(self, task: Task, name: str, args: tuple[int, ...]) -> None:
         fd = args[0] & arguments.LOW

@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.behaviour import spelling
-from sandbox.behaviour.destination import RUNTIME_API, canonical_name, clean_path, entries, packed, parse, written
+from sandbox.behaviour.destination import (
+    RUNTIME_API,
+    canonical_name,
+    clean_path,
+    entries,
+    of_address,
+    packed,
+    parse,
+    written,
+)
 from sandbox.egress.destinations import Destinations
 from sandbox.errors import ProfileError
 from sandbox.kernel import sockaddr
@@ -137,6 +146,22 @@ def test_entries_that_mean_the_same_are_equal(one: str, other: str) -> None:
         assert parse(text) == entry
         assert hash(parse(text)) == hash(entry)
     assert len(set(read)) == len({str(entry) for entry in read})
+
+
+@pytest.mark.parametrize(("address", "protocol", "name", "entry"), [
+    (SocketAddress("AF_INET6", bytes(15) + b"\1", 53), "udp", "", "udp://[::1]:53"),
+    (SocketAddress("AF_INET", b"\x0a\0\0\1", 443), "tcp", "", "tcp://10.0.0.1:443"),
+    (SocketAddress("AF_INET", b"\x0a\0\0\1", 443), "tcp", "db.internal", "db.internal:443"),
+    (SocketAddress("AF_INET", b"\x0a\0\0\1", 53), "udp", "db.internal", "udp://db.internal:53"),
+    (SocketAddress("AF_INET", b"\x0a\0\0\1", 0), "type3", "", "type3://10.0.0.1:0"),
+    (SocketAddress("AF_UNIX", "/run/x"), "tcp", "", "unix:/run/x"), (SocketAddress("AF_UNIX", "@x"), "", "", "unix:@x"),
+    (SocketAddress("AF_VSOCK"), "tcp", "", "family:AF_VSOCK"),
+])  # fmt: skip
+def test_an_address_has_an_entry(address: SocketAddress, protocol: str, name: str, entry: str) -> None:
+    """As learning writes it; the text is read back as the same entry."""
+    found = of_address(address, protocol, name)
+    assert found.text == entry
+    assert parse(entry) == found
 
 
 @pytest.mark.parametrize(("entry", "spelled"), [
