@@ -162,13 +162,20 @@ def api_addresses(api: str) -> frozenset[tuple[str, int]]:
 
 def followed(entries: Iterable[str]) -> list[str]:
     """The entries, and those of unix sockets also with their folder's links followed, as they lead before the start."""
+    from sandbox.behaviour import destination
+
     found = list(entries)
-    for text in entries:
-        if text.startswith("unix:/"):
-            folder, _, last = text.removeprefix("unix:").rpartition("/")
-            real = f"unix:{os.path.realpath(folder).rstrip('/')}/{last}"
-            if real not in found:
-                found.append(real)
+    for entry in map(destination.parse, entries):
+        path = str(entry.value)
+        if entry.kind == "path":
+            path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        elif entry.kind == "folder":
+            path = os.path.realpath(path or "/").rstrip("/")
+        else:
+            continue
+        text = destination.Entry("unix", entry.kind, path).text
+        if text not in found:
+            found.append(text)
     return found
 
 

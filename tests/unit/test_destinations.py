@@ -30,6 +30,7 @@ from sandbox.kernel.sockaddr import SocketAddress
 from sandbox.policy import build
 from sandbox.profile import document
 from sandbox.profile.lint import lint
+from sandbox.supervise.attend import followed
 
 HOME = Path(__file__).resolve().parents[2]
 API = frozenset({("127.0.0.1", 9001)})
@@ -289,6 +290,17 @@ def test_the_proposed_entry_allows_a_unix_socket(place: str) -> None:
     if text:
         assert Destinations([text], frozenset()).decide("unix", place).entry == text
         assert yaml.safe_load(spelling.of_entry("network", text)) == {"network": [text]}
+
+
+def test_a_sockets_folder_is_known_by_where_it_leads(tmp_path: Path) -> None:
+    """Links of the folder are followed, and nothing else: not the socket itself, which may not be there yet."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "socket").symlink_to("/elsewhere")
+    linked = [f"unix:{tmp_path}/link/socket", f"unix:{tmp_path}/link/*"]
+    plain = ["unix:/socket", "unix:/*", "unix:@name", RUNTIME_API, "tcp://10.0.0.1:443"]
+    real = [f"unix:{tmp_path.resolve()}/real/socket", f"unix:{tmp_path.resolve()}/real/*"]
+    assert followed([*linked, *plain]) == [*linked, *plain, *real]
 
 
 def test_what_no_entry_can_allow_has_no_proposal() -> None:
