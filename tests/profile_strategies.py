@@ -51,7 +51,7 @@ def _classes(syscall: str) -> tuple[str, ...]:
 
 
 def _allowed(syscall: str, name: str) -> bool:
-    return base.kept_out(syscall, name) is None
+    return base.kept_out(Call(syscall, name)) is None
 
 
 CLASSES: dict[str, tuple[str, ...]] = {

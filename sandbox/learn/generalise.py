@@ -51,7 +51,7 @@ def generalise(environments: Sequence[Environment], name: str) -> Learned:
         promises=promises_of(uses),
     )
     calls = {Call(syscall, arg_class) for e in environments for _, syscall, arg_class in e.items}
-    refused = frozenset(str(call) for call in calls if base.kept_out(*call))
+    refused = frozenset(str(call) for call in calls if base.kept_out(call))
     return Learned(profile, refused.union(*(environment.denied for environment in environments)))
 
 
@@ -83,7 +83,7 @@ def _uses(environments: Sequence[Environment], samples: Sequence[Sample]) -> Ite
             if sample.kind == "invocation":
                 labels.setdefault(item, set()).add(sample.label)
     for (phase, syscall, arg_class), count in counts.items():
-        if base.kept_out(syscall, arg_class):
+        if base.kept_out(Call(syscall, arg_class)):
             continue  # whoever wrote the observations
         seen, total = labels.get((phase, syscall, arg_class), set()), everywhere.get("invoke", set())
         # mypy: phases were checked when the file was read.

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sandbox.behaviour.call import Call
 from sandbox.errors import ObservationError, ProfileError
 from sandbox.kernel import tables
 from sandbox.learn.observe import FORMAT
@@ -180,7 +181,7 @@ def _add(building: _Building, event: dict[str, Any]) -> None:
             raise ValueError(f"unknown phase {phase!r}")
         if syscall not in tables.every_name():
             raise ValueError(f"unknown system call {syscall!r}")
-        base.arguments_exist(syscall, arg_class, "class")
+        base.arguments_exist(Call(syscall, arg_class), "class")
         building.items[str(event["id"])] = (phase, syscall, arg_class)
     elif kind in ("init", "run", "invocation", "tail"):
         items = {building.items[str(item)]: int(count) for item, count in event["items"].items()}

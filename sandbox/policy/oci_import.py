@@ -97,20 +97,20 @@ def import_oci(data: Any, name: str, *, source: str = "<oci>", runtime_api: bool
     because = frozenset({f"imported from {file}"})
     bare = _bare(Function(name, "", runtime_api))
     items = {
-        (syscall, found)
+        Call(syscall, found)
         for syscall, ways in sorted(allowed.items())
         for found in _classes(syscall, ways, bare.get(syscall, ()), source, notes)
     }
     if "execve" in allowed:
         # What a function without children has no use for, every container runtime needs.
         if any(syscall in STARTS_PROCESSES and found in ("", "process") for syscall, found in items):
-            items.add(("execve", ""))
+            items.add(Call("execve"))
         else:
             notes.append(
                 f"{allowed['execve'][0].path}: execve is left out: a container runtime needs it to start the program; "
                 "add it under syscalls with a reason if the function starts programs itself"
             )
-    refused_elsewhere = any(base.find(base.refusals(), *item) for item in items)
+    refused_elsewhere = any(base.find(base.refusals(), item) for item in items)
     if refused_elsewhere:
         places = " and ".join(sorted(ANYWHERE))
         notes.append(f"network: the file names no destinations; replace {places} by the hosts that it talks to")
@@ -301,7 +301,7 @@ def _classes(
             words = ", ".join(mine) if mine != [""] else "what is harmless of it"
             notes.append(f"{way.path}: of {syscall} only {words} is taken, which allows less than the file")
     denied = [call for call in (Call(syscall, arg_class) for arg_class in sorted(fitting))
-              if base.denial(*call)]  # fmt: skip
+              if base.denial(call)]  # fmt: skip
     notes += [f"{ways[0].path}: {call} is left out: {_how(*call)}" for call in denied]
     taken = {arg_class: several for arg_class, several in fitting.items() if Call(syscall, arg_class) not in denied}
     return frozenset(
@@ -350,7 +350,7 @@ def _wholly_denied(syscall: str) -> bool:
 
 
 def _how(syscall: str, arg_class: str) -> str:
-    entry = base.denial(syscall, arg_class)
+    entry = base.denial(Call(syscall, arg_class))
     if entry is None:
         return arguments.opaque(syscall)
     if not entry.grantable:

@@ -159,7 +159,7 @@ def network_scope(profile: Profile) -> Literal["runtime-api", "none", "family"]:
     return "runtime-api" if profile.function.runtime_api and tcp <= {destination.RUNTIME_API} else "family"
 
 
-def refused_quietly(profile: Profile) -> tuple[base.Entry, ...]:
+def refused_quietly(profile: Profile) -> tuple[base.BaseEntry, ...]:
     """What is learned but refused without loss and without report (profiles/base/runtime-client.yaml, `refuse`)."""
     if not profile.function.runtime_api or any(e.protocol == "udp" for e in destination.entries(profile.network)):
         return ()
@@ -178,7 +178,7 @@ def rules_for(profile: Profile, arch: str) -> Rules:
     denied = _denied(profile)
     quiet = refused_quietly(profile)
     for use in sorted(profile.uses):
-        if not base.find(quiet, *use.call):
+        if not base.find(quiet, use.call):
             add(use.call.as_compared(), "profile", "; ".join(sorted(use.because)))
     for grant in sorted(profile.grants, key=lambda g: (g.syscall, sorted(g.classes), g.because)):
         for arg_class in sorted(grant.classes) or [EVERY]:
@@ -221,7 +221,7 @@ def rules_for(profile: Profile, arch: str) -> Rules:
     )
 
 
-def _lets_through(arg_class: str, alternatives: Sequence[Conjunction], entry: base.Entry, arch: str) -> bool:
+def _lets_through(arg_class: str, alternatives: Sequence[Conjunction], entry: base.BaseEntry, arch: str) -> bool:
     """Whether a class lets anything through that a hard denial of its syscall means, however it is spelled."""
     if not entry.classes or arg_class == EVERY:
         return True
@@ -236,7 +236,7 @@ def _overlap(one: Conjunction, other: Conjunction) -> bool:
     return all(not (a.value ^ b.value) & a.mask & b.mask for a in one for b in other if a.argument == b.argument)
 
 
-def _denied(profile: Profile) -> tuple[base.Entry, ...]:
+def _denied(profile: Profile) -> tuple[base.BaseEntry, ...]:
     """The hard denials that no grant lifts as a whole."""
     whole = {grant.syscall for grant in profile.grants if not grant.classes}
     return tuple(entry for entry in base.hard_deny() if not (entry.grantable and entry.syscall in whole))

@@ -123,37 +123,36 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
 
 def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:
     """What one violation asks for; one refusal when any part of it cannot be had."""
-    syscall, arg_class, target = violation.syscall, violation.arg_class, violation.target
-    what = str(violation.call)
+    what, target = str(violation.call), violation.target
     phase = _phase(profile, violation.phase)
-    if syscall not in tables.every_name():
+    if violation.syscall not in tables.every_name():
         yield _Wish(what=what, reason=f"is not a system call of Linux {tables.LINUX}")
         return
     if phase is None:
         yield _Wish(what=what, reason=f"the phase {violation.phase!r} is none of this function's")
         return
-    syscall = READABLE.get(syscall, syscall)
-    denied = base.denial(syscall, arg_class)
+    call = Call(READABLE.get(violation.syscall, violation.syscall), violation.arg_class)
+    denied = base.denial(call)
     if denied is not None:
-        if not _granted(profile, syscall, arg_class):
-            classes = (arg_class,) if denied.classes else ()
-            how = spelling.of_grant(syscall, classes) if denied.grantable else ""
+        if not _granted(profile, call):
+            classes = (call.arg_class,) if denied.classes else ()
+            how = spelling.of_grant(call.syscall, classes) if denied.grantable else ""
             yield _Wish(what=what, reason=f"is hard-denied: {denied.because}", how=how)
             return
-    elif problem := _problem(profile, phase, syscall, arg_class):
+    elif problem := _problem(profile, phase, call):
         yield _Wish(what=what, reason=problem)
         return
-    elif (without := base.find(base.refusals(), syscall, arg_class)) and not _sends_datagrams(profile):
+    elif (without := base.find(base.refusals(), call)) and not _sends_datagrams(profile):
         how = "a destination under network that begins with udp://"
         yield _Wish(what=what, reason=f"is refused without loss: {without.because}", how=how)
         return
-    section = _section(syscall, arg_class) if target else ""
+    section = _section(call) if target else ""
     if refused := _unfit(section, target):
         yield _Wish(what=f"{what} {target}", reason=refused[0], how=refused[1])
         return
     found = []
-    if denied is None and not any(use.key == (phase, syscall, arg_class) for use in profile.uses):
-        found.append(_Wish(use=Use(phase, syscall, arg_class, 0, frozenset({REASON}))))
+    if denied is None and not any((use.phase, use.call) == (phase, call) for use in profile.uses):
+        found.append(_Wish(use=Use(phase, *call, 0, frozenset({REASON}))))
     if section and not _allows(profile, section, target):
         found.append(_Wish(section=section, place=target))
     yield from found or [_Wish(what=f"{what} {target}".strip(), reason="is allowed by the profile already")]
@@ -164,9 +163,10 @@ def _phase(profile: Profile, name: str) -> Phase | None:
     return next((phase for phase in PHASES if phase == name and phase in valid), None)
 
 
-def _granted(profile: Profile, syscall: str, arg_class: str) -> bool:
+def _granted(profile: Profile, call: Call) -> bool:
     return any(
-        grant.syscall == syscall and (not grant.classes or arg_class in grant.classes) for grant in profile.grants
+        grant.syscall == call.syscall and (not grant.classes or call.arg_class in grant.classes)
+        for grant in profile.grants
     )
 
 
@@ -174,11 +174,11 @@ def _sends_datagrams(profile: Profile) -> bool:
     return any(entry.protocol == "udp" for entry in destination.entries(profile.network))
 
 
-def _problem(profile: Profile, phase: Phase, syscall: str, arg_class: str) -> str:
+def _problem(profile: Profile, phase: Phase, call: Call) -> str:
     """Why a profile cannot hold the use, in the words of whoever would read it; '' when it can."""
-    if not arg_class and arguments.opaque(syscall):
-        return arguments.opaque(syscall)
-    use = Use(phase, syscall, arg_class, 1, frozenset({REASON}))
+    if not call.arg_class and arguments.opaque(call.syscall):
+        return arguments.opaque(call.syscall)
+    use = Use(phase, *call, 1, frozenset({REASON}))
     try:
         document.parse(document.write(Profile(profile.function, frozenset({use}))), "the profile")
     except ProfileError as error:
@@ -186,13 +186,13 @@ def _problem(profile: Profile, phase: Phase, syscall: str, arg_class: str) -> st
     return ""
 
 
-def _section(syscall: str, arg_class: str) -> str:
+def _section(call: Call) -> str:
     """Which list of the profile a call's target belongs to; '' for calls whose target no list holds."""
-    if syscall in tables.WITH_DESTINATION:
+    if call.syscall in tables.WITH_DESTINATION:
         return "network"
-    if syscall in tables.EXECS:
+    if call.syscall in tables.EXECS:
         return "processes"
-    promise = base.promise_of(syscall, arg_class)
+    promise = base.promise_of(call)
     return "files.write" if promise in _WRITING else "files.read" if promise == "rpath" else ""
 
 
@@ -238,7 +238,7 @@ def _allows(profile: Profile, section: str, target: str) -> bool:
 def _risk(call: Call) -> Risk:
     """As the violation says it, and high in any case for what a reviewer must not overlook."""
     risk, _, _ = technique_of(call)
-    if risk == "high" or base.find(base.dangerous(), *call):
+    if risk == "high" or base.find(base.dangerous(), call):
         return "high"
     return "medium" if risk == "medium" else "low"
 

@@ -20,7 +20,7 @@ from sandbox.kernel import tables
 
 
 @dataclass(frozen=True)
-class Entry:
+class BaseEntry:
     """One line of a base file: a syscall, the classes meant (none: all of them), and why.
 
     `response` and `unreadable` are explained in profiles/base/hard-deny.yaml.
@@ -34,9 +34,9 @@ class Entry:
     response: str = "deny"
     unreadable: bool = False
 
-    def covers(self, syscall: str, arg_class: str) -> bool:
-        """Whether the entry speaks of this syscall with this class."""
-        return self.syscall == syscall and (not self.classes or arg_class in self.classes)
+    def covers(self, call: Call) -> bool:
+        """Whether the entry speaks of this call."""
+        return self.syscall == call.syscall and (not self.classes or call.arg_class in self.classes)
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ def _read(name: str) -> Mapping[str, Any]:
     return data
 
 
-def _entries(file: str, key: str) -> tuple[Entry, ...]:
+def _entries(file: str, key: str) -> tuple[BaseEntry, ...]:
     found = tuple(
-        Entry(
+        BaseEntry(
             syscall=line["syscall"],
             classes=tuple(line.get("classes", ())),
             because=line["because"],
@@ -95,20 +95,20 @@ def _entries(file: str, key: str) -> tuple[Entry, ...]:
         if entry.syscall not in tables.every_name():
             raise ProfileError(f"{entry.syscall} is not a system call", where=f"profiles/base/{file}.yaml")
         for arg_class in entry.classes:
-            arguments_exist(entry.syscall, arg_class, f"profiles/base/{file}.yaml")
+            arguments_exist(Call(entry.syscall, arg_class), f"profiles/base/{file}.yaml")
     return found
 
 
-def arguments_exist(syscall: str, arg_class: str, where: str) -> None:
+def arguments_exist(call: Call, where: str) -> None:
     """Raise a located ProfileError unless the class exists for the syscall on some architecture."""
-    if arguments.opaque(syscall):
-        if arg_class not in arguments.partition_classes(syscall):
-            raise ProfileError(f"{syscall} has no class {arg_class!r}", where=where)
+    if arguments.opaque(call.syscall):
+        if call.arg_class not in arguments.partition_classes(call.syscall):
+            raise ProfileError(f"{call.syscall} has no class {call.arg_class!r}", where=where)
         return
     problem = ""
     for arch in tables.ARCHES:
         try:
-            comparison.conditions(syscall, arg_class, arch)
+            comparison.conditions(*call, arch)
             return
         except ValueError as error:
             problem = str(error)
@@ -116,31 +116,31 @@ def arguments_exist(syscall: str, arg_class: str, where: str) -> None:
 
 
 @cache
-def floor() -> tuple[Entry, ...]:
+def floor() -> tuple[BaseEntry, ...]:
     """What is always allowed."""
     return _entries("floor", "floor")
 
 
 @cache
-def hard_deny() -> tuple[Entry, ...]:
+def hard_deny() -> tuple[BaseEntry, ...]:
     """What no training lifts."""
     return _entries("hard-deny", "hard-deny")
 
 
 @cache
-def runtime_client() -> tuple[Entry, ...]:
+def runtime_client() -> tuple[BaseEntry, ...]:
     """What a Runtime API client needs on paths that training may not see."""
     return _entries("runtime-client", "needs")
 
 
 @cache
-def refusals() -> tuple[Entry, ...]:
+def refusals() -> tuple[BaseEntry, ...]:
     """What is learned but refused without loss."""
     return _entries("runtime-client", "refuse")
 
 
 @cache
-def dangerous() -> tuple[Entry, ...]:
+def dangerous() -> tuple[BaseEntry, ...]:
     """What a reviewer must not overlook."""
     return _entries("dangerous", "dangerous")
 
@@ -158,19 +158,19 @@ def writable() -> tuple[Place, ...]:
     return tuple(Place(line["path"], line["because"]) for line in _read("files")["write"])
 
 
-def find(entries: tuple[Entry, ...], syscall: str, arg_class: str) -> Entry | None:
-    """The first entry that speaks of the syscall with this class."""
-    return next((entry for entry in entries if entry.covers(syscall, arg_class)), None)
+def find(entries: tuple[BaseEntry, ...], call: Call) -> BaseEntry | None:
+    """The first entry that speaks of this call."""
+    return next((entry for entry in entries if entry.covers(call)), None)
 
 
-def denial(syscall: str, arg_class: str) -> Entry | None:
+def denial(call: Call) -> BaseEntry | None:
     """Why a call is hard-denied, with which errno and whether a grant can lift it; None when it is not."""
-    return find(hard_deny(), syscall, arg_class)
+    return find(hard_deny(), call)
 
 
-def kept_out(syscall: str, arg_class: str) -> Entry | None:
+def kept_out(call: Call) -> BaseEntry | None:
     """The hard denial by which no profile can list a call and no training can learn it; None when it can be listed."""
-    found = denial(syscall, arg_class)
+    found = denial(call)
     return None if found is None or found.unreadable else found
 
 
@@ -185,14 +185,14 @@ def promises() -> tuple[Promise, ...]:
 
 
 @cache
-def promise_of(syscall: str, arg_class: str) -> str:
+def promise_of(call: Call) -> str:
     """The promise that an item belongs to: the first with the most exact words for it, else `other`."""
     general = ""
     for promise in promises():
-        for known, prefix in promise.items:
-            if known != syscall:
+        for syscall, prefix in promise.items:
+            if syscall != call.syscall:
                 continue
-            if prefix and (arg_class == prefix or arg_class.startswith(prefix + " ")):
+            if prefix and f"{call.arg_class} ".startswith(f"{prefix} "):
                 return promise.name
             if not prefix and not general:
                 general = promise.name

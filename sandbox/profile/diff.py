@@ -129,15 +129,15 @@ def _uses(old: Profile, new: Profile) -> Iterator[UseChange]:
 
     def rank(change: tuple[str, Use]) -> tuple[int, int, str, str, str]:
         sign, use = change
-        promise = base.promise_of(*use.call)
+        promise = base.promise_of(use.call)
         return (PHASES.index(use.phase), order.get(promise, len(order)), *use.call, sign)
 
     for sign, use in sorted(found, key=rank):
-        danger = base.find(base.dangerous(), *use.call)
+        danger = base.find(base.dangerous(), use.call)
         yield UseChange(
             sign="+" if sign == "+" else "-",
             use=use,
-            promise=base.promise_of(*use.call),
+            promise=base.promise_of(use.call),
             danger=danger.because if danger else "",
             before=tuple(phase for phase in PHASES if (phase, *use.call) in before),
         )

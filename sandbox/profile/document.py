@@ -159,7 +159,7 @@ def _uses(phases: Mapping[str, Any], document: Document) -> Iterable[Use]:
             _known(syscall, document.where(path))
             for arg_class, count, because, at in _classes(syscall, body, path, document):
                 for spelled in {arg_class} | (_spellings(syscall, arg_class) if arg_class else set()):
-                    if denied := base.kept_out(syscall, spelled):
+                    if denied := base.kept_out(Call(syscall, spelled)):
                         what = f"{Call(syscall, spelled)} is hard-denied: {denied.because}"
                         raise ProfileError(what, where=at, todo=_how(denied, spelled))
                 yield Use(phase, syscall, arg_class, int(count), _reasons(because))
@@ -194,7 +194,7 @@ def _class_exists(syscall: str, arg_class: str, where: str) -> None:
 
     Hard deny, refusals and promises go by names: a number in the place of a name would pass them by.
     """
-    base.arguments_exist(syscall, arg_class, where)
+    base.arguments_exist(Call(syscall, arg_class), where)
     spellings = _spellings(syscall, arg_class)
     if arg_class not in spellings:
         raise ProfileError(
@@ -224,7 +224,7 @@ def _spellings(syscall: str, arg_class: str) -> set[str]:
     return found
 
 
-def _how(entry: base.Entry, arg_class: str) -> str:
+def _how(entry: base.BaseEntry, arg_class: str) -> str:
     if not entry.grantable:
         return "remove it; nothing can grant this one"
     return f"remove it, or grant it under `{spelling.of_grant(entry.syscall, (arg_class,) if entry.classes else ())}`"
@@ -251,7 +251,7 @@ def _grants(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[
         for arg_class in classes or {""}:
             if arg_class:
                 _class_exists(syscall, arg_class, document.where(path))
-            denied = base.denial(syscall, arg_class)
+            denied = base.denial(Call(syscall, arg_class))
             if denied is None:
                 raise ProfileError(
                     f"{Call(syscall, arg_class)} is not hard-denied, so that it needs no grant",
@@ -283,8 +283,8 @@ def _responses(lines: Mapping[str, str], document: Document) -> Iterable[tuple[s
         call = Call.parse(text)
         _known(call.syscall, where)
         if call.arg_class:
-            base.arguments_exist(*call, where)
-        denied = base.denial(*call)
+            base.arguments_exist(call, where)
+        denied = base.denial(call)
         if denied and response == "report":
             what = f"{call} is hard-denied and cannot only be reported"
             raise ProfileError(what, where=where, todo=_how(denied, call.arg_class))

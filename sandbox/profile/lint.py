@@ -87,7 +87,7 @@ def _spoken(reasons: Iterable[str]) -> list[str]:
 
 def _reasons(document: Document) -> Iterator[_Raw]:
     for use in sorted(document.profile.uses):
-        danger = base.find(base.dangerous(), *use.call)
+        danger = base.find(base.dangerous(), use.call)
         if danger is None:
             continue
         path: Path = ("syscalls", use.phase, use.syscall, "classes", use.arg_class)

@@ -89,7 +89,7 @@ def test_what_was_amended_is_allowed_by_the_filter(item: Call, arch: str) -> Non
 
 
 @pytest.mark.parametrize("entry", base.hard_deny(), ids=lambda entry: " ".join((entry.syscall, *entry.classes[:1])))
-def test_hard_denied_calls_are_never_proposed(entry: base.Entry) -> None:
+def test_hard_denied_calls_are_never_proposed(entry: base.BaseEntry) -> None:
     """They are listed, with the grant that a person would write where one is possible."""
     for name in entry.classes or ("",):
         found = propose(PLAIN, [event(entry.syscall, name)] * 3)

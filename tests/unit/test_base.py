@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from sandbox.behaviour import arguments, comparison
+from sandbox.behaviour.call import Call
 from sandbox.errors import ProfileError
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import rules_for
 from sandbox.profile import base
 from sandbox.profile.amend import Risk
-from sandbox.profile.base import Entry
+from sandbox.profile.base import BaseEntry
 from sandbox.profile.model import Function, Profile
 from sandbox.violations.record import techniques
 
@@ -39,11 +40,11 @@ ENTRIES = [(name, entry) for name, entries in LISTS.items() for entry in entries
 
 
 @pytest.mark.parametrize(("where", "entry"), ENTRIES, ids=[f"{name}: {entry.syscall}" for name, entry in ENTRIES])
-def test_every_entry_is_known_and_reasoned(where: str, entry: Entry) -> None:
+def test_every_entry_is_known_and_reasoned(where: str, entry: BaseEntry) -> None:
     """The syscall exists, its classes exist as they are spelled, the reason says something, the errno is one."""
     assert entry.syscall in tables.every_name()
     for name in entry.classes:
-        base.arguments_exist(entry.syscall, name, where)
+        base.arguments_exist(Call(entry.syscall, name), where)
         assert arguments.has_classes(entry.syscall)
     assert len(entry.because.split()) >= 1
     assert len(entry.because) > 5
@@ -75,9 +76,9 @@ def test_who_may_list_a_hard_denied_call() -> None:
     assert listed == {"clone3", "openat2"}
     for entry in base.hard_deny():
         for name in entry.classes or ("",):
-            assert base.denial(entry.syscall, name) == entry
-            assert base.kept_out(entry.syscall, name) == (None if entry.syscall in listed else entry)
-    assert base.denial("openat", "read") is base.kept_out("openat", "read") is None
+            assert base.denial(Call(entry.syscall, name)) == entry
+            assert base.kept_out(Call(entry.syscall, name)) == (None if entry.syscall in listed else entry)
+    assert base.denial(Call("openat", "read")) is base.kept_out(Call("openat", "read")) is None
 
 
 def test_spellings_are_the_recorders() -> None:
@@ -95,7 +96,7 @@ def test_spellings_are_the_recorders() -> None:
             assert found == {name}, where
 
 
-def _touch(one: Entry, other: Entry) -> bool:
+def _touch(one: BaseEntry, other: BaseEntry) -> bool:
     return one.syscall == other.syscall and (
         not one.classes or not other.classes or bool(set(one.classes) & set(other.classes))
     )
@@ -130,8 +131,8 @@ def test_what_the_design_names_is_hard_denied() -> None:
     assert set(named) <= whole
     never = {(entry.syscall, entry.classes) for entry in base.hard_deny() if not entry.grantable}
     assert {("seccomp", ()), ("prctl", ("PR_SET_SECCOMP",)), ("clone", ("namespace",))} <= never
-    assert base.find(base.hard_deny(), "clone", "namespace")
-    assert base.find(base.hard_deny(), "clone", "thread") is None
+    assert base.find(base.hard_deny(), Call("clone", "namespace"))
+    assert base.find(base.hard_deny(), Call("clone", "thread")) is None
 
 
 def test_what_the_design_names_is_on_the_floor() -> None:
@@ -176,6 +177,6 @@ def test_promises_name_existing_calls() -> None:
 def test_unknown_classes_are_located() -> None:
     """A class that does not exist is an error with the file that holds it."""
     with pytest.raises(ProfileError, match=r"^profiles/base/some\.yaml"):
-        base.arguments_exist("openat", "sideways", "profiles/base/some.yaml")
+        base.arguments_exist(Call("openat", "sideways"), "profiles/base/some.yaml")
     with pytest.raises(ProfileError, match=r"^profiles/base/some\.yaml"):
-        base.arguments_exist("socket", "AF_INET", "profiles/base/some.yaml")
+        base.arguments_exist(Call("socket", "AF_INET"), "profiles/base/some.yaml")

@@ -147,7 +147,7 @@ def test_every_technique_is_well_formed_and_of_a_real_call() -> None:
         syscall, _, name = key.partition(" ")
         assert syscall in tables.every_name(), key
         if name and not arguments.partition_classes(syscall) and syscall != "socket":
-            base.arguments_exist(syscall, name, key)
+            base.arguments_exist(Call(syscall, name), key)
 
 
 def test_every_hard_denied_and_dangerous_call_is_rated_above_low() -> None:
