@@ -26,10 +26,10 @@ from sandbox.launcher import binary
 
 HOME = Path(sandbox.__file__).resolve().parent
 ROOTS = ("sandbox.start", "sandbox.supervise")
-"""What the bootstrap runs, observing in SANDBOX_MODE=learn with it. Generalising and compiling stay in the workshop."""
-WORKSHOP = ("sandbox.policy", "sandbox.cli", "sandbox.package", "sandbox.probe", "sandbox.runtime_api")
+"""What the bootstrap runs, observing in SANDBOX_MODE=learn with it. Generalising and compiling are not shipped."""
+NOT_SHIPPED = ("sandbox.policy", "sandbox.cli", "sandbox.package", "sandbox.probe", "sandbox.runtime_api")
 NOT_NEEDED = ("signatures.json", "groups.json", "newer.json", "schema.json")
-"""Data that only tools and the workshop read."""
+"""Data that only tools and code that is not shipped read."""
 
 PLAIN, EXECUTABLE = 0o644, 0o755
 
@@ -106,7 +106,7 @@ def modules() -> tuple[File, ...]:
     while waiting:
         name = waiting.pop()
         path = _source(name)
-        if name in found or path is None or name.startswith(WORKSHOP):
+        if name in found or path is None or name.startswith(NOT_SHIPPED):
             continue
         found[name] = path
         waiting += [name.rpartition(".")[0], *_imports(path)]

@@ -1,4 +1,4 @@
-"""Every way to execute a program in place: by path, by descriptor, from memory, past the launch ticket."""
+"""Every way to execute a program in place: by path, by descriptor, from memory, past the single exec."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox.probe.process import shell_line
 from sandbox.probe.scene import Scene
 
 ENVIRONMENT = (b"PATH=/usr/bin:/bin",)
-TICKET_TRIES = 64
+GUESSES = 64
 # Where a payload would look first: the lowest addresses that the kernel maps, and those that loaders like.
 FIXED_GUESSES = (0x10000, 0x20000, 0x400000, 0x600000, 0x10000000, 0x20000000, 0x7F0000000000)
 _guesses = random.Random()
@@ -76,13 +76,13 @@ def _inherited_execveat(scene: Scene) -> Effect:
     return _refused("execveat", value)
 
 
-def _guess_ticket(scene: Scene) -> Effect:
+def _guess_exec_pointers(scene: Scene) -> Effect:
     """A launcher's execve passes at three addresses only; try some that a payload can choose itself."""
     name = b"/bin/sh\0"
     strings = [scene.pointer(text) for text in (b"sh", b"-c", shell_line(scene).encode())]
     vector = struct.pack(f"={len(strings) + 1}Q", *strings, 0)
     tries, last = 0, 0
-    for turn in range(TICKET_TRIES):
+    for turn in range(GUESSES):
         if turn < len(FIXED_GUESSES):
             base = FIXED_GUESSES[turn]
             wanted = [base, base + raw.PAGE, base + 2 * raw.PAGE]
@@ -153,6 +153,6 @@ EXEC_ATTEMPTS: tuple[Attempt, ...] = (
         "T1106",
         "execve",
         (1, 1, 1),
-        _guess_ticket,
+        _guess_exec_pointers,
     ),
 )

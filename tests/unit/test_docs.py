@@ -17,7 +17,7 @@ from sandbox.cli import app
 
 ROOT = Path(sandbox.__file__).parent.parent
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "SPECIFICATION.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 VARIABLE = r"\bSANDBOX_[A-Z]+(?:_[A-Z]+)*\b"
 
 by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
