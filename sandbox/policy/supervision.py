@@ -18,7 +18,7 @@ from sandbox.profile import base
 from sandbox.profile.model import Profile, Use
 
 STATIC = ("seccomp", "prctl")
-"""Never notified: a payload that could install a listener of its own could answer itself (DESIGN.md section 4)."""
+"""Never notified: a payload that could install a listener of its own could answer its own calls."""
 
 DATAGRAMS = ("SOCK_DGRAM", "SOCK_RAW", "SOCK_SEQPACKET")
 """Socket types on which every message can name another destination."""

@@ -116,8 +116,8 @@ def test_no_entry_stands_twice(name: str) -> None:
         assert not any(_touch(entry, other) for other in entries[i + 1 :]), entry
 
 
-def test_what_the_design_names_is_hard_denied() -> None:
-    """The calls that DESIGN.md section 3 lists are on the list, and the filters' own cannot be granted."""
+def test_escapes_are_hard_denied() -> None:
+    """The usual ways out of a sandbox are on the list, and the calls that install filters cannot be granted."""
     whole = {entry.syscall for entry in base.hard_deny() if not entry.classes}
     named = [
         "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "bpf", "perf_event_open",
@@ -135,8 +135,8 @@ def test_what_the_design_names_is_hard_denied() -> None:
     assert base.find(base.hard_deny(), Call("clone", "thread")) is None
 
 
-def test_what_the_design_names_is_on_the_floor() -> None:
-    """The calls that DESIGN.md section 3 lists are allowed without being learned."""
+def test_what_every_program_makes_is_on_the_floor() -> None:
+    """The calls of every start, end, abort and allocation are allowed without being learned."""
     named = [
         "exit", "exit_group", "rt_sigreturn", "restart_syscall", "futex", "tgkill", "gettid",
         "rt_sigprocmask", "brk", "munmap", "mmap", "mprotect", "madvise", "sched_yield", "clock_gettime",

@@ -24,6 +24,7 @@ YARDSTICK = "`python3 -I -S -c pass`"
 PYTHON = "`python3 -I -S -c pass` under the bootstrap, the same way"
 BUNDLE = "bootstrap, compiled bundle, SANDBOX_SUPERVISE=0"
 LAUNCHER = "native launcher, compiled bundle, SANDBOX_SUPERVISE=0"
+SUPERVISED = "native launcher, compiled bundle, supervised (the default)"
 MOST = 0.5
 """Milliseconds that the native launcher may add."""
 SHARE = 0.25
@@ -50,6 +51,7 @@ def run(rounds: int, python: str) -> Report:
         with_python = subjects.environment(subjects.unsupervised(for_python))
         uncached = [python, "-B", "-X", f"pycache_prefix={scratch / 'empty'}", *launch[1:]]
         with_bundle = subjects.environment(subjects.unsupervised(bundle))
+        supervised = subjects.environment({"SANDBOX_POLICY": str(bundle)})
         off = subjects.environment({"SANDBOX_MODE": "off"})
         with_profile = subjects.environment(subjects.unsupervised(profile))
         cases: dict[str, Callable[[], float]] = {
@@ -57,6 +59,7 @@ def run(rounds: int, python: str) -> Report:
             YARDSTICK: functools.partial(timed, nothing, plain),
             BUNDLE: functools.partial(timed, launch, with_bundle),
             LAUNCHER: functools.partial(timed, native, with_bundle),
+            SUPERVISED: functools.partial(timed, native, supervised),
             "native launcher, SANDBOX_MODE=off": functools.partial(timed, native, off),
             PYTHON: functools.partial(timed, [*subjects.launcher(python), *nothing], with_python),
             "`true` without bytecode files": functools.partial(timed, uncached, with_bundle),
