@@ -77,7 +77,7 @@ def _say(what: str, why: str, example: Violation) -> None:
 def _agrees(profile: str, source: str) -> bool:
     if source == "-" or not sys.stdin.isatty():
         raise UsageError(
-            "was not changed: there is no terminal to ask on", where=profile,
+            "was not changed: without a terminal nobody can agree", where=profile,
             todo="review the proposals above, then pass --yes or run this in a terminal",
         )  # fmt: skip
     return typer.confirm(f"Write this to {profile}?", default=False)

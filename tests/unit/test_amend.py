@@ -206,7 +206,7 @@ def test_nothing_is_written_without_consent(scene: tuple[Path, Path]) -> None:
     before = profile.read_bytes()
     run = sandbox("profile", "amend", str(profile), "--from", str(journal))
     assert run.returncode == 64
-    assert b"no terminal to ask on" in run.stderr
+    assert b"without a terminal nobody can agree" in run.stderr
     assert profile.read_bytes() == before
     shown = run.stdout.decode()
     for words in (
