@@ -1,4 +1,4 @@
-"""`sandbox profile amend`: what violations ask of a profile, as a diff with risk and evidence, written on consent."""
+"""`sandbox profile amend`: additions that violations call for, with risk and evidence, written on consent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sandbox compile`: a profile becomes a verified bundle on disk."""
+"""`sandbox compile`: compile a profile into a verified bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sandbox doctor`: what this platform lets a process do for its own confinement, and what to set here."""
+"""`sandbox doctor`: how far this platform lets a process confine itself, and what to set here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sandbox events`: read a supervisor's lines out of a log, filter them, sum them up, verify their chain."""
+"""`sandbox events`: find a supervisor's records in a log, filter them, count them, verify their chain."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def events(
     key_file: Annotated[str, typer.Option(help="File with the key that SANDBOX_EVENT_KEY held")] = "",
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
 ) -> None:
-    """Show the violations that a supervisor reported, among whatever else a log holds."""
+    """Show the violations that a supervisor wrote to a log."""
     if verify != bool(key_file):
         raise UsageError("--verify and --key-file go together", where="sandbox events", todo="give both or neither")
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -1,4 +1,4 @@
-"""How commands speak: rich on a terminal, plain lines when piped, JSON lines for machines."""
+"""How commands print: rich on a terminal, plain lines when piped, JSON lines for machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sandbox package` and `sandbox verify`: what to upload, and whether it still is what was made."""
+"""`sandbox package` and `sandbox verify`: build what a platform takes, and check that it is unchanged."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ OnlyPython = Annotated[bool, typer.Option("--python", help="Leave the native lau
 def layer(
     policy: Policy, output: Output, sign: Sign = "", compile_for: Python = "", python: OnlyPython = False
 ) -> None:
-    """A Lambda layer: AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper starts the function under its policy."""
+    """Build a Lambda layer: AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper starts the function under its policy."""
     guard, files = _guarded(policy, sign, compile_for, native=not python)
     _write(output, archive.zipped(file.under(LAYER) for file in files))
     _say(output, guard, "set AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper on the function, and add the layer")
@@ -92,7 +92,7 @@ def runtime(
 def image(
     policy: Policy, output: Output, sign: Sign = "", compile_for: Python = "", python: OnlyPython = False
 ) -> None:
-    """A tar for an image: ADD it to /, and start /opt/sandbox/wrapper with the program as its arguments."""
+    """Build a tar for an image: ADD it to /, and start /opt/sandbox/wrapper with the program as arguments."""
     guard, files = _guarded(policy, sign, compile_for, native=not python)
     _write(output, archive.tarred(file.under(IMAGE) for file in files))
     todo = f'ADD {os.path.basename(output)} / and ENTRYPOINT ["/opt/sandbox/wrapper"]: see `snippet dockerfile`'
@@ -110,7 +110,7 @@ def snippet_(
     image: Annotated[str, typer.Option(help="The image")] = "example.org/function:latest",
     command: Annotated[str, typer.Option(help="The program in the image")] = "/app/bootstrap",
 ) -> None:
-    """What to paste into a deployment, with your names in it."""
+    """Print the configuration to paste into a deployment, with your names filled in."""
     text = snippet.snippet(
         kind.value, name=name, handler=handler, runtime=runtime, arch=arch.value, layer=layer, image=image,
         command=command,
@@ -122,7 +122,7 @@ def verify(
     package: Annotated[str, typer.Argument(help="A package, or its unpacked sandbox folder", metavar="PATH")],
     key: Annotated[str, typer.Option(help="Public key (PEM) of the signer", metavar="KEY")] = "",
 ) -> None:
-    """Whether every file of a package is what its manifest lists, and with --key whether that key signed it."""
+    """Check each file of a package against its manifest, and with --key the signature."""
     from sandbox.start import integrity
 
     others = 0
@@ -156,7 +156,7 @@ def _unpacked(package: str, files: Mapping[str, File], folder: Path) -> Path:
     place = next((place for place in PLACES if f"{place}/{manifest.NAME}" in files), None)
     if place is None:
         raise UsageError(f"does not hold a {manifest.NAME}", where=package, todo="name a file of `sandbox package`")
-    # The function's own bootstrap would stand there without its guard.
+    # Otherwise the function's own bootstrap would start there unconfined.
     if place == runtimes.FOLDER and files.get(runtimes.ENTRY) != runtimes.started(files):
         todo = "package it again: `sandbox package runtime`"
         raise UsageError(f"does not start the sandbox: another {runtimes.ENTRY}", where=package, todo=todo)

@@ -43,7 +43,7 @@ def probe(
     without: Annotated[bool, typer.Option("--without", help="Run without the sandbox, to show that they work")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each attempt")] = False,
 ) -> None:
-    """Attack a process under the profile in every way we know; exit 1 when something gets through."""
+    """Attack a process under the profile in every way we know; exit 1 if an attack gets through."""
     read = document.read(profile)
     built = build(read.profile, (tables.machine(),))
     policy, rules = built.policy(tables.machine()), built.rules[tables.machine()]

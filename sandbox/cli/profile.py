@@ -1,4 +1,4 @@
-"""`sandbox profile`: show, diff, merge, lint, export and import, what people do before a profile is in force."""
+"""`sandbox profile`: show, diff, merge, lint, export and import, what people do before compiling."""
 
 from __future__ import annotations
 
@@ -255,5 +255,5 @@ def _say(text: str, style: str = "") -> None:
 
 
 def visible(text: str) -> str:
-    """The text with everything escaped that a terminal would obey or hide: a profile under review is a stranger's."""
+    """The text with everything escaped that a terminal would obey or hide: a profile under review is untrusted."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -301,7 +301,7 @@ def _install(policy: Policy, addresses: Sequence[int] | None, own_pid: int | Non
 
 
 def _refusal(error: OSError) -> InstallRefused:
-    """The error that a user can act on. EACCES: NoNewPrivs is not set; EPERM: a filter above; EBUSY: a listener above."""
+    """The error that a user can act on. EACCES: no NoNewPrivs; EPERM: a filter above; EBUSY: a listener above."""
     where = "seccomp(2)"
     if error.errno == errno.ENOSYS:
         release = os.uname().release

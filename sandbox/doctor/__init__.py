@@ -1,7 +1,7 @@
-"""What this platform lets a process do for its own confinement: measured, judged, said.
+"""How far this platform lets a process confine itself: probes, a verdict, a report.
 
 `sandbox doctor` shows it. With the folder `sandbox/` in a function's package, `sandbox.doctor.handler` is a handler for
-AWS Lambda's Python runtimes (or anybody's who calls a handler with an event): it needs the standard library alone.
+AWS Lambda's Python runtimes (or anything else that calls a handler with an event): it needs the standard library alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Attack attempts, each run in a fresh process under a filter or bare, and believed by its effect only.
+"""Attack attempts, each run in a fresh process, under a filter or bare, and judged by its effect only.
 
     from sandbox.probe import ATTEMPTS, run_attempt
     results = [run_attempt(attempt, install=install) for attempt in ATTEMPTS]

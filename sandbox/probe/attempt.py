@@ -1,4 +1,4 @@
-"""The words of the probe: an attempt is one attack, an effect what it saw, a result what is to be believed.
+"""An attempt is one attack, an effect is what the attack saw, a result is the judgement on it.
 
 result = run_attempt(attempt, install=policy.install, uid=65534)
 result.verdict        # "blocked", "succeeded" or "inconclusive"

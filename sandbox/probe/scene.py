@@ -1,4 +1,4 @@
-"""The world of one attempt, made by the parent before the fork: what may be attacked and what tells of it.
+"""The surroundings of one attempt, made by the parent before the fork: the targets, and what shows an effect.
 
 Everything lies in a directory of its own and in processes of its own, so that a bare run harms nobody.
 """

@@ -10,7 +10,7 @@ from sandbox.runtime_api.model import Invocation
 
 
 def load_events(path: str) -> tuple[Invocation, ...]:
-    """The events in the order of their names (or lines). Raises UsageError with file and line for what is no JSON."""
+    """The events in the order of their names (or lines). Raises UsageError with file and line for what is not JSON."""
     if os.path.isdir(path):
         names = sorted(name for name in os.listdir(path) if name.endswith(".json"))
         found = [_event(_read(os.path.join(path, name)), name, os.path.join(path, name)) for name in names]

@@ -1,4 +1,4 @@
-"""What goes into the emulator and what comes out: functions, invocations, outcomes, the platform's own words.
+"""What goes into the emulator and what comes out: functions, invocations, outcomes, the platform's error texts.
 
 Pure data and pure functions; nothing here touches a socket or a process.
 """

@@ -118,7 +118,7 @@ class Session:
             return done
 
     def stopping(self) -> None:
-        """From now on every request is told that the container is going away."""
+        """From now on every request is answered with status 500."""
         with self._changed:
             self._stopping = True
 
