@@ -12,6 +12,7 @@ import select
 import time
 
 from sandbox.kernel import abi, sockaddr
+from sandbox.kernel.memory import packed_header
 from sandbox.kernel.task import socket_name
 
 TYPE_CHECKING = False
@@ -39,15 +40,6 @@ _GETSOCKOPT.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_
 _SENDTO = _LIBC.sendto
 _SENDTO.restype = ctypes.c_ssize_t
 _SENDTO.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
-
-
-class Msghdr(ctypes.Structure):
-    """struct msghdr (linux/socket.h, 64-bit)."""
-
-    _fields_ = (
-        ("name", ctypes.c_void_p), ("namelen", ctypes.c_uint32), ("iov", ctypes.c_void_p), ("iovlen", ctypes.c_size_t),
-        ("control", ctypes.c_void_p), ("controllen", ctypes.c_size_t), ("flags", ctypes.c_int),
-    )  # fmt: skip
 
 
 def make(domain: int, kind: int, protocol: int) -> int:
@@ -235,9 +227,9 @@ def send(fd: int, data: bytes, flags: int, address: bytes | None, control: bytes
     iov = (ctypes.c_uint64 * 2)(ctypes.addressof(buffer) if buffer else 0, len(data))
     name = ctypes.create_string_buffer(address, len(address)) if address else None
     ancillary = ctypes.create_string_buffer(control, len(control)) if control else None
-    header = Msghdr(
-        ctypes.addressof(name) if name else None, len(address or b""), ctypes.addressof(iov), 1,
-        ctypes.addressof(ancillary) if ancillary else None, len(control), 0,
+    header = packed_header(
+        ctypes.addressof(name) if name else 0, len(address or b""), ctypes.addressof(iov), 1,
+        ctypes.addressof(ancillary) if ancillary else 0, len(control),
     )  # fmt: skip
-    result = _LIBC.sendmsg(fd, ctypes.byref(header), flags)
+    result = _LIBC.sendmsg(fd, header, flags)
     return (result, 0) if result >= 0 else (0, ctypes.get_errno())

@@ -44,6 +44,13 @@ class MessageHeader:
         ) = _MSGHDR.unpack(data)  # fmt: skip
 
 
+def packed_header(
+    name: int, name_length: int, vector: int, vector_length: int, control: int, control_length: int
+) -> bytes:  # fmt: skip
+    """A struct user_msghdr for a sendmsg of our own, from addresses and lengths."""
+    return _MSGHDR.pack(name, name_length, vector, vector_length, control, control_length)
+
+
 def message_header(memory: Readable, address: int) -> MessageHeader | None:
     """The struct user_msghdr at an address, which a struct mmsghdr begins with; None where it cannot be read whole."""
     data = memory.read(address, MSGHDR)
