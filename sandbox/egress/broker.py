@@ -226,7 +226,7 @@ class Egress:
             # The kernel puts another address for this one behind our decision: we put it before.
             decided = sockets.specified(brokered.fd, decided)
             address = address[:2] + decided[2:]
-        destination = _parse(decided)
+        destination = brokered.address if decided is address else _parse(decided)
         if destination is None or not destination.is_ip:
             return Target(address)  # the kernel refuses it; AF_UNSPEC to connect dissolves an association
         brokered.address = brokered.address or destination

@@ -125,7 +125,7 @@ class Destinations:
             return Match(bool(rule), rule, "" if rule else f"no entry names sockets of the family {host}")
         address = packed(host)
         if address is None:
-            return Match(False, "", f"{host!r} is no address")
+            return Match(False, "", f"{host!r} is not an address")
         known = sorted(names)
         if protocol == "tcp" and any((place, port) in self._api for place in (address, *known)):
             return Match(True, RUNTIME_API, "")
@@ -175,7 +175,7 @@ class Destinations:
             path = clean_path(place)
             # What could not be decoded could be any other byte.
             if path is None or "\ufffd" in path:
-                return Match(False, "", f"{place!r} is no plain absolute path")
+                return Match(False, "", f"{place!r} is not a plain absolute path")
             rule = self._exact.get(("unix", path, ANY_PORT))
             if rule is None and path != "/":
                 rule = self._folders.get(path.rpartition("/")[0])

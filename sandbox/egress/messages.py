@@ -1,4 +1,4 @@
-"""What a connect or a send names in its caller's memory: addresses, message headers, data, control messages.
+"""What a connect or a send names in its task's memory: addresses, message headers, data, control messages.
 
 Each is copied once. Errors are those of the bare kernel (net/socket.c), as OSError.
 """
@@ -28,7 +28,7 @@ OBJECTIONS = {
     (41, 57): _ROUTE,  # IPPROTO_IPV6, IPV6_RTHDR
     (41, 5): _ROUTE,  # IPPROTO_IPV6, IPV6_2292RTHDR
 }
-"""(level, type) of control messages that are never sent on a caller's behalf."""
+"""(level, type) of control messages that are never sent on a task's behalf."""
 _CONTROL = struct.Struct("<Qii")
 _HIGHEST_INT = 0x7FFFFFFF
 
@@ -97,7 +97,7 @@ def read_message(memory: Readable, at: int, *, stream: bool) -> Message:
 
 
 def objection(control: bytes) -> str:
-    """Why control messages cannot be sent for their caller; '' when they can. Raises OSError (EINVAL) as the kernel.
+    """Why control messages cannot be sent for their task; '' when they can. Raises OSError (EINVAL) as the kernel.
 
     All of them are looked at, in the kernel's own steps (linux/socket.h, for_each_cmsghdr and CMSG_OK).
     """

@@ -258,15 +258,15 @@ def answers(line: bytes) -> str | None:
 class _End:
     """One end of a connection, and what waits to be sent to it."""
 
-    __slots__ = ("hung_up", "sock", "told", "waiting")
+    __slots__ = ("hung_up", "shut_down", "sock", "waiting")
 
     def __init__(self, sock: _socket.socket) -> None:
         self.sock = sock
         self.waiting = b""
         self.hung_up = False
         """It sends nothing more."""
-        self.told = False
-        """It was told that the other sends nothing more."""
+        self.shut_down = False
+        """Its writing half is closed, as the other end sends nothing more."""
 
 
 class Connection:
@@ -278,7 +278,7 @@ class Connection:
         self._responses = Responses()
         self._line: bytes | None = b""
         self._answering: str | None = None
-        self._given: str | None = None
+        self._request_id: str | None = None
         self._connecting = True
         if refused:
             self._abort()
@@ -324,13 +324,13 @@ class Connection:
             except BlockingIOError:
                 return
         other = self._client if end is self._upstream else self._upstream
-        if other.hung_up and not end.waiting and not end.told:
-            end.told = True
+        if other.hung_up and not end.waiting and not end.shut_down:
+            end.shut_down = True
             end.sock.shutdown(_socket.SHUT_WR)
 
     def _rearm(self) -> None:
         client, upstream = self._client, self._upstream
-        if client.told and upstream.told:
+        if client.shut_down and upstream.shut_down:
             self._close()
             return
         for end, other, ready in (
@@ -351,8 +351,8 @@ class Connection:
             self._line = None
             self._answering = answers(line)
             if asks_for_next(line):
-                self._relay.asks(self._given)
-                self._given = None
+                self._relay.asks(self._request_id)
+                self._request_id = None
 
     def _heard_upstream(self, data: bytes) -> None:
         """Before the handler hears it, so that no call of its comes too early."""
@@ -360,8 +360,8 @@ class Connection:
         before = responses.finished
         responses.feed(data)
         if responses.request:
-            self._given, responses.request = responses.request, None
-            self._relay.took(self._given)
+            self._request_id, responses.request = responses.request, None
+            self._relay.took(self._request_id)
         if responses.finished != before:
             self._line = b""
             if self._answering:

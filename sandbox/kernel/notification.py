@@ -47,7 +47,7 @@ class Listener:
         """Whether the kernel adds a descriptor and answers with it in one step."""
 
     def set_sync_wake_up(self) -> bool:
-        """Ask the kernel to switch straight between caller and supervisor; False before Linux 6.6."""
+        """Ask the kernel to switch straight between task and supervisor; False before Linux 6.6."""
         try:
             fcntl.ioctl(self.fd, SET_FLAGS, FD_SYNC_WAKE_UP)
         except OSError as error:
@@ -57,7 +57,7 @@ class Listener:
         return True
 
     def receive(self) -> Notification | None:
-        """The next call that waits; None when it was interrupted or its caller is gone. Raises OSError otherwise."""
+        """The next call that waits; None when it was interrupted or its task is gone. Raises OSError otherwise."""
         buffer = self._buffer
         buffer[:] = self._zero  # the kernel wants zeroes (EINVAL)
         try:
@@ -69,15 +69,15 @@ class Listener:
         return Notification(_NOTIF.unpack(buffer))
 
     def let_through(self, id_: int) -> bool:
-        """Let the kernel make the call as it stands. False when the caller is gone or was interrupted by a signal."""
+        """Let the kernel make the call as it stands. False when the task is gone or was interrupted by a signal."""
         return self._send(_RESP.pack(id_, 0, 0, FLAG_CONTINUE))
 
     def refuse(self, id_: int, number: int) -> bool:
-        """Answer with an errno. False when the caller is gone or was interrupted by a signal."""
+        """Answer with an errno. False when the task is gone or was interrupted by a signal."""
         return self._send(_RESP.pack(id_, 0, -number, 0))
 
     def answer(self, id_: int, value: int) -> bool:
-        """Answer with a return value. False when the caller is gone or was interrupted by a signal."""
+        """Answer with a return value. False when the task is gone or was interrupted by a signal."""
         return self._send(_RESP.pack(id_, value, 0, 0))
 
     def _send(self, response: bytes) -> bool:
@@ -90,7 +90,7 @@ class Listener:
         return True
 
     def is_valid(self, id_: int) -> bool:
-        """Whether the call still waits: ask after every look into the caller's memory, against reused pids."""
+        """Whether the call still waits: ask after every look into the task's memory, against reused pids."""
         try:
             fcntl.ioctl(self.fd, ID_VALID, struct.pack("<Q", id_))
         except OSError as error:
@@ -100,14 +100,14 @@ class Listener:
         return True
 
     def add_descriptor(self, id_: int, fd: int, *, cloexec: bool = True) -> int:
-        """Install a copy of `fd` in the caller and return its number there. Raises OSError."""
+        """Install a copy of `fd` in the task and return its number there. Raises OSError."""
         return self._add(id_, fd, 0, cloexec)
 
     def answer_with_descriptor(self, id_: int, fd: int, *, cloexec: bool) -> int:
-        """Install a copy of `fd` in the caller and answer its call with the number there, which is returned.
+        """Install a copy of `fd` in the task and answer its call with the number there, which is returned.
 
-        Raises OSError: ENOENT when the caller is gone or was interrupted, EMFILE when it has no number left, and the
-        call still waits. Before Linux 5.14 these are two steps: a signal between them costs the caller a descriptor.
+        Raises OSError: ENOENT when the task is gone or was interrupted, EMFILE when it has no number left, and the
+        call still waits. Before Linux 5.14 these are two steps: a signal between them costs the task a descriptor.
         """
         if self._answers_with:
             try:

@@ -47,7 +47,7 @@ class SocketAddress:
     @property
     def is_ip(self) -> bool:
         """Whether it is an IPv4 or IPv6 address, with a port."""
-        return self.family in ("AF_INET", "AF_INET6")
+        return isinstance(self.value, bytes)
 
     @property
     def host(self) -> str:

@@ -119,7 +119,7 @@ def width(syscall: str, argument: int) -> Literal[32, 64]:
 
 
 def is_pointer(syscall: str, argument: int) -> bool:
-    """Whether the argument is an address of the caller, behind which a filter cannot look.
+    """Whether the argument is an address of the task, behind which a filter cannot look.
 
     True as well for clone's last two arguments, whose order differs between x86_64 and arm64: one is the
     thread pointer, the other child_tid. Addresses that the kernel declares unsigned long (mmap, mprotect,

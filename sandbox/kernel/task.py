@@ -228,7 +228,7 @@ class Tasks:
         """The task with a thread's number; give it back with `done`."""
         task = self._kept.get(tid)
         if task is not None:
-            if task.lives() if task.has_pidfd else self._all:
+            if task.lives() or (self._all and not task.has_pidfd):
                 return task
             del self._kept[tid]
             task.close()
