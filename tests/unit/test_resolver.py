@@ -30,11 +30,8 @@ def made(home: Path) -> str:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """What of the package the forwarder needs, as an installation or a package for a function holds it."""
-    for name in ("names", "behaviour", "kernel"):
-        shutil.copytree(PACKAGE / name, tmp_path / "sandbox" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("__init__", "errors", "plain_json", "remember"):
-        shutil.copy(PACKAGE / f"{name}.py", tmp_path / "sandbox")
+    """The package alone, as an installation or a package for a function holds it."""
+    shutil.copytree(PACKAGE, tmp_path / "sandbox", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
