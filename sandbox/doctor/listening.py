@@ -25,7 +25,7 @@ from sandbox.kernel.notification import Listener, Notification
 from sandbox.kernel.tables import numbers
 
 CLONE_FILES = 0x400  # linux/sched.h
-PTRACE_SEIZE, PTRACE_DETACH = 0x4206, 17
+PTRACE_SEIZE = 0x4206  # linux/ptrace.h
 WAIT = 3.0
 """Seconds for one step; the whole probe has a little more."""
 ANSWER = 4242

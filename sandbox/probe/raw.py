@@ -26,7 +26,7 @@ _mprotect.restype = ctypes.c_int
 _mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 PAGE = 4096
-PROT_RW, PROT_RX, PROT_RWX = 3, 5, 7  # asm-generic/mman-common.h
+PROT_RW, PROT_RX = 3, 5  # asm-generic/mman-common.h
 MAP_PRIVATE_ANONYMOUS = 0x22
 MAP_FIXED_NOREPLACE = 0x100000
 AT_FDCWD = -100  # linux/fcntl.h

@@ -105,7 +105,6 @@ class Scene:
         self.script.write_text(f"#!/bin/sh\necho > {self.marker}\n")
         self.script.chmod(0o755)
         self._own(self.script)
-        self.true = "/bin/true"
         # A real program whose effect can be seen, for the attempts that execute from memory.
         program = Path("/bin/touch")
         self.touch = program.read_bytes()

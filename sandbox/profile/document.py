@@ -20,7 +20,7 @@ from sandbox.behaviour.call import Call
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base
-from sandbox.profile.model import PHASES, Estimate, Function, Grant, Phase, Profile, Training, Use
+from sandbox.profile.model import PHASES, Estimate, Function, Grant, Profile, Training, Use
 from sandbox.profile.places import Path, Place, compose
 from sandbox.profile.promises import promises_of
 from sandbox.profile.writing import write as write
@@ -320,11 +320,3 @@ def _trainings(tree: Mapping[str, Any], document: Document) -> Iterable[Training
             python=line.get("python", ""), architecture=line.get("architecture", ""),
             handler_digest=line.get("handler", ""), lock_digest=line.get("lock", ""), estimates=estimates.get(key, ()),
         )  # fmt: skip
-
-
-def phase_of(name: str) -> Phase:
-    """`name` as a phase. Raises ValueError for a word that is none."""
-    for phase in PHASES:
-        if phase == name:
-            return phase
-    raise ValueError(f"{name!r} is not a phase; the phases are {', '.join(PHASES)}")

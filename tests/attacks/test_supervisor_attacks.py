@@ -187,6 +187,7 @@ def test_its_memory_and_environment_are_closed(bench: Supervision, mode: str) ->
         # For root only a Landlock domain parts the two (man 7 landlock, ptrace restrictions).
         assert (found["mem read"], found["mem write"]) == (errno.EACCES, errno.EACCES)
         assert not found["environ read"].replace("0", "")
+    assert done.events
     assert all(line.get("hmac") for line in done.events)
 
 

@@ -32,6 +32,7 @@ from sandbox.probe.stub import Stubs
 
 T = TypeVar("T")
 ADDRESSES = (0x1111, 0x2222, 0x3333)
+PROT_RWX = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
 DIRTY = 0x5A5A5A5A << 32
 EPERM, ENOSYS = -errno.EPERM, -errno.ENOSYS
 ALLOWED = {
@@ -179,11 +180,11 @@ def test_memory_does_not_become_executable(uid: int | None) -> None:
             "guard": raw.call("mprotect", page, raw.PAGE, 0),
             "again": raw.call("mprotect", page, raw.PAGE, raw.PROT_RW),
             "mprotect x": raw.call("mprotect", page, raw.PAGE, raw.PROT_RX),
-            "mprotect wx": raw.call("mprotect", page, raw.PAGE, raw.PROT_RWX),
+            "mprotect wx": raw.call("mprotect", page, raw.PAGE, PROT_RWX),
             "mprotect x only": raw.call("mprotect", page, raw.PAGE, 4 | DIRTY),
             "pkey_mprotect": raw.call("pkey_mprotect", page, raw.PAGE, raw.PROT_RX, -1),
             "mmap x": raw.call("mmap", 0, raw.PAGE, raw.PROT_RX, private, -1, 0),
-            "mmap wx": raw.call("mmap", 0, raw.PAGE, raw.PROT_RWX, private, -1, 0),
+            "mmap wx": raw.call("mmap", 0, raw.PAGE, PROT_RWX, private, -1, 0),
             "mmap file": raw.call("mmap", 0, raw.PAGE, raw.PROT_RX, mmap.MAP_PRIVATE, library, 0),
             "shmat": raw.call("shmat", 0, 0, 0o100000),
             "remap_file_pages": raw.call("remap_file_pages", page, raw.PAGE, 0, 0, 0),
@@ -204,7 +205,7 @@ def test_a_learned_loader_maps_files_only(uid: int | None) -> None:
         install(policy("mmap exec-file"), ADDRESSES, None)
         return [
             min(raw.call("mmap", 0, raw.PAGE, raw.PROT_RX, mmap.MAP_PRIVATE, library, 0), 0),
-            raw.call("mmap", 0, raw.PAGE, raw.PROT_RWX, mmap.MAP_PRIVATE, library, 0),
+            raw.call("mmap", 0, raw.PAGE, PROT_RWX, mmap.MAP_PRIVATE, library, 0),
             raw.call("mmap", 0, raw.PAGE, raw.PROT_RX, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0),
         ]
 

@@ -34,7 +34,6 @@ class Other:
         ctypes.memmove(start, TEXT, len(TEXT))
         self.word = start + 64
         ctypes.memmove(self.word, WORD, 8)
-        self.across = start + 1000
         self.edge = start + PAGE - 5
         ctypes.memmove(self.edge, b"edge!", 5)
         assert raw.call("munmap", start + PAGE, PAGE) == 0

@@ -57,7 +57,7 @@ def test_calls_counts_instructions_under_the_policy() -> None:
     """Every kind of call is timed in three ways, with a number of instructions in one of them."""
     (table,) = measured("calls")["tables"]
     policy = [row for row in table["rows"] if row["name"].endswith("under the policy")]
-    assert len(table["rows"]) == 3 * len(policy)
+    assert len(table["rows"]) == 3 * len(policy) > 0
     assert all(int(row["instructions"]) > 0 for row in policy)
 
 
