@@ -21,6 +21,7 @@ import pytest
 from child_processes import Ended, ended
 from guests import LOADING, policy, profile, refusing
 from init_errors import InitErrors
+from process_table import READ_OWN_PROC
 from users_and_folders import USERS, home_for, identity, place, user_id
 
 from sandbox import bundle
@@ -35,11 +36,7 @@ LIMIT = 60
 ITEMS = (*LOADING, "pause", "dup2")
 
 # What a program can see of how it was started; read from the kernel, not from the interpreter's own copy.
-SEEN = """
-import json, os
-read = lambda name: open(f"/proc/self/{name}", "rb").read().decode("latin-1")
-status = dict(line.split(":", 1) for line in read("status").splitlines())
-fds = [fd for fd in sorted(map(int, os.listdir("/proc/self/fd"))) if os.path.exists(f"/proc/self/fd/{fd}")]
+SEEN = READ_OWN_PROC + """
 print(json.dumps({
     "argv": read("cmdline").split(chr(0)), "environment": sorted(read("environ").split(chr(0))),
     "cwd": os.readlink("/proc/self/cwd"),

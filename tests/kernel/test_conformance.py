@@ -25,6 +25,7 @@ import pytest
 from child_processes import Ended, ended
 from guests import LOADING, notifying, profile, refusing
 from init_errors import InitErrors
+from process_table import READ_OWN_PROC
 from users_and_folders import HOME, TARGETS, USERS, home_for, identity, place, user_id
 
 from sandbox import launcher
@@ -37,11 +38,7 @@ ALONE = "alone"
 PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
-SEEN = """
-import json, os
-read = lambda name: open(f"/proc/self/{name}", "rb").read().decode("latin-1")
-status = dict(line.split(":", 1) for line in read("status").splitlines())
-fds = [fd for fd in sorted(map(int, os.listdir("/proc/self/fd"))) if os.path.exists(f"/proc/self/fd/{fd}")]
+SEEN = READ_OWN_PROC + """
 print(json.dumps({
     "argv": read("cmdline").split(chr(0)), "environment": sorted(read("environ").split(chr(0))),
     "cwd": os.readlink("/proc/self/cwd"), "fds": fds, "limits": read("limits"),

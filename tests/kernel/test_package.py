@@ -19,6 +19,7 @@ from sandbox.errors import PackageInvalid
 from sandbox.kernel import abi, landlock
 from sandbox.policy import build
 from sandbox.profile import writing
+from sandbox.profile.model import Profile
 from sandbox.start.integrity import verify
 
 bench = bench_for(PLAIN_HOSTS)
@@ -208,16 +209,26 @@ def test_verification_names_the_file(guard: Path, keys: tuple[Path, Path]) -> No
         verify(str(guard))
 
 
-def test_a_bundle_that_the_function_may_write(bench: Supervision) -> None:
-    """Its own user could change it: no start, or with a warning where that is asked for."""
-    profile = dataclasses.replace(
-        guests.profile(*guests.LOADING), reads=frozenset({"/usr/**", "/lib/**", "/lib64/**", "/etc/**"}),
-        writes=frozenset({f"{bench.folder}/**"}),
+def writing_below(pattern: str, *items: str) -> Profile:
+    """A profile that reads what a shell needs and writes there."""
+    return dataclasses.replace(
+        guests.profile(*guests.LOADING, *items), reads=frozenset({"/usr/**", "/lib/**", "/lib64/**", "/etc/**"}),
+        writes=frozenset({pattern}),
     )  # fmt: skip
+
+
+def open_bundle(bench: Supervision, profile: Profile) -> Path:
+    """A bundle that everybody may write to."""
     bundle = bench.new(".bundle")
     build.write(build.build(profile, (abi.MACHINE,)), str(bundle))
     for path in (bundle, *bundle.iterdir()):
         path.chmod(0o777)
+    return bundle
+
+
+def test_a_bundle_that_the_function_may_write(bench: Supervision) -> None:
+    """Its own user could change it: no start, or with a warning where that is asked for."""
+    bundle = open_bundle(bench, writing_below(f"{bench.folder}/**"))
     done = bench.run(bundle, "/bin/echo", "ran")
     if bench.uid is None:  # root may write everywhere, which says nothing
         assert (done.code, done.stdout) == (0, "ran\n"), done.stderr
@@ -234,10 +245,7 @@ def test_a_bundle_that_the_function_may_write(bench: Supervision) -> None:
 
 def test_a_bundle_that_the_function_may_replace(bench: Supervision) -> None:
     """A bundle that is read-only, in a folder where its user may rename: no start for a function that renames."""
-    profile = dataclasses.replace(
-        guests.profile(*guests.LOADING, "rename"), reads=frozenset({"/usr/**", "/lib/**", "/lib64/**", "/etc/**"}),
-        writes=frozenset({f"{bench.folder}/**"}),
-    )  # fmt: skip
+    profile = writing_below(f"{bench.folder}/**", "rename")
     folder = bench.new(".folder")
     folder.mkdir()
     found: dict[tuple[str, int], int] = {}
@@ -259,14 +267,7 @@ def test_a_bundle_that_the_function_may_replace(bench: Supervision) -> None:
 @pytest.mark.skipif(not landlock.abi_version(), reason="without Landlock every writable bundle counts")
 def test_a_bundle_outside_its_places(bench: Supervision) -> None:
     """Where Landlock keeps the function from it, its user may own the bundle."""
-    profile = dataclasses.replace(
-        guests.profile(*guests.LOADING), reads=frozenset({"/usr/**", "/lib/**", "/lib64/**", "/etc/**"}),
-        writes=frozenset({"/var/tmp/elsewhere/**"}),
-    )  # fmt: skip
-    bundle = bench.new(".bundle")
-    build.write(build.build(profile, (abi.MACHINE,)), str(bundle))
-    for path in (bundle, *bundle.iterdir()):
-        path.chmod(0o777)
+    bundle = open_bundle(bench, writing_below("/var/tmp/elsewhere/**"))
     done = bench.run(bundle, "/bin/echo", "ran")
     assert (done.code, done.stdout) == (0, "ran\n"), done.stderr
     assert "policy: the function could change" not in done.stderr
