@@ -30,7 +30,7 @@ types: setup
 	.venv/bin/mypy $(TYPED)
 
 pytest: setup
-	$(PYTHON_IN_VENV) -m pytest -q -n auto --dist loadfile --promises SPECIFICATION.md
+	$(PYTHON_IN_VENV) -m pytest -q -n auto --dist loadfile --promises=SPECIFICATION.md
 
 bench: setup
 	$(PYTHON_IN_VENV) tools/bench learn

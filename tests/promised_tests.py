@@ -1,4 +1,4 @@
-"""A pytest plugin: with --promises PAGE a run fails unless every test that the page names ran and passed.
+"""A pytest plugin: with --promises=PAGE a run fails unless every test that the page names ran and passed.
 
 The page holds tables of promises, one a row: | P1 | the promise | `unit/test_x.py::test_y` |. Of a test with parameters
 one case that ran is enough: which of them a machine can run is its own affair. Run by anybody but root, tests that were

@@ -42,6 +42,17 @@ def test_each_promise_has_its_test(promise: Promise) -> None:
     assert promise.test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
+def test_make_test_asks_for_the_promises() -> None:
+    """The command of `make pytest` is one that pytest understands, and names this page."""
+    shown = subprocess.run(
+        ["make", "--dry-run", "--always-make", "pytest"], cwd=HOME, capture_output=True, text=True, check=True
+    )
+    command = shown.stdout.splitlines()[-1].split()
+    assert f"--promises={PAGE.name}" in command
+    done = subprocess.run([*command, "--help"], cwd=HOME, capture_output=True, text=True, check=False)
+    assert (done.returncode, "--promises=PAGE" in done.stdout) == (0, True), done.stderr
+
+
 def run_with_promises(folder: Path, names: list[str], *options: str) -> tuple[int, list[str]]:
     """A run over TESTS with a page that names these: its exit status, and the lines about promises."""
     (folder / "tests" / "unit").mkdir(parents=True)
