@@ -1,4 +1,4 @@
-"""Landlock in the running kernel: TCP to one port only, signals to the own domain only."""
+"""Landlock in the running kernel: TCP to one port only, signals and abstract sockets to the own domain only."""
 
 from __future__ import annotations
 
@@ -156,6 +156,26 @@ def test_signals_stay_in_the_domain(uid: int | None) -> None:
     with bystander(uid) as other:
         assert in_child(lambda: attempt(other), uid) == (errno.EPERM, 0)
         assert alive(other)
+
+
+@SCOPES
+def test_abstract_sockets_stay_in_the_domain(uid: int | None) -> None:
+    """With the scope of abstract sockets one from before is not reached, and one that was made in the domain is."""
+    name = f"\0sandbox-test-{os.getpid()}"
+
+    def attempt() -> tuple[int, int]:
+        seccomp.set_no_new_privs()
+        landlock.restrict(network=0, ports={}, scoped=landlock.SCOPE_ABSTRACT_UNIX_SOCKET)
+        with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as one:
+            server.bind(f"{name}-inside")
+            server.listen()
+            with socket.socket(socket.AF_UNIX) as other:
+                return one.connect_ex(name), other.connect_ex(f"{name}-inside")
+
+    with socket.socket(socket.AF_UNIX) as outside:
+        outside.bind(name)
+        outside.listen()
+        assert in_child(attempt, uid) == (errno.EPERM, 0)
 
 
 CLIENT = ("socket AF_INET SOCK_STREAM", "socket AF_INET6 SOCK_STREAM", "connect", "bind")
