@@ -16,11 +16,13 @@ import select
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import pytest
+from refusing_filters import refuse
 
 T = TypeVar("T")
 
@@ -75,6 +77,21 @@ def ended(function: Callable[[int], object], uid: int | None, before: Callable[[
         _, status = os.waitpid(pid, 0)
     assert not output_missing, "the child did not end in time"
     return Ended(status, output)
+
+
+def ended_on_host(
+    refused: Mapping[str, int], uid: int | None, folder: Path, command: Sequence[str], environment: Mapping[str, str]
+) -> Ended:
+    """A command in a folder on a host that refuses these syscalls with these errnos; its output and errors together."""
+
+    def start(write: int) -> None:
+        refuse(refused)
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        os.chdir(folder)
+        os.execve(command[0], [*command], environment)
+
+    return ended(start, uid)
 
 
 def _run(

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sandbox.kernel import abi, bpf, tables
+from sandbox.kernel import abi, bpf, seccomp, tables
 from sandbox.kernel.bpf import Instruction
 
 
 def refusing(errnos: Mapping[str, int]) -> bytes:
     """A filter that answers these syscalls with these errnos (0 is a success that did nothing) and allows the rest."""
     return deciding({name: bpf.ERRNO | number for name, number in errnos.items()})
+
+
+def refuse(errnos: Mapping[str, int]) -> None:
+    """Put this process below such a filter, as on a host that refuses these syscalls and sets NoNewPrivs."""
+    seccomp.set_no_new_privs()
+    seccomp.install(refusing(errnos))
 
 
 def notifying(*names: str) -> bytes:

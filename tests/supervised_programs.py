@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import errno
 import json
@@ -22,7 +21,7 @@ import guests
 import pytest
 from users_and_folders import TARGETS, USERS, home_for, identity, place, user_id
 
-from sandbox.kernel import abi, seccomp
+from sandbox.kernel import abi
 from sandbox.policy import build
 from sandbox.profile.model import Use
 
@@ -163,8 +162,7 @@ def _below(refused: Mapping[str, int], before: Callable[[], None] | None) -> Cal
     def enter() -> None:
         if before:
             before()
-        ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
-        seccomp.install(guests.refusing(refused))
+        guests.refuse(refused)
 
     return enter
 

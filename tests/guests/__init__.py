@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from refusing_filters import notifying, refusing
+from refusing_filters import notifying, refuse, refusing
 
 from guests.hosts import GUESTS, Guest, enter, inside
 from guests.policies import LOADING, policy, profile
 
-__all__ = ["GUESTS", "LOADING", "Guest", "enter", "inside", "notifying", "policy", "profile", "refusing"]
+__all__ = ["GUESTS", "LOADING", "Guest", "enter", "inside", "notifying", "policy", "profile", "refuse", "refusing"]

@@ -18,14 +18,14 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from child_processes import Ended, ended
-from guests import LOADING, policy, profile, refusing
+from child_processes import Ended, ended_on_host
+from guests import LOADING, policy, profile
 from init_errors import InitErrors
 from process_table import READ_OWN_PROC
 from users_and_folders import USERS, home_for, identity, place, user_id
 
 from sandbox import bundle
-from sandbox.kernel import abi, landlock, seccomp
+from sandbox.kernel import abi, landlock
 from sandbox.policy import build
 from sandbox.profile import document
 from sandbox.profile.model import Training
@@ -414,16 +414,8 @@ def test_an_api_that_does_not_answer_holds_nobody_up(start: Start) -> None:
 
 def below(start: Start, number: int, *command: str, **more: str) -> Ended:
     """The bootstrap on a host whose seccomp(2) gives an errno; its output and errors together."""
-
-    def launch(write: int) -> None:
-        seccomp.set_no_new_privs()
-        seccomp.install(refusing({"seccomp": number}))
-        os.dup2(write, 1)
-        os.dup2(write, 2)
-        os.chdir(start.folder)
-        os.execve(start.command, [start.command, *command], start.environment(more))
-
-    return ended(launch, start.uid)
+    ours = [start.command, *command]
+    return ended_on_host({"seccomp": number}, start.uid, start.folder, ours, start.environment(more))
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.EPERM, 69), (errno.ENOSYS, 70), (errno.EBUSY, 71), (0, 72)])

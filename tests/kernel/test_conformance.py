@@ -22,8 +22,8 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from child_processes import Ended, ended
-from guests import LOADING, notifying, profile, refusing
+from child_processes import Ended, ended, ended_on_host
+from guests import LOADING, notifying, profile
 from init_errors import InitErrors
 from process_table import READ_OWN_PROC
 from users_and_folders import HOME, TARGETS, USERS, home_for, identity, place, user_id
@@ -484,16 +484,7 @@ def lines_of(output: bytes) -> list[Any]:
 def below(pair: Pair, which: str, refused: Mapping[str, int], *command: str, **more: str) -> Ended:
     """One of both on a host that refuses calls; its output and errors together."""
     known = {"PATH": "/usr/bin:/bin", "SANDBOX_POLICY": str(pair.folder / "bundle"), "SANDBOX_SUPERVISE": "0"} | more
-
-    def start(write: int) -> None:
-        seccomp.set_no_new_privs()
-        seccomp.install(refusing(refused))
-        os.dup2(write, 1)
-        os.dup2(write, 2)
-        os.chdir(pair.folder)
-        os.execve(pair.programs[which], [pair.programs[which], *command], known)
-
-    return ended(start, pair.uid)
+    return ended_on_host(refused, pair.uid, pair.folder, [pair.programs[which], *command], known)
 
 
 @pytest.mark.parametrize("warn", ["fail", "warn"])

@@ -8,12 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from child_processes import in_child
-from guests import notifying, policy, refusing
+from guests import notifying, policy, refuse
 from users_and_folders import HOME, USERS, identity, place
 
 from sandbox.confine.install import install
@@ -25,12 +24,6 @@ from sandbox.kernel import abi, bpf, landlock, seccomp, tables
 PYTHON = "/usr/bin/python3"
 
 by_user = pytest.mark.parametrize("uid", USERS, ids=lambda uid: str(uid or "self"))
-
-
-def below(filters: Mapping[str, int]) -> None:
-    """Put this process below a host's filter."""
-    seccomp.set_no_new_privs()
-    seccomp.install(refusing(filters))
 
 
 @by_user
@@ -65,7 +58,7 @@ def test_refusals_are_told(uid: int | None) -> None:
     """Below a filter each refused call is named with its errno, and the tier is what is left."""
 
     def look() -> Measured:
-        below(SMALL)
+        refuse(SMALL)
         return examine()
 
     found = in_child(look, uid)
@@ -86,7 +79,7 @@ def test_a_refused_seccomp_is_told(number: int, outcome: str) -> None:
     """Below a filter that refuses seccomp(2), or pretends that it worked, there is no filter."""
 
     def look() -> Measured:
-        below({"seccomp": number})
+        refuse({"seccomp": number})
         return examine()
 
     found = in_child(look, None)
@@ -193,7 +186,7 @@ def test_the_command() -> None:
     assert (done.returncode, json.loads(done.stdout)["verdict"]["tier"]) == (0, "kernel + supervisor")
     plain = run()
     assert plain.stdout.splitlines()[-2:] == ["  set: SANDBOX_SUPERVISE=1", "  set: SANDBOX_ON_UNAVAILABLE=fail"]
-    refused = in_child(run, None, before=lambda: below({"seccomp": errno.EPERM}))
+    refused = in_child(run, None, before=lambda: refuse({"seccomp": errno.EPERM}))
     assert refused.returncode == 1
     assert "verdict: sensor only" in refused.stdout
     assert "  missing: seccomp(2): refused EPERM" in refused.stdout

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from child_processes import in_child
-from guests import notifying, policy, profile, refusing
+from guests import notifying, policy, profile, refuse, refusing
 
 from sandbox.confine.install import Report, install
 from sandbox.errors import InstallRefused
@@ -56,8 +56,7 @@ def tried() -> Outcome:
 
 def below(errnos: Mapping[str, int]) -> Outcome:
     """The same below a host's filter that answers with these errnos; NoNewPrivs is set, as it is there."""
-    seccomp.set_no_new_privs()
-    seccomp.install(refusing(errnos))
+    refuse(errnos)
     return tried()
 
 
