@@ -45,20 +45,25 @@ class PromisedTests:
     def __init__(self, page: Path) -> None:
         self.promises = promises(page)
         self.passed: set[str] = set()
-        self.skipped: dict[str, str] = {}
+        self.skipped: set[str] = set()
+        self.unproved_because: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note what passed, and why what did not run was skipped."""
+        """Note what passed, and of what did not whether it failed or why it was skipped."""
         node = report.nodeid.partition("[")[0]
         if report.when == "call" and report.passed:
             self.passed.add(node)
-        elif report.skipped:
-            self.skipped[node] = report.longrepr[2] if isinstance(report.longrepr, tuple) else "expected to fail"
+        elif report.failed:
+            self.unproved_because[node] = "failed"
+        elif report.skipped and node not in self.unproved_because:
+            self.skipped.add(node)
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else "expected to fail"
+            self.unproved_because[node] = reason
 
     def unproved(self) -> list[tuple[Promise, str]]:
         """The promises of which no test passed, each with what became of it."""
         return [
-            (promise, self.skipped.get(promise.node, "did not run")) for promise in self.promises
+            (promise, self.unproved_because.get(promise.node, "did not run")) for promise in self.promises
             if promise.node not in self.passed
         ]  # fmt: skip
 

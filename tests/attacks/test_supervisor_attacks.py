@@ -187,8 +187,6 @@ def test_its_memory_and_environment_are_closed(bench: Supervision, mode: str) ->
         # For root only a Landlock domain parts the two (man 7 landlock, ptrace restrictions).
         assert (found["mem read"], found["mem write"]) == (errno.EACCES, errno.EACCES)
         assert not found["environ read"].replace("0", "")
-    assert done.events
-    assert all(line.get("hmac") for line in done.events)
 
 
 def test_the_key_is_gone_before_the_handler_is_there(bench: Supervision) -> None:

@@ -114,8 +114,8 @@ def test_merge_adds_and_keeps(workshop: Workshop) -> None:
     text = path.read_text().replace("\ncompleteness:", f"\n{grants}\ncompleteness:")
     # The C library makes a child with vfork or, from glibc 2.41 on, with clone3.
     ours = r"\1because: runs /bin/true to see that it can}"
-    text, count = re.subn(r"((?:vfork|clone3): {classes: {process: 1}, )because: .*}", ours, text)
-    assert count == 1
+    text, count = re.subn(r"((?:vfork|clone3): {classes: {process: \d+}, )because: .*}", ours, text)
+    assert count == 1, text
     path.write_text(text)
     first = document.read(str(path)).profile
     workshop.sandbox("learn", "merged", *start, "--events", workshop.events({"stdin": "text"}), "--merge")
