@@ -114,7 +114,7 @@ def test_merge_adds_and_keeps(workshop: Workshop) -> None:
     text = path.read_text().replace("\ncompleteness:", f"\n{grants}\ncompleteness:")
     # The C library makes a child with vfork or, from glibc 2.41 on, with clone3.
     ours = r"\1because: runs /bin/true to see that it can}"
-    text, count = re.subn(r"((?:vfork|clone3): {classes: {process: \d+}, )because: .*}", ours, text)
+    text, count = re.subn(r"((?:vfork|clone3): {classes: {process: \d+[^}]*}, )because: .*}", ours, text)
     assert count == 1, text
     path.write_text(text)
     first = document.read(str(path)).profile
@@ -128,7 +128,7 @@ def test_merge_adds_and_keeps(workshop: Workshop) -> None:
     assert kept in ({"vfork"}, {"clone3"})
     before = path.read_bytes()
     done = workshop.sandbox("learn", "merged", *start, "--events", workshop.events({}), expect=64)
-    assert "holds grants and reasons of a person's" in done.stderr
+    assert "holds grants and a person's reasons" in done.stderr
     assert path.read_bytes() == before
     workshop.sandbox("learn", "merged", *start, "--events", workshop.events({}), "--force")
     assert document.read(str(path)).profile.processes == {"/bin/true"}
