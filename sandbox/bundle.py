@@ -1,7 +1,20 @@
-"""The bundle on disk, where the workshop and the guard meet: one .bpf for each architecture, policy.json, listing.txt.
+"""The bundle on disk, where the compiler and the starters meet: policy.bin, and listing.txt for people.
 
-Standard library only and without json, re or dataclasses, whose imports cost more than the whole launch: the C scanner
-behind json is enough to read what we wrote.
+policy.bin says all that a start needs, to this bootstrap and to the native launcher. All numbers are little endian. A
+text is its length (4 bytes), its bytes and a NUL; a list is its count and its size in bytes (4 bytes each), and texts
+that each end with a NUL. In this order:
+
+    magic         8 bytes, "sandbox" and the version of the format
+    length        4 bytes, of the whole file
+    fields        in the order of FIELDS, each as its kind says (KINDS)
+    programs      a count (4 bytes), and for each architecture its name (text), then the plain program and the
+                  supervised one: instructions and those of the head (4 bytes each), and the instructions
+    supervision   its length (4 bytes), and what only a supervisor needs, as a JSON object (SUPERVISION)
+    digest        32 bytes, SHA-256 of all that stands before it: against damage, not against people
+
+sandbox/policy/encode.py writes it. tools/header makes the launcher's half of the reader from the same tables.
+
+Standard library only and without json, re or dataclasses, whose imports cost more than the whole launch.
 """
 
 from __future__ import annotations
@@ -17,43 +30,84 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     PathRule: TypeAlias = tuple[str, str, bool]
-    """`{root}` or such or '', the path there, and whether all that lies below it is meant."""
+    """One of BASES, the path there, and whether all that lies below it is meant."""
     Alternative: TypeAlias = Sequence[Sequence[int]]
     """[argument, mask, value] of each condition."""
 
-FORMAT = 3
-FILE = "policy.json"
+FORMAT = 4
+FILE = "policy.bin"
+LISTING = "listing.txt"
+MAGIC = b"sandbox" + bytes([FORMAT])
 LARGEST = 1 << 20
-"""Bytes of any file of a bundle; the kernel takes programs of 32 KiB at most."""
+"""Bytes of a policy; the kernel takes programs of 32 KiB at most."""
+DIGEST = 32
+REBUILD = "compile the profile again: `sandbox compile PROFILE --output DIR`"
 
 LAUNCHED = ("execve", "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 """What the launcher looks at in a filter, since only it knows the addresses of its exec and its own pid: execve, and
 the signals whose first argument names a process."""
 
-_SEAL = b',\n  "digest": "'
-"""What stands before the digest with which a description ends."""
+BASES = ("", "{root}", "{python}", "{venv}")
+"""The folders that a path may begin with; what each is on its host a starter finds out."""
 
-REBUILD = "compile the profile again: `sandbox compile PROFILE --output DIR`"
+FACTS = ("libc", "kernel", "architecture", "python", "handler_digest", "lock_digest")
+"""What a start compares with the trainings (sandbox/provenance.py)."""
+
+FIELDS = (
+    ("function", "text", ()),
+    ("exec", "choice", ("single-use", "granted")),
+    ("signals", "choice", ("self", "any")),
+    ("network", "choice", ("family", "runtime-api", "none")),
+    ("bind", "flag", ()),
+    ("audit_until", "day", ()),
+    ("files.listed", "flag", ()),
+    ("files.limited", "flag", ()),
+    ("files.memfd", "flag", ()),
+    ("files.renames", "flag", ()),
+    ("files.read", "paths", ()),
+    ("files.write", "paths", ()),
+    ("files.programs", "paths", ()),
+    ("provenance", "texts", FACTS),
+)
+"""The attributes of a Policy that both starters read, in the order of the file: (name, kind, words)."""
+
+KINDS = {
+    "text": "a text",
+    "choice": "1 byte, the number of one of the words",
+    "flag": "1 byte, 0 or 1",
+    "day": "4 bytes, the days from 1970-01-01 to the day; 0 for none",
+    "paths": "a list; each text begins with the digit of one of BASES and `*` for all that lies below, `.` for itself",
+    "texts": "a list for each of the words",
+}
+
+SUPERVISION: Mapping[str, Any] = {
+    "runtime-api": bool,
+    "init": {str: {str: [str]}},
+    "init-calls": {str: {int: [[(int, int, int)]]}},
+    "sockets": {str: [[(int, int, int)]]},
+    "messages": bool,
+    "destinations": [str],
+    "brokered": [str],
+    "terminate": [str],
+    "responses": {str: str},
+    "denied": {str: [str]},
+    "never-granted": [str],
+}
+"""The shape of what a supervisor needs; [x] is any number of x, {int: x} has numbers in decimal as keys."""
 
 
 class FileRules:
-    """What a policy says of files and programs (sandbox/policy/files.py); a PathRule is a pattern, taken apart.
+    """What a policy says of files and programs (sandbox/policy/files.py)."""
 
-    `listed` is False where no file is limited, `programs` None where no program is told from another. `memfd` is
-    whether the function can make a program that lies in no folder, `renames` whether it can put a folder in another's
-    place.
-    """
+    __slots__ = ("limited", "listed", "memfd", "programs", "read", "renames", "write")
 
-    __slots__ = ("listed", "memfd", "programs", "read", "renames", "write")
-
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        programs = data["programs"]
-        self.listed: bool = data["listed"]
-        self.read: Sequence[PathRule] = [place(pattern) for pattern in data["read"]]
-        self.write: Sequence[PathRule] = [place(pattern) for pattern in data["write"]]
-        self.programs: Sequence[PathRule] | None = None if programs is None else [place(path) for path in programs]
-        self.memfd: bool = not data["sealed"]
-        self.renames: bool = data["renames"]
+    listed: bool  # False: no file is limited
+    limited: bool  # False: no program is told from another
+    memfd: bool  # the function can make a program that lies in no folder
+    renames: bool  # the function can put one folder in the place of another
+    read: Sequence[PathRule]
+    write: Sequence[PathRule]
+    programs: Sequence[PathRule]
 
 
 class Supervision:
@@ -68,6 +122,7 @@ class Supervision:
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], arch: str) -> None:
+        """`data` has the shape of SUPERVISION."""
         self.runtime_api: bool = data["runtime-api"]
         self.init: Mapping[str, Sequence[str]] = data["init"].get(arch, {})
         """{syscall: argument classes} allowed until the first connection to the Runtime API and not after it."""
@@ -92,45 +147,72 @@ class Supervision:
 class Policy:
     """What the run-time needs of a profile, and the programs of one architecture: plain, and for a supervisor.
 
-    Each has a head of so many bytes, behind which goes what only the launcher knows.
+    Each has a head of so many bytes, behind which goes what only a starter knows.
     """
 
     __slots__ = (
-        "audit_until", "bind", "canary", "digest", "exec", "files", "function", "head", "network", "program",
-        "provenance", "signals", "source", "supervised", "supervised_head", "supervision",
+        "_supervision", "arch", "audit_until", "bind", "digest", "exec", "files", "function", "head", "network",
+        "program", "provenance", "signals", "source", "supervised", "supervised_head",
     )  # fmt: skip
 
-    def __init__(
-        self, description: Mapping[str, Any], plain: tuple[bytes, int], supervised: tuple[bytes, int], arch: str,
-        digest: str, source: str,
-    ) -> None:  # fmt: skip
-        self.function: str = description["function"]
-        self.exec: str = description["exec"]  # single-use | granted
-        self.signals: str = description["signals"]  # self | any
-        self.network: str = description["network"]  # runtime-api | none | family
-        self.bind: bool = description["bind"]  # whether the function may bind TCP ports
-        self.canary: str = description["canary"]  # the syscall that must be refused
-        self.files = FileRules(description["files"])
-        self.supervision = Supervision(description["supervision"], arch)
-        self.audit_until: str = description["audit-until"]  # YYYY-MM-DD or ''
-        self.provenance: Mapping[str, list[str]] = description["provenance"]  # sandbox/provenance.py
-        self.program, self.head = plain
-        self.supervised, self.supervised_head = supervised
-        self.digest = digest
-        self.source = source
+    function: str
+    exec: str  # single-use | granted
+    signals: str  # self | any
+    network: str  # runtime-api | none | family
+    bind: bool  # whether the function may bind TCP ports
+    audit_until: str  # YYYY-MM-DD or ''
+    files: FileRules
+    provenance: Mapping[str, Sequence[str]]  # by FACTS
+    arch: str
+    program: bytes
+    head: int
+    supervised: bytes
+    supervised_head: int
+    digest: str  # hexadecimal SHA-256 of the file
+    source: str
+    _supervision: bytes | Supervision
+
+    @property
+    def supervision(self) -> Supervision:
+        """What the supervisor needs, parsed when it is first asked for. Raises PolicyInvalid."""
+        if isinstance(self._supervision, bytes):
+            try:
+                data = parse(self._supervision.decode())
+            except ValueError as error:
+                what = f"says nothing for a supervisor: {error}"
+                raise PolicyInvalid(what, where=self.source, todo=REBUILD) from error
+            if not isinstance(data, dict) or not all(_fits(data.get(key), shape) for key, shape in SUPERVISION.items()):
+                raise PolicyInvalid("says nothing for a supervisor", where=self.source, todo=REBUILD)
+            self._supervision = Supervision(data, self.arch)
+        return self._supervision
 
 
-CHOICES = {
-    "exec": ("single-use", "granted"),
-    "signals": ("self", "any"),
-    "network": ("runtime-api", "none", "family"),
-    "bind": (True, False),
-    "canary": ("seccomp",),
-}
+def _fits(value: object, shape: Any) -> bool:
+    """Whether a value has one of the shapes in SUPERVISION."""
+    if isinstance(shape, tuple):
+        numbers = isinstance(value, list) and [type(number) for number in value] == list(shape)
+        return isinstance(value, list) and numbers and 0 <= value[0] < ARGUMENTS
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_fits(item, shape[0]) for item in value)
+    if isinstance(shape, dict):
+        ((key, inner),) = shape.items()
+        return isinstance(value, dict) and all(
+            _fits(item, inner) and (key is str or (name.isascii() and name.isdecimal())) for name, item in value.items()
+        )
+    return type(value) is shape
+
+
+ARGUMENTS = 6
+"""Of a system call (man 2 syscall)."""
 
 
 def sha256(data: bytes) -> str:
-    """Hexadecimal digest, by the interpreter's small C module (hashlib would load OpenSSL)."""
+    """Hexadecimal digest."""
+    return str(_hash(data).hexdigest())
+
+
+def _hash(data: bytes) -> Any:
+    """A hash object, by the interpreter's small C module (hashlib would load OpenSSL)."""
     try:
         from _sha2 import sha256 as digest  # type: ignore[import-not-found,unused-ignore]  # Python 3.12 and newer
     except ImportError:
@@ -138,7 +220,7 @@ def sha256(data: bytes) -> str:
             from _sha256 import sha256 as digest  # type: ignore[import-not-found,unused-ignore]  # Python 3.11
         except ImportError:
             from hashlib import sha256 as digest
-    return str(digest(data).hexdigest())
+    return digest(data)
 
 
 def series(release: str) -> str:
@@ -163,35 +245,14 @@ def place(pattern: str) -> PathRule:
     return name, slash + rest, whole
 
 
-def seal(text: str) -> bytes:
-    """A description (a JSON object in lines, as json.dumps with indent=2 writes it) with its own digest at its end.
-
-    Against damage, not against people: who can write the file can write a digest too.
-    """
-    head = text.rstrip().removesuffix("}").rstrip().encode()
-    return head + _ending(head)
-
-
-def _ending(head: bytes) -> bytes:
-    return _SEAL + sha256(head).encode() + b'"\n}\n'
-
-
-def parse_json(text: str, where: str) -> Any:
-    """Parse JSON. Raises PolicyInvalid for anything else."""
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise PolicyInvalid(str(error), where=where, todo=REBUILD) from error
-
-
-def at_once(path: str, flags: int) -> int:
+def nonblocking_opener(path: str, flags: int) -> int:
     """An opener that does not wait for the other end of a FIFO, which then reads as empty."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb", opener=at_once) as file:
+        with open(path, "rb", opener=nonblocking_opener) as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
         raise PolicyInvalid(f"cannot be read: {error.strerror}", where=path, todo=REBUILD) from error
@@ -205,89 +266,130 @@ def _read(path: str) -> bytes:
 def read(directory: str, arch: str) -> Policy:
     """Read a bundle for an architecture (`x86_64`, `aarch64`). Raises PolicyInvalid for anything that does not fit."""
     path = os.path.join(directory, FILE)
-    return decode(_read(path), lambda name: _read(os.path.join(directory, name)), arch, path)
+    return decode(_read(path), arch, path)
 
 
-def decode(description: bytes, file: Any, arch: str, where: str) -> Policy:
-    """The policy in a description and `file(name) -> bytes`; checks format, choices, digest and length."""
-    try:
-        text = description.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise PolicyInvalid("is no UTF-8", where=where, todo=REBUILD) from error
-    data = parse_json(text, where)
-    head = description.rpartition(_SEAL)[0]
-    if description != head + _ending(head):
+def arches(directory: str) -> Sequence[str]:
+    """The architectures that a bundle has programs for. Raises PolicyInvalid."""
+    path = os.path.join(directory, FILE)
+    return list(_contents(_read(path), path)[1])
+
+
+def decode(data: bytes, arch: str, where: str) -> Policy:
+    """The policy that the bytes of a policy.bin say. Raises PolicyInvalid."""
+    policy, programs = _contents(data, where)
+    if arch not in programs:
+        raise PolicyInvalid(
+            f"has a filter for {', '.join(programs) or 'no architecture'}, not for {arch}", where=where,
+            todo=f"{REBUILD} --arch all",
+        )  # fmt: skip
+    (policy.program, policy.head), (policy.supervised, policy.supervised_head) = programs[arch]
+    policy.arch = arch
+    return policy
+
+
+def _contents(data: bytes, where: str) -> tuple[Policy, Mapping[str, Sequence[tuple[bytes, int]]]]:
+    """A policy but for its programs, and {architecture: the plain program and the supervised, each with its head}."""
+    if data[: len(MAGIC)] != MAGIC:
+        raise PolicyInvalid(f"is not a policy of format {FORMAT}", where=where, todo=REBUILD)
+    body = data[:-DIGEST]
+    cut = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 4], "little") != len(data)
+    found = _hash(b"" if cut else body)
+    if cut or found.digest() != data[-DIGEST:]:
         raise PolicyInvalid("is not as it was written (its digest differs)", where=where, todo=REBUILD)
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else None
-        raise PolicyInvalid(f"is of format {found!r}, this bootstrap reads {FORMAT}", where=where, todo=REBUILD)
-    if not isinstance(data.get("function"), str):
-        raise PolicyInvalid("names no function", where=where, todo=REBUILD)
-    for key, choices in CHOICES.items():
-        if data.get(key) not in choices:
-            known = ", ".join([str(choice) for choice in choices])
-            raise PolicyInvalid(f"{key} is {data.get(key)!r}, not one of {known}", where=where, todo=REBUILD)
-    if not _date(data.get("audit-until")):
-        raise PolicyInvalid(f"audit-until is {data.get('audit-until')!r}, no date", where=where, todo=REBUILD)
-    provenance = data.get("provenance")
-    if not isinstance(provenance, dict) or not all(isinstance(known, list) for known in provenance.values()):
-        raise PolicyInvalid("does not say where it was learned", where=where, todo=REBUILD)
-    if not _files(data.get("files")):
-        raise PolicyInvalid("says nothing of files that could be held", where=where, todo=REBUILD)
-    filters = data.get("filters")
-    entry = filters.get(arch) if isinstance(filters, dict) else None
-    if not isinstance(entry, dict):
-        known = ", ".join(filters) if isinstance(filters, dict) and filters else "no architecture"
-        raise PolicyInvalid(f"has a filter for {known}, not for {arch}", where=where, todo=REBUILD + " --arch all")
-    supervision = data.get("supervision")
-    told = isinstance(supervision, dict) and isinstance(supervision.get("sockets"), dict)
-    if not told or not isinstance(entry.get("supervised"), dict):
-        raise PolicyInvalid("says nothing for a supervisor", where=where, todo=REBUILD)
-    plain, supervised = _program(entry, file, where), _program(entry["supervised"], file, where)
+    reader = _Reader(body, len(MAGIC) + 4)
+    policy = Policy()
+    policy.files = FileRules()
+    programs = {}
+    name = ""
     try:
-        return Policy(data, plain, supervised, arch, sha256(description), where)
-    except (KeyError, TypeError, AttributeError):
-        raise PolicyInvalid("says nothing for a supervisor", where=where, todo=REBUILD) from None
+        for name, kind, words in FIELDS:
+            owner, _, field = name.rpartition(".")
+            setattr(policy.files if owner else policy, field, getattr(reader, kind)(*words))
+        name = "programs"
+        for _ in range(reader.number()):
+            arch = reader.text()
+            programs[arch] = (reader.program(), reader.program())
+        name = "supervision"
+        policy._supervision = reader.take(reader.number())
+        if reader.at != len(body):
+            raise ValueError("has bytes behind its end")
+    except (ValueError, IndexError) as error:
+        what = f"holds what this version does not know ({name})"
+        raise PolicyInvalid(what, where=where, todo=REBUILD) from error
+    found.update(data[-DIGEST:])
+    policy.digest = found.hexdigest()
+    policy.source = where
+    return policy, programs
 
 
-def _files(value: object) -> bool:
-    """Whether a value says of files and programs what the launcher reads (sandbox/policy/files.py)."""
-    if not isinstance(value, dict):
-        return False
-    programs = value.get("programs", ())
-    lists = (value.get("read"), value.get("write"), [] if programs is None else programs)
-    return (
-        all(isinstance(found, list) and all(_path(path) for path in found) for found in lists)
-        and value.get("listed") in (True, False)
-        and value.get("sealed") in (True, False)
-        and value.get("renames") in (True, False)
-    )
+class _Reader:
+    """Takes what stands at `at` in the bytes of a policy; the kinds of FIELDS by their names. Raises ValueError."""
 
+    __slots__ = ("at", "data")
 
-def _path(value: object) -> bool:
-    return isinstance(value, str) and value[:1] in ("/", "{") and "\0" not in value and "/../" not in value + "/"
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data = data
+        self.at = at
 
+    def take(self, count: int) -> bytes:
+        """So many bytes."""
+        found = self.data[self.at : self.at + count]
+        if len(found) != count:
+            raise ValueError("it ends too early")
+        self.at += count
+        return found
 
-def _date(value: object) -> bool:
-    """Whether a value is YYYY-MM-DD, or '' for none: anything else could stay in the future for ever."""
-    if not isinstance(value, str):
-        return False
-    parts = value.split("-")
-    return not value or ([len(part) for part in parts] == [4, 2, 2] and value.isascii() and "".join(parts).isdigit())
+    def number(self) -> int:
+        """4 bytes."""
+        return int.from_bytes(self.take(4), "little")
 
+    def text(self) -> str:
+        found = self.take(self.number() + 1)
+        if found.find(0) != len(found) - 1:
+            raise ValueError("a text without its end")
+        return found[:-1].decode()
 
-def _program(entry: Mapping[str, Any], file: Any, where: str) -> tuple[bytes, int]:
-    """The file that an entry names, when it is the one that was compiled, and the bytes of its head."""
-    name = entry.get("file")
-    if not isinstance(name, str) or os.path.basename(name) != name or name in ("", ".", ".."):
-        raise PolicyInvalid(f"names the file {name!r}, which is no plain name", where=where, todo=REBUILD)
-    program: bytes = file(name)
-    if sha256(program) != entry.get("sha256"):
-        raise PolicyInvalid(f"{name} is not the file that was compiled (its digest differs)", where=where, todo=REBUILD)
-    if len(program) % 8 or not program or len(program) // 8 != entry.get("instructions"):
-        length = entry.get("instructions")
-        raise PolicyInvalid(f"{name} is no array of {length} instructions", where=where, todo=REBUILD)
-    head = entry.get("head")
-    if type(head) is not int or not 0 < head < len(program) // 8:
-        raise PolicyInvalid(f"{name} has a head of {head!r} instructions", where=where, todo=REBUILD)
-    return program, 8 * head
+    def choice(self, *words: str) -> str:
+        return words[self.take(1)[0]]
+
+    def flag(self) -> bool:
+        return (False, True)[self.take(1)[0]]
+
+    def day(self) -> str:
+        from time import gmtime
+
+        days = self.number()
+        if not days:
+            return ""
+        year, month, day = gmtime(86400 * days)[:3]
+        if year > 9999:
+            raise ValueError("a day that is none")
+        return f"{year:04}-{month:02}-{day:02}"
+
+    def _list(self) -> Sequence[str]:
+        count, size = self.number(), self.number()
+        found = self.take(size)
+        if found.count(0) != count or (found and found[-1]):
+            raise ValueError("a list of another length")
+        return found[:-1].decode().split("\0") if found else []
+
+    def texts(self, *names: str) -> Mapping[str, Sequence[str]]:
+        return {name: self._list() for name in names}
+
+    def paths(self) -> Sequence[PathRule]:
+        found = []
+        for text in self._list():
+            base, below, path = "0123".find(text[:1]), text[1:2], text[2:]
+            inside = path[:1] == "/" or (not path and base > 0)
+            if base < 0 or not text or below not in ("*", ".") or not inside or "/../" in path + "/":
+                raise ValueError(f"the path {text!r}")
+            found.append((BASES[base], path, below == "*"))
+        return found
+
+    def program(self) -> tuple[bytes, int]:
+        """The instructions, and how many bytes of them are the head."""
+        length, head = self.number(), self.number()
+        if not 0 < head < length:
+            raise ValueError(f"a program of {length} instructions with a head of {head}")
+        return self.take(8 * length), 8 * head

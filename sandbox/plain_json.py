@@ -8,6 +8,12 @@
 
 from __future__ import annotations
 
+# Now and not when a line is written: behind Landlock and the filters no module can be loaded any more.
+try:
+    from _json import encode_basestring_ascii
+except ImportError:
+    from json.encoder import py_encode_basestring_ascii as encode_basestring_ascii
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -19,8 +25,6 @@ def encode(value: object) -> str:
     A number that JSON cannot say (infinity, not-a-number) is null. The text of anything else is taken as a number.
     """
     if isinstance(value, str):
-        from _json import encode_basestring_ascii
-
         return encode_basestring_ascii(value)
     if isinstance(value, dict):
         return "{" + ", ".join([f"{encode(key)}: {encode(item)}" for key, item in value.items()]) + "}"
@@ -44,7 +48,7 @@ def parse(text: str) -> Any:
         from json.scanner import py_make_scanner as make_scanner  # type: ignore[attr-defined,no-redef,unused-ignore]
     try:
         value, end = make_scanner(_Context())(text, 0)  # type: ignore[arg-type,unused-ignore]  # what it reads of a decoder
-    except (StopIteration, ValueError, RecursionError) as error:
+    except (StopIteration, ValueError, RecursionError, SystemError) as error:
         raise ValueError("is no JSON") from error
     if text[end:].strip():
         raise ValueError("has text behind the JSON")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from sandbox.bundle import series, sha256
+from sandbox.bundle import FACTS, series, sha256
 from sandbox.errors import PolicyStale
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 LOCKS = (
     "uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "requirements.lock", "requirements.txt", "package-lock.json",
@@ -71,7 +71,7 @@ def digest(path: str) -> str:
         return ""
 
 
-def differences(provenance: Mapping[str, list[str]], path: str, environment: Mapping[str, str]) -> list[str]:
+def differences(provenance: Mapping[str, Sequence[str]], path: str, environment: Mapping[str, str]) -> list[str]:
     """What differs between the trainings and this start, in words. A fact that no training knew is not compared."""
     root = environment.get("LAMBDA_TASK_ROOT") or os.getcwd()
     uname = os.uname()
@@ -84,8 +84,8 @@ def differences(provenance: Mapping[str, list[str]], path: str, environment: Map
         "lock_digest": digest(lock_file(root)),
     }
     found = []
-    for fact, value in now.items():
-        learned = provenance.get(fact) or []
+    for fact in FACTS:
+        learned, value = provenance.get(fact, ()), now[fact]
         if fact in ("kernel", "python"):
             learned = [series(text) for text in learned]
         if learned and value and value not in learned:

@@ -9,14 +9,14 @@
 
 from __future__ import annotations
 
-from sandbox.bundle import place
+from sandbox.bundle import BASES, place
 from sandbox.errors import ProfileError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-NAMES = ("{root}", "{python}", "{venv}")
+NAMES = BASES[1:]
 """Folders that only a host knows (sandbox/confine/landlock_rules.py)."""
 
 

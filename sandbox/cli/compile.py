@@ -30,8 +30,8 @@ def compile_(
     built = build.build(document.read(profile).check_network().profile, arches)
     build.write(built, output)
     for name in arches:
-        evidence = built.evidence[name]
+        evidence, policy = built.evidence[name], built.policy(name)
         print(
-            f"{output}/{name}.bpf: {len(built.files[f'{name}.bpf']) // 8} instructions, verified on {evidence.calls} "
-            f"calls, at most {evidence.longest} for one call"
+            f"{output}: {name}, {len(policy.program) // 8} instructions, verified on {evidence.calls} calls, "
+            f"at most {evidence.longest} for one call"
         )

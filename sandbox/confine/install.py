@@ -199,7 +199,7 @@ def _missing(platform: Platform) -> str:
 def _files(policy: Policy, platform: Platform, report: Report, command: Command | None) -> landlock_rules.Plan:
     """The rules on files and programs; none where there is no Landlock, which the report then says."""
     wanted = [
-        what for what, asked in (("files", policy.files.listed), ("programs", policy.files.programs is not None))
+        what for what, asked in (("files", policy.files.listed), ("programs", policy.files.limited))
         if asked and command
     ]  # fmt: skip
     report.requested += wanted
@@ -223,7 +223,7 @@ def _say_files(policy: Policy, plan: landlock_rules.Plan, platform: Platform, re
         report.enforced.append(f"programs: {_some(plan.programs) or 'none but the command'}, {by}")
         if policy.files.memfd:
             report.degraded.append("programs: what memfd_create makes lies in no folder and can be started")
-    elif policy.exec == "granted" and policy.files.programs is None:
+    elif policy.exec == "granted" and not policy.files.limited:
         report.enforced.append("programs: any")
     if plan.absent:
         report.enforced.append(f"not here: {_some(plan.absent)}")

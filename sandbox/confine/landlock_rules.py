@@ -110,7 +110,7 @@ def plan(policy: Policy, abi: int, command: Command) -> Plan:
     found, files = Plan(), policy.files
     if files.listed:
         found.handled |= READ | WRITE | DEVICES
-    if files.programs is not None:
+    if files.limited:
         found.handled |= EXECUTE
     for since, access in SINCE:
         if abi < since:
@@ -129,7 +129,7 @@ def plan(policy: Policy, abi: int, command: Command) -> Plan:
     search = command.environment.get("PATH", os.defpath)
     for path in _chain(command.path, search):
         found.allow(path, PROGRAM, entries=False)  # a folder is no program
-    if files.programs is not None:
+    if files.limited:
         _programs(found, files.programs, command, search)
     return found
 

@@ -13,28 +13,28 @@ static void resolve(void) {
         if (!*handler) fail(USAGE, "bootstrap: no command and no _HANDLER");
         start_folder = here();
         long code = *root ? SYS1(chdir, root) : 0;
-        if (code < 0) fail(HANDLER, form("%: cannot be entered: %", root, problem(code)));
+        if (code < 0) fail(HANDLER_NOT_FOUND, form("%: cannot be entered: %", root, problem(code)));
         words[0] = *program ? program : "python3", words[1] = "-m", words[2] = "awslambdaric", words[3] = handler;
         command_argv = words;
     }
     command_path = search(*command_argv, search_path(), 0);
-    if (!runs(command_path)) fail(HANDLER, form("%: is no program, nor in %", *command_argv, search_path()));
+    if (!runs(command_path)) fail(HANDLER_NOT_FOUND, form("%: is no program, nor in %", *command_argv, search_path()));
 }
 
 /* The bundle's folder, or a profile's file (locate.py: find). */
 static const char *find_policy(const char *named) {
     const char *function = get("AWS_LAMBDA_FUNCTION_NAME"), *root = get("LAMBDA_TASK_ROOT");
     if (*named) return named;
-    if (!*function) fail(NOT_FOUND, "SANDBOX_POLICY: is not set, nor AWS_LAMBDA_FUNCTION_NAME");
+    if (!*function) fail(POLICY_NOT_FOUND, "SANDBOX_POLICY: is not set, nor AWS_LAMBDA_FUNCTION_NAME");
     if (last(function, '/') || same(function, ".") || same(function, ".."))
         fail(USAGE, form("AWS_LAMBDA_FUNCTION_NAME: '%' is no plain name", function));
     const char *folders[] = {form("%/profiles", root), "/opt/profiles", "profiles"};
     for (int i = !*root; i < 3; i++) {
         const char *folder = form("%/%", folders[i], function), *yaml = form("%.yaml", folder);
-        if (is_file(form("%/policy.json", folder))) return folder;
+        if (is_file(form("%/policy.bin", folder))) return folder;
         if (is_file(yaml)) return yaml;
     }
-    fail(NOT_FOUND, form("no policy for % in profiles/ or /opt/profiles", function));
+    fail(POLICY_NOT_FOUND, form("no policy for % in profiles/ or /opt/profiles", function));
 }
 
 static const char *hex(const unsigned char *bytes, size_t n) {
@@ -51,54 +51,34 @@ static const char *behind(const char *text, const char *wanted) {
     return *text ? text + text_length(wanted) : "";
 }
 
-/* Read the twin, hold it against the manifest of the package that it lies in, if any (integrity.py: check). policy.json
- * is read by Python alone; what was compiled with it says its digest. */
+/* Read the policy and compare it with the manifest of the package that it lies in, if any (integrity.py: listed). */
 static void load(void) {
     size_t n;
-    const char *whole = absolute(policy_folder), *twin = form("%/policy.bin", policy_folder);
+    const char *whole = absolute(policy_folder), *file = form("%/policy.bin", policy_folder);
     const char *manifest = form("%/manifest.json", folder_of(whole));
-    const unsigned char *data = read_file(twin, &n);
+    const unsigned char *data = read_file(file, &n);
     const char *wrong = policy_read(&policy, data, n, ARCH);
-    if (wrong) end(INVALID, form("%: %", twin, wrong), NULL);
-    policy_digest = hex(policy.described, 32);
+    if (wrong) end(POLICY_INVALID, form("%: %", file, wrong), NULL);
+    policy_digest = hex(policy.digest, POLICY_DIGEST);
     if (!exists(manifest)) return;
-    const char *listed = behind((const char *)read_file(manifest, &n), form("\"%/policy.json\"", name_of(whole)));
+    const char *listed = behind((const char *)read_file(manifest, &n), form("\"%/policy.bin\"", name_of(whole)));
     if (!starts(behind(listed, "\"sha256\": \""), policy_digest))
-        end(PACKAGE, form("%: is not the policy that manifest.json lists", policy_folder), NULL);
-}
-
-/* A file of the bundle, if it is the one that the twin knows, so many bytes long (0: any). */
-static const unsigned char *sealed(const char *name, const unsigned char *wanted, size_t length) {
-    size_t n;
-    unsigned char digest[32];
-    const unsigned char *bytes = read_file(form("%/%", policy_folder, name), &n);
-    sha256(bytes, n, digest);
-    if ((length && n != length) || !same_bytes(digest, wanted, 32))
-        end(INVALID,
-            form("%/policy.json: % is not the file that was compiled (its digest differs)", policy_folder, name), NULL);
-    return bytes;
-}
-
-/* One of both programs, and with a supervisor what that reads: it must not find out later that it is another's. */
-static void load_program(int supervised) {
-    const struct filter *filter = supervised ? &policy.supervised : &policy.plain;
-    program_bytes[supervised] = sealed(filter->file, filter->sha256, 8 * (size_t)filter->instructions);
-    if (supervised) give_back(sealed("policy.json", policy.described, 0));
+        end(PACKAGE_INVALID, form("%: is not the policy that manifest.json lists", policy_folder), NULL);
 }
 
 /* provenance.py: a short fingerprint, '' where a file cannot be read. */
 static const char *fingerprint(const char *path) {
-    long size = 0, part = ELF_PART, fd = *path ? open_read(path) : -1;
+    long size = 0, part = FINGERPRINT_ELF_PART, fd = *path ? open_read(path) : -1;
     if (fd < 0) return "";
     mode_of(fd, "", &size);
     const char *text = form("#", size);
-    unsigned char digest[32], *data = room(32 + 2 * PART);
+    unsigned char digest[32], *data = room(32 + 2 * FINGERPRINT_PART);
     size_t n = text_length(text);
     memcpy(data, text, n);
     long got = SYS4(pread64, fd, data + n, part, 0);
-    if (got < 4 || !same_bytes(data + n, "\177ELF", 4)) part = PART;
+    if (got < 4 || !same_bytes(data + n, "\177ELF", 4)) part = FINGERPRINT_PART;
     if (size > 2 * part) {
-        if (part != ELF_PART) got = SYS4(pread64, fd, data + n, part, 0);
+        if (part != FINGERPRINT_ELF_PART) got = SYS4(pread64, fd, data + n, part, 0);
         if (got != part || SYS4(pread64, fd, data + n + part, part, size - part) != part) return "";
         sha256(data, n + 2 * (size_t)part, digest);
     } else {
@@ -107,7 +87,7 @@ static const char *fingerprint(const char *path) {
     }
     let_go(fd);
     give_back(data);
-    return hex(digest, 8);
+    return hex(digest, FINGERPRINT_BYTES);
 }
 
 static const char *task_root(void) {
@@ -129,10 +109,10 @@ static const char *series(const char *release) {
 }
 
 static void compare(int fact, const char *name, const char *value) {
-    const struct list *known = &policy.known[fact];
+    const struct list *known = &policy.provenance[fact];
     const char *one = known->first, *all = "";
     if (!known->count || !*value) return;
-    for (uint32_t i = 0; i < known->count; i++, one = next_text(one, OF_TEXTS)) {
+    for (uint32_t i = 0; i < known->count; i++, one = next_text(one)) {
         if (same(one, value)) return;
         all = form("%%%", all, i ? ", " : "", one);
     }
@@ -141,26 +121,24 @@ static void compare(int fact, const char *name, const char *value) {
 
 /* Is the host still the one of the trainings? The C library is the interpreter's own knowledge: it goes unchecked. */
 static void compare_host(const char *machine) {
-    static const char LOCKS[] = "uv.lock\0poetry.lock\0pdm.lock\0Pipfile.lock\0requirements.lock\0requirements.txt\0"
-                                "package-lock.json\0go.sum\0Cargo.lock\0";
     const char *version =
-        policy.known[PYTHON].count || policy.known[HANDLER_DIGEST].count ? version_of(command_path) : "";
-    if (policy.known[LIBC].count) say(&unchecked, "libc");
-    compare(KERNEL, "kernel", series(todays_kernel));
-    compare(ARCHITECTURE, "architecture", machine);
-    compare(PYTHON, "python", version);
-    if (policy.known[HANDLER_DIGEST].count) {
+        policy.provenance[FACT_PYTHON].count || policy.provenance[FACT_HANDLER_DIGEST].count ? version_of(command_path) : "";
+    if (policy.provenance[FACT_LIBC].count) say(&unchecked, "libc");
+    compare(FACT_KERNEL, "kernel", series(todays_kernel));
+    compare(FACT_ARCHITECTURE, "architecture", machine);
+    compare(FACT_PYTHON, "python", version);
+    if (policy.provenance[FACT_HANDLER_DIGEST].count) {
         const char *handler = get("_HANDLER"), *dot = last(handler, '.'), *file = *version ? "" : command_path;
         char *module = slice(handler, dot ? (size_t)(dot - handler) : 0);
         for (char *p = module; *p; p++)
             if (*p == '.') *p = '/';
         const char *path = *module == '/' ? form("%.py", module) : *module ? form("%/%.py", task_root(), module) : "";
-        compare(HANDLER_DIGEST, "handler digest", fingerprint(*handler && is_file(path) ? path : file));
+        compare(FACT_HANDLER_DIGEST, "handler digest", fingerprint(*handler && is_file(path) ? path : file));
     }
-    for (const char *name = LOCKS; policy.known[LOCK_DIGEST].count && *name; name = next_text(name, 0)) {
+    for (const char *name = LOCK_FILES; policy.provenance[FACT_LOCK_DIGEST].count && *name; name = next_text(name)) {
         const char *path = form("%/%", task_root(), name);
         if (!is_file(path)) continue;
-        compare(LOCK_DIGEST, "lock digest", fingerprint(path));
+        compare(FACT_LOCK_DIGEST, "lock digest", fingerprint(path));
         break;
     }
 }

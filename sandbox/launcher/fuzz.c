@@ -1,6 +1,6 @@
-/* The bundle reader by itself: LLVMFuzzerTestOneInput for a fuzzer, and with -DREPLAY a program that prints, for each
- * file named, what is wrong with it as a twin, or that it is one. -DUNSEALED puts the right length and digest in first,
- * so that mutations reach what lies behind that check. */
+/* The policy's reader by itself: LLVMFuzzerTestOneInput for a fuzzer, and with -DREPLAY a program that prints, for each
+ * file named, what is wrong with it as a policy, or that it is one. -DANY_DIGEST puts the right length and digest in
+ * first, so that mutations reach what lies behind that check. */
 #include "policy.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,28 +11,33 @@ static const char *try_one(const unsigned char *data, size_t size) {
     unsigned char *copy = malloc(size ? size : 1);
     if (!copy) abort();
     if (size) memcpy(copy, data, size);
-#ifdef UNSEALED
-    if (size >= 84) {
-        memcpy(copy, "sbxtwin\3", 8);
-        for (int i = 0; i < 4; i++) copy[8 + i] = (unsigned char)(size >> (8 * i));
-        sha256(copy, size - 32, copy + size - 32);
+#ifdef ANY_DIGEST
+    if (size >= POLICY_MAGIC_LENGTH + 4 + POLICY_DIGEST) {
+        memcpy(copy, POLICY_MAGIC, POLICY_MAGIC_LENGTH);
+        for (int i = 0; i < 4; i++) copy[POLICY_MAGIC_LENGTH + i] = (unsigned char)(size >> (8 * i));
+        sha256(copy, size - POLICY_DIGEST, copy + size - POLICY_DIGEST);
     }
 #endif
     const char *wrong = policy_read(&policy, copy, size, "x86_64");
     if (!wrong) {
-        /* What the launcher does with it: walk every list to its end. */
+        /* What the launcher does with it: walk every list to its end, and read every instruction. */
         size_t seen = text_length(policy.function);
-        struct list lists[] = {policy.read, policy.write, policy.programs, policy.known[0], policy.known[5]};
-        for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
-            const char *text = lists[i].first;
-            int before = i < 3 ? OF_PLACES : OF_TEXTS;
-            for (uint32_t j = 0; j < lists[i].count; j++) {
-                seen += text_length(text);
-                if (i < 3 && (folder_in(text) > IN_VENV || is_whole(text) > 1)) abort();
-                if (j + 1 < lists[i].count) text = next_text(text, before);
+        const struct list paths[] = {policy.files.read, policy.files.write, policy.files.programs};
+        for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+            const char *text = paths[i].first;
+            for (uint32_t j = 0; j < paths[i].count; j++, text = next_text(text)) {
+                seen += text_length(path_in(text));
+                if (base_of(text) < 0 || base_of(text) > BASE_VENV || is_whole(text) > 1) abort();
             }
         }
-        if (seen > size || policy.plain.sha256[0] + policy.supervised.sha256[31] < 0) abort();
+        for (size_t i = 0; i < sizeof policy.provenance / sizeof *policy.provenance; i++) {
+            const char *text = policy.provenance[i].first;
+            for (uint32_t j = 0; j < policy.provenance[i].count; j++, text = next_text(text)) seen += text_length(text);
+        }
+        const struct program programs[] = {policy.plain, policy.supervised};
+        for (size_t i = 0; i < 2; i++)
+            for (size_t j = 0; j < 8 * (size_t)programs[i].instructions; j++) seen += programs[i].code[j] > 255;
+        if (seen > size) abort();
     }
     free(copy);
     return wrong;
@@ -53,7 +58,7 @@ int main(int count, char **names) {
         size_t size = fread(data, 1, sizeof data, file);
         fclose(file);
         const char *wrong = try_one(data, size);
-        puts(wrong ? wrong : "is a twin");
+        puts(wrong ? wrong : "is a policy");
     }
     return 0;
 }

@@ -21,12 +21,12 @@ static long open_read(const char *path) { return SYS4(openat, AT_FDCWD, path, O_
 /* A file of a bundle, with a NUL behind it. What is larger than that in one read is not what its digest says. */
 static unsigned char *read_file(const char *path, size_t *length_of) {
     long fd = SYS4(openat, AT_FDCWD, path, O_CLOEXEC | O_NONBLOCK, 0), got = fd; /* a FIFO, too, ends at once */
-    unsigned char *into = room(LARGEST + 1);
+    unsigned char *into = room(POLICY_LARGEST + 1);
     if (fd >= 0) {
-        got = SYS3(read, fd, into, LARGEST);
+        got = SYS3(read, fd, into, POLICY_LARGEST);
         let_go(fd);
     }
-    if (got < 0) fail(INVALID, form("%: cannot be read: %", path, problem(got)));
+    if (got < 0) fail(POLICY_INVALID, form("%: cannot be read: %", path, problem(got)));
     into[got] = 0;
     give_back(into + got + 1);
     *length_of = (size_t)got;

@@ -20,8 +20,8 @@ static const char *field(const char *status, const char *name) {
 }
 
 static const char *read_status(long fd) {
-    char *text = room(LARGEST); /* with all groups of its user */
-    long n = fd < 0 ? 0 : SYS4(pread64, fd, text, LARGEST - 1, 0);
+    char *text = room(STATUS); /* with all groups of its user */
+    long n = fd < 0 ? 0 : SYS4(pread64, fd, text, STATUS - 1, 0);
     text[n > 0 ? n : 0] = 0;
     give_back(text + text_length(text) + 1);
     return text;
@@ -34,11 +34,11 @@ static int read_back(long fd, long had) {
     }
     const char *status = read_status(fd), *mode = field(status, "Seccomp");
     if (!same(mode, "2"))
-        return refuse(PASSED, form("/proc/self/status: the kernel says Seccomp: % after the installation", mode), NULL);
+        return refuse(CANARY_PASSED, form("/proc/self/status: the kernel says Seccomp: % after the installation", mode), NULL);
     if (had < 0) return 1;
     filters_now = number(field(status, "Seccomp_filters"));
     if (filters_now == had + 1) return 1;
-    return refuse(PASSED, form("/proc/self/status: # filters became #, not #", had, filters_now, had + 1), NULL);
+    return refuse(CANARY_PASSED, form("/proc/self/status: # filters became #, not #", had, filters_now, had + 1), NULL);
 }
 
 /* The filter, and its listener if that is wanted and given; 0 with the noted error. */
@@ -47,8 +47,8 @@ static int install_filter(int supervised) {
     if (supervised) {
         build_filter(1);
         say(&requested, "supervision");
-        for (long flags = NEW_LISTENER | WAIT_KILLABLE_RECV; flags && code == -EINVAL;
-             flags = flags == NEW_LISTENER ? 0 : NEW_LISTENER) /* the second flag is of Linux 5.19 */
+        for (long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; flags && code == -EINVAL;
+             flags = flags == SECCOMP_FILTER_FLAG_NEW_LISTENER ? 0 : SECCOMP_FILTER_FLAG_NEW_LISTENER) /* the second flag is of Linux 5.19 */
             code = seccomp_filter(flags);
         if (code >= 0) {
             handed->listener = listener = (int)code;
@@ -69,30 +69,30 @@ static int install_filter(int supervised) {
 
 /* Confine this process (install.py: install); 0 with the noted error. */
 static int install(int supervised) {
-    const char *held[] = {"syscalls", policy.granted ? "exec: granted" : "exec: single-use",
-                          policy.any_signal ? "signals: any" : "signals: self"};
+    const char *held[] = {"syscalls", policy.exec == EXEC_GRANTED ? "exec: granted" : "exec: single-use",
+                          policy.signals == SIGNALS_ANY ? "signals: any" : "signals: self"};
     for (int i = 0; i < 3; i++) say(&requested, held[i]);
     long fd = open_read("/proc/self/status"), code;
     const char *status = read_status(fd);
     long had = number(field(status, "Seccomp_filters"));
     if (!same(field(status, "NoNewPrivs"), "1") && (code = SYS5(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) < 0)
         return refuse(
-            REFUSED, form("PR_SET_NO_NEW_PRIVS: NoNewPrivs is not set, and prctl(2) does not set it: %", problem(code)),
+            INSTALL_REFUSED, form("PR_SET_NO_NEW_PRIVS: NoNewPrivs is not set, and prctl(2) does not set it: %", problem(code)),
             form("start it with NoNewPrivs (Kubernetes: allowPrivilegeEscalation: false), or %", WARN));
     /* Opened before Landlock and the filter, read again after them: its text is made at the moment of the read. */
     if (!restrict_files_and_network(supervised) || !install_filter(supervised) || !read_back(fd, had)) return 0;
-    if (listener < 0 && !policy.granted && SYS3(execve, 0, 0, 0) != -EPERM)
-        return refuse(PASSED, "canary: execve with other addresses was not refused", NULL);
+    if (listener < 0 && policy.exec != EXEC_GRANTED && SYS3(execve, 0, 0, 0) != -EPERM)
+        return refuse(CANARY_PASSED, "canary: execve with other addresses was not refused", NULL);
     if ((code = SYS3(seccomp, 0xFFFFFFFF, 0, 0)) != -EPERM) {
         const char *answer = code == -EINVAL ? "EINVAL" : code == -ENOSYS ? "ENOSYS" : form("#", -code);
-        return refuse(PASSED, form("canary: seccomp(2) answered %, not EPERM", answer), NULL);
+        return refuse(CANARY_PASSED, form("canary: seccomp(2) answered %, not EPERM", answer), NULL);
     }
     for (int i = 0; i < 3; i++) say(&enforced, held[i]);
     return 1;
 }
 
 static _Noreturn void not_executed(const char *path, long code) {
-    end(HANDLER, form("%: cannot be executed: %", path, problem(code)), NULL);
+    end(HANDLER_NOT_FOUND, form("%: cannot be executed: %", path, problem(code)), NULL);
 }
 
 /* Install, say so and exec. In a supervised child an error goes to the parent, which runs in the same memory. */
@@ -115,13 +115,11 @@ static _Noreturn void confine(int supervised) {
 
 /* Whether the user of this process may write to a bundle, or could put another one in its place. */
 static int writable(void) {
-    const char *const files[] = {"policy.bin", "policy.json", policy.plain.file, policy.supervised.file};
-    for (int i = 0; i < 4; i++)
-        if (SYS3(faccessat, AT_FDCWD, form("%/%", policy_folder, files[i]), W_OK) == 0) return 1;
+    if (SYS3(faccessat, AT_FDCWD, form("%/policy.bin", policy_folder), W_OK) == 0) return 1;
     const char *place = absolute(policy_folder);
     for (unsigned sticky = 0;; sticky = mode_of(AT_FDCWD, place, NULL) & S_ISVTX) {
         if (!sticky && SYS3(faccessat, AT_FDCWD, place, W_OK) == 0) return 1;
-        if (!policy.renames || same(place, "/")) return 0;
+        if (!policy.files.renames || same(place, "/")) return 0;
         place = folder_of(place);
     }
 }
@@ -138,8 +136,7 @@ static int duplicates(void) {
  * but not our memory: where the handler is root's, it may see what we are until our own exec (kernel/fork.c:
  * may_access_mm). Only behind the child's exec is the listener made to survive ours. */
 static _Noreturn void supervise(void) {
-    static const uint64_t HELD = BIT(SIGTERM) | BIT(SIGINT) | BIT(SIGHUP) | BIT(SIGQUIT) | BIT(SIGUSR1) | BIT(SIGUSR2) |
-                                 BIT(SIGCONT) | BIT(SIGCHLD);
+    static const uint64_t HELD = HELD_SIGNALS;
     uint64_t as_usual[4] = {0}, children[4];
     int ours[2] = {-1, -1};
     /* Our own variables go over a pipe, and out of the environment that the function might read. */
@@ -147,7 +144,7 @@ static _Noreturn void supervise(void) {
     for (char **at = environment; *at; at++) {
         size_t n = text_length(*at) + 1;
         if (!starts(*at, "SANDBOX_")) continue;
-        if (SYS3(write, ours[1], *at, n) != (long)n) end(REFUSED, "pipe2(2): takes not all of our variables", NULL);
+        if (SYS3(write, ours[1], *at, n) != (long)n) end(INSTALL_REFUSED, "pipe2(2): takes not all of our variables", NULL);
         memset(*at, 0, n);
     }
     if (SYS2(prctl, PR_SET_DUMPABLE, 0) == 0) SYS5(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
@@ -170,11 +167,11 @@ static _Noreturn void supervise(void) {
         confine(1);
     }
     if (pid < 0)
-        end(REFUSED, form("clone(2): no process can be made for the function: %", problem(pid)),
+        end(INSTALL_REFUSED, form("clone(2): no process can be made for the function: %", problem(pid)),
             "raise the limit of processes (RLIMIT_NPROC, pids.max), or set SANDBOX_SUPERVISE=0");
     if (*handed->failed) {
         SYS4(wait4, pid, 0, 0, 0);
-        failure = (enum kind)handed->failure, failed = handed->failed;
+        failure = (enum error)handed->failure, failed = handed->failed;
         give_up();
     }
     listener = handed->listener;
@@ -186,7 +183,7 @@ static _Noreturn void supervise(void) {
     const char *what = form("%: cannot be executed: %", interpreter, problem(SYS3(execve, interpreter, argv, kept)));
     SYS2(kill, pid, SIGKILL);
     SYS4(wait4, pid, 0, 0, 0);
-    end(REFUSED, what, "correct it, or set SANDBOX_SUPERVISE=0");
+    end(INSTALL_REFUSED, what, "correct it, or set SANDBOX_SUPERVISE=0");
 }
 
 /* The environment without variables that begin so, into another place or its own. */
@@ -203,13 +200,13 @@ static void chain(int count) {
     argv[0] = next, argv[1] = *ours ? ours : own_path;
     for (int i = 0; i <= count; i++) argv[i + 2] = given[i];
     long code = SYS3(execve, next, argv, environment);
-    end(HANDLER, form("SANDBOX_NEXT_WRAPPER: %: cannot be executed: %", next, problem(code)),
+    end(HANDLER_NOT_FOUND, form("SANDBOX_NEXT_WRAPPER: %: cannot be executed: %", next, problem(code)),
         "name an executable file by its whole path, or unset it");
 }
 
-static _Noreturn void needs_python(enum kind kind, const char *what) {
+static _Noreturn void needs_python(enum error error, const char *what) {
     hand_over();
-    end(kind, form("%: needs the Python bootstrap and a Python 3.11", what), "put both in place, or unset it");
+    end(error, form("%: needs the Python bootstrap and a Python 3.11", what), "put both in place, or unset it");
 }
 
 /* Read the policy and hold it against this host; what only the Python bootstrap can do goes there. */
@@ -219,16 +216,16 @@ static void choose_policy(const char *named, enum mode mode) {
     long now[2] = {0, 0};
     policy_folder = find_policy(named);
     unsigned kind = mode_of(AT_FDCWD, policy_folder, NULL) & S_IFMT;
-    if (!kind) fail(NOT_FOUND, form("SANDBOX_POLICY: % does not exist", policy_folder));
-    if (kind != S_IFDIR) needs_python(INVALID, form("%: is a profile to be compiled", policy_folder));
+    if (!kind) fail(POLICY_NOT_FOUND, form("SANDBOX_POLICY: % does not exist", policy_folder));
+    if (kind != S_IFDIR) needs_python(POLICY_INVALID, form("%: is a profile to be compiled", policy_folder));
     load();
-    if (policy.audited) SYS2(clock_gettime, 0, now);
-    if (mode == AUDIT || now[0] / 86400 < policy.audited) needs_python(UNSUPPORTED, "SANDBOX_MODE: is audit");
-    if (find("SANDBOX_VERIFY_KEY")) needs_python(PACKAGE, "SANDBOX_VERIFY_KEY: is set");
+    if (policy.audit_until) SYS2(clock_gettime, 0, now);
+    if (mode == AUDIT || now[0] / 86400 < policy.audit_until) needs_python(KERNEL_UNSUPPORTED, "SANDBOX_MODE: is audit");
+    if (find("SANDBOX_VERIFY_KEY")) needs_python(PACKAGE_INVALID, "SANDBOX_VERIFY_KEY: is set");
     /* Whether the function's own places hold its bundle the Python bootstrap tells. */
     if (SYS1(geteuid, 0) && writable()) {
         const char *what = form("the function could change %", policy_folder);
-        if (!warn_only) fail(WRITABLE, what);
+        if (!warn_only) fail(POLICY_WRITABLE, what);
         hand_over();
         say(&degraded, form("policy: %", what));
     }
@@ -237,7 +234,7 @@ static void choose_policy(const char *named, enum mode mode) {
     if (SYS1(uname, names) == 0) todays_kernel = names[2];
     compare_host(names[4]);
     if (choice("SANDBOX_STALE", "warn refuse") && (stale.count || unchecked.count))
-        needs_python(STALE, form("SANDBOX_STALE=refuse: @ stale, @ unchecked", &stale, &unchecked));
+        needs_python(POLICY_STALE, form("SANDBOX_STALE=refuse: @ stale, @ unchecked", &stale, &unchecked));
 }
 
 _Noreturn void launch(long *stack);
@@ -275,7 +272,7 @@ _Noreturn void launch(long *stack) {
     int relayed = choice("SANDBOX_REQUEST_ID", "off relay"), supervised = !choice("SANDBOX_SUPERVISE", "1 0");
     if (supervised) {
         /* While the supervisor starts, only a Landlock domain keeps the function out of its memory. */
-        if (!landlock_abi || (landlock_abi < 2 && !policy.listed && !policy.limited) ||
+        if (!landlock_abi || (landlock_abi < FIRST_REFER && !policy.files.listed && !policy.files.limited) ||
             *get("AWS_LAMBDA_MAX_CONCURRENCY") || !duplicates()) {
             hand_over();
             supervised = 0;
@@ -287,8 +284,9 @@ _Noreturn void launch(long *stack) {
         }
     }
     if (relayed && !supervised) needs_python(USAGE, "SANDBOX_REQUEST_ID: is relay");
-    if (supervised) policy_folder = absolute(policy_folder);
-    for (int which = 0; which <= supervised; which++) load_program(which);
-    if (supervised) supervise();
+    if (supervised) {
+        policy_folder = absolute(policy_folder);
+        supervise();
+    }
     confine(0);
 }

@@ -4,25 +4,6 @@
 
 #include "bundle.h"
 
-/* Landlock (sandbox/kernel/landlock.py, sandbox/confine/landlock_rules.py). */
-enum {
-    FS_EXECUTE = 1,
-    FS_WRITE_FILE = 2,
-    FS_READ_FILE = 4,
-    FS_READ_DIR = 8,
-    FS_MAKE_BLOCK = 1 << 11,
-    FS_DEVICES = 1 << 6 | FS_MAKE_BLOCK,
-    FS_REFER = 1 << 13,
-    FS_TRUNCATE = 1 << 14,
-    FS_READ = FS_READ_FILE | FS_READ_DIR,
-    FS_PROGRAM = FS_EXECUTE | FS_READ_FILE,
-    FS_WRITE = FS_WRITE_FILE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 12 | FS_REFER | FS_TRUNCATE,
-    OF_FILES = FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE,
-    NET_BIND = 1,
-    NET_CONNECT = 2,
-    SCOPE_SIGNAL = 2
-};
-static const char *const NAMES[] = {"", "{root}", "{python}", "{venv}"};
 static long ruleset, rule_problem;
 static uint32_t handled, read_places;
 static struct said written, programs, wider, absent;
@@ -32,13 +13,13 @@ static struct said written, programs, wider, absent;
 static int allow(const char *path, uint32_t access, int whole) {
     long fd = SYS4(openat, AT_FDCWD, path, O_PATH | O_CLOEXEC, 0), code = 0;
     if (fd < 0) return 0;
-    if (!whole) access &= (mode_of(fd, "", NULL) & S_IFMT) == S_IFDIR ? FS_READ_DIR : OF_FILES;
+    if (!whole) access &= (mode_of(fd, "", NULL) & S_IFMT) == S_IFDIR ? LANDLOCK_ACCESS_FS_READ_DIR : FS_OF_FILES;
     struct __attribute__((packed)) {
         uint64_t access;
         int32_t fd;
     } beneath = {access & handled, (int32_t)fd};
     if (beneath.access) code = SYS4(landlock_add_rule, ruleset, 1, &beneath, 0);
-    beneath.access &= OF_FILES;
+    beneath.access &= FS_OF_FILES;
     if (code == -EINVAL && beneath.access) code = SYS4(landlock_add_rule, ruleset, 1, &beneath, 0);
     if (code < 0) rule_problem = code;
     let_go(fd);
@@ -48,11 +29,11 @@ static int allow(const char *path, uint32_t access, int whole) {
 /* What {root}, {python} or {venv} is here, into at most two folders. */
 static int folders_of(int name, const char *into[2]) {
     int n = 0;
-    if (name == IN_ROOT) {
+    if (name == BASE_ROOT) {
         into[0] = absolute(task_root());
         return !same(real(into[0]), "/");
     }
-    if (name == IN_VENV) {
+    if (name == BASE_VENV) {
         into[0] = folder_of(folder_of(absolute(command_path)));
         return exists(form("%/pyvenv.cfg", into[0]));
     }
@@ -90,15 +71,15 @@ static int in_usr(const char *path) {
 static void allow_places(const struct list *places, int write) {
     static int told;
     const char *place = places->first, *into[2];
-    for (uint32_t i = 0; i < places->count; i++, place = next_text(place, OF_PLACES)) {
-        int name = folder_in(place), count = name ? folders_of(name, into) : 1;
+    for (uint32_t i = 0; i < places->count; i++, place = next_text(place)) {
+        int name = base_of(place), count = name ? folders_of(name, into) : 1;
         into[0] = name ? into[0] : "";
         if (!count && !(told >> name & 1)) {
             told |= 1 << name;
-            say(&absent, NAMES[name]);
+            say(&absent, BASES[name]);
         }
         for (int j = 0; j < count; j++) {
-            const char *path = *into[j] ? form("%%", into[j], place) : place;
+            const char *path = *into[j] ? form("%%", into[j], path_in(place)) : path_in(place);
             if (write)
                 allow_write(path);
             else
@@ -146,7 +127,7 @@ static const char *word(const char **at) {
 /* A program, the interpreters of its `#!` lines, and their dynamic loader (files.py: _chain). */
 static void allow_chain(const char *path) {
     unsigned char *head = room(4096);
-    for (int depth = 0; depth < CHAIN && *path; depth++) {
+    for (int depth = 0; depth < LONGEST_CHAIN && *path; depth++) {
         long n = allow_program(path, head);
         const char *line = (const char *)head + 2;
         if (head[0] != '#' || head[1] != '!') return;
@@ -163,10 +144,10 @@ static void allow_chain(const char *path) {
 }
 
 static void allow_programs(void) {
-    const char *place = policy.programs.first;
-    for (uint32_t i = 0; i < policy.programs.count; i++, place = next_text(place, OF_PLACES)) {
-        int name = folder_in(place), inside = 0;
-        const char *path = form("%%", name == IN_ROOT ? absolute(task_root()) : NAMES[name], place), *is = real(path);
+    const char *place = policy.files.programs.first;
+    for (uint32_t i = 0; i < policy.files.programs.count; i++, place = next_text(place)) {
+        int name = base_of(place), inside = 0;
+        const char *path = form("%%", name == BASE_ROOT ? absolute(task_root()) : BASES[name], path_in(place)), *is = real(path);
         for (struct item *item = written.first; item; item = item->next) {
             const char *own = real(item->text);
             inside |= same(is, own) || starts(is, form("%/", own));
@@ -207,14 +188,14 @@ static void say_files(void) {
             let_go(fd);
             say(&degraded, "files: /proc shows environment and maps of processes outside (CAP_PERFMON)");
         }
-        if (!(handled & FS_TRUNCATE))
+        if (!(handled & LANDLOCK_ACCESS_FS_TRUNCATE))
             say(&degraded, form("files: truncate(2) stays free (%; it needs ABI 3)", missing()));
     }
-    if (handled & FS_EXECUTE) {
+    if (handled & LANDLOCK_ACCESS_FS_EXECUTE) {
         const char *named = some(&programs);
         say(&enforced, form("programs: %, %", *named ? named : "none but the command", by));
-        if (!policy.sealed) say(&degraded, "programs: what memfd_create makes lies in no folder and can be started");
-    } else if (policy.granted && !policy.limited) {
+        if (policy.files.memfd) say(&degraded, "programs: what memfd_create makes lies in no folder and can be started");
+    } else if (policy.exec == EXEC_GRANTED && !policy.files.limited) {
         say(&enforced, "programs: any");
     }
     if (absent.count) say(&enforced, form("not here: %", some(&absent)));
@@ -225,53 +206,57 @@ static long restrict_self(uint64_t network, uint64_t port, int bare) {
     long code = ruleset = SYS3(landlock_create_ruleset, attributes, scoped ? 24 : network ? 16 : 8, 0);
     if (code < 0) return code;
     if (network && port) {
-        const uint64_t opened[2] = {NET_CONNECT, port};
+        const uint64_t opened[2] = {LANDLOCK_ACCESS_NET_CONNECT_TCP, port};
         rule_problem = SYS4(landlock_add_rule, ruleset, 2, opened, 0);
     }
     if (bare) {
-        allow("/", FS_REFER, 1);
+        allow("/", LANDLOCK_ACCESS_FS_REFER, 1);
     } else if (handled) {
-        if (policy.listed) {
-            allow_places(&policy.read, 0);
-            allow_places(&policy.write, 1);
+        if (policy.files.listed) {
+            allow_places(&policy.files.read, 0);
+            allow_places(&policy.files.write, 1);
         }
         allow_chain(command_path);
-        if (policy.limited) allow_programs();
+        if (policy.files.limited) allow_programs();
     }
     return rule_problem ? rule_problem : SYS2(landlock_restrict_self, ruleset, 0);
 }
 
 static int restrict_files_and_network(int supervised) {
     uint64_t network = 0;
-    scoped = landlock_abi >= 6 && (supervised || !policy.any_signal) ? SCOPE_SIGNAL : 0;
-    long port = policy.network == RUNTIME_API ? api_port : 0;
+    scoped = landlock_abi >= LANDLOCK_SCOPES && (supervised || policy.signals == SIGNALS_SELF) ? LANDLOCK_SCOPE_SIGNAL : 0;
+    long port = policy.network == NETWORK_RUNTIME_API ? api_port : 0;
     const char *where = port ? form("TCP to port # only", port) : "no TCP";
-    if (policy.network == FAMILY) {
+    if (policy.network == NETWORK_FAMILY) {
         say(&requested, "network: by family");
         say(&enforced, "network: by family only");
     } else {
         say(&requested, form("network: %", where));
-        if (landlock_abi < 4)
+        if (landlock_abi < LANDLOCK_NETWORK)
             say(&degraded, form("network: by family only (%; ports need ABI 4)", missing()));
         else
-            network = NET_CONNECT | (policy.bind ? 0 : NET_BIND);
+            network = LANDLOCK_ACCESS_NET_CONNECT_TCP | (policy.bind ? 0 : LANDLOCK_ACCESS_NET_BIND_TCP);
     }
     for (int i = 0; i < 2; i++) {
         const char *what = i ? "programs" : "files";
-        if (!(i ? policy.limited : policy.listed)) continue;
+        if (!(i ? policy.files.limited : policy.files.listed)) continue;
         say(&requested, what);
         if (!landlock_abi) say(&degraded, form("%: not enforced (%)", what, missing()));
     }
     if (landlock_abi)
-        handled = (policy.listed ? FS_READ | FS_WRITE | FS_DEVICES : 0) | (policy.limited ? FS_EXECUTE : 0);
-    if (landlock_abi < 2) handled &= ~(uint32_t)FS_REFER;
-    if (landlock_abi < 3) handled &= ~(uint32_t)FS_TRUNCATE;
+        handled = (policy.files.listed ? FS_READ | FS_WRITE | FS_DEVICES : 0) | (policy.files.limited ? LANDLOCK_ACCESS_FS_EXECUTE : 0);
+    static const struct {
+        int abi;
+        uint32_t access;
+    } since[] = LANDLOCK_SINCE;
+    for (size_t i = 0; i < sizeof since / sizeof *since; i++)
+        if (landlock_abi < since[i].abi) handled &= ~since[i].access;
     /* For the domain alone (files.py: bare_domain): only from inside one can nobody look into the supervisor. */
-    int bare = supervised && !network && !scoped && !handled && landlock_abi >= 2;
-    if (bare) handled = FS_MAKE_BLOCK | FS_REFER;
+    int bare = supervised && !network && !scoped && !handled && landlock_abi >= FIRST_REFER;
+    if (bare) handled = LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_REFER;
     long code = network || scoped || handled ? restrict_self(network, (uint64_t)port, bare) : 0;
     if (code < 0)
-        return refuse(REFUSED, form("Landlock ABI #: Landlock refused its rules: %", landlock_abi, problem(code)),
+        return refuse(INSTALL_REFUSED, form("Landlock ABI #: Landlock refused its rules: %", landlock_abi, problem(code)),
                       NULL);
     if (bare) handled = 0;
     if (network) say(&enforced, form("network: %, by Landlock ABI #", where, landlock_abi));

@@ -1,34 +1,37 @@
-/* Reading a bundle's bytes: SHA-256, and the twin of policy.json (its format: sandbox/policy/twin.py). No system calls,
- * no allocation: the fuzzer compiles this file alone. Everything that does not fit is an error. */
+/* Reading a policy.bin (its format: sandbox/bundle.py), with SHA-256. No system calls, no allocation: the fuzzer compiles
+ * this file alone. Everything that does not fit is an error. */
 #ifndef SANDBOX_POLICY_H
 #define SANDBOX_POLICY_H
 
+#include "numbers.h"
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LARGEST = 1 << 20, BLOCK = 64, MOST_INSTRUCTIONS = 4096 - BLOCK }; /* 4096: linux/bpf_common.h */
-enum { FAMILY, RUNTIME_API, NONE };
-enum { LIBC, KERNEL, ARCHITECTURE, PYTHON, HANDLER_DIGEST, LOCK_DIGEST, FACTS };
+enum { BLOCK = 64, MOST_INSTRUCTIONS = BPF_MAX_INSTRUCTIONS - BLOCK };
 
-struct list {
+struct list { /* of texts, one behind the other */
     uint32_t count;
     const char *first;
 };
 
-struct filter {
-    const char *file;
+struct program {
     uint32_t instructions, head;
-    const unsigned char *sha256;
+    const unsigned char *code;
 };
 
-struct policy {
-    const unsigned char *described;
-    int granted, any_signal, network, bind, listed, sealed, limited, renames;
-    uint32_t audited; /* until this day, counted from 1970-01-01 */
-    const char *function;
-    struct list read, write, programs, known[FACTS];
-    struct filter plain, supervised;
+struct cursor {
+    const unsigned char *at;
+    size_t left;
+    int broken;
 };
+
+static uint32_t take_number(struct cursor *c);
+static int take_choice(struct cursor *c, int words);
+static const char *take_text(struct cursor *c);
+static struct list take_texts(struct cursor *c);
+static struct list take_paths(struct cursor *c);
+
+#include "fields.h"
 
 static inline size_t text_length(const char *text) {
     size_t n = 0;
@@ -48,11 +51,13 @@ static inline int same(const char *a, const char *b) {
     return *a == *b;
 }
 
-/* The text behind `text` in a list of texts, or of places: those have a folder and `whole` before their length. */
-enum { OF_TEXTS = 4, OF_PLACES = 6, IN_ROOT = 1, IN_PYTHON, IN_VENV };
-static inline const char *next_text(const char *text, int before) { return text + text_length(text) + 1 + before; }
-static inline int folder_in(const char *place) { return place[-OF_PLACES]; }
-static inline int is_whole(const char *place) { return place[1 - OF_PLACES]; }
+/* The text behind `text` in a list. */
+static inline const char *next_text(const char *text) { return text + text_length(text) + 1; }
+
+/* A path of the policy: below which of BASES, whether all below it is meant, and the path. */
+static inline int base_of(const char *text) { return *text - '0'; }
+static inline int is_whole(const char *text) { return text[1] == '*'; }
+static inline const char *path_in(const char *text) { return text + 2; }
 
 static const uint32_t SHA_K[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -135,29 +140,33 @@ static void sha_blocks(uint32_t h[8], const unsigned char *p, size_t n) {
 }
 #endif
 
-/* SHA-256 of `n` bytes (FIPS 180-4). */
-static void sha256(const unsigned char *data, size_t n, unsigned char out[32]) {
+static void sha_begin(uint32_t h[8]) {
     static const uint32_t START[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                       0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    for (int i = 0; i < 8; i++) h[i] = START[i];
+}
+
+/* The digest of `n` bytes, the whole blocks of which are in `state` already (FIPS 180-4). */
+static void sha_end(const uint32_t state[8], const unsigned char *data, size_t n, unsigned char out[32]) {
     uint32_t h[8];
     unsigned char rest[128] = {0};
     size_t left = n % 64, whole = left < 56 ? 64 : 128;
-    for (size_t i = 0; i < 8; i++) h[i] = START[i];
+    for (size_t i = 0; i < 8; i++) h[i] = state[i];
     for (size_t i = 0; i < whole; i++)
         rest[i] = i < left        ? data[n - left + i]
                   : i == left     ? 0x80
                   : i < whole - 8 ? 0
                                   : (unsigned char)((uint64_t)n * 8 >> (8 * (whole - 1 - i)));
-    sha_blocks(h, data, n / 64);
     sha_blocks(h, rest, whole / 64);
     for (int i = 0; i < 32; i++) out[i] = (unsigned char)(h[i / 4] >> (24 - 8 * (i % 4)));
 }
 
-struct cursor {
-    const unsigned char *at;
-    size_t left;
-    int broken;
-};
+static inline void sha256(const unsigned char *data, size_t n, unsigned char out[32]) {
+    uint32_t h[8];
+    sha_begin(h);
+    sha_blocks(h, data, n / 64);
+    sha_end(h, data, n, out);
+}
 
 static const unsigned char *take(struct cursor *c, size_t n) {
     const unsigned char *found = c->at;
@@ -172,6 +181,12 @@ static uint32_t take_number(struct cursor *c) {
     return p ? (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0] : 0;
 }
 
+static int take_choice(struct cursor *c, int words) {
+    const unsigned char *p = take(c, 1);
+    if (p && *p >= words) c->broken = 1;
+    return p ? *p : 0;
+}
+
 static const char *take_text(struct cursor *c) {
     uint32_t n = take_number(c);
     const unsigned char *text = take(c, n), *nul = take(c, 1);
@@ -179,64 +194,65 @@ static const char *take_text(struct cursor *c) {
     return c->broken ? "" : (const char *)text;
 }
 
-/* A list of texts, or of places: those lie below a folder that the launcher knows, and lead out of none. */
-static struct list take_list(struct cursor *c, int before) {
-    struct list found = {take_number(c), ""};
-    for (uint32_t i = 0; i < found.count && !c->broken; i++) {
-        const unsigned char *head = take(c, (size_t)before - 4);
-        const char *text = take_text(c);
-        if (!i) found.first = text;
-        if (before == OF_TEXTS || c->broken) continue;
-        if (head[0] > IN_VENV || head[1] > 1 || (text[0] != '/' && (text[0] || !head[0]))) c->broken = 1;
-        for (const char *p = text; *p; p++)
-            if (same_bytes(p, "/..", 3) && (!p[3] || p[3] == '/')) c->broken = 1;
+static struct list take_texts(struct cursor *c) {
+    uint32_t count = take_number(c), size = take_number(c), ends = 0;
+    const unsigned char *texts = take(c, size);
+    for (uint32_t i = 0; texts && i < size; i++) ends += !texts[i];
+    if (ends != count || (texts && size && texts[size - 1])) c->broken = 1;
+    return c->broken ? (struct list){0, ""} : (struct list){count, (const char *)texts};
+}
+
+/* Paths lie below a folder that the launcher knows, and lead out of none. */
+static struct list take_paths(struct cursor *c) {
+    struct list found = take_texts(c);
+    const char *text = found.first;
+    for (uint32_t i = 0; i < found.count; i++, text = next_text(text)) {
+        size_t base = (size_t)base_of(text);
+        if (base >= sizeof BASES / sizeof *BASES || (text[1] != '*' && text[1] != '.')) {
+            c->broken = 1;
+            break;
+        }
+        const char *path = path_in(text);
+        if (*path != '/' && (*path || !base)) c->broken = 1;
+        for (; *path; path++)
+            if (same_bytes(path, "/..", 3) && (!path[3] || path[3] == '/')) c->broken = 1;
     }
     return found;
 }
 
-static struct filter take_filter(struct cursor *c) {
-    struct filter found;
-    found.file = take_text(c);
+static struct program take_program(struct cursor *c) {
+    struct program found;
     found.instructions = take_number(c), found.head = take_number(c);
-    found.sha256 = take(c, 32);
-    for (const char *p = found.file; *p; p++)
-        if (*p == '/') c->broken = 1;
-    if (!*found.file || same(found.file, ".") || same(found.file, "..")) c->broken = 1;
     if (found.instructions > MOST_INSTRUCTIONS || !found.head || found.head >= found.instructions) c->broken = 1;
+    found.code = take(c, 8 * (size_t)found.instructions);
     return found;
 }
 
-static const char DAMAGED[] = "holds what this launcher does not know";
-
-/* Fill `policy` from a twin; its pointers lead into `data`. NULL, or what is wrong with it. */
+/* Fill `policy` from the bytes of a policy.bin, into which its pointers lead. NULL, or what is wrong with them. */
 static const char *policy_read(struct policy *policy, const unsigned char *data, size_t n, const char *arch) {
-    unsigned char digest[32];
+    unsigned char digest[POLICY_DIGEST];
+    uint32_t h[8];
+    size_t body = n - POLICY_DIGEST;
     int found = 0;
-    if (n < 84 || !same_bytes(data, "sbxtwin\3", 8)) return "is no policy of this launcher's version";
-    struct cursor c = {data + 8, n - 8 - 32, 0};
-    sha256(data, n - 32, digest);
-    if (take_number(&c) != n || !same_bytes(digest, data + n - 32, 32))
+    if (n < POLICY_MAGIC_LENGTH + 4 + POLICY_DIGEST || !same_bytes(data, POLICY_MAGIC, POLICY_MAGIC_LENGTH))
+        return "is not a policy of this version";
+    struct cursor c = {data + POLICY_MAGIC_LENGTH, body - POLICY_MAGIC_LENGTH, 0};
+    sha_begin(h);
+    sha_blocks(h, data, body / 64);
+    sha_end(h, data, body, digest);
+    if (take_number(&c) != n || !same_bytes(digest, data + body, POLICY_DIGEST))
         return "is not as it was written (its digest differs)";
-    policy->described = take(&c, 32);
-    const unsigned char *choices = take(&c, 8);
-    for (int i = 0; i < 8 && choices; i++)
-        if (choices[i] > (i == 2 ? 2 : 1)) choices = NULL;
-    if (!choices) return DAMAGED;
-    policy->granted = choices[0], policy->any_signal = choices[1], policy->network = choices[2];
-    policy->bind = choices[3], policy->listed = choices[4], policy->sealed = choices[5], policy->limited = choices[6];
-    policy->renames = choices[7];
-    policy->audited = take_number(&c);
-    policy->function = take_text(&c);
-    struct list *places[] = {&policy->read, &policy->write, &policy->programs};
-    for (int i = 0; i < 3; i++) *places[i] = take_list(&c, OF_PLACES);
-    for (int i = 0; i < FACTS; i++) policy->known[i] = take_list(&c, OF_TEXTS);
-    uint32_t filters = take_number(&c);
-    for (uint32_t i = 0; i < filters && !c.broken; i++) {
+    sha_blocks(h, data + body / 64 * 64, n / 64 - body / 64);
+    sha_end(h, data, n, policy->digest);
+    take_fields(&c, policy);
+    uint32_t arches = take_number(&c);
+    for (uint32_t i = 0; i < arches && !c.broken; i++) {
         const char *name = take_text(&c);
-        struct filter plain = take_filter(&c), supervised = take_filter(&c);
+        struct program plain = take_program(&c), supervised = take_program(&c);
         if (!c.broken && same(name, arch)) policy->plain = plain, policy->supervised = supervised, found = 1;
     }
-    if (c.broken || c.left) return DAMAGED;
+    take(&c, take_number(&c)); /* the supervisor's */
+    if (c.broken || c.left) return "holds what this version does not know";
     return found ? NULL : "has no filter for this architecture";
 }
 

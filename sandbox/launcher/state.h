@@ -6,24 +6,18 @@
 #include "abi.h"
 #include "policy.h"
 
-enum kind { USAGE, INVALID, NOT_FOUND, REFUSED, UNSUPPORTED, BUSY, PASSED, HANDLER, STALE, PACKAGE, WRITABLE };
-static const char WARN[] = "set SANDBOX_ON_UNAVAILABLE=warn to run without what is missing, knowing so";
-/* For each kind its exit code and Runtime API type (sandbox/errors.py), and what to do where nothing better is known
- * (WARN). */
-static const char KINDS[] = "\100Usage\0correct or unset it\0"
-                            "\102PolicyInvalid\0compile the profile again: `sandbox compile PROFILE --output DIR`\0"
-                            "\103PolicyNotFound\0name a compiled one in SANDBOX_POLICY\0"
-                            "\105InstallRefused\0\0"
-                            "\106KernelUnsupported\0\0"
-                            "\107ListenerBusy\0\0"
-                            "\110CanaryPassed\0do not trust this host; report this with the kernel's version\0"
-                            "\111HandlerNotFound\0check its interpreter line, its architecture and its dynamic loader\0"
-                            "\116PolicyStale\0\0"
-                            "\117PackageInvalid\0package it again: `sandbox package`\0"
-                            "\120PolicyWritable\0chmod -R a-w it";
+/* What to do about each error where nothing better is known; else WARN. */
+static const char *const TODO[] = {
+    [USAGE] = "correct or unset it",
+    [POLICY_INVALID] = REBUILD,
+    [POLICY_NOT_FOUND] = "name a compiled one in SANDBOX_POLICY",
+    [CANARY_PASSED] = "do not trust this host; report this with the kernel's version",
+    [HANDLER_NOT_FOUND] = "check its interpreter line, its architecture and its dynamic loader",
+    [PACKAGE_INVALID] = "package it again: `sandbox package`",
+    [POLICY_WRITABLE] = "chmod -R a-w it",
+};
 
-enum { CHAIN = 5, SHOWN = 4, PART = 64 << 10, ELF_PART = 4 << 10, TRIES = 64, FEW = 48 };
-enum { ARENA = 16 << 20 };
+enum { FEW = 48, ARENA = 16 << 20, STATUS = 1 << 20 };
 struct said {
     int count;
     struct item {
@@ -41,11 +35,10 @@ static const char **given; /* our arguments behind the name */
 static const char *own_path, *command_path, *start_folder;
 static const char **command_argv;
 static struct policy policy;
-static const unsigned char *program_bytes[2];
 static struct said requested, enforced, degraded, stale, unchecked;
 static long filters_now, api_port;
 static const char *policy_folder, *policy_digest, *todays_kernel, *package, *interpreter;
-static enum kind failure;
+static enum error failure;
 static const char *failed; /* what went wrong, once something did */
 static int warn_only, listener;
 /* What a supervised child tells its parent, whose memory it does not share: NULL where there is none. */
@@ -302,16 +295,16 @@ static const char *nth(const char *texts, int n) {
 }
 
 /* Note an error, with what to do if that is not the usual; 0, so that a step can return it. */
-static int refuse(enum kind kind, const char *what, const char *todo) {
-    failure = kind;
-    if (!todo) todo = nth(KINDS, 2 * (int)kind + 1);
-    failed = form("%\n  what to do: %", what, *todo ? todo : WARN);
+static int refuse(enum error error, const char *what, const char *todo) {
+    failure = error;
+    if (!todo) todo = TODO[error] ? TODO[error] : WARN;
+    failed = form("%\n  what to do: %", what, todo);
     return 0;
 }
 
 /* End with the noted error. A supervised child leaves the telling to its parent: its own filter may ask for answers. */
 static _Noreturn void give_up(void) {
-    const char *kind = nth(KINDS, 2 * (int)failure), *type = form("Runtime.Sandbox%", kind + 1);
+    const char *kind = nth(ERRORS, (int)failure), *type = form("Runtime.Sandbox%", kind + 1);
     if (in_child) {
         size_t n = text_length(failed), most = sizeof handed->failed - 1;
         memcpy(handed->failed, failed, n < most ? n : most);
@@ -324,17 +317,17 @@ static _Noreturn void give_up(void) {
     leave(*kind);
 }
 
-static _Noreturn void end(enum kind kind, const char *what, const char *todo) {
-    refuse(kind, what, todo);
+static _Noreturn void end(enum error error, const char *what, const char *todo) {
+    refuse(error, what, todo);
     give_up();
 }
 
 static void hand_over(void);
 
 /* An error before anything is installed: where there is the Python bootstrap, it starts the function, or says more. */
-static _Noreturn void fail(enum kind kind, const char *what) {
+static _Noreturn void fail(enum error error, const char *what) {
     hand_over();
-    end(kind, what, NULL);
+    end(error, what, NULL);
 }
 
 #endif

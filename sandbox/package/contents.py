@@ -89,9 +89,7 @@ def _policy(directory: str) -> Iterator[File]:
         raise UsageError(
             f"is not a bundle: it has no {bundle.FILE}", where=directory, todo="make one: `sandbox compile PROFILE`"
         )
-    for arch in tables.ARCHES:
-        if os.path.exists(os.path.join(directory, f"{arch}.bpf")):
-            bundle.read(directory, arch)
+    bundle.arches(directory)
     for name in sorted(os.listdir(directory)):
         path = Path(directory, name)
         if path.is_file():

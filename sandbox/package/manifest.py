@@ -1,6 +1,6 @@
 """The manifest of a guard folder: a digest of every file in it, and optionally a signature over the manifest.
 
-    {"format": 1, "function": "thumbnail", "files": {"policy/policy.json": {"sha256": "...", "mode": "644"}, ...}}
+    {"format": 1, "function": "thumbnail", "files": {"policy/policy.bin": {"sha256": "...", "mode": "644"}, ...}}
 
 The bootstrap compares the policy's files with it at each start; with a public key (SANDBOX_VERIFY_KEY) it checks the
 signature and all files. Who can replace the package can replace the manifest too: the anchor is the key, and it must

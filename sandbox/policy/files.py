@@ -18,12 +18,14 @@ RENAMES = ("rename", "renameat", "renameat2")
 
 
 def description(profile: Profile) -> dict[str, object]:
-    """What policy.json tells of files. Raises ProfileError for a pattern that no rule can stand for.
+    """What a policy says of files, by the names of FileRules.
+
+    Raises ProfileError for a pattern that no rule can express.
 
     `listed` is False for a profile that names no file at all (an imported one): then nothing is known, and nothing is
-    limited. `programs` is None where no program is to be told from another: exec is closed whole, or the profile lists
-    none. `sealed` is whether every program that could be started comes from a folder, `renames` whether the function
-    can put one folder in the place of another.
+    limited. `limited` is False where no program is to be told from another: exec is closed whole, or the profile lists
+    none. `memfd` is whether the function can start a program that lies in no folder, `renames` whether it can put one
+    folder in the place of another.
     """
     where = profile.function.name
     reads = [check(pattern, where) for pattern in profile.reads]
@@ -31,6 +33,7 @@ def description(profile: Profile) -> dict[str, object]:
     programs = sorted(check(path, where, program=True) for path in profile.processes)
     listed = bool(reads or writes)
     write = outermost([*writes, *(place.path for place in base.writable())])
+    limited = exec_granted(profile) and bool(programs)
     syscalls = _syscalls(profile)
     function = profile.function.runtime_api
     starts = any(arguments.classification(use.syscall) == "clone" for use in profile.uses) or exec_granted(profile)
@@ -41,8 +44,9 @@ def description(profile: Profile) -> dict[str, object]:
         "listed": listed,
         "read": sorted(read) if listed else [],
         "write": sorted(write) if listed else [],
-        "programs": programs if exec_granted(profile) and programs else None,
-        "sealed": MAKES_PROGRAMS not in syscalls,
+        "limited": limited,
+        "programs": programs if limited else [],
+        "memfd": MAKES_PROGRAMS in syscalls,
         "renames": any(syscall in RENAMES for syscall in syscalls),
     }
 

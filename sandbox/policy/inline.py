@@ -1,4 +1,4 @@
-"""Compile one profile for one architecture to standard output: policy.json, a NUL, the two programs.
+"""Compile one profile for one architecture to standard output: the bytes of a policy.bin.
 
 What the bootstrap calls in a child process when it is given a profile and not a bundle.
 """
@@ -22,7 +22,4 @@ def main() -> None:
     except SandboxError as error:
         sys.stderr.write(f"sandbox: {error}\n" + (trace(error) if debugging(os.environ) else ""))
         sys.exit(error.exit_code)
-    programs = built.files[f"{sys.argv[2]}.bpf"], built.files[f"{sys.argv[2]}.supervised.bpf"]
-    sys.stdout.buffer.write(
-        built.files[bundle.FILE] + b"\0" + len(programs[0]).to_bytes(4, "little") + b"".join(programs)
-    )
+    sys.stdout.buffer.write(built.files[bundle.FILE])

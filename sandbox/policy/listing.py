@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 
 from sandbox.behaviour.arguments import FULL
@@ -10,16 +12,21 @@ from sandbox.behaviour.comparison import Condition
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import Rule, Rules
 from sandbox.policy.verify import Evidence
+from sandbox.profile import document
 from sandbox.profile.model import Profile
 
 ORIGINS = ("profile", "family", "grant", "launch", "runtime client", "floor")
 
 
 def listing(
-    profile: Profile, rules: Mapping[str, Rules], programs: Mapping[str, bpf.Program], evidence: Mapping[str, Evidence]
-) -> str:
-    """The rules of all architectures, then their instructions, as one text."""
+    profile: Profile, values: Mapping[str, object], told: Mapping[str, object], rules: Mapping[str, Rules],
+    programs: Mapping[str, bpf.Program], evidence: Mapping[str, Evidence],
+) -> str:  # fmt: skip
+    """What policy.bin says, then the rules of all architectures and their instructions, as one text."""
     lines = [f"filter of {profile.function.name}"]
+    lines += [f"profile: sha256:{hashlib.sha256(document.write(profile).encode()).hexdigest()}", "", "policy:"]
+    lines += [f"  {name}: {json.dumps(value)}" for name, value in values.items()]
+    lines += ["", "for the supervisor:", *(f"  {name}: {json.dumps(value)}" for name, value in told.items())]
     for arch, found in rules.items():
         seen = evidence[arch]
         lines += ["", f"{arch}: {len(found.allow)} syscalls allowed; verified on {seen.calls} calls, "

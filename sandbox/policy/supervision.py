@@ -172,7 +172,7 @@ def _items(rules: Rules) -> set[Call]:
 
 
 def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, object]:
-    """What policy.json tells the supervisor; `compiled` holds the filters by architecture.
+    """What a policy tells the supervisor (bundle.SUPERVISION); `compiled` holds the filters by architecture.
 
     Raises ProfileError for a destination that means nothing.
     """
@@ -191,7 +191,6 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "sockets": {arch: socket_calls(both) for arch, both in compiled.items()},
         "messages": any(use.syscall == "sendmsg" for use in profile.uses),
         "destinations": sorted(profile.network),
-        "programs": sorted(profile.processes),
         "brokered": sorted({item for both in compiled.values() for item in _brokered_items(both)}),
         "terminate": sorted(entry.syscall for entry in base.hard_deny() if entry.response == "terminate"
                             and entry.syscall not in granted),

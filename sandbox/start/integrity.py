@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from sandbox.bundle import FILE, at_once, sha256
+from sandbox.bundle import FILE, nonblocking_opener, sha256
 from sandbox.errors import PackageInvalid, UsageError
 from sandbox.plain_json import parse
 
@@ -28,7 +28,7 @@ _DER = bytes.fromhex("302a300506032b6570032100")
 
 
 def listed(path: str, environment: Mapping[str, str]) -> str:
-    """The digest of a bundle's description, as the manifest of the package says in which it lies.
+    """The digest of a bundle's policy, as the manifest of the package says in which it lies.
 
     With a public key in SANDBOX_VERIFY_KEY the whole package is verified first. Raises PackageInvalid, also for what is
     no bundle of the package.
@@ -93,7 +93,7 @@ def _listed(folder: str, files: Mapping[str, Any], path: str) -> str:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb", opener=at_once) as file:
+        with open(path, "rb", opener=nonblocking_opener) as file:
             return file.read(LARGEST)
     except OSError as error:
         raise PackageInvalid(f"cannot be read: {error.strerror}", where=path, todo=AGAIN) from error

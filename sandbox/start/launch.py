@@ -179,7 +179,7 @@ def enforce(command: Command, environment: Mapping[str, str], on_unavailable: st
                 todo="set SANDBOX_SUPERVISE=1, or unset it",
             )  # fmt: skip
         confine(command, policy, api_port, on_unavailable, stale, told, tell=None, audit=audit)
-
+    _ = policy.supervision  # parsed here: damage must stop the start, and the clone below shares it
     # Before the clone, so that the child writes to fewer pages that it shares.
     from sandbox.confine import install, single_exec  # noqa: F401
     from sandbox.supervise.start import Handover, start

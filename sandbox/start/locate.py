@@ -89,13 +89,10 @@ def _compile(profile: str) -> bundle.Policy:
             continue
         done = subprocess.run([python, "-B", "-P", "-c", code, profile, abi.MACHINE], capture_output=True, check=False)
         if done.returncode == 0:
-            description, _, program = done.stdout.partition(b"\0")
             took = (time.monotonic() - started) * 1000
             said = f"sandbox: compiled {profile} in {took:.0f} ms; `sandbox compile` does it ahead of time\n"
             os.write(2, said.encode(errors="backslashreplace"))
-            end = 4 + int.from_bytes(program[:4], "little")
-            files = {f"{abi.MACHINE}.bpf": program[4:end], f"{abi.MACHINE}.supervised.bpf": program[end:]}
-            return bundle.decode(description, files.__getitem__, abi.MACHINE, profile)
+            return bundle.decode(done.stdout, abi.MACHINE, profile)
         message = done.stderr.decode(errors="replace").strip() or f"{profile}: the compiler ended by {done.returncode}"
         # An error of ours has its own exit code, and under SANDBOX_DEBUG=1 may name an ImportError as its cause.
         if done.returncode != 1 or ("ModuleNotFoundError" not in message and "ImportError" not in message):

@@ -135,6 +135,7 @@ def granted(policy: Policy, environment: Mapping[str, str], *, audit: bool) -> P
     """The programs of a policy; None where it grants no exec at all, so that the class of the call decides."""
     if policy.exec != "granted":
         return None
-    listed = policy.files.programs
-    held = not audit and not policy.files.memfd and landlock.abi_version() > 0
-    return Programs(None if listed is None else [located(rule, environment) for rule in listed], held=held)
+    files = policy.files
+    held = not audit and not files.memfd and landlock.abi_version() > 0
+    listed = [located(rule, environment) for rule in files.programs] if files.limited else None
+    return Programs(listed, held=held)

@@ -296,8 +296,10 @@ def broken(start: Start) -> Start:
     shutil.copytree(start.bundle, damaged)
     found = profile(*ITEMS, runtime_api=True, network=("runtime-api",))
     build.write(build.build(found, (abi.MACHINE,)), str(start.folder / "api"))
-    program = damaged / f"{abi.MACHINE}.bpf"
-    program.write_bytes(program.read_bytes()[:-8] + b"\x06\0\0\0\0\0\xfe\x7f")
+    file = damaged / bundle.FILE
+    whole = file.read_bytes()
+    program = bundle.read(str(damaged), abi.MACHINE).program
+    file.write_bytes(whole.replace(program, program[:-8] + b"\x06\0\0\0\0\0\xfe\x7f"))
     (start.folder / "broken.yaml").write_text("schema: 1\nfunction: {name: x}\nsyscalls: [\n")
     for name, text in (("no-interpreter", "#!/nonexistent/sh\n"), ("text", "neither fish nor fowl\n")):
         (start.folder / name).write_text(text)

@@ -28,9 +28,9 @@ from init_errors import InitErrors
 from process_table import READ_OWN_PROC
 from users_and_folders import HOME, TARGETS, USERS, home_for, identity, place, user_id
 
-from sandbox import launcher
+from sandbox import bundle, launcher
 from sandbox.kernel import abi, landlock, seccomp
-from sandbox.policy import build, twin
+from sandbox.policy import build
 from sandbox.profile.model import Profile, Training
 
 LIMIT = 60
@@ -67,6 +67,23 @@ for what in (socket.socket, lambda: os.open("new", os.O_CREAT | os.O_WRONLY), ex
 """
 
 
+def damaged(whole: bytes) -> dict[str, bytes]:
+    """Policies that are not one any more: cut, changed, of another version, of other fields under a right digest."""
+    size, ends = len(whole), bundle.DIGEST
+    found = {f"cut-{length}": whole[:length] for length in (0, 7, 8, 12, 43, 44, size // 2, size - ends, size - 1)}
+    for at in (0, 7, 8, 13, size // 3, size - ends - 1, size - 1):
+        found[f"turned-{at}"] = whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :]
+    exec_at = 12 + 4 + int.from_bytes(whole[12:16], "little") + 1
+    other = whole[:exec_at] + b"\x02" + whole[exec_at + 1 : -ends]
+    rest = whole[12:-ends] + b"more"
+    longer = whole[:8] + (12 + len(rest) + ends).to_bytes(4, "little") + rest
+    return found | {
+        "unknown-word": other + hashlib.sha256(other).digest(), "longer": longer + hashlib.sha256(longer).digest(),
+        "garbage": os.urandom(size), "doubled": whole + whole,
+        "older": b"sbxtwin\3" + whole[8:], "json": b'{"format": 3}',
+    }  # fmt: skip
+
+
 class Pair:
     """Both programs for one user, the launcher once more where no Python is beside it, and bundles."""
 
@@ -90,11 +107,13 @@ class Pair:
         self.make("moved", dataclasses.replace(found, trainings=frozenset({moved})))
         self.make("stale", dataclasses.replace(found, trainings=frozenset({training})))
         self.make("granted", profile(*LOADING, "kill", grants=("execve", "kill")))
-        for name, file in (("damaged", f"{abi.MACHINE}.bpf"), ("mixed", "policy.json"), ("cut", twin.FILE)):
+        whole = (folder / "bundle" / bundle.FILE).read_bytes()
+        for name, data in damaged(whole).items():
             shutil.copytree(folder / "bundle", folder / name)
-            path = folder / name / file
-            data = path.read_bytes()
-            path.write_bytes((folder / "files" / file).read_bytes() if name == "mixed" else data[:-1] + b"~")
+            (folder / name / bundle.FILE).write_bytes(data)
+        shutil.copytree(folder / "bundle", folder / "folder")
+        (folder / "folder" / bundle.FILE).unlink()
+        (folder / "folder" / bundle.FILE).mkdir()
         (folder / "empty").mkdir()
         for name, text in (("no-interpreter", "#!/nonexistent/sh\n"), ("text", "neither fish nor fowl\n"),
                            ("script", "#!/usr/bin/env -S sh -e\necho ran\n")):  # fmt: skip
@@ -217,7 +236,7 @@ CASES: dict[str, tuple[dict[str, str], tuple[str, ...], int]] = {
     "an unknown function": ({"SANDBOX_POLICY": "", "AWS_LAMBDA_FUNCTION_NAME": "x", "LAMBDA_TASK_ROOT": "/opt"},
                             ("/bin/true",), 67),
     "an empty bundle": ({"SANDBOX_POLICY": "{folder}/empty"}, ("/bin/true",), 66),
-    "a damaged program": ({"SANDBOX_POLICY": "{folder}/damaged"}, ("/bin/true",), 66),
+    "a damaged policy": ({"SANDBOX_POLICY": "{folder}/cut-44"}, ("/bin/true",), 66),
     "no such command": ({}, ("/nonexistent/handler",), 73),
     "no such name": ({}, ("no-such-command",), 73),
     "a name that is no text": ({}, ("\udcff",), 73),
@@ -281,8 +300,8 @@ def test_a_bundle_of_another_package_starts_nothing(pair: Pair) -> None:
     package = pair.folder / "package"
     if not package.exists():
         shutil.copytree(pair.folder / "bundle", package / "policy")
-        digest = hashlib.sha256((package / "policy" / "policy.json").read_bytes()).hexdigest()
-        files = {"policy/policy.json": {"sha256": digest, "mode": "644"}}
+        digest = hashlib.sha256((package / "policy" / bundle.FILE).read_bytes()).hexdigest()
+        files = {f"policy/{bundle.FILE}": {"sha256": digest, "mode": "644"}}
         (package / "manifest.json").write_text(json.dumps({"format": 1, "function": "x", "files": files}))
     more = {"SANDBOX_POLICY": "{folder}/package/policy"}
     for which in (*pair.programs, ALONE):
@@ -305,8 +324,8 @@ def test_another_bundle_of_the_same_package_starts_nothing(pair: Pair) -> None:
         for name, source in (("one", "files"), ("other", "bundle")):
             shutil.copytree(pair.folder / source, package / name)
             wrong = pair.folder / ("bundle" if source == "files" else "files")
-            digest = hashlib.sha256((wrong / "policy.json").read_bytes()).hexdigest()
-            files[f"{name}/policy.json"] = {"sha256": digest, "mode": "644"}
+            digest = hashlib.sha256((wrong / bundle.FILE).read_bytes()).hexdigest()
+            files[f"{name}/{bundle.FILE}"] = {"sha256": digest, "mode": "644"}
         text = json.dumps({"format": 1, "function": "x", "files": files}, indent=1)
         (package / "manifest.json").write_text(text)
         (package / "linked").symlink_to(pair.folder / "bundle")
@@ -395,19 +414,18 @@ def test_long_variables_arrive_or_are_refused(pair: Pair) -> None:
     assert "takes not all of our variables" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["policy.json", "policy.bin", f"{abi.MACHINE}.bpf"])
-def test_a_pipe_in_place_of_a_file(pair: Pair, name: str) -> None:
+def test_a_pipe_in_place_of_the_policy(pair: Pair) -> None:
     """A FIFO that nobody writes to stops no start for ever."""
-    bundle = pair.folder / f"pipe-{name}"
-    if not bundle.exists():
-        shutil.copytree(pair.folder / "bundle", bundle)
-        (bundle / name).unlink()
-        os.mkfifo(bundle / name)
-        (bundle / name).chmod(0o444)
-    more = {"SANDBOX_POLICY": str(bundle), "SANDBOX_SUPERVISE": "1"}
-    assert pair.run("launcher", "/bin/echo", more=more).returncode == 66
-    if name != "policy.bin":
-        assert pair.run("bootstrap", "/bin/echo", more=more).returncode == 66
+    folder = pair.folder / "pipe"
+    if not folder.exists():
+        shutil.copytree(pair.folder / "bundle", folder)
+        (folder / bundle.FILE).unlink()
+        os.mkfifo(folder / bundle.FILE)
+        (folder / bundle.FILE).chmod(0o444)
+    for supervise in ("0", "1"):
+        more = {"SANDBOX_POLICY": str(folder), "SANDBOX_SUPERVISE": supervise}
+        for which in (*pair.programs, ALONE):
+            assert pair.run(which, "/bin/echo", more=more).returncode == 66
 
 
 def test_nothing_of_a_starting_supervisor_helps(pair: Pair) -> None:
@@ -456,24 +474,24 @@ except PermissionError:
         assert (done.returncode, done.stdout) == (0, "['0', '1', '2', '3']\n"), done.stderr
 
 
-@pytest.mark.parametrize("name", ["cut", "damaged"])
-def test_a_bundle_that_does_not_belong_together_starts_nothing(pair: Pair, name: str) -> None:
-    """A twin with another byte, a program with another byte: refused."""
-    done = pair.run("launcher", "/bin/echo", "started", more={"SANDBOX_POLICY": "{folder}/" + name})
-    assert (done.returncode, done.stdout) == (66, "")
-    assert "digest" in done.stderr
+@pytest.mark.parametrize("supervise", ["0", "1"])
+def test_damage_of_any_kind_starts_nothing(pair: Pair, supervise: str) -> None:
+    """A policy that is cut, changed or not one is exit code 66 and PolicyInvalid, whoever reads it."""
+    names = [*damaged((pair.folder / "bundle" / bundle.FILE).read_bytes()), "folder"]
+    for name in names:
+        more = {"SANDBOX_POLICY": "{folder}/" + name, "SANDBOX_SUPERVISE": supervise}
+        for which in (*pair.programs, ALONE):
+            done = pair.run(which, "/bin/echo", "started", more=more)
+            assert (done.returncode, done.stdout) == (66, ""), (name, which, done.stderr)
+            assert "sandbox: Runtime.SandboxPolicyInvalid: " in done.stderr
+            assert "what to do: compile the profile again" in done.stderr
 
 
-def test_another_policy_beside_the_twin(pair: Pair) -> None:
-    """The launcher installs what the twin says and names it; with a supervisor, who reads the other, nothing starts."""
-    more = {"SANDBOX_POLICY": "{folder}/mixed"}
-    done = pair.run("launcher", "/bin/echo", "ran", more=more)
-    assert (done.returncode, done.stdout) == (0, "ran\n")
-    digest = hashlib.sha256((pair.folder / "bundle" / "policy.json").read_bytes()).hexdigest()
-    assert status_of(done)["policy"] == f"sha256:{digest}"
-    watched = pair.run("launcher", "/bin/echo", "ran", more=more | {"SANDBOX_SUPERVISE": "1"})
-    assert (watched.returncode, watched.stdout) == (66, "")
-    assert "policy.json is not the file that was compiled" in watched.stderr
+def test_the_policy_of_the_status_line_is_that_of_the_file(pair: Pair) -> None:
+    """What `sha256sum policy.bin` says, both programs say."""
+    digest = hashlib.sha256((pair.folder / "bundle" / bundle.FILE).read_bytes()).hexdigest()
+    for which in (*pair.programs, ALONE):
+        assert status_of(pair.run(which, "/bin/echo", "ran"))["policy"] == f"sha256:{digest}"
 
 
 def lines_of(output: bytes) -> list[Any]:

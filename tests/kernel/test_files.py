@@ -305,7 +305,7 @@ def test_a_program_where_the_function_writes(area: Area) -> None:
 def test_what_landlock_does_not_tell_apart(area: Area) -> None:
     """The two ways around that the documentation admits: the loader as a program, and files that lie in no folder.
 
-    Both stay under filter and rules, as code that the caller maps itself does; `sealed` knows of the second.
+    Both stay under filter and rules, as code that the caller maps itself does; `memfd` tells of the second.
     """
     found = programs(area, "/bin/true")
 
@@ -325,7 +325,7 @@ def test_what_landlock_does_not_tell_apart(area: Area) -> None:
 def test_exec_granted_without_a_list(area: Area) -> None:
     """A profile that names no program, as imported ones do, leaves programs and, naming no file, files alone."""
     found = policy_of(learned(*STARTS))
-    assert (found.files.programs, found.files.listed) == (None, False)
+    assert (found.files.limited, found.files.listed) == (False, False)
     assert confined(found, area.uid, lambda: [ran("/bin/true"), tried(os.open, area.secret, os.O_RDWR)]) == [0, 0]
 
 

@@ -14,6 +14,8 @@ import pytest
 from sandbox_command import Event, Workshop
 from users_and_folders import USERS, home_for, imports, place
 
+from sandbox.bundle import arches
+from sandbox.kernel import tables
 from sandbox.profile import document
 
 
@@ -137,7 +139,8 @@ def test_round_trip(workshops: dict[int | None, Workshop | str], c_runtime: Path
 
     bundle = workshop.new("")
     workshop.sandbox("compile", path, "--output", bundle)
-    assert {entry.name for entry in bundle.iterdir()} >= {"x86_64.bpf", "aarch64.bpf", "policy.json", "listing.txt"}
+    assert {entry.name for entry in bundle.iterdir()} == {"policy.bin", "listing.txt"}
+    assert tuple(arches(str(bundle))) == tables.ARCHES
 
     results = workshop.invoke(path, start, events)
     assert len(results) >= 2

@@ -1,0 +1,51 @@
+/* Made by tools/header from the Python tables: change those and run it again. */
+#ifndef SANDBOX_FIELDS_H
+#define SANDBOX_FIELDS_H
+
+#define POLICY_MAGIC "sandbox\4"
+static const char *const BASES[] = {"", "{root}", "{python}", "{venv}"};
+enum { BASE_NONE, BASE_ROOT, BASE_PYTHON, BASE_VENV };
+enum { EXEC_SINGLE_USE, EXEC_GRANTED };
+enum { SIGNALS_SELF, SIGNALS_ANY };
+enum { NETWORK_FAMILY, NETWORK_RUNTIME_API, NETWORK_NONE };
+enum { FACT_LIBC, FACT_KERNEL, FACT_ARCHITECTURE, FACT_PYTHON, FACT_HANDLER_DIGEST, FACT_LOCK_DIGEST };
+
+struct policy {
+    const char *function;
+    int exec;
+    int signals;
+    int network;
+    int bind;
+    uint32_t audit_until;
+    struct {
+        int listed;
+        int limited;
+        int memfd;
+        int renames;
+        struct list read;
+        struct list write;
+        struct list programs;
+    } files;
+    struct list provenance[6];
+    struct program plain, supervised;
+    unsigned char digest[POLICY_DIGEST]; /* of the file */
+};
+
+static void take_fields(struct cursor *c, struct policy *policy) {
+    policy->function = take_text(c);
+    policy->exec = take_choice(c, 2);
+    policy->signals = take_choice(c, 2);
+    policy->network = take_choice(c, 3);
+    policy->bind = take_choice(c, 2);
+    policy->audit_until = take_number(c);
+    policy->files.listed = take_choice(c, 2);
+    policy->files.limited = take_choice(c, 2);
+    policy->files.memfd = take_choice(c, 2);
+    policy->files.renames = take_choice(c, 2);
+    policy->files.read = take_paths(c);
+    policy->files.write = take_paths(c);
+    policy->files.programs = take_paths(c);
+    for (int i = 0; i < 6; i++) policy->provenance[i] = take_texts(c);
+}
+
+#endif

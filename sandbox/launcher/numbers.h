@@ -1,0 +1,235 @@
+/* Made by tools/header from the Python tables: change those and run it again. */
+#ifndef SANDBOX_NUMBERS_H
+#define SANDBOX_NUMBERS_H
+
+/* errno.h */
+#define EACCES 13
+#define EBUSY 16
+#define EINVAL 22
+#define ENOSYS 38
+#define EPERM 1
+
+/* fcntl.h and unistd.h */
+#define F_SETFD 2
+#define O_CLOEXEC 02000000
+#define O_NONBLOCK 04000
+#define O_PATH 010000000
+#define W_OK 2
+#define X_OK 1
+
+/* sys/stat.h */
+#define S_IFDIR 040000
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+#define S_ISVTX 01000
+
+/* signal.h */
+#define SIGCHLD 17
+#define SIGCONT 18
+#define SIGHUP 1
+#define SIGINT 2
+#define SIGKILL 9
+#define SIGQUIT 3
+#define SIGTERM 15
+#define SIGUSR1 10
+#define SIGUSR2 12
+#define SIG_BLOCK 0
+#define SIG_SETMASK 2
+
+/* sys/mman.h */
+#define MAP_ANONYMOUS 0x20
+#define MAP_FIXED_NOREPLACE 0x100000
+#define MAP_PRIVATE 2
+#define MAP_SHARED 1
+#define PROT_READ_WRITE 3
+
+/* sys/socket.h */
+#define AF_INET 2
+#define MSG_NOSIGNAL 0x4000
+#define SOCK_CLOEXEC 0x80000
+#define SOCK_STREAM 1
+#define SOL_SOCKET 1
+#define SO_RCVTIMEO 0x14
+#define SO_SNDTIMEO 0x15
+
+/* linux/sched.h */
+#define CLONE_FILES 0x400
+
+/* linux/prctl.h */
+#define PR_SET_CHILD_SUBREAPER 0x24
+#define PR_SET_DUMPABLE 4
+#define PR_SET_NO_NEW_PRIVS 0x26
+
+/* linux/seccomp.h */
+#define SECCOMP_FILTER_FLAG_NEW_LISTENER 8
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV 0x20
+#define SECCOMP_SET_MODE_FILTER 1
+
+/* linux/filter.h */
+#define BPF_ALLOW 0x7fff0000
+#define BPF_ERRNO 0x50000
+#define BPF_JEQ_K 0x15
+#define BPF_LD_ABS 0x20
+#define BPF_MAX_INSTRUCTIONS 0x1000
+#define BPF_OFFSET_ARGS 0x10
+#define BPF_OFFSET_NR 0
+#define BPF_OR_X 0x4c
+#define BPF_RET_K 6
+#define BPF_TAX 7
+#define BPF_USER_NOTIF 0x7fc00000
+#define BPF_XOR_K 0xa4
+
+/* linux/landlock.h */
+#define LANDLOCK_ACCESS_FS_EXECUTE 1
+#define LANDLOCK_ACCESS_FS_MAKE_BLOCK 0x800
+#define LANDLOCK_ACCESS_FS_READ_DIR 8
+#define LANDLOCK_ACCESS_FS_REFER 0x2000
+#define LANDLOCK_ACCESS_FS_TRUNCATE 0x4000
+#define LANDLOCK_ACCESS_NET_BIND_TCP 1
+#define LANDLOCK_ACCESS_NET_CONNECT_TCP 2
+#define LANDLOCK_SCOPE_SIGNAL 2
+
+/* sandbox/confine/landlock_rules.py */
+#define FIRST_REFER 2
+#define FS_DEVICES 0x840
+#define FS_OF_FILES 0x4007
+#define FS_PROGRAM 5
+#define FS_READ 0xc
+#define FS_WRITE 0x77b2
+#define LONGEST_CHAIN 5
+#define SHOWN 4
+
+/* sandbox/confine/install.py */
+#define LANDLOCK_NETWORK 4
+#define LANDLOCK_SCOPES 6
+
+/* sandbox/confine/single_exec.py */
+#define TRIES 64
+
+/* sandbox/provenance.py */
+#define FINGERPRINT_BYTES 8
+#define FINGERPRINT_ELF_PART 4096
+#define FINGERPRINT_PART 65536
+
+/* sandbox/bundle.py */
+#define POLICY_DIGEST 32
+#define POLICY_LARGEST 1048576
+#define POLICY_MAGIC_LENGTH 8
+
+/* The ABI of Landlock from which on a right can be handled. */
+#define LANDLOCK_SINCE {{2, 0x2000}, {3, 0x4000}}
+
+/* sandbox/confine/parent.py: the signals that wait for the supervisor */
+#define HELD_SIGNALS (BIT(SIGTERM) | BIT(SIGINT) | BIT(SIGHUP) | BIT(SIGQUIT) | BIT(SIGUSR1) | BIT(SIGUSR2) | \
+    BIT(SIGCONT) | BIT(SIGCHLD))
+
+/* sandbox/bundle.py: the calls that send a signal to a process by its number */
+#define SIGNALLING {NR_kill, NR_tgkill, NR_rt_sigqueueinfo, NR_rt_tgsigqueueinfo}
+
+/* sandbox/provenance.py: lock files, each with a NUL behind it */
+#define LOCK_FILES "uv.lock\0" "poetry.lock\0" "pdm.lock\0" "Pipfile.lock\0" "requirements.lock\0" \
+    "requirements.txt\0" "package-lock.json\0" "go.sum\0" "Cargo.lock\0"
+
+/* sandbox/errors.py: exit code and name of each, in the order of enum error */
+enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UNSUPPORTED, LISTENER_BUSY,
+    CANARY_PASSED, HANDLER_NOT_FOUND, POLICY_STALE, PACKAGE_INVALID, POLICY_WRITABLE };
+#define ERRORS "\100Usage\0" "\102PolicyInvalid\0" "\103PolicyNotFound\0" "\105InstallRefused\0" \
+    "\106KernelUnsupported\0" "\107ListenerBusy\0" "\110CanaryPassed\0" "\111HandlerNotFound\0" "\116PolicyStale\0" \
+    "\117PackageInvalid\0" "\120PolicyWritable\0"
+#define WARN "set SANDBOX_ON_UNAVAILABLE=warn to run without what is missing, knowing so"
+#define REBUILD "compile the profile again: `sandbox compile PROFILE --output DIR`"
+
+#if defined(__x86_64__)
+#define ARCH "x86_64"
+#define NR_chdir 80
+#define NR_clock_gettime 228
+#define NR_clone 56
+#define NR_close 3
+#define NR_connect 42
+#define NR_execve 59
+#define NR_exit_group 231
+#define NR_faccessat 269
+#define NR_fcntl 72
+#define NR_getcwd 79
+#define NR_geteuid 107
+#define NR_getpgid 121
+#define NR_getpid 39
+#define NR_getppid 110
+#define NR_getrandom 318
+#define NR_kill 62
+#define NR_landlock_add_rule 445
+#define NR_landlock_create_ruleset 444
+#define NR_landlock_restrict_self 446
+#define NR_mmap 9
+#define NR_munmap 11
+#define NR_newfstatat 262
+#define NR_openat 257
+#define NR_pidfd_getfd 438
+#define NR_pidfd_open 434
+#define NR_pipe2 293
+#define NR_prctl 157
+#define NR_pread64 17
+#define NR_read 0
+#define NR_readlinkat 267
+#define NR_recvfrom 45
+#define NR_rt_sigaction 13
+#define NR_rt_sigprocmask 14
+#define NR_rt_sigqueueinfo 129
+#define NR_rt_tgsigqueueinfo 297
+#define NR_seccomp 317
+#define NR_sendto 44
+#define NR_setsockopt 54
+#define NR_socket 41
+#define NR_tgkill 234
+#define NR_uname 63
+#define NR_wait4 61
+#define NR_write 1
+
+#elif defined(__aarch64__)
+#define ARCH "aarch64"
+#define NR_chdir 49
+#define NR_clock_gettime 113
+#define NR_clone 220
+#define NR_close 57
+#define NR_connect 203
+#define NR_execve 221
+#define NR_exit_group 94
+#define NR_faccessat 48
+#define NR_fcntl 25
+#define NR_getcwd 17
+#define NR_geteuid 175
+#define NR_getpgid 155
+#define NR_getpid 172
+#define NR_getppid 173
+#define NR_getrandom 278
+#define NR_kill 129
+#define NR_landlock_add_rule 445
+#define NR_landlock_create_ruleset 444
+#define NR_landlock_restrict_self 446
+#define NR_mmap 222
+#define NR_munmap 215
+#define NR_newfstatat 79
+#define NR_openat 56
+#define NR_pidfd_getfd 438
+#define NR_pidfd_open 434
+#define NR_pipe2 59
+#define NR_prctl 167
+#define NR_pread64 67
+#define NR_read 63
+#define NR_readlinkat 78
+#define NR_recvfrom 207
+#define NR_rt_sigaction 134
+#define NR_rt_sigprocmask 135
+#define NR_rt_sigqueueinfo 138
+#define NR_rt_tgsigqueueinfo 240
+#define NR_seccomp 277
+#define NR_sendto 206
+#define NR_setsockopt 208
+#define NR_socket 198
+#define NR_tgkill 131
+#define NR_uname 160
+#define NR_wait4 260
+#define NR_write 64
+#endif
+
+#endif
