@@ -1,7 +1,7 @@
 """The native launcher's program: shipped with a release, built by the system's cc in a checkout.
 
-The sources lie beside this file: launcher.c starts at `launch` and includes the rest, abi.h declares the kernel's
-interface, policy.h reads bundles, fuzz.c tries that reader alone, launcher.ld lays the program out.
+The sources lie beside this file (docs/launcher.md says what each is for): launcher.c starts at `launch` and includes
+the rest, fuzz.c tries the reader of policies alone, tools/header makes numbers.h and fields.h.
 """
 
 from __future__ import annotations

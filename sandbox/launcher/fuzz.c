@@ -1,7 +1,7 @@
 /* The policy's reader by itself: LLVMFuzzerTestOneInput for a fuzzer, and with -DREPLAY a program that prints, for each
  * file named, what is wrong with it as a policy, or that it is one. -DANY_DIGEST puts the right length and digest in
  * first, so that mutations reach what lies behind that check. */
-#include "policy.h"
+#include "policy.c"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -3,12 +3,12 @@
  * domain keeps the handler out of a starting supervisor, the supervised start. What stands in the way before anything
  * is installed goes there too. tests/kernel/test_conformance.py holds both to one behaviour. Freestanding: no libc, one
  * thread, memory that only grows. */
-#include "filters.h"
+#include "seccomp.c"
 
 /* A field of /proc/self/status, '' where there is none. */
 static const char *field(const char *status, const char *name) {
     for (const char *at = status; *at;) {
-        if (starts(at, name) && at[text_length(name)] == ':') {
+        if (starts_with(at, name) && at[text_length(name)] == ':') {
             size_t n = 0;
             for (at += text_length(name) + 1; *at == ' ' || *at == '\t';) at++;
             while (at[n] && at[n] != '\n') n++;
@@ -20,25 +20,27 @@ static const char *field(const char *status, const char *name) {
 }
 
 static const char *read_status(long fd) {
-    char *text = room(STATUS); /* with all groups of its user */
+    char *text = alloc(STATUS); /* with all groups of its user */
     long n = fd < 0 ? 0 : SYS4(pread64, fd, text, STATUS - 1, 0);
     text[n > 0 ? n : 0] = 0;
-    give_back(text + text_length(text) + 1);
+    release(text + text_length(text) + 1);
     return text;
 }
 
 static int read_back(long fd, long had) {
     if (fd < 0) {
-        say(&degraded, "read-back: /proc is not mounted");
+        note(&degraded, "read-back: /proc is not mounted");
         return 1;
     }
     const char *status = read_status(fd), *mode = field(status, "Seccomp");
     if (!same(mode, "2"))
-        return refuse(CANARY_PASSED, form("/proc/self/status: the kernel says Seccomp: % after the installation", mode), NULL);
+        return refuse(CANARY_PASSED,
+                      format("/proc/self/status: the kernel says Seccomp: % after the installation", mode), NULL);
     if (had < 0) return 1;
-    filters_now = number(field(status, "Seccomp_filters"));
+    filters_now = parse_number(field(status, "Seccomp_filters"));
     if (filters_now == had + 1) return 1;
-    return refuse(CANARY_PASSED, form("/proc/self/status: # filters became #, not #", had, filters_now, had + 1), NULL);
+    return refuse(CANARY_PASSED, format("/proc/self/status: # filters became #, not #", had, filters_now, had + 1),
+                  NULL);
 }
 
 /* The filter, and its listener if that is wanted and given; 0 with the noted error. */
@@ -46,18 +48,21 @@ static int install_filter(int supervised) {
     long code = -EINVAL;
     if (supervised) {
         build_filter(1);
-        say(&requested, "supervision");
-        for (long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; flags && code == -EINVAL;
-             flags = flags == SECCOMP_FILTER_FLAG_NEW_LISTENER ? 0 : SECCOMP_FILTER_FLAG_NEW_LISTENER) /* the second flag is of Linux 5.19 */
+        note(&requested, "supervision");
+        for (long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+             flags && code == -EINVAL;
+             flags = flags == SECCOMP_FILTER_FLAG_NEW_LISTENER
+                         ? 0
+                         : SECCOMP_FILTER_FLAG_NEW_LISTENER) /* the second flag is of Linux 5.19 */
             code = seccomp_filter(flags);
         if (code >= 0) {
-            handed->listener = listener = (int)code;
-            say(&enforced, "supervision");
+            child_report->listener = listener = (int)code;
+            note(&enforced, "supervision");
         } else if (code != -EINVAL && code != -EBUSY) {
             return refused(code);
         } else {
-            say(&degraded,
-                code == -EBUSY ? "supervision: a listener stands above" : "supervision: this kernel gives no listener");
+            note(&degraded, code == -EBUSY ? "supervision: a listener stands above"
+                                           : "supervision: this kernel gives no listener");
         }
     }
     if (listener < 0) {
@@ -71,52 +76,53 @@ static int install_filter(int supervised) {
 static int install(int supervised) {
     const char *held[] = {"syscalls", policy.exec == EXEC_GRANTED ? "exec: granted" : "exec: single-use",
                           policy.signals == SIGNALS_ANY ? "signals: any" : "signals: self"};
-    for (int i = 0; i < 3; i++) say(&requested, held[i]);
+    for (int i = 0; i < 3; i++) note(&requested, held[i]);
     long fd = open_read("/proc/self/status"), code;
     const char *status = read_status(fd);
-    long had = number(field(status, "Seccomp_filters"));
+    long had = parse_number(field(status, "Seccomp_filters"));
     if (!same(field(status, "NoNewPrivs"), "1") && (code = SYS5(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) < 0)
         return refuse(
-            INSTALL_REFUSED, form("PR_SET_NO_NEW_PRIVS: NoNewPrivs is not set, and prctl(2) does not set it: %", problem(code)),
-            form("start it with NoNewPrivs (Kubernetes: allowPrivilegeEscalation: false), or %", WARN));
+            INSTALL_REFUSED,
+            format("PR_SET_NO_NEW_PRIVS: NoNewPrivs is not set, and prctl(2) does not set it: %", error_text(code)),
+            format("start it with NoNewPrivs (Kubernetes: allowPrivilegeEscalation: false), or %", WARN));
     /* Opened before Landlock and the filter, read again after them: its text is made at the moment of the read. */
     if (!restrict_files_and_network(supervised) || !install_filter(supervised) || !read_back(fd, had)) return 0;
     if (listener < 0 && policy.exec != EXEC_GRANTED && SYS3(execve, 0, 0, 0) != -EPERM)
         return refuse(CANARY_PASSED, "canary: execve with other addresses was not refused", NULL);
     if ((code = SYS3(seccomp, 0xFFFFFFFF, 0, 0)) != -EPERM) {
-        const char *answer = code == -EINVAL ? "EINVAL" : code == -ENOSYS ? "ENOSYS" : form("#", -code);
-        return refuse(CANARY_PASSED, form("canary: seccomp(2) answered %, not EPERM", answer), NULL);
+        const char *answer = code == -EINVAL ? "EINVAL" : code == -ENOSYS ? "ENOSYS" : format("#", -code);
+        return refuse(CANARY_PASSED, format("canary: seccomp(2) answered %, not EPERM", answer), NULL);
     }
-    for (int i = 0; i < 3; i++) say(&enforced, held[i]);
+    for (int i = 0; i < 3; i++) note(&enforced, held[i]);
     return 1;
 }
 
 static _Noreturn void not_executed(const char *path, long code) {
-    end(HANDLER_NOT_FOUND, form("%: cannot be executed: %", path, problem(code)), NULL);
+    end(HANDLER_NOT_FOUND, format("%: cannot be executed: %", path, error_text(code)), NULL);
 }
 
 /* Install, say so and exec. In a supervised child an error goes to the parent, which runs in the same memory. */
 static _Noreturn void confine(int supervised) {
     if (!install(supervised)) {
         if (!warn_only) give_up();
-        say(&degraded, form("everything that is not listed as enforced: %", failed));
+        note(&degraded, format("everything that is not listed as enforced: %", failed));
         failed = NULL;
     }
     const char *line =
-        form("{\"event\": \"sandbox\", \"mode\": \"enforce\", \"function\": $, \"policy\": \"sha256:%\", "
-             "\"requested\": @, \"enforced\": @, \"degraded\": @",
-             policy.function, policy_digest, &requested, &enforced, &degraded);
-    if (stale.count) line = form("%, \"stale\": @", line, &stale);
-    if (unchecked.count) line = form("%, \"unchecked\": @", line, &unchecked);
-    if (filters_now >= 0) line = form("%, \"filters\": #", line, filters_now);
-    write_line(form("%}\n", line));
-    not_executed(command_path, SYS3(execve, ticket[0], ticket[1], ticket[2]));
+        format("{\"event\": \"sandbox\", \"mode\": \"enforce\", \"function\": $, \"policy\": \"sha256:%\", "
+               "\"requested\": @, \"enforced\": @, \"degraded\": @",
+               policy.function, policy_digest, &requested, &enforced, &degraded);
+    if (stale.count) line = format("%, \"stale\": @", line, &stale);
+    if (unchecked.count) line = format("%, \"unchecked\": @", line, &unchecked);
+    if (filters_now >= 0) line = format("%, \"filters\": #", line, filters_now);
+    write_line(format("%}\n", line));
+    not_executed(command_path, SYS3(execve, exec_addresses[0], exec_addresses[1], exec_addresses[2]));
 }
 
 /* Whether the user of this process may write to a bundle, or could put another one in its place. */
 static int writable(void) {
-    if (SYS3(faccessat, AT_FDCWD, form("%/policy.bin", policy_folder), W_OK) == 0) return 1;
-    const char *place = absolute(policy_folder);
+    if (SYS3(faccessat, AT_FDCWD, format("%/policy.bin", policy_folder), W_OK) == 0) return 1;
+    const char *place = absolute_path(policy_folder);
     for (unsigned sticky = 0;; sticky = mode_of(AT_FDCWD, place, NULL) & S_ISVTX) {
         if (!sticky && SYS3(faccessat, AT_FDCWD, place, W_OK) == 0) return 1;
         if (!policy.files.renames || same(place, "/")) return 0;
@@ -137,50 +143,53 @@ static int duplicates(void) {
  * may_access_mm). Only behind the child's exec is the listener made to survive ours. */
 static _Noreturn void supervise(void) {
     static const uint64_t HELD = HELD_SIGNALS;
-    uint64_t as_usual[4] = {0}, children[4];
-    int ours[2] = {-1, -1};
+    uint64_t default_action[4] = {0}, inherited_action[4];
+    int variables[2] = {-1, -1};
     /* Our own variables go over a pipe, and out of the environment that the function might read. */
-    SYS2(pipe2, ours, O_CLOEXEC | O_NONBLOCK);
+    SYS2(pipe2, variables, O_CLOEXEC | O_NONBLOCK);
     for (char **at = environment; *at; at++) {
         size_t n = text_length(*at) + 1;
-        if (!starts(*at, "SANDBOX_")) continue;
-        if (SYS3(write, ours[1], *at, n) != (long)n) end(INSTALL_REFUSED, "pipe2(2): takes not all of our variables", NULL);
+        if (!starts_with(*at, "SANDBOX_")) continue;
+        if (SYS3(write, variables[1], *at, n) != (long)n)
+            end(INSTALL_REFUSED, "pipe2(2): takes not all of our variables", NULL);
         memset(*at, 0, n);
     }
     if (SYS2(prctl, PR_SET_DUMPABLE, 0) == 0) SYS5(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    SYS4(rt_sigaction, SIGCHLD, as_usual, children, SIGSET); /* ignored, nobody would hear how the child ends */
+    SYS4(rt_sigaction, SIGCHLD, default_action, inherited_action,
+         SIGSET); /* ignored, nobody would hear how the child ends */
     SYS4(rt_sigprocmask, SIG_BLOCK, &HELD, &signals_before, SIGSET);
-    long page = SYS6(mmap, 0, sizeof *handed, PROT_READ_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    long page = SYS6(mmap, 0, sizeof *child_report, PROT_READ_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (page > 0)
-        handed = (struct handed *)page;
+        child_report = (struct child_report *)page;
     else
         no_memory();
-    handed->listener = -1;
+    child_report->listener = -1;
     long pid = SYS5(clone, CLONE_VFORK | CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
     if (!pid) {
         in_child = 1;
         SYS5(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-        SYS4(rt_sigaction, SIGCHLD, children, 0, SIGSET);
+        SYS4(rt_sigaction, SIGCHLD, inherited_action, 0, SIGSET);
         SYS4(rt_sigprocmask, SIG_SETMASK, &signals_before, 0, SIGSET);
         arena = NULL; /* a new one, that our parent does not know */
-        place_ticket();
+        place_exec_arguments();
         confine(1);
     }
     if (pid < 0)
-        end(INSTALL_REFUSED, form("clone(2): no process can be made for the function: %", problem(pid)),
+        end(INSTALL_REFUSED, format("clone(2): no process can be made for the function: %", error_text(pid)),
             "raise the limit of processes (RLIMIT_NPROC, pids.max), or set SANDBOX_SUPERVISE=0");
-    if (*handed->failed) {
+    if (*child_report->failed) {
         SYS4(wait4, pid, 0, 0, 0);
-        failure = (enum error)handed->failure, failed = handed->failed;
+        failure = (enum error)child_report->failure, failed = child_report->failed;
         give_up();
     }
-    listener = handed->listener;
+    listener = child_report->listener;
     if (listener >= 0) SYS3(fcntl, listener, F_SETFD, 0);
-    SYS3(fcntl, ours[0], F_SETFD, 0);
-    const char *numbers[] = {form("#", pid), form("#", (long)listener), form("#", (long)ours[0])};
+    SYS3(fcntl, variables[0], F_SETFD, 0);
+    const char *numbers[] = {format("#", pid), format("#", (long)listener), format("#", (long)variables[0])};
     const char *argv[] = {interpreter, "-I",       "-S",          package,       "attend", numbers[0],
                           numbers[1],  numbers[2], policy_folder, policy_digest, NULL};
-    const char *what = form("%: cannot be executed: %", interpreter, problem(SYS3(execve, interpreter, argv, kept)));
+    const char *what =
+        format("%: cannot be executed: %", interpreter, error_text(SYS3(execve, interpreter, argv, handler_env)));
     SYS2(kill, pid, SIGKILL);
     SYS4(wait4, pid, 0, 0, 0);
     end(INSTALL_REFUSED, what, "correct it, or set SANDBOX_SUPERVISE=0");
@@ -188,25 +197,25 @@ static _Noreturn void supervise(void) {
 
 /* The environment without variables that begin so, into another place or its own. */
 static void leave_out(const char *prefix, const char **to) {
-    for (char **at = environment; (*to = *at); at++) to += !starts(*at, prefix);
+    for (char **at = environment; (*to = *at); at++) to += !starts_with(*at, prefix);
 }
 
 /* Exec SANDBOX_NEXT_WRAPPER, if any, with this program before its arguments: it execs us again, innermost and last. */
-static void chain(int count) {
-    const char *next = get("SANDBOX_NEXT_WRAPPER"), *ours = get("SANDBOX_ENTRY");
+static void exec_next_wrapper(int count) {
+    const char *next = variable("SANDBOX_NEXT_WRAPPER"), *variables = variable("SANDBOX_ENTRY");
     leave_out("SANDBOX_NEXT_WRAPPER=", (const char **)environment);
     if (!*next) return;
-    const char **argv = room(sizeof(char *) * (size_t)(count + 3));
-    argv[0] = next, argv[1] = *ours ? ours : own_path;
-    for (int i = 0; i <= count; i++) argv[i + 2] = given[i];
+    const char **argv = alloc(sizeof(char *) * (size_t)(count + 3));
+    argv[0] = next, argv[1] = *variables ? variables : own_path;
+    for (int i = 0; i <= count; i++) argv[i + 2] = args[i];
     long code = SYS3(execve, next, argv, environment);
-    end(HANDLER_NOT_FOUND, form("SANDBOX_NEXT_WRAPPER: %: cannot be executed: %", next, problem(code)),
+    end(HANDLER_NOT_FOUND, format("SANDBOX_NEXT_WRAPPER: %: cannot be executed: %", next, error_text(code)),
         "name an executable file by its whole path, or unset it");
 }
 
 static _Noreturn void needs_python(enum error error, const char *what) {
-    hand_over();
-    end(error, form("%: needs the Python bootstrap and a Python 3.11", what), "put both in place, or unset it");
+    start_python();
+    end(error, format("%: needs the Python bootstrap and a Python 3.11", what), "put both in place, or unset it");
 }
 
 /* Read the policy and hold it against this host; what only the Python bootstrap can do goes there. */
@@ -216,25 +225,26 @@ static void choose_policy(const char *named, enum mode mode) {
     long now[2] = {0, 0};
     policy_folder = find_policy(named);
     unsigned kind = mode_of(AT_FDCWD, policy_folder, NULL) & S_IFMT;
-    if (!kind) fail(POLICY_NOT_FOUND, form("SANDBOX_POLICY: % does not exist", policy_folder));
-    if (kind != S_IFDIR) needs_python(POLICY_INVALID, form("%: is a profile to be compiled", policy_folder));
+    if (!kind) fail(POLICY_NOT_FOUND, format("SANDBOX_POLICY: % does not exist", policy_folder));
+    if (kind != S_IFDIR) needs_python(POLICY_INVALID, format("%: is a profile to be compiled", policy_folder));
     load();
     if (policy.audit_until) SYS2(clock_gettime, 0, now);
-    if (mode == AUDIT || now[0] / 86400 < policy.audit_until) needs_python(KERNEL_UNSUPPORTED, "SANDBOX_MODE: is audit");
-    if (find("SANDBOX_VERIFY_KEY")) needs_python(PACKAGE_INVALID, "SANDBOX_VERIFY_KEY: is set");
+    if (mode == AUDIT || now[0] / 86400 < policy.audit_until)
+        needs_python(KERNEL_UNSUPPORTED, "SANDBOX_MODE: is audit");
+    if (find_variable("SANDBOX_VERIFY_KEY")) needs_python(PACKAGE_INVALID, "SANDBOX_VERIFY_KEY: is set");
     /* Whether the function's own places hold its bundle the Python bootstrap tells. */
     if (SYS1(geteuid, 0) && writable()) {
-        const char *what = form("the function could change %", policy_folder);
+        const char *what = format("the function could change %", policy_folder);
         if (!warn_only) fail(POLICY_WRITABLE, what);
-        hand_over();
-        say(&degraded, form("policy: %", what));
+        start_python();
+        note(&degraded, format("policy: %", what));
     }
     /* Where an interpreter's name has no version, its library must be searched for. */
-    if (starts(name_of(command_path), "python") && !*version_of(command_path)) hand_over();
+    if (starts_with(name_of(command_path), "python") && !*version_of(command_path)) start_python();
     if (SYS1(uname, names) == 0) todays_kernel = names[2];
     compare_host(names[4]);
-    if (choice("SANDBOX_STALE", "warn refuse") && (stale.count || unchecked.count))
-        needs_python(POLICY_STALE, form("SANDBOX_STALE=refuse: @ stale, @ unchecked", &stale, &unchecked));
+    if (setting("SANDBOX_STALE", "warn refuse") && (stale.count || unchecked.count))
+        needs_python(POLICY_STALE, format("SANDBOX_STALE=refuse: @ stale, @ unchecked", &stale, &unchecked));
 }
 
 _Noreturn void launch(long *stack);
@@ -242,50 +252,50 @@ _Noreturn void launch(long *stack) {
     int count = (int)stack[0] - 1;
     filters_now = listener = -1;
     char **at = environment = (char **)(stack + 3) + count;
-    given = (const char **)(stack + 2);
+    args = (const char **)(stack + 2);
     if (count < 0) end(USAGE, "argv: is empty", NULL);
-    own_path = given[-1];
+    own_path = args[-1];
     while (*at) at++;
     for (long *entry = (long *)(at + 1); *entry; entry += 2)
-        if (*entry == AT_EXECFN) own_path = absolute((const char *)entry[1]);
-    chain(count);
-    const char *named = get("SANDBOX_POLICY");
-    if (*named) named = absolute(named);
-    enum mode mode = (enum mode)choice("SANDBOX_MODE", "enforce audit learn off");
-    warn_only = choice("SANDBOX_ON_UNAVAILABLE", "fail warn");
+        if (*entry == AT_EXECFN) own_path = absolute_path((const char *)entry[1]);
+    exec_next_wrapper(count);
+    const char *named = variable("SANDBOX_POLICY");
+    if (*named) named = absolute_path(named);
+    enum mode mode = (enum mode)setting("SANDBOX_MODE", "enforce audit learn off");
+    warn_only = setting("SANDBOX_ON_UNAVAILABLE", "fail warn");
     if (mode == LEARN) needs_python(USAGE, "SANDBOX_MODE: is learn");
-    kept = room((size_t)(at - environment + 1) * sizeof *kept);
-    leave_out("SANDBOX_", kept);
-    resolve();
-    place_ticket();
+    handler_env = alloc((size_t)(at - environment + 1) * sizeof *handler_env);
+    leave_out("SANDBOX_", handler_env);
+    find_command();
+    place_exec_arguments();
     if (mode == OFF) {
         write_line("{\"event\": \"sandbox\", \"mode\": \"off\", \"enforced\": [], \"degraded\": [\"everything: "
                    "SANDBOX_MODE=off\"]}\n");
-        not_executed(command_path, SYS3(execve, command_path, command_argv, kept));
+        not_executed(command_path, SYS3(execve, command_path, command_argv, handler_env));
     }
     choose_policy(named, mode);
-    const char *api = get("AWS_LAMBDA_RUNTIME_API");
+    const char *api = variable("AWS_LAMBDA_RUNTIME_API");
     api_port = *api ? port_of(api) : 0;
-    if (api_port < 0) fail(USAGE, form("AWS_LAMBDA_RUNTIME_API: is '%', not host:port", api));
+    if (api_port < 0) fail(USAGE, format("AWS_LAMBDA_RUNTIME_API: is '%', not host:port", api));
     landlock_abi = SYS3(landlock_create_ruleset, 0, 0, 1);
     if (landlock_abi < 0) landlock_abi = 0;
-    int relayed = choice("SANDBOX_REQUEST_ID", "off relay"), supervised = !choice("SANDBOX_SUPERVISE", "1 0");
+    int relayed = setting("SANDBOX_REQUEST_ID", "off relay"), supervised = !setting("SANDBOX_SUPERVISE", "1 0");
     if (supervised) {
         /* While the supervisor starts, only a Landlock domain keeps the function out of its memory. */
         if (!landlock_abi || (landlock_abi < FIRST_REFER && !policy.files.listed && !policy.files.limited) ||
-            *get("AWS_LAMBDA_MAX_CONCURRENCY") || !duplicates()) {
-            hand_over();
+            *variable("AWS_LAMBDA_MAX_CONCURRENCY") || !duplicates()) {
+            start_python();
             supervised = 0;
         }
         supervised = supervised && find_package();
         if (!supervised) {
-            say(&requested, "supervision");
-            say(&degraded, "supervision: no Python supervisor beside the launcher, or no interpreter in PATH");
+            note(&requested, "supervision");
+            note(&degraded, "supervision: no Python supervisor beside the launcher, or no interpreter in PATH");
         }
     }
     if (relayed && !supervised) needs_python(USAGE, "SANDBOX_REQUEST_ID: is relay");
     if (supervised) {
-        policy_folder = absolute(policy_folder);
+        policy_folder = absolute_path(policy_folder);
         supervise();
     }
     confine(0);

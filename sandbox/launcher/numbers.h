@@ -132,7 +132,7 @@
 
 /* sandbox/errors.py: exit code and name of each, in the order of enum error */
 enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UNSUPPORTED, LISTENER_BUSY,
-    CANARY_PASSED, HANDLER_NOT_FOUND, POLICY_STALE, PACKAGE_INVALID, POLICY_WRITABLE };
+    CANARY_PASSED, HANDLER_NOT_FOUND, POLICY_STALE, PACKAGE_INVALID, POLICY_WRITABLE, ERROR_COUNT };
 #define ERRORS "\100Usage\0" "\102PolicyInvalid\0" "\103PolicyNotFound\0" "\105InstallRefused\0" \
     "\106KernelUnsupported\0" "\107ListenerBusy\0" "\110CanaryPassed\0" "\111HandlerNotFound\0" "\116PolicyStale\0" \
     "\117PackageInvalid\0" "\120PolicyWritable\0"

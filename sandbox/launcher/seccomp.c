@@ -1,8 +1,8 @@
 /* The filter and the single-use exec (sandbox/confine/single_exec.py tells why). */
-#ifndef SANDBOX_FILTERS_H
-#define SANDBOX_FILTERS_H
+#ifndef SANDBOX_SECCOMP_C
+#define SANDBOX_SECCOMP_C
 
-#include "places.h"
+#include "landlock.c"
 
 static size_t size_of(const char *const *texts) {
     size_t size = 8;
@@ -10,7 +10,7 @@ static size_t size_of(const char *const *texts) {
     return size;
 }
 
-static void lay(uint64_t to, const char *const *texts) {
+static void lay_out(uint64_t to, const char *const *texts) {
     size_t count = 0;
     while (texts[count]) count++;
     char **table = (char **)(uintptr_t)to, *at = (char *)(table + count + 1);
@@ -23,18 +23,19 @@ static void lay(uint64_t to, const char *const *texts) {
 
 /* Path, arguments and environment of the one exec, each at one of 2^6 places behind the other; the first of them lies
  * somewhere in the arena, and that somewhere in memory. On few pages, since each one that is touched costs. */
-static void place_ticket(void) {
-    const size_t sizes[3] = {text_length(command_path) + 1, size_of(command_argv), size_of(kept)};
-    for (int i = 0; i < 3; i++) ticket[i] = (uint64_t)(uintptr_t)room(0x400 + sizes[i]) + (chance[i] & 0x3F0);
-    memcpy((void *)(uintptr_t)ticket[0], command_path, sizes[0]);
-    lay(ticket[1], command_argv);
-    lay(ticket[2], kept);
+static void place_exec_arguments(void) {
+    const size_t sizes[3] = {text_length(command_path) + 1, size_of(command_argv), size_of(handler_env)};
+    for (int i = 0; i < 3; i++)
+        exec_addresses[i] = (uint64_t)(uintptr_t)alloc(0x400 + sizes[i]) + (random_words[i] & 0x3F0);
+    memcpy((void *)(uintptr_t)exec_addresses[0], command_path, sizes[0]);
+    lay_out(exec_addresses[1], command_argv);
+    lay_out(exec_addresses[2], handler_env);
 }
 
-static struct instruction *built;
-static uint32_t length;
+static struct instruction *filter;
+static uint32_t filter_length;
 static void emit(int code, int jt, int jf, uint32_t k) {
-    built[length++] = (struct instruction){(uint16_t)code, (uint8_t)jt, (uint8_t)jf, k};
+    filter[filter_length++] = (struct instruction){(uint16_t)code, (uint8_t)jt, (uint8_t)jf, k};
 }
 
 /* The program with what only we know behind its head: the one exec passes, signals stay in the process
@@ -46,15 +47,15 @@ static void build_filter(int supervised) {
     const uint32_t guarded[3] = {(uint32_t)SYS1(getppid, 0), (uint32_t)-1, (uint32_t)-SYS1(getpgid, 0)};
     /* Where the kernel does not keep signals in the domain, the supervisor looks at each that leaves the process. */
     int inside = policy.signals == SIGNALS_SELF || (supervised && !scoped);
-    built = room(8 * (BLOCK + (size_t)program->instructions));
-    length = program->head;
-    memcpy(built, program->code, 8 * (size_t)length);
+    filter = alloc(8 * (BLOCK + (size_t)program->instructions));
+    filter_length = program->head;
+    memcpy(filter, program->code, 8 * (size_t)filter_length);
     if (supervised || policy.exec != EXEC_GRANTED) {
-        struct instruction *first = built + length;
+        struct instruction *first = filter + filter_length;
         emit(BPF_JEQ_K, 0, 0, NR_execve);
         for (uint32_t half = 0; half < 6; half++) { /* all of them, whatever is wrong */
             emit(BPF_LD_ABS, 0, 0, BPF_OFFSET_ARGS + 4 * half);
-            emit(BPF_XOR_K, 0, 0, (uint32_t)(half & 1 ? ticket[half / 2] >> 32 : ticket[half / 2]));
+            emit(BPF_XOR_K, 0, 0, (uint32_t)(half & 1 ? exec_addresses[half / 2] >> 32 : exec_addresses[half / 2]));
             if (half) emit(BPF_OR_X, 0, 0, 0);
             emit(BPF_TAX, 0, 0, 0);
         }
@@ -64,7 +65,7 @@ static void build_filter(int supervised) {
             emit(BPF_LD_ABS, 0, 0, BPF_OFFSET_NR);
         else
             emit(BPF_RET_K, 0, 0, otherwise);
-        first->jf = (uint8_t)(built + length - first - 1);
+        first->jf = (uint8_t)(filter + filter_length - first - 1);
     }
     if (inside || supervised) {
         for (int i = 0; i < 4; i++) emit(BPF_JEQ_K, 3 - i, i < 3 ? 0 : inside ? 4 : 6, signalling[i]);
@@ -74,26 +75,29 @@ static void build_filter(int supervised) {
         emit(BPF_RET_K, 0, 0, otherwise);
         emit(BPF_LD_ABS, 0, 0, BPF_OFFSET_NR);
     }
-    memcpy(built + length, program->code + 8 * (size_t)program->head,
+    memcpy(filter + filter_length, program->code + 8 * (size_t)program->head,
            8 * (size_t)(program->instructions - program->head));
-    length += program->instructions - program->head;
+    filter_length += program->instructions - program->head;
 }
 
 static long seccomp_filter(long flags) {
-    struct filter_program wanted = {(uint16_t)length, built};
+    struct filter_program wanted = {(uint16_t)filter_length, filter};
     return SYS3(seccomp, SECCOMP_SET_MODE_FILTER, flags, &wanted);
 }
 
 static int refused(long code) {
     if (code == -ENOSYS)
-        return refuse(KERNEL_UNSUPPORTED, form("seccomp(2): this kernel has no seccomp filters (Linux %)", todays_kernel),
-                      NULL);
-    if (code == -EBUSY) return refuse(LISTENER_BUSY, "seccomp(2): a notification listener stands above this process", NULL);
+        return refuse(KERNEL_UNSUPPORTED,
+                      format("seccomp(2): this kernel has no seccomp filters (Linux %)", todays_kernel), NULL);
+    if (code == -EBUSY)
+        return refuse(LISTENER_BUSY, "seccomp(2): a notification listener stands above this process", NULL);
     if (code == -EACCES)
-        return refuse(INSTALL_REFUSED, "seccomp(2): NoNewPrivs is not set", form("start the function with it, or %", WARN));
-    if (code == -EPERM) return refuse(INSTALL_REFUSED, "seccomp(2): a filter above this process refuses seccomp(2)", NULL);
-    return refuse(INSTALL_REFUSED, form("seccomp(2): the kernel refused it: %", problem(code)),
-                  form("compile again, or %", WARN));
+        return refuse(INSTALL_REFUSED, "seccomp(2): NoNewPrivs is not set",
+                      format("start the function with it, or %", WARN));
+    if (code == -EPERM)
+        return refuse(INSTALL_REFUSED, "seccomp(2): a filter above this process refuses seccomp(2)", NULL);
+    return refuse(INSTALL_REFUSED, format("seccomp(2): the kernel refused it: %", error_text(code)),
+                  format("compile again, or %", WARN));
 }
 
 #endif

@@ -1,8 +1,8 @@
 /* Files, paths and programs of this host, and the Python package beside the launcher. */
-#ifndef SANDBOX_HOST_H
-#define SANDBOX_HOST_H
+#ifndef SANDBOX_PATHS_C
+#define SANDBOX_PATHS_C
 
-#include "state.h"
+#include "errors.c"
 
 static unsigned mode_of(long folder, const char *path, long *size) { /* 0: not there */
     uint64_t buffer[24];                                             /* struct stat has 128 or 144 bytes */
@@ -21,46 +21,46 @@ static long open_read(const char *path) { return SYS4(openat, AT_FDCWD, path, O_
 /* A file of a bundle, with a NUL behind it. What is larger than that in one read is not what its digest says. */
 static unsigned char *read_file(const char *path, size_t *length_of) {
     long fd = SYS4(openat, AT_FDCWD, path, O_CLOEXEC | O_NONBLOCK, 0), got = fd; /* a FIFO, too, ends at once */
-    unsigned char *into = room(POLICY_LARGEST + 1);
+    unsigned char *into = alloc(POLICY_LARGEST + 1);
     if (fd >= 0) {
         got = SYS3(read, fd, into, POLICY_LARGEST);
-        let_go(fd);
+        close_high(fd);
     }
-    if (got < 0) fail(POLICY_INVALID, form("%: cannot be read: %", path, problem(got)));
+    if (got < 0) fail(POLICY_INVALID, format("%: cannot be read: %", path, error_text(got)));
     into[got] = 0;
-    give_back(into + got + 1);
+    release(into + got + 1);
     *length_of = (size_t)got;
     return into;
 }
 
 static const char *folder_of(const char *path) {
-    const char *slash = last(path, '/');
+    const char *slash = last_char(path, '/');
     if (!slash) return "";
     while (slash > path && slash[-1] == '/') slash--;
     return slash == path ? "/" : slice(path, (size_t)(slash - path));
 }
 
 static const char *name_of(const char *path) {
-    const char *slash = last(path, '/');
+    const char *slash = last_char(path, '/');
     return slash ? slash + 1 : path;
 }
 
-static const char *here(void) {
-    char *found = room(4096);
+static const char *working_folder(void) {
+    char *found = alloc(4096);
     if (SYS2(getcwd, found, 4096) <= 0) return "/";
-    give_back(found + text_length(found) + 1);
+    release(found + text_length(found) + 1);
     return found;
 }
 
 /* Absolute and without empty parts, `.` and `..` (os.path.abspath). */
-static const char *absolute(const char *path) {
-    const char *from = *path == '/' ? path : form("%/%", here(), path);
-    char *found = room(text_length(from) + 2), *at = found;
+static const char *absolute_path(const char *path) {
+    const char *from = *path == '/' ? path : format("%/%", working_folder(), path);
+    char *found = alloc(text_length(from) + 2), *at = found;
     while (*from) {
         while (*from == '/') from++;
         size_t n = 0;
         while (from[n] && from[n] != '/') n++;
-        if (n == 2 && starts(from, "..")) {
+        if (n == 2 && starts_with(from, "..")) {
             while (at > found && *--at != '/') continue;
         } else if (n && !(n == 1 && *from == '.')) {
             *at++ = '/';
@@ -75,21 +75,21 @@ static const char *absolute(const char *path) {
 }
 
 /* The path with its links followed, as far as /proc tells; else the path itself. */
-static const char *real(const char *path) {
+static const char *real_path(const char *path) {
     long fd = SYS4(openat, AT_FDCWD, path, O_PATH | O_CLOEXEC, 0), n;
-    if (fd < 0) return absolute(path);
-    char *found = room(4096);
-    n = SYS4(readlinkat, AT_FDCWD, form("/proc/self/fd/#", (long)fd), found, 4095);
+    if (fd < 0) return absolute_path(path);
+    char *found = alloc(4096);
+    n = SYS4(readlinkat, AT_FDCWD, format("/proc/self/fd/#", (long)fd), found, 4095);
     SYS1(close, fd);
-    if (n <= 0) return absolute(path);
+    if (n <= 0) return absolute_path(path);
     found[n] = 0;
-    give_back(found + n + 1);
+    release(found + n + 1);
     return found;
 }
 
 /* Which of some words a variable is; the first stands for no value. */
-static int choice(const char *name, const char *words) {
-    const char *value = get(name);
+static int setting(const char *name, const char *words) {
+    const char *value = variable(name);
     int which = 0;
     for (const char *at = words; *at; which++) {
         size_t n = 0;
@@ -97,10 +97,10 @@ static int choice(const char *name, const char *words) {
         if (!*value || (text_length(value) == n && same_bytes(value, at, n))) return which;
         at += n + (at[n] == ' ');
     }
-    fail(USAGE, form("%: is '%', not one of %", name, value, words));
+    fail(USAGE, format("%: is '%', not one of %", name, value, words));
 }
 
-static int runs(const char *path) { return is_file(path) && SYS3(faccessat, AT_FDCWD, path, X_OK) == 0; }
+static int is_executable(const char *path) { return is_file(path) && SYS3(faccessat, AT_FDCWD, path, X_OK) == 0; }
 
 static int is_elf(const char *path) {
     char head[4] = "";
@@ -113,49 +113,49 @@ static int is_elf(const char *path) {
 /* A program by name in a search path, '' where there is none; with a slash, itself. With `elf` no script: a shell that
  * stands in front of an interpreter (pyenv) would hear of its child's end in its place. */
 static const char *search(const char *name, const char *path, int elf) {
-    if (last(name, '/')) return name;
+    if (last_char(name, '/')) return name;
     for (const char *at = path;; at++) {
         size_t n = 0;
         while (at[n] && at[n] != ':') n++;
-        const char *found = form("%%%", n ? slice(at, n) : ".", n && at[n - 1] == '/' ? "" : "/", name);
-        if (runs(found) && (!elf || is_elf(found))) return found;
+        const char *found = format("%%%", n ? slice(at, n) : ".", n && at[n - 1] == '/' ? "" : "/", name);
+        if (is_executable(found) && (!elf || is_elf(found))) return found;
         at += n;
         if (!*at) return "";
     }
 }
 
 static const char *search_path(void) {
-    const char *path = find("PATH");
+    const char *path = find_variable("PATH");
     return path ? path : "/bin:/usr/bin";
 }
 
 static const char *python(void) {
-    const char *named = get("SANDBOX_PYTHON");
-    return *named ? form("%", named) : search("python3", search_path(), 1);
+    const char *named = variable("SANDBOX_PYTHON");
+    return *named ? format("%", named) : search("python3", search_path(), 1);
 }
 
 /* The folder of the Python package: the launcher's own or one above it. NULL: there is none, or no interpreter. */
 static int find_package(void) {
-    const char *folder = absolute(folder_of(real(own_path)));
+    const char *folder = absolute_path(folder_of(real_path(own_path)));
     interpreter = python();
     if (!*interpreter || !is_file(interpreter)) return 0;
     for (int i = 0; i < 5; i++, folder = folder_of(folder)) {
-        package = form("%%sandbox/start", folder, same(folder, "/") ? "" : "/");
-        if (is_file(form("%/__main__.py", package))) return 1;
+        package = format("%%sandbox/start", folder, same(folder, "/") ? "" : "/");
+        if (is_file(format("%/__main__.py", package))) return 1;
         if (same(folder, "/")) break;
     }
     return 0;
 }
 
 /* Let the Python bootstrap do all of it, as if it had been started in our place. Returns where there is none. */
-static void hand_over(void) {
+static void start_python(void) {
     size_t count = 0;
     if (!find_package()) return;
-    while (given[count]) count++;
-    const char **argv = room(sizeof(char *) * (count + 7)),
+    while (args[count]) count++;
+    const char **argv = alloc(sizeof(char *) * (count + 7)),
                *head[] = {interpreter, "-I", "-S", package, "start", own_path};
     for (size_t i = 0; i < 6; i++) argv[i] = head[i];
-    for (size_t i = 0; i <= count; i++) argv[i + 6] = given[i];
+    for (size_t i = 0; i <= count; i++) argv[i + 6] = args[i];
     if (start_folder) SYS1(chdir, start_folder);
     SYS3(execve, interpreter, argv, environment);
 }

@@ -1,12 +1,12 @@
 /* Landlock: from a policy's places to rules on this host (sandbox/confine/landlock_rules.py tells why). */
-#ifndef SANDBOX_PLACES_H
-#define SANDBOX_PLACES_H
+#ifndef SANDBOX_LANDLOCK_C
+#define SANDBOX_LANDLOCK_C
 
-#include "bundle.h"
+#include "load.c"
 
 static long ruleset, rule_problem;
 static uint32_t handled, read_places;
-static struct said written, programs, wider, absent;
+static struct notes written, programs, wider, absent;
 
 /* A rule on a path; unless it stands for the whole of it a folder can only be listed. 0: there is no such path. That
  * something is no folder (EINVAL: it takes fewer rights) is sooner tried than asked. */
@@ -22,7 +22,7 @@ static int allow(const char *path, uint32_t access, int whole) {
     beneath.access &= FS_OF_FILES;
     if (code == -EINVAL && beneath.access) code = SYS4(landlock_add_rule, ruleset, 1, &beneath, 0);
     if (code < 0) rule_problem = code;
-    let_go(fd);
+    close_high(fd);
     return 1;
 }
 
@@ -30,17 +30,17 @@ static int allow(const char *path, uint32_t access, int whole) {
 static int folders_of(int name, const char *into[2]) {
     int n = 0;
     if (name == BASE_ROOT) {
-        into[0] = absolute(task_root());
-        return !same(real(into[0]), "/");
+        into[0] = absolute_path(task_root());
+        return !same(real_path(into[0]), "/");
     }
     if (name == BASE_VENV) {
-        into[0] = folder_of(folder_of(absolute(command_path)));
-        return exists(form("%/pyvenv.cfg", into[0]));
+        into[0] = folder_of(folder_of(absolute_path(command_path)));
+        return exists(format("%/pyvenv.cfg", into[0]));
     }
-    const char *program = real(command_path), *prefix = folder_of(folder_of(program)), *own = name_of(program);
-    for (int wide = 0; wide < 2 && starts(own, "python"); wide++) {
-        into[n] = form("%/lib%/%", prefix, wide ? "64" : "", own);
-        n += exists(form("%/os.py", into[n]));
+    const char *program = real_path(command_path), *prefix = folder_of(folder_of(program)), *own = name_of(program);
+    for (int wide = 0; wide < 2 && starts_with(own, "python"); wide++) {
+        into[n] = format("%/lib%/%", prefix, wide ? "64" : "", own);
+        n += exists(format("%/os.py", into[n]));
     }
     return n;
 }
@@ -48,38 +48,38 @@ static int folders_of(int name, const char *into[2]) {
 /* A place to write: itself, or the nearest folder above that is there; that one is wider, and never the root. */
 static void allow_write(const char *path) {
     const char *above = path;
-    int device = starts(path, "/dev/") && (mode_of(AT_FDCWD, path, NULL) & S_IFMT) != S_IFDIR,
+    int device = starts_with(path, "/dev/") && (mode_of(AT_FDCWD, path, NULL) & S_IFMT) != S_IFDIR,
         found = allow(path, FS_READ | FS_WRITE, 1);
     while (!found) {
         above = folder_of(above);
         if (!*above || !above[1] || same(above, "/dev") || same(above, "/proc") || same(above, "/sys")) break;
         found = allow(above, FS_READ | FS_WRITE, 1);
     }
-    if (found && (above != path || !device)) say(&written, above);
-    if (found && above != path) say(&wider, form("% for %", above, path));
-    if (!found && !device) say(&absent, path);
+    if (found && (above != path || !device)) note(&written, above);
+    if (found && above != path) note(&wider, format("% for %", above, path));
+    if (!found && !device) note(&absent, path);
 }
 
 /* Whether a folder like /lib is only another name for one in /usr, which every policy reads: a rule would say it twice,
  * and cost as much as four looks. */
 static int in_usr(const char *path) {
     char target[5] = "";
-    return last(path, '/') == path && SYS4(readlinkat, AT_FDCWD, path, target, 5) >= 4 &&
+    return last_char(path, '/') == path && SYS4(readlinkat, AT_FDCWD, path, target, 5) >= 4 &&
            same_bytes(target + (*target == '/'), "usr/", 4);
 }
 
 static void allow_places(const struct list *places, int write) {
-    static int told;
+    static int delivered;
     const char *place = places->first, *into[2];
     for (uint32_t i = 0; i < places->count; i++, place = next_text(place)) {
         int name = base_of(place), count = name ? folders_of(name, into) : 1;
         into[0] = name ? into[0] : "";
-        if (!count && !(told >> name & 1)) {
-            told |= 1 << name;
-            say(&absent, BASES[name]);
+        if (!count && !(delivered >> name & 1)) {
+            delivered |= 1 << name;
+            note(&absent, BASES[name]);
         }
         for (int j = 0; j < count; j++) {
-            const char *path = *into[j] ? form("%%", into[j], path_in(place)) : path_in(place);
+            const char *path = *into[j] ? format("%%", into[j], path_in(place)) : path_in(place);
             if (write)
                 allow_write(path);
             else
@@ -100,22 +100,22 @@ static long allow_program(const char *path, unsigned char *head) {
         memcpy(&at, head + 32, 8);
         for (; count && at <= (uint64_t)n - 56; count--, at += (uint64_t)step) {
             if (!same_bytes(head + at, "\3\0\0", 4)) continue; /* PT_INTERP */
-            char *loader = room(4096);
+            char *loader = alloc(4096);
             memcpy(&offset, head + at + 8, 8);
             memcpy(&size, head + at + 32, 8);
             long got = SYS4(pread64, fd, loader, size < 4095 ? size : 4095, offset);
             loader[got > 0 ? got : 0] = 0;
             if (*loader) allow(loader, FS_PROGRAM, 0);
-            give_back(loader);
+            release(loader);
             break;
         }
     }
-    let_go(fd);
+    close_high(fd);
     return n;
 }
 
 /* The next word of a line, '' at its end. */
-static const char *word(const char **at) {
+static const char *next_word(const char **at) {
     size_t n = 0;
     while (**at == ' ' || (**at >= '\t' && **at <= '\r' && **at != '\n')) ++*at;
     for (const char *p = *at; *p && *p != ' ' && (*p < '\t' || *p > '\r'); p++) n++;
@@ -124,21 +124,21 @@ static const char *word(const char **at) {
     return found;
 }
 
-/* A program, the interpreters of its `#!` lines, and their dynamic loader (files.py: _chain). */
+/* A program, the interpreters of its `#!` lines, and their dynamic loader (landlock_rules.py: _chain). */
 static void allow_chain(const char *path) {
-    unsigned char *head = room(4096);
+    unsigned char *head = alloc(4096);
     for (int depth = 0; depth < LONGEST_CHAIN && *path; depth++) {
         long n = allow_program(path, head);
         const char *line = (const char *)head + 2;
         if (head[0] != '#' || head[1] != '!') return;
         head[n < 256 ? n : 256] = 0;
-        path = word(&line);
+        path = next_word(&line);
         if (!same(name_of(path), "env")) continue;
-        allow_program(path, room(4096));
+        allow_program(path, alloc(4096));
         do {
-            path = word(&line);
-            if (same(path, "-C") || same(path, "-u")) word(&line); /* and its operand */
-        } while (*path == '-' || last(path, '='));
+            path = next_word(&line);
+            if (same(path, "-C") || same(path, "-u")) next_word(&line); /* and its operand */
+        } while (*path == '-' || last_char(path, '='));
         if (*path) path = search(path, search_path(), 0);
     }
 }
@@ -147,58 +147,61 @@ static void allow_programs(void) {
     const char *place = policy.files.programs.first;
     for (uint32_t i = 0; i < policy.files.programs.count; i++, place = next_text(place)) {
         int name = base_of(place), inside = 0;
-        const char *path = form("%%", name == BASE_ROOT ? absolute(task_root()) : BASES[name], path_in(place)), *is = real(path);
+        const char *path = format("%%", name == BASE_ROOT ? absolute_path(task_root()) : BASES[name], path_in(place)),
+                   *is = real_path(path);
         for (struct item *item = written.first; item; item = item->next) {
-            const char *own = real(item->text);
-            inside |= same(is, own) || starts(is, form("%/", own));
+            const char *own = real_path(item->text);
+            inside |= same(is, own) || starts_with(is, format("%/", own));
         }
         if (inside || !is_file(path)) {
-            say(&absent, form("%%", path, inside ? " (lies where the function writes)" : ""));
+            note(&absent, format("%%", path, inside ? " (lies where the function writes)" : ""));
         } else {
-            say(&programs, path);
+            note(&programs, path);
             allow_chain(path);
         }
     }
 }
 
-static const char *some(const struct said *places) {
+static const char *first_few(const struct notes *places) {
     const char *found = "";
     int i = 0;
     for (struct item *item = places->first; item && i < SHOWN; item = item->next)
-        found = form("%%%", found, i++ ? ", " : "", item->text);
-    return places->count > SHOWN ? form("% and # more", found, (long)(places->count - SHOWN)) : found;
+        found = format("%%%", found, i++ ? ", " : "", item->text);
+    return places->count > SHOWN ? format("% and # more", found, (long)(places->count - SHOWN)) : found;
 }
 
 static long landlock_abi;
 static uint64_t scoped;
 static const char *missing(void) {
-    const char *what = landlock_abi ? form("Landlock ABI #", landlock_abi) : "no Landlock";
-    return form("% on Linux %", what, todays_kernel);
+    const char *what = landlock_abi ? format("Landlock ABI #", landlock_abi) : "no Landlock";
+    return format("% on Linux %", what, todays_kernel);
 }
 
-static void say_files(void) {
-    const char *by = form("by Landlock ABI #", landlock_abi);
+static void note_files(void) {
+    const char *by = format("by Landlock ABI #", landlock_abi);
     if (handled & FS_READ) {
-        const char *places = some(&written);
-        say(&enforced, form("files: read # places, write %, %", (long)read_places, *places ? places : "nothing", by));
+        const char *places = first_few(&written);
+        note(&enforced,
+             format("files: read # places, write %, %", (long)read_places, *places ? places : "nothing", by));
         for (struct item *item = wider.first; item; item = item->next)
-            say(&degraded, form("files: write %, which is not there yet", item->text));
-        long fd = open_read(form("/proc/#/environ", SYS1(getppid, 0)));
+            note(&degraded, format("files: write %, which is not there yet", item->text));
+        long fd = open_read(format("/proc/#/environ", SYS1(getppid, 0)));
         if (fd >= 0) {
-            let_go(fd);
-            say(&degraded, "files: /proc shows environment and maps of processes outside (CAP_PERFMON)");
+            close_high(fd);
+            note(&degraded, "files: /proc shows environment and maps of processes outside (CAP_PERFMON)");
         }
         if (!(handled & LANDLOCK_ACCESS_FS_TRUNCATE))
-            say(&degraded, form("files: truncate(2) stays free (%; it needs ABI 3)", missing()));
+            note(&degraded, format("files: truncate(2) stays free (%; it needs ABI 3)", missing()));
     }
     if (handled & LANDLOCK_ACCESS_FS_EXECUTE) {
-        const char *named = some(&programs);
-        say(&enforced, form("programs: %, %", *named ? named : "none but the command", by));
-        if (policy.files.memfd) say(&degraded, "programs: what memfd_create makes lies in no folder and can be started");
+        const char *named = first_few(&programs);
+        note(&enforced, format("programs: %, %", *named ? named : "none but the command", by));
+        if (policy.files.memfd)
+            note(&degraded, "programs: what memfd_create makes lies in no folder and can be started");
     } else if (policy.exec == EXEC_GRANTED && !policy.files.limited) {
-        say(&enforced, "programs: any");
+        note(&enforced, "programs: any");
     }
-    if (absent.count) say(&enforced, form("not here: %", some(&absent)));
+    if (absent.count) note(&enforced, format("not here: %", first_few(&absent)));
 }
 
 static long restrict_self(uint64_t network, uint64_t port, int bare) {
@@ -224,43 +227,45 @@ static long restrict_self(uint64_t network, uint64_t port, int bare) {
 
 static int restrict_files_and_network(int supervised) {
     uint64_t network = 0;
-    scoped = landlock_abi >= LANDLOCK_SCOPES && (supervised || policy.signals == SIGNALS_SELF) ? LANDLOCK_SCOPE_SIGNAL : 0;
+    scoped =
+        landlock_abi >= LANDLOCK_SCOPES && (supervised || policy.signals == SIGNALS_SELF) ? LANDLOCK_SCOPE_SIGNAL : 0;
     long port = policy.network == NETWORK_RUNTIME_API ? api_port : 0;
-    const char *where = port ? form("TCP to port # only", port) : "no TCP";
+    const char *where = port ? format("TCP to port # only", port) : "no TCP";
     if (policy.network == NETWORK_FAMILY) {
-        say(&requested, "network: by family");
-        say(&enforced, "network: by family only");
+        note(&requested, "network: by family");
+        note(&enforced, "network: by family only");
     } else {
-        say(&requested, form("network: %", where));
+        note(&requested, format("network: %", where));
         if (landlock_abi < LANDLOCK_NETWORK)
-            say(&degraded, form("network: by family only (%; ports need ABI 4)", missing()));
+            note(&degraded, format("network: by family only (%; ports need ABI 4)", missing()));
         else
             network = LANDLOCK_ACCESS_NET_CONNECT_TCP | (policy.bind ? 0 : LANDLOCK_ACCESS_NET_BIND_TCP);
     }
     for (int i = 0; i < 2; i++) {
         const char *what = i ? "programs" : "files";
         if (!(i ? policy.files.limited : policy.files.listed)) continue;
-        say(&requested, what);
-        if (!landlock_abi) say(&degraded, form("%: not enforced (%)", what, missing()));
+        note(&requested, what);
+        if (!landlock_abi) note(&degraded, format("%: not enforced (%)", what, missing()));
     }
     if (landlock_abi)
-        handled = (policy.files.listed ? FS_READ | FS_WRITE | FS_DEVICES : 0) | (policy.files.limited ? LANDLOCK_ACCESS_FS_EXECUTE : 0);
+        handled = (policy.files.listed ? FS_READ | FS_WRITE | FS_DEVICES : 0) |
+                  (policy.files.limited ? LANDLOCK_ACCESS_FS_EXECUTE : 0);
     static const struct {
         int abi;
         uint32_t access;
     } since[] = LANDLOCK_SINCE;
     for (size_t i = 0; i < sizeof since / sizeof *since; i++)
         if (landlock_abi < since[i].abi) handled &= ~since[i].access;
-    /* For the domain alone (files.py: bare_domain): only from inside one can nobody look into the supervisor. */
+    /* For the domain alone (landlock_rules.py: bare_domain): only from inside one can nobody look into the supervisor. */
     int bare = supervised && !network && !scoped && !handled && landlock_abi >= FIRST_REFER;
     if (bare) handled = LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_REFER;
     long code = network || scoped || handled ? restrict_self(network, (uint64_t)port, bare) : 0;
     if (code < 0)
-        return refuse(INSTALL_REFUSED, form("Landlock ABI #: Landlock refused its rules: %", landlock_abi, problem(code)),
-                      NULL);
+        return refuse(INSTALL_REFUSED,
+                      format("Landlock ABI #: Landlock refused its rules: %", landlock_abi, error_text(code)), NULL);
     if (bare) handled = 0;
-    if (network) say(&enforced, form("network: %, by Landlock ABI #", where, landlock_abi));
-    say_files();
+    if (network) note(&enforced, format("network: %, by Landlock ABI #", where, landlock_abi));
+    note_files();
     return 1;
 }
 
