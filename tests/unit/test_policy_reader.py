@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 import shutil
@@ -15,12 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from profile_strategies import profiles
 
 from sandbox import bundle
+from sandbox.errors import PolicyInvalid
 from sandbox.launcher import HERE
 from sandbox.policy import build
 from sandbox.profile.model import Profile
 
 ROOT = Path(bundle.__file__).parents[1]
 CORPUS = ROOT / "tests" / "corpus" / "policy"
+POLICIES = ("small", "both", "path-dots", "root-alone")
+"""Those in the corpus that are policies; the others have a right digest and one thing wrong each, but for three."""
 
 
 def test_the_headers_are_those_of_the_tables() -> None:
@@ -55,7 +59,7 @@ def test_the_launcher_reads_no_damaged_policy() -> None:
                 data[at : at + seeded.choice((0, length))] = new
             mutated.append(folder / f"{number:03}")
             mutated[-1].write_bytes(data)
-        originals = {(CORPUS / name).read_bytes() for name in ("small", "both")}
+        originals = {(CORPUS / name).read_bytes() for name in POLICIES}
         for options in ((), ("-DANY_DIGEST",)):
             command = [str(reader(folder, *options)), *map(str, [*kept, *mutated])]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -66,6 +70,16 @@ def test_the_launcher_reads_no_damaged_policy() -> None:
             taken = {path.read_bytes() for path, line in pairs if line == "is a policy"}
             assert originals <= taken
             assert options or taken == originals
+
+
+def test_the_bootstrap_reads_of_the_corpus_what_the_launcher_reads() -> None:
+    """Each kept input is a policy for both readers or for neither."""
+    taken = set()
+    for path in CORPUS.iterdir():
+        with contextlib.suppress(PolicyInvalid):
+            bundle.decode(path.read_bytes(), "x86_64", path.name)
+            taken.add(path.name)
+    assert taken == set(POLICIES)
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
