@@ -198,10 +198,10 @@ def test_no_zip(tmp_path: Path, text: bytes) -> None:
 def test_repacking_loses_nothing(tree: dict[str, tuple[bytes, int]]) -> None:
     """Every file of the function is in the new package, its bootstrap under another name, and ours beside them."""
     original = [File("bootstrap", b"#!/bin/sh\n", 0o755), *(file for file in files(tree) if file.path != "bootstrap")]
-    found = contents.by_path(runtime.repacked(original, [File("policy/policy.json", b"{}")], "some.zip"))
+    found = contents.by_path(runtime.repacked(original, [File("policy/policy.bin", b"{}")], "some.zip"))
     assert runtime.compare(original, list(found.values()), "some.zip") == len(original)
     assert found["bootstrap"].data == entry.runtime(".sandbox", "bootstrap.handler")
-    assert found[".sandbox/policy/policy.json"].data == b"{}"
+    assert found[".sandbox/policy/policy.bin"].data == b"{}"
     assert len(found) == len(original) + 2
 
 

@@ -176,7 +176,7 @@ def test_the_description_names_what_is_brokered() -> None:
 
 
 def described(profile: Profile) -> dict[str, object]:
-    """What policy.json tells the supervisor of a profile on this machine."""
+    """What a policy tells the supervisor of a profile on this machine."""
     return supervision.description(profile, {abi.MACHINE: supervision.filters(profile, abi.MACHINE)})
 
 
