@@ -71,16 +71,18 @@ def digest(path: str) -> str:
         return ""
 
 
-def differences(provenance: Mapping[str, Sequence[str]], path: str, environment: Mapping[str, str]) -> list[str]:
-    """What differs between the trainings and this start, in words. A fact that no training knew is not compared."""
-    root = environment.get("LAMBDA_TASK_ROOT") or os.getcwd()
+def differences(provenance: Mapping[str, Sequence[str]], path: str, handler: str, root: str) -> list[str]:
+    """What differs between the trainings and this start, in words. A fact that no training knew is not compared.
+
+    `path` is the program that is started, `handler` what _HANDLER says, `root` the function's folder.
+    """
     uname = os.uname()
     now = {
         "libc": libc(),
         "kernel": series(uname.release),
         "architecture": uname.machine,
         "python": _python(path),
-        "handler_digest": digest(handler_file(path, environment.get("_HANDLER", ""), root)),
+        "handler_digest": digest(handler_file(path, handler, root)),
         "lock_digest": digest(lock_file(root)),
     }
     found = []

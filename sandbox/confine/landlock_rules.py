@@ -14,7 +14,7 @@ from sandbox.kernel import landlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from sandbox.bundle import PathRule, Policy
     from sandbox.confine.single_exec import Command
@@ -126,11 +126,10 @@ def plan(policy: Policy, abi: int, command: Command) -> Plan:
             for path, whole in _paths(rule, command, folders, found.absent):
                 _write(found, path, whole)
     # The kernel opens what it executes for reading, too (fs/exec.c: do_open_execat).
-    search = command.environment.get("PATH", os.defpath)
-    for path in _chain(command.path, search):
+    for path in _chain(command.path, command.search):
         found.allow(path, PROGRAM, entries=False)  # a folder is no program
     if files.limited:
-        _programs(found, files.programs, command, search)
+        _programs(found, files.programs, command)
     return found
 
 
@@ -151,14 +150,14 @@ def _paths(
 
 
 def _root(command: Command) -> Sequence[str]:
-    found = root(command.environment)
+    found = root_folder(command.root)
     # Started from / without a root of its own, a function has none: all files are not its own.
     return (found,) if os.path.realpath(found) != "/" else ()
 
 
-def root(environment: Mapping[str, str]) -> str:
-    """Where the function lies: LAMBDA_TASK_ROOT, else the working directory."""
-    return os.path.normpath(environment.get("LAMBDA_TASK_ROOT") or os.getcwd())
+def root_folder(root: str) -> str:
+    """The function's folder: its task root, else the working folder."""
+    return os.path.normpath(root or os.getcwd())
 
 
 def _python(command: Command) -> Sequence[str]:
@@ -222,10 +221,10 @@ def _write(found: Plan, path: str, whole: bool) -> None:
         found.absent.append(path)
 
 
-def _programs(found: Plan, listed: Sequence[PathRule], command: Command, search: str) -> None:
+def _programs(found: Plan, listed: Sequence[PathRule], command: Command) -> None:
     writable = [os.path.realpath(place) for place in found.write]
     for rule in listed:
-        path = located(rule, command.environment)
+        path = located(rule, command.root)
         real = os.path.realpath(path)
         if any(real == place or real.startswith(place + "/") for place in writable):
             found.absent.append(f"{path} (lies where the function writes)")
@@ -234,14 +233,14 @@ def _programs(found: Plan, listed: Sequence[PathRule], command: Command, search:
             found.absent.append(path)
             continue
         found.programs.append(path)
-        for other in _chain(path, search):
+        for other in _chain(path, command.search):
             found.allow(other, PROGRAM, entries=False)
 
 
-def located(rule: PathRule, environment: Mapping[str, str]) -> str:
-    """The path of a listed program, or of a place to write, on this host."""
-    folder, path, _ = rule
-    return (root(environment) if folder == "{root}" else folder) + path
+def located(rule: PathRule, root: str) -> str:
+    """The path of a listed program, or of a place to write, on this host; `root` is the function's (Command.root)."""
+    base, path, _ = rule
+    return (root_folder(root) if base == "{root}" else base) + path
 
 
 def _chain(path: str, search: str) -> Iterator[str]:

@@ -42,14 +42,21 @@ _libc.execve.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 
 
 class Command:
-    """What to exec: an absolute path, its arguments, and the environment without our variables."""
+    """What to exec: an absolute path, its arguments, and the function's variables in `environ`.
 
-    __slots__ = ("argv", "environment", "path")
+    `root` is the function's folder, '' for the working folder; `search` is the PATH by which it finds programs.
+    """
 
-    def __init__(self, path: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    __slots__ = ("argv", "environ", "path", "root", "search")
+
+    def __init__(
+        self, path: str, argv: Sequence[str], environ: Mapping[str, str], *, root: str = "", search: str = os.defpath
+    ) -> None:
         self.path = path
         self.argv = argv
-        self.environment = environment
+        self.environ = environ
+        self.root = root
+        self.search = search
 
 
 def restore_signals() -> None:
@@ -67,15 +74,15 @@ def not_executed(path: str, error: OSError) -> HandlerNotFound:
 
 
 class Launch:
-    """A program to start, with its path, arguments and environment at three random addresses."""
+    """A program to start, with its path, arguments and variables at three random addresses."""
 
-    def __init__(self, path: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, path: str, argv: Sequence[str], environ: Mapping[str, str]) -> None:
         """Raises InstallRefused when no free random address is found."""
         self.path = path
         self.addresses = (
             _place_block(os.fsencode(path) + b"\0"),
             _place_strings([os.fsencode(arg) for arg in argv]),
-            _place_strings([os.fsencode(key) + b"=" + os.fsencode(value) for key, value in environment.items()]),
+            _place_strings([os.fsencode(key) + b"=" + os.fsencode(value) for key, value in environ.items()]),
         )
 
     def exec(self) -> OSError:

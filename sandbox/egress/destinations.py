@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+
 from sandbox.behaviour.destination import (
     ANY_PORT,
     METADATA,
@@ -25,6 +27,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sandbox.kernel.sockaddr import SocketAddress
+
+
+def api_addresses(host: str, port: int) -> frozenset[tuple[str, int]]:
+    """The (address, port) at which the Runtime API listens. Raises OSError or ValueError for a name without address."""
+    family = AF_INET6 if ":" in host else AF_INET
+    try:
+        return frozenset({(inet_ntop(family, inet_pton(family, host)), port)})
+    except (OSError, ValueError):
+        import socket  # only a name needs it, and it loads slowly
+
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return frozenset((str(entry[4][0]), port) for entry in found)
 
 
 class Match:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
 from typing import Any
 
 from sandbox import provenance
@@ -17,9 +16,9 @@ TOOL = "{tool}"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def describe(command: Command, environment: Mapping[str, str]) -> dict[str, Any]:
+def describe(command: Command, handler: str) -> dict[str, Any]:
     """The provenance of a run that is about to start; what cannot be found out is ''."""
-    root = environment.get("LAMBDA_TASK_ROOT") or os.getcwd()
+    root = command.root or os.getcwd()
     release = _os_release()
     python = _interpreter(command.path, root)
     return {
@@ -28,9 +27,7 @@ def describe(command: Command, environment: Mapping[str, str]) -> dict[str, Any]
         "libc": provenance.libc(),
         "python": python.version if python else "",
         "architecture": platform.machine(),
-        "handler_digest": provenance.digest(
-            provenance.handler_file(command.path, environment.get("_HANDLER", ""), root)
-        ),
+        "handler_digest": provenance.digest(provenance.handler_file(command.path, handler, root)),
         "places": {TOOL: _PACKAGE, "{root}": root, **(python.places if python else {})},
         "lock_digest": provenance.digest(provenance.lock_file(root)),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 class Naming:
     """The forwarder of one observation, made when the function first connects to anything but the Runtime API."""
 
-    def __init__(self, tasks: Tasks, environment: Mapping[str, str], poll: select.poll) -> None:
+    def __init__(self, tasks: Tasks, local_domains: Sequence[str], poll: select.poll) -> None:
         self._tasks = tasks
-        self._environment = environment
+        self._local_domains = local_domains
         self._poll = poll
 
     @cached_property
     def forwarder(self) -> Forwarder | None:
         """The forwarder, registered with the observer's poll; None where there can be none."""
-        found = resolver.make(lambda name: True, lambda name, kind: None, self._environment, observing=True)
+        found = resolver.make(lambda name: True, lambda name, kind: None, self._local_domains, observing=True)
         for fd, events in found.descriptors().items() if found else ():
             self._poll.register(fd, events)
         return found

@@ -12,14 +12,14 @@ import json
 import os
 import select
 import signal
-import socket
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from sandbox import __version__
 from sandbox.confine import child, parent
 from sandbox.confine.single_exec import Command
+from sandbox.egress.destinations import api_addresses
 from sandbox.errors import UsageError
 from sandbox.kernel.notification import Listener
 from sandbox.kernel.tables import machine
@@ -37,40 +37,49 @@ DRAIN = 0.5
 DATA = os.path.join(os.path.dirname(__file__), "data")
 
 
-def observe(command: Command, environment: Mapping[str, str]) -> int:
-    """Run the command and observe it to its end. Returns the exit status to end with. Raises SandboxError."""
+class Origin(NamedTuple):
+    """Whose observation it is: the function and handler by the platform's names, (host, port) of its Runtime API."""
+
+    function: str
+    handler: str
+    api: tuple[str, int] | None
+
+
+def observe(
+    command: Command, origin: Origin, *, grants: frozenset[str], observations: str, local_domains: Sequence[str]
+) -> int:
+    """Run the command and observe it to its end. Returns the exit status to end with. Raises SandboxError.
+
+    `grants` are hard-denied calls that are let through, `observations` the file for the lines ('' standard error).
+    """
     arch = machine()
     with open(os.path.join(DATA, f"{arch}.bpf"), "rb") as file:
         program = file.read()
     with open(os.path.join(DATA, "denied.json"), encoding="utf-8") as file:
         denied = json.load(file)
-    sink = _Sink(environment.get("SANDBOX_OBSERVATIONS", ""))
-    api = environment.get("AWS_LAMBDA_RUNTIME_API", "")
+    sink = _Sink(observations)
     sink.emit(
         {
             "event": "start", "format": FORMAT, "version": __version__,
-            "function": environment.get("AWS_LAMBDA_FUNCTION_NAME", ""), "handler": environment.get("_HANDLER", ""),
-            "api": bool(api), **host.describe(command, environment),
+            "function": origin.function, "handler": origin.handler, "api": origin.api is not None,
+            **host.describe(command, origin.handler),
         }
     )  # fmt: skip
-    granted = frozenset(filter(None, environment.get("SANDBOX_GRANTS", "").split(",")))
-    recorder = Recorder(arch, sink.emit, api=_addresses(api), denied=denied, granted=granted)
+    recorder = Recorder(arch, sink.emit, api=_addresses(origin.api), denied=denied, granted=grants)
     poll = select.poll()
-    naming = Naming(recorder.tasks, environment, poll)
+    naming = Naming(recorder.tasks, local_domains, poll)
     recorder.names_of = naming.names_of
     return _Observation(recorder, sink, naming, poll).run(command, program)
 
 
-def _addresses(api: str) -> frozenset[tuple[str, int]]:
-    host, _, port = api.rpartition(":")
-    if not api:
+def _addresses(api: tuple[str, int] | None) -> frozenset[tuple[str, int]]:
+    if api is None:
         return frozenset()
     try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        return api_addresses(*api)
     except (OSError, ValueError) as error:
-        what = f"is {api!r}, not host:port"
+        what = f"is {':'.join(map(str, api))!r}, whose host is not known"
         raise UsageError(what, where="AWS_LAMBDA_RUNTIME_API", todo="the platform sets it") from error
-    return frozenset((str(entry[4][0]), int(port)) for entry in found)
 
 
 class _Sink:
@@ -116,7 +125,7 @@ class _Observation:
         wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._pid = child.start(command.path, command.argv, command.environment, program, self._ready)
+        self._pid = child.start(command.path, command.argv, command.environ, program, self._ready)
         for number in FORWARDED:
             signal.signal(number, self._forward)
         # Whoever started us may have blocked it; the handler, started above, keeps that, and we must hear of its end.

@@ -11,7 +11,7 @@ from sandbox.names import DNS_PORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Sequence
 
 RESOLV_CONF = "/etc/resolv.conf"
 HOSTS = "/etc/hosts"
@@ -72,13 +72,13 @@ def upstreams(path: str = RESOLV_CONF) -> list[tuple[str, int]]:
     return found[:MOST_SERVERS] or [("127.0.0.1", DNS_PORT)]
 
 
-def searches(path: str = RESOLV_CONF, environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """The domains that resolvers append to names, in lower case. LOCALDOMAIN of the function's environment wins."""
+def searches(path: str = RESOLV_CONF, local: Sequence[str] = ()) -> tuple[str, ...]:
+    """The domains that resolvers append to names, in lower case; `local`, of LOCALDOMAIN, wins."""
     found: list[str] = []
     for words in _lines(path):
         if words[0] in ("search", "domain"):
             found = words[1:] if words[0] == "search" else words[1:2]
-    found = (environment or {}).get("LOCALDOMAIN", "").split() or found
+    found = list(local) or found
     return tuple(dict.fromkeys(name for name in map(canonical_name, found) if name))
 
 

@@ -7,7 +7,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
 
     from sandbox.names.forwarder import Forwarder
 
@@ -16,7 +16,7 @@ HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 
 def make(
-    allowed: Callable[[str], bool], on_denied: Callable[[str, str], None], environment: Mapping[str, str], *,
+    allowed: Callable[[str], bool], on_denied: Callable[[str, str], None], local_domains: Sequence[str], *,
     observing: bool = False,
 ) -> Forwarder | None:  # fmt: skip
     """The forwarder for the names that are allowed; None where dnslib is missing or loopback cannot be bound."""
@@ -26,7 +26,7 @@ def make(
         Forwarder = _forwarder_class()
         wanted: Callable[[str], bool] = (lambda name: True) if observing else allowed
         return Forwarder(
-            addresses.upstreams(), allowed, on_denied, searches=addresses.searches(environment=environment),
+            addresses.upstreams(), allowed, on_denied, searches=addresses.searches(local=local_domains),
             known_hosts=addresses.hosts(wanted), observing=observing,
         )  # fmt: skip
     except (ImportError, OSError):

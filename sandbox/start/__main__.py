@@ -4,7 +4,7 @@
     python3 -I -S .../sandbox/start attend PID LISTENER VARIABLES FOLDER DIGEST
 
 LISTENER is -1 where the kernel gave none. VARIABLES is a pipe with the variables that are ours, each with a NUL behind
-it: in the environment of this process the function could read them. The held signals (sandbox/supervise/start.py)
+it: in the variables of this process the function could read them. The held signals (sandbox/supervise/start.py)
 come blocked.
 """
 
@@ -39,34 +39,32 @@ def attend(pid: int, listener: int, variables: int, folder: str, digest: str) ->
 
     from sandbox.supervise import start
 
-    environment = dict(os.environ)
+    environ = dict(os.environ)
     try:
         start.protect()
         if listener >= 0:
             os.set_inheritable(listener, False)
-        environment |= received(variables)
+        environ |= received(variables)
         from sandbox import bundle
         from sandbox.errors import PolicyInvalid, SandboxError
         from sandbox.kernel import abi
         from sandbox.start import launch
+        from sandbox.start.settings import Settings
 
-        environment = launch.started_with(environment)
+        settings = Settings(launch.started_with(environ))
         try:
             policy = bundle.read(folder, abi.MACHINE)
             if policy.digest != digest:
                 raise PolicyInvalid("is not the policy that the launcher installed", where=folder, todo=bundle.REBUILD)
-            sink = None
-            if environment.get("SANDBOX_EVENTS"):
-                from sandbox.violations.sink import sink_of
-
-                sink = sink_of(environment)
+            duties = launch.duties(settings, audit=False)
+            sink = start.early_sink(duties)
             from sandbox.supervise.attend import attend as supervise
 
             given = listener if listener >= 0 else None
-            status = supervise(pid, given, policy, environment, sink, audit=False)
+            status = supervise(pid, given, policy, duties, sink)
         except SandboxError as error:
             os.kill(pid, _signal.SIGKILL)
-            launch.fail(error, environment)
+            launch.fail(error, settings)
     except BaseException:
         # Nobody would answer for it or report on it, and it would outlive the bootstrap.
         os.kill(pid, _signal.SIGKILL)

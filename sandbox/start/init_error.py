@@ -13,6 +13,10 @@ import struct
 from sandbox.kernel.abi import LIBC
 from sandbox.plain_json import encode
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sandbox.start.settings import RuntimeApi
+
 TIMEOUT = 2.0  # seconds; the platform kills an initialisation after 10
 
 _AF_INET, _AF_INET6, _SOCK_STREAM = 2, 10, 1
@@ -21,19 +25,15 @@ _NOSIGNAL = 0x4000
 _POLLIN, _POLLOUT = 1, 4
 
 
-def post(api: str, error_type: str, message: str) -> bool:
-    """Report an initialisation error to the Runtime API at `host:port`. False when it could not be delivered."""
-    host, _, port = api.rpartition(":")
-    host = host.strip("[]")
-    if not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        return False
+def post(api: RuntimeApi, error_type: str, message: str) -> bool:
+    """Report an initialisation error to the Runtime API. False when it could not be delivered."""
     body = encode({"errorMessage": message, "errorType": error_type, "stackTrace": []})
     request = (
-        f"POST /2018-06-01/runtime/init/error HTTP/1.1\r\nHost: {api}\r\nContent-Type: application/json\r\n"
+        f"POST /2018-06-01/runtime/init/error HTTP/1.1\r\nHost: {api.text}\r\nContent-Type: application/json\r\n"
         f"Lambda-Runtime-Function-Error-Type: {error_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         f"{body}"
     ).encode()
-    address = _address(host, int(port)) or _looked_up(host, int(port))
+    address = _address(api.host, api.port) or _looked_up(api.host, api.port)
     if address is None:
         return False
     fd = LIBC.socket(address[0], _SOCK_STREAM | _NONBLOCK | _CLOEXEC, 0)

@@ -27,14 +27,13 @@ _DER = bytes.fromhex("302a300506032b6570032100")
 """What stands before the 32 bytes of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410)."""
 
 
-def listed(path: str, environment: Mapping[str, str]) -> str:
+def listed(path: str, key: str) -> str:
     """The digest of a bundle's policy, as the manifest of the package says in which it lies.
 
-    With a public key in SANDBOX_VERIFY_KEY the whole package is verified first. Raises PackageInvalid, also for what is
+    With `key`, the file of a public key, the whole package is verified first. Raises PackageInvalid, also for what is
     no bundle of the package.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    key = environment.get("SANDBOX_VERIFY_KEY", "")
     files = verify(folder, key) if key else files_of(folder, _read(os.path.join(folder, MANIFEST)))
     return _listed(folder, files, f"{name}/{FILE}")
 

@@ -10,8 +10,18 @@ import sys
 import time
 
 from sandbox.confine.single_exec import Command, not_executed, restore_signals
-from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError, debugging, trace
+from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError, trace
 from sandbox.plain_json import encode
+from sandbox.start.settings import (
+    MODE,
+    NEXT_WRAPPER,
+    ON_UNAVAILABLE,
+    REQUEST_ID,
+    RUNTIME_API,
+    STALE,
+    SUPERVISE,
+    Settings,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,76 +30,68 @@ if TYPE_CHECKING:
 
     from sandbox.bundle import Policy
     from sandbox.confine.install import Report
-
-MODES = ("enforce", "audit", "learn", "off")
-PREFIX = "SANDBOX_"
-"""Every variable with this prefix is ours and is removed before the exec: the handler must not read or set policy."""
-
-NEXT_WRAPPER = "SANDBOX_NEXT_WRAPPER"
-ENTRY = "SANDBOX_ENTRY"
-"""What the platform started, where that was a script of a package: another wrapper execs it again."""
+    from sandbox.supervise.start import Duties
 
 COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 """What Python may set LC_CTYPE to (PEP 538)."""
 
-PATHS = ("SANDBOX_POLICY", "SANDBOX_OBSERVATIONS")
-"""Variables that name files, from where the bootstrap was started and not from LAMBDA_TASK_ROOT, which it enters."""
-
 
 def main() -> NoReturn:
     """Entry of `bootstrap`. Does not return: it execs, or exits with the error's code."""
-    environment = started_with(os.environ)
+    environ = started_with(os.environ)
+    settings = Settings(environ)
     try:
-        chain(environment)
-        for name in PATHS:
-            if environment.get(name):
-                environment[name] = os.path.abspath(environment[name])
-        mode = _choice(environment, "SANDBOX_MODE", MODES)
-        on_unavailable = _choice(environment, "SANDBOX_ON_UNAVAILABLE", ("fail", "warn"))
-        command = resolve(sys.argv[1:], environment)
-        if mode == "off":
+        chain(environ, settings)
+        settings.require(MODE, ON_UNAVAILABLE)
+        arguments = sys.argv[1:]
+        if not arguments:
+            enter_root(settings)
+        command = find_command(arguments, settings)
+        if settings.mode == "off":
             _say({"event": "sandbox", "mode": "off", "enforced": [], "degraded": ["everything: SANDBOX_MODE=off"]})
             run(command)
-        if mode == "learn":
-            from sandbox.learn.observe import observe
-
-            sys.exit(observe(command, environment))
-        enforce(command, environment, on_unavailable, audit=mode == "audit")
+        if settings.mode == "learn":
+            settings.require(RUNTIME_API)
+            sys.exit(learn(command, settings))
+        enforce(command, settings)
     except SandboxError as error:
-        fail(error, environment)
+        fail(error, settings)
 
 
-def chain(environment: dict[str, str]) -> None:
+def chain(environ: Mapping[str, str], settings: Settings) -> None:
     """Exec SANDBOX_NEXT_WRAPPER, if any, with this program before its arguments: it execs us again, innermost and last.
 
     There is one AWS_LAMBDA_EXEC_WRAPPER, and others want it too. Raises HandlerNotFound.
     """
-    wrapper = environment.pop(NEXT_WRAPPER, "")
-    ours = environment.get(ENTRY) or os.path.abspath(sys.argv[0])
-    if wrapper:
-        try:
-            run(Command(wrapper, [wrapper, ours, *sys.argv[1:]], environment))
-        except HandlerNotFound as error:
-            todo = "name an executable file by its whole path, or unset it"
-            raise HandlerNotFound(f"{wrapper}: {error.what}", where=NEXT_WRAPPER, todo=todo) from error
+    wrapper = settings.next_wrapper
+    if not wrapper:
+        return
+    # What the platform started, where that was a script of a package: the wrapper execs it again.
+    ours = settings.entry or os.path.abspath(sys.argv[0])
+    # Still with our variables, for the second time; without this one, which would have no end.
+    handed = {key: value for key, value in environ.items() if key != NEXT_WRAPPER}
+    try:
+        run(Command(wrapper, [wrapper, ours, *sys.argv[1:]], handed))
+    except HandlerNotFound as error:
+        todo = "name an executable file by its whole path, or unset it"
+        raise HandlerNotFound(f"{wrapper}: {error.what}", where=NEXT_WRAPPER, todo=todo) from error
 
 
-def fail(error: SandboxError, environment: Mapping[str, str]) -> NoReturn:
+def fail(error: SandboxError, settings: Settings) -> NoReturn:
     """Say what went wrong, to the log and to the Runtime API, and exit with the error's own code."""
-    text = f"sandbox: {error.error_type}: {error}\n" + (trace(error) if debugging(environment) else "")
+    text = f"sandbox: {error.error_type}: {error}\n" + (trace(error) if settings.debug else "")
     os.write(2, text.encode(errors="backslashreplace"))
-    api = environment.get("AWS_LAMBDA_RUNTIME_API", "")
-    if api:
+    if settings.has_api:
         from sandbox.start.init_error import post
 
-        if not post(api, error.error_type, str(error)):
+        if settings.api is None or not post(settings.api, error.error_type, str(error)):
             os.write(2, b"sandbox: the Runtime API was not told: it could not be reached, or did not take the report\n")
     os._exit(error.exit_code)
 
 
-def started_with(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment as the kernel handed it over: Python puts LC_CTYPE into its own in the C locale (PEP 538)."""
-    found = dict(environment)
+def started_with(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables as the kernel handed it over: Python puts LC_CTYPE into its own in the C locale (PEP 538)."""
+    found = dict(environ)
     if found.get("LC_CTYPE") in COERCED:
         try:
             with open("/proc/self/environ", "rb") as file:
@@ -107,38 +109,38 @@ def run(command: Command) -> NoReturn:
     """Exec the command as it stands. Raises HandlerNotFound."""
     restore_signals()
     try:
-        os.execve(command.path, list(command.argv), dict(command.environment))
+        os.execve(command.path, list(command.argv), dict(command.environ))
     except OSError as error:
         raise not_executed(command.path, error) from error
 
 
-def _choice(environment: Mapping[str, str], name: str, choices: Sequence[str]) -> str:
-    value = environment.get(name) or choices[0]
-    if value not in choices:
-        raise UsageError(f"is {value!r}, not one of {', '.join(choices)}", where=name, todo="correct or unset it")
-    return value
+def enter_root(settings: Settings) -> None:
+    """Make LAMBDA_TASK_ROOT the working folder, as the platform's own runtimes do. Raises HandlerNotFound.
+
+    Only for $_HANDLER: a command says itself where it lies, and may mean a path below the folder it was started in.
+    """
+    root = settings.task_root
+    if not settings.handler or not root:
+        return
+    try:
+        os.chdir(root)
+    except OSError as error:
+        raise HandlerNotFound(
+            f"cannot be entered: {error.strerror}", where=root, todo="correct LAMBDA_TASK_ROOT"
+        ) from error
 
 
-def resolve(arguments: Sequence[str], environment: Mapping[str, str]) -> Command:
+def find_command(arguments: Sequence[str], settings: Settings) -> Command:
     """The command to exec: the arguments, or awslambdaric with $_HANDLER. Raises UsageError, HandlerNotFound."""
-    kept = {key: value for key, value in environment.items() if not key.startswith(PREFIX)}
     if not arguments:
-        handler = environment.get("_HANDLER", "")
-        if not handler:
+        if not settings.handler:
             raise UsageError(
                 "no command and no _HANDLER", where="bootstrap",
                 todo="give a command to start, or set _HANDLER=module.function as the platform does",
             )  # fmt: skip
-        root = environment.get("LAMBDA_TASK_ROOT", "")
-        if root:
-            try:
-                os.chdir(root)
-            except OSError as error:
-                raise HandlerNotFound(
-                    f"cannot be entered: {error.strerror}", where=root, todo="correct LAMBDA_TASK_ROOT"
-                ) from error
-        arguments = [environment.get("SANDBOX_PYTHON") or sys.executable, "-m", "awslambdaric", handler]
-    return Command(_which(arguments[0], environment.get("PATH", os.defpath)), list(arguments), kept)
+        arguments = [settings.python or sys.executable, "-m", "awslambdaric", settings.handler]
+    path = _which(arguments[0], settings.search)
+    return Command(path, list(arguments), settings.environ, root=settings.task_root, search=settings.search)
 
 
 def _which(name: str, path: str) -> str:
@@ -155,30 +157,41 @@ def _which(name: str, path: str) -> str:
     )
 
 
-def enforce(command: Command, environment: Mapping[str, str], on_unavailable: str, *, audit: bool) -> NoReturn:
+def learn(command: Command, settings: Settings) -> int:
+    """Run the command and write down what it does. Returns the exit status to end with. Raises SandboxError."""
+    from sandbox.learn.observe import Origin, observe
+
+    api = (settings.api.host, settings.api.port) if settings.api else None
+    return observe(
+        command, Origin(settings.function, settings.handler, api), grants=settings.grants,
+        observations=settings.observations, local_domains=settings.local_domains,
+    )  # fmt: skip
+
+
+def enforce(command: Command, settings: Settings) -> NoReturn:
     """Install the policy and exec, with a supervisor unless SANDBOX_SUPERVISE=0. Raises SandboxError when it cannot."""
     from sandbox import provenance
     from sandbox.start import locate
 
-    path = locate.find(environment)
-    policy = locate.load(path, environment)
-    told = [said] if (said := locate.check_writable(path, policy, environment, on_unavailable)) else []
-    audit = audit or time.strftime("%Y-%m-%d", time.gmtime()) < policy.audit_until
-    api_port = _api_port(environment)
-    stale = provenance.differences(policy.provenance, command.path, environment)
-    if _choice(environment, "SANDBOX_STALE", ("warn", "refuse")) == "refuse" and stale:
+    path = locate.find(settings)
+    policy = locate.load(path, settings.verify_key)
+    told = [said] if (said := locate.check_writable(path, policy, settings)) else []
+    audit = settings.mode == "audit" or time.strftime("%Y-%m-%d", time.gmtime()) < policy.audit_until
+    settings.require(RUNTIME_API, STALE, REQUEST_ID, SUPERVISE)
+    root = settings.task_root or os.getcwd()
+    stale = provenance.differences(policy.provenance, command.path, settings.handler, root)
+    if settings.refuse_stale and stale:
         raise provenance.stale(stale)
-    relayed = _choice(environment, "SANDBOX_REQUEST_ID", ("off", "relay")) == "relay"
-    if api_port is not None:
+    if settings.api is not None:
         # Behind Landlock and the filters nothing can be loaded any more, and that is where the last errors come from.
         from sandbox.start import init_error  # noqa: F401
-    if _choice(environment, "SANDBOX_SUPERVISE", ("1", "0")) == "0":
-        if relayed:
+    if not settings.supervise:
+        if settings.relays:
             raise UsageError(
-                "is relay, which a supervisor does, and there is none", where="SANDBOX_REQUEST_ID",
+                "is relay, which a supervisor does, and there is none", where=REQUEST_ID,
                 todo="set SANDBOX_SUPERVISE=1, or unset it",
             )  # fmt: skip
-        confine(command, policy, api_port, on_unavailable, stale, told, tell=None, audit=audit)
+        confine(command, policy, settings, stale, told, tell=None, audit=audit)
     _ = policy.supervision  # parsed here: damage must stop the start, and the clone below shares it
     # Before the clone, so that the child writes to fewer pages that it shares.
     from sandbox.confine import install, single_exec  # noqa: F401
@@ -186,16 +199,27 @@ def enforce(command: Command, environment: Mapping[str, str], on_unavailable: st
 
     def child(handover: Handover) -> None:
         try:
-            confine(command, policy, api_port, on_unavailable, stale, told, tell=handover.tell, audit=audit)
+            confine(command, policy, settings, stale, told, tell=handover.tell, audit=audit)
         except SandboxError as error:
-            fail(error, environment)
+            fail(error, settings)
 
-    sys.exit(start(child, policy, environment, audit=audit))
+    sys.exit(start(child, policy, duties(settings, audit=audit)))
+
+
+def duties(settings: Settings, *, audit: bool) -> Duties:
+    """What the settings ask of a supervisor."""
+    from sandbox.supervise.start import Duties
+
+    return Duties(
+        audit=audit, events=settings.events, event_key=settings.event_key,
+        api=(settings.api.host, settings.api.port) if settings.api else None, relays=settings.relays,
+        one_phase=settings.one_phase, task_root=settings.task_root, local_domains=settings.local_domains,
+    )  # fmt: skip
 
 
 def confine(
-    command: Command, policy: Policy, api_port: int | None, on_unavailable: str, stale: Sequence[str],
-    told: Sequence[str], *, tell: Callable[[int | None], None] | None, audit: bool,
+    command: Command, policy: Policy, settings: Settings, stale: Sequence[str], told: Sequence[str], *,
+    tell: Callable[[int | None], None] | None, audit: bool,
 ) -> NoReturn:  # fmt: skip
     """Install the policy in this process and exec. Raises SandboxError.
 
@@ -204,33 +228,24 @@ def confine(
     from sandbox.confine import single_exec
     from sandbox.confine.install import Report, install
 
-    launch = single_exec.Launch(command.path, command.argv, command.environment)
+    launch = single_exec.Launch(command.path, command.argv, command.environ)
     report = Report()
     report.degraded += told
     try:
-        install(policy, launch.addresses, api_port, report, tell=tell, audit=audit, command=command)
+        port = settings.api.port if settings.api else None
+        install(policy, launch.addresses, port, report, tell=tell, audit=audit, command=command)
     except InstallRefused as error:
-        if on_unavailable == "fail":
+        if settings.on_unavailable == "fail":
             raise
         report.degraded.append(f"everything that is not listed as enforced: {error}")
         if tell:
             tell(None)
-    if tell and "supervision" in report.enforced and command.environment.get("AWS_LAMBDA_MAX_CONCURRENCY"):
+    if tell and "supervision" in report.enforced and settings.one_phase:
         report.degraded.append("phases: init calls stay allowed (AWS_LAMBDA_MAX_CONCURRENCY: workers start meanwhile)")
     _say(status_line("audit" if audit else "enforce", policy.function, policy.digest, report, stale))
     restore_signals()
     refused = launch.exec()
     raise not_executed(command.path, refused) from refused
-
-
-def _api_port(environment: Mapping[str, str]) -> int | None:
-    api = environment.get("AWS_LAMBDA_RUNTIME_API", "")
-    port = api.rpartition(":")[2]
-    if not api:
-        return None
-    if not (port.isascii() and port.isdigit() and len(port) < 6) or not 0 < int(port) < 65536:
-        raise UsageError(f"is {api!r}, not host:port", where="AWS_LAMBDA_RUNTIME_API", todo="the platform sets it")
-    return int(port)
 
 
 def status_line(mode: str, function: str, digest: str, report: Report, stale: Sequence[str]) -> Mapping[str, object]:

@@ -10,10 +10,13 @@ from sandbox import bundle
 from sandbox.confine.landlock_rules import located
 from sandbox.errors import PackageInvalid, PolicyInvalid, PolicyNotFound, PolicyWritable, UsageError
 from sandbox.kernel import abi, landlock
+from sandbox.start.settings import VERIFY_KEY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+
+    from sandbox.start.settings import Settings
 
 MANIFEST = "manifest.json"
 """Beside the bundle in a package (sandbox/package/manifest.py)."""
@@ -21,46 +24,46 @@ MANIFEST = "manifest.json"
 MAKE = "make one with `sandbox learn` and `sandbox compile`, or name one in SANDBOX_POLICY"
 
 
-def find(environment: Mapping[str, str]) -> str:
+def find(settings: Settings) -> str:
     """The path of the bundle (a directory) or profile (a YAML file) to use. Raises PolicyNotFound or UsageError."""
-    named = environment.get("SANDBOX_POLICY", "")
+    named = settings.policy
     if named:
         if os.path.exists(named):
             return named
         raise PolicyNotFound(f"{named} does not exist", where="SANDBOX_POLICY", todo=MAKE)
-    function = environment.get("AWS_LAMBDA_FUNCTION_NAME", "")
+    function = settings.function
     if not function:
         what = "neither SANDBOX_POLICY nor AWS_LAMBDA_FUNCTION_NAME is set"
         raise PolicyNotFound(what, where="environment", todo=MAKE)
     if os.path.basename(function) != function or function in (".", ".."):
         raise UsageError(f"{function!r} is no plain name", where="AWS_LAMBDA_FUNCTION_NAME", todo="name the function")
-    tried = list(_candidates(environment, function))
+    tried = list(_candidates(settings.task_root, function))
     for path in tried:
         if os.path.isfile(os.path.join(path, bundle.FILE)) or (path.endswith(".yaml") and os.path.isfile(path)):
             return path
     raise PolicyNotFound(f"no policy for {function} (looked at {', '.join(tried)})", where="bootstrap", todo=MAKE)
 
 
-def _candidates(environment: Mapping[str, str], function: str) -> Iterator[str]:
-    root = environment.get("LAMBDA_TASK_ROOT", "")
+def _candidates(root: str, function: str) -> Iterator[str]:
     for directory in (os.path.join(root, "profiles") if root else "", "/opt/profiles", "profiles"):
         if directory:
             yield os.path.join(directory, function)
             yield os.path.join(directory, function + ".yaml")
 
 
-def load(path: str, environment: Mapping[str, str]) -> bundle.Policy:
+def load(path: str, verify_key: str | None) -> bundle.Policy:
     """The policy at a path that `find` gave. Compiles a YAML profile and says so. Raises SandboxError.
 
-    A bundle in a package is the one that the package's manifest lists; SANDBOX_VERIFY_KEY asks for a signed one.
+    A bundle in a package is the one that the package's manifest lists. `verify_key`, the file of a public key, asks for
+    a signed one.
     """
     expected = ""
-    if environment.get("SANDBOX_VERIFY_KEY") == "":
-        raise UsageError("is empty", where="SANDBOX_VERIFY_KEY", todo="name the file of a public key, or unset it")
-    if environment.get("SANDBOX_VERIFY_KEY") or os.path.exists(os.path.join(_folder(path), MANIFEST)):
+    if verify_key == "":
+        raise UsageError("is empty", where=VERIFY_KEY, todo="name the file of a public key, or unset it")
+    if verify_key or os.path.exists(os.path.join(_folder(path), MANIFEST)):
         from sandbox.start import integrity
 
-        expected = integrity.listed(path, environment)
+        expected = integrity.listed(path, verify_key or "")
     policy = bundle.read(path, abi.MACHINE) if os.path.isdir(path) else _compile(path)
     # The bytes that hold, not a second reading of them: who may change a file may do it between the two.
     if expected and policy.digest != expected:
@@ -105,7 +108,7 @@ def _compile(profile: str) -> bundle.Policy:
     )  # fmt: skip
 
 
-def writable(path: str, policy: bundle.Policy, environment: Mapping[str, str]) -> str:
+def writable(path: str, policy: bundle.Policy, task_root: str) -> str:
     """The first place of a bundle that the function's user may write to, or could put another into, '' for none.
 
     That is the bundle and what is in it, and for a function that can rename each folder on the way to it, but for those
@@ -123,15 +126,15 @@ def writable(path: str, policy: bundle.Policy, environment: Mapping[str, str]) -
         if not os.stat(folder).st_mode & stat.S_ISVTX:
             places.append(folder)
     if policy.files.listed and landlock.abi_version():
-        own = tuple(f"{located(rule, environment).rstrip('/')}/" for rule in policy.files.write)
+        own = tuple(f"{located(rule, task_root).rstrip('/')}/" for rule in policy.files.write)
         places = [place for place in places if f"{place.rstrip('/')}/".startswith(own)]
     return next((place for place in places if os.access(place, os.W_OK)), "")
 
 
-def check_writable(path: str, policy: bundle.Policy, environment: Mapping[str, str], on_unavailable: str) -> str:
+def check_writable(path: str, policy: bundle.Policy, settings: Settings) -> str:
     """What to say of a bundle that the function could change, '' for one that it could not. Raises PolicyWritable."""
-    place = writable(path, policy, environment)
-    if place and on_unavailable == "fail":
+    place = writable(path, policy, settings.task_root)
+    if place and settings.on_unavailable == "fail":
         raise PolicyWritable(
             "the function could change its own policy for the next start", where=place,
             todo="chmod -R a-w it, or let another user own it, or keep it out of the folders that the function writes, "

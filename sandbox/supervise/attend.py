@@ -16,18 +16,16 @@ from sandbox.supervise import opening
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from sandbox.bundle import Policy
+    from sandbox.supervise.start import Duties
     from sandbox.supervise.supervisor import Supervisor
     from sandbox.violations.sink import Sink
 
-WORKERS = "AWS_LAMBDA_MAX_CONCURRENCY"
-"""Set where one environment serves several events at once: a worker is forked while another one serves already."""
-
 
 def attend(
-    pid: int, fd: int | None, policy: Policy, environment: Mapping[str, str], sink: Sink | None, *, audit: bool
+    pid: int, fd: int | None, policy: Policy, duties: Duties, sink: Sink | None
 ) -> int:
     """Supervise the child `pid` to its end. Returns the exit status to end with, or ends by the child's signal.
 
@@ -50,7 +48,7 @@ def attend(
     ended = None if first else _reaped(pid)
     if ended is not None and not _has_children():
         return parent.end_like(ended)
-    supervisor = _supervisor(policy, environment, init, early_sockets if makes else None, sink, audit=audit)
+    supervisor = _supervisor(policy, duties, init, early_sockets if makes else None, sink)
     gc.enable()
     status = supervisor.run(pid, listener, wake, parting, first, ended)
     if supervisor.terminated:
@@ -79,24 +77,27 @@ def _has_children() -> bool:
 
 
 def _supervisor(
-    policy: Policy, environment: Mapping[str, str], init: CallTable, early_sockets: CallTable | None,
-    sink: Sink | None, *, audit: bool,
-) -> Supervisor:  # fmt: skip
+    policy: Policy, duties: Duties, init: CallTable, early_sockets: CallTable | None, sink: Sink | None
+) -> Supervisor:
     """`early_sockets`, where the function's sockets are to be made for it, are those of the init phase."""
     from sandbox.confine.install import LANDLOCK_SCOPES
-    from sandbox.egress.destinations import Destinations
+    from sandbox.egress.destinations import Destinations, api_addresses
     from sandbox.kernel import landlock
     from sandbox.supervise.decision import Decider
     from sandbox.supervise.supervisor import Supervisor
     from sandbox.violations.journal import Journal
     from sandbox.violations.record import Degraded
-    from sandbox.violations.sink import sink_of
+    from sandbox.violations.sink import Sink
 
-    supervision = policy.supervision
-    destinations = Destinations(
-        followed(supervision.destinations), api_addresses(environment.get("AWS_LAMBDA_RUNTIME_API", ""))
-    )
-    journal = Journal(sink or sink_of(environment), policy.function)
+    supervision, audit = policy.supervision, duties.audit
+    api: frozenset[tuple[str, int]] = frozenset()
+    if duties.api:
+        try:
+            api = api_addresses(*duties.api)
+        except (OSError, ValueError):
+            api = frozenset()  # a name that nothing resolves: the function's own connect says the same
+    destinations = Destinations(followed(supervision.destinations), api)
+    journal = Journal(sink or Sink(duties.events, duties.event_key), policy.function)
     owned = None
     if early_sockets:
         from sandbox.egress.owned import OwnedSockets
@@ -105,24 +106,26 @@ def _supervisor(
         owned = OwnedSockets(allowed, early_sockets, messages=audit or supervision.messages)
     supervisor = Supervisor(
         policy.function, abi.MACHINE, Decider(supervision, audit=audit), destinations, journal, init,
-        runtime_api=supervision.runtime_api, one_phase=bool(environment.get(WORKERS)), signals=policy.signals,
+        runtime_api=supervision.runtime_api, one_phase=duties.one_phase, signals=policy.signals,
         scoped=not audit and landlock.abi_version() >= LANDLOCK_SCOPES, owned=owned,
     )  # fmt: skip
     if policy.exec == "granted":
         from sandbox.supervise import programs
 
-        supervisor.grant(programs.granted(policy, environment, audit=audit))
+        supervisor.grant(programs.granted(policy, duties.task_root, audit=audit))
     if destinations.has_names:
         from sandbox.names import resolver
 
-        forwarder = resolver.make(destinations.allows_name, supervisor.report_question, environment, observing=audit)
+        forwarder = resolver.make(
+            destinations.allows_name, supervisor.report_question, duties.local_domains, observing=audit
+        )
         if forwarder is None:
             missing = (
                 "dnslib is not there, or loopback cannot be bound: names cannot be resolved, their hosts not reached"
             )
             journal.write(Degraded(policy.function, missing))
         supervisor.use(forwarder)
-    if environment.get("SANDBOX_REQUEST_ID") == "relay" and supervision.runtime_api:
+    if duties.relays and supervision.runtime_api:
         from sandbox.egress import relay
 
         way = relay.make()
@@ -140,24 +143,6 @@ def _wait(pid: int, wake: int) -> int:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
             return status
-
-
-def api_addresses(api: str) -> frozenset[tuple[str, int]]:
-    """The addresses of the Runtime API's `host:port`."""
-    from sandbox.behaviour.destination import packed
-
-    host, _, port = api.rpartition(":")
-    if not api:
-        return frozenset()
-    if packed(host.strip("[]")) is not None and port.isdecimal():
-        return frozenset({(host.strip("[]"), int(port))})
-    import socket
-
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    except (OSError, ValueError):
-        return frozenset()
-    return frozenset((str(entry[4][0]), int(port)) for entry in found)
 
 
 def followed(entries: Iterable[str]) -> list[str]:

@@ -16,7 +16,7 @@ from sandbox.kernel import abi, landlock, tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from sandbox.bundle import Policy
     from sandbox.kernel.notification import Notification
@@ -131,11 +131,11 @@ def _waits_for_exec(pid: int) -> bool:
     return number.isdigit() and int(number) in [numbers[name] for name in VFORKS if name in numbers]
 
 
-def granted(policy: Policy, environment: Mapping[str, str], *, audit: bool) -> Programs | None:
+def granted(policy: Policy, task_root: str, *, audit: bool) -> Programs | None:
     """The programs of a policy; None where it grants no exec at all, so that the class of the call decides."""
     if policy.exec != "granted":
         return None
     files = policy.files
     held = not audit and not files.memfd and landlock.abi_version() > 0
-    listed = [located(rule, environment) for rule in files.programs] if files.limited else None
+    listed = [located(rule, task_root) for rule in files.programs] if files.limited else None
     return Programs(listed, held=held)

@@ -21,9 +21,10 @@ from sandbox.kernel import abi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
 
     from sandbox.bundle import Policy
+    from sandbox.violations.sink import Sink
 
 CLONE_FILES = 0x400  # linux/sched.h
 SIGCHLD = 17
@@ -55,17 +56,48 @@ class Handover:
             time.sleep(WAIT)
 
 
-def start(child: Callable[[Handover], None], policy: Policy, environment: Mapping[str, str], *, audit: bool) -> int:
+class Duties:
+    """What a start asks of its supervisor; `audit` lets through and reports what enforcement would refuse.
+
+    `events` and `event_key` are where the lines go and what signs them (Sink), `api` (host, port) of the Runtime API,
+    `relays` whether its requests are followed, `one_phase` whether the init phase has no end, `task_root` the
+    function's folder ('': the working folder), `local_domains` what LOCALDOMAIN says (man 5 resolv.conf).
+    """
+
+    __slots__ = ("api", "audit", "event_key", "events", "local_domains", "one_phase", "relays", "task_root")
+
+    def __init__(
+        self, *, audit: bool, events: str, event_key: bytes | None, api: tuple[str, int] | None, relays: bool,
+        one_phase: bool, task_root: str, local_domains: Sequence[str],
+    ) -> None:  # fmt: skip
+        self.audit = audit
+        self.events = events
+        self.event_key = event_key
+        self.api = api
+        self.relays = relays
+        self.one_phase = one_phase
+        self.task_root = task_root
+        self.local_domains = local_domains
+
+
+def early_sink(duties: Duties) -> Sink | None:
+    """The sink that was asked for, opened while an error can still stop the start. Raises UsageError as Sink does.
+
+    None for standard error, which cannot fail: it loads with the first report.
+    """
+    if not duties.events:
+        return None
+    from sandbox.violations.sink import Sink
+
+    return Sink(duties.events, duties.event_key)
+
+
+def start(child: Callable[[Handover], None], policy: Policy, duties: Duties) -> int:
     """Run `child` (which never returns) in a new process and supervise it. Returns the exit status to end with.
 
     Raises InstallRefused when there can be no new process, and what `attend` raises, after the child was ended.
     """
-    sink = None
-    if environment.get("SANDBOX_EVENTS"):
-        # Now, while there is no function yet, an error stops the start; the usual sink loads with the first report.
-        from sandbox.violations.sink import sink_of
-
-        sink = sink_of(environment)
+    sink = early_sink(duties)
     # A collection after the clone would write to every object, and so copy every page.
     gc.disable()
     gc.freeze()
@@ -100,7 +132,7 @@ def start(child: Callable[[Handover], None], policy: Policy, environment: Mappin
         listener = handover.wait(pid)
         from sandbox.supervise import attend
 
-        return attend.attend(pid, listener, policy, environment, sink, audit=audit)
+        return attend.attend(pid, listener, policy, duties, sink)
     except BaseException:
         # Nobody would answer for it or report on it, and it would outlive the bootstrap.
         os.kill(pid, _signal.SIGKILL)
@@ -108,14 +140,14 @@ def start(child: Callable[[Handover], None], policy: Policy, environment: Mappin
 
 
 def protect() -> int:
-    """Close this process's memory and environment to its user; returns the dumpable property that it had.
+    """Close this process's memory and variables to its user; returns the dumpable property that it had.
 
     -1 where prctl is refused (Lambda-like guests): one call tells, and no other is made.
     """
     dumpable = _property(PR_GET_DUMPABLE, 0)
     if dumpable >= 0:
         _property(PR_SET_DUMPABLE, 0)
-    forget_environment()
+    forget_environ()
     return dumpable
 
 
@@ -127,7 +159,7 @@ def _property(option: int, value: int) -> int:
         return -1
 
 
-def forget_environment() -> None:
+def forget_environ() -> None:
     """Overwrite what /proc/PID/environ shows of this process: the event key must not reach the handler."""
     try:
         with open("/proc/self/stat", "rb") as file:

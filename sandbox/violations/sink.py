@@ -19,7 +19,7 @@ from sandbox.violations.record import LONGEST, render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from sandbox.violations.record import Record
 
@@ -241,9 +241,3 @@ def _has_room(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     return bool(poll.poll(0))
-
-
-def sink_of(environment: Mapping[str, str]) -> Sink:
-    """The sink that SANDBOX_EVENTS names, with the key of SANDBOX_EVENT_KEY. Raises UsageError as Sink does."""
-    key = environment.get("SANDBOX_EVENT_KEY", "")
-    return Sink(environment.get("SANDBOX_EVENTS", ""), os.fsencode(key) if key else None)

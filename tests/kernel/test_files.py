@@ -238,14 +238,14 @@ def test_names_for_folders(area: Area) -> None:
     (area.folder / "pyvenv.cfg").touch()
     reads = frozenset({"{root}/**", "{venv}/**", "{python}/**", "{python}/missing.py"})
     found = policy_of(learned("openat read", reads=reads))
-    command = Command(str(area.folder / "bin" / "python"), [], {"LAMBDA_TASK_ROOT": str(area.work)})
+    command = Command(str(area.folder / "bin" / "python"), [], {}, root=str(area.work))
     symbols: dict[str, Any] = {}
     absent: list[str] = []
     expanded = {path for rule in found.files.read for path, _ in landlock_rules._paths(rule, command, symbols, absent)}
     library = os.path.dirname(os.__file__)
     assert expanded >= {str(area.work), str(area.folder), library} or not library.startswith("/usr")
     assert not absent
-    plan = landlock_rules.plan(found, landlock.abi_version(), Command("/bin/true", [], {"LAMBDA_TASK_ROOT": "/"}))
+    plan = landlock_rules.plan(found, landlock.abi_version(), Command("/bin/true", [], {}, root="/"))
     plan.close()
     assert sorted(plan.absent) == ["{python}", "{root}", "{venv}"]
 

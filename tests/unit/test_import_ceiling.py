@@ -26,6 +26,7 @@ OURS = {
     "sandbox.confine.install",
     "sandbox.start.launch",
     "sandbox.start.locate",
+    "sandbox.start.settings",
     "sandbox.confine.single_exec",
     "sandbox.provenance",
     "sandbox.errors",

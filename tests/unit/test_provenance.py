@@ -31,8 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_the_same_host_and_function_are_not_stale(root: Path) -> None:
     """Nothing differs on the host of the training."""
-    environment = {"LAMBDA_TASK_ROOT": str(root), "_HANDLER": "app.handler"}
-    assert provenance.differences(now(root), "/usr/bin/python3", environment) == []
+    assert provenance.differences(now(root), "/usr/bin/python3", "app.handler", str(root)) == []
 
 
 @pytest.mark.parametrize(
@@ -40,8 +39,7 @@ def test_the_same_host_and_function_are_not_stale(root: Path) -> None:
 )
 def test_each_fact_is_compared(root: Path, fact: str, other: str) -> None:
     """A fact that no training had is named with both values."""
-    environment = {"LAMBDA_TASK_ROOT": str(root), "_HANDLER": "app.handler"}
-    found = provenance.differences(now(root) | {fact: [other]}, "/usr/bin/python3", environment)
+    found = provenance.differences(now(root) | {fact: [other]}, "/usr/bin/python3", "app.handler", str(root))
     assert len(found) == 1
     assert found[0].startswith(fact.split("_")[0])
     assert other.rpartition(".")[0] in found[0] or other in found[0]
@@ -49,9 +47,8 @@ def test_each_fact_is_compared(root: Path, fact: str, other: str) -> None:
 
 def test_one_of_several_trainings_is_enough(root: Path) -> None:
     """A profile that was trained on two kernels fits both."""
-    environment = {"LAMBDA_TASK_ROOT": str(root), "_HANDLER": "app.handler"}
     both = now(root) | {"kernel": ["5.10.0", os.uname().release]}
-    assert provenance.differences(both, "/usr/bin/python3", environment) == []
+    assert provenance.differences(both, "/usr/bin/python3", "app.handler", str(root)) == []
 
 
 def test_a_changed_handler_and_lock_file_are_seen(root: Path) -> None:
@@ -61,8 +58,7 @@ def test_a_changed_handler_and_lock_file_are_seen(root: Path) -> None:
     known["lock_digest"] = [provenance.digest(str(root / "requirements.txt"))]
     (root / "app.py").write_text("def handler(event, context): return 2\n")
     (root / "requirements.txt").write_text("requests==2\n")
-    environment = {"LAMBDA_TASK_ROOT": str(root), "_HANDLER": "app.handler"}
-    found = provenance.differences(known, "/usr/bin/python3", environment)
+    found = provenance.differences(known, "/usr/bin/python3", "app.handler", str(root))
     assert [text.split(":")[0] for text in found] == ["handler digest", "lock digest"]
 
 

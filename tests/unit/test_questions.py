@@ -235,7 +235,7 @@ def test_resolver_files(tmp_path: Path) -> None:
     )
     assert addresses.upstreams(str(conf)) == [("10.0.0.2", 53), ("fe80::1%eth0", 53), ("10.0.0.3", 53)]
     assert addresses.searches(str(conf)) == ("svc.cluster.local", "example.com")
-    assert addresses.searches(str(conf), {"LOCALDOMAIN": "other.example"}) == ("other.example",)
+    assert addresses.searches(str(conf), ["other.example"]) == ("other.example",)
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 localhost\n192.0.2.1 Db.Internal db # comment\n192.0.2.1 db2\nnonsense x\n\n::1\n")
     assert addresses.hosts(lambda name: name.startswith("db"), str(hosts)) == {IPV4: {"db.internal", "db", "db2"}}

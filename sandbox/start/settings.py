@@ -1,0 +1,130 @@
+"""Every variable that a start reads, parsed once: ours (SANDBOX_...) and those of the platform.
+
+    settings = Settings(os.environ)
+    settings.require("SANDBOX_MODE")
+    settings.mode  # "enforce"
+
+Nothing below this package looks a variable up: supervisor, observer and sinks are given values. Parsing raises nothing,
+because a wrong value only matters to a start that reads it: `SANDBOX_MODE=off` starts whatever SANDBOX_STALE says.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sandbox.errors import UsageError, debugging
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PREFIX = "SANDBOX_"
+"""Every variable with this prefix is ours and is removed before the exec: the handler must not read or set policy."""
+
+MODE, MODES = "SANDBOX_MODE", ("enforce", "audit", "learn", "off")
+ON_UNAVAILABLE = "SANDBOX_ON_UNAVAILABLE"
+STALE = "SANDBOX_STALE"
+REQUEST_ID = "SANDBOX_REQUEST_ID"
+SUPERVISE = "SANDBOX_SUPERVISE"
+RUNTIME_API = "AWS_LAMBDA_RUNTIME_API"
+NEXT_WRAPPER = "SANDBOX_NEXT_WRAPPER"
+VERIFY_KEY = "SANDBOX_VERIFY_KEY"
+
+LARGEST_PORT = 65535
+
+
+class RuntimeApi:
+    """Where the Runtime API listens: `text` as the platform says it, `host` without the brackets of IPv6, `port`."""
+
+    __slots__ = ("host", "port", "text")
+
+    def __init__(self, text: str) -> None:
+        """Raises UsageError for anything but host:port."""
+        host, _, port = text.rpartition(":")
+        # int() takes signs, blanks and the digits of every script, and refuses some that isdigit() takes.
+        decimal = port.isascii() and port.isdigit() and len(port) <= len(str(LARGEST_PORT))
+        if not decimal or not 0 < int(port) <= LARGEST_PORT:
+            raise UsageError(f"is {text!r}, not host:port", where=RUNTIME_API, todo="the platform sets it")
+        self.text = text
+        self.host = host.strip("[]")
+        self.port = int(port)
+
+
+class Settings:
+    """What one start was told, and `environ`: the function's own variables. Paths are absolute; nothing here changes.
+
+    `api` is None where there is no Runtime API, `verify_key` where no signature is asked for. `task_root`, `handler`,
+    `function`, `policy`, `python`, `observations` are '' where they are not set. `one_phase`: workers are forked while
+    others serve already, so that the init phase has no end. `local_domains` are what LOCALDOMAIN says (man 5
+    resolv.conf).
+    """
+
+    __slots__ = (
+        "api", "debug", "entry", "environ", "event_key", "events", "function", "grants", "handler", "has_api",
+        "local_domains", "mode", "next_wrapper", "observations", "on_unavailable", "one_phase", "policy", "problems",
+        "python", "refuse_stale", "relays", "search", "supervise", "task_root", "verify_key",
+    )  # fmt: skip
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        """`environ` is that of the bootstrap's own start."""
+        problems: list[UsageError] = []
+        text = environ.get(RUNTIME_API, "")
+        self.has_api = bool(text)
+        self.api: RuntimeApi | None = None
+        try:
+            self.api = RuntimeApi(text) if text else None
+        except UsageError as error:
+            problems.append(error)
+        self.debug = debugging(environ)
+        self.mode = setting(environ, MODE, MODES, problems)
+        self.on_unavailable = setting(environ, ON_UNAVAILABLE, ("fail", "warn"), problems)
+        self.refuse_stale = setting(environ, STALE, ("warn", "refuse"), problems) == "refuse"
+        self.relays = setting(environ, REQUEST_ID, ("off", "relay"), problems) == "relay"
+        self.supervise = setting(environ, SUPERVISE, ("1", "0"), problems) == "1"
+        self.problems = tuple(problems)
+
+        self.next_wrapper = environ.get(NEXT_WRAPPER, "")
+        self.entry = environ.get("SANDBOX_ENTRY", "")
+        # Absolute, because find_command may enter LAMBDA_TASK_ROOT before these are opened.
+        self.policy = _absolute(environ, "SANDBOX_POLICY")
+        self.observations = _absolute(environ, "SANDBOX_OBSERVATIONS")
+        self.verify_key = environ.get(VERIFY_KEY)
+        self.python = environ.get("SANDBOX_PYTHON", "")
+        self.grants = frozenset(filter(None, environ.get("SANDBOX_GRANTS", "").split(",")))
+        self.events = environ.get("SANDBOX_EVENTS", "")
+        self.event_key = os.fsencode(environ.get("SANDBOX_EVENT_KEY", "")) or None
+
+        self.function = environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
+        self.handler = environ.get("_HANDLER", "")
+        self.task_root = environ.get("LAMBDA_TASK_ROOT", "")
+        self.one_phase = bool(environ.get("AWS_LAMBDA_MAX_CONCURRENCY"))
+        self.local_domains = tuple(environ.get("LOCALDOMAIN", "").split())
+        self.search = environ.get("PATH", os.defpath)
+        self.environ = {key: value for key, value in environ.items() if not key.startswith(PREFIX)}
+
+    def require(self, *names: str) -> None:
+        """Raises UsageError where one of these variables has a value that it cannot have."""
+        for problem in self.problems:
+            if problem.where in names:
+                raise problem
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, "environ"):  # set last: from then on nothing changes
+            raise AttributeError(f"{name} of settings that are parsed already")
+        super().__setattr__(name, value)
+
+
+def setting(environ: Mapping[str, str], name: str, choices: Sequence[str], problems: list[UsageError]) -> str:
+    """One of `choices`, the first where the variable is unset or empty; of any other value `problems` hears."""
+    value = environ.get(name) or choices[0]
+    if value in choices:
+        return value
+    problems.append(
+        UsageError(f"is {value!r}, not one of {', '.join(choices)}", where=name, todo="correct or unset it")
+    )
+    return choices[0]
+
+
+def _absolute(environ: Mapping[str, str], name: str) -> str:
+    path = environ.get(name, "")
+    return os.path.abspath(path) if path else ""
