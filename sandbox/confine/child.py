@@ -1,128 +1,125 @@
-"""Start a program under a filter whose listener this process holds, without pidfd: a shared descriptor table.
+"""A child that installs its own filter, beside a parent that holds the listener, without pidfd.
 
-clone(CLONE_FILES) gives parent and child one descriptor table until the child's exec, which unshares it (man 2
-execve). So the number that seccomp(2) returns in the child is a descriptor of the parent too; the child only has to
-say which, through a shared page. The child's own copy is close-on-exec by the kernel.
+clone(CLONE_FILES) gives parent and child one descriptor table until the child's exec, which unshares it (man 2 execve).
+So the number that seccomp(2) returns in the child is a descriptor of the parent too, and a shared page says which:
+
+    page = ListenerPage()
+    pid = spawn(lambda: page.tell(seccomp.install(program, seccomp.FLAG_NEW_LISTENER)))
+    listener = page.listener(pid)
+
+The child's own copy is close-on-exec by the kernel (kernel/seccomp.c: init_listener). Learning, supervision and the
+doctor start their child here.
 """
 
 from __future__ import annotations
 
-import _signal as signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
-import errno
+import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
+import gc
 import mmap
 import os
 import struct
 import time
 
-from sandbox.confine.single_exec import not_executed, restore_signals
-from sandbox.errors import HandlerNotFound, InstallRefused, ListenerBusy
-from sandbox.kernel import abi, seccomp
+from sandbox.errors import SandboxError
+from sandbox.kernel import abi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
 CLONE_FILES = 0x400  # linux/sched.h
-READY_TIMEOUT = 10.0  # seconds until the child must have installed its filter
+PAUSE = 0.0005
+"""Seconds between two looks at the page: a futex would need a call that a filter may refuse."""
 
-_WAITING, _READY, _FAILED = 0, 1, 2
-_STEPS = ("prctl(PR_SET_NO_NEW_PRIVS)", "seccomp(2)", "execve")
+_UNSET, _LISTENS, _ALONE, _REFUSED = range(4)
+_STATE = 3
+"""The bits of the first word that hold one of these four."""
+_FIRST, _SECOND = 0, 8
+"""Offsets of the page's two words."""
 
 
-def start(
-    path: str, argv: Sequence[str], environment: Mapping[str, str], program: bytes, ready: Callable[[int, int], None]
-) -> int:
-    """Exec `path` in a child under `program` with a listener. Returns the child's pid.
+class ChildRefused(OSError):
+    """The child could not get a listener: the errno of what was refused to it, and which step that was."""
 
-    `ready(pid, listener)` is called before the child goes on, so that its exec is the first call that waits there.
-    Raises InstallRefused, ListenerBusy or HandlerNotFound.
+    def __init__(self, number: int, step: int) -> None:
+        super().__init__(number, os.strerror(number))
+        self.step = step
+
+
+class ListenerPage:
+    """A page that parent and child share: what became of the child's filter, and one more word of either to the other.
+
+    Each word is written once and whole: struct's native `q` is one aligned store of 8 bytes, where the standard `<q`
+    is put together byte by byte, so that the reader could see half of a number.
     """
-    page = mmap.mmap(-1, mmap.PAGESIZE)
-    needs_bit = seccomp.read_status().get("NoNewPrivs") != "1"
-    flags = seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV
-    pid = abi.syscall(abi.number("clone"), CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0)
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def tell(self, listener: int | None) -> None:
+        """In the child: the listener's number, or that it goes on without one."""
+        word = _ALONE if listener is None else listener << 2 | _LISTENS
+        struct.pack_into("q", self._page, _FIRST, word)
+
+    def refuse(self, error: OSError, step: int = 0) -> None:
+        """In the child: that it ends, because `error` was the answer to the step of this number."""
+        struct.pack_into("q", self._page, _FIRST, (step << 16 | (error.errno or 0)) << 2 | _REFUSED)
+
+    def listener(self, pid: int, limit: float | None = None) -> int | None:
+        """In the parent: the listener's number; None where the child has none, has ended, or says nothing in `limit` s.
+
+        Raises ChildRefused. A child that has ended is not reaped.
+        """
+        deadline = None if limit is None else time.monotonic() + limit
+        while deadline is None or time.monotonic() < deadline:
+            # Asked before the look at the page: what it wrote before its end is there by then.
+            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            (word,) = struct.unpack_from("q", self._page, _FIRST)
+            state, value = word & _STATE, int(word) >> 2
+            if state == _LISTENS:
+                return value
+            if state == _REFUSED:
+                raise ChildRefused(value & 0xFFFF, value >> 16)
+            if state == _ALONE or ended:
+                return None
+            time.sleep(PAUSE)
+        return None
+
+    def send(self, value: int) -> None:
+        """The second word, in either: a go-ahead, or what a call gave. Once, 62 bits with sign."""
+        struct.pack_into("q", self._page, _SECOND, value << 1 | 1)
+
+    def receive(self, limit: float | None = None) -> int | None:
+        """What the other sent; None where that is nothing in `limit` seconds."""
+        deadline = None if limit is None else time.monotonic() + limit
+        while deadline is None or time.monotonic() < deadline:
+            (word,) = struct.unpack_from("q", self._page, _SECOND)
+            if word:
+                return int(word) >> 1
+            time.sleep(PAUSE)
+        return None
+
+
+def spawn(child: Callable[[], None]) -> int:
+    """Run `child` in a new process that shares this one's descriptor table until its exec. Returns its pid.
+
+    The child ends with SandboxError's exit code when `child` returns or raises; it says nothing then, so that a child
+    that can fail says why itself. Garbage collection stays off in both: whoever goes on turns it on again. Raises
+    OSError.
+
+    The raw call and not os.fork(), which cannot share the table (CLONE_FILES), and which would run the handlers of
+    os.register_at_fork in a process that only installs a filter and execs. Without them Python's locks are not made
+    anew in the child, so that the caller must have no second thread.
+    """
+    # A collection writes to the header of every object, and so copies every page that the two still share. Freezing
+    # keeps today's objects out of it (gc.freeze), disabling keeps one from starting between here and the exec.
+    gc.disable()
+    gc.freeze()
+    pid = abi.syscall(abi.number("clone"), CLONE_FILES | _signal.SIGCHLD, 0, 0, 0, 0)
     if pid == 0:
-        _child(path, argv, environment, program, flags, needs_bit, page)
-    try:
-        state, value = _wait(page, pid)
-        if state == _READY:
-            ready(pid, value)
-            struct.pack_into("<i", page, 8, 1)
-            return pid
-    except BaseException:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
-    os.waitpid(pid, 0)
-    number = value & 0xFFFF
-    raise _refusal(value >> 16, number, path) from OSError(number, os.strerror(number))
-
-
-def _child(
-    path: str, argv: Sequence[str], environment: Mapping[str, str], program: bytes, flags: int, needs_bit: bool,
-    page: mmap.mmap,
-) -> None:  # fmt: skip
-    """In the child: install, tell the number, wait for the go-ahead, exec. Never returns."""
-    step = 0
-    try:
-        if needs_bit:
-            seccomp.set_no_new_privs()
-        step = 1
         try:
-            listener = seccomp.install(program, flags)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            listener = seccomp.install(program, seccomp.FLAG_NEW_LISTENER)  # before Linux 5.19
-        step = 2
-        _say(page, _READY, listener)
-        while struct.unpack_from("<i", page, 8)[0] == 0:
-            time.sleep(0.0002)
-        restore_signals()
-        os.execve(path, list(argv), dict(environment))
-    except OSError as error:
-        if step == 2:
-            failed = not_executed(path, error)
-            os.write(2, f"sandbox: {failed.error_type}: {failed}\n".encode(errors="backslashreplace"))
-            os._exit(failed.exit_code)
-        _say(page, _FAILED, step << 16 | (error.errno or 0))
-    os._exit(127)
-
-
-def _say(page: mmap.mmap, state: int, value: int) -> None:
-    # Native, so that it is one store: the parent must not see half of it.
-    struct.pack_into("q", page, 0, value << 2 | state)
-
-
-def _wait(page: mmap.mmap, pid: int) -> tuple[int, int]:
-    deadline = time.monotonic() + READY_TIMEOUT
-    while time.monotonic() < deadline:
-        (word,) = struct.unpack_from("q", page, 0)
-        state, value = word & 3, word >> 2
-        if state != _WAITING:
-            return int(state), int(value)
-        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            break
-        time.sleep(0.0002)
-    raise InstallRefused(
-        "the child did not install its filter", where="clone", todo="report this with the kernel's version"
-    )
-
-
-def _refusal(step: int, number: int, path: str) -> Exception:
-    what = f"{_STEPS[step]} failed: {os.strerror(number)}"
-    if step == 2:
-        return HandlerNotFound(what, where=path, todo="check that it can be executed")
-    if number == errno.EBUSY:
-        return ListenerBusy("a notification listener stands above this process", where="seccomp(2)",
-                            todo="observe outside of the other supervisor")  # fmt: skip
-    if number == errno.EINVAL:
-        return InstallRefused("this kernel has no user notification (gVisor, or Linux before 5.0)", where="seccomp(2)",
-                              todo="learn on another host; a profile works on all of them")  # fmt: skip
-    return InstallRefused(what, where="the observed child", todo="learn where a process may install a seccomp filter")
-
-
-def collect(pid: int) -> int | None:
-    """The child's wait status when it has ended, without waiting for it."""
-    found, wait_status = os.waitpid(pid, os.WNOHANG)
-    return wait_status if found else None
+            child()
+        finally:
+            # At once: what the parent has registered for its own exit is not for the child to run.
+            os._exit(SandboxError.exit_code)
+    return pid

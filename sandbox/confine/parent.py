@@ -46,6 +46,12 @@ def forward_signals(pid: int) -> None:
         signal.signal(number, forward)
 
 
+def reaped(pid: int) -> int | None:
+    """The wait status of the child, now reaped; None while it runs."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return status if found else None
+
+
 def descendants(pid: int) -> Iterator[int]:
     """The processes below `pid`, children first, as far as /proc shows them."""
     parents: dict[int, list[int]] = {}

@@ -1,14 +1,13 @@
 """What a supervisor needs: a call that waits, an answer that arrives, a hand on the caller's memory and descriptors.
 
-The listener is handed over as the bootstrap does it: clone(CLONE_FILES), a shared page for its number. Every function
-here runs in a child. Sources: man 2 seccomp_unotify, man 2 pidfd_getfd, man 2 ptrace.
+The listener is handed over as the bootstrap does it (sandbox/confine/child.py). Every function here runs in a child.
+Sources: man 2 seccomp_unotify, man 2 pidfd_getfd, man 2 ptrace.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import mmap
 import os
 import select
 import signal
@@ -17,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from sandbox.confine.child import ListenerPage, spawn
 from sandbox.confine.parent import refuses_duplicates
 from sandbox.doctor.installation import getppid, on_getppid, ready
 from sandbox.doctor.isolate import Failed, quiet
@@ -24,26 +24,22 @@ from sandbox.kernel import abi, bpf, seccomp
 from sandbox.kernel.notification import Listener, Notification
 from sandbox.kernel.tables import numbers
 
-CLONE_FILES = 0x400  # linux/sched.h
 PTRACE_SEIZE = 0x4206  # linux/ptrace.h
 WAIT = 3.0
 """Seconds for one step; the whole probe has a little more."""
 ANSWER = 4242
-_UNSET, _LISTENS, _REFUSED, _ANSWERED = range(4)
 
 
 class Scene:
     """A child whose getppid waits for an answer."""
 
     def __init__(self) -> None:
-        self._page = mmap.mmap(-1, mmap.PAGESIZE)
-        self.pid = abi.syscall(abi.number("clone"), CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0)
-        if self.pid == 0:
-            try:
-                self._call()
-            finally:
-                os._exit(1)
-        number = self._until(_LISTENS)
+        """Raises OSError where the child gets no listener, and Failed."""
+        self._page = ListenerPage()
+        self.pid = spawn(self._call)
+        number = self._page.listener(self.pid, WAIT)
+        if number is None:
+            raise Failed("the child did not come to its call")
         self.listener = Listener(number)
 
     def _call(self) -> None:
@@ -52,25 +48,14 @@ class Scene:
         try:
             listener = seccomp.install(on_getppid(bpf.USER_NOTIF), seccomp.FLAG_NEW_LISTENER)
         except OSError as error:
-            struct.pack_into("<ii", self._page, 0, _REFUSED, error.errno or 0)
+            self._page.refuse(error)
             return
-        struct.pack_into("<ii", self._page, 0, _LISTENS, listener)
+        self._page.tell(listener)
         try:
             found = getppid()
         except OSError as error:
             found = -(error.errno or 0)
-        struct.pack_into("<ii", self._page, 0, _ANSWERED, found)
-
-    def _until(self, wanted: int) -> int:
-        deadline = time.monotonic() + WAIT
-        while time.monotonic() < deadline:
-            state, value = struct.unpack_from("<ii", self._page, 0)
-            if state == _REFUSED:
-                raise OSError(value, os.strerror(value))
-            if state == wanted:
-                return int(value)
-            time.sleep(0.0002)
-        raise Failed("the child did not come to its call" if wanted == _LISTENS else "the answer did not arrive")
+        self._page.send(found)
 
     def waiting(self) -> Notification:
         """The call, once it waits. Raises Failed or OSError."""
@@ -86,7 +71,10 @@ class Scene:
 
     def answered(self) -> int:
         """What the call gave its caller; minus an errno. Raises Failed."""
-        return self._until(_ANSWERED)
+        found = self._page.receive(WAIT)
+        if found is None:
+            raise Failed("the answer did not arrive")
+        return found
 
 
 def _round_trip() -> str:

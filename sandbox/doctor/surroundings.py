@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
 from functools import partial
 
+from sandbox.confine.child import spawn
 from sandbox.doctor.isolate import Failed
 from sandbox.kernel import abi, landlock
 from sandbox.kernel.tables import numbers
@@ -52,11 +52,7 @@ def _process() -> str:
 
 def _shared_descriptors() -> str:
     _, write = os.pipe()
-    pid = abi.syscall(abi.number("clone"), 0x400 | signal.SIGCHLD, 0, 0, 0, 0)  # CLONE_FILES
-    if pid == 0:
-        os.close(write)
-        os._exit(0)
-    os.waitpid(pid, 0)
+    os.waitpid(spawn(lambda: os.close(write)), 0)
     try:
         os.close(write)
     except OSError:

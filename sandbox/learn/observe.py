@@ -8,6 +8,8 @@ error, or to the file that SANDBOX_OBSERVATIONS names.
 from __future__ import annotations
 
 import contextlib
+import errno
+import gc
 import json
 import os
 import select
@@ -17,10 +19,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sandbox import __version__
-from sandbox.confine import child, parent
-from sandbox.confine.single_exec import Command
+from sandbox.confine import parent
+from sandbox.confine.child import ChildRefused, ListenerPage, spawn
+from sandbox.confine.single_exec import Command, not_executed, restore_signals
 from sandbox.egress.destinations import api_addresses
-from sandbox.errors import UsageError
+from sandbox.errors import InstallRefused, ListenerBusy, UsageError
+from sandbox.kernel import seccomp
 from sandbox.kernel.notification import Listener
 from sandbox.kernel.tables import machine
 from sandbox.learn import host
@@ -28,11 +32,13 @@ from sandbox.learn.naming import Naming
 from sandbox.learn.recorder import Recorder
 
 FORMAT = 1
-FORWARDED = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT,
-)  # fmt: skip
 DRAIN = 0.5
 """Seconds that children of the handler get to end after it, before the observation closes."""
+
+READY = 10.0
+"""Seconds until the child must have installed its filter."""
+PRCTL, SECCOMP = range(2)
+STEPS = ("prctl(PR_SET_NO_NEW_PRIVS)", "seccomp(2)")
 
 DATA = os.path.join(os.path.dirname(__file__), "data")
 
@@ -122,23 +128,38 @@ class _Observation:
         self._listener: Listener | None = None
 
     def run(self, command: Command, program: bytes) -> int:
-        wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._pid = child.start(command.path, command.argv, command.environ, program, self._ready)
-        for number in FORWARDED:
-            signal.signal(number, self._forward)
+        wake = parent.wake_descriptor()
+        self._pid = self._start(command, program)
+        parent.forward_signals(self._pid)
         # Whoever started us may have blocked it; the handler, started above, keeps that, and we must hear of its end.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
         return parent.end_like(self._loop(wake))
 
-    def _ready(self, pid: int, listener: int) -> None:
-        self._listener = Listener(listener)
-        self._listener.set_sync_wake_up()
+    def _start(self, command: Command, program: bytes) -> int:
+        """Exec the command in a child under `program`, whose listener is then ours. Returns its pid.
 
-    def _forward(self, number: int, _frame: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, number)
+        Raises InstallRefused, ListenerBusy or HandlerNotFound.
+        """
+        page = ListenerPage()
+        needs_bit = seccomp.read_status().get("NoNewPrivs") != "1"
+        pid = spawn(lambda: _install_and_exec(page, command, program, needs_bit=needs_bit))
+        gc.enable()
+        try:
+            fd = page.listener(pid, READY)
+            if fd is None:
+                raise InstallRefused(
+                    "the child did not install its filter", where="clone", todo="report this with the kernel's version"
+                )
+            self._listener = Listener(fd)
+            self._listener.set_sync_wake_up()
+            page.send(0)  # now its exec is the first call that waits here
+        except BaseException as error:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            if isinstance(error, ChildRefused):
+                raise _refusal(error) from error
+            raise
+        return pid
 
     def _loop(self, wake: int) -> int:
         """Answer until the handler and what it started have ended. Returns the handler's wait status."""
@@ -156,7 +177,7 @@ class _Observation:
                 if fd == wake:
                     os.read(wake, 512)
                     if ended is None:
-                        ended = child.collect(self._pid)
+                        ended = parent.reaped(self._pid)
                         deadline = time.monotonic() + DRAIN
                 elif fd != listener.fd:
                     if naming.forwarder:
@@ -177,3 +198,42 @@ class _Observation:
             if ended is not None and (released or time.monotonic() >= deadline):
                 recorder.finish(os.waitstatus_to_exitcode(ended))
                 return ended
+
+
+def _install_and_exec(page: ListenerPage, command: Command, program: bytes, *, needs_bit: bool) -> None:
+    """In the child: NoNewPrivs, the filter, the go-ahead, the exec."""
+    step = PRCTL
+    try:
+        if needs_bit:
+            seccomp.set_no_new_privs()
+        step = SECCOMP
+        try:
+            listener = seccomp.install(program, seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            listener = seccomp.install(program, seccomp.FLAG_NEW_LISTENER)  # before Linux 5.19
+    except OSError as error:
+        page.refuse(error, step)
+        return
+    page.tell(listener)
+    page.receive()
+    restore_signals()
+    try:
+        os.execve(command.path, list(command.argv), dict(command.environ))
+    except OSError as error:
+        failed = not_executed(command.path, error)
+        os.write(2, f"sandbox: {failed.error_type}: {failed}\n".encode(errors="backslashreplace"))
+        os._exit(failed.exit_code)
+
+
+def _refusal(refused: ChildRefused) -> InstallRefused:
+    """The error that a user can act on."""
+    if refused.step == SECCOMP and refused.errno == errno.EBUSY:
+        return ListenerBusy("a notification listener stands above this process", where="seccomp(2)",
+                            todo="observe outside of the other supervisor")  # fmt: skip
+    if refused.step == SECCOMP and refused.errno == errno.EINVAL:
+        return InstallRefused("this kernel has no user notification (gVisor, or Linux before 5.0)", where="seccomp(2)",
+                              todo="learn on another host; a profile works on all of them")  # fmt: skip
+    return InstallRefused(f"{STEPS[refused.step]} failed: {refused.strerror}", where="the observed child",
+                          todo="learn where a process may install a seccomp filter")  # fmt: skip

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sandbox.bundle import Policy
+    from sandbox.confine.child import ListenerPage
     from sandbox.confine.install import Report
     from sandbox.supervise.start import Duties
 
@@ -87,6 +88,16 @@ def fail(error: SandboxError, settings: Settings) -> NoReturn:
         if settings.api is None or not post(settings.api, error.error_type, str(error)):
             os.write(2, b"sandbox: the Runtime API was not told: it could not be reached, or did not take the report\n")
     os._exit(error.exit_code)
+
+
+def internal(error: BaseException) -> SandboxError:
+    """What a fault of ours is to the user: an error like others, with the fault as its cause."""
+    found = SandboxError(
+        f"internal error: {type(error).__name__}: {error}", where="bootstrap",
+        todo="please report this, with what SANDBOX_DEBUG=1 adds",
+    )  # fmt: skip
+    found.__cause__ = error
+    return found
 
 
 def started_with(environ: Mapping[str, str]) -> dict[str, str]:
@@ -195,13 +206,15 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
     _ = policy.supervision  # parsed here: damage must stop the start, and the clone below shares it
     # Before the clone, so that the child writes to fewer pages that it shares.
     from sandbox.confine import install, single_exec  # noqa: F401
-    from sandbox.supervise.start import Handover, start
+    from sandbox.supervise.start import start
 
-    def child(handover: Handover) -> None:
+    def child(page: ListenerPage) -> None:
         try:
-            confine(command, policy, settings, stale, told, tell=handover.tell, audit=audit)
+            confine(command, policy, settings, stale, told, tell=page.tell, audit=audit)
         except SandboxError as error:
             fail(error, settings)
+        except BaseException as error:  # nobody is above it who could say so
+            fail(internal(error), settings)
 
     sys.exit(start(child, policy, duties(settings, audit=audit)))
 

@@ -45,7 +45,7 @@ def attend(
     init = CallTable(early)
     parting = Parting(pid, fd, keep=(fd, wake))
     first = opening.answer(listener, init, wake, parting)
-    ended = None if first else _reaped(pid)
+    ended = None if first else parent.reaped(pid)
     if ended is not None and not _has_children():
         return parent.end_like(ended)
     supervisor = _supervisor(policy, duties, init, early_sockets if makes else None, sink)
@@ -59,12 +59,6 @@ def attend(
         os.write(2, f"sandbox: {error.error_type}: {error}\n".encode(errors="backslashreplace"))
         return error.exit_code
     return parent.end_like(status)
-
-
-def _reaped(pid: int) -> int | None:
-    """The wait status of the child, now reaped; None while it runs."""
-    found, status = os.waitpid(pid, os.WNOHANG)
-    return status if found else None
 
 
 def _has_children() -> bool:
@@ -140,8 +134,8 @@ def _wait(pid: int, wake: int) -> int:
     """An unsupervised child: only wait for its end."""
     while True:
         select.select([wake], [], [], 1.0)
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
+        status = parent.reaped(pid)
+        if status is not None:
             return status
 
 

@@ -1,20 +1,16 @@
 """Start a handler with a supervisor beside it: the child confines itself and execs, the parent becomes the supervisor.
 
-Both share one descriptor table until the child's exec (clone with CLONE_FILES), so that the listener which the child
-gets is the parent's too; a shared page says its number. The child does not wait: what it may do, the kernel lets it do
-while the parent still loads.
+Both share one descriptor table until the child's exec, so that the listener which the child gets is the parent's too
+(sandbox/confine/child.py). The child does not wait: what it may do, the kernel lets it do while the parent still loads.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import ctypes
-import gc
-import mmap
 import os
-import struct
-import time
 
+from sandbox.confine.child import ListenerPage, spawn
 from sandbox.confine.parent import HELD
 from sandbox.errors import InstallRefused
 from sandbox.kernel import abi
@@ -26,34 +22,7 @@ if TYPE_CHECKING:
     from sandbox.bundle import Policy
     from sandbox.violations.sink import Sink
 
-CLONE_FILES = 0x400  # linux/sched.h
-SIGCHLD = 17
-WAIT = 0.0005
 PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 3, 4, 36  # linux/prctl.h
-_UNSET, _ALONE, _FIRST = 0, 1, 2
-"""The page's word: nothing said yet, no listener, or the listener's number counted from _FIRST."""
-
-
-class Handover:
-    """The page on which the child says what it got."""
-
-    def __init__(self) -> None:
-        self._page = mmap.mmap(-1, mmap.PAGESIZE)
-
-    def tell(self, listener: int | None) -> None:
-        """In the child: the listener's number, or that there is none."""
-        # Native, so that it is one store: the parent must not see half of it.
-        struct.pack_into("q", self._page, 0, _ALONE if listener is None else _FIRST + listener)
-
-    def wait(self, pid: int) -> int | None:
-        """In the parent: the listener's number, None when there is none or the child has ended."""
-        while True:
-            (word,) = struct.unpack_from("q", self._page, 0)
-            if word != _UNSET:
-                return None if word == _ALONE else int(word) - _FIRST
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                return None
-            time.sleep(WAIT)
 
 
 class Duties:
@@ -92,44 +61,41 @@ def early_sink(duties: Duties) -> Sink | None:
     return Sink(duties.events, duties.event_key)
 
 
-def start(child: Callable[[Handover], None], policy: Policy, duties: Duties) -> int:
+def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties) -> int:
     """Run `child` (which never returns) in a new process and supervise it. Returns the exit status to end with.
 
     Raises InstallRefused when there can be no new process, and what `attend` raises, after the child was ended.
     """
     sink = early_sink(duties)
-    # A collection after the clone would write to every object, and so copy every page.
-    gc.disable()
-    gc.freeze()
-    handover = Handover()
+    page = ListenerPage()
     # Before there is a child: a fast one would look into this process while it still loads.
     dumpable = protect()
     may_prctl = dumpable >= 0
     if may_prctl:
         _property(PR_SET_CHILD_SUBREAPER, 1)  # nor is an orphan of the function's to escape it
     # Ignored, nobody would hear how the child ends.
-    children = _signal.signal(SIGCHLD, _signal.SIG_DFL)
+    children = _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD)
+
+    def begin() -> None:
+        if may_prctl:
+            _property(PR_SET_DUMPABLE, dumpable)
+        if children == _signal.SIG_IGN:
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+        child(page)
+
     try:
-        pid = abi.syscall(abi.number("clone"), CLONE_FILES | SIGCHLD, 0, 0, 0, 0)
+        pid = spawn(begin)
     except OSError as error:
         raise InstallRefused(
             f"no process can be made for the function: {error.strerror}", where="clone(2)",
             todo="raise the limit of processes (RLIMIT_NPROC, pids.max), or set SANDBOX_SUPERVISE=0",
         ) from error  # fmt: skip
-    if pid == 0:
-        try:
-            if may_prctl:
-                _property(PR_SET_DUMPABLE, dumpable)
-            if children == _signal.SIG_IGN:
-                _signal.signal(SIGCHLD, _signal.SIG_IGN)
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
-            child(handover)
-        finally:
-            os._exit(70)
     try:
-        # Sleeping first: a kernel may queue the child behind its parent, although another processor is idle.
-        listener = handover.wait(pid)
+        # Asleep until the child has its filter, and only then the imports of `attend`: a kernel may queue the child
+        # behind its parent on one processor although another is idle, and a parent that goes on holds it up.
+        listener = page.listener(pid)
         from sandbox.supervise import attend
 
         return attend.attend(pid, listener, policy, duties, sink)

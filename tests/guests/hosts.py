@@ -11,7 +11,6 @@ import functools
 import os
 import resource
 import select
-import signal
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -22,9 +21,10 @@ import prctl
 from refusing_filters import deciding, notifying
 
 from guests.filters import containers, without_listeners
-from sandbox.kernel import abi, bpf, seccomp
+from sandbox.confine.child import spawn
+from sandbox.kernel import bpf, seccomp
 
-CLONE_NEWNS, CLONE_FILES = 0x20000, 0x400  # linux/sched.h
+CLONE_NEWNS = 0x20000  # linux/sched.h
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
     1, 2, 4, 8, 32, 4096, 16384, 1 << 18,
 )  # fmt: skip
@@ -183,15 +183,11 @@ def _holder() -> None:
     probe = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     _RESERVED.fd = probe
     os.close(probe)  # the next descriptor has its number
-    pid = abi.syscall(abi.number("clone"), CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0)
-    if pid == 0:
-        if abi.syscall(abi.number("clone"), CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0):
-            os._exit(0)
-        try:
-            _hold(probe)
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
+
+    def orphan() -> None:
+        spawn(lambda: _hold(probe))
+
+    os.waitpid(spawn(orphan), 0)
 
 
 def _hold(fd: int) -> None:

@@ -25,6 +25,7 @@ from process_table import READ_OWN_PROC
 from users_and_folders import USERS, home_for, identity, place, user_id
 
 from sandbox import bundle
+from sandbox.errors import SandboxError
 from sandbox.kernel import abi, landlock
 from sandbox.policy import build
 from sandbox.profile import document
@@ -401,6 +402,39 @@ def test_a_stale_policy_is_refused_where_that_is_asked_for(start: Start, api: In
     assert "4.14" in refused.stderr
     ((_, header, _),) = api.requests
     assert header == "Runtime.SandboxPolicyStale"
+
+
+FAULT = """
+import sys
+sys.path.insert(0, {home!r})
+from sandbox.confine import single_exec
+from sandbox.start import launch
+def fault(self):
+    raise KeyError("no such word")
+single_exec.Launch.exec = fault
+sys.argv = ["bootstrap", "/bin/true"]
+launch.main()
+"""
+
+
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_a_fault_of_ours_is_an_error_like_others(broken: Start, api: InitErrors, debug: str) -> None:
+    """What nobody foresaw in the supervised child: a text, an exit code that means it, a report; a trace when asked."""
+    more = {
+        "SANDBOX_SUPERVISE": "1", "SANDBOX_DEBUG": debug, "AWS_LAMBDA_RUNTIME_API": api.name,
+        "SANDBOX_POLICY": str(broken.folder / "api"),
+    }  # fmt: skip
+    done = subprocess.run(
+        [*PYTHON, FAULT.format(home=str(broken.home))], env=broken.environment(more), cwd=broken.folder,
+        capture_output=True, text=True, timeout=LIMIT, check=False, **identity(broken.uid),
+    )  # fmt: skip
+    assert done.returncode == SandboxError.exit_code, done.stderr
+    assert "sandbox: Runtime.SandboxError: bootstrap: internal error: KeyError: 'no such word'\n" in done.stderr
+    assert "what to do: please report this" in done.stderr
+    assert ("  caused by: KeyError: " in done.stderr) == bool(debug)
+    assert (" in fault\n" in done.stderr) == bool(debug)
+    ((_, header, _body),) = api.requests
+    assert header == SandboxError.error_type
 
 
 def test_an_api_that_does_not_answer_holds_nobody_up(start: Start) -> None:
