@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 
 from sandbox.kernel import tables
+from sandbox.memo import memo
 from sandbox.plain_json import parse
-from sandbox.remember import remember
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ LOW = 0xFFFFFFFF
 FULL = 0xFFFFFFFFFFFFFFFF
 
 
-@remember
+@memo
 def table() -> dict[str, Any]:
     """arguments.json."""
     with open(os.path.join(os.path.dirname(__file__), "arguments.json"), encoding="utf-8") as file:

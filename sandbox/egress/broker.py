@@ -22,8 +22,8 @@ from sandbox.kernel import sockaddr
 from sandbox.kernel.memory import MMSGHDR, MOST_PIECES, MSGHDR
 from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, SOCK_DGRAM, SOCK_STREAM
 from sandbox.kernel.task import socket_kind
+from sandbox.memo import bounded_memo
 from sandbox.names import DNS_PORT
-from sandbox.remember import remember_few
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Egress:
     ) -> None:  # fmt: skip
         self._source = source or Duplicates()
         self._destinations = destinations
-        self._match = remember_few(destinations.decide, 256)
+        self._match = bounded_memo(destinations.decide, 256)
         self.forwarder: Forwarder | None = None
         self.relay: Relay | None = None
         self._connected_to_api = connected_to_api
@@ -366,7 +366,7 @@ class Egress:
         return Target(None) if message.address is None else self._decide(brokered, message.address, sending=True)
 
 
-_parse = remember_few(sockaddr.parse, 64)
+_parse = bounded_memo(sockaddr.parse, 64)
 
 
 def _connected(brokered: Brokered, target: Target, first: int) -> int:

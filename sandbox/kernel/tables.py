@@ -13,8 +13,8 @@ import os
 from types import MappingProxyType
 
 from sandbox.errors import KernelUnsupported
+from sandbox.memo import memo
 from sandbox.plain_json import parse
-from sandbox.remember import remember
 
 # typing and collections are left out of the import: they would take longer than all the rest of it.
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ WITH_DESTINATION = ("connect", "sendto", "sendmsg", "sendmmsg")
 _DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
 
 
-@remember
+@memo
 def _load(name: str) -> Any:
     with open(os.path.join(_DATA, name), encoding="utf-8") as file:
         return parse(file.read())
@@ -61,7 +61,7 @@ def machine() -> str:
     return name
 
 
-@remember
+@memo
 def numbers(arch: str) -> Mapping[str, int]:
     """Syscall name to number, in the order of the numbers; without the x32 numbers 512 to 547.
 
@@ -72,19 +72,19 @@ def numbers(arch: str) -> Mapping[str, int]:
     return MappingProxyType(table)
 
 
-@remember
+@memo
 def names(arch: str) -> Mapping[int, str]:
     """Syscall number to name. Raises ValueError for an architecture that is not in ARCHES."""
     return MappingProxyType({number: name for name, number in numbers(arch).items()})
 
 
-@remember
+@memo
 def highest(arch: str) -> int:
     """The highest syscall number of Linux 6.18; what lies above is newer than the tables."""
     return max(numbers(arch).values())
 
 
-@remember
+@memo
 def holes(arch: str) -> tuple[tuple[int, int], ...]:
     """Ranges (first, last) of numbers below `highest` that no syscall has, ascending."""
     used = sorted(numbers(arch).values())
@@ -92,7 +92,7 @@ def holes(arch: str) -> tuple[tuple[int, int], ...]:
     return tuple((before + 1, after - 1) for before, after in pairs if after - before > 1)
 
 
-@remember
+@memo
 def every_name() -> frozenset[str]:
     """The names of all syscalls of all architectures."""
     return frozenset(name for arch in ARCHES for name in numbers(arch))
@@ -128,7 +128,7 @@ def is_pointer(syscall: str, argument: int) -> bool:
     return _argument(syscall, argument) == "ptr"
 
 
-@remember
+@memo
 def argument_kinds() -> Mapping[str, Sequence[str]]:
     """What each argument of a syscall is, where its width alone does not say it: `path`, `dirfd`, `open_flags` ...
 
@@ -139,14 +139,14 @@ def argument_kinds() -> Mapping[str, Sequence[str]]:
     return table
 
 
-@remember
+@memo
 def paths(syscall: str) -> tuple[tuple[int | None, int], ...]:
     """Where a call names paths: (argument of the directory's descriptor or None, argument of the path), in order."""
     row = argument_kinds().get(syscall, ())
     return tuple((i - 1 if i and row[i - 1] == "dirfd" else None, i) for i, kind in enumerate(row) if kind == "path")
 
 
-@remember
+@memo
 def address_arguments(syscall: str) -> tuple[int, int] | None:
     """Where a call names one socket address: (argument of the address, argument of its length); None for no such."""
     for i, kind in enumerate(argument_kinds().get(syscall, ())):
@@ -156,13 +156,13 @@ def address_arguments(syscall: str) -> tuple[int, int] | None:
     return None
 
 
-@remember
+@memo
 def groups() -> tuple[str, ...]:
     """The names of the groups of constants."""
     return tuple(_load("constants.json")["groups"])
 
 
-@remember
+@memo
 def constants(group: str, arch: str = "x86_64") -> Mapping[str, int]:
     """Name to value of one group of constants; 64-bit values are unsigned.
 
@@ -186,7 +186,7 @@ def name_of(group: str, value: int, arch: str = "x86_64") -> str | None:
     return _names_of(group, arch).get(value)
 
 
-@remember
+@memo
 def _names_of(group: str, arch: str) -> Mapping[int, str]:
     aliases = _load("constants.json")["aliases"]
     return {value: name for name, value in constants(group, arch).items() if name not in aliases}

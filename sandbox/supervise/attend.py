@@ -43,14 +43,14 @@ def attend(
     socket = str(abi.number("socket"))
     early_sockets = CallTable({socket: early.pop(socket, ())} if makes else {})
     init = CallTable(early)
-    parting = Parting(pid, fd, keep=(fd, wake))
-    first = opening.answer(listener, init, wake, parting)
+    split = opening.TableSplit(pid, fd, keep=(fd, wake))
+    first = opening.answer(listener, init, wake, split)
     ended = None if first else parent.reaped(pid)
     if ended is not None and not _has_children():
         return parent.end_like(ended)
     supervisor = _supervisor(policy, duties, init, early_sockets if makes else None, sink)
     gc.enable()
-    status = supervisor.run(pid, listener, wake, parting, first, ended)
+    status = supervisor.run(pid, listener, wake, split, first, ended)
     if supervisor.terminated:
         error = FunctionTerminated(
             f"made the call {supervisor.terminated}, after which it was ended", where=policy.function,
@@ -106,7 +106,7 @@ def _supervisor(
     if policy.exec == "granted":
         from sandbox.supervise import programs
 
-        supervisor.grant(programs.granted(policy, duties.task_root, audit=audit))
+        supervisor.set_programs(programs.granted(policy, duties.task_root, audit=audit))
     if destinations.has_names:
         from sandbox.names import resolver
 
@@ -118,15 +118,15 @@ def _supervisor(
                 "dnslib is not there, or loopback cannot be bound: names cannot be resolved, their hosts not reached"
             )
             journal.write(Degraded(policy.function, missing))
-        supervisor.use(forwarder)
+        supervisor.set_forwarder(forwarder)
     if duties.relays and supervision.runtime_api:
         from sandbox.egress import relay
 
-        way = relay.make()
-        if way is None:
+        found = relay.make()
+        if found is None:
             missing = "loopback cannot be bound: the id of the request is not known"
             journal.write(Degraded(policy.function, missing))
-        supervisor.pass_on(way)
+        supervisor.set_relay(found)
     return supervisor
 
 
@@ -156,59 +156,3 @@ def followed(entries: Iterable[str]) -> list[str]:
         if text not in found:
             found.append(text)
     return found
-
-
-def _leads_to(link: str) -> str:
-    """What a descriptor in /proc stands for; '' where there is none. Raises PermissionError."""
-    try:
-        return os.readlink(link)
-    except FileNotFoundError:
-        return ""
-
-
-class Parting:
-    """Called until the child's exec has parted the descriptor tables; then closes what was meant for the handler alone.
-
-    A pipe or socket that the platform handed over must end when the handler ends, not when the supervisor does.
-    """
-
-    def __init__(self, pid: int, listener: int, keep: tuple[int, ...]) -> None:
-        self._place = f"/proc/{pid}/fd/{listener}"
-        self._listener = _leads_to(f"/proc/self/fd/{listener}")
-        self._keep = keep
-        self._seen = False
-        self._apart = False
-
-    def __call__(self) -> bool:
-        """Whether the tables are apart: the listener is close-on-exec, and under its number the child has another file.
-
-        Once they are, no number is looked at again.
-        """
-        self._apart = self._apart or self._look()
-        return self._apart
-
-    def _look(self) -> bool:
-        try:
-            together = _leads_to(self._place) == self._listener != ""
-        except PermissionError:
-            # A program that its user cannot read hides its descriptors; the launcher before it does not.
-            if self._seen:
-                self._let_go()
-            return True
-        if not together:
-            self._let_go()
-        self._seen = together
-        return not together
-
-    def _let_go(self) -> None:
-        try:
-            names = os.listdir("/proc/self/fd")
-        except OSError:
-            return  # no /proc: then nobody knows whether there was an exec
-        for name in names:
-            fd = int(name)
-            try:
-                if fd > 2 and fd not in self._keep and os.get_inheritable(fd):
-                    os.close(fd)
-            except OSError:
-                continue  # the descriptor of this very listing

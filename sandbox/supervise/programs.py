@@ -27,7 +27,7 @@ KCMP_VM = 1  # linux/kcmp.h
 VFORKS = ("vfork", "clone")
 
 
-class NotLet(Exception):
+class ExecRefused(Exception):
     """An exec that may not go on: the errno for the task, a reason when it is a violation (else ''), and the path."""
 
     def __init__(self, number: int, reason: str = "", path: str = "") -> None:
@@ -55,7 +55,7 @@ class Programs:
             self._paths[path] = found.st_dev, found.st_ino
 
     def check(self, call: Notification, syscall: str, task: Task) -> None:
-        """Returns when the call may go on. Raises NotLet."""
+        """Returns when the call may go on. Raises ExecRefused."""
         if self._any:
             return
         # Before the path is read: what could have changed it since would be gone by now.
@@ -63,22 +63,23 @@ class Programs:
         ((dirfd, at),) = tables.paths(syscall)
         text = task.text(call.args[at])
         if not text:
-            raise NotLet(errno.EPERM, "a program by its descriptor, not by its path")
+            raise ExecRefused(errno.EPERM, "a program by its descriptor, not by its path")
         folder = call.args[dirfd] & LOW if dirfd is not None else None
         path = task.path(folder, call.args[at])
         try:
             found = os.stat(_seen_from_here(text, path, task.tid))
         except OSError as error:
             # A search along PATH tries what is not there: the caller hears what the kernel would say.
-            raise NotLet(error.errno or errno.EACCES) from error
+            raise ExecRefused(error.errno or errno.EACCES) from error
         if (found.st_dev, found.st_ino) not in self._known:
-            raise NotLet(errno.EPERM, "a program that the profile does not list", path)
+            raise ExecRefused(errno.EPERM, "a program that the profile does not list", path)
         if self._held:
             return
         if self._paths.get(path) != (found.st_dev, found.st_ino) or "/../" in text:
-            raise NotLet(errno.EPERM, "a listed program by another path, and no Landlock here that could hold it", path)
+            reason = "a listed program by another path, and no Landlock here that could hold it"
+            raise ExecRefused(errno.EPERM, reason, path)
         if sharer:
-            raise NotLet(errno.EPERM, f"{sharer}, and no Landlock here that could hold the program")
+            raise ExecRefused(errno.EPERM, f"{sharer}, and no Landlock here that could hold the program")
 
 
 def _seen_from_here(text: str, path: str, tid: int) -> str:

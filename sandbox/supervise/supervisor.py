@@ -19,10 +19,19 @@ from sandbox.egress.broker import Egress
 from sandbox.egress.destinations import Denied
 from sandbox.kernel import tables
 from sandbox.kernel.task import Task, Tasks
-from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, VERDICTS, Decider, Decision
-from sandbox.supervise.opening import PARTING
-from sandbox.supervise.signalling import BOSS, Signalling
-from sandbox.supervise.signalling import CALLS as SIGNALS
+from sandbox.supervise.decision import (
+    CONTINUE,
+    DENY,
+    REPORT,
+    SIGNALS,
+    TERMINATE,
+    TO_SUPERVISOR,
+    VERDICTS,
+    Decider,
+    Decision,
+    Signalling,
+)
+from sandbox.supervise.opening import SPLIT_PAUSE
 from sandbox.violations.journal import Journal
 
 TYPE_CHECKING = False
@@ -78,15 +87,15 @@ class Supervisor:
         self._owned = owned
         self._egress = Egress(destinations, self._connected, self._report_egress, owned)
 
-    def use(self, forwarder: Forwarder | None) -> None:
+    def set_forwarder(self, forwarder: Forwarder | None) -> None:
         """Send the function's DNS questions to this forwarder."""
         self._forwarder = self._egress.forwarder = forwarder
 
-    def pass_on(self, relay: Relay | None) -> None:
+    def set_relay(self, relay: Relay | None) -> None:
         """Let the function's way to the Runtime API lead through this relay, which knows the request that is served."""
         self._relay = self._egress.relay = relay
 
-    def grant(self, programs: Programs | None) -> None:
+    def set_programs(self, programs: Programs | None) -> None:
         """Let the function start these programs; None where its profile has no exec."""
         self._programs = programs
 
@@ -135,7 +144,7 @@ class Supervisor:
         together = not parted()
         deadline = time.monotonic() + DRAIN
         while ended is None or not (released or time.monotonic() >= deadline):
-            for fd, event in poll.poll(PARTING if together else self._timeout(ended, deadline)):
+            for fd, event in poll.poll(SPLIT_PAUSE if together else self._timeout(ended, deadline)):
                 if fd == listener_fd:
                     if event & select.POLLIN:
                         call = listener.receive()
@@ -252,16 +261,16 @@ class Supervisor:
         decision = self._decider.decide(asked, self.phase)
         if not objection or decision.answer == TERMINATE:
             return asked, decision
-        return asked, Decision(DENY if objection == BOSS else self._decider.response(asked), objection)
+        return asked, Decision(DENY if objection == TO_SUPERVISOR else self._decider.response(asked), objection)
 
     def _start_program(
         self, listener: Listener, call: Notification, syscall: str, task: Task, programs: Programs
     ) -> None:
-        from sandbox.supervise.programs import NotLet
+        from sandbox.supervise.programs import ExecRefused
 
         try:
             programs.check(call, syscall, task)
-        except NotLet as refused:
+        except ExecRefused as refused:
             answer = self._decider.response(Call(syscall)) if refused.reason else DENY
             if refused.reason:
                 from sandbox.behaviour import spelling

@@ -9,8 +9,8 @@ import os
 import time as clock
 
 from sandbox.behaviour.call import Call
+from sandbox.memo import memo
 from sandbox.plain_json import encode, parse
-from sandbox.remember import remember
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ UNRATED = ("low", "T1106", "Native API")
 """Risk and technique of a call that techniques.json does not name: a program that was made to do something else."""
 
 
-@remember
+@memo
 def techniques() -> Mapping[str, Mapping[str, str]]:
     """{syscall or "syscall class": {risk, technique, title}}, after MITRE ATT&CK for Linux: techniques.json."""
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "techniques.json"), encoding="utf-8") as file:

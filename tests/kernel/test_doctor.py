@@ -166,7 +166,7 @@ def test_as_a_handler_it_needs_the_standard_library_alone(uid: int | None) -> No
     said = json.loads(done.stdout)
     assert said["other"] == []
     assert {name.split(".")[1] for name in said["ours"]} <= {
-        "confine", "doctor", "errors", "kernel", "plain_json", "remember",
+        "confine", "doctor", "errors", "kernel", "memo", "plain_json",
     }  # fmt: skip
     confine = {name for name in said["ours"] if name.startswith("sandbox.confine")}
     assert confine == {"sandbox.confine", "sandbox.confine.child", "sandbox.confine.parent"}

@@ -24,7 +24,7 @@ FLOORS = (
     ("violations",),
     ("behaviour", "confine", "launcher", "provenance", "runtime_api"),
     ("bundle", "kernel"),
-    ("errors", "plain_json", "remember"),
+    ("errors", "memo", "plain_json"),
 )
 """From the top. A package imports from lower floors and from itself, early, late or for types alone."""
 

@@ -1,4 +1,4 @@
-"""functools.cache and a small lru_cache without functools, whose import takes a fifth of the supervisor's load."""
+"""Memoisation without functools, whose import takes a fifth of the supervisor's load."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     Found = TypeVar("Found")
 
 
-def remember(function: Callable[Given, Found]) -> Callable[Given, Found]:
+def memo(function: Callable[Given, Found]) -> Callable[Given, Found]:
     """The function, asked once for each tuple of positional arguments. What raises is asked again."""
     known: dict[object, Found] = {}
 
@@ -27,7 +27,7 @@ def remember(function: Callable[Given, Found]) -> Callable[Given, Found]:
     return look
 
 
-def remember_few(function: Callable[Given, Found], most: int) -> Callable[Given, Found]:
+def bounded_memo(function: Callable[Given, Found], most: int) -> Callable[Given, Found]:
     """The same, but when `most` answers are known all are forgotten at once."""
     known: dict[object, Found] = {}
 
