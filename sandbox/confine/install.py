@@ -26,8 +26,11 @@ LANDLOCK_SCOPES = 6
 WARN = "set SANDBOX_ON_UNAVAILABLE=warn to run without what is missing, knowing so"
 
 
-class Report:
-    """What was asked of the kernel, what is in force, what is let through and reported, and what is not and why."""
+class InForce:
+    """What the status line says: asked of the kernel, enforced, let through and reported, not enforced and why.
+
+    `filters` counts the seccomp filters of this process afterwards; None where the kernel does not tell.
+    """
 
     __slots__ = ("degraded", "enforced", "filters", "reported", "requested")
 
@@ -65,24 +68,24 @@ def look() -> Platform:
 
 
 def install(
-    policy: Policy, addresses: Sequence[int], api_port: int | None, report: Report | None = None, *,
+    policy: Policy, addresses: Sequence[int], api_port: int | None, in_force: InForce | None = None, *,
     tell: Callable[[int | None], None] | None = None, audit: bool = False, command: Command | None = None,
-) -> Report:  # fmt: skip
+) -> InForce:  # fmt: skip
     """Confine the calling process. `addresses` are the three of its one later execve, `api_port` the Runtime API's.
 
     `command` is what that execve will start, for the rules on files and programs; without it there are none.
 
     With `tell` the supervised program is installed and `tell` hears its listener; where there is none, the plain
-    program is installed, `tell` hears None, and the report says so. `audit` leaves out what the supervisor could not
-    let through. Without a supervisor audit is refused: it would enforce.
+    program is installed, `tell` hears None, and the status line says so. `audit` leaves out what the supervisor could
+    not let through. Without a supervisor audit is refused: it would enforce.
 
-    `report` is filled in on the way, so that its owner knows after an error how far it came, and returned.
+    `in_force` is filled in on the way, so that its owner knows after an error how far it came, and returned.
 
     Raises InstallRefused, KernelUnsupported, ListenerBusy or CanaryPassed. After an error the process may be confined
     in part; it must end, or say so.
     """
-    report = report or Report()
-    report.requested += ["syscalls", f"exec: {policy.exec}", f"signals: {policy.signals}"]
+    in_force = in_force or InForce()
+    in_force.requested += ["syscalls", f"exec: {policy.exec}", f"signals: {policy.signals}"]
     platform = look()
     if platform.threads != 1:
         raise InstallRefused(
@@ -93,16 +96,16 @@ def install(
     scoped = False
     if audit:
         if policy.files.listed:
-            report.degraded.append("files: not enforced (audit)")
-        _restrict(platform, landlock_rules.Plan(), report, supervised=True)
+            in_force.degraded.append("files: not enforced (audit)")
+        _restrict(platform, landlock_rules.Plan(), in_force, supervised=True)
     else:
-        scoped = _landlock(policy, platform, api_port, report, command, supervised=tell is not None)
+        scoped = _landlock(policy, platform, api_port, in_force, command, supervised=tell is not None)
     single_use = policy.exec == "single-use"
     own_pid = os.getpid() if policy.signals == "self" else None
     before = _open_status() if platform.proc else -1
     try:
-        if tell and _install_supervised(policy, addresses, tell, report, scoped=scoped):
-            _read_back(before, platform, report)
+        if tell and _install_supervised(policy, addresses, tell, in_force, scoped=scoped):
+            _read_back(before, platform, in_force)
         elif audit:
             raise KernelUnsupported(
                 "audit mode needs a supervisor, and there is none", where="seccomp(2)",
@@ -110,7 +113,7 @@ def install(
             )  # fmt: skip
         else:
             _install(policy, addresses if single_use else None, own_pid)
-            _read_back(before, platform, report)
+            _read_back(before, platform, in_force)
             _exec_canary(single_use)
     finally:
         if before >= 0:
@@ -118,11 +121,11 @@ def install(
     _canary()
     held = ["syscalls", f"exec: {policy.exec}", f"signals: {policy.signals}"]
     if audit:
-        report.enforced.append("syscalls: hard-denied ones")
-        report.reported += [*held, "network: destinations"]
+        in_force.enforced.append("syscalls: hard-denied ones")
+        in_force.reported += [*held, "network: destinations"]
     else:
-        report.enforced += held
-    return report
+        in_force.enforced += held
+    return in_force
 
 
 def _no_new_privs(platform: Platform) -> None:
@@ -138,7 +141,7 @@ def _no_new_privs(platform: Platform) -> None:
 
 
 def _landlock(
-    policy: Policy, platform: Platform, api_port: int | None, report: Report, command: Command | None, *,
+    policy: Policy, platform: Platform, api_port: int | None, in_force: InForce, command: Command | None, *,
     supervised: bool,
 ) -> bool:  # fmt: skip
     """One ruleset: TCP to the Runtime API's port, files, programs and the own domain for signals, as far as can be.
@@ -148,18 +151,18 @@ def _landlock(
     scoped = 0
     if platform.landlock >= LANDLOCK_SCOPES and (supervised or policy.signals == "self"):
         scoped = landlock.SCOPE_SIGNAL
-    network, ports = _network(policy, platform, api_port, report)
-    plan = _files(policy, platform, report, command)
-    _restrict(platform, plan, report, network=network, ports=ports, scoped=scoped, supervised=supervised)
+    network, ports = _network(policy, platform, api_port, in_force)
+    plan = _files(policy, platform, in_force, command)
+    _restrict(platform, plan, in_force, network=network, ports=ports, scoped=scoped, supervised=supervised)
     if network:
         where = f"TCP to port {api_port} only" if ports else "no TCP"
-        report.enforced.append(f"network: {where}, by Landlock ABI {platform.landlock}")
-    _say_files(policy, plan, platform, report)
+        in_force.enforced.append(f"network: {where}, by Landlock ABI {platform.landlock}")
+    _say_files(policy, plan, platform, in_force)
     return bool(scoped)
 
 
 def _restrict(
-    platform: Platform, plan: landlock_rules.Plan, report: Report, *, supervised: bool, network: int = 0,
+    platform: Platform, plan: landlock_rules.Plan, in_force: InForce, *, supervised: bool, network: int = 0,
     ports: Mapping[int, int] | None = None, scoped: int = 0,
 ) -> None:  # fmt: skip
     """Enter a Landlock domain. With a supervisor in any case: only from a domain can nobody look into its memory."""
@@ -178,16 +181,16 @@ def _restrict(
         plan.close()
 
 
-def _network(policy: Policy, platform: Platform, api_port: int | None, report: Report) -> tuple[int, dict[int, int]]:
+def _network(policy: Policy, platform: Platform, api_port: int | None, in_force: InForce) -> tuple[int, dict[int, int]]:
     """The accesses of TCP to handle and {port: accesses} to allow, as far as policy and kernel can."""
     if policy.network == "family":
-        report.requested.append("network: by family")
-        report.enforced.append("network: by family only")
+        in_force.requested.append("network: by family")
+        in_force.enforced.append("network: by family only")
         return 0, {}
     ports = {api_port: landlock.ACCESS_NET_CONNECT_TCP} if policy.network == "runtime-api" and api_port else {}
-    report.requested.append(f"network: TCP to port {api_port} only" if ports else "network: no TCP")
+    in_force.requested.append(f"network: TCP to port {api_port} only" if ports else "network: no TCP")
     if platform.landlock < LANDLOCK_NETWORK:
-        report.degraded.append(f"network: by family only ({_missing(platform)}; ports need ABI 4)")
+        in_force.degraded.append(f"network: by family only ({_missing(platform)}; ports need ABI 4)")
         return 0, {}
     return landlock.ACCESS_NET_CONNECT_TCP | (0 if policy.bind else landlock.ACCESS_NET_BIND_TCP), ports
 
@@ -196,37 +199,37 @@ def _missing(platform: Platform) -> str:
     return f"{f'Landlock ABI {platform.landlock}' if platform.landlock else 'no Landlock'} on Linux {platform.kernel}"
 
 
-def _files(policy: Policy, platform: Platform, report: Report, command: Command | None) -> landlock_rules.Plan:
-    """The rules on files and programs; none where there is no Landlock, which the report then says."""
+def _files(policy: Policy, platform: Platform, in_force: InForce, command: Command | None) -> landlock_rules.Plan:
+    """The rules on files and programs; none where there is no Landlock, which the status line then says."""
     wanted = [
         what for what, asked in (("files", policy.files.listed), ("programs", policy.files.limited))
         if asked and command
     ]  # fmt: skip
-    report.requested += wanted
+    in_force.requested += wanted
     if command and platform.landlock:
         return landlock_rules.plan(policy, platform.landlock, command)
-    report.degraded += [f"{what}: not enforced ({_missing(platform)})" for what in wanted]
+    in_force.degraded += [f"{what}: not enforced ({_missing(platform)})" for what in wanted]
     return landlock_rules.Plan()
 
 
-def _say_files(policy: Policy, plan: landlock_rules.Plan, platform: Platform, report: Report) -> None:
+def _say_files(policy: Policy, plan: landlock_rules.Plan, platform: Platform, in_force: InForce) -> None:
     by = f"by Landlock ABI {platform.landlock}"
     if plan.handled & landlock_rules.READ:
         places = _some(plan.write) or "nothing"
-        report.enforced.append(f"files: read {plan.read} places, write {places}, {by}")
-        report.degraded += [f"files: write {wider}, which is not there yet" for wider in plan.wider]
+        in_force.enforced.append(f"files: read {plan.read} places, write {places}, {by}")
+        in_force.degraded += [f"files: write {wider}, which is not there yet" for wider in plan.wider]
         if landlock_rules.others_readable():
-            report.degraded.append("files: /proc shows environment and maps of processes outside (CAP_PERFMON)")
+            in_force.degraded.append("files: /proc shows environment and maps of processes outside (CAP_PERFMON)")
         if not plan.handled & landlock.ACCESS_FS_TRUNCATE:
-            report.degraded.append(f"files: truncate(2) stays free ({_missing(platform)}; it needs ABI 3)")
+            in_force.degraded.append(f"files: truncate(2) stays free ({_missing(platform)}; it needs ABI 3)")
     if plan.handled & landlock_rules.EXECUTE:
-        report.enforced.append(f"programs: {_some(plan.programs) or 'none but the command'}, {by}")
+        in_force.enforced.append(f"programs: {_some(plan.programs) or 'none but the command'}, {by}")
         if policy.files.memfd:
-            report.degraded.append("programs: what memfd_create makes lies in no folder and can be started")
+            in_force.degraded.append("programs: what memfd_create makes lies in no folder and can be started")
     elif policy.exec == "granted" and not policy.files.limited:
-        report.enforced.append("programs: any")
+        in_force.enforced.append("programs: any")
     if plan.absent:
-        report.enforced.append(f"not here: {_some(plan.absent)}")
+        in_force.enforced.append(f"not here: {_some(plan.absent)}")
 
 
 def _some(places: Sequence[str]) -> str:
@@ -235,7 +238,7 @@ def _some(places: Sequence[str]) -> str:
 
 
 def _install_supervised(
-    policy: Policy, addresses: Sequence[int], tell: Callable[[int | None], None], report: Report, *, scoped: bool
+    policy: Policy, addresses: Sequence[int], tell: Callable[[int | None], None], in_force: InForce, *, scoped: bool
 ) -> bool:
     """Install the supervised program; False, after telling, where the kernel gives no listener."""
     # Where the kernel does not keep signals in the domain, the supervisor looks at each that leaves the process.
@@ -249,7 +252,7 @@ def _install_supervised(
     refused = refuses_duplicates()
     if refused:
         program = bpf.pack(_own_sockets(policy)) + program
-    report.requested.append("supervision")
+    in_force.requested.append("supervision")
     exposed = _memory_is_open(os.getppid())
     for flags in (seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV, seccomp.FLAG_NEW_LISTENER):
         try:
@@ -260,15 +263,15 @@ def _install_supervised(
             if error.errno not in (errno.EINVAL, errno.EBUSY):
                 raise _refusal(error) from error
             why = "a listener stands above" if error.errno == errno.EBUSY else "this kernel gives no listener"
-            report.degraded.append(f"supervision: {why}")
+            in_force.degraded.append(f"supervision: {why}")
             tell(None)
             return False
-        report.enforced.append("supervision")
+        in_force.enforced.append("supervision")
         if exposed:
             why = "no Landlock, and prctl is refused or the function is root's"
-            report.degraded.append(f"memory: the supervisor's is open to the function ({why})")
+            in_force.degraded.append(f"memory: the supervisor's is open to the function ({why})")
         if refused:
-            report.enforced.append(f"destinations: on sockets that the supervisor makes ({refused})")
+            in_force.enforced.append(f"destinations: on sockets that the supervisor makes ({refused})")
         tell(listener)
         return True
     return False
@@ -320,9 +323,9 @@ def _open_status() -> int:
     return os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _read_back(fd: int, platform: Platform, report: Report) -> None:
+def _read_back(fd: int, platform: Platform, in_force: InForce) -> None:
     if fd < 0:
-        report.degraded.append("read-back: /proc is not mounted")
+        in_force.degraded.append("read-back: /proc is not mounted")
         return
     fields = seccomp.parse_status(os.read(fd, 1 << 16))
     if fields.get("Seccomp") != "2":
@@ -331,10 +334,10 @@ def _read_back(fd: int, platform: Platform, report: Report) -> None:
             todo="do not trust this host; report this with the kernel's version",
         )  # fmt: skip
     if platform.filters is not None:
-        report.filters = int(fields["Seccomp_filters"])
-        if report.filters != platform.filters + 1:
+        in_force.filters = int(fields["Seccomp_filters"])
+        if in_force.filters != platform.filters + 1:
             raise CanaryPassed(
-                f"{platform.filters} filters became {report.filters}, not {platform.filters + 1}",
+                f"{platform.filters} filters became {in_force.filters}, not {platform.filters + 1}",
                 where="/proc/self/status", todo="do not trust this host; report this with the kernel's version",
             )  # fmt: skip
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sandbox.bundle import Policy
     from sandbox.confine.child import ListenerPage
-    from sandbox.confine.install import Report
+    from sandbox.confine.install import InForce
     from sandbox.supervise.start import Duties
 
 COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
@@ -186,7 +186,8 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
 
     path = locate.find(settings)
     policy = locate.load(path, settings.verify_key)
-    told = [said] if (said := locate.check_writable(path, policy, settings)) else []
+    exposed = locate.check_writable(path, policy, settings)
+    degraded = [exposed] if exposed else []
     audit = settings.mode == "audit" or time.strftime("%Y-%m-%d", time.gmtime()) < policy.audit_until
     settings.require(RUNTIME_API, STALE, REQUEST_ID, SUPERVISE)
     root = settings.task_root or os.getcwd()
@@ -202,7 +203,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
                 "is relay, which a supervisor does, and there is none", where=REQUEST_ID,
                 todo="set SANDBOX_SUPERVISE=1, or unset it",
             )  # fmt: skip
-        confine(command, policy, settings, stale, told, tell=None, audit=audit)
+        confine(command, policy, settings, stale, degraded, tell=None, audit=audit)
     _ = policy.supervision  # parsed here: damage must stop the start, and the clone below shares it
     # Before the clone, so that the child writes to fewer pages that it shares.
     from sandbox.confine import install, single_exec  # noqa: F401
@@ -210,7 +211,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
 
     def child(page: ListenerPage) -> None:
         try:
-            confine(command, policy, settings, stale, told, tell=page.tell, audit=audit)
+            confine(command, policy, settings, stale, degraded, tell=page.tell, audit=audit)
         except SandboxError as error:
             fail(error, settings)
         except BaseException as error:  # nobody is above it who could say so
@@ -231,48 +232,49 @@ def duties(settings: Settings, *, audit: bool) -> Duties:
 
 
 def confine(
-    command: Command, policy: Policy, settings: Settings, stale: Sequence[str], told: Sequence[str], *,
+    command: Command, policy: Policy, settings: Settings, stale: Sequence[str], degraded: Sequence[str], *,
     tell: Callable[[int | None], None] | None, audit: bool,
 ) -> NoReturn:  # fmt: skip
     """Install the policy in this process and exec. Raises SandboxError.
 
-    `told` are things that are not as they should be, for the status line. `tell` hears of the listener, once.
+    `degraded` are things that are not as they should be, for the status line. `tell` hears of the listener, once.
     """
     from sandbox.confine import single_exec
-    from sandbox.confine.install import Report, install
+    from sandbox.confine.install import InForce, install
 
     launch = single_exec.Launch(command.path, command.argv, command.environ)
-    report = Report()
-    report.degraded += told
+    in_force = InForce()
+    in_force.degraded += degraded
     try:
         port = settings.api.port if settings.api else None
-        install(policy, launch.addresses, port, report, tell=tell, audit=audit, command=command)
+        install(policy, launch.addresses, port, in_force, tell=tell, audit=audit, command=command)
     except InstallRefused as error:
         if settings.on_unavailable == "fail":
             raise
-        report.degraded.append(f"everything that is not listed as enforced: {error}")
+        in_force.degraded.append(f"everything that is not listed as enforced: {error}")
         if tell:
             tell(None)
-    if tell and "supervision" in report.enforced and settings.one_phase:
-        report.degraded.append("phases: init calls stay allowed (AWS_LAMBDA_MAX_CONCURRENCY: workers start meanwhile)")
-    _say(status_line("audit" if audit else "enforce", policy.function, policy.digest, report, stale))
+    if tell and "supervision" in in_force.enforced and settings.one_phase:
+        why = "AWS_LAMBDA_MAX_CONCURRENCY: workers start meanwhile"
+        in_force.degraded.append(f"phases: init calls stay allowed ({why})")
+    _say(status_line("audit" if audit else "enforce", policy.function, policy.digest, in_force, stale))
     restore_signals()
     refused = launch.exec()
     raise not_executed(command.path, refused) from refused
 
 
-def status_line(mode: str, function: str, digest: str, report: Report, stale: Sequence[str]) -> Mapping[str, object]:
+def status_line(mode: str, function: str, digest: str, in_force: InForce, stale: Sequence[str]) -> Mapping[str, object]:
     """What is in force, for one JSON line in the log."""
     line: dict[str, object] = {
         "event": "sandbox", "mode": mode, "function": function, "policy": "sha256:" + digest,
-        "requested": report.requested, "enforced": report.enforced, "degraded": report.degraded,
+        "requested": in_force.requested, "enforced": in_force.enforced, "degraded": in_force.degraded,
     }  # fmt: skip
-    if report.reported:
-        line["reported"] = report.reported
+    if in_force.reported:
+        line["reported"] = in_force.reported
     if stale:
         line["stale"] = stale
-    if report.filters is not None:
-        line["filters"] = report.filters
+    if in_force.filters is not None:
+        line["filters"] = in_force.filters
     return line
 
 

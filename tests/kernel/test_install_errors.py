@@ -17,7 +17,7 @@ import pytest
 from child_processes import in_child
 from guests import notifying, policy, profile, refuse, refusing
 
-from sandbox.confine.install import Report, install
+from sandbox.confine.install import InForce, install
 from sandbox.errors import InstallRefused
 from sandbox.kernel import abi, bpf, landlock, seccomp
 from sandbox.policy.build import build
@@ -44,7 +44,7 @@ class Outcome:
 
 def tried() -> Outcome:
     """Install a policy in this process, and see what a call that it denies gives."""
-    report = Report()
+    report = InForce()
     error, code, text = "", 0, ""
     try:
         install(POLICY, (1, 2, 3), None, report)

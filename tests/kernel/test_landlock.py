@@ -16,7 +16,7 @@ from guests import policy
 
 from sandbox.bundle import Policy
 from sandbox.confine import landlock_rules
-from sandbox.confine.install import Report, install
+from sandbox.confine.install import InForce, install
 from sandbox.confine.landlock_rules import FIRST_REFER
 from sandbox.kernel import landlock, seccomp
 
@@ -183,7 +183,7 @@ CLIENT = ("socket AF_INET SOCK_STREAM", "socket AF_INET6 SOCK_STREAM", "connect"
 
 def installed(found: Policy, port: int | None, tries: list[int]) -> tuple[list[int], list[str], list[str], list[str]]:
     """What connecting to ports gives under a policy, and what the report says."""
-    report = Report()
+    report = InForce()
     install(found, (1, 2, 3), port, report)
     return [outcome(socket.AF_INET, p) for p in tries], report.requested, report.enforced, report.degraded
 
