@@ -73,6 +73,12 @@ def debugging(environ: Mapping[str, str]) -> bool:
     return environ.get(DEBUG) == "1"
 
 
+def log_entry(error: SandboxError, *, debug: bool = False) -> bytes:
+    """An error as a start writes it to its log: type, text and what to do; with `debug` the trace behind it."""
+    text = f"sandbox: {error.error_type}: {error}\n" + (trace(error) if debug else "")
+    return text.encode(errors="backslashreplace")
+
+
 def trace(error: BaseException) -> str:
     """Where an error was raised and each of its causes likewise, as lines, innermost call last.
 

@@ -23,7 +23,7 @@ from sandbox.confine import parent
 from sandbox.confine.child import ChildRefused, ListenerPage, spawn
 from sandbox.confine.single_exec import Command, not_executed, restore_signals
 from sandbox.egress.destinations import api_addresses
-from sandbox.errors import InstallRefused, ListenerBusy, UsageError
+from sandbox.errors import InstallRefused, ListenerBusy, UsageError, log_entry
 from sandbox.kernel import seccomp
 from sandbox.kernel.notification import Listener
 from sandbox.kernel.tables import machine
@@ -43,39 +43,43 @@ STEPS = ("prctl(PR_SET_NO_NEW_PRIVS)", "seccomp(2)")
 DATA = os.path.join(os.path.dirname(__file__), "data")
 
 
-class Origin(NamedTuple):
-    """Whose observation it is: the function and handler by the platform's names, (host, port) of its Runtime API."""
+class Duties(NamedTuple):
+    """What a start asks of its observer.
+
+    `function` and `handler` are the platform's names, `api` is (host, port) of its Runtime API. `grants` are calls of
+    the hard deny to let through, `observations` the file for the lines ('': standard error), `local_domains` what
+    LOCALDOMAIN says (man 5 resolv.conf); `debug` shows the causes of an error.
+    """
 
     function: str
     handler: str
     api: tuple[str, int] | None
+    grants: frozenset[str]
+    observations: str
+    local_domains: Sequence[str]
+    debug: bool
 
 
-def observe(
-    command: Command, origin: Origin, *, grants: frozenset[str], observations: str, local_domains: Sequence[str]
-) -> int:
-    """Run the command and observe it to its end. Returns the exit status to end with. Raises SandboxError.
-
-    `grants` are hard-denied calls that are let through, `observations` the file for the lines ('' standard error).
-    """
+def observe(command: Command, duties: Duties) -> int:
+    """Run the command and observe it to its end. Returns the exit status to end with. Raises SandboxError."""
     arch = machine()
     with open(os.path.join(DATA, f"{arch}.bpf"), "rb") as file:
         program = file.read()
     with open(os.path.join(DATA, "denied.json"), encoding="utf-8") as file:
         denied = json.load(file)
-    sink = _Sink(observations)
+    sink = _Sink(duties.observations)
     sink.emit(
         {
             "event": "start", "format": FORMAT, "version": __version__,
-            "function": origin.function, "handler": origin.handler, "api": origin.api is not None,
-            **host.describe(command, origin.handler),
+            "function": duties.function, "handler": duties.handler, "api": duties.api is not None,
+            **host.describe(command, duties.handler),
         }
     )  # fmt: skip
-    recorder = Recorder(arch, sink.emit, api=_addresses(origin.api), denied=denied, granted=grants)
+    recorder = Recorder(arch, sink.emit, api=_addresses(duties.api), denied=denied, granted=duties.grants)
     poll = select.poll()
-    naming = Naming(recorder.tasks, local_domains, poll)
+    naming = Naming(recorder.tasks, duties.local_domains, poll)
     recorder.names_of = naming.names_of
-    return _Observation(recorder, sink, naming, poll).run(command, program)
+    return _Observation(recorder, sink, naming, poll).run(command, program, debug=duties.debug)
 
 
 def _addresses(api: tuple[str, int] | None) -> frozenset[tuple[str, int]]:
@@ -127,22 +131,22 @@ class _Observation:
         self._pid = 0
         self._listener: Listener | None = None
 
-    def run(self, command: Command, program: bytes) -> int:
+    def run(self, command: Command, program: bytes, *, debug: bool) -> int:
         wake = parent.wake_descriptor()
-        self._pid = self._start(command, program)
+        self._pid = self._start(command, program, debug=debug)
         parent.forward_signals(self._pid)
         # Whoever started us may have blocked it; the handler, started above, keeps that, and we must hear of its end.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
         return parent.end_like(self._loop(wake))
 
-    def _start(self, command: Command, program: bytes) -> int:
+    def _start(self, command: Command, program: bytes, *, debug: bool) -> int:
         """Exec the command in a child under `program`, whose listener is then ours. Returns its pid.
 
         Raises InstallRefused, ListenerBusy or HandlerNotFound.
         """
         page = ListenerPage()
         needs_bit = seccomp.read_status().get("NoNewPrivs") != "1"
-        pid = spawn(lambda: _install_and_exec(page, command, program, needs_bit=needs_bit))
+        pid = spawn(lambda: _install_and_exec(page, command, program, needs_bit=needs_bit, debug=debug))
         gc.enable()
         try:
             fd = page.listener(pid, READY)
@@ -200,7 +204,7 @@ class _Observation:
                 return ended
 
 
-def _install_and_exec(page: ListenerPage, command: Command, program: bytes, *, needs_bit: bool) -> None:
+def _install_and_exec(page: ListenerPage, command: Command, program: bytes, *, needs_bit: bool, debug: bool) -> None:
     """In the child: NoNewPrivs, the filter, the go-ahead, the exec."""
     step = PRCTL
     try:
@@ -223,7 +227,8 @@ def _install_and_exec(page: ListenerPage, command: Command, program: bytes, *, n
         os.execve(command.path, list(command.argv), dict(command.environ))
     except OSError as error:
         failed = not_executed(command.path, error)
-        os.write(2, f"sandbox: {failed.error_type}: {failed}\n".encode(errors="backslashreplace"))
+        failed.__cause__ = error
+        os.write(2, log_entry(failed, debug=debug))
         os._exit(failed.exit_code)
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 
 from sandbox.confine.single_exec import Command, not_executed, restore_signals
-from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError, trace
+from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError, log_entry
 from sandbox.plain_json import encode
 from sandbox.start.settings import (
     MODE,
@@ -20,6 +20,7 @@ from sandbox.start.settings import (
     RUNTIME_API,
     STALE,
     SUPERVISE,
+    RuntimeApi,
     Settings,
 )
 
@@ -80,8 +81,7 @@ def chain(environ: Mapping[str, str], settings: Settings) -> None:
 
 def fail(error: SandboxError, settings: Settings) -> NoReturn:
     """Say what went wrong, to the log and to the Runtime API, and exit with the error's own code."""
-    text = f"sandbox: {error.error_type}: {error}\n" + (trace(error) if settings.debug else "")
-    os.write(2, text.encode(errors="backslashreplace"))
+    os.write(2, log_entry(error, debug=settings.debug))
     if settings.has_api:
         from sandbox.start.init_error import post
 
@@ -170,13 +170,17 @@ def _which(name: str, path: str) -> str:
 
 def learn(command: Command, settings: Settings) -> int:
     """Run the command and write down what it does. Returns the exit status to end with. Raises SandboxError."""
-    from sandbox.learn.observe import Origin, observe
+    from sandbox.learn.observe import Duties, observe
 
-    api = (settings.api.host, settings.api.port) if settings.api else None
-    return observe(
-        command, Origin(settings.function, settings.handler, api), grants=settings.grants,
-        observations=settings.observations, local_domains=settings.local_domains,
+    duties = Duties(
+        settings.function, settings.handler, _address(settings.api), settings.grants, settings.observations,
+        settings.local_domains, settings.debug,
     )  # fmt: skip
+    return observe(command, duties)
+
+
+def _address(api: RuntimeApi | None) -> tuple[str, int] | None:
+    return (api.host, api.port) if api else None
 
 
 def enforce(command: Command, settings: Settings) -> NoReturn:
@@ -225,9 +229,9 @@ def duties(settings: Settings, *, audit: bool) -> Duties:
     from sandbox.supervise.start import Duties
 
     return Duties(
-        audit=audit, events=settings.events, event_key=settings.event_key,
-        api=(settings.api.host, settings.api.port) if settings.api else None, relays=settings.relays,
-        one_phase=settings.one_phase, task_root=settings.task_root, local_domains=settings.local_domains,
+        audit=audit, events=settings.events, event_key=settings.event_key, api=_address(settings.api),
+        relays=settings.relays, one_phase=settings.one_phase, task_root=settings.task_root,
+        local_domains=settings.local_domains,
     )  # fmt: skip
 
 

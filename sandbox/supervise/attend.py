@@ -9,7 +9,7 @@ import select
 
 from sandbox.confine import parent
 from sandbox.confine.parent import refuses_duplicates
-from sandbox.errors import FunctionTerminated
+from sandbox.errors import FunctionTerminated, log_entry
 from sandbox.kernel import abi
 from sandbox.kernel.notification import CallTable, Listener
 from sandbox.supervise import opening
@@ -56,7 +56,7 @@ def attend(
             f"made the call {supervisor.terminated}, after which it was ended", where=policy.function,
             todo="look at the violation line above; a person can grant the call in the profile",
         )  # fmt: skip
-        os.write(2, f"sandbox: {error.error_type}: {error}\n".encode(errors="backslashreplace"))
+        os.write(2, log_entry(error))
         return error.exit_code
     return parent.end_like(status)
 
