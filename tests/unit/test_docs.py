@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
@@ -107,3 +108,15 @@ def test_pages_speak_of_this_project_alone(page: Path) -> None:
     """No path of the machine on which a page was written."""
     assert str(ROOT) not in page.read_text()
     assert not re.search(r"(?<![\w.{}])/(?:root|home)/\w", page.read_text())
+
+
+def test_the_walk_goes_through_functions_that_exist() -> None:
+    """Each step of docs/design.md names a file and a function or method that it defines."""
+    text = (ROOT / "docs" / "design.md").read_text()
+    steps = re.findall(r"^\| \d+ \| `([\w/.]+)` \| `([\w.]+)` \|", text, re.MULTILINE)
+    assert len(steps) > 5
+    for file, name in steps:
+        nodes: list[ast.stmt] = ast.parse((ROOT / file).read_text()).body
+        for part in name.split("."):
+            (found,) = (n for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == part)
+            nodes = found.body

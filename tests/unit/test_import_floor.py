@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -165,3 +166,9 @@ def test_no_other_libraries() -> None:
     """Everything else comes from the standard library."""
     known = {*sys.stdlib_module_names, "_sha256", "_sha2", "sandbox", *LIBRARIES}
     assert {found.imported.split(".")[0] for found in IMPORTS} - known <= {"awslambdaric", "prctl"}
+
+def test_the_picture_of_the_floors_is_that_of_the_imports() -> None:
+    """docs/design.md draws FLOORS, from the top."""
+    text = (HOME.parent / "docs" / "design.md").read_text()
+    drawn = re.findall(r"^ {4} ?\d+  ((?:\w+  )+)", text, re.MULTILINE)
+    assert [tuple(line.split()) for line in drawn] == [tuple(floor) for floor in FLOORS]
