@@ -257,7 +257,7 @@ def _read(path: str) -> bytes:
     except OSError as error:
         raise PolicyInvalid(f"cannot be read: {error.strerror}", where=path, todo=REBUILD) from error
     except ValueError as error:
-        raise PolicyInvalid("is no name of a file", where=ascii(path), todo=REBUILD) from error
+        raise PolicyInvalid("is not a file name", where=ascii(path), todo=REBUILD) from error
     if len(data) > LARGEST:
         raise PolicyInvalid(f"larger than {LARGEST} bytes", where=path, todo=REBUILD)
     return data

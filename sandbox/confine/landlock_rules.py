@@ -75,7 +75,7 @@ class Plan:
         self.beneath = []
 
     def allow(self, path: str, access: int, *, entries: bool = True) -> bool:
-        """A rule on a path; without `entries` a folder can only be listed. False where there is no such path."""
+        """A rule on a path; without `entries` a folder can only be listed. False if the path does not exist."""
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError:
@@ -127,7 +127,7 @@ def plan(policy: Policy, abi: int, command: Command) -> Plan:
                 _write(found, path, whole)
     # The kernel opens what it executes for reading, too (fs/exec.c: do_open_execat).
     for path in _chain(command.path, command.search):
-        found.allow(path, PROGRAM, entries=False)  # a folder is no program
+        found.allow(path, PROGRAM, entries=False)  # a folder is not a program
     if files.limited:
         _programs(found, files.programs, command)
     return found

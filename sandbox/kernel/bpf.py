@@ -91,7 +91,7 @@ def pack(program: Iterable[Instruction]) -> bytes:
 def unpack(data: bytes) -> Program:
     """The instructions of an array of struct sock_filter. Raises ValueError for a broken length."""
     if len(data) % 8 or not data:
-        raise ValueError(f"{len(data)} bytes are no array of 8-byte instructions")
+        raise ValueError(f"{len(data)} bytes are not an array of 8-byte instructions")
     return tuple(struct.iter_unpack("<HBBI", data))
 
 

@@ -58,7 +58,7 @@ def ask(python: str | None, root: str) -> Interpreter:
     except OSError as error:
         raise HandlerNotFound(f"cannot be started: {error.strerror}", where=path, todo=todo) from error
     except (subprocess.SubprocessError, ValueError, TypeError) as error:
-        raise HandlerNotFound(f"is no usable Python: {error}", where=path, todo=todo) from error
+        raise HandlerNotFound(f"is not a usable Python: {error}", where=path, todo=todo) from error
 
 
 def ask_for_client(python: str | None, root: str) -> Interpreter:

@@ -174,7 +174,7 @@ def _add(building: _Building, event: dict[str, Any]) -> None:
     if kind == "start":
         places = event.get("places", {})
         if not all(isinstance(key, str) and isinstance(value, str) for key, value in places.items()):
-            raise ValueError("places are no names of directories")
+            raise ValueError("places are not names of directories")
     elif kind == "item":
         phase, syscall, arg_class = event["phase"], event["syscall"], event["class"]
         if phase not in PHASES:

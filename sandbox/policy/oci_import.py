@@ -67,7 +67,7 @@ def load(text: bytes, source: str) -> Any:
             f"is not JSON: {error.msg}", where=f"{source}:{error.lineno}:{error.colno}", todo="correct the line"
         ) from error
     except RecursionError as error:
-        raise ProfileError("nested too deeply", where=f"{source}:1:1", todo="this is no seccomp profile") from error
+        raise ProfileError("nested too deeply", where=f"{source}:1:1", todo="this is not a seccomp profile") from error
     except ValueError as error:
         raise ProfileError(
             f"is not usable: {str(error)[:200]}", where=f"{source}:1:1", todo="correct or remove it"
@@ -127,7 +127,7 @@ def import_oci(data: Any, name: str, *, source: str = "<oci>", runtime_api: bool
 def _seccomp(data: Any, source: str) -> tuple[str, Any]:
     """The seccomp object and its JSON path: the data itself, or `linux.seccomp` of a container's config.json."""
     if _deep(data):
-        raise ProfileError("nested too deeply", where=f"{source}:$", todo="this is no seccomp profile")
+        raise ProfileError("nested too deeply", where=f"{source}:$", todo="this is not a seccomp profile")
     if isinstance(data, dict) and "linux" in data and "defaultAction" not in data:
         linux = data["linux"]
         if not isinstance(linux, dict) or "seccomp" not in linux:
@@ -194,7 +194,7 @@ def _allowed(seccomp: Mapping[str, Any], source: str, prefix: str, notes: list[s
                     notes.append(f"{path}: {syscall!r} is ignored: Linux {tables.LINUX} has no such 64-bit system call")
                     continue
                 raise ProfileError(
-                    f"{syscall!r}, which is to be refused, is no system call of Linux {tables.LINUX}",
+                    f"{syscall!r}, which is to be refused, is not a system call of Linux {tables.LINUX}",
                     where=f"{source}:{path}",
                     todo="correct the name, or remove it: what is not allowed is refused anyway",
                 )
@@ -288,7 +288,7 @@ def _classes(
         exact = any(way.conditions == one for several in fitting.values() for one in several)
         if not mine and way.conditions:
             raise ProfileError(
-                f"{syscall} with {_shown(way.conditions)} is no argument class of a profile; nothing wider is taken",
+                f"{syscall} with {_shown(way.conditions)} is not an argument class; nothing wider is taken",
                 where=f"{source}:{way.path.rpartition('.names')[0]}.args",
                 todo=_instead(syscall),
             )

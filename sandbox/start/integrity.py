@@ -47,7 +47,7 @@ def files_of(folder: str, data: bytes) -> Mapping[str, Any]:
             raise ValueError("another format")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         where = os.path.join(folder, MANIFEST)
-        raise PackageInvalid("is no manifest that this version reads", where=where, todo=AGAIN) from error
+        raise PackageInvalid("is not a manifest that this version reads", where=where, todo=AGAIN) from error
     return files
 
 

@@ -36,7 +36,8 @@ def find(settings: Settings) -> str:
         what = "neither SANDBOX_POLICY nor AWS_LAMBDA_FUNCTION_NAME is set"
         raise PolicyNotFound(what, where="environment", todo=MAKE)
     if os.path.basename(function) != function or function in (".", ".."):
-        raise UsageError(f"{function!r} is no plain name", where="AWS_LAMBDA_FUNCTION_NAME", todo="name the function")
+        todo = "name the function"
+        raise UsageError(f"{function!r} is not a plain name", where="AWS_LAMBDA_FUNCTION_NAME", todo=todo)
     tried = list(_candidates(settings.task_root, function))
     for path in tried:
         if os.path.isfile(os.path.join(path, bundle.FILE)) or (path.endswith(".yaml") and os.path.isfile(path)):

@@ -80,7 +80,7 @@ class _Call:
         self.named = named
 
     def read(self, address: int, length: int) -> bytes:
-        """Bytes of the task's memory, none where there is no reading them."""
+        """Bytes of the task's memory, none if they cannot be read."""
         if not 0 < address < HIGHEST or length <= 0:
             return b""
         try:

@@ -172,7 +172,7 @@ class Sink:
                 os.close(fd)
 
     def _put(self, data: bytes) -> int:
-        """How many bytes were taken; _WAITS when there is no room now, _GONE when the other end is gone."""
+        """How many bytes were taken; _WAITS if the pipe or socket is full, _GONE when the other end is gone."""
         try:
             if self._socket is not None:
                 return self._socket.send(data, _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)

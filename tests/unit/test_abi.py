@@ -51,5 +51,5 @@ def test_programs_survive_packing() -> None:
     program = ((bpf.LD_ABS, 0, 0, 4), (bpf.JEQ_K, 255, 1, 0xFFFFFFFF), (bpf.RET_K, 0, 0, bpf.ALLOW))
     assert bpf.unpack(bpf.pack(program)) == program
     for data in (b"", b"1234567", bpf.pack(program)[:-1]):
-        with pytest.raises(ValueError, match="no array"):
+        with pytest.raises(ValueError, match="not an array"):
             bpf.unpack(data)

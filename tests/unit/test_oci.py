@@ -189,7 +189,7 @@ def test_args_become_classes(
     """Args become the classes that they contain whole, never a wider one; what is left out has a note."""
     entry = {"names": names, "args": [_arg(*arg) for arg in args]}
     if found is None:
-        with pytest.raises(ProfileError, match="no argument class"):
+        with pytest.raises(ProfileError, match="not an argument class"):
             import_oci(oci(entry), "f", runtime_api=False)
         return
     imported = import_oci(oci(entry), "f", runtime_api=False)
