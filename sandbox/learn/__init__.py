@@ -1,1 +1,1 @@
-"""Learning: observe what a function does (the guard's side) and write it down as a profile (the workshop's side)."""
+"""Learning: observe what a function does (on the runtime side) and write it down as a profile (on the build side)."""

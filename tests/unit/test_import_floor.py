@@ -31,10 +31,10 @@ FLOORS = (
 
 HEIGHT = {name: len(FLOORS) - number for number, floor in enumerate(FLOORS) for name in floor}
 
-GUARD = (
+RUNTIME_SIDE = (
     "start", "supervise", "egress", "names", "violations", "behaviour", "confine", "provenance", "bundle", "kernel",
 )  # fmt: skip
-WORKSHOP = {"profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api"}
+BUILD_SIDE = {"profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api"}
 """What runs beside strangers' code loads nothing of what makes profiles and packages; they meet in the bundle."""
 
 LIBRARIES = {
@@ -112,11 +112,11 @@ def test_imports_run_down(name: str) -> None:
         assert other in (name, "") or HEIGHT[other] < HEIGHT[name], found
 
 
-@pytest.mark.parametrize("name", GUARD)
-def test_the_guard_never_loads_the_workshop(name: str) -> None:
+@pytest.mark.parametrize("name", RUNTIME_SIDE)
+def test_the_runtime_side_never_loads_the_build_side(name: str) -> None:
     """What runs in production imports neither profiles nor the compiler nor the tools around them."""
     for found in within(name):
-        assert package(found.imported) not in WORKSHOP, found
+        assert package(found.imported) not in BUILD_SIDE, found
 
 
 def test_the_verifier_never_sees_the_compiler() -> None:
