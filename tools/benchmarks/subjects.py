@@ -43,7 +43,7 @@ def version(python: str) -> str:
     try:
         done = subprocess.run([python, "-V"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        raise BenchmarkFailed(f"{python} is no usable interpreter ({error}); name another with --python") from error
+        raise BenchmarkFailed(f"{python} is not a usable interpreter ({error}); name another with --python") from error
     return done.stdout.strip()
 
 
