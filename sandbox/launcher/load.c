@@ -19,7 +19,7 @@ static void find_command(void) {
     }
     command_path = search(*command_argv, search_path(), 0);
     if (!is_executable(command_path))
-        fail(HANDLER_NOT_FOUND, format("%: is no program, nor in %", *command_argv, search_path()));
+        fail(HANDLER_NOT_FOUND, format("%: is not a program, nor in %", *command_argv, search_path()));
 }
 
 /* The bundle's folder, or a profile's file (locate.py: find). */
@@ -28,7 +28,7 @@ static const char *find_policy(const char *named) {
     if (*named) return named;
     if (!*function) fail(POLICY_NOT_FOUND, "SANDBOX_POLICY: is not set, nor AWS_LAMBDA_FUNCTION_NAME");
     if (last_char(function, '/') || same(function, ".") || same(function, ".."))
-        fail(USAGE, format("AWS_LAMBDA_FUNCTION_NAME: '%' is no plain name", function));
+        fail(USAGE, format("AWS_LAMBDA_FUNCTION_NAME: '%' is not a plain name", function));
     const char *folders[] = {format("%/profiles", root), "/opt/profiles", "profiles"};
     for (int i = !*root; i < 3; i++) {
         const char *folder = format("%/%", folders[i], function), *yaml = format("%.yaml", folder);
