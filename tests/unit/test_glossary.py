@@ -16,9 +16,14 @@ ROW = re.compile(r"^\| ([a-z ]+) \| ((?:`\w+`(?:, )?)+) \| (.+) \|$", re.MULTILI
 WORDS = ROW.findall((ROOT / "docs" / "glossary.md").read_text())
 
 GIVEN_UP = {
+    "boss": "supervisor",
     "caller": "task",
+    "handover": "the page with the listener's number",
+    "parting": "the split of the descriptor table",
+    "seal": "digest",
     "ticket": "the pointers of the single exec",
-    "workshop": "what is not shipped",
+    "twin": "policy",
+    "workshop": "the build side, or what is not shipped",
 }
 """{a word that had a second meaning, or none that a stranger knows: what to say instead}."""
 
