@@ -17,7 +17,7 @@ from typing import Any
 from users_and_folders import as_user, identity
 
 from sandbox.learn import observations
-from sandbox.learn.observations import Environment, Item
+from sandbox.learn.observations import ColdStart, Item
 from sandbox.runtime_api import Environment as Served
 from sandbox.runtime_api import Function, Invocation, Outcome
 
@@ -30,7 +30,7 @@ LIBC = "import ctypes, os, socket\nLIBC = ctypes.CDLL(None, use_errno=True)\n"
 class Seen:
     """What a run left: its observations as data and as lines, its exit status, its output and the answers."""
 
-    environment: Environment
+    cold_start: ColdStart
     lines: list[dict[str, Any]]
     status: int | None
     output: str = ""
@@ -38,16 +38,16 @@ class Seen:
 
     def items(self, phase: str = "run") -> set[str]:
         """`syscall class` of a phase."""
-        return {f"{syscall} {name}".strip() for found, syscall, name in self.environment.items if found == phase}
+        return {f"{syscall} {name}".strip() for found, syscall, name in self.cold_start.items if found == phase}
 
     def count(self, item: Item) -> int:
         """How often an item was counted in all samples."""
-        return sum(sample.items.get(item, 0) for sample in self.environment.samples)
+        return sum(sample.items.get(item, 0) for sample in self.cold_start.samples)
 
     @property
     def network(self) -> set[str]:
         """Destinations but for the Runtime API."""
-        return set(self.environment.network) - {"runtime-api"}
+        return set(self.cold_start.network) - {"runtime-api"}
 
 
 class Bench:
@@ -106,9 +106,9 @@ class Bench:
 
 def seen(file: Path, status: int | None, output: str = "", outcomes: Sequence[Outcome] = ()) -> Seen:
     """Read what was observed."""
-    (environment,) = observations.read([str(file)])
+    (cold_start,) = observations.read([str(file)])
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return Seen(environment, lines, status, output, tuple(outcomes))
+    return Seen(cold_start, lines, status, output, tuple(outcomes))
 
 
 def result(outcome: Outcome) -> dict[str, Any]:

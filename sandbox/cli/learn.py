@@ -120,19 +120,19 @@ def _granted(grant: Grant) -> Iterable[str]:
 
 
 def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output: bool) -> Learned:
-    environments = observations.read(files)
+    cold_starts = observations.read(files)
     failures = [
-        Failed(0, failure.label or "initialisation", f"in {environment.source}", failure.last, ())
-        for environment in environments
-        for failure in environment.failures
+        Failed(0, failure.label or "initialisation", f"in {cold_start.source}", failure.last, ())
+        for cold_start in cold_starts
+        for failure in cold_start.failures
     ]
     failures += [
-        Failed(0, "the process", f"ended with {environment.status} in {environment.source}", environment.last, ())
-        for environment in environments
-        if environment.status not in ENDED_WELL and not environment.failures
+        Failed(0, "the process", f"ended with {cold_start.status} in {cold_start.source}", cold_start.last, ())
+        for cold_start in cold_starts
+        if cold_start.status not in ENDED_WELL and not cold_start.failures
     ]
     _refuse_failures(failures, allow_failed, json_output)
-    return generalise(environments, name)
+    return generalise(cold_starts, name)
 
 
 def _train(plan: Plan, allow_failed: bool, json_output: bool) -> Learned:
@@ -155,9 +155,9 @@ def _train(plan: Plan, allow_failed: bool, json_output: bool) -> Learned:
     else:
         trained = train(plan, lambda step: print(f"{_describe(step, plan)}: {step.new_items} new", flush=True))
     _refuse_failures(trained.failures, allow_failed, json_output)
-    if not trained.environments:
+    if not trained.cold_starts:
         raise LearningFailed("nothing was observed", where="sandbox learn", todo="correct what failed; see above")
-    return generalise(trained.environments, plan.name)
+    return generalise(trained.cold_starts, plan.name)
 
 
 def _sample(told: Step | Failed) -> dict[str, Any]:

@@ -1,15 +1,16 @@
-"""From observations to a profile: pure, and independent of the order of environments."""
+"""From observations to a profile: pure, and independent of the order of cold starts."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import below, covers, literal, outermost
 from sandbox.learn.host import TOOL
-from sandbox.learn.observations import Environment, Item, Sample
+from sandbox.learn.observations import ColdStart, Item, Sample
+from sandbox.learn.records import Start
 from sandbox.profile import base
 from sandbox.profile.completeness import estimate
 from sandbox.profile.folding import changed, fold, named
@@ -27,41 +28,41 @@ class Learned:
     denied: frozenset[str]
 
 
-def generalise(environments: Sequence[Environment], name: str) -> Learned:
-    """The profile of what these environments did."""
-    environments = sorted(environments, key=lambda environment: environment.id)
-    first = environments[0]
-    runtime_api = any(environment.start.get("api") for environment in environments)
-    samples = _in_order(sample for environment in environments for sample in environment.samples)
-    uses = frozenset(_uses(environments, samples))
-    network = frozenset().union(*(environment.network for environment in environments))
+def generalise(cold_starts: Sequence[ColdStart], name: str) -> Learned:
+    """The profile of what these cold starts did."""
+    cold_starts = sorted(cold_starts, key=lambda cold_start: cold_start.id)
+    first = cold_starts[0]
+    runtime_api = any(cold_start.start.api for cold_start in cold_starts)
+    samples = _in_order(sample for cold_start in cold_starts for sample in cold_start.samples)
+    uses = frozenset(_uses(cold_starts, samples))
+    network = frozenset().union(*(cold_start.network for cold_start in cold_starts))
     tool = {below(TOOL)}
-    writes = {p for e in environments for p in named(_written(e), e.start.get("places", {}))} - tool
-    reads = {p for e in environments for p in named(map(literal, e.reads), e.start.get("places", {}))} - tool
+    writes = {p for c in cold_starts for p in named(_written(c), c.start.places)} - tool
+    reads = {p for c in cold_starts for p in named(map(literal, c.reads), c.start.places)} - tool
     written = outermost(fold(writes))
     read = {path for path in fold(reads) if not any(covers(pattern, path) for pattern in written)}
     profile = Profile(
-        function=Function(name, str(first.start.get("handler", "")), runtime_api),
+        function=Function(name, first.start.handler, runtime_api),
         uses=uses,
-        processes=frozenset(_program(path, e) for e in environments for path in e.processes if path.startswith("/")),
+        processes=frozenset(_program(path, c) for c in cold_starts for path in c.processes if path.startswith("/")),
         network=network | {"runtime-api"} if runtime_api else network,
         reads=outermost(read),
         writes=written,
-        trainings=frozenset({_training(environments, samples)}),
+        trainings=frozenset({_training(cold_starts, samples)}),
         promises=promises_of(uses),
     )
-    calls = {Call(syscall, arg_class) for e in environments for _, syscall, arg_class in e.items}
+    calls = {Call(syscall, arg_class) for c in cold_starts for _, syscall, arg_class in c.items}
     refused = frozenset(str(call) for call in calls if base.kept_out(call))
-    return Learned(profile, refused.union(*(environment.denied for environment in environments)))
+    return Learned(profile, refused.union(*(cold_start.denied for cold_start in cold_starts)))
 
 
-def _written(environment: Environment) -> set[str]:
-    return {literal(path) for path in environment.writes} | {literal(path) for path in changed(environment.entries)}
+def _written(cold_start: ColdStart) -> set[str]:
+    return {literal(path) for path in cold_start.writes} | {literal(path) for path in changed(cold_start.entries)}
 
 
-def _program(path: str, environment: Environment) -> str:
+def _program(path: str, cold_start: ColdStart) -> str:
     """The path of a program, under {root} where it lies with the function."""
-    root = environment.start.get("places", {}).get("{root}", "/")
+    root = cold_start.start.places.get("{root}", "/")
     inside = root != "/" and path.startswith(root + "/")
     return "{root}" + path.removeprefix(root) if inside else "/" + path.lstrip("/")
 
@@ -71,8 +72,8 @@ def _in_order(samples: Iterable[Sample]) -> list[Sample]:
     return sorted(samples, key=lambda s: (s.time, s.kind, s.label, s.outcome, sorted(s.items.items())))
 
 
-def _uses(environments: Sequence[Environment], samples: Sequence[Sample]) -> Iterable[Use]:
-    counts: dict[Item, int] = dict.fromkeys((i for environment in environments for i in environment.items), 0)
+def _uses(cold_starts: Sequence[ColdStart], samples: Sequence[Sample]) -> Iterable[Use]:
+    counts: dict[Item, int] = dict.fromkeys((i for cold_start in cold_starts for i in cold_start.items), 0)
     labels: dict[Item, set[str]] = {}
     everywhere: dict[str, set[str]] = {}
     for sample in samples:
@@ -116,20 +117,20 @@ def events(samples: Sequence[Sample], kind: str) -> list[frozenset[Item]]:
     return [frozenset(items) for items in found.values()]
 
 
-def _training(environments: Sequence[Environment], samples: Sequence[Sample]) -> Training:
-    def common(key: str) -> str:
-        return ", ".join(sorted({str(environment.start.get(key, "")) for environment in environments} - {""}))
+def _training(cold_starts: Sequence[ColdStart], samples: Sequence[Sample]) -> Training:
+    def common(text: Callable[[Start], str]) -> str:
+        return ", ".join(sorted({text(cold_start.start) for cold_start in cold_starts} - {""}))
 
-    identity = hashlib.sha256("".join(environment.id for environment in environments).encode()).hexdigest()[:12]
+    identity = hashlib.sha256("".join(cold_start.id for cold_start in cold_starts).encode()).hexdigest()[:12]
     return Training(
         id=identity,
-        host=common("host"),
-        kernel=common("kernel"),
-        libc=common("libc"),
-        python=common("python"),
-        architecture=common("architecture"),
-        handler_digest=common("handler_digest"),
-        lock_digest=common("lock_digest"),
+        host=common(lambda start: start.host),
+        kernel=common(lambda start: start.kernel),
+        libc=common(lambda start: start.libc),
+        python=common(lambda start: start.python),
+        architecture=common(lambda start: start.architecture),
+        handler_digest=common(lambda start: start.handler_digest),
+        lock_digest=common(lambda start: start.lock_digest),
         estimates=estimates(samples),
     )
 

@@ -7,8 +7,6 @@ warning, and what was written before counts.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +14,27 @@ from typing import Any
 from sandbox.behaviour.call import Call
 from sandbox.errors import ObservationError, ProfileError
 from sandbox.kernel import tables
-from sandbox.learn.observe import FORMAT
+from sandbox.learn.records import (
+    DAMAGE,
+    FORMAT,
+    OURS,
+    Connect,
+    Denied,
+    End,
+    Failure,
+    File,
+    Line,
+    Mode,
+    NewItem,
+    Program,
+    Record,
+    Span,
+    SpanKind,
+    Start,
+    parse,
+)
 from sandbox.profile import base
 from sandbox.profile.model import PHASES
-
-OURS = b'{"event": "'
-"""How each line of the observer begins; what begins otherwise and is no JSON is somebody else's text."""
 
 Item = tuple[str, str, str]
 """(phase, syscall, class)"""
@@ -34,7 +47,7 @@ class Sample:
     `label` is the event's name where the trainer told it, else the request id: samples with one label are one event.
     """
 
-    kind: str
+    kind: SpanKind
     label: str
     outcome: str
     items: Mapping[Item, int]
@@ -42,7 +55,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedSample:
     """An invocation or initialisation that failed, with the last calls before it."""
 
     label: str
@@ -50,14 +63,14 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Environment:
-    """Everything that one environment observed."""
+class ColdStart:
+    """Everything that was observed of one environment, from its cold start to its end."""
 
     id: str
     source: str
-    start: Mapping[str, Any]
+    start: Start
     samples: tuple[Sample, ...] = ()
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[FailedSample, ...] = ()
     items: frozenset[Item] = frozenset()
     network: frozenset[str] = frozenset()
     reads: frozenset[str] = frozenset()
@@ -71,43 +84,72 @@ class Environment:
 
 @dataclass
 class _Building:
-    start: dict[str, Any]
+    start: Start
     digest: Any = field(default_factory=hashlib.sha256)
-    items: dict[str, Item] = field(default_factory=dict)
-    samples: list[tuple[str, str, str, dict[Item, int], float]] = field(default_factory=list)
-    failures: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    items: dict[int, Item] = field(default_factory=dict)
+    spans: list[tuple[Span, Mapping[Item, int], float]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, set[str]] = field(default_factory=dict)
-    status: int | None = None
-    last: tuple[str, ...] = ()
+    files: dict[Mode, set[str]] = field(default_factory=lambda: {"read": set(), "write": set(), "entry": set()})
+    network: set[str] = field(default_factory=set)
+    processes: set[str] = field(default_factory=set)
+    denied: set[str] = field(default_factory=set)
+    end: End | None = None
 
-    def finish(self, source: str) -> Environment:
+    def finish(self, source: str) -> ColdStart:
         def label(request: str) -> str:
             return self.labels.get(request, request)
 
-        return Environment(
+        return ColdStart(
             id=self.digest.hexdigest()[:16],
             source=source,
             start=self.start,
-            samples=tuple(Sample(k, label(r), o, i, t) for k, r, o, i, t in self.samples),
-            failures=tuple(Failure(label(r), last) for r, last in self.failures),
+            samples=tuple(
+                Sample(span.kind, label(span.request), span.outcome, items, time) for span, items, time in self.spans
+            ),
+            failures=tuple(FailedSample(label(failure.request), failure.last) for failure in self.failures),
             items=frozenset(self.items.values()),
-            network=frozenset(self.facts.get("network", ())),
-            reads=frozenset(self.facts.get("read", ())),
-            writes=frozenset(self.facts.get("write", ())),
-            entries=frozenset(self.facts.get("entry", ())),
-            processes=frozenset(self.facts.get("exec", ())),
-            denied=frozenset(self.facts.get("denied", ())),
-            status=self.status,
-            last=self.last,
+            network=frozenset(self.network),
+            reads=frozenset(self.files["read"]),
+            writes=frozenset(self.files["write"]),
+            entries=frozenset(self.files["entry"]),
+            processes=frozenset(self.processes),
+            denied=frozenset(self.denied),
+            status=self.end.status if self.end else None,
+            last=self.end.last if self.end else (),
         )
 
+    def add(self, record: Record | None, line: Line) -> None:
+        """Take in one record of this environment. Raises one of DAMAGE, or ProfileError."""
+        match record:
+            case NewItem(id_, phase, syscall, arg_class):
+                if phase not in PHASES:
+                    raise ValueError(f"unknown phase {phase!r}")
+                if syscall not in tables.every_name():
+                    raise ValueError(f"unknown system call {syscall!r}")
+                base.arguments_exist(Call(syscall, arg_class), "class")
+                self.items[id_] = (phase, syscall, arg_class)
+            case Span():
+                items = {self.items[item]: count for item, count in record.items.items()}
+                self.spans.append((record, items, line.time))
+            case Failure():
+                self.failures.append(record)
+            case File(path, mode):
+                self.files[mode].add(path)
+            case Connect(destination):
+                self.network.add(destination)
+            case Program(path):
+                self.processes.add(path)
+            case Denied(call):
+                self.denied.add(call)
+            case End():
+                self.end = record
 
-def read(paths: Iterable[str]) -> tuple[Environment, ...]:
-    """All environments of some files, sorted by id. Raises ObservationError with file and line."""
+
+def read(paths: Iterable[str]) -> tuple[ColdStart, ...]:
+    """All cold starts of some files, sorted by id. Raises ObservationError with file and line."""
     files = list(paths)
-    found = [environment for path in files for environment in _read_file(path)]
-    unique = {environment.id: environment for environment in found}
+    unique = {cold_start.id: cold_start for path in files for cold_start in _read_file(path)}
     if not unique:
         raise ObservationError(
             "hold no observations", where=", ".join(files), todo="run the function with SANDBOX_MODE=learn first"
@@ -115,7 +157,7 @@ def read(paths: Iterable[str]) -> tuple[Environment, ...]:
     return tuple(unique[key] for key in sorted(unique))
 
 
-def _read_file(path: str) -> Iterator[Environment]:
+def _read_file(path: str) -> Iterator[ColdStart]:
     try:
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")
@@ -128,74 +170,42 @@ def _read_file(path: str) -> Iterator[Environment]:
             continue  # a platform's log has lines of others between ours
         where = f"{path}:{number}"
         try:
-            event = json.loads(line)
+            read = parse(line)
         except (ValueError, RecursionError) as error:
             if not line.strip().startswith(OURS):
                 continue
             if number == len(lines) or (number == len(lines) - 1 and not lines[-1].strip()):
                 continue  # cut short
             todo = "remove the line, or collect the file again"
-            raise ObservationError("is no JSON", where=where, todo=todo) from error
-        if not isinstance(event, dict) or "event" not in event:
+            raise ObservationError("is not JSON", where=where, todo=todo) from error
+        if read is None:
             continue
-        if event["event"] == "label":  # the trainer's, which knows no environment
+        if label := read.label:  # the trainer's, which knows no environment
             for known in found.values():
-                known.labels[str(event.get("request"))] = str(event.get("name"))
+                known.labels[label.request] = label.name
             continue
-        if "environment" not in event:
+        if read.environment is None:
             continue  # a program's own log may have events too
-        key = str(event["environment"])
-        if event["event"] == "start":
-            if event.get("format") != FORMAT:
-                raise ObservationError(
-                    f"is of format {event.get('format')!r}, this version reads {FORMAT}", where=where,
-                    todo="observe again with the same version of seccomp-bootstrap",
-                )  # fmt: skip
-            if key in found:
-                yield found[key].finish(path)
-            building = found[key] = _Building(event)
-        else:
-            building = found.get(key)
-        if building is None:
+        building = found.get(read.environment)
+        if building is None and not read.is_start:
             raise ObservationError("comes before any start", where=where, todo="collect the whole file")
         try:
-            _add(building, event)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ProfileError) as error:
+            record = read.record()
+            if isinstance(record, Start):
+                if record.format != FORMAT:
+                    raise ObservationError(
+                        f"is of format {record.format!r}, this version reads {FORMAT}", where=where,
+                        todo="observe again with the same version of seccomp-bootstrap",
+                    )  # fmt: skip
+                if building:
+                    yield building.finish(path)
+                building = found[read.environment] = _Building(record)
+            assert building is not None
+            building.add(record, read)
+        except (*DAMAGE, ProfileError) as error:
             raise ObservationError(
                 f"is damaged ({type(error).__name__}: {error})", where=where, todo="remove the line, or observe again"
             ) from error
         building.digest.update(line.strip())
     for building in found.values():
         yield building.finish(path)
-
-
-def _add(building: _Building, event: dict[str, Any]) -> None:
-    kind = event["event"]
-    if kind == "start":
-        places = event.get("places", {})
-        if not all(isinstance(key, str) and isinstance(value, str) for key, value in places.items()):
-            raise ValueError("places are not names of directories")
-    elif kind == "item":
-        phase, syscall, arg_class = event["phase"], event["syscall"], event["class"]
-        if phase not in PHASES:
-            raise ValueError(f"unknown phase {phase!r}")
-        if syscall not in tables.every_name():
-            raise ValueError(f"unknown system call {syscall!r}")
-        base.arguments_exist(Call(syscall, arg_class), "class")
-        building.items[str(event["id"])] = (phase, syscall, arg_class)
-    elif kind in ("init", "run", "invocation", "tail"):
-        items = {building.items[str(item)]: int(count) for item, count in event["items"].items()}
-        time = float(event["time"])
-        if not math.isfinite(time) or any(count < 0 for count in items.values()):
-            raise ValueError("a count or the time is impossible")
-        request, outcome = str(event.get("request", "")), str(event.get("outcome", "ok"))
-        building.samples.append((kind, request, outcome, items, time))
-    elif kind == "failed":
-        building.failures.append((str(event["request"]), tuple(map(str, event["last"]))))
-    elif kind == "file":
-        mode = event["mode"] if event["mode"] in ("read", "entry") else "write"
-        building.facts.setdefault(mode, set()).add(str(event["value"]))
-    elif kind in ("network", "exec", "denied"):
-        building.facts.setdefault(kind, set()).add(str(event["value"]))
-    elif kind == "end":
-        building.status, building.last = int(event["status"]), tuple(map(str, event["last"]))

@@ -10,15 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
-import json
 import os
 import select
 import signal
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sandbox import __version__
 from sandbox.confine import parent
 from sandbox.confine.child import ChildRefused, ListenerPage, spawn
 from sandbox.confine.single_exec import Command, not_executed, restore_signals
@@ -27,11 +25,11 @@ from sandbox.errors import InstallRefused, ListenerBusy, UsageError, log_entry
 from sandbox.kernel import seccomp
 from sandbox.kernel.notification import Listener
 from sandbox.kernel.tables import machine
-from sandbox.learn import host
+from sandbox.learn import denials, host
 from sandbox.learn.naming import Naming
 from sandbox.learn.recorder import Recorder
+from sandbox.learn.records import Record, encode
 
-FORMAT = 1
 DRAIN = 0.5
 """Seconds that children of the handler get to end after it, before the observation closes."""
 
@@ -39,8 +37,6 @@ READY = 10.0
 """Seconds until the child must have installed its filter."""
 PRCTL, SECCOMP = range(2)
 STEPS = ("prctl(PR_SET_NO_NEW_PRIVS)", "seccomp(2)")
-
-DATA = os.path.join(os.path.dirname(__file__), "data")
 
 
 class Duties(NamedTuple):
@@ -63,19 +59,11 @@ class Duties(NamedTuple):
 def observe(command: Command, duties: Duties) -> int:
     """Run the command and observe it to its end. Returns the exit status to end with. Raises SandboxError."""
     arch = machine()
-    with open(os.path.join(DATA, f"{arch}.bpf"), "rb") as file:
+    with open(os.path.join(denials.DATA, f"{arch}.bpf"), "rb") as file:
         program = file.read()
-    with open(os.path.join(DATA, "denied.json"), encoding="utf-8") as file:
-        denied = json.load(file)
     sink = _Sink(duties.observations)
-    sink.emit(
-        {
-            "event": "start", "format": FORMAT, "version": __version__,
-            "function": duties.function, "handler": duties.handler, "api": duties.api is not None,
-            **host.describe(command, duties.handler),
-        }
-    )  # fmt: skip
-    recorder = Recorder(arch, sink.emit, api=_addresses(duties.api), denied=denied, granted=duties.grants)
+    sink.emit(host.describe(command, duties.function, duties.handler, api=duties.api is not None))
+    recorder = Recorder(arch, sink.emit, api=_addresses(duties.api), denied=denials.load(), granted=duties.grants)
     poll = select.poll()
     naming = Naming(recorder.tasks, duties.local_domains, poll)
     recorder.names_of = naming.names_of
@@ -108,9 +96,9 @@ class _Sink:
         self._environment = os.urandom(4).hex()
         self._lost = False
 
-    def emit(self, event: dict[str, Any]) -> None:
+    def emit(self, record: Record) -> None:
         """Write one line. A place that is full or gone costs the rest of the observation, never the function."""
-        line = (json.dumps({**event, "environment": self._environment, "time": round(time.time(), 3)}) + "\n").encode()
+        line = encode(record, self._environment, time.time())
         try:
             while line and not self._lost:
                 line = line[os.write(self._fd, line) :]

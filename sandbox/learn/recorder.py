@@ -1,7 +1,7 @@
 """The recorder: turns notifications into items, invocations and facts. Knows no sockets of its own and no output.
 
 It stands between the listener (learn/observe.py) and whoever writes the observations: `take` is called for every call
-that waits and says whether to let it through; `events` are what became known, in order.
+that waits and says whether to let it through; `emit` gets what became known, in order.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from sandbox.behaviour import arguments, destination
 from sandbox.behaviour.call import Call
@@ -19,7 +18,22 @@ from sandbox.kernel.notification import Notification
 from sandbox.kernel.sockaddr import SocketAddress
 from sandbox.kernel.task import Task, Tasks
 from sandbox.learn import decode
+from sandbox.learn.denials import Denials
 from sandbox.learn.links import elsewhere
+from sandbox.learn.records import (
+    Connect,
+    Denied,
+    End,
+    Fact,
+    Failure,
+    File,
+    Mode,
+    NewItem,
+    Program,
+    Record,
+    Span,
+    SpanKind,
+)
 
 LAST_CALLS = 12
 """How many calls before a failure are told."""
@@ -27,7 +41,7 @@ MOST_TASKS = 16
 """Tasks that stay open; more take turns, so that no number of children or threads exhausts descriptors."""
 LOOPBACK = (b"\x7f\0\0\1", bytes(15) + b"\1")
 
-Emit = Callable[[dict[str, Any]], None]
+Emit = Callable[[Record], None]
 
 
 class Recorder:
@@ -39,10 +53,10 @@ class Recorder:
         emit: Emit,
         *,
         api: frozenset[tuple[str, int]],
-        denied: Mapping[str, Mapping[str, str]],
+        denied: Denials,
         granted: frozenset[str] = frozenset(),
     ) -> None:
-        """`api` are the addresses of the Runtime API (none: a plain program), `denied` {syscall: {class or '': errno}}.
+        """`api` are the addresses of the Runtime API (none: a plain program).
 
         `granted` are denied calls that a person allows all the same: `ptrace`, `prctl PR_SET_PTRACER`.
         """
@@ -67,7 +81,7 @@ class Recorder:
         self._items: dict[tuple[str, str, str], int] = {}
         self._cache: dict[tuple[str, int, tuple[int, ...]], int] = {}
         self._bucket: dict[int, int] = {}
-        self._facts: set[tuple[str, ...]] = set()
+        self._facts: set[tuple[type[Fact], Fact]] = set()
         self._answer: tuple[str, str] | None = None
         self._pending: dict[tuple[int, int], SocketAddress] = {}
         self._last: deque[str] = deque(maxlen=LAST_CALLS)
@@ -129,15 +143,17 @@ class Recorder:
         if found is None:
             found = self._items[key] = len(self._items)
             self._texts.append(str(call))
-            self._emit(
-                {"event": "item", "id": found, "phase": self.phase, "syscall": call.syscall, "class": call.arg_class}
-            )
+            self._emit(NewItem(found, self.phase, call.syscall, call.arg_class))
         return found
 
-    def _fact(self, *fact: str) -> None:
-        if fact not in self._facts:
-            self._facts.add(fact)
-            self._emit({"event": fact[0], "value": fact[1], **({"mode": fact[2]} if len(fact) > 2 else {})})
+    def _fact(self, fact: Fact) -> bool:
+        """Tell a fact, once. Whether it was new."""
+        key = (type(fact), fact)  # two named tuples of the same texts are equal
+        if key in self._facts:
+            return False
+        self._facts.add(key)
+        self._emit(fact)
+        return True
 
     def _take_special(self, task: Task, name: str, args: tuple[int, ...]) -> int:
         if name in decode.SENDS:
@@ -148,9 +164,9 @@ class Recorder:
             self._connecting(task, args)
         asked = Call(name, decode.item_class(task, name, args, self._arch))
         if name in self._denied:
-            code = self._denied[name].get("", self._denied[name].get(asked.arg_class, ""))
-            if code:
-                return self._take_denied(asked, code)
+            number = self._denied.errno(asked.syscall, asked.arg_class)
+            if number:
+                return self._take_denied(asked, number)
         item = self._item(asked)
         if name in tables.OPENS or name in tables.EXECS:
             (path,) = self._paths(task, name, args)
@@ -158,7 +174,7 @@ class Recorder:
                 self._opening(path, asked.arg_class)
             else:
                 if os.path.exists(path):  # PATH is searched by trying
-                    self._fact("exec", path)
+                    self._fact(Program(path))
                 self._tasks.forget(task.process())
             self._count(item)
             self._last[-1] += f" {path}"
@@ -201,26 +217,24 @@ class Recorder:
         return data, sockaddr.parse(data)
 
     def _opening(self, path: str, arg_class: str) -> None:
-        mode = "read" if arg_class == "read" else "write"
+        mode: Mode = "read" if arg_class == "read" else "write"
         if arg_class == "create" and not os.path.lexists(path):
             self._file(path, "entry")
         if mode == "write" or os.path.lexists(path):
             self._file(path, mode)
 
-    def _file(self, path: str, mode: str) -> None:
-        if ("file", path, mode) not in self._facts:
-            self._fact("file", path, mode)
-            if real := elsewhere(path):
-                self._fact("file", real, mode)
+    def _file(self, path: str, mode: Mode) -> None:
+        if self._fact(File(path, mode)) and (real := elsewhere(path)):
+            self._fact(File(real, mode))
 
-    def _take_denied(self, call: Call, code: str) -> int:
+    def _take_denied(self, call: Call, number: int) -> int:
         """A hard-denied call is never an item: what a person granted stands under the profile's grants."""
         if call in self._granted or Call(call.syscall) in self._granted:
             self._last.append(f"{call} granted")
             return 0
-        self._fact("denied", str(call))
+        self._fact(Denied(str(call)))
         self._last.append(f"{call} refused")
-        return int(getattr(errno, code))
+        return number
 
     def _connecting(self, task: Task, args: tuple[int, ...]) -> None:
         data, address = self._address(task, "connect", args)
@@ -231,9 +245,9 @@ class Recorder:
         protocol = "" if address.family == "AF_UNIX" else task.socket_protocol(fd)
         if protocol != "udp" and address.is_ip and (address.host, address.port) in self._api:
             if self.phase == "init":
-                self._close_bucket("init", {})
+                self._close_bucket("init")
                 self.phase = "invoke"
-            self._fact("network", "runtime-api")
+            self._fact(Connect("runtime-api"))
             return
         if protocol == "udp":
             # getaddrinfo connects UDP sockets only to sort addresses: a destination when something is sent.
@@ -251,7 +265,7 @@ class Recorder:
         named = protocol in ("tcp", "udp") and value not in LOOPBACK
         names = self.names_of(value) if named and isinstance(value, bytes) else frozenset()
         for name in sorted(names) or [""]:
-            self._fact("network", destination.of_address(address, protocol, name).text)
+            self._fact(Connect(destination.of_address(address, protocol, name).text))
 
     def _sending(self, task: Task, name: str, args: tuple[int, ...]) -> None:
         fd = args[0] & arguments.LOW
@@ -275,18 +289,17 @@ class Recorder:
         if request.kind == "next":
             # A client that asks twice has only reconnected: no invocation lies between.
             if self._answer:
-                request_id, outcome = self._answer
-                self._close_bucket("invocation", {"request": request_id, "outcome": outcome})
+                self._close_bucket("invocation", *self._answer)
             self._answer = None
         elif request.kind in ("response", "error"):
             self._answer = (request.request_id, "ok" if request.kind == "response" else "error")
             if request.kind == "error":
-                self._emit({"event": "failed", "request": request.request_id, "last": list(self._last)})
+                self._emit(Failure(request.request_id, tuple(self._last)))
         elif request.kind == "init-error":
-            self._emit({"event": "failed", "request": "", "last": list(self._last)})
+            self._emit(Failure("", tuple(self._last)))
 
-    def _close_bucket(self, event: str, more: dict[str, Any]) -> None:
-        self._emit({"event": event, **more, "items": {str(item): n for item, n in sorted(self._bucket.items())}})
+    def _close_bucket(self, kind: SpanKind, request: str = "", outcome: str = "ok") -> None:
+        self._emit(Span(kind, self._bucket, request, outcome))
         self._bucket = {}
 
     def finish(self, status: int) -> None:
@@ -295,11 +308,11 @@ class Recorder:
         A client that ended between /next and its answer leaves an unfinished invocation, which is told apart.
         """
         if self.phase == "init":
-            self._close_bucket("init", {})
+            self._close_bucket("init")
         elif self.phase == "run":
-            self._close_bucket("run", {})
+            self._close_bucket("run")
         elif self._answer:
-            self._close_bucket("invocation", {"request": self._answer[0], "outcome": self._answer[1]})
+            self._close_bucket("invocation", *self._answer)
         else:
-            self._close_bucket("tail", {})
-        self._emit({"event": "end", "status": status, "last": list(self._last)})
+            self._close_bucket("tail")
+        self._emit(End(status, tuple(self._last)))

@@ -7,18 +7,17 @@ the user insists.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import prctl
 
-from sandbox.learn import observations
-from sandbox.learn.observations import Environment as Observed
+from sandbox.learn import observations, records
+from sandbox.learn.observations import ColdStart
 from sandbox.runtime_api import Environment, Function, Invocation, Outcome
 from sandbox.runtime_api.model import exit_text
 
@@ -70,7 +69,7 @@ class Step:
 class Trained:
     """What a training observed."""
 
-    environments: tuple[Observed, ...]
+    cold_starts: tuple[ColdStart, ...]
     failures: tuple[Failed, ...]
 
 
@@ -173,7 +172,7 @@ class _Start:
                 file.seek(self._read)
                 data = file.read()
         self._read += len(data)
-        self._progress(Step(self._number, event, status, data.count(b'"event": "item"')))
+        self._progress(Step(self._number, event, status, records.count_items(data)))
 
     def _fail(self, event: str, outcome: Outcome) -> None:
         self._fail_at(event, ": ".join(filter(None, (outcome.error_type, outcome.error_message))) or outcome.status)
@@ -183,16 +182,18 @@ class _Start:
 
     def _last(self) -> tuple[str, ...]:
         """The last calls of the newest failure or end that the observer wrote."""
-        last: Sequence[str] = ()
+        last: tuple[str, ...] = ()
         if os.path.exists(self.file):
             with open(self.file, "rb") as file:
-                for line in file:
+                for text in file:
                     try:
-                        event = json.loads(line)
-                    except ValueError:
+                        line = records.parse(text)
+                        record = line.record() if line else None
+                    except records.DAMAGE:
                         continue
-                    last = event.get("last", last)
-        return tuple(last)
+                    if isinstance(record, records.Failure | records.End):
+                        last = record.last
+        return last
 
     def _tail(self) -> tuple[str, ...]:
         with open(self._log, "rb") as file:
@@ -201,4 +202,4 @@ class _Start:
     def _label(self, labels: Mapping[str, str]) -> None:
         with open(self.file, "ab") as file:
             for request, name in labels.items():
-                file.write((json.dumps({"event": "label", "request": request, "name": name}) + "\n").encode())
+                file.write(records.encode(records.Label(request, name)))

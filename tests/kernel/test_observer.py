@@ -51,7 +51,7 @@ def test_the_observer_ends_as_the_program_ended(bench: Bench, script: str, statu
     """Exit status and death by signal are passed on and written down."""
     found = bench.run("/bin/sh", "-c", script)
     assert found.status == status
-    assert found.environment.status == status
+    assert found.cold_start.status == status
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
@@ -70,7 +70,7 @@ def test_signals_are_forwarded(bench: Bench, number: signal.Signals) -> None:
             process.kill()
             process.wait()
     assert (output, process.returncode) == ("caught\n", 43)
-    assert seen(file, 43).environment.status == 43
+    assert seen(file, 43).cold_start.status == 43
 
 
 def test_an_orphan_does_not_hold_the_observer(bench: Bench) -> None:
@@ -80,7 +80,7 @@ def test_an_orphan_does_not_hold_the_observer(bench: Bench) -> None:
     orphan = int(found.output)
     try:
         assert found.status == 5
-        assert found.environment.status == 5
+        assert found.cold_start.status == 5
         assert Path(f"/proc/{orphan}/comm").read_text() == "sleep\n"
     finally:
         os.kill(orphan, signal.SIGKILL)

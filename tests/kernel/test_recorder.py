@@ -21,14 +21,14 @@ def test_threads_are_no_processes(bench: Bench) -> None:
     assert started <= {"clone thread", "clone3 thread"}
     number = sum(found.count(("invoke", name, "thread")) for name in ("clone", "clone3"))
     assert number >= 5
-    assert not found.environment.processes
+    assert not found.cold_start.processes
 
 
 def test_a_child_process_and_the_program_that_it_becomes(bench: Bench) -> None:
     """A process is told from a thread, and the path of its exec is known."""
     found = bench.serve("subprocess_one.handler", {}, {"stdin": "text"})
     assert [result(outcome)["status"] for outcome in found.outcomes] == [0, 0]
-    assert found.environment.processes == {"/bin/true", "/usr/bin/gzip"}
+    assert found.cold_start.processes == {"/bin/true", "/usr/bin/gzip"}
     assert "execve" in found.items("invoke")
     assert {"vfork process", "clone process", "clone3 process", "fork process"} & found.items("invoke")
 
@@ -48,14 +48,14 @@ def test_grandchildren_are_observed(bench: Bench) -> None:
     (bench.folder / "deep.txt").write_text("deep")
     found = bench.run("/bin/sh", "-c", "/bin/sh -c '/bin/cat deep.txt; :'; :")
     assert found.output == "deep"
-    assert found.environment.processes >= {"/bin/sh", "/bin/cat"}
-    assert str(bench.folder / "deep.txt") in found.environment.reads
+    assert found.cold_start.processes >= {"/bin/sh", "/bin/cat"}
+    assert str(bench.folder / "deep.txt") in found.cold_start.reads
 
 
 def test_programs_that_a_search_only_tried_are_not_told(bench: Bench) -> None:
     """execvp tries each folder of PATH; only what exists is a program that was started."""
     found = bench.python("os.environ['PATH'] = '/nowhere:/usr/bin:/bin'\nos.execvp('true', ['true'])")
-    assert found.environment.processes == {"/usr/bin/true"}
+    assert found.cold_start.processes == {"/usr/bin/true"}
 
 
 def test_files_by_class_and_path(bench: Bench) -> None:
@@ -83,9 +83,9 @@ def test_files_by_class_and_path(bench: Bench) -> None:
         str(work),
     )
     assert {"openat read", "openat write", "openat create"} <= found.items()
-    ours = {path for path in found.environment.writes if path.startswith(str(work))}
+    ours = {path for path in found.cold_start.writes if path.startswith(str(work))}
     assert ours == {f"{work}/made", f"{work}/inner/far"}
-    read = {path for path in found.environment.reads if path.startswith(str(work))}
+    read = {path for path in found.cold_start.reads if path.startswith(str(work))}
     assert read == {f"{work}/made", f"{work}/inner", f"{work}/inner/far"}
     assert found.count(("run", "openat", "create")) == 2
     assert found.count(("run", "openat", "write")) == 1
@@ -96,7 +96,7 @@ def test_hard_denied_calls_are_refused_reported_and_not_learned(bench: Bench, ca
     """The function gets EPERM and goes on; the observation says which call it was."""
     found = bench.serve("hard_denied.handler", {"call": call})
     assert result(found.outcomes[0]) == {"call": call, "result": -1, "errno": errno.EPERM}
-    assert found.environment.denied == {call}
+    assert found.cold_start.denied == {call}
     assert call not in found.items("init") | found.items("invoke")
 
 
@@ -104,7 +104,7 @@ def test_a_granted_call_is_let_through(bench: Bench) -> None:
     """What a person granted goes to the kernel, and is neither learned nor reported."""
     found = bench.serve("hard_denied.handler", {"call": "ptrace"}, {"call": "unshare"}, SANDBOX_GRANTS="ptrace")
     assert [result(outcome)["errno"] for outcome in found.outcomes] == [errno.ESRCH, errno.EPERM]
-    assert found.environment.denied == {"unshare"}
+    assert found.cold_start.denied == {"unshare"}
     assert not {"ptrace", "unshare"} & found.items("invoke")
 
 
@@ -122,7 +122,7 @@ def test_a_grant_of_one_class_lifts_no_other(bench: Bench) -> None:
     first, second = map(int, found.output.split())
     assert first in (0, errno.EINVAL)  # EINVAL: a kernel without Yama
     assert second == errno.EPERM
-    assert found.environment.denied == {"prctl PR_SET_SECCOMP"}
+    assert found.cold_start.denied == {"prctl PR_SET_SECCOMP"}
 
 
 def test_io_uring_is_not_there(bench: Bench) -> None:
@@ -149,7 +149,7 @@ def test_a_foreign_architecture_is_killed(bench: Bench) -> None:
     )  # fmt: skip
     assert found.status == -signal.SIGSYS
     assert found.output == ""
-    assert found.environment.status == -signal.SIGSYS
+    assert found.cold_start.status == -signal.SIGSYS
 
 
 @pytest.mark.parametrize("restart", [True, False])
@@ -201,16 +201,16 @@ def test_the_launchers_own_calls_are_not_learned(bench: Bench, plain_c: Path) ->
     file = bench.folder / "written"
     found = bench.run(str(plain_c), str(file))
     assert found.status == 0
-    assert not {path for path in found.environment.reads if "python" in path or "sandbox/" in path}
-    assert found.environment.writes == {str(file)}
+    assert not {path for path in found.cold_start.reads if "python" in path or "sandbox/" in path}
+    assert found.cold_start.writes == {str(file)}
     assert "openat create" in found.items()
     assert "mmap exec-file" in found.items()
     strange = {"execve", "seccomp", "getcwd", "clone process", "clone3 process", "vfork process", "getdents64"}
     assert not strange & found.items()
     assert not {item for item in found.items() if item.startswith(("prctl", "clone", "socket", "connect"))}
     assert found.count(("run", "openat", "create")) == 1
-    assert not found.environment.processes
-    assert not found.environment.network
+    assert not found.cold_start.processes
+    assert not found.cold_start.network
 
 
 def test_a_thread_of_a_c_program(bench: Bench, plain_c: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_thread_of_a_c_program(bench: Bench, plain_c: Path) -> None:
     found = bench.run(str(plain_c), str(file), "thread")
     assert found.status == 0
     assert {"clone3 thread", "clone thread"} & found.items()
-    assert str(file) in found.environment.writes
+    assert str(file) in found.cold_start.writes
 
 
 def test_phases_split_at_the_first_connection_to_the_runtime_api(bench: Bench) -> None:
@@ -231,12 +231,12 @@ def test_phases_split_at_the_first_connection_to_the_runtime_api(bench: Bench) -
     assert "sendto connected" in found.items("invoke")
     assert "mmap exec-file" in found.items("init")
     assert not found.items("run")
-    kinds = [sample.kind for sample in found.environment.samples]
+    kinds = [sample.kind for sample in found.cold_start.samples]
     assert kinds[:1] == ["init"]
     assert kinds.count("invocation") == 3
     requests = [line["request"] for line in found.lines if line["event"] == "invocation"]
     assert requests == [outcome.request_id for outcome in found.outcomes]
-    assert all(sample.outcome == "ok" for sample in found.environment.samples)
+    assert all(sample.outcome == "ok" for sample in found.cold_start.samples)
 
 
 def test_something_that_only_the_second_event_needs(bench: Bench) -> None:
@@ -244,7 +244,7 @@ def test_something_that_only_the_second_event_needs(bench: Bench) -> None:
     found = bench.serve("late_thread.handler", {}, {}, {})
     threads = [
         any(syscall in ("clone", "clone3") for _, syscall, _ in sample.items)
-        for sample in found.environment.samples
+        for sample in found.cold_start.samples
         if sample.kind == "invocation"
     ]
     assert threads == [False, True, False]
@@ -253,10 +253,10 @@ def test_something_that_only_the_second_event_needs(bench: Bench) -> None:
 def test_a_failed_invocation_is_told_with_the_last_calls(bench: Bench) -> None:
     """The request id, and what the function did just before."""
     found = bench.serve("fails.handler", {}, {"fail": True})
-    (failure,) = found.environment.failures
+    (failure,) = found.cold_start.failures
     assert failure.label == found.outcomes[1].request_id
     assert len(failure.last) > 3
-    outcomes = [sample.outcome for sample in found.environment.samples if sample.kind == "invocation"]
+    outcomes = [sample.outcome for sample in found.cold_start.samples if sample.kind == "invocation"]
     assert outcomes == ["ok", "error"]
 
 
@@ -291,8 +291,8 @@ def test_entries_that_were_made_and_removed(bench: Bench) -> None:
         """,
         str(work),
     )
-    ours = {path for path in found.environment.entries if path.startswith(str(bench.folder))}
+    ours = {path for path in found.cold_start.entries if path.startswith(str(bench.folder))}
     names = ("file", "symlink", "hard", "moved", "fifo", "socket")
     assert ours == {str(work), *[f"{work}/{name}" for name in names]}
-    assert not {"/dev/null", "/tmp", "/tmp/nowhere/missing"} & found.environment.entries
-    assert f"{work}/file" in found.environment.writes
+    assert not {"/dev/null", "/tmp", "/tmp/nowhere/missing"} & found.cold_start.entries
+    assert f"{work}/file" in found.cold_start.writes

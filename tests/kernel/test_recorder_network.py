@@ -10,7 +10,7 @@ def test_tcp_destinations(bench: Bench, listener: Listener) -> None:
     """Address and port of a TCP connection, beside the Runtime API, which has a name of its own."""
     found = bench.serve("tcp_client.handler", {"host": "127.0.0.1", "port": listener.port})
     assert result(found.outcomes[0]) == {"reply": "pong\n"}
-    assert found.environment.network == {"runtime-api", f"tcp://127.0.0.1:{listener.port}"}
+    assert found.cold_start.network == {"runtime-api", f"tcp://127.0.0.1:{listener.port}"}
     assert "socket AF_INET SOCK_STREAM" in found.items("invoke")
 
 

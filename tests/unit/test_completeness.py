@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.learn import generalise
-from sandbox.learn.observations import Environment, Item, Sample
+from sandbox.learn.observations import ColdStart, Item, Sample
+from sandbox.learn.records import Start
 from sandbox.profile.completeness import CONFIDENCE, TARGET, bound, estimate, still_needed
 from sandbox.profile.model import Estimate
 
@@ -111,19 +112,19 @@ def test_only_quiet_and_bound_depend_on_the_order(sets: list[frozenset[Item]], r
     assert (one.novelty, one.items, one.once, one.chao2) == (other.novelty, other.items, other.once, other.chao2)
 
 
-def environments(groups: list[list[Sample]]) -> list[Environment]:
-    """One environment for each group of samples."""
+def cold_starts(groups: list[list[Sample]]) -> list[ColdStart]:
+    """One cold start for each group of samples."""
     return [
-        Environment(
-            f"{n:016x}", f"{n}.jsonl", {"api": True}, tuple(group), items=frozenset(i for s in group for i in s.items)
+        ColdStart(
+            f"{n:016x}", f"{n}.jsonl", Start(api=True), tuple(group), items=frozenset(i for s in group for i in s.items)
         )
         for n, group in enumerate(groups)
     ]
 
 
 def found_in(groups: list[list[Sample]]) -> tuple[Estimate, ...]:
-    """The estimates in the profile that these environments give."""
-    (training,) = generalise.generalise(environments(groups), "grouped").profile.trainings
+    """The estimates in the profile that these cold starts give."""
+    (training,) = generalise.generalise(cold_starts(groups), "grouped").profile.trainings
     return training.estimates
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from sandbox.behaviour.path import check, covers
 from sandbox.learn.generalise import generalise
-from sandbox.learn.observations import Environment, read
+from sandbox.learn.observations import ColdStart, read
+from sandbox.learn.records import Start
 from sandbox.policy import files
 from sandbox.policy.rules import network_scope
 from sandbox.profile import base
@@ -44,8 +45,8 @@ def test_whatever_was_learned_compiles(
     reads: frozenset[str], writes: frozenset[str], entries: frozenset[str]
 ) -> None:
     """Any path of an observation ends in a pattern that the compiler takes and that covers it."""
-    start = {"api": False, "places": {"{root}": "/a/b"}}
-    found = generalise([Environment("0" * 16, "x", start, reads=reads, writes=writes, entries=entries)], "some").profile
+    start = Start(api=False, places={"{root}": "/a/b"})
+    found = generalise([ColdStart("0" * 16, "x", start, reads=reads, writes=writes, entries=entries)], "some").profile
     told = files.description(found)
     held = [*found.reads, *found.writes]
     for path in reads | writes:

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from profile_strategies import items
 
 from sandbox.learn.generalise import generalise
-from sandbox.learn.observations import Environment, Item, Sample
+from sandbox.learn.observations import ColdStart, Item, Sample
+from sandbox.learn.records import SpanKind, Start
 from sandbox.profile import document
 from sandbox.profile.model import Phase, Profile
 
-SOME = settings(max_examples=40)  # environments are large to draw
-START = {"handler": "app.handler", "api": True, "places": {"{root}": "/srv/task", "{tool}": "/opt/sandbox"}}
+SOME = settings(max_examples=40)  # cold starts are large to draw
+START = Start(handler="app.handler", api=True, places={"{root}": "/srv/task", "{tool}": "/opt/sandbox"})
 
 
 def keys(*phases: Phase) -> st.SearchStrategy[Item]:
@@ -23,15 +24,16 @@ def keys(*phases: Phase) -> st.SearchStrategy[Item]:
 @st.composite
 def samples(draw: st.DrawFn) -> Sample:
     """An invocation, or a cold start; times are coarse, so that several are equal."""
-    kind = draw(st.sampled_from(["invocation", "invocation", "init", "tail"]))
+    kinds: tuple[SpanKind, ...] = ("invocation", "invocation", "init", "tail")
+    kind = draw(st.sampled_from(kinds))
     found = draw(st.dictionaries(keys("init" if kind == "init" else "invoke"), st.integers(1, 9), max_size=4))
     label = draw(st.sampled_from(["1.json", "2.json", "3.json"])) if kind == "invocation" else ""
     return Sample(kind, label, "ok", found, float(draw(st.integers(0, 5))))
 
 
 @st.composite
-def environments(draw: st.DrawFn) -> list[Environment]:
-    """Some environments with distinct ids."""
+def cold_starts(draw: st.DrawFn) -> list[ColdStart]:
+    """Some cold starts with distinct ids."""
     ids = draw(st.lists(st.from_regex(r"[0-9a-f]{16}", fullmatch=True), min_size=1, max_size=4, unique=True))
     paths = st.frozensets(
         st.sampled_from(["/srv/task/a", "/tmp/x", "/etc/hosts", "/opt/sandbox/bootstrap"]), max_size=3
@@ -40,14 +42,12 @@ def environments(draw: st.DrawFn) -> list[Environment]:
     for id_ in ids:
         taken = tuple(draw(st.lists(samples(), max_size=5)))
         found.append(
-            Environment(
+            ColdStart(
                 id=id_,
                 source="x.jsonl",
-                start={
-                    **START,
-                    "host": draw(st.sampled_from(["one", "two", ""])),
-                    "handler": draw(st.sampled_from("ab")),
-                },
+                start=START._replace(
+                    host=draw(st.sampled_from(["one", "two", ""])), handler=draw(st.sampled_from("ab"))
+                ),
                 samples=taken,
                 items=frozenset(item for sample in taken for item in sample.items),
                 network=draw(st.frozensets(st.sampled_from(["runtime-api", "tcp://127.0.0.1:80"]))),
@@ -61,8 +61,8 @@ def environments(draw: st.DrawFn) -> list[Environment]:
 
 
 @SOME
-@given(environments(), st.data())
-def test_the_order_of_environments_does_not_matter(found: list[Environment], data: st.DataObject) -> None:
+@given(cold_starts(), st.data())
+def test_the_order_of_cold_starts_does_not_matter(found: list[ColdStart], data: st.DataObject) -> None:
     """Any permutation gives the same profile, the same refusals and the same text."""
     one = generalise(found, "name")
     other = generalise(data.draw(st.permutations(found)), "name")
@@ -71,13 +71,13 @@ def test_the_order_of_environments_does_not_matter(found: list[Environment], dat
 
 
 @SOME
-@given(environments())
-def test_nothing_is_lost_and_nothing_added(found: list[Environment]) -> None:
+@given(cold_starts())
+def test_nothing_is_lost_and_nothing_added(found: list[ColdStart]) -> None:
     """The profile holds each item of any environment with the sum of its counts, and no other."""
     profile = generalise(found, "name").profile
     counts: dict[Item, int] = {}
-    for environment in found:
-        for sample in environment.samples:
+    for cold_start in found:
+        for sample in cold_start.samples:
             for item, count in sample.items.items():
                 counts[item] = counts.get(item, 0) + count
     assert {use.key: use.count for use in profile.uses} == counts
@@ -85,8 +85,8 @@ def test_nothing_is_lost_and_nothing_added(found: list[Environment]) -> None:
 
 
 @SOME
-@given(environments())
-def test_what_is_learned_can_be_written_and_read(found: list[Environment]) -> None:
+@given(cold_starts())
+def test_what_is_learned_can_be_written_and_read(found: list[ColdStart]) -> None:
     """The profile's text is one that the reader accepts, and means the same."""
     profile = generalise(found, "name").profile
     read = document.parse(document.write(profile)).profile
@@ -99,7 +99,7 @@ def test_what_is_learned_can_be_written_and_read(found: list[Environment]) -> No
 def single(*invocations: tuple[str, Item]) -> Profile:
     """The profile of one environment with an invocation for each (label, item)."""
     taken = tuple(Sample("invocation", label, "ok", {item: 1}, n) for n, (label, item) in enumerate(invocations))
-    found = Environment("0" * 16, "x", START, taken, items=frozenset(item for _, item in invocations))
+    found = ColdStart("0" * 16, "x", START, taken, items=frozenset(item for _, item in invocations))
     return generalise([found], "name").profile
 
 
@@ -122,14 +122,14 @@ def test_a_poisoned_training_lifts_no_hard_deny() -> None:
     )  # fmt: skip
     good: Item = ("invoke", "prctl", "PR_SET_NAME")
     taken = Sample("invocation", "1", "ok", dict.fromkeys((*poison, good), 1), 1.0)
-    learned = generalise([Environment("0" * 16, "x", START, (taken,), items=frozenset(taken.items))], "name")
+    learned = generalise([ColdStart("0" * 16, "x", START, (taken,), items=frozenset(taken.items))], "name")
     assert [use.key for use in learned.profile.uses] == [good]
     assert learned.denied == {"ptrace", "prctl PR_SET_SECCOMP", "clone namespace", "mount"}
 
 
 def test_the_tool_and_its_own_files_are_no_part_of_a_function() -> None:
     """Paths are written by place, and what lies beside the bootstrap is left out."""
-    found = Environment(
+    found = ColdStart(
         "0" * 16, "x", START, reads=frozenset({"/srv/task/app.py", "/opt/sandbox/bootstrap", "/etc/hosts"}),
         writes=frozenset({"/opt/sandbox/cache", "/tmp/out"}),
     )  # fmt: skip
@@ -141,7 +141,7 @@ def test_the_tool_and_its_own_files_are_no_part_of_a_function() -> None:
 def test_a_plain_program_has_one_phase_and_no_runtime_api() -> None:
     """Without a Runtime API in any environment the profile says so."""
     taken = Sample("run", "", "ok", {("run", "getcwd", ""): 2}, 1.0)
-    found = Environment("0" * 16, "x", {"api": False}, (taken,), items=frozenset(taken.items))
+    found = ColdStart("0" * 16, "x", Start(api=False), (taken,), items=frozenset(taken.items))
     profile = generalise([found], "name").profile
     assert not profile.function.runtime_api
     assert profile.network == frozenset()

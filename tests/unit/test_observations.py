@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandbox.errors import ObservationError
+from sandbox.learn import records
 from sandbox.learn.generalise import generalise
-from sandbox.learn.observations import Environment, read
+from sandbox.learn.observations import ColdStart, read
 
 PLACES = {"{tool}": "/opt/sandbox", "{root}": "/srv/task", "{python}": "/usr/lib/python3.11"}
 TMP = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
@@ -79,6 +80,66 @@ def test_everything_of_an_environment_is_read(tmp_path: Path) -> None:
     assert (found.status, found.last) == (-15, ("sendto connected", "recvfrom"))
 
 
+LINES: tuple[tuple[records.Record, str], ...] = (
+    (
+        records.Start(version="1", handler="app.handler", api=True, host="h", places={"{root}": "/srv"}),
+        '{"event": "start", "format": 1, "version": "1", "function": "", "handler": "app.handler", "api": true, '
+        '"host": "h", "kernel": "", "libc": "", "python": "", "architecture": "", "handler_digest": "", '
+        '"places": {"{root}": "/srv"}, "lock_digest": "", "environment": "a", "time": 1.235}',
+    ),
+    (
+        records.NewItem(0, "init", "openat", "read"),
+        '{"event": "item", "id": 0, "phase": "init", "syscall": "openat", "class": "read", "environment": "a", '
+        '"time": 1.235}',
+    ),
+    (
+        records.Span("invocation", {10: 1, 2: 3}, "r", "error"),
+        '{"event": "invocation", "request": "r", "outcome": "error", "items": {"2": 3, "10": 1}, "environment": "a", '
+        '"time": 1.235}',
+    ),
+    (records.Span("init", {0: 2}), '{"event": "init", "items": {"0": 2}, "environment": "a", "time": 1.235}'),
+    (
+        records.File("/x", "entry"),
+        '{"event": "file", "value": "/x", "mode": "entry", "environment": "a", "time": 1.235}',
+    ),
+    (
+        records.Connect("tcp://10.0.0.1:443"),
+        '{"event": "network", "value": "tcp://10.0.0.1:443", "environment": "a", "time": 1.235}',
+    ),
+    (records.Program("/bin/sh"), '{"event": "exec", "value": "/bin/sh", "environment": "a", "time": 1.235}'),
+    (records.Denied("ptrace"), '{"event": "denied", "value": "ptrace", "environment": "a", "time": 1.235}'),
+    (
+        records.Failure("r", ("openat read /x",)),
+        '{"event": "failed", "request": "r", "last": ["openat read /x"], "environment": "a", "time": 1.235}',
+    ),
+    (
+        records.End(-15, ("poll",)),
+        '{"event": "end", "status": -15, "last": ["poll"], "environment": "a", "time": 1.235}',
+    ),
+)
+
+
+@pytest.mark.parametrize(("record", "line"), LINES, ids=lambda given: type(given).__name__)
+def test_each_record_has_its_line_and_reads_back(record: records.Record, line: str) -> None:
+    """The text of each line, its fields in their order, and the same record from it."""
+    encoded = records.encode(record, "a", 1.23456)
+    assert encoded.decode() == line + "\n"
+    read_back = records.parse(encoded)
+    assert read_back
+    assert (read_back.record(), read_back.environment, read_back.time) == (record, "a", 1.235)
+    assert type(read_back.record()) is type(record)
+
+
+def test_a_label_belongs_to_no_environment() -> None:
+    """The trainer writes it beside the observer, and knows no environment."""
+    label = records.Label("r", "first.json")
+    encoded = records.encode(label)
+    assert encoded == b'{"event": "label", "request": "r", "name": "first.json"}\n'
+    line = records.parse(encoded)
+    assert line
+    assert (line.label, line.environment) == (label, None)
+
+
 def test_a_failed_invocation_is_known_by_its_event(tmp_path: Path) -> None:
     """The label of the trainer names the failure too."""
     lines = environment("a")
@@ -138,19 +199,19 @@ def test_lines_of_others_are_skipped(tmp_path: Path, noise: list[tuple[int, str]
     assert mixed.id == alone.id
 
 
-def facts(environment: Environment) -> object:
-    """All of an environment but where it was read."""
+def facts(cold_start: ColdStart) -> object:
+    """All of a cold start but where it was read."""
     return (
-        environment.items,
-        environment.samples,
-        environment.failures,
-        environment.network,
-        environment.reads,
-        environment.writes,
-        environment.processes,
-        environment.denied,
-        environment.status,
-        environment.last,
+        cold_start.items,
+        cold_start.samples,
+        cold_start.failures,
+        cold_start.network,
+        cold_start.reads,
+        cold_start.writes,
+        cold_start.processes,
+        cold_start.denied,
+        cold_start.status,
+        cold_start.last,
     )
 
 
@@ -192,6 +253,7 @@ BAD: dict[str, dict[str, Any]] = {
     "a class where there is none": {"event": "item", "id": 9, "phase": "init", "syscall": "getcwd", "class": "read"},
     "a class that is no text": {"event": "item", "id": 9, "phase": "init", "syscall": "openat", "class": ["read"]},
     "a syscall that is no text": {"event": "item", "id": 9, "phase": "init", "syscall": ["openat"], "class": ""},
+    "an id that is not a number": {"event": "item", "id": "x", "phase": "init", "syscall": "getcwd", "class": ""},
     "an item without its call": {"event": "item", "id": 9, "phase": "init"},
     "a count of an item that was not told": {"event": "init", "items": {"77": 1}},
     "a count that is none": {"event": "init", "items": {"0": "many"}},

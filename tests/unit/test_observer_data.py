@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from sandbox.kernel import bpf, tables
-from sandbox.learn import observe
+from sandbox.learn import denials
 from sandbox.policy.observer import NOTIFIED, observer_files, observer_rules
 from sandbox.policy.simulator import check, simulate
 from sandbox.policy.verify import verify
 from sandbox.profile import base
 
-DATA = Path(observe.DATA)
+DATA = Path(denials.DATA)
 STALE = "run tools/observer"
 
 

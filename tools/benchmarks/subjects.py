@@ -74,7 +74,7 @@ def _write(plan: Plan, scratch: Path) -> tuple[Path, Path]:
     trained = train(plan, lambda step: None)
     if trained.failures:
         raise BenchmarkFailed(f"{plan.name} could not be learned: {trained.failures[0].error}")
-    profile = generalise(trained.environments, plan.name).profile
+    profile = generalise(trained.cold_starts, plan.name).profile
     path = scratch / f"{plan.name}.yaml"
     path.write_text(document.write(profile), encoding="utf-8")
     directory = scratch / plan.name

@@ -1,0 +1,222 @@
+"""The lines of an observation file: each record and its JSON both ways. Nothing else knows their keys.
+
+A line carries the `environment` that wrote it (a number of one cold start's own) and its `time`, but for a Label, which
+the trainer writes beside them. The readers' side believes nothing: what a record needs and the line lacks is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+FORMAT = 1
+"""Of the file. Another number is refused: what its lines mean is not known here."""
+
+OURS = b'{"event": "'
+"""How each line begins; what begins otherwise and is not JSON is somebody else's text."""
+
+DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What reading a record of a line raises where the line is not one of ours or was damaged."""
+
+Mode = Literal["read", "write", "entry"]
+SpanKind = Literal["init", "run", "invocation", "tail"]
+
+
+class Start(NamedTuple):
+    """A cold start: the function, and where and on what it runs; what could not be found out is ''.
+
+    `places` names directories ({root}, {python}) so that paths can be compared between hosts.
+    """
+
+    format: object = FORMAT
+    version: str = ""
+    function: str = ""
+    handler: str = ""
+    api: bool = False
+    host: str = ""
+    kernel: str = ""
+    libc: str = ""
+    python: str = ""
+    architecture: str = ""
+    handler_digest: str = ""
+    places: Mapping[str, str] = {}  # a NamedTuple's default, which nobody writes to
+    lock_digest: str = ""
+
+
+class NewItem(NamedTuple):
+    """A call with its class in a phase, seen for the first time: later lines name it by its id."""
+
+    id: int
+    phase: str
+    syscall: str
+    arg_class: str
+
+
+class Span(NamedTuple):
+    """What was called how often, by item id, in an init phase, a whole run, an invocation, or after the last one."""
+
+    kind: SpanKind
+    items: Mapping[int, int]
+    request: str = ""
+    outcome: str = "ok"
+
+
+class File(NamedTuple):
+    """A path that was read or written, or an entry of a folder that was made, removed or renamed."""
+
+    path: str
+    mode: Mode
+
+
+class Connect(NamedTuple):
+    """A destination, as a profile writes it."""
+
+    destination: str
+
+
+class Program(NamedTuple):
+    """A program that was started."""
+
+    path: str
+
+
+class Denied(NamedTuple):
+    """A hard-denied call that was refused: `syscall class`."""
+
+    call: str
+
+
+class Failure(NamedTuple):
+    """An invocation that failed, or the init phase (request ''), with the last calls before."""
+
+    request: str
+    last: tuple[str, ...]
+
+
+class End(NamedTuple):
+    """The end of the process: its exit status (as os.waitstatus_to_exitcode) and its last calls."""
+
+    status: int
+    last: tuple[str, ...]
+
+
+class Label(NamedTuple):
+    """The trainer's: the name of the event that a request was."""
+
+    request: str
+    name: str
+
+
+Fact = File | Connect | Program | Denied
+Record = Start | NewItem | Span | Fact | Failure | End | Label
+
+_FACTS = {Connect: "network", Program: "exec", Denied: "denied"}
+
+
+def encode(record: Record, environment: str = "", time: float = 0.0) -> bytes:
+    """The line of a record, with its newline. `time` is in seconds since 1970; both are left out for a Label."""
+    stamp = {} if isinstance(record, Label) else {"environment": environment, "time": round(time, 3)}
+    return (json.dumps({**_fields(record), **stamp}) + "\n").encode()
+
+
+def _fields(record: Record) -> dict[str, object]:
+    match record:
+        case Start():
+            return {"event": "start", **record._asdict(), "places": dict(record.places)}
+        case NewItem(id_, phase, syscall, arg_class):
+            return {"event": "item", "id": id_, "phase": phase, "syscall": syscall, "class": arg_class}
+        case Span(kind, items, request, outcome):
+            whose = {"request": request, "outcome": outcome} if kind == "invocation" else {}
+            return {"event": kind, **whose, "items": {str(item): count for item, count in sorted(items.items())}}
+        case File(path, mode):
+            return {"event": "file", "value": path, "mode": mode}
+        case Connect() | Program() | Denied():
+            return {"event": _FACTS[type(record)], "value": record[0]}
+        case Failure(request, last):
+            return {"event": "failed", "request": request, "last": list(last)}
+        case End(status, last):
+            return {"event": "end", "status": status, "last": list(last)}
+        case Label(request, name):
+            return {"event": "label", "request": request, "name": name}
+
+
+class Line:
+    """A line of JSON that says it is an event, which may be another program's; `record` looks at the rest of it."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = fields
+
+    @property
+    def environment(self) -> str | None:
+        """Whose line it is; None for a line of others, and for a Label."""
+        return str(self._fields["environment"]) if "environment" in self._fields else None
+
+    @property
+    def label(self) -> Label | None:
+        """The trainer's word on a request, when it is that."""
+        fields = self._fields
+        return Label(str(fields.get("request")), str(fields.get("name"))) if fields["event"] == "label" else None
+
+    @property
+    def is_start(self) -> bool:
+        """Whether it begins an environment."""
+        return bool(self._fields["event"] == "start")
+
+    @property
+    def time(self) -> float:
+        """Seconds since 1970. Raises one of DAMAGE."""
+        time = float(self._fields["time"])
+        if not math.isfinite(time):
+            raise ValueError("the time is impossible")
+        return time
+
+    def record(self) -> Record | None:
+        """What it says; None for an event that is unknown here. Raises one of DAMAGE."""
+        fields = self._fields
+        match fields["event"]:
+            case "start":
+                return _start(fields)
+            case "item":
+                return NewItem(int(fields["id"]), fields["phase"], fields["syscall"], fields["class"])
+            case "init" | "run" | "invocation" | "tail" as kind:
+                items = {int(item): int(count) for item, count in fields["items"].items()}
+                if any(count < 0 for count in items.values()):
+                    raise ValueError("a count is impossible")
+                return Span(kind, items, str(fields.get("request", "")), str(fields.get("outcome", "ok")))
+            case "file":
+                mode: Mode = fields["mode"] if fields["mode"] in ("read", "entry") else "write"
+                return File(str(fields["value"]), mode)
+            case "network":
+                return Connect(str(fields["value"]))
+            case "exec":
+                return Program(str(fields["value"]))
+            case "denied":
+                return Denied(str(fields["value"]))
+            case "failed":
+                return Failure(str(fields["request"]), tuple(map(str, fields["last"])))
+            case "end":
+                return End(int(fields["status"]), tuple(map(str, fields["last"])))
+        return None
+
+
+def _start(fields: Mapping[str, Any]) -> Start:
+    if fields.get("format") != FORMAT:
+        return Start(fields.get("format"))
+    places = fields.get("places", {})
+    if not all(isinstance(key, str) and isinstance(value, str) for key, value in places.items()):
+        raise ValueError("places are not names of directories")
+    texts = {key: str(fields.get(key, "")) for key in Start._fields if key not in ("format", "api", "places")}
+    return Start(api=bool(fields.get("api")), places=places, **texts)
+
+
+def parse(line: bytes) -> Line | None:
+    """A line of a file; None for what is not an event. Raises ValueError or RecursionError for what is not JSON."""
+    fields = json.loads(line)
+    return Line(fields) if isinstance(fields, dict) and "event" in fields else None
+
+
+def count_items(data: bytes) -> int:
+    """How many items the lines hold."""
+    return data.count(b'"event": "item"')
