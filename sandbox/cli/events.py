@@ -146,7 +146,7 @@ def _text(text: str) -> Text:
     return Text(printable(text))
 
 
-def _summary(kinds: list[reader.Kind], json_output: bool) -> None:
+def _summary(kinds: list[reader.Tally], json_output: bool) -> None:
     if json_output:
         for kind in kinds:
             json_line({

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console
 
@@ -16,7 +15,7 @@ console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def json_line(value: Mapping[str, Any]) -> None:
+def json_line(value: Mapping[str, object]) -> None:
     """One JSON object on a line of its own, at once."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()

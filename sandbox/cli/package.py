@@ -141,9 +141,9 @@ def verify(
                 raise PackageInvalid(error.what, where=where, todo=error.todo) from error
             guard = f"{place.relative_to(name)}/"
             for path, entry in listed.items():
-                if f"{files[guard + path].mode:o}" != entry["mode"]:
+                if f"{files[guard + path].mode:o}" != entry.mode:
                     where = f"{package}/{guard}{path}"
-                    raise PackageInvalid(f"does not have the mode {entry['mode']}", where=where, todo=integrity.AGAIN)
+                    raise PackageInvalid(f"does not have the mode {entry.mode}", where=where, todo=integrity.AGAIN)
             ours = (runtimes.ENTRY,) if place.name == runtimes.FOLDER else ()
             count, others = len(listed), sum(not path.startswith(guard) and path not in ours for path in files)
     print(f"{package}: {count} files are what {manifest.NAME} lists" + (", and it is signed by the key" if key else ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -20,7 +20,6 @@ from sandbox.policy.rules import Rule, Rules
 from sandbox.probe import ATTEMPTS, Attempt, Result, run_attempt
 from sandbox.profile import document
 from sandbox.profile.document import Document
-from sandbox.profile.places import compose
 
 API_PORT = 9001
 """Stands for the Runtime API's port, to which Landlock limits a function that talks to nobody else."""
@@ -89,7 +88,7 @@ def _allowed_by(rule: Rule, read: Document) -> str:
     if rule.origin == "runtime client":
         return f"{rule.call}: profiles/base/runtime-client.yaml ({rule.detail})"
     if rule.origin == "grant":
-        return f"{rule.call}: {_line_of_grant(rule.syscall, read)}"
+        return f"{rule.call}: {read.line_of_grant(rule.syscall)}"
     for use in sorted(read.profile.uses):
         origin = rule.detail.partition(":")[0] if rule.origin == "family" else rule.syscall
         relation = "" if use.syscall == rule.syscall else f" (same family as {use.syscall})"
@@ -98,14 +97,7 @@ def _allowed_by(rule: Rule, read: Document) -> str:
     return f"{rule.call}: {rule.origin} ({rule.detail})"
 
 
-def _line_of_grant(syscall: str, read: Document) -> str:
-    with open(read.source, "rb") as file:
-        tree, _ = compose(file.read(), read.source)
-    at = next(i for i, grant in enumerate(tree["grants"]) if grant["syscall"] == syscall)
-    return read.where(("grants", at, "syscall"))
-
-
-def _json(row: Row) -> dict[str, Any]:
+def _json(row: Row) -> dict[str, object]:
     return {
         "attempt": row.attempt.id, "group": row.attempt.group, "title": row.attempt.title,
         "technique": row.attempt.technique, "state": row.state, "errno": row.errno, "detail": row.detail,

@@ -19,7 +19,7 @@ MARGIN = 0.5
 """Seconds of the invocation's time that are left for the answer."""
 
 
-def handler(event: object, context: Any) -> dict[str, Any]:
+def handler(event: object, context: Any) -> dict[str, object]:
     """Examine the platform within the time that the invocation has; the report, which also goes to the log as text.
 
     `event` is not looked at. `context` is the runtime client's, or anything without get_remaining_time_in_millis.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
 
 from sandbox import __version__
 from sandbox.doctor import installation, isolate, listening, surroundings
@@ -36,7 +35,7 @@ def examine(budget: float = BUDGET) -> Measured:
     return Measured(facts(), probes)
 
 
-def report(measured: Measured, verdict: Verdict) -> dict[str, Any]:
+def report(measured: Measured, verdict: Verdict) -> dict[str, object]:
     """Everything as plain values, for JSON."""
     return {
         "event": "doctor", "version": __version__, "facts": dict(measured.facts),

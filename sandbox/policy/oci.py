@@ -7,7 +7,7 @@ always in it, because the runtime itself starts the container with it; the singl
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from sandbox.behaviour.arguments import FULL
 from sandbox.behaviour.comparison import Condition, Conjunction
@@ -19,7 +19,34 @@ from sandbox.profile.model import Profile
 ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 
 
-def export_oci(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> dict[str, Any]:
+class Argument(TypedDict):
+    """A comparison of one argument, as SCMP_CMP_EQ or SCMP_CMP_MASKED_EQ."""
+
+    index: int
+    value: int
+    op: str
+    valueTwo: NotRequired[int]
+
+
+class Syscalls(TypedDict):
+    """Syscalls with one action; `args` must all hold."""
+
+    names: list[str]
+    action: str
+    args: NotRequired[list[Argument]]
+    errnoRet: NotRequired[int]
+
+
+class Seccomp(TypedDict):
+    """The `linux.seccomp` object of an OCI runtime's config.json, as far as it is written here."""
+
+    defaultAction: str
+    defaultErrnoRet: int
+    architectures: list[str]
+    syscalls: list[Syscalls]
+
+
+def export_oci(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Seccomp:
     """The `linux.seccomp` object that allows what the profile's own filters allow.
 
     Raises ProfileError when a syscall's conditions differ between the architectures: the format cannot say that.
@@ -37,10 +64,11 @@ def export_oci(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> dict[
                     todo="export one architecture at a time (--arch)",
                 )
         refuse |= {names[nr]: number for nr, number in rules.refuse.items()}
-    entries = [
-        {"names": names, "action": "SCMP_ACT_ALLOW"} | ({"args": [_arg(c) for c in conditions]} if conditions else {})
-        for conditions, names in _grouped((name, c) for name, several in allow.items() for c in several)
-    ]
+    entries: list[Syscalls] = []
+    for conditions, syscalls in _grouped((name, c) for name, several in allow.items() for c in several):
+        entries.append({"names": syscalls, "action": "SCMP_ACT_ALLOW"})
+        if conditions:
+            entries[-1]["args"] = [_arg(condition) for condition in conditions]
     entries += [
         {"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": number}
         for number, names in _grouped((name, number) for name, number in refuse.items())
@@ -61,7 +89,7 @@ def _grouped(pairs: Iterable[tuple[str, Any]]) -> list[tuple[Any, list[str]]]:
     return list(found.items())
 
 
-def _arg(condition: Condition) -> dict[str, Any]:
+def _arg(condition: Condition) -> Argument:
     if condition.mask == FULL:
         return {"index": condition.argument, "value": condition.value, "op": "SCMP_CMP_EQ"}
     return {

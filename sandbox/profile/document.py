@@ -53,6 +53,10 @@ class Document:
         """Where the document says that this use is allowed."""
         return self.where(("syscalls", use.phase, use.syscall, "classes", use.arg_class))
 
+    def line_of_grant(self, syscall: str) -> str:
+        """Where a person grants a hard-denied syscall. Raises StopIteration where nobody does."""
+        at = next(i for i, grant in enumerate(self.tree["grants"]) if grant["syscall"] == syscall)
+        return self.where(("grants", at, "syscall"))
 
     def check_network(self) -> Document:
         """Itself, when each entry of `network` means something. Raises ProfileError with the place of one without."""

@@ -16,7 +16,6 @@ from sandbox.plain_json import parse
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 AGAIN = "package it again: `sandbox package`"
@@ -38,20 +37,31 @@ def listed(path: str, key: str) -> str:
     return _listed(folder, files, f"{name}/{FILE}")
 
 
-def files_of(folder: str, data: bytes) -> Mapping[str, Any]:
-    """What the manifest of a guard folder lists: {path: {sha256, mode}}. Raises PackageInvalid."""
+class Listed:
+    """One file of a manifest: its digest in hexadecimal, and its permissions in octal."""
+
+    __slots__ = ("mode", "sha256")
+
+    def __init__(self, sha256: str, mode: str) -> None:
+        self.sha256 = sha256
+        self.mode = mode
+
+
+def files_of(folder: str, data: bytes) -> Mapping[str, Listed]:
+    """What the manifest of a guard folder lists, by path. Raises PackageInvalid."""
     try:
         found = parse(data.decode())
-        files: Mapping[str, Any] = found["files"]
-        if found["format"] != 1 or not all(isinstance(entry["sha256"], str) for entry in files.values()):
+        entries = found["files"]
+        if found["format"] != 1 or not all(isinstance(entry["sha256"], str) for entry in entries.values()):
             raise ValueError("another format")
+        files = {path: Listed(entry["sha256"], str(entry.get("mode", ""))) for path, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         where = os.path.join(folder, MANIFEST)
         raise PackageInvalid("is not a manifest that this version reads", where=where, todo=AGAIN) from error
     return files
 
 
-def verify(folder: str, key_file: str = "") -> Mapping[str, Any]:
+def verify(folder: str, key_file: str = "") -> Mapping[str, Listed]:
     """Check that a guard folder holds what its manifest lists and nothing else, and with a public key who signed it.
 
     What the manifest lists. Raises PackageInvalid, also for links: what they lead to is somebody else's to change.
@@ -78,16 +88,16 @@ def verify(folder: str, key_file: str = "") -> Mapping[str, Any]:
     return files
 
 
-def _compare(folder: str, files: Mapping[str, Any], path: str) -> None:
+def _compare(folder: str, files: Mapping[str, Listed], path: str) -> None:
     where = os.path.join(folder, path)
     if sha256(_read(where)) != _listed(folder, files, path):
         raise PackageInvalid(f"is not what {MANIFEST} lists", where=where, todo=AGAIN)
 
 
-def _listed(folder: str, files: Mapping[str, Any], path: str) -> str:
+def _listed(folder: str, files: Mapping[str, Listed], path: str) -> str:
     if path not in files:
         raise PackageInvalid(f"is not in {MANIFEST}", where=os.path.join(folder, path), todo=AGAIN)
-    return str(files[path]["sha256"])
+    return files[path].sha256
 
 
 def _read(path: str) -> bytes:

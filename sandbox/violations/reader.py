@@ -173,7 +173,7 @@ def describe(violation: Violation) -> str:
 
 
 @dataclass
-class Kind:
+class Tally:
     """All violations of one kind: how often, and what would allow them."""
 
     syscall: str
@@ -187,9 +187,9 @@ class Kind:
     phases: set[str] = field(default_factory=set)
 
 
-def summarise(found: Iterable[Line], wanted: Filter) -> list[Kind]:
+def summarise(found: Iterable[Line], wanted: Filter) -> list[Tally]:
     """By syscall, class and target, the most frequent first; with the exact totals where a journal was closed."""
-    kinds: dict[tuple[str, str, str], Kind] = {}
+    kinds: dict[tuple[str, str, str], Tally] = {}
     listed: dict[tuple[str, str], int] = {}
     more: dict[tuple[str, str], int] = {}
     totals: dict[tuple[str, str], int] = {}
@@ -216,16 +216,16 @@ def _counted_as(violation: Violation) -> str:
     return f"{violation.call}: {violation.verdict}"
 
 
-def _add(kinds: dict[tuple[str, str, str], Kind], violation: Violation) -> None:
+def _add(kinds: dict[tuple[str, str, str], Tally], violation: Violation) -> None:
     key = (violation.syscall, violation.arg_class, violation.target)
-    kind = kinds.setdefault(key, Kind(*key))
+    kind = kinds.setdefault(key, Tally(*key))
     kind.count += 1
     kind.risk, kind.technique, kind.allow = violation.risk, violation.technique, violation.allow
     kind.verdicts.add(violation.verdict)
     kind.phases.add(violation.phase)
 
 
-def _add_unlisted(kinds: dict[tuple[str, str, str], Kind], text: str, count: int, wanted: Filter) -> None:
+def _add_unlisted(kinds: dict[tuple[str, str, str], Tally], text: str, count: int, wanted: Filter) -> None:
     what, _, verdict = text.rpartition(": ")
     call = Call.parse(what)
     if count <= 0 or (wanted.syscalls and call.syscall not in wanted.syscalls):
@@ -233,7 +233,7 @@ def _add_unlisted(kinds: dict[tuple[str, str, str], Kind], text: str, count: int
     alike = [kind for kind in kinds.values() if (kind.syscall, kind.arg_class) == call]
     # Without any target there is but one thing that they can have been.
     target = "" if alike and all(not kind.target for kind in alike) else UNLISTED
-    kind = kinds.setdefault((*call, target), Kind(*call, target))
+    kind = kinds.setdefault((*call, target), Tally(*call, target))
     kind.count += count
     kind.verdicts.add(verdict)
     if alike:
