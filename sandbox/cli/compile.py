@@ -12,7 +12,7 @@ from sandbox.policy import build
 from sandbox.profile import document
 
 
-class Arch(enum.StrEnum):
+class ArchOrAll(enum.StrEnum):
     """What --arch takes."""
 
     x86_64 = "x86_64"
@@ -23,10 +23,10 @@ class Arch(enum.StrEnum):
 def compile_(
     profile: Annotated[str, typer.Argument(help="The profile (YAML)", metavar="PROFILE")],
     output: Annotated[str, typer.Option(help="Folder for the bundle", metavar="DIR")],
-    arch: Annotated[Arch, typer.Option(help="Architecture")] = Arch.all,
+    arch: Annotated[ArchOrAll, typer.Option(help="Architecture")] = ArchOrAll.all,
 ) -> None:
     """Compile a profile to seccomp filters, verify them against it, and write the bundle."""
-    arches = tables.ARCHES if arch is Arch.all else (arch.value,)
+    arches = tables.ARCHES if arch is ArchOrAll.all else (arch.value,)
     built = build.build(document.read(profile).check_network().profile, arches)
     build.write(built, output)
     for name in arches:

@@ -17,7 +17,7 @@ from sandbox.errors import LearningFailed, ProfileError, UsageError
 from sandbox.learn import observations
 from sandbox.learn.generalise import Learned, generalise
 from sandbox.learn.interpreter import ask_for_client
-from sandbox.learn.training import Failed, Plan, Step, train
+from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, train
 from sandbox.profile import base, document
 from sandbox.profile.completeness import TARGET, still_needed
 from sandbox.profile.merge import merge
@@ -87,7 +87,7 @@ def _refuse_to_lose(profile: Profile, path: str) -> None:
 def _plan(
     name: str, command: Sequence[str], handler: str, root: str, events: str, python: str, cold_starts: int,
     timeout: float, known: Profile | None,
-) -> Plan:  # fmt: skip
+) -> TrainingPlan:  # fmt: skip
     if bool(handler) == bool(command):
         raise UsageError(
             "needs either --handler MODULE.FUNCTION or a command after --", where="sandbox learn",
@@ -102,7 +102,7 @@ def _plan(
     if handler:
         found = ask_for_client(python or None, root)
         interpreter, environment = os.path.abspath(found.path), {"AWS_EXECUTION_ENV": found.execution_environment}
-    return Plan(
+    return TrainingPlan(
         name=name, root=os.path.abspath(root), handler=handler, command=tuple(command),
         events=load_events(events) if events else (), cold_starts=cold_starts, python=interpreter, timeout=timeout,
         grants=frozenset(call for grant in known.grants for call in _granted(grant)) if known else frozenset(),
@@ -122,12 +122,12 @@ def _granted(grant: Grant) -> Iterable[str]:
 def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output: bool) -> Learned:
     cold_starts = observations.read(files)
     failures = [
-        Failed(0, failure.label or "initialisation", f"in {cold_start.source}", failure.last, ())
+        TrainingFailure(0, failure.label or "initialisation", f"in {cold_start.source}", failure.last, ())
         for cold_start in cold_starts
         for failure in cold_start.failures
     ]
     failures += [
-        Failed(0, "the process", f"ended with {cold_start.status} in {cold_start.source}", cold_start.last, ())
+        TrainingFailure(0, "the process", f"ended with {cold_start.status} in {cold_start.source}", cold_start.last, ())
         for cold_start in cold_starts
         if cold_start.status not in ENDED_WELL and not cold_start.failures
     ]
@@ -135,7 +135,7 @@ def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output
     return generalise(cold_starts, name)
 
 
-def _train(plan: Plan, allow_failed: bool, json_output: bool) -> Learned:
+def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> Learned:
     if json_output:
         trained = train(plan, lambda step: json_line({"event": "step", **_sample(step)}))
     elif console.is_terminal:
@@ -160,17 +160,17 @@ def _train(plan: Plan, allow_failed: bool, json_output: bool) -> Learned:
     return generalise(trained.cold_starts, plan.name)
 
 
-def _sample(told: Step | Failed) -> dict[str, Any]:
+def _sample(told: Step | TrainingFailure) -> dict[str, Any]:
     """A step or failure for machines: `event` says what the line is, `sample` the event or `cold start`."""
     return {"sample": told.event or "cold start", **{key: value for key, value in vars(told).items() if key != "event"}}
 
 
-def _describe(step: Step, plan: Plan) -> str:
+def _describe(step: Step, plan: TrainingPlan) -> str:
     where = f"cold start {step.cold_start}/{plan.cold_starts}"
     return f"{where}, {step.event}: {step.status}" if step.event else f"{where}: {step.status}"
 
 
-def _refuse_failures(failures: Sequence[Failed], allowed: bool, json_output: bool) -> None:
+def _refuse_failures(failures: Sequence[TrainingFailure], allowed: bool, json_output: bool) -> None:
     for failure in failures:
         if json_output:
             json_line({"event": "failed", **_sample(failure)})

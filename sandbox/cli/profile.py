@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sandbox.cli import amend
-from sandbox.cli.compile import Arch
+from sandbox.cli.compile import ArchOrAll
 from sandbox.cli.output import console, write_text
 from sandbox.errors import ProfileError, UsageError
 from sandbox.kernel import tables
@@ -206,11 +206,11 @@ def _findings(file: str) -> tuple[lint.Finding, ...]:
 def export(
     file: ProfileFile,
     format_: Annotated[Format, typer.Option("--format", help="Output format")] = Format.oci,
-    arch: Annotated[Arch, typer.Option(help="Architecture")] = Arch.all,
+    arch: Annotated[ArchOrAll, typer.Option(help="Architecture")] = ArchOrAll.all,
     output: Output = "",
 ) -> None:
     """Write what a profile allows as `linux.seccomp` of the OCI runtime specification (containers, Kubernetes)."""
-    arches = tables.ARCHES if arch is Arch.all else (arch.value,)
+    arches = tables.ARCHES if arch is ArchOrAll.all else (arch.value,)
     _emit(json.dumps(oci.export_oci(document.read(file).profile, arches), indent=2) + "\n", output)
 
 

@@ -19,13 +19,13 @@ from sandbox.learn.records import (
     FORMAT,
     OURS,
     Connect,
-    Denied,
+    DeniedCall,
     End,
     Failure,
-    File,
-    Line,
+    FileAccess,
     Mode,
     NewItem,
+    ObservedLine,
     Program,
     Record,
     Span,
@@ -119,7 +119,7 @@ class _Building:
             last=self.end.last if self.end else (),
         )
 
-    def add(self, record: Record | None, line: Line) -> None:
+    def add(self, record: Record | None, line: ObservedLine) -> None:
         """Take in one record of this environment. Raises one of DAMAGE, or ProfileError."""
         match record:
             case NewItem(id_, phase, syscall, arg_class):
@@ -134,13 +134,13 @@ class _Building:
                 self.spans.append((record, items, line.time))
             case Failure():
                 self.failures.append(record)
-            case File(path, mode):
+            case FileAccess(path, mode):
                 self.files[mode].add(path)
             case Connect(destination):
                 self.network.add(destination)
             case Program(path):
                 self.processes.add(path)
-            case Denied(call):
+            case DeniedCall(call):
                 self.denied.add(call)
             case End():
                 self.end = record

@@ -22,11 +22,11 @@ from sandbox.learn.denials import Denials
 from sandbox.learn.links import elsewhere
 from sandbox.learn.records import (
     Connect,
-    Denied,
+    DeniedCall,
     End,
     Fact,
     Failure,
-    File,
+    FileAccess,
     Mode,
     NewItem,
     Program,
@@ -224,15 +224,15 @@ class Recorder:
             self._file(path, mode)
 
     def _file(self, path: str, mode: Mode) -> None:
-        if self._fact(File(path, mode)) and (real := elsewhere(path)):
-            self._fact(File(real, mode))
+        if self._fact(FileAccess(path, mode)) and (real := elsewhere(path)):
+            self._fact(FileAccess(real, mode))
 
     def _take_denied(self, call: Call, number: int) -> int:
         """A hard-denied call is never an item: what a person granted stands under the profile's grants."""
         if call in self._granted or Call(call.syscall) in self._granted:
             self._last.append(f"{call} granted")
             return 0
-        self._fact(Denied(str(call)))
+        self._fact(DeniedCall(str(call)))
         self._last.append(f"{call} refused")
         return number
 

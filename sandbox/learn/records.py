@@ -63,7 +63,7 @@ class Span(NamedTuple):
     outcome: str = "ok"
 
 
-class File(NamedTuple):
+class FileAccess(NamedTuple):
     """A path that was read or written, or an entry of a folder that was made, removed or renamed."""
 
     path: str
@@ -82,7 +82,7 @@ class Program(NamedTuple):
     path: str
 
 
-class Denied(NamedTuple):
+class DeniedCall(NamedTuple):
     """A hard-denied call that was refused: `syscall class`."""
 
     call: str
@@ -109,10 +109,10 @@ class Label(NamedTuple):
     name: str
 
 
-Fact = File | Connect | Program | Denied
+Fact = FileAccess | Connect | Program | DeniedCall
 Record = Start | NewItem | Span | Fact | Failure | End | Label
 
-_FACTS = {Connect: "network", Program: "exec", Denied: "denied"}
+_FACTS = {Connect: "network", Program: "exec", DeniedCall: "denied"}
 
 
 def encode(record: Record, environment: str = "", time: float = 0.0) -> bytes:
@@ -130,9 +130,9 @@ def _fields(record: Record) -> dict[str, object]:
         case Span(kind, items, request, outcome):
             whose = {"request": request, "outcome": outcome} if kind == "invocation" else {}
             return {"event": kind, **whose, "items": {str(item): count for item, count in sorted(items.items())}}
-        case File(path, mode):
+        case FileAccess(path, mode):
             return {"event": "file", "value": path, "mode": mode}
-        case Connect() | Program() | Denied():
+        case Connect() | Program() | DeniedCall():
             return {"event": _FACTS[type(record)], "value": record[0]}
         case Failure(request, last):
             return {"event": "failed", "request": request, "last": list(last)}
@@ -142,7 +142,7 @@ def _fields(record: Record) -> dict[str, object]:
             return {"event": "label", "request": request, "name": name}
 
 
-class Line:
+class ObservedLine:
     """A line of JSON that says it is an event, which may be another program's; `record` looks at the rest of it."""
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
@@ -187,13 +187,13 @@ class Line:
                 return Span(kind, items, str(fields.get("request", "")), str(fields.get("outcome", "ok")))
             case "file":
                 mode: Mode = fields["mode"] if fields["mode"] in ("read", "entry") else "write"
-                return File(str(fields["value"]), mode)
+                return FileAccess(str(fields["value"]), mode)
             case "network":
                 return Connect(str(fields["value"]))
             case "exec":
                 return Program(str(fields["value"]))
             case "denied":
-                return Denied(str(fields["value"]))
+                return DeniedCall(str(fields["value"]))
             case "failed":
                 return Failure(str(fields["request"]), tuple(map(str, fields["last"])))
             case "end":
@@ -211,10 +211,10 @@ def _start(fields: Mapping[str, Any]) -> Start:
     return Start(api=bool(fields.get("api")), places=places, **texts)
 
 
-def parse(line: bytes) -> Line | None:
+def parse(line: bytes) -> ObservedLine | None:
     """A line of a file; None for what is not an event. Raises ValueError or RecursionError for what is not JSON."""
     fields = json.loads(line)
-    return Line(fields) if isinstance(fields, dict) and "event" in fields else None
+    return ObservedLine(fields) if isinstance(fields, dict) and "event" in fields else None
 
 
 def count_items(data: bytes) -> int:

@@ -29,7 +29,7 @@ LOG_LINES = 15
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What to train. `command` is what `bootstrap` gets (nothing: awslambdaric with `handler`)."""
 
     name: str
@@ -45,7 +45,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Failed:
+class TrainingFailure:
     """A part of the training that failed, with what is known about it."""
 
     cold_start: int
@@ -70,7 +70,7 @@ class Trained:
     """What a training observed."""
 
     cold_starts: tuple[ColdStart, ...]
-    failures: tuple[Failed, ...]
+    failures: tuple[TrainingFailure, ...]
 
 
 def bootstrap() -> tuple[str, ...]:
@@ -79,10 +79,10 @@ def bootstrap() -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", os.path.join(home, "bootstrap"))
 
 
-def train(plan: Plan, progress: Callable[[Step], None]) -> Trained:
+def train(plan: TrainingPlan, progress: Callable[[Step], None]) -> Trained:
     """Run the plan. Raises HandlerNotFound or EmulatorError when it cannot start at all."""
     prctl.set_child_subreaper(True)  # what a function leaves behind comes to us, not to init, and is not lost
-    failures: list[Failed] = []
+    failures: list[TrainingFailure] = []
     with tempfile.TemporaryDirectory(prefix="sandbox-learn-") as scratch:
         files = []
         for start in range(1, plan.cold_starts + 1):
@@ -97,7 +97,7 @@ def train(plan: Plan, progress: Callable[[Step], None]) -> Trained:
 class _Start:
     """One cold start."""
 
-    def __init__(self, plan: Plan, number: int, file: str, progress: Callable[[Step], None]) -> None:
+    def __init__(self, plan: TrainingPlan, number: int, file: str, progress: Callable[[Step], None]) -> None:
         self._plan = plan
         self._number = number
         self._progress = progress
@@ -105,7 +105,7 @@ class _Start:
         self._known = 0
         self._read = 0
         self.file = file
-        self.failures: list[Failed] = []
+        self.failures: list[TrainingFailure] = []
 
     def _environment(self) -> dict[str, str]:
         # A function's folder is read-only in production: bytecode that Python would leave there is not its doing.
@@ -161,7 +161,7 @@ class _Start:
         self._step("", "ok" if done.returncode == 0 else "error")
         if done.returncode:
             error = f"exit status {done.returncode}"
-            self.failures.append(Failed(self._number, "run", error, self._last(), self._tail()))
+            self.failures.append(TrainingFailure(self._number, "run", error, self._last(), self._tail()))
 
     def _step(self, event: str, status: str) -> None:
         # The observer writes before it lets the answer go, so that what was new is in the file by now; a bootstrap
@@ -178,7 +178,7 @@ class _Start:
         self._fail_at(event, ": ".join(filter(None, (outcome.error_type, outcome.error_message))) or outcome.status)
 
     def _fail_at(self, event: str, error: str) -> None:
-        self.failures.append(Failed(self._number, event, error, self._last(), self._tail()))
+        self.failures.append(TrainingFailure(self._number, event, error, self._last(), self._tail()))
 
     def _last(self) -> tuple[str, ...]:
         """The last calls of the newest failure or end that the observer wrote."""

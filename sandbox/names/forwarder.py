@@ -235,7 +235,7 @@ class Forwarder:
         self._inquiries.pop(inquiry, None)
         inquiry.stop()
 
-    def answered(self, inquiry: Inquiry, packet: bytes, answer: questions.Answer) -> None:
+    def answered(self, inquiry: Inquiry, packet: bytes, answer: questions.DnsAnswer) -> None:
         """An upstream gave its answer; the packet goes on as it is, but for the id."""
         question = inquiry.question
         packet = question.id.to_bytes(2, "big") + packet[2:]

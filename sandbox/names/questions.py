@@ -100,7 +100,7 @@ def reply(question: Question, code: int) -> bytes:
     return bytes(buffer.data)
 
 
-class Answer:
+class DnsAnswer:
     """What an answer says: its response code, and (packed address, seconds to live) of the name that was asked for."""
 
     __slots__ = ("addresses", "code")
@@ -110,7 +110,7 @@ class Answer:
         self.addresses = addresses
 
 
-def read_answer(packet: bytes, id_: int, question: Question) -> Answer | None:
+def read_answer(packet: bytes, id_: int, question: Question) -> DnsAnswer | None:
     """The answer to this question, sent under this id; None for anything else, malformed or somebody else's."""
     buffer = DNSBuffer(packet)
     try:
@@ -118,13 +118,13 @@ def read_answer(packet: bytes, id_: int, question: Question) -> Answer | None:
         if header.id != id_ or not header.qr or header.opcode != QUERY:
             return None
         if header.q == 0 and header.rcode and len(packet) == 12:
-            return Answer(header.rcode, [])  # some say no more than that they would not
+            return DnsAnswer(header.rcode, [])  # some say no more than that they would not
         if header.q != 1:
             return None
         name = _written(buffer.decode_name())
         if (name, *buffer.unpack("!HH")) != (question.name, question.qtype, question.qclass):
             return None
-        return Answer(header.rcode, _addresses(buffer, min(header.a, MOST_RECORDS), name))
+        return DnsAnswer(header.rcode, _addresses(buffer, min(header.a, MOST_RECORDS), name))
     except (WireError, DNSError, RecursionError):
         return None
 

@@ -1,7 +1,7 @@
 """An interpreter for classic BPF as the kernel runs it for seccomp, so that a filter can be judged without a kernel.
 
     >>> simulate(program, AUDIT_ARCH["x86_64"], 59, (0,) * 6)
-    Verdict(action=327681, instructions=14, words=3)
+    FilterRun(action=327681, instructions=14, words=3)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class InvalidProgram(ValueError):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FilterRun:
     """What a filter answers, how many instructions it took, and what it looked at on its way.
 
     `words` has bit i set when the 32-bit word i of struct seccomp_data was loaded: a call that differs only in the
@@ -78,7 +78,7 @@ def _check_scratch(program: Program) -> None:
 
 def simulate(
     program: Program, arch: int, nr: int, args: Sequence[int], ip: int = 0, way: list[int] | None = None
-) -> Verdict:
+) -> FilterRun:
     """Run a checked program on one call: an AUDIT_ARCH_* value, the number, six 64-bit arguments.
 
     `way` receives the position of each instruction that ran.
@@ -102,7 +102,7 @@ def simulate(
         elif code == bpf.JGT_K:
             at += jt if a > k else jf
         elif code == bpf.RET_K:
-            return Verdict(k, count, seen)
+            return FilterRun(k, count, seen)
         elif code == bpf.AND_K:
             a &= k
         elif code == bpf.JSET_K:
@@ -110,7 +110,7 @@ def simulate(
         elif code == bpf.JA:
             at += k
         elif code == bpf.RET_A:
-            return Verdict(a, count, seen)
+            return FilterRun(a, count, seen)
         elif code == bpf.ST:
             memory[k] = a
         elif code == bpf.STX:

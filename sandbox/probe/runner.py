@@ -21,7 +21,7 @@ from sandbox.probe import raw
 from sandbox.probe.attempt import Attempt, Effect, Result
 from sandbox.probe.evidence import observe
 from sandbox.probe.scene import Scene, become
-from sandbox.probe.verdict import Outcome, judge
+from sandbox.probe.verdict import AttemptEnd, judge
 
 PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 REPORT_SIZE = 4096  # PIPE_BUF: one write of at most this size is atomic (pipe(7))
@@ -121,7 +121,7 @@ def _encode(report: dict[str, object]) -> bytes:
 
 def _watch(
     attempt: Attempt, scene: Scene, pid: int, report: int, release: int, deadline: float, patience: float
-) -> Outcome:
+) -> AttemptEnd:
     """Read the report, look for the evidence while the child is held, then let it go."""
     try:
         ready, _, _ = select.select([report], [], [], max(0.0, deadline - time.monotonic()))
@@ -129,23 +129,23 @@ def _watch(
         if message:
             said = json.loads(message)
             if "failure" in said:
-                return Outcome(None, None, failure=str(said["failure"]))
+                return AttemptEnd(None, None, failure=str(said["failure"]))
             happened, number, detail = said["effect"]
             effect = Effect(bool(happened), number, str(detail))
             wait = patience if effect.happened else 0.0
-            return Outcome(effect, observe(attempt.evidence, scene, pid, patience=wait))
+            return AttemptEnd(effect, observe(attempt.evidence, scene, pid, patience=wait))
     finally:
         os.close(release)
     status = _ended(pid, deadline)
     seen = observe(attempt.evidence, scene, pid, patience=0.0) or None
     if status is None:
-        return Outcome(None, seen)
+        return AttemptEnd(None, seen)
     if os.WIFSIGNALED(status):
-        return Outcome(None, seen, signal=os.WTERMSIG(status))
+        return AttemptEnd(None, seen, signal=os.WTERMSIG(status))
     code = os.WEXITSTATUS(status)
     if code == NO_REPORT:
-        return Outcome(None, seen, failure="the attempt could not report")
-    return Outcome(None, seen, exit_status=code)
+        return AttemptEnd(None, seen, failure="the attempt could not report")
+    return AttemptEnd(None, seen, exit_status=code)
 
 
 def _ended(pid: int, deadline: float) -> int | None:

@@ -15,7 +15,7 @@ REFUSALS = (errno.EPERM, errno.EACCES)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AttemptEnd:
     """What the parent holds in hand after an attempt.
 
     `effect` is None when nothing was reported; then `failure` says why if the attempt could say it, `signal`
@@ -35,7 +35,7 @@ def errno_name(number: int | None) -> str:
     return errno.errorcode.get(number, str(number)) if number else ""
 
 
-def judge(attempt: Attempt, outcome: Outcome, *, bare: bool) -> Result:
+def judge(attempt: Attempt, outcome: AttemptEnd, *, bare: bool) -> Result:
     """The verdict on an attempt; `bare` tells that no filter was installed before it."""
     effect = outcome.effect
     kind = attempt.evidence.partition(":")[0]
@@ -53,7 +53,7 @@ def judge(attempt: Attempt, outcome: Outcome, *, bare: bool) -> Result:
     return _refusal(attempt, effect, bare=bare)
 
 
-def _without_report(attempt: Attempt, outcome: Outcome) -> Result:
+def _without_report(attempt: Attempt, outcome: AttemptEnd) -> Result:
     if outcome.failure:
         return Result(attempt.id, "inconclusive", "", outcome.failure)
     if outcome.signal is not None:

@@ -30,7 +30,7 @@ from sandbox.runtime_api.model import (
     exit_text,
 )
 from sandbox.runtime_api.process import REGION, Output, Process, variables
-from sandbox.runtime_api.server import Reply, Request, Server
+from sandbox.runtime_api.server import HttpRequest, Reply, Server
 from sandbox.runtime_api.session import Flight, Session
 
 # How long a runtime that has reported an initialisation error may take to exit, and how long the connections
@@ -329,7 +329,7 @@ class _Service:
     def body_limit(self, headers: Mapping[str, str]) -> int:
         return self.session.body_limit(headers)
 
-    def answer(self, request: Request) -> Reply | None:
+    def answer(self, request: HttpRequest) -> Reply | None:
         return self.session.answer(request)
 
 

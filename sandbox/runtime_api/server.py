@@ -36,7 +36,7 @@ _ABSOLUTE_FORM = re.compile(r"^https?://[^/?]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Request:
+class HttpRequest:
     """One request, read to its end. Header and trailer names are in lower case.
 
     `oversize`: the body was longer than the service's limit and was thrown away. `truncated`: the connection
@@ -68,7 +68,7 @@ class Service(Protocol):
     def body_limit(self, headers: Mapping[str, str]) -> int:
         """Return how many bytes of body a request with these headers may have."""
 
-    def answer(self, request: Request) -> Reply | None:
+    def answer(self, request: HttpRequest) -> Reply | None:
         """Return the reply, or None to close the connection without one. May block for any time."""
 
 
@@ -267,7 +267,7 @@ class _Connection:
                 break
         return not watch.poll(0)
 
-    def _read(self, head: h11.Request) -> Request:
+    def _read(self, head: h11.Request) -> HttpRequest:
         headers = _texts(head.headers)
         method = head.method.decode("ascii")
         path = _ABSOLUTE_FORM.sub("", head.target.decode("latin-1")).partition("?")[0]
@@ -290,7 +290,7 @@ class _Connection:
                 trailers = _texts(event.headers)
                 break
         oversize = size > limit
-        return Request(method, path, headers, b"" if oversize else bytes(body), trailers, oversize, truncated)
+        return HttpRequest(method, path, headers, b"" if oversize else bytes(body), trailers, oversize, truncated)
 
     def _send(self, reply: Reply, *, head_only: bool, close: bool) -> None:
         headers = [*reply.headers, ("Content-Length", str(len(reply.body)))]

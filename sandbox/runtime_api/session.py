@@ -25,7 +25,7 @@ from sandbox.runtime_api.model import (
     error_document,
     trailer_answer,
 )
-from sandbox.runtime_api.server import Reply, Request, problem
+from sandbox.runtime_api.server import HttpRequest, Reply, problem
 
 ERROR_TYPE = "lambda-runtime-function-error-type"
 ERROR_BODY = "lambda-runtime-function-error-body"
@@ -138,7 +138,7 @@ class Session:
         """Return the longest body in bytes: streamed responses may be longer."""
         return self._stream_limit if headers.get(RESPONSE_MODE) == "streaming" else self._payload_limit
 
-    def answer(self, request: Request) -> Reply | None:
+    def answer(self, request: HttpRequest) -> Reply | None:
         """Return what the Runtime API says to a request; None closes the connection."""
         if not request.path.startswith(_PREFIX):
             return problem(404, "NotFound", f"no such path: {request.path}")
@@ -226,7 +226,7 @@ class Session:
                 self._match()
                 self._changed.notify_all()
 
-    def _result(self, request: Request, request_id: str, *, response: bool) -> Reply:
+    def _result(self, request: HttpRequest, request_id: str, *, response: bool) -> Reply:
         flight = self._flight
         attempt = request.headers.get(INVOCATION_ID)
         if (
@@ -276,7 +276,7 @@ class Session:
         self._changed.notify_all()
         return Reply(200)
 
-    def _initialisation_error(self, request: Request) -> Reply:
+    def _initialisation_error(self, request: HttpRequest) -> Reply:
         if self._ready or self._failure is not None:
             return _forbidden("initialisation is over")
         if request.truncated:

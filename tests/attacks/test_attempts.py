@@ -23,7 +23,7 @@ from sandbox.probe.calls import load_calls
 from sandbox.probe.evidence import KINDS
 from sandbox.probe.raw import LIBC, NUMBERS
 from sandbox.probe.scene import PREFERRED_FOLDERS, Scene, become
-from sandbox.probe.verdict import Outcome, judge
+from sandbox.probe.verdict import AttemptEnd, judge
 
 BY_ID = {attempt.id: attempt for attempt in ATTEMPTS}
 IS_ROOT = os.geteuid() == 0
@@ -306,7 +306,7 @@ def test_a_crash_is_inconclusive(signum: signal.Signals, group: str) -> None:
 def test_sigsys_is_a_block_for_a_foreign_architecture_only() -> None:
     """The same death is the designed answer to int 0x80 and x32."""
     attempt = attempt_of(lambda scene: Effect(True), group="abi")
-    killed = Outcome(None, None, signal=signal.SIGSYS)
+    killed = AttemptEnd(None, None, signal=signal.SIGSYS)
     assert judge(attempt, killed, bare=False).verdict == "blocked"
     assert judge(attempt, replace(killed, signal=signal.SIGSEGV), bare=False).verdict == "inconclusive"
 
@@ -377,7 +377,7 @@ def test_an_effect_that_is_not_claimed_is_a_success_of_the_attacker() -> None:
 def test_what_an_errno_means(number: int | None, verdict: str) -> None:
     """EPERM and EACCES refuse, an errno from beyond the filter gives it away, the rest says nothing."""
     attempt = replace(attempt_of(lambda scene: Effect(False)), reached=(errno.EFAULT,))
-    outcome = Outcome(Effect(False, number), None)
+    outcome = AttemptEnd(Effect(False, number), None)
     assert judge(attempt, outcome, bare=False).verdict == verdict
     if number == errno.ENOSYS:
         assert judge(replace(attempt, enosys=True), outcome, bare=False).verdict == "blocked"

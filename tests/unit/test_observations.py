@@ -99,7 +99,7 @@ LINES: tuple[tuple[records.Record, str], ...] = (
     ),
     (records.Span("init", {0: 2}), '{"event": "init", "items": {"0": 2}, "environment": "a", "time": 1.235}'),
     (
-        records.File("/x", "entry"),
+        records.FileAccess("/x", "entry"),
         '{"event": "file", "value": "/x", "mode": "entry", "environment": "a", "time": 1.235}',
     ),
     (
@@ -107,7 +107,7 @@ LINES: tuple[tuple[records.Record, str], ...] = (
         '{"event": "network", "value": "tcp://10.0.0.1:443", "environment": "a", "time": 1.235}',
     ),
     (records.Program("/bin/sh"), '{"event": "exec", "value": "/bin/sh", "environment": "a", "time": 1.235}'),
-    (records.Denied("ptrace"), '{"event": "denied", "value": "ptrace", "environment": "a", "time": 1.235}'),
+    (records.DeniedCall("ptrace"), '{"event": "denied", "value": "ptrace", "environment": "a", "time": 1.235}'),
     (
         records.Failure("r", ("openat read /x",)),
         '{"event": "failed", "request": "r", "last": ["openat read /x"], "environment": "a", "time": 1.235}',

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sandbox.kernel import tables
 from sandbox.learn.generalise import generalise
-from sandbox.learn.training import Plan, train
+from sandbox.learn.training import TrainingPlan, train
 from sandbox.policy import build
 from sandbox.policy.build import Bundle
 from sandbox.profile import document
@@ -50,13 +50,13 @@ def version(python: str) -> str:
 def learn_program(command: tuple[str, ...], scratch: Path) -> tuple[Path, Path]:
     """Learn a plain program in one run and compile it: (profile, bundle directory)."""
     name = Path(command[0]).name
-    return _write(Plan(name=name, root=str(scratch), command=command, cold_starts=1), scratch)
+    return _write(TrainingPlan(name=name, root=str(scratch), command=command, cold_starts=1), scratch)
 
 
 def learn_handler(example: str, python: str, scratch: Path) -> tuple[Path, Path]:
     """Learn a Python handler of examples/ in one cold start and compile it: (profile, bundle directory)."""
     root = EXAMPLES / example
-    plan = Plan(
+    plan = TrainingPlan(
         name=example, root=str(root), handler="app.handler", events=load_events(str(root / "events")), cold_starts=1,
         python=python,
     )  # fmt: skip
@@ -67,10 +67,10 @@ def learn_runtime(example: str, command: tuple[str, ...], scratch: Path) -> tupl
     """Learn a custom runtime of examples/, started by a command, in one cold start: (profile, bundle directory)."""
     root = EXAMPLES / example
     events = load_events(str(root / "events"))
-    return _write(Plan(name=example, root=str(root), command=command, events=events, cold_starts=1), scratch)
+    return _write(TrainingPlan(name=example, root=str(root), command=command, events=events, cold_starts=1), scratch)
 
 
-def _write(plan: Plan, scratch: Path) -> tuple[Path, Path]:
+def _write(plan: TrainingPlan, scratch: Path) -> tuple[Path, Path]:
     trained = train(plan, lambda step: None)
     if trained.failures:
         raise BenchmarkFailed(f"{plan.name} could not be learned: {trained.failures[0].error}")
