@@ -14,7 +14,7 @@ from sandbox.behaviour import arguments
 from sandbox.behaviour.call import Call
 from sandbox.kernel import tables
 from sandbox.profile import base
-from sandbox.profile.model import PHASES, RUNTIME_API, Estimate, Function, Grant, Phase, Profile, Training, Use
+from sandbox.profile.model import PHASES, RUNTIME_API, Estimate, Grant, Phase, Profile, ProfiledFunction, Training, Use
 from sandbox.profile.promises import promises_of
 
 NUMBERS = (0x1234, 0xFFFFFFFF)
@@ -138,7 +138,7 @@ def profiles(
 
     With `compiled` one that the compiler accepts, too.
     """
-    function = Function(
+    function = ProfiledFunction(
         draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True)) if name is None else name,
         draw(st.just("") | TEXT),
         draw(st.booleans()) if runtime_api is None else runtime_api,

@@ -21,7 +21,7 @@ from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, train
 from sandbox.profile import base, document
 from sandbox.profile.completeness import TARGET, still_needed
 from sandbox.profile.merge import merge
-from sandbox.profile.model import Function, Grant, Profile
+from sandbox.profile.model import Grant, Profile, ProfiledFunction
 from sandbox.runtime_api.events import load_events
 
 UNITS = {"init": ("cold starts", "starts"), "invoke": ("events", "invocations"), "run": ("runs", "runs")}
@@ -54,7 +54,7 @@ def learn(
 ) -> None:
     """Run a function on sample events, observe its system calls, write a profile to review."""
     try:
-        document.parse(document.write(Profile(Function(name))), "NAME")
+        document.parse(document.write(Profile(ProfiledFunction(name))), "NAME")
     except ProfileError as error:
         todo = "use letters, digits, _, . and -, a letter or digit first"
         raise UsageError(f"{name!r} is not a name for a function", where="NAME", todo=todo) from error

@@ -30,7 +30,7 @@ WAIT = 3.0
 ANSWER = 4242
 
 
-class Scene:
+class WaitingCall:
     """A child whose getppid waits for an answer."""
 
     def __init__(self) -> None:
@@ -78,45 +78,45 @@ class Scene:
 
 
 def _round_trip() -> str:
-    scene = Scene()
-    call = scene.waiting()
-    if not scene.listener.is_valid(call.id):
+    child = WaitingCall()
+    call = child.waiting()
+    if not child.listener.is_valid(call.id):
         raise Failed("a call that waits is said to be gone")
-    scene.listener.answer(call.id, ANSWER)
-    found = scene.answered()
+    child.listener.answer(call.id, ANSWER)
+    found = child.answered()
     if found != ANSWER:
         raise Failed(f"the caller got {found}, not {ANSWER}")
     return "received, answered, arrived"
 
 
 def _refusal() -> str:
-    scene = Scene()
-    scene.listener.refuse(scene.waiting().id, errno.EXDEV)
-    found = scene.answered()
+    child = WaitingCall()
+    child.listener.refuse(child.waiting().id, errno.EXDEV)
+    found = child.answered()
     if found != -errno.EXDEV:
         raise Failed(f"the caller got {found}, not EXDEV")
     return ""
 
 
 def _let_through() -> str:
-    scene = Scene()
-    scene.listener.let_through(scene.waiting().id)
-    found = scene.answered()
+    child = WaitingCall()
+    child.listener.let_through(child.waiting().id)
+    found = child.answered()
     if found != os.getpid():
         raise Failed(f"the caller got {found}, not its parent's number")
     return ""
 
 
 def _add_descriptor() -> str:
-    scene = Scene()
-    call = scene.waiting()
-    number = scene.listener.add_descriptor(call.id, scene.listener.fd)
-    scene.listener.answer(call.id, ANSWER)
+    child = WaitingCall()
+    call = child.waiting()
+    number = child.listener.add_descriptor(call.id, child.listener.fd)
+    child.listener.answer(call.id, ANSWER)
     return f"as number {number}"
 
 
 def _sync_wake_up() -> str:
-    if not Scene().listener.set_sync_wake_up():
+    if not WaitingCall().listener.set_sync_wake_up():
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     return ""
 

@@ -14,7 +14,7 @@ from sandbox.learn.records import Start
 from sandbox.profile import base
 from sandbox.profile.completeness import estimate
 from sandbox.profile.folding import changed, fold, named
-from sandbox.profile.model import Estimate, Function, Phase, Profile, Training, Use
+from sandbox.profile.model import Estimate, Phase, Profile, ProfiledFunction, Training, Use
 from sandbox.profile.promises import promises_of
 
 PHASE_OF: Mapping[str, Phase] = {"init": "init", "invocation": "invoke", "run": "run"}
@@ -42,7 +42,7 @@ def generalise(cold_starts: Sequence[ColdStart], name: str) -> Learned:
     written = outermost(fold(writes))
     read = {path for path in fold(reads) if not any(covers(pattern, path) for pattern in written)}
     profile = Profile(
-        function=Function(name, first.start.handler, runtime_api),
+        function=ProfiledFunction(name, first.start.handler, runtime_api),
         uses=uses,
         processes=frozenset(_program(path, c) for c in cold_starts for path in c.processes if path.startswith("/")),
         network=network | {"runtime-api"} if runtime_api else network,

@@ -39,7 +39,7 @@ PRCTL, SECCOMP = range(2)
 STEPS = ("prctl(PR_SET_NO_NEW_PRIVS)", "seccomp(2)")
 
 
-class Duties(NamedTuple):
+class ObserverDuties(NamedTuple):
     """What a start asks of its observer.
 
     `function` and `handler` are the platform's names, `api` is (host, port) of its Runtime API. `grants` are calls of
@@ -56,7 +56,7 @@ class Duties(NamedTuple):
     debug: bool
 
 
-def observe(command: Command, duties: Duties) -> int:
+def observe(command: Command, duties: ObserverDuties) -> int:
     """Run the command and observe it to its end. Returns the exit status to end with. Raises SandboxError."""
     arch = machine()
     with open(os.path.join(denials.DATA, f"{arch}.bpf"), "rb") as file:

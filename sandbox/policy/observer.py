@@ -13,7 +13,7 @@ from sandbox.policy.compiler import compile_rules
 from sandbox.policy.rules import Rules, rules_for
 from sandbox.policy.verify import verify
 from sandbox.profile import base
-from sandbox.profile.model import Function, Profile
+from sandbox.profile.model import Profile, ProfiledFunction
 
 NOTIFIED = ("write", "writev")
 """Part of the floor, and yet notified: some clients send their Runtime API requests with them."""
@@ -21,7 +21,7 @@ NOTIFIED = ("write", "writev")
 
 def observer_rules(arch: str) -> Rules:
     """The floor's rules, and notification for the rest."""
-    rules = rules_for(Profile(Function("observer", runtime_api=False)), arch)
+    rules = rules_for(Profile(ProfiledFunction("observer", runtime_api=False)), arch)
     numbers = tables.numbers(arch)
     dropped = {numbers[name] for name in (*NOTIFIED, "execve")}
     return replace(

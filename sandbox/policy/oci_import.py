@@ -22,7 +22,7 @@ from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.policy.rules import rules_for
 from sandbox.profile import base
-from sandbox.profile.model import RUNTIME_API, Function, Phase, Profile, Use
+from sandbox.profile.model import RUNTIME_API, Phase, Profile, ProfiledFunction, Use
 from sandbox.profile.promises import promises_of
 
 ANYWHERE = frozenset(("udp://0.0.0.0/0:*", "udp://[::/0]:*"))
@@ -95,7 +95,7 @@ def import_oci(data: Any, name: str, *, source: str = "<oci>", runtime_api: bool
     phases: tuple[Phase, ...] = ("init", "invoke") if runtime_api else ("run",)
     file = (os.path.basename(source) or source).encode("utf-8", "replace").decode()
     because = frozenset({f"imported from {file}"})
-    bare = _bare(Function(name, "", runtime_api))
+    bare = _bare(ProfiledFunction(name, "", runtime_api))
     items = {
         Call(syscall, found)
         for syscall, ways in sorted(allowed.items())
@@ -116,7 +116,7 @@ def import_oci(data: Any, name: str, *, source: str = "<oci>", runtime_api: bool
         notes.append(f"network: the file names no destinations; replace {places} by the hosts that it talks to")
     uses = frozenset(Use(phase, syscall, found, 0, because) for phase in phases for syscall, found in items)
     profile = Profile(
-        function=Function(name, "", runtime_api),
+        function=ProfiledFunction(name, "", runtime_api),
         uses=uses,
         network=frozenset({RUNTIME_API} if runtime_api else ()) | (ANYWHERE if refused_elsewhere else frozenset()),
         promises=promises_of(uses),
@@ -249,7 +249,7 @@ def _narrower(one: Condition, other: Condition) -> bool:
     )
 
 
-def _bare(function: Function) -> dict[str, tuple[Conjunction, ...]]:
+def _bare(function: ProfiledFunction) -> dict[str, tuple[Conjunction, ...]]:
     """What a profile without uses allows: the floor, the client's needs, the launcher's exec."""
     found: dict[str, tuple[Conjunction, ...]] = {}
     for arch in tables.ARCHES:

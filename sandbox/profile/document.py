@@ -20,7 +20,7 @@ from sandbox.behaviour.call import Call
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base
-from sandbox.profile.model import PHASES, Estimate, Function, Grant, Profile, Training, Use
+from sandbox.profile.model import PHASES, Estimate, Grant, Profile, ProfiledFunction, Training, Use
 from sandbox.profile.places import Path, Place, compose
 from sandbox.profile.promises import promises_of
 from sandbox.profile.writing import write as write
@@ -91,7 +91,7 @@ def parse(data: bytes | str, source: str = "<profile>") -> Document:
             f"larger than {LARGEST} bytes", where=f"{source}:1:1", todo="this is not the profile of a function"
         )
     tree, places = compose(data, source)
-    document = Document(Profile(Function("")), source, places)
+    document = Document(Profile(ProfiledFunction("")), source, places)
     problem = jsonschema.exceptions.best_match(_validator().iter_errors(tree))
     if problem:
         raise ProfileError(
@@ -134,7 +134,7 @@ def _plain(error: jsonschema.ValidationError) -> str:
 def _build(tree: Mapping[str, Any], document: Document) -> Profile:
     function = tree["function"]
     profile = Profile(
-        function=Function(function["name"], function.get("handler", ""), function.get("runtime-api", True)),
+        function=ProfiledFunction(function["name"], function.get("handler", ""), function.get("runtime-api", True)),
         uses=frozenset(_uses(tree["syscalls"], document)),
         processes=frozenset(tree.get("processes", ())),
         network=frozenset(tree.get("network", ())),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sandbox.errors import ProfileError
-from sandbox.profile.model import Function, Profile, Training, Use
+from sandbox.profile.model import Profile, ProfiledFunction, Training, Use
 from sandbox.profile.promises import promises_of
 
 STRICTNESS = ("report", "deny", "terminate")
@@ -35,7 +35,7 @@ def merge(one: Profile, other: Profile) -> Profile:
         trainings[training.id] = max(training, trainings.get(training.id, training))
     merged = frozenset(uses.values())
     return Profile(
-        function=Function(
+        function=ProfiledFunction(
             one.function.name, max(one.function.handler, other.function.handler), one.function.runtime_api
         ),
         uses=merged,

@@ -1,6 +1,6 @@
 """The profile as data: frozen, hashable values with no behaviour beyond their own consistency.
 
-Profile(function=Function("thumbnail", "app.handler", runtime_api=True),
+Profile(function=ProfiledFunction("thumbnail", "app.handler", runtime_api=True),
         uses=frozenset({Use("init", "openat", "read", 120, frozenset({"learned at cold start"}))}), ...)
 """
 
@@ -19,7 +19,7 @@ RUNTIME_API = "runtime-api"
 
 
 @dataclass(frozen=True, order=True)
-class Function:
+class ProfiledFunction:
     """What the profile is for. `handler` is MODULE.FUNCTION or a command, as information for people."""
 
     name: str
@@ -98,7 +98,7 @@ class Profile:
     call, deny|terminate|report) where a person wants another answer than the usual.
     """
 
-    function: Function
+    function: ProfiledFunction
     uses: frozenset[Use] = frozenset()
     processes: frozenset[str] = frozenset()
     network: frozenset[str] = frozenset()

@@ -170,9 +170,9 @@ def _which(name: str, path: str) -> str:
 
 def learn(command: Command, settings: Settings) -> int:
     """Run the command and write down what it does. Returns the exit status to end with. Raises SandboxError."""
-    from sandbox.learn.observe import Duties, observe
+    from sandbox.learn.observe import ObserverDuties, observe
 
-    duties = Duties(
+    duties = ObserverDuties(
         settings.function, settings.handler, _address(settings.api), settings.grants, settings.observations,
         settings.local_domains, settings.debug,
     )  # fmt: skip

@@ -6,7 +6,7 @@ import functools
 
 from sandbox.bundle import Policy
 from sandbox.kernel import abi, tables
-from sandbox.profile.model import Function, Grant, Phase, Profile, Use
+from sandbox.profile.model import Grant, Phase, Profile, ProfiledFunction, Use
 
 LOADING = (
     "mmap exec-file", "openat read", "access", "readlink", "readlinkat", "getdents64", "getcwd", "sysinfo", "uname",
@@ -25,7 +25,7 @@ def profile(
     because = frozenset({"a test needs it"})
     uses = {Use(phase, syscall, kind, 0, because) for syscall, kind in pairs if syscall in known}
     granted = frozenset(Grant(grant, frozenset(), "a test needs it") for grant in grants)
-    function = Function("some", runtime_api=runtime_api)
+    function = ProfiledFunction("some", runtime_api=runtime_api)
     return Profile(function, frozenset(uses), network=frozenset(network), grants=granted)
 
 

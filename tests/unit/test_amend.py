@@ -19,12 +19,12 @@ from sandbox.policy.rules import rules_for
 from sandbox.profile import base, document
 from sandbox.profile.amend import READABLE, REASON, propose
 from sandbox.profile.diff import GrantChange, PlaceChange, UseChange, diff
-from sandbox.profile.model import RUNTIME_API, Function, Grant, Profile, Use
+from sandbox.profile.model import RUNTIME_API, Grant, Profile, ProfiledFunction, Use
 from sandbox.violations.record import Violation
 from sandbox.violations.sink import Sink
 
 ARCH = "x86_64"
-PLAIN = Profile(Function("thumbnail", "app.handler"), network=frozenset({RUNTIME_API}))
+PLAIN = Profile(ProfiledFunction("thumbnail", "app.handler"), network=frozenset({RUNTIME_API}))
 
 
 def event(syscall: str, name: str = "", *, phase: str = "invoke", target: str = "") -> Violation:

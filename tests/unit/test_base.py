@@ -18,7 +18,7 @@ from sandbox.policy.rules import rules_for
 from sandbox.profile import base
 from sandbox.profile.amend import Risk
 from sandbox.profile.base import BaseEntry
-from sandbox.profile.model import Function, Profile
+from sandbox.profile.model import Profile, ProfiledFunction
 from sandbox.violations.record import techniques
 
 LISTS = {
@@ -150,7 +150,7 @@ def test_what_every_program_makes_is_on_the_floor() -> None:
 @pytest.mark.parametrize("arch", tables.ARCHES)
 def test_the_floor_makes_nothing_executable_and_opens_nothing(arch: str) -> None:
     """Under the floor alone no memory becomes executable and no path or socket is opened, whatever the arguments."""
-    rules = rules_for(Profile(Function("floor", runtime_api=False)), arch)
+    rules = rules_for(Profile(ProfiledFunction("floor", runtime_api=False)), arch)
     numbers, own = tables.numbers(arch), tables.AUDIT_ARCH[arch]
     for name in ("open", "openat", "openat2", "creat", "socket", "connect", "clone", "fork", "vfork", "execveat"):
         if name in numbers:

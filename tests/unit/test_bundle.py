@@ -22,7 +22,7 @@ from sandbox.kernel import tables
 from sandbox.policy import build, supervision
 from sandbox.policy.build import Bundle
 from sandbox.policy.encode import encode
-from sandbox.profile.model import Function, Profile, Use
+from sandbox.profile.model import Profile, ProfiledFunction, Use
 
 DECISIONS = tuple(sorted(set(Policy.__slots__) - {"digest", "source", "_supervision"} | {"supervision"}))
 """All that a policy says."""
@@ -31,7 +31,7 @@ DECISIONS = tuple(sorted(set(Policy.__slots__) - {"digest", "source", "_supervis
 def some() -> Profile:
     """A profile."""
     uses = frozenset({Use("invoke", "openat", "read", 3), Use("invoke", "clone", "thread", 1)})
-    return Profile(Function("some", "app.handler"), uses, reads=frozenset({"/srv/**"}))
+    return Profile(ProfiledFunction("some", "app.handler"), uses, reads=frozenset({"/srv/**"}))
 
 
 @functools.cache

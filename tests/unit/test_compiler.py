@@ -26,16 +26,16 @@ from sandbox.policy.rules import rules_for
 from sandbox.policy.simulator import check, simulate
 from sandbox.policy.verify import BEYOND
 from sandbox.profile import base
-from sandbox.profile.model import Function, Grant, Profile, Use
+from sandbox.profile.model import Grant, Profile, ProfiledFunction, Use
 
 EPERM, ENOSYS = bpf.ERRNO | errno.EPERM, bpf.ERRNO | errno.ENOSYS
-PLAIN = Profile(Function("plain", runtime_api=False))
+PLAIN = Profile(ProfiledFunction("plain", runtime_api=False))
 
 
 def profile_of(*items: str, runtime_api: bool = False, grants: frozenset[Grant] = frozenset()) -> Profile:
     """A profile that uses these `syscall class` items."""
     uses = frozenset(Use("run", name, kind) for name, _, kind in (item.partition(" ") for item in items))
-    return Profile(Function("some", runtime_api=runtime_api), uses, grants=grants)
+    return Profile(ProfiledFunction("some", runtime_api=runtime_api), uses, grants=grants)
 
 
 def answer(profile: Profile, syscall: str, *args: int, arch: str = "x86_64") -> int:

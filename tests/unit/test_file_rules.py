@@ -19,7 +19,7 @@ from sandbox.policy import files
 from sandbox.policy.rules import network_scope
 from sandbox.profile import base
 from sandbox.profile.folding import changed
-from sandbox.profile.model import Function, Profile, Use
+from sandbox.profile.model import Profile, ProfiledFunction, Use
 
 PARTS = st.sampled_from(["a", "b", "c", "x*y", "?", "[z]"])
 PATHS = st.lists(PARTS, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
@@ -65,7 +65,7 @@ def test_whatever_was_learned_compiles(
 )  # fmt: skip
 def test_which_ports_landlock_can_close(network: list[str], scope: str) -> None:
     """All but the Runtime API's where no other entry is one of TCP: Landlock has no rule on other protocols."""
-    assert network_scope(Profile(Function("some"), network=frozenset(network))) == scope
+    assert network_scope(Profile(ProfiledFunction("some"), network=frozenset(network))) == scope
 
 
 def test_the_base_is_well_formed() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import sandbox
 from sandbox.policy import build
-from sandbox.profile.model import Function, Profile, Use
+from sandbox.profile.model import Profile, ProfiledFunction, Use
 
 BOOTSTRAP = Path(sandbox.__file__).parent.parent / "bootstrap"
 
@@ -85,7 +85,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A compiled bundle that lets /bin/true run."""
     uses = {Use("init", *item) for item in LOADING}
     folder = tmp_path_factory.mktemp("ceiling")
-    build.write(build.build(Profile(Function("ceiling"), frozenset(uses))), str(folder))
+    build.write(build.build(Profile(ProfiledFunction("ceiling"), frozenset(uses))), str(folder))
     return folder
 
 

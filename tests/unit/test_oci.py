@@ -20,7 +20,7 @@ from sandbox.policy.oci import export_oci
 from sandbox.policy.oci_import import Imported, import_oci, load
 from sandbox.policy.rules import Rules, rules_for
 from sandbox.profile import document
-from sandbox.profile.model import Function, Grant, Phase, Profile, Use
+from sandbox.profile.model import Grant, Phase, Profile, ProfiledFunction, Use
 from sandbox.profile.promises import promises_of
 
 LOCATED = re.compile(r"<oci>:\$[^ ]*")
@@ -29,7 +29,7 @@ LOCATED = re.compile(r"<oci>:\$[^ ]*")
 def profile(*uses: tuple[Phase, str, str], runtime_api: bool = False) -> Profile:
     """A profile with these uses."""
     found = frozenset(Use(phase, syscall, name, 1, frozenset({"learned"})) for phase, syscall, name in uses)
-    return Profile(Function("f", runtime_api=runtime_api), found, promises=promises_of(found))
+    return Profile(ProfiledFunction("f", runtime_api=runtime_api), found, promises=promises_of(found))
 
 
 def oci(*entries: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def calls(rules: Rules, beside: Rules | None = None) -> list[tuple[int, int, tup
 
 
 BARE = {
-    (arch, runtime_api): rules_for(Profile(Function("f", runtime_api=runtime_api)), arch)
+    (arch, runtime_api): rules_for(Profile(ProfiledFunction("f", runtime_api=runtime_api)), arch)
     for arch in tables.ARCHES
     for runtime_api in (True, False)
 }
@@ -73,7 +73,7 @@ BARE = {
 
 @settings(deadline=None, max_examples=50)
 @given(profile_strategies.profiles(max_uses=8))
-@example(Profile(Function("f")))
+@example(Profile(ProfiledFunction("f")))
 def test_an_export_allows_what_the_filter_allows(any_profile: Profile) -> None:
     """On every call that the verifier would try, the exported file and the rules agree."""
     exported = json.loads(json.dumps(export_oci(any_profile)))
@@ -88,7 +88,7 @@ def test_an_export_allows_what_the_filter_allows(any_profile: Profile) -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(profile_strategies.profiles(max_uses=10))
-@example(Profile(Function("f")))
+@example(Profile(ProfiledFunction("f")))
 def test_round_trip(any_profile: Profile) -> None:
     """Exported and imported again, with its grants written back, a profile allows exactly what it allowed."""
     function = any_profile.function

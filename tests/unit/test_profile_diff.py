@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from sandbox.profile.diff import described, diff, lines
 from sandbox.profile.merge import merge
-from sandbox.profile.model import Function, Grant, Phase, Profile, Use
+from sandbox.profile.model import Grant, Phase, Profile, ProfiledFunction, Use
 from sandbox.profile.promises import promises_of
 
 ANY = profile_strategies.profiles(name="f", runtime_api=True, max_uses=6)
@@ -19,7 +19,7 @@ ANY = profile_strategies.profiles(name="f", runtime_api=True, max_uses=6)
 def profile(*uses: tuple[Phase, str, str]) -> Profile:
     """A profile with these uses."""
     found = frozenset(Use(phase, syscall, name, 1, frozenset({"learned"})) for phase, syscall, name in uses)
-    return Profile(Function("f"), found, promises=promises_of(found))
+    return Profile(ProfiledFunction("f"), found, promises=promises_of(found))
 
 
 def test_a_new_promise_comes_first() -> None:
@@ -110,9 +110,9 @@ def test_grants_count_by_what_they_grant() -> None:
 
 def test_speaking_the_runtime_api_widens() -> None:
     """A function that becomes a Runtime API client gets what clients need."""
-    plain = Profile(Function("f", runtime_api=False))
-    assert diff(plain, Profile(Function("f"))).widened
-    assert not diff(Profile(Function("f")), plain).widened
+    plain = Profile(ProfiledFunction("f", runtime_api=False))
+    assert diff(plain, Profile(ProfiledFunction("f"))).widened
+    assert not diff(Profile(ProfiledFunction("f")), plain).widened
 
 
 @settings(deadline=None, max_examples=40)

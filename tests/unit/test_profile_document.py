@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sandbox.errors import ProfileError
 from sandbox.profile import document
-from sandbox.profile.model import Function, Grant, Profile, Use
+from sandbox.profile.model import Grant, Profile, ProfiledFunction, Use
 
 LOCATED = re.compile(r"<profile>:[1-9][0-9]*:[1-9][0-9]*")
 
@@ -72,7 +72,8 @@ def test_grants_that_differ_in_reasons_are_written_in_one_order() -> None:
     """Grants of one syscall are sorted by their reasons too, so that a merge in either order gives one text."""
     grants = [Grant("ptrace", frozenset(), f"reason number {i}") for i in range(8)]
     texts = {
-        document.write(Profile(Function("x"), grants=frozenset(order))) for order in (grants, list(reversed(grants)))
+        document.write(Profile(ProfiledFunction("x"), grants=frozenset(order)))
+        for order in (grants, list(reversed(grants)))
     }
     assert len(texts) == 1
     assert document.parse(texts.pop()).profile.grants == frozenset(grants)

@@ -13,7 +13,7 @@ from sandbox.kernel import tables
 from sandbox.policy.rules import rules_for
 from sandbox.profile import document
 from sandbox.profile.merge import merge
-from sandbox.profile.model import Function, Profile, Training, Use
+from sandbox.profile.model import Profile, ProfiledFunction, Training, Use
 
 ANY = profile_strategies.profiles(name="f", runtime_api=True, max_uses=6)
 
@@ -62,21 +62,21 @@ def test_merge_allows_what_either_allows(one: Profile, other: Profile) -> None:
 def test_counts_are_not_added() -> None:
     """Of two counts the larger stands, and reasons are united."""
     uses = [Use("init", "openat", "read", n, frozenset({f"reason {n}"})) for n in (3, 5)]
-    merged = merge(*(Profile(Function("f"), frozenset({use})) for use in uses))
+    merged = merge(*(Profile(ProfiledFunction("f"), frozenset({use})) for use in uses))
     assert merged.uses == {Use("init", "openat", "read", 5, frozenset({"reason 3", "reason 5"}))}
 
 
 def test_one_training_stays_one() -> None:
     """Copies of a training that differ in digits, as after a file, stay one entry, so that the text can be read."""
     trainings = [Training("abc", libc=libc) for libc in ("glibc 2.36", "")]
-    merged = merge(*(Profile(Function("f"), trainings=frozenset({training})) for training in trainings))
+    merged = merge(*(Profile(ProfiledFunction("f"), trainings=frozenset({training})) for training in trainings))
     assert merged.trainings == {trainings[0]}
     assert document.parse(document.write(merged)).profile == merged
 
 
 def test_other_functions_are_refused() -> None:
     """Profiles of two functions, or of a function and a plain program, do not merge."""
-    one = Profile(Function("f"))
-    for function in (Function("g"), Function("f", runtime_api=False)):
+    one = Profile(ProfiledFunction("f"))
+    for function in (ProfiledFunction("g"), ProfiledFunction("f", runtime_api=False)):
         with pytest.raises(ProfileError, match="different functions"):
             merge(one, replace(one, function=function))

@@ -1,4 +1,7 @@
-"""What crosses a package is a typed value: no signature that another package may call says `Mapping[str, Any]`."""
+"""What crosses a package is a typed value: no signature that another package may call says `Mapping[str, Any]`.
+
+And a type is what its name says: no two public classes have one name.
+"""
 
 from __future__ import annotations
 
@@ -94,6 +97,16 @@ def test_the_reasons_are_needed() -> None:
     """No module is excused that need not be."""
     used = used_abroad()
     assert {module for module in ALLOWED if untyped(SOURCES[module], used.get(module, set()))} == set(ALLOWED)
+
+
+def test_no_class_name_means_two_things() -> None:
+    """Every public class has a name of its own."""
+    homes: dict[str, list[str]] = {}
+    for module, tree in SOURCES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}
 
 
 def test_an_untyped_signature_is_found() -> None:

@@ -21,13 +21,13 @@ from sandbox.policy import supervision
 from sandbox.policy.compiler import compile_rules
 from sandbox.policy.rules import Rule, Rules, rules_for
 from sandbox.policy.verify import verify
-from sandbox.profile.model import Function, Profile, Use
+from sandbox.profile.model import Profile, ProfiledFunction, Use
 
 ITEMS = (
     ("openat", "read"), ("socket", "AF_UNIX SOCK_STREAM"), ("fcntl", "F_SETFL"), ("clone", "thread"),
     ("ioctl", "FIONREAD"), ("prlimit64", "set"), ("sendto", "connected"), ("uname", ""),
 )  # fmt: skip
-PROFILE = Profile(Function("some", runtime_api=False), frozenset(Use("run", *item) for item in ITEMS))
+PROFILE = Profile(ProfiledFunction("some", runtime_api=False), frozenset(Use("run", *item) for item in ITEMS))
 RULES = {arch: rules_for(PROFILE, arch) for arch in tables.ARCHES}
 PROGRAMS = {arch: compile_rules(rules) for arch, rules in RULES.items()}
 X86 = "x86_64"

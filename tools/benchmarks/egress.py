@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sandbox.kernel import abi
 from sandbox.policy import build
-from sandbox.profile.model import Function, Profile, Use
+from sandbox.profile.model import Profile, ProfiledFunction, Use
 from tools.benchmarks import subjects
 from tools.benchmarks.measure import Bar, Series, output
 from tools.benchmarks.report import Report, Row, Table
@@ -92,7 +92,7 @@ def _bundle(scratch: Path, tcp: int, udp: int) -> Path:
     if abi.MACHINE != "x86_64":
         uses = {use for use in uses if use.syscall in ("mmap", "openat", "socket", "connect", "setsockopt", "sendto")}
     places = frozenset({f"tcp://127.0.0.1:{tcp}", f"udp://127.0.0.1:{udp}"})
-    profile = Profile(Function("connects", runtime_api=False), frozenset(uses), network=places)
+    profile = Profile(ProfiledFunction("connects", runtime_api=False), frozenset(uses), network=places)
     directory = scratch / "bundle"
     build.write(build.build(profile, (abi.MACHINE,)), str(directory))
     return directory
