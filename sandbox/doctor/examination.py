@@ -9,7 +9,7 @@ from sandbox import __version__
 from sandbox.doctor import installation, isolate, listening, surroundings
 from sandbox.doctor.facts import facts
 from sandbox.doctor.measured import Measured, Probed
-from sandbox.doctor.verdict import Verdict
+from sandbox.doctor.verdict import Assessment
 from sandbox.kernel import abi
 
 BUDGET = 20.0
@@ -35,10 +35,10 @@ def examine(budget: float = BUDGET) -> Measured:
     return Measured(facts(), probes)
 
 
-def report(measured: Measured, verdict: Verdict) -> dict[str, object]:
+def report(measured: Measured, verdict: Assessment) -> dict[str, object]:
     """Everything as plain values, for JSON."""
     return {
-        "event": "doctor", "version": __version__, "facts": dict(measured.facts),
+        "event": "doctor", "version": __version__, "facts": dict(measured.facts.named()),
         "probes": {name: dataclasses.asdict(probed) for name, probed in measured.probes.items()},
         "verdict": {**dataclasses.asdict(verdict), "settings": dict(verdict.settings)},
     }  # fmt: skip

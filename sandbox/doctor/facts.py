@@ -8,39 +8,52 @@ import resource
 import sys
 from collections.abc import Mapping
 
-from sandbox.doctor.measured import Value
+from sandbox.doctor.measured import Facts
 from sandbox.kernel import seccomp
 
-STATUS = {
-    "no-new-privs": "NoNewPrivs", "seccomp": "Seccomp", "filters": "Seccomp_filters", "threads": "Threads",
-}  # fmt: skip
-"""Names of ours, fields of /proc/self/status; Seccomp is 0 (none), 1 (strict) or 2 (filter), man 5 proc."""
-LIMITS = {"descriptors": resource.RLIMIT_NOFILE, "processes": resource.RLIMIT_NPROC}
 
-
-def facts() -> Mapping[str, Value]:
-    """All of them; None where a fact cannot be had here."""
+def facts() -> Facts:
+    """All of them, from uname, /proc/self/status (man 5 proc) and the limits."""
     name = os.uname()
-    found: dict[str, Value] = {
-        "kernel": f"{name.sysname} {name.release}", "machine": name.machine, "libc": libc(),
-        "python": platform.python_version(), "interpreter": sys.executable, "uid": os.geteuid(), "gid": os.getegid(),
-    }  # fmt: skip
     try:
-        fields = seccomp.read_status()
+        status = seccomp.read_status()
     except OSError:
-        fields = {}
-    found["proc"] = bool(fields)
-    for key, field in STATUS.items():
-        text = fields.get(field, "")
-        found[key] = int(text) if text.isdecimal() else None
-    for key, field in (("capabilities", "CapEff"), ("bounding", "CapBnd")):
-        found[key] = fields.get(field) and f"0x{int(fields[field], 16):x}"
-    for key, limit in LIMITS.items():
-        try:
-            found[key] = resource.getrlimit(limit)[0]
-        except OSError:
-            found[key] = None
-    return found
+        status = {}
+    return Facts(
+        kernel=f"{name.sysname} {name.release}",
+        machine=name.machine,
+        libc=libc(),
+        python=platform.python_version(),
+        interpreter=sys.executable,
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        proc=bool(status),
+        no_new_privs=_number(status, "NoNewPrivs"),
+        seccomp=_number(status, "Seccomp"),
+        filters=_number(status, "Seccomp_filters"),
+        threads=_number(status, "Threads"),
+        capabilities=_mask(status, "CapEff"),
+        bounding=_mask(status, "CapBnd"),
+        descriptors=_limit(resource.RLIMIT_NOFILE),
+        processes=_limit(resource.RLIMIT_NPROC),
+    )
+
+
+def _number(status: Mapping[str, str], field: str) -> int | None:
+    text = status.get(field, "")
+    return int(text) if text.isdecimal() else None
+
+
+def _mask(status: Mapping[str, str], field: str) -> str | None:
+    text = status.get(field)
+    return f"0x{int(text, 16):x}" if text else None
+
+
+def _limit(resource_: int) -> int | None:
+    try:
+        return resource.getrlimit(resource_)[0]
+    except OSError:
+        return None
 
 
 def libc() -> str | None:

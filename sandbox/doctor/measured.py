@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Literal
 
 Value = bool | int | str | None
@@ -27,10 +27,41 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Facts by name, and probes by name in the order in which they ran."""
+class Facts:
+    """What could be read of this process and its platform; None where a fact cannot be had here.
 
-    facts: Mapping[str, Value]
+    `seccomp` is 0 (none), 1 (strict) or 2 (filter) (man 5 proc); capabilities are masks in hexadecimal; `descriptors`
+    and `processes` are the soft limits, -1 for none.
+    """
+
+    kernel: str = ""
+    machine: str = ""
+    libc: str | None = None
+    python: str = ""
+    interpreter: str = ""
+    uid: int = 0
+    gid: int = 0
+    proc: bool = False
+    no_new_privs: int | None = None
+    seccomp: int | None = None
+    filters: int | None = None
+    threads: int | None = None
+    capabilities: str | None = None
+    bounding: str | None = None
+    descriptors: int | None = None
+    processes: int | None = None
+
+    def named(self) -> Iterator[tuple[str, Value]]:
+        """Each fact with its name for people and machines: `no-new-privs`."""
+        for field in fields(self):
+            yield field.name.replace("_", "-"), getattr(self, field.name)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Facts, and probes by name in the order in which they ran."""
+
+    facts: Facts
     probes: Mapping[str, Probed]
 
     def works(self, name: str) -> bool:

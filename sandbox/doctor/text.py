@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sandbox.doctor.measured import Measured
-from sandbox.doctor.verdict import Verdict, said
+from sandbox.doctor.verdict import Assessment, said
 
 WIDTH = 44
 
 
-def lines(measured: Measured, verdict: Verdict) -> Iterator[str]:
+def lines(measured: Measured, verdict: Assessment) -> Iterator[str]:
     """The report; the verdict comes last, where a terminal shows it."""
-    for name, value in measured.facts.items():
+    for name, value in measured.facts.named():
         yield f"{name:{WIDTH}} {'?' if value is None else value}"
     yield ""
     for name in measured.probes:

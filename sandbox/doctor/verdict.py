@@ -32,7 +32,7 @@ SUPERVISOR = (LISTENER, ROUND_TRIP, LET_THROUGH, SHARED)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Assessment:
     """`settings` are variables to set; `why` says what is missing for the tier above, `notes` what else is less."""
 
     tier: Tier
@@ -42,16 +42,16 @@ class Verdict:
     notes: tuple[str, ...]
 
 
-def judge(measured: Measured) -> Verdict:
+def judge(measured: Measured) -> Assessment:
     """The verdict on what was measured."""
     tier = _tier(measured)
     why = tuple(_missing(measured, tier))
-    return Verdict(tier, MEANS[tier], why, _settings(tier), tuple(_notes(measured, tier)))
+    return Assessment(tier, MEANS[tier], why, _settings(tier), tuple(_notes(measured, tier)))
 
 
 def _tier(measured: Measured) -> Tier:
     if all(probed.outcome == "not tried" for probed in measured.probes.values()):
-        return "not known" if measured.facts.get("machine") in ("x86_64", "aarch64") else "nothing"
+        return "not known" if measured.facts.machine in ("x86_64", "aarch64") else "nothing"
     if not measured.works(IN_FORCE):
         return "sensor only" if measured.works(SENSOR) else "nothing"
     if all(map(measured.works, SUPERVISOR)):
@@ -76,7 +76,7 @@ def _missing(measured: Measured, tier: Tier) -> Iterator[str]:
     for name in SUPERVISOR if tier == "kernel only" else FILTER:
         if not measured.works(name) and name in measured.probes:
             yield f"{name}: {said(measured, name)}"
-    if not measured.works(IN_FORCE) and measured.facts.get("no-new-privs") == 0:
+    if not measured.works(IN_FORCE) and measured.facts.no_new_privs == 0:
         yield "NoNewPrivs is not set, and a process that may not set it itself must be started with it"
 
 

@@ -41,7 +41,7 @@ def test_this_machine(uid: int | None) -> None:
     assert judge(found).tier == "kernel + supervisor"
     assert all(found.works(f"action {name}") for name in ("ERRNO", "TRAP", "TRACE", "KILL_THREAD", "KILL_PROCESS"))
     assert found.probes["Landlock"].detail == (f"ABI {landlock.abi_version()}" if landlock.abi_version() else "")
-    assert found.facts["uid"] == (os.geteuid() if uid is None else uid)
+    assert found.facts.uid == (os.geteuid() if uid is None else uid)
     assert all(before[key] == after[key] for key in ("NoNewPrivs", "Seccomp", "Seccomp_filters", "SigBlk", "FDSize"))
     assert left == []
 
@@ -121,7 +121,7 @@ def test_the_time_that_is_given_is_all_that_is_used() -> None:
     found = in_child(lambda: examine(0.0), None)
     assert {probed.outcome for probed in found.probes.values()} == {"not tried"}
     assert "the time was over" in found.probes["seccomp(2)"].detail
-    assert found.facts["kernel"] == f"Linux {os.uname().release}"
+    assert found.facts.kernel == f"Linux {os.uname().release}"
 
 
 @by_user
@@ -135,7 +135,7 @@ def test_where_no_process_can_be_made(uid: int | None) -> None:
     found = in_child(look, uid)
     assert {(probed.outcome, probed.errno) for probed in found.probes.values()} == {("not tried", "EPERM")}
     assert judge(found).tier == "not known"
-    assert found.facts["seccomp"] == 2
+    assert found.facts.seccomp == 2
 
 
 HANDLE = """

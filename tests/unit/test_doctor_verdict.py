@@ -13,7 +13,7 @@ from sandbox.doctor import judge, lines, report
 from sandbox.doctor.examination import PROBES
 from sandbox.doctor.installation import IN_FORCE, KILLABLE, LISTENER
 from sandbox.doctor.listening import DUPLICATE, LET_THROUGH, ROUND_TRIP
-from sandbox.doctor.measured import Measured, Probed
+from sandbox.doctor.measured import Facts, Measured, Probed
 from sandbox.doctor.surroundings import SENSOR, SHARED
 from sandbox.doctor.verdict import MEANS, Tier
 
@@ -25,10 +25,10 @@ OUTCOMES = (
 )  # fmt: skip
 
 
-def measured(without: Mapping[str, Probed], landlock: str = "ABI 7", **facts: int | str) -> Measured:
+def measured(without: Mapping[str, Probed], landlock: str = "ABI 7", machine: str = "x86_64") -> Measured:
     """A platform on which everything works but this."""
     all_of_them = dict.fromkeys(PROBES, WORKS) | {"Landlock": Probed("works", detail=landlock)}
-    return Measured({"machine": "x86_64", "no-new-privs": 1, **facts}, all_of_them | dict(without))
+    return Measured(Facts(machine=machine, no_new_privs=1), all_of_them | dict(without))
 
 
 @st.composite
