@@ -1,0 +1,245 @@
+"""Where a path of another task leads: an own walk, component by component, as the kernel's (man 7 path_resolution).
+
+    walk(tid, AT_FDCWD, b"link/../data.txt").path        # '/srv/releases/data.txt', where link leads to /srv/releases/7
+
+Opening the path below /proc/TID/root would not do: an absolute link would restart at the supervisor's root, and
+/proc/self would be the supervisor. So each component is opened with O_PATH and O_NOFOLLOW from a descriptor of the
+task's root or folder, links are read and followed here, and `self` becomes the task. Nothing is decided on the result
+where the task could change the file system meanwhile: it is what the call means now.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+
+AT_FDCWD = 0xFFFFFF9C
+MOST_LINKS = 40  # linux/namei.h: MAXSYMLINKS
+MOST_BYTES = 4096  # linux/limits.h: PATH_MAX, with the NUL
+HANGING = ("fuse", "nfs", "cifs", "smb3", "9p", "ceph", "autofs", "afs", "virtiofs", "lustre", "gfs2", "ocfs2")
+"""Types of file systems (and fuse.sshfs and the like) whose server may never answer: the walk stops before them."""
+
+_PROC_ROOT = 1  # linux/proc_fs.h: PROC_ROOT_INO
+_OPEN = os.O_PATH | os.O_CLOEXEC
+
+
+class Walked:
+    """Where a walk ended. `path` is physical, as the kernel names it to this process, whether it is there or not.
+
+    `error` is the errno of the walk: ENOENT with `parent` where only the last name is missing, so that a create would
+    make it; ENOENT without where a folder on the way is missing; ENOTDIR, ELOOP, EACCES, ENAMETOOLONG. `mode` is the
+    file's st_mode, 0 where there is none. `magic`: a link of /proc that leads by no path (fd/3, exe) was followed.
+    `unsure`: the rest was joined as text, behind a file system that may hang or a folder that could not be opened.
+    """
+
+    __slots__ = ("error", "magic", "mode", "parent", "path", "unsure")
+
+    def __init__(
+        self, path: str, error: int = 0, *, mode: int = 0, parent: bool = True, magic: bool = False,
+        unsure: bool = False,
+    ) -> None:  # fmt: skip
+        self.path = path
+        self.error = error
+        self.mode = mode
+        self.parent = parent
+        self.magic = magic
+        self.unsure = unsure
+
+
+def walk(tid: int, dirfd: int | None, path: bytes, *, follow: bool = True) -> Walked:
+    """Walk a path of the thread `tid` from its descriptor `dirfd` (None or AT_FDCWD: its working folder).
+
+    Without `follow` a link as the last component is itself the end (O_NOFOLLOW, and what names entries: unlink, rename,
+    mkdir). An empty path is the descriptor itself (AT_EMPTY_PATH). Never raises for what the task or its files are.
+    """
+    if len(path) >= MOST_BYTES:
+        return Walked(os.fsdecode(path), errno.ENAMETOOLONG, unsure=True)
+    try:
+        found = _Walk(tid)
+    except OSError as error:
+        return Walked(os.fsdecode(path), error.errno or errno.EACCES, unsure=True)
+    try:
+        return found.end(dirfd, path, follow=follow)
+    finally:
+        found.close()
+
+
+class _Walk:
+    """One walk: the task's root, and where it stands (a descriptor and its text)."""
+
+    def __init__(self, tid: int) -> None:
+        self._tid = tid
+        self._base = f"/proc/{tid}"
+        self._root = os.open(f"{self._base}/root", _OPEN)
+        self._root_text = os.readlink(f"{self._base}/root")
+        self._here = -1
+        self._text = ""
+        self._magic = False
+        self._mounts = _mounts(self._base)
+
+    def close(self) -> None:
+        for fd in (self._root, self._here):
+            if fd >= 0:
+                os.close(fd)
+
+    def end(self, dirfd: int | None, path: bytes, *, follow: bool) -> Walked:
+        try:
+            self._begin(dirfd, path)
+        except OSError as error:
+            return Walked(os.fsdecode(path), error.errno or errno.EACCES, unsure=True)
+        names = os.fsdecode(path).split("/")
+        folder = names[-1] in ("", ".", "..") and len(names) > 1  # the last name must be a folder, and is followed
+        todo = [name for name in reversed(names) if name not in ("", ".")]
+        links = 0
+        while todo:
+            name = todo.pop()
+            if name == "..":
+                self._up()
+                continue
+            if f"{self._text.rstrip('/')}/{name}" in self._mounts.hanging:
+                return self._joined([*todo, name], 0, unsure=True)
+            try:
+                fd = os.open(name, _OPEN | os.O_NOFOLLOW, dir_fd=self._here)
+                mode = os.fstat(fd).st_mode
+            except OSError as error:
+                missing = error.errno == errno.ENOENT and not todo
+                return self._joined(
+                    [*todo, name], error.errno or errno.EACCES, parent=missing, unsure=error.errno != errno.ENOENT
+                )
+            if stat.S_ISLNK(mode) and (todo or follow or folder):
+                links += 1
+                if links > MOST_LINKS:
+                    os.close(fd)
+                    return self._joined([*todo, name], errno.ELOOP)
+                try:
+                    target = self._target(fd, name)
+                except OSError as error:
+                    return self._joined([*todo, name], error.errno or errno.EACCES, unsure=True)
+                finally:
+                    os.close(fd)
+                if target is None:  # followed by the kernel
+                    mode = os.fstat(self._here).st_mode
+                    if todo and not stat.S_ISDIR(mode):
+                        return self._joined(todo, errno.ENOTDIR)
+                    continue
+                if target.startswith("/"):
+                    self._go(os.dup(self._root), self._root_text)
+                todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+                continue
+            self._go(fd, f"{self._text.rstrip('/')}/{name}")
+            if (todo or folder) and not stat.S_ISDIR(mode):
+                return self._joined(todo, errno.ENOTDIR)
+        return Walked(self._text, mode=os.fstat(self._here).st_mode, magic=self._magic)
+
+    def _begin(self, dirfd: int | None, path: bytes) -> None:
+        if path.startswith(b"/"):
+            self._go(os.dup(self._root), self._root_text)
+            return
+        start = "cwd" if dirfd is None or dirfd == AT_FDCWD else f"fd/{dirfd}"
+        self._go(os.open(f"{self._base}/{start}", _OPEN), os.readlink(f"{self._base}/{start}"))
+
+    def _go(self, fd: int, text: str) -> None:
+        if self._here >= 0:
+            os.close(self._here)
+        self._here = fd
+        self._text = text
+
+    def _up(self) -> None:
+        """`..` of the task's root is the root itself."""
+        mine, top = os.fstat(self._here), os.fstat(self._root)
+        if (mine.st_dev, mine.st_ino) == (top.st_dev, top.st_ino) and self._text == self._root_text:
+            return
+        self._go(os.open("..", _OPEN, dir_fd=self._here), os.path.dirname(self._text) or "/")
+
+    def _target(self, fd: int, name: str) -> str | None:
+        """What a link says; None where only the kernel can follow it and has: it leads by no path."""
+        device = os.fstat(fd).st_dev
+        if device in self._mounts.procs:
+            if name in ("self", "thread-self"):
+                process, thread = _numbers(self._tid, device)
+                return str(process) if name == "self" else f"{process}/task/{thread}"
+            if os.fstat(self._here).st_ino != _PROC_ROOT:  # mounts and net in there are texts like any other
+                opened = os.open(name, _OPEN, dir_fd=self._here)
+                self._go(opened, os.readlink(f"/proc/self/fd/{opened}"))
+                self._magic = True
+                return None
+        return os.readlink("", dir_fd=fd)
+
+    def _joined(self, names: list[str], error: int, *, parent: bool = False, unsure: bool = False) -> Walked:
+        """What could not be walked, as text behind where the walk stands; `names` are reversed."""
+        path = self._text
+        for name in reversed(names):
+            path = os.path.dirname(path) if name == ".." else f"{path.rstrip('/')}/{name}"
+        return Walked(path or "/", error, parent=parent, magic=self._magic, unsure=unsure)
+
+
+class _Mounts:
+    """The mounts of one mount namespace, read again when the kernel says that they changed (man 5 proc_pid_mountinfo).
+
+    `hanging` are the mount points before which a walk stops, `procs` the devices of its /proc file systems.
+    """
+
+    def __init__(self, base: str) -> None:
+        self._file = os.open(f"{base}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLPRI)
+        self._read()
+
+    def refresh(self) -> None:
+        if self._poll.poll(0):
+            self._read()
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _read(self) -> None:
+        self._poll.poll(0)  # the change before this reading is this reading's
+        hanging, procs = set(), set()
+        with open(os.dup(self._file), "rb") as file:
+            file.seek(0)
+            for line in file:
+                before, _, behind = line.partition(b" - ")
+                fields = before.split(b" ")
+                type_ = behind.partition(b" ")[0].decode()
+                if type_ == "proc":
+                    major, _, minor = fields[2].partition(b":")
+                    procs.add(os.makedev(int(major), int(minor)))
+                elif type_.partition(".")[0] in HANGING:
+                    hanging.add(os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1")))
+        self.hanging = frozenset(hanging)
+        self.procs = frozenset(procs)
+
+
+MOST_NAMESPACES = 8
+_known: dict[str, _Mounts] = {}
+
+
+def _mounts(base: str) -> _Mounts:
+    """The mounts that a task sees. Raises OSError."""
+    namespace = os.readlink(f"{base}/ns/mnt")
+    found = _known.get(namespace)
+    if found is None:
+        if len(_known) >= MOST_NAMESPACES:
+            _known.pop(next(iter(_known))).close()
+        found = _known[namespace] = _Mounts(base)
+    else:
+        found.refresh()
+    return found
+
+
+def _numbers(tid: int, device: int) -> tuple[int, int]:
+    """(process, thread) as a /proc with this device numbers them: those of its PID namespace (man 5 proc: NStgid)."""
+    groups, threads = [tid], [tid]
+    try:
+        with open(f"/proc/{tid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"NStgid:"):
+                    groups = [int(word) for word in line.split()[1:]]
+                elif line.startswith(b"NSpid:"):
+                    threads = [int(word) for word in line.split()[1:]]
+    except OSError:
+        pass
+    at = 0 if os.stat("/proc").st_dev == device else -1
+    return groups[at], threads[at]
