@@ -97,7 +97,7 @@ SUPERVISION: Mapping[str, Any] = {
 
 
 class FileRules:
-    """What a policy says of files and programs (sandbox/policy/files.py)."""
+    """What a policy says of files and programs (sandbox/policy/build.py)."""
 
     __slots__ = ("limited", "listed", "memfd", "programs", "read", "renames", "write")
 

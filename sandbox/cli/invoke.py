@@ -13,7 +13,7 @@ import typer
 from sandbox.cli.output import json_line
 from sandbox.errors import UsageError
 from sandbox.kernel import tables
-from sandbox.learn.interpreter import ask_for_client
+from sandbox.learn.host import ask_for_client
 from sandbox.learn.training import bootstrap
 from sandbox.policy import build
 from sandbox.profile import document

@@ -16,7 +16,7 @@ from sandbox.cli.output import console, errors, json_line, write_text
 from sandbox.errors import LearningFailed, ProfileError, UsageError
 from sandbox.learn import observations
 from sandbox.learn.generalise import Learned, generalise
-from sandbox.learn.interpreter import ask_for_client
+from sandbox.learn.host import ask_for_client
 from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, train
 from sandbox.profile import base, document
 from sandbox.profile.completeness import TARGET, still_needed

@@ -10,8 +10,7 @@ import sys
 from typing import Any
 
 from sandbox.doctor.examination import BUDGET, examine, report
-from sandbox.doctor.text import lines
-from sandbox.doctor.verdict import judge
+from sandbox.doctor.verdict import judge, lines
 
 __all__ = ["examine", "handler", "judge", "lines", "report"]
 

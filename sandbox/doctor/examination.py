@@ -7,8 +7,7 @@ import time
 
 from sandbox import __version__
 from sandbox.doctor import installation, isolate, listening, surroundings
-from sandbox.doctor.facts import facts
-from sandbox.doctor.measured import Measured, Probed
+from sandbox.doctor.measured import Measured, Probed, facts
 from sandbox.doctor.verdict import Assessment
 from sandbox.kernel import abi
 

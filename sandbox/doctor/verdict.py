@@ -117,3 +117,24 @@ def said(measured: Measured, name: str) -> str:
     if probed is None:
         return "not tried"
     return " ".join(part for part in (probed.outcome, probed.errno, probed.detail) if part)
+
+
+WIDTH = 44
+
+
+def lines(measured: Measured, verdict: Assessment) -> Iterator[str]:
+    """The report; the verdict comes last, where a terminal shows it."""
+    for name, value in measured.facts.named():
+        yield f"{name:{WIDTH}} {'?' if value is None else value}"
+    yield ""
+    for name in measured.probes:
+        yield f"{name:{WIDTH}} {said(measured, name)}"
+    yield ""
+    yield f"verdict: {verdict.tier}"
+    yield f"  {verdict.means}"
+    for reason in verdict.why:
+        yield f"  missing: {reason}"
+    for note in verdict.notes:
+        yield f"  note: {note}"
+    for name, value in verdict.settings:
+        yield f"  set: {name}={value}"

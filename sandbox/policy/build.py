@@ -1,22 +1,28 @@
-"""A profile becomes a bundle: compile, verify, and only then write. The same profile gives the same bytes."""
+"""A profile becomes a bundle: compile, verify, and only then write. The same profile gives the same bytes.
+
+In what the policy says of files `{root}`, `{python}` and `{venv}` stay names: a starter knows what they are here.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sandbox import bundle
-from sandbox.errors import UsageError
+from sandbox.behaviour import arguments
+from sandbox.behaviour.path import check, outermost
+from sandbox.errors import SandboxError, UsageError, debugging, trace
 from sandbox.kernel import bpf, tables
-from sandbox.policy import files as file_rules
 from sandbox.policy import supervision
 from sandbox.policy.compiler import halves
 from sandbox.policy.encode import Compiled, encode
 from sandbox.policy.listing import listing
 from sandbox.policy.rules import Rules, exec_granted, network_scope, signals_granted
 from sandbox.policy.verify import Evidence, verify
+from sandbox.profile import base
 from sandbox.profile.model import Profile
 
 
@@ -52,7 +58,7 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         "bind": any(use.syscall in ("bind", "listen") for use in profile.uses),
         "audit_until": profile.audit_until,
         "provenance": _provenance(profile),
-        **{f"files.{name}": value for name, value in file_rules.description(profile).items()},
+        **{f"files.{name}": value for name, value in file_fields(profile).items()},
     }
     told = supervision.description(profile, filters)
     files = {
@@ -100,3 +106,62 @@ def close(directory: str) -> None:
     for name in os.listdir(directory):
         os.chmod(os.path.join(directory, name), 0o444)
     os.chmod(directory, 0o555)
+
+
+def compile_for_start() -> None:
+    """Compile a profile for one architecture to standard output, for a starter that was given no bundle.
+
+    argv: PROFILE ARCH. Exits with the error's own code and its message on standard error.
+    """
+    from sandbox.profile import document
+
+    try:
+        built = build(document.read(sys.argv[1]).check_network().profile, (sys.argv[2],))
+    except SandboxError as error:
+        sys.stderr.write(f"sandbox: {error}\n" + (trace(error) if debugging(os.environ) else ""))
+        sys.exit(error.exit_code)
+    sys.stdout.buffer.write(built.files[bundle.FILE])
+
+
+MAKES_PROGRAMS = "memfd_create"
+"""Makes files outside every folder, on which Landlock has no rule (security/landlock/fs.c: MNT_INTERNAL)."""
+
+RENAMES = ("rename", "renameat", "renameat2")
+
+
+def file_fields(profile: Profile) -> dict[str, object]:
+    """What a policy says of files, by the names of FileRules.
+
+    Raises ProfileError for a pattern that no rule can express.
+
+    `listed` is False for a profile that names no file at all (an imported one): then nothing is known, and nothing is
+    limited. `limited` is False where no program is to be told from another: exec is closed whole, or the profile lists
+    none. `memfd` is whether the function can start a program that lies in no folder, `renames` whether it can put one
+    folder in the place of another.
+    """
+    where = profile.function.name
+    reads = [check(pattern, where) for pattern in profile.reads]
+    writes = [check(pattern, where) for pattern in profile.writes]
+    programs = sorted(check(path, where, program=True) for path in profile.processes)
+    listed = bool(reads or writes)
+    write = outermost([*writes, *(place.path for place in base.writable())])
+    limited = exec_granted(profile) and bool(programs)
+    syscalls = _syscalls(profile)
+    function = profile.function.runtime_api
+    starts = any(arguments.classification(use.syscall) == "clone" for use in profile.uses) or exec_granted(profile)
+    groups = {"connected": function or profile.network or "socket" in syscalls, "runtime": function or starts}
+    added = base.readable(*(group for group, wanted in groups.items() if wanted))
+    read = outermost([*reads, *(place.path for place in added)]) - write
+    return {
+        "listed": listed,
+        "read": sorted(read) if listed else [],
+        "write": sorted(write) if listed else [],
+        "limited": limited,
+        "programs": programs if limited else [],
+        "memfd": MAKES_PROGRAMS in syscalls,
+        "renames": any(syscall in RENAMES for syscall in syscalls),
+    }
+
+
+def _syscalls(profile: Profile) -> set[str]:
+    return {use.syscall for use in profile.uses} | {grant.syscall for grant in profile.grants}

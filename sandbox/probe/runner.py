@@ -18,10 +18,9 @@ from collections.abc import Callable
 
 from sandbox.errors import UsageError
 from sandbox.probe import raw
-from sandbox.probe.attempt import Attempt, Effect, Result
+from sandbox.probe.attempt import Attempt, AttemptEnd, Effect, Result, judge
 from sandbox.probe.evidence import observe
 from sandbox.probe.scene import Scene, become
-from sandbox.probe.verdict import AttemptEnd, judge
 
 PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 REPORT_SIZE = 4096  # PIPE_BUF: one write of at most this size is atomic (pipe(7))

@@ -86,7 +86,7 @@ def _compile(profile: str) -> bundle.Policy:
 
     started = time.monotonic()
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    code = f"import sys; sys.path.insert(0, {home!r}); from sandbox.policy.inline import main; main()"
+    code = f"import sys; sys.path.insert(0, {home!r}); from sandbox.policy import build; build.compile_for_start()"
     tried = []
     for python in (os.path.join(home, ".venv", "bin", "python"), sys.executable):
         if not os.path.exists(python):

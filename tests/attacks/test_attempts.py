@@ -18,12 +18,11 @@ import pytest
 
 from sandbox.errors import SandboxError, UsageError
 from sandbox.probe import ATTEMPTS, Attempt, Effect, Result, run_attempt
-from sandbox.probe.attempt import GROUPS
+from sandbox.probe.attempt import GROUPS, AttemptEnd, judge
 from sandbox.probe.calls import load_calls
 from sandbox.probe.evidence import KINDS
 from sandbox.probe.raw import LIBC, NUMBERS
 from sandbox.probe.scene import PREFERRED_FOLDERS, Scene, become
-from sandbox.probe.verdict import AttemptEnd, judge
 
 BY_ID = {attempt.id: attempt for attempt in ATTEMPTS}
 IS_ROOT = os.geteuid() == 0

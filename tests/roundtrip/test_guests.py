@@ -24,7 +24,7 @@ from users_and_folders import HOME, home_for, imports, place
 
 from sandbox import errors
 from sandbox.kernel import landlock
-from sandbox.learn.interpreter import ask_for_client
+from sandbox.learn.host import ask_for_client
 from sandbox.learn.training import bootstrap
 from sandbox.profile import document
 from sandbox.runtime_api import Environment, Function, Invocation, Outcome

@@ -15,7 +15,7 @@ from sandbox.behaviour.path import check, covers
 from sandbox.learn.generalise import generalise
 from sandbox.learn.observations import ColdStart, read
 from sandbox.learn.records import Start
-from sandbox.policy import files
+from sandbox.policy import build
 from sandbox.policy.rules import network_scope
 from sandbox.profile import base
 from sandbox.profile.folding import changed
@@ -47,7 +47,7 @@ def test_whatever_was_learned_compiles(
     """Any path of an observation ends in a pattern that the compiler takes and that covers it."""
     start = Start(api=False, places={"{root}": "/a/b"})
     found = generalise([ColdStart("0" * 16, "x", start, reads=reads, writes=writes, entries=entries)], "some").profile
-    told = files.description(found)
+    told = build.file_fields(found)
     held = [*found.reads, *found.writes]
     for path in reads | writes:
         inside = path == "/a/b" or path.startswith("/a/b/")
@@ -85,23 +85,23 @@ def test_the_base_is_well_formed() -> None:
 
 def test_what_a_policy_tells() -> None:
     """Nothing for a profile without files, the base and the profile's own otherwise; programs where exec is granted."""
-    told = files.description(profile("execve"))
+    told = build.file_fields(profile("execve"))
     assert told == {
         "listed": False, "read": [], "write": [], "limited": False, "programs": [], "memfd": False, "renames": False
     }  # fmt: skip
     own = Profile(profile().function, reads=frozenset({"/srv/x", "/usr/share/y"}), processes=frozenset({"/bin/true"}))
-    told = files.description(own)
+    told = build.file_fields(own)
     assert told["limited"] is False  # no exec
     assert isinstance(told["read"], list)
     assert {"/srv/x", "/usr/**", "/proc/**"} <= set(told["read"])
     assert "/usr/share/y" not in told["read"]
     assert isinstance(told["write"], list)
     assert not set(told["write"]) & set(told["read"])  # who may write may read
-    connected = files.description(dataclasses.replace(own, network=frozenset({"tcp:db:5432"})))["read"]
+    connected = build.file_fields(dataclasses.replace(own, network=frozenset({"tcp:db:5432"})))["read"]
     assert isinstance(connected, list)
     assert set(connected) - set(told["read"]) >= {"/etc/hosts", "/etc/ssl/certs/**"}
     threads = dataclasses.replace(own, uses=frozenset({Use("run", "clone", "thread")}))
-    assert "/sys/devices/system/cpu/**" in files.description(threads)["read"]  # type: ignore[operator]
+    assert "/sys/devices/system/cpu/**" in build.file_fields(threads)["read"]  # type: ignore[operator]
     assert not [place for place in told["read"] if place.startswith("/sys")]
     assert told["write"] == ["/dev/full", "/dev/null", "/dev/tty"]
 
