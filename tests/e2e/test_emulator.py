@@ -14,6 +14,7 @@ from process_table import descendants, runs
 from sandbox_command import Workshop, compiled
 from users_and_folders import TARGETS, THUMBNAIL
 
+from sandbox import bundle
 from sandbox.kernel import landlock
 from sandbox.profile import document
 
@@ -106,8 +107,9 @@ def test_no_policy_no_function(workshop: Workshop, policy: str, problem: str, er
     if problem == "damaged":
         damaged = workshop.new("")
         damaged.mkdir()
-        for file in Path(policy).iterdir():
-            (damaged / file.name).write_bytes(file.read_bytes().replace(b"single-use", b"many-times"))
+        data = bytearray(Path(policy, bundle.FILE).read_bytes())
+        data[len(data) // 2] ^= 1
+        (damaged / bundle.FILE).write_bytes(data)
         variables["SANDBOX_POLICY"] = str(damaged)
     elif problem == "mode":
         variables |= {"SANDBOX_POLICY": policy, "SANDBOX_MODE": "enfroce"}
