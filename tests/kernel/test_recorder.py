@@ -177,7 +177,12 @@ def test_signals_do_not_count_a_call_twice(bench: Bench, restart: bool) -> None:
                     break
                 except InterruptedError:
                     assert {not restart}
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        while True:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                break
+            except OSError:  # observed as well, and cut into as well
+                assert {not restart}
         print(alarms, len(os.listdir("made")))
         """
     )
