@@ -27,7 +27,7 @@ from sandbox.names import DNS_PORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Protocol
 
     from sandbox.egress.destinations import Destinations
@@ -72,20 +72,20 @@ class Duplicates:
 class Target:
     """The address that is really used, None to go where the socket is connected to.
 
-    `pin` is a descriptor of the unix socket that the address names, or -1.
+    `pinned` are descriptors of ours that the call needs: of the unix socket that the address names, or those that the
+    message hands over.
     """
 
-    __slots__ = ("address", "pin")
+    __slots__ = ("address", "pinned")
 
-    def __init__(self, address: bytes | None, pin: int = -1) -> None:
+    def __init__(self, address: bytes | None, pinned: Iterable[int] = ()) -> None:
         self.address = address
-        self.pin = pin
+        self.pinned = list(pinned)
 
     def close(self) -> None:
         """Let go of what it names."""
-        if self.pin >= 0:
-            os.close(self.pin)
-            self.pin = -1
+        while self.pinned:
+            os.close(self.pinned.pop())
 
 
 class Brokered:
@@ -266,7 +266,7 @@ class Egress:
             with_base = path if path.startswith(b"/") else os.path.join(_link(base), path)
             self._judge(brokered, "unix", os.path.realpath(with_base).decode(errors="replace"), 0, frozenset())
             raise
-        target = Target(struct.pack("<H", AF_UNIX) + b"/proc/self/fd/%d\0" % pin, pin)
+        target = Target(struct.pack("<H", AF_UNIX) + b"/proc/self/fd/%d\0" % pin, (pin,))
         try:
             real = _link(b"/proc/self/fd/%d" % pin)
             self._judge(brokered, "unix", real.decode(errors="replace"), 0, frozenset())
@@ -363,7 +363,37 @@ class Egress:
         if objection:
             brokered.address = _parse(message.address) if message.address else None
             raise Denied(objection, address=brokered.address, final=True)
+        numbers = messages.descriptors(message.control) if message.control else None
+        if numbers:
+            return self._hand_over(brokered, message, numbers)
         return Target(None) if message.address is None else self._decide(brokered, message.address, sending=True)
+
+    def _hand_over(self, brokered: Brokered, message: Message, numbers: Mapping[int, int]) -> Target:
+        """Put our copies of the sender's descriptors into its message. Raises Denied, OSError (EBADF, EMFILE).
+
+        A number is the sender's: sent as it stands, it would be that of one of our own descriptors. What is looked at
+        is the copy that is sent, so a task that changes its table meanwhile wins nothing.
+        """
+        if message.address is not None or brokered.domain != AF_UNIX:
+            brokered.address = _parse(message.address) if message.address else None
+            reason = "hands over a descriptor other than on a connected unix socket"
+            raise Denied(reason, address=brokered.address, final=True)
+        if not isinstance(self._source, Duplicates):
+            raise Denied("hands over a descriptor, which the supervisor cannot duplicate here", final=True)
+        target, copies = Target(None), {}
+        try:
+            for at, number in numbers.items():
+                copies[at] = brokered.task.duplicate(number)
+                target.pinned.append(copies[at])
+                if never := _never_handed_over(copies[at]):
+                    raise Denied(f"hands over {never}", final=True)
+            if not brokered.listener.is_valid(brokered.call.id):
+                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))  # its answer reaches nobody
+        except (OSError, Denied):
+            target.close()
+            raise
+        message.control = messages.with_numbers(message.control, copies)
+        return target
 
 
 _parse = bounded_memo(sockaddr.parse, 64)
@@ -380,6 +410,21 @@ def _send(brokered: Brokered, message: Message, flags: int, target: Target) -> A
     if answer[1] == errno.EPIPE and brokered.socket_type == SOCK_STREAM and not flags & MSG_NOSIGNAL:
         brokered.task.raise_pipe()
     return answer
+
+
+def _never_handed_over(fd: int) -> str:
+    """What a descriptor of ours stands for where it gives power over a process; '' for anything else.
+
+    By the kernel's name for it (man 5 proc, /proc/PID/fd; fs/pidfs.c, kernel/seccomp.c).
+    """
+    link = _link(b"/proc/self/fd/%d" % fd)
+    if link.startswith((b"anon_inode:[pidfd]", b"pidfd:")):
+        return "a pidfd"
+    if link.startswith(b"anon_inode:seccomp notify"):
+        return "a seccomp listener"
+    if link.startswith(b"/proc/") and link.endswith(b"/mem"):
+        return "a process's memory"
+    return "a descriptor that has no name" if link == b"?" else ""
 
 
 def _family(domain: int) -> str:

@@ -14,15 +14,18 @@ from sandbox.kernel.memory import MOST_PIECES, message_header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from sandbox.kernel.memory import Readable
 
 LARGEST_DATA = 1 << 20
 """Bytes of one send: more than any datagram has. A stream takes the rest with the next call."""
 LARGEST_CONTROL = 1 << 17  # net.core.optmem_max
 _ROUTE = "names a route of its own, which leads elsewhere than the address"
+RIGHTS = (1, 1)
+"""SOL_SOCKET, SCM_RIGHTS: descriptors, by their numbers in the sender's table."""
+MOST_DESCRIPTORS = 253  # linux/net/scm.h, SCM_MAX_FD
 OBJECTIONS = {
-    # The number would be that of one of the supervisor's descriptors.
-    (1, 1): "hands over a descriptor on a socket that the supervisor watches",  # SOL_SOCKET, SCM_RIGHTS
     # With a source route or routing header the packet goes to the first hop (net/ipv4/udp.c, net/ipv6/exthdrs.c).
     (0, 7): _ROUTE,  # IPPROTO_IP, IP_RETOPTS
     (41, 57): _ROUTE,  # IPPROTO_IPV6, IPV6_RTHDR
@@ -30,6 +33,7 @@ OBJECTIONS = {
 }
 """(level, type) of control messages that are never sent on a task's behalf."""
 _CONTROL = struct.Struct("<Qii")
+_NUMBER = struct.Struct("<i")
 _HIGHEST_INT = 0x7FFFFFFF
 
 
@@ -96,17 +100,45 @@ def read_message(memory: Readable, at: int, *, stream: bool) -> Message:
     return Message(address, b"".join(pieces), control)
 
 
-def objection(control: bytes) -> str:
-    """Why control messages cannot be sent for their task; '' when they can. Raises OSError (EINVAL) as the kernel.
+def _walk(control: bytes) -> Iterator[tuple[tuple[int, int], int, int]]:
+    """((level, type), start and end of the data) of each control message. Raises OSError (EINVAL) as the kernel.
 
-    All of them are looked at, in the kernel's own steps (linux/socket.h, for_each_cmsghdr and CMSG_OK).
+    In the kernel's own steps (linux/socket.h, for_each_cmsghdr and CMSG_OK).
     """
     at = 0
     while at + _CONTROL.size <= len(control):
         length, level, kind = _CONTROL.unpack_from(control, at)
         if not _CONTROL.size <= length <= len(control) - at:
             raise _wrong(errno.EINVAL)
-        if (level, kind) in OBJECTIONS:
-            return OBJECTIONS[level, kind]
+        yield (level, kind), at + _CONTROL.size, at + length
         at += length + 7 & -8
+
+
+def objection(control: bytes) -> str:
+    """Why control messages cannot be sent for their task; '' when they can. Raises OSError (EINVAL) as the kernel."""
+    for kind, _, _ in _walk(control):
+        if kind in OBJECTIONS:
+            return OBJECTIONS[kind]
     return ""
+
+
+def descriptors(control: bytes) -> Mapping[int, int]:
+    """{where its number stands: number in the sender's table} of each descriptor that control messages hand over.
+
+    Raises OSError (EINVAL) for more than the kernel takes with one message (net/core/scm.c, scm_fp_copy).
+    """
+    found: dict[int, int] = {}
+    for kind, start, end in _walk(control):
+        if kind == RIGHTS:
+            found.update((at, _NUMBER.unpack_from(control, at)[0]) for at in range(start, end - 3, _NUMBER.size))
+    if len(found) > MOST_DESCRIPTORS:
+        raise _wrong(errno.EINVAL)
+    return found
+
+
+def with_numbers(control: bytes, numbers: Mapping[int, int]) -> bytes:
+    """The control messages with other numbers where `descriptors` found some."""
+    changed = bytearray(control)
+    for at, number in numbers.items():
+        _NUMBER.pack_into(changed, at, number)
+    return bytes(changed)

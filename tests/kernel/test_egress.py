@@ -321,7 +321,7 @@ def test_questions_without_connect_are_refused_and_said(bench: Supervision) -> N
 
 
 HAND_OVER = """
-import ctypes, socket, struct, sys
+import ctypes, json, os, socket, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
 libc.sendmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
 def cmsg(level, kind, data):
@@ -334,11 +334,17 @@ def pointer(data):
     kept.append(ctypes.create_string_buffer(data, len(data)))
     return ctypes.addressof(kept[-1])
 iov = struct.pack("<QQ", pointer(b"x"), 1)
-got = []
-for fd in range(12):
+def file_of(fd):
+    try:
+        found = os.fstat(fd)
+    except OSError as error:
+        return error.errno
+    return [found.st_dev, found.st_ino]
+differ, got = [], {}
+for fd in (*range(24), -1, 2**31 - 1):
     rights = cmsg(1, 1, struct.pack("<i", fd))
     before = (b"", cmsg(0, 0, b""), cmsg(1, 42, b"abcd"), rights, cmsg(41, 1, b"a") * 3)
-    for control in (first + rights for first in before):
+    for which, control in enumerate(first + rights for first in before):
         head = struct.pack("<QI4xQQQQI4x", 0, 0, pointer(iov), 1, pointer(control), len(control), 0)
         for many in (False, True):
             block = pointer(head + bytes(8))
@@ -346,24 +352,104 @@ for fd in range(12):
                 result = libc.sendmmsg(a.fileno(), ctypes.c_void_p(block), 1, 0)
             else:
                 result = libc.sendmsg(a.fileno(), block, 0)
-            got.append(ctypes.get_errno() if result < 0 else 0)
-            try:
-                _, ancillary, _, _ = b.recvmsg(16, 256)
-                got += [len(data) for level, kind, data in ancillary]
-                got.append("arrived")
-            except BlockingIOError:
-                pass
-print(sorted(set(map(str, got))))
+            number = ctypes.get_errno() if result < 0 else 0
+            got[number] = got.get(number, 0) + 1
+            if number:
+                continue
+            _, ancillary, _, _ = b.recvmsg(16, 256)
+            for level, kind, data in ancillary:
+                for copy in struct.unpack(f"<{len(data) // 4}i", data):
+                    if file_of(copy) != file_of(fd):
+                        differ.append((fd, file_of(copy), file_of(fd)))
+                    os.close(copy)
+print(json.dumps([sorted(got), differ]))
 """
 
 
 def test_no_descriptor_of_the_supervisor_is_handed_over(bench: Supervision) -> None:
-    """SCM_RIGHTS, alone or behind other control messages, is refused: the number would be one of the supervisor's."""
+    """SCM_RIGHTS, alone or behind other control messages, hands over the sender's own file, or gives the bare errno.
+
+    Where descriptors cannot be duplicated it is refused: the number would be one of the supervisor's.
+    """
     path = str(bench.new(".sock"))
-    done = bench.run(bench.bundle(*ITEMS, "bind", network=(f"unix:{path}",)), *PYTHON, HAND_OVER, path)
-    assert done.stdout.strip() == str([str(errno.EPERM)]), done.stderr
+    items = (*ITEMS, "bind", "fstat", "newfstatat", "close")
+    done = bench.run(bench.bundle(*items, network=(f"unix:{path}",)), *PYTHON, HAND_OVER, path)
+    assert done.stdout, done.stderr
+    if not bench.refused:
+        assert json.loads(done.stdout) == [[0, errno.EBADF, errno.EINVAL], []]
+        assert not done.of("sendmsg")
+        assert not done.of("sendmmsg")
+        return
+    assert json.loads(done.stdout) == [[errno.EPERM], []]
     (first, *_) = done.of("sendmsg")
     assert "descriptor" in first["reason"]
+
+
+PASS_ON = """
+import array, errno, json, os, socket, sys
+def sent(sock, fds, more=()):
+    try:
+        return sock.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds)), *more])
+    except OSError as error:
+        return errno.errorcode[error.errno]
+def received(sock):
+    data, ancillary, flags, _ = sock.recvmsg(16, socket.CMSG_SPACE(4 * 253))
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        found.frombytes(data)
+    return list(found)
+found = {}
+with open(sys.argv[1]) as file:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+        a, b = socket.socketpair(socket.AF_UNIX, kind)
+        r, w = os.pipe()
+        assert sent(a, [file.fileno(), r]) == 1
+        os.close(r)
+        copy, end = received(b)
+        os.write(w, b"through the pipe")
+        os.close(w)
+        found[kind.name] = [os.pread(copy, 100, 0).decode(), os.read(end, 100).decode(), os.read(end, 1).decode()]
+        os.close(copy), os.close(end)
+    found["many"] = [sent(a, [0] * count) for count in (253, 254)]
+    found["came"] = len(fds := received(b))
+    for fd in fds:
+        os.close(fd)
+    found["two"] = sent(a, [0] * 200, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 54))])
+    found["closed"] = sent(a, [0, 999])
+    found["odd"] = a.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"abc")])
+    received(b)
+with open("/proc/self/mem", "rb", buffering=0) as memory:
+    found["memory"] = sent(a, [0, memory.fileno()])
+b.setblocking(False)
+try:
+    found["left"] = received(b)
+except BlockingIOError:
+    found["left"] = "nothing"
+a.setblocking(False)
+full = 0
+while (last := sent(a, [0])) == 1:
+    full += 1
+found["full"] = last
+print(json.dumps(found))
+"""
+
+
+def test_descriptors_are_passed_on(bench: Supervision) -> None:
+    """A file and a pipe come through over each kind of pair, with the kernel's bound; a process's memory does not."""
+    if bench.refused:
+        pytest.skip("descriptors cannot be duplicated here")
+    file = bench.new(".txt")
+    file.write_text("what the file says")
+    file.chmod(0o644)
+    bare = json.loads(bench.bare(*SYSTEM, "-c", PASS_ON, str(file)))
+    items = (*ITEMS, "socketpair", "fstat", "pread64", "read", "write", "close", "lseek")
+    done = bench.run(bench.bundle(*items), *SYSTEM, "-c", PASS_ON, str(file))
+    assert done.stdout, done.stderr
+    found = json.loads(done.stdout)
+    assert found["SOCK_STREAM"] == ["what the file says", "through the pipe", ""]
+    assert found == {**bare, "memory": "EPERM", "left": "nothing"}
+    assert (bare["memory"], bare["many"]) == (1, [1, "EINVAL"])
+    assert [line["reason"] for line in done.of("sendmsg")] == ["hands over a process's memory"]
 
 
 def test_no_route_around_the_address(bench: Supervision, aims: Aims) -> None:

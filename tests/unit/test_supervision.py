@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import itertools
+import os
 import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from sandbox.behaviour.destination import of_address
 from sandbox.bundle import Supervision
 from sandbox.confine import single_exec
 from sandbox.confine.single_exec import block
-from sandbox.egress import messages
+from sandbox.egress import broker, messages
 from sandbox.kernel import abi, bpf, sockaddr, tables
 from sandbox.kernel.notification import CallTable, Notification
 from sandbox.policy import supervision
@@ -491,6 +492,46 @@ def test_a_message_behind_others_is_found(level: int, kind: int) -> None:
         for count in range(5):
             assert messages.objection(harmless * count + rights)
             assert not messages.objection(harmless * count)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.sampled_from([(1, 1), (1, 2), (0, 0)]), st.binary(max_size=40)), max_size=5))
+def test_descriptors_in_control_messages(parts: list[tuple[tuple[int, int], bytes]]) -> None:
+    """Each number of SCM_RIGHTS is found where it stands, nothing else is, and other numbers go where they stood."""
+    control, numbers = b"", []
+    for kind, data in parts:
+        control += (struct.pack("<Qii", 16 + len(data), *kind) + data).ljust((16 + len(data) + 7) & -8, b"\0")
+        if kind == messages.RIGHTS:
+            numbers += list(struct.unpack(f"<{len(data) // 4}i", data[: len(data) // 4 * 4]))
+    found = messages.descriptors(control)
+    assert list(found.values()) == numbers
+    assert messages.with_numbers(control, found) == control
+    other = {at: n for n, at in enumerate(found)}
+    assert messages.descriptors(messages.with_numbers(control, other)) == other
+
+
+@pytest.mark.parametrize("parts", [(253,), (254,), (200, 53), (200, 54), (1 << 12,)])
+def test_no_more_descriptors_than_the_kernel_takes(parts: tuple[int, ...]) -> None:
+    """253 with one message, however many control messages hold them (EINVAL)."""
+    control = b"".join(struct.pack("<Qii", 16 + 4 * n, 1, 1).ljust((16 + 4 * n + 7) & -8, b"\0") for n in parts)
+    found = outcome(lambda: messages.descriptors(control))
+    assert found == errno.EINVAL if sum(parts) > 253 else len(found) == sum(parts)  # type: ignore[arg-type]
+
+
+def test_what_gives_power_over_a_process_is_known() -> None:
+    """A pidfd and memory are told by the kernel's own names; other files, of /proc too, are not among them."""
+
+    def never(fd: int) -> str:
+        try:
+            return broker._never_handed_over(fd)
+        finally:
+            os.close(fd)
+
+    assert never(os.pidfd_open(os.getpid())) == "a pidfd"
+    for place in ("/proc/self/mem", f"/proc/self/task/{os.getpid()}/mem"):
+        assert never(os.open(place, os.O_RDONLY)) == "a process's memory"
+    for place in ("/proc/self/status", "/proc", "/dev/null", "/"):
+        assert never(os.open(place, os.O_RDONLY)) == ""
 
 
 @given(st.binary(max_size=140))
