@@ -101,7 +101,7 @@ def ask(python: str | None, root: str) -> Interpreter:
     try:
         done = subprocess.run(
             [path, "-c", _ASK], cwd=root, capture_output=True, text=True, check=True, timeout=60,
-            env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/tmp"},
+            env={"PATH": os.pathsep.join(os.get_exec_path()), "HOME": "/tmp"},
         )  # fmt: skip
         version, stdlib, prefix, base, client = done.stdout.split("\0")
         return Interpreter(path, version, stdlib, prefix, base, client == "True")
