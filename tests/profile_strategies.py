@@ -14,7 +14,20 @@ from sandbox.behaviour import arguments
 from sandbox.behaviour.call import Call
 from sandbox.kernel import tables
 from sandbox.profile import base
-from sandbox.profile.model import PHASES, RUNTIME_API, Estimate, Grant, Phase, Profile, ProfiledFunction, Training, Use
+from sandbox.profile.model import (
+    AIMS,
+    PHASES,
+    RUNTIME_API,
+    Estimate,
+    Grant,
+    Phase,
+    Profile,
+    ProfiledFunction,
+    Tolerated,
+    Training,
+    Use,
+    Verified,
+)
 from sandbox.profile.promises import promises_of
 
 NUMBERS = (0x1234, 0xFFFFFFFF)
@@ -125,8 +138,35 @@ def trainings(draw: st.DrawFn, id_: str) -> Training:
         architecture=draw(words),
         handler_digest=draw(words),
         lock_digest=draw(words),
+        date=draw(st.sampled_from(["", "2030-01-31"])),
+        tool=draw(words),
         estimates=tuple(draw(estimates(phase)) for phase in PHASES if phase in phases),
     )
+
+
+def _notes(entries: frozenset[str]) -> st.SearchStrategy[frozenset[tuple[str, str]]]:
+    if not entries:
+        return st.just(frozenset())
+    return st.frozensets(st.tuples(st.sampled_from(sorted(entries)), TEXT), max_size=3)
+
+
+@st.composite
+def tolerates(draw: st.DrawFn, phases: Sequence[Phase] = PHASES) -> frozenset[Tolerated]:
+    """Tolerated refusals with distinct keys."""
+    calls = [(entry, name) for entry in base.hard_deny() if not entry.unreadable for name in entry.classes or ("",)]
+    keys = st.tuples(st.sampled_from(phases), st.sampled_from(calls), st.sampled_from(AIMS))
+    drawn = draw(st.frozensets(keys, max_size=3))
+    return frozenset(
+        Tolerated(phase, entry.syscall, name, aim, entry.errno, draw(reasons()))
+        for phase, (entry, name), aim in sorted(drawn, key=str)
+        if aim != "other" or entry.response != "terminate"
+    )
+
+
+def verified() -> st.SearchStrategy[Verified]:
+    """The outcome of serving the events of a training again."""
+    outcome = st.sampled_from(["ok", "event 2: openat"])
+    return st.builds(Verified, st.just("2030-01-31"), TEXT, st.integers(0, 10**4), outcome, outcome)
 
 
 @st.composite
@@ -150,11 +190,20 @@ def profiles(
     programs = st.frozensets(named | st.just("{root}/bin/tool"), max_size=3)
     network = st.sampled_from([RUNTIME_API, "tcp://127.0.0.1:80", "udp://example.org:53", "unix:/run/x"])
     ids = draw(st.frozensets(st.from_regex(r"[0-9a-f]{12}", fullmatch=True), max_size=2))
+    destinations = draw(st.frozensets(network if compiled else network | TEXT, max_size=3))
+    listener = st.sampled_from(["tcp://127.0.0.1:8001", "udp://[::1]:*", "tcp://0.0.0.0:80", "unix:/run/x", "unix:@x"])
+    listen = draw(st.frozensets(listener if compiled else listener | TEXT, max_size=3))
     return Profile(
         function=function,
         uses=found,
         processes=draw(programs),
-        network=draw(st.frozensets(network if compiled else network | TEXT, max_size=3)),
+        network=destinations,
+        network_by=draw(_notes(destinations)),
+        listen=listen,
+        listen_because=draw(_notes(listen)),
+        names_keep=draw(st.sampled_from(["", "90s", "15m", "2h", "120m"])),
+        tolerates=draw(tolerates(("init", "invoke") if function.runtime_api else ("run",))),
+        verified=draw(st.none() | verified()),
         reads=draw(places),
         writes=draw(places),
         grants=draw(st.frozensets(grants(), max_size=2)),

@@ -27,6 +27,7 @@ ANY_PORT = -1
 LARGEST_PORT = 65535
 
 EXAMPLES = "write HOST:PORT, tcp://ADDRESS:PORT, udp://ADDRESS:PORT, *.DOMAIN:PORT, tcp://NETWORK/BITS:PORT, unix:/PATH"
+LISTENERS = "write tcp://ADDRESS:PORT, udp://ADDRESS:PORT, unix:/PATH or unix:@NAME, with * for any port"
 SCHEMES = {"http": 80, "https": 443, "postgres": 5432, "postgresql": 5432, "mysql": 3306, "redis": 6379, "amqp": 5672}
 """URLs that people paste, with the port that they mean."""
 
@@ -97,6 +98,11 @@ class Entry:
         return self.kind in ("network", "suffix", "folder") or several_ports
 
     @property
+    def is_unspecified(self) -> bool:
+        """Whether it is every address of the host (0.0.0.0, ::), as only a listener can be."""
+        return self.kind == "address" and self.value in _UNSPECIFIED
+
+    @property
     def is_metadata(self) -> bool:
         """Whether it is an address where a platform hands out credentials."""
         return self.kind == "address" and self.value in METADATA
@@ -125,6 +131,37 @@ def parse(text: str) -> Entry:
         raise _wrong(text, f"{scheme!r} is not a protocol that a destination can have", todo)
     host, port = _split(text, rest if found else text)
     return _parse_host(text, protocol, host, port)
+
+
+def parse_listener(text: str) -> Entry:
+    """One entry of a profile's `listen`: where a bound socket waits. Raises ProfileError, which says what is wrong.
+
+    tcp://ADDRESS:PORT | udp://ADDRESS:PORT | unix:/path | unix:/folder/* | unix:@abstract, where PORT is a number or
+    `*`. Unlike the address of a connect, the unspecified one stays what it is: every address of the host.
+    """
+    entry = parse(text)
+    if entry.protocol == "unix":
+        return entry
+    if entry.protocol not in ("tcp", "udp") or entry.kind != "address":
+        raise ProfileError(f"{text!r}: is not an address to listen on", where="listen", todo=LISTENERS)
+    host, _, _ = text.partition("://")[2].rpartition(":") if "://" in text else text.rpartition(":")
+    address = _pton(host.strip("[]"))
+    assert address is not None  # or the kind would be another
+    return Entry(entry.protocol, "address", own_address(address), entry.port, text=text)
+
+
+def own_address(address: bytes) -> bytes:
+    """The 4 or 16 bytes that a socket bound to this address waits on: an IPv4-mapped address is the IPv4 one."""
+    return address[12:] if len(address) == 16 and address.startswith(sockaddr.MAPPED) else address
+
+
+def listeners(texts: Iterable[str]) -> Iterator[Entry]:
+    """The listeners among some texts, as `entries` does."""
+    for text in texts:
+        try:
+            yield parse_listener(text)
+        except ProfileError:
+            continue
 
 
 def of_address(address: SocketAddress, protocol: str, name: str = "") -> Entry:

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -60,6 +61,8 @@ def show(
         _say(f"{title}: {', '.join(values) or 'none'}")
     for grant in sorted(profile.grants, key=lambda g: (g.syscall, sorted(g.classes), g.because)):
         _say(f"grant {' '.join((grant.syscall, *sorted(grant.classes)))}: {grant.because}", "yellow")
+    for text in _more(profile):
+        _say(text)
     _say(_completeness(profile))
     if syscalls:
         for phase in PHASES:
@@ -71,9 +74,25 @@ def _places(profile: Profile) -> tuple[tuple[str, list[str]], ...]:
     return (
         ("processes", sorted(profile.processes)),
         ("network", sorted(profile.network)),
+        ("listens", sorted(profile.listen)),
         ("reads", sorted(profile.reads)),
         ("writes", sorted(profile.writes)),
     )
+
+
+def _more(profile: Profile) -> Iterator[str]:
+    """What only some profiles hold."""
+    for entry in sorted(profile.tolerates):
+        yield f"tolerates in {entry.phase}: {entry.call} at {entry.at}, refused with {entry.errno}"
+    for place, reason in sorted(profile.listen_because):
+        yield f"listens on {place}: {reason}"
+    for place, library in sorted(profile.network_by):
+        yield f"network {place} by {library}"
+    if profile.names_keep:
+        yield f"names: an address stays with its name for {profile.names_keep}"
+    if found := profile.verified:
+        outcome = f"audit {found.audit}, enforced {found.enforce}"
+        yield f"verified on {found.date} by {found.tool} with {found.events} events: {outcome}"
 
 
 def _print_promises(profile: Profile) -> None:
@@ -133,6 +152,13 @@ def _described(profile: Profile) -> dict[str, Any]:
             {"syscall": g.syscall, "classes": sorted(g.classes), "because": g.because}
             for g in sorted(profile.grants, key=lambda g: (g.syscall, sorted(g.classes), g.because))
         ],
+        "tolerates": [
+            {"call": str(t.call), "phase": t.phase, "at": t.at, "errno": t.errno, "because": sorted(t.because)}
+            for t in sorted(profile.tolerates)
+        ],
+        "names_keep": profile.names_keep,
+        "network_by": sorted(profile.network_by),
+        "verified": vars(profile.verified) if profile.verified else None,
         "completeness": [_estimate(id_, estimate) for id_, estimate in best_estimates(profile.trainings)],
         "syscalls": {phase: [_use(use) for use in profile.phase(phase)] for phase in PHASES if profile.phase(phase)},
     }

@@ -13,11 +13,11 @@ from typing import Literal
 from sandbox.behaviour import destination
 from sandbox.behaviour.path import covers
 from sandbox.profile import base
-from sandbox.profile.model import PHASES, Grant, Phase, Profile, Use
+from sandbox.profile.model import PHASES, Grant, Phase, Profile, Tolerated, Use
 from sandbox.profile.promises import promises_of
 
 Sign = Literal["+", "-"]
-Section = Literal["processes", "network", "read", "write"]
+Section = Literal["processes", "network", "listen", "read", "write"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class UseChange:
 
 @dataclass(frozen=True)
 class PlaceChange:
-    """A program, a destination or a path pattern that came or went."""
+    """A program, a destination, a listener or a path pattern that came or went."""
 
     sign: Sign
     section: Section
@@ -61,6 +61,17 @@ class GrantChange:
 
 
 @dataclass(frozen=True)
+class ToleratedChange:
+    """A hard-denied call that no longer ends the function or is no longer reported as an attack, or again is."""
+
+    sign: Sign
+    entry: Tolerated
+
+
+Change = PromiseChange | UseChange | PlaceChange | GrantChange | ToleratedChange
+
+
+@dataclass(frozen=True)
 class Diff:
     """Everything that changed. `client` says that the needs of a Runtime API client came or went."""
 
@@ -68,6 +79,7 @@ class Diff:
     uses: tuple[UseChange, ...] = ()
     places: tuple[PlaceChange, ...] = ()
     grants: tuple[GrantChange, ...] = ()
+    tolerates: tuple[ToleratedChange, ...] = ()
     client: Sign | None = None
 
     @property
@@ -76,9 +88,9 @@ class Diff:
         return any(change.sign == "+" for change in self.changes) or self.client == "+"
 
     @property
-    def changes(self) -> tuple[PromiseChange | UseChange | PlaceChange | GrantChange, ...]:
+    def changes(self) -> tuple[Change, ...]:
         """All changes, in the order of a review."""
-        return (*self.promises, *self.places, *self.grants, *self.uses)
+        return (*self.promises, *self.places, *self.grants, *self.tolerates, *self.uses)
 
 
 def diff(old: Profile, new: Profile) -> Diff:
@@ -92,10 +104,12 @@ def diff(old: Profile, new: Profile) -> Diff:
         places=(
             *_places("processes", old.processes, new.processes),
             *_places("network", old.network, new.network),
+            *_places("listen", old.listen, new.listen),
             *_places("read", old.reads, new.reads),
             *_places("write", old.writes, new.writes),
         ),
         grants=tuple(_grants(old.grants, new.grants)),
+        tolerates=tuple(_tolerates(old.tolerates, new.tolerates)),
         client=client,
     )
 
@@ -155,7 +169,17 @@ def _places(section: Section, old: frozenset[str], new: frozenset[str]) -> Itera
 def _covered(place: str, others: Iterable[str], section: Section) -> bool:
     if section == "network":
         return not {*destination.entries([place])}.isdisjoint(destination.entries(others))
+    if section == "listen":
+        return not {*destination.listeners([place])}.isdisjoint(destination.listeners(others))
     return section in ("read", "write") and any(covers(pattern, place) for pattern in others)
+
+
+def _tolerates(old: frozenset[Tolerated], new: frozenset[Tolerated]) -> Iterator[ToleratedChange]:
+    before, after = {entry.key: entry for entry in old}, {entry.key: entry for entry in new}
+    for key in sorted(after.keys() - before.keys()):
+        yield ToleratedChange("+", after[key])
+    for key in sorted(before.keys() - after.keys()):
+        yield ToleratedChange("-", before[key])
 
 
 def _grants(old: frozenset[Grant], new: frozenset[Grant]) -> Iterator[GrantChange]:
@@ -186,7 +210,7 @@ def lines(found: Diff) -> Iterator[str]:
         yield f"{change.sign} {_text(change)}"
 
 
-def _text(change: PromiseChange | UseChange | PlaceChange | GrantChange) -> str:
+def _text(change: Change) -> str:
     if isinstance(change, PromiseChange):
         kept = f", as in {' and '.join(change.others)}" if change.others else ""
         risk = f" (risk: {change.risk})" if change.risk else ""
@@ -196,6 +220,10 @@ def _text(change: PromiseChange | UseChange | PlaceChange | GrantChange) -> str:
     if isinstance(change, GrantChange):
         words = " ".join((change.grant.syscall, *sorted(change.grant.classes)))
         return f"grant {words}: {change.grant.because}"
+    if isinstance(change, ToleratedChange):
+        entry = change.entry
+        reasons = "; ".join(sorted(entry.because))
+        return f"tolerates in {entry.phase}: {entry.call} at {entry.at}, {entry.errno} ({reasons})"
     use = change.use
     before = f", before only in {' and '.join(change.before)}" if change.sign == "+" and change.before else ""
     danger = f", {change.danger}" if change.danger else ""
@@ -215,6 +243,13 @@ def described(found: Diff) -> dict[str, object]:
                 "because": change.grant.because,
             }
             for change in found.grants
+        ],
+        "tolerates": [
+            {
+                "sign": change.sign, "phase": change.entry.phase, "call": str(change.entry.call),
+                "at": change.entry.at, "errno": change.entry.errno, "because": sorted(change.entry.because),
+            }
+            for change in found.tolerates
         ],
         "syscalls": [
             {

@@ -20,13 +20,27 @@ from sandbox.behaviour.call import Call
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base
-from sandbox.profile.model import PHASES, Estimate, Grant, Profile, ProfiledFunction, Training, Use
+from sandbox.profile.model import (
+    PHASES,
+    SCHEMA,
+    Estimate,
+    Grant,
+    Profile,
+    ProfiledFunction,
+    Tolerated,
+    Training,
+    Use,
+    Verified,
+)
 from sandbox.profile.places import Path, Place, compose
 from sandbox.profile.promises import promises_of
 from sandbox.profile.writing import write as write
 
 LARGEST = 1 << 20
 """Bytes; a profile is about one screen, so that anything near this is not one."""
+
+SINCE_2 = ("listen", "names", "tolerates", "verified")
+"""The sections that a profile of schema 1 cannot have."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +73,21 @@ class Document:
         return self.where(("grants", at, "syscall"))
 
     def check_network(self) -> Document:
-        """Itself, when each entry of `network` means something. Raises ProfileError with the place of one without."""
-        for i, text in enumerate(self.tree.get("network", ())):
-            try:
-                destination.parse(text)
-            except ProfileError as error:
-                raise ProfileError(error.what, where=self.where(("network", i)), todo=error.todo) from error
+        """Itself, when each entry of `network` and `listen` means something.
+
+        Raises ProfileError with the place of one without.
+        """
+        for section, parse_entry in (("network", destination.parse), ("listen", destination.parse_listener)):
+            for i, text in enumerate(self.entries(section)):
+                try:
+                    parse_entry(text)
+                except ProfileError as error:
+                    raise ProfileError(error.what, where=self.where((section, i)), todo=error.todo) from error
         return self
+
+    def entries(self, section: str) -> tuple[str, ...]:
+        """The texts of `network` or `listen` in the order of the file, without what else is said of them."""
+        return tuple(_entry(line) for line in self.tree.get(section, ()))
 
 
 _Class = tuple[str, int, Any, str]
@@ -132,12 +154,17 @@ def _plain(error: jsonschema.ValidationError) -> str:
 
 
 def _build(tree: Mapping[str, Any], document: Document) -> Profile:
+    later = next((name for name in SINCE_2 if name in tree), None) if tree["schema"] < SCHEMA else None
+    if later:
+        raise ProfileError(
+            f"{later!r} needs `schema: {SCHEMA}`", where=document.where((later,)), todo=f"write `schema: {SCHEMA}`"
+        )
     function = tree["function"]
     profile = Profile(
         function=ProfiledFunction(function["name"], function.get("handler", ""), function.get("runtime-api", True)),
         uses=frozenset(_uses(tree["syscalls"], document)),
         processes=frozenset(tree.get("processes", ())),
-        network=frozenset(tree.get("network", ())),
+        network=frozenset(map(_entry, tree.get("network", ()))),
         reads=frozenset(tree.get("files", {}).get("read", ())),
         writes=frozenset(tree.get("files", {}).get("write", ())),
         grants=frozenset(_grants(tree.get("grants", ()), document)),
@@ -145,6 +172,12 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
         promises=tuple(tree["promises"]),
         audit_until=_date(str(tree.get("audit-until", "")), document),
         responses=frozenset(_responses(tree.get("responses", {}), document)),
+        listen=frozenset(map(_entry, tree.get("listen", ()))),
+        listen_because=frozenset(_notes(tree.get("listen", ()), "because")),
+        network_by=frozenset(_notes(tree.get("network", ()), "by")),
+        names_keep=tree.get("names", {}).get("keep", ""),
+        tolerates=frozenset(_tolerated(tree.get("tolerates", ()), document)),
+        verified=_verified(tree, document),
     )
     missing = [name for name in promises_of(profile.uses) if name not in profile.promises]
     if missing:
@@ -271,12 +304,60 @@ def _grants(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[
         yield Grant(syscall, classes, line["because"])
 
 
-def _date(text: str, document: Document) -> str:
+def _entry(line: str | Mapping[str, Any]) -> str:
+    """The entry that a line of `network` or `listen` is about."""
+    return line if isinstance(line, str) else str(line.get("to", line.get("at")))
+
+
+def _notes(lines: Iterable[str | Mapping[str, Any]], key: str) -> Iterable[tuple[str, str]]:
+    for line in lines:
+        if not isinstance(line, str):
+            yield from ((_entry(line), text) for text in _reasons(line[key]))
+
+
+def _tolerated(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[Tolerated]:
+    seen = set()
+    for i, line in enumerate(lines):
+        where = document.where(("tolerates", i, "call"))
+        call = Call.parse(line["call"])
+        _known(call.syscall, where)
+        if call.arg_class:
+            _class_exists(*call, where)
+        denied = base.kept_out(call)
+        if denied is None:
+            what, todo = f"{call} is not hard-denied, so that nothing is tolerated", "write it under `syscalls` instead"
+            raise ProfileError(what, where=where, todo=todo)
+        entry = Tolerated(line["phase"], *call, line["at"], line["errno"], _reasons(line["because"]))
+        if entry.at == "other" and denied.response == "terminate":
+            raise ProfileError(
+                f"{call} at what is not the function's own {denied.because}: it is never tolerated", where=where,
+                todo="remove the entry",
+            )  # fmt: skip
+        if entry.errno != denied.errno:
+            raise ProfileError(
+                f"{call} is refused with {denied.errno}, never with {entry.errno}",
+                where=document.where(("tolerates", i, "errno")), todo=f"write {denied.errno}",
+            )  # fmt: skip
+        if entry.key in seen:
+            raise ProfileError(f"{call} at {entry.at} stands twice", where=where, todo="remove one of the two")
+        seen.add(entry.key)
+        yield entry
+
+
+def _verified(tree: Mapping[str, Any], document: Document) -> Verified | None:
+    found = tree.get("verified")
+    if found is None:
+        return None
+    date = _date(found["date"], document, ("verified", "date"))
+    return Verified(date, found["tool"], found["events"], found["audit"], found["enforce"])
+
+
+def _date(text: str, document: Document, path: Path = ("audit-until",)) -> str:
     try:
         return datetime.date.fromisoformat(text).isoformat() if text else ""
     except ValueError as error:
         raise ProfileError(
-            f"{text!r} is not a date", where=document.where(("audit-until",)),
+            f"{text!r} is not a date", where=document.where(path),
             todo="write it as '2030-01-31', in quotes",
         ) from error  # fmt: skip
 
@@ -323,4 +404,5 @@ def _trainings(tree: Mapping[str, Any], document: Document) -> Iterable[Training
             id=key, host=line.get("host", ""), kernel=line.get("kernel", ""), libc=line.get("libc", ""),
             python=line.get("python", ""), architecture=line.get("architecture", ""),
             handler_digest=line.get("handler", ""), lock_digest=line.get("lock", ""), estimates=estimates.get(key, ()),
+            date=line.get("date", ""), tool=line.get("tool", ""),
         )  # fmt: skip

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sandbox.behaviour import destination
+from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import covers
 from sandbox.errors import ProfileError
 from sandbox.profile import base
 from sandbox.profile.completeness import best_estimates, still_needed
 from sandbox.profile.document import Document
-from sandbox.profile.model import PHASES, Phase
+from sandbox.profile.model import PHASES, SCHEMA, Phase
 from sandbox.profile.places import Path
 from sandbox.profile.promises import promises_of
 
@@ -64,7 +65,7 @@ def lint(document: Document) -> tuple[Finding, ...]:
     """All findings, in the order of the file."""
     found = (
         Finding(severity, document.source, *document.place(path), message, todo)
-        for check in (_reasons, _grants, _promises, _processes, _network, _writes, _completeness, _provenance)
+        for check in CHECKS
         for severity, path, message, todo in check(document)
     )
     return tuple(sorted(found, key=lambda finding: (finding.line, finding.column, finding.severity, finding.message)))
@@ -144,7 +145,7 @@ def _processes(document: Document) -> Iterator[_Raw]:
 
 
 def _network(document: Document) -> Iterator[_Raw]:
-    for i, place in enumerate(document.tree.get("network", ())):
+    for i, place in enumerate(document.entries("network")):
         path: Path = ("network", i)
         try:
             entry = destination.parse(place)
@@ -160,6 +161,49 @@ def _network(document: Document) -> Iterator[_Raw]:
             )  # fmt: skip
         elif entry.kind == "address" and isinstance(entry.value, bytes) and not destination.is_loopback(entry.value):
             yield "warning", path, f"{place} is an address", "write the host's name: addresses change owners"
+
+
+def _listen(document: Document) -> Iterator[_Raw]:
+    said: dict[str, list[str]] = {}
+    for place, reason in document.profile.listen_because:
+        said.setdefault(place, []).append(reason)
+    for i, place in enumerate(document.entries("listen")):
+        path: Path = ("listen", i)
+        try:
+            entry = destination.parse_listener(place)
+        except ProfileError as error:
+            yield "error", path, error.what, error.todo
+            continue
+        spoken = _spoken(said.get(place, ()))
+        if entry.is_unspecified and all(is_empty_reason(reason) for reason in spoken):
+            yield (
+                "error", path, f"{place} listens on every address of the host, without a reason in a person's words",
+                f"listen on 127.0.0.1, or write {{at: {place!r}, because: ...}} with who connects from outside",
+            )  # fmt: skip
+
+
+def _tolerates(document: Document) -> Iterator[_Raw]:
+    for i, line in enumerate(document.tree.get("tolerates", ())):
+        call = Call.parse(line["call"])
+        denied = base.denial(call)
+        assert denied is not None  # or the document would not have been read
+        whom = {"self": "its own process", "child": "a process of its own", "other": "anything else"}[line["at"]]
+        ends = denied.response == "terminate"
+        yield (
+            "warning" if ends else "info", ("tolerates", i),
+            f"{call} at {whom} in {line['phase']} ({denied.because}) is refused"
+            + (" and no longer ends the function" if ends else " with a line of low risk")
+            + f": risk {'medium' if ends else 'low'}",
+            "remove the entry if the function can do without the call",
+        )  # fmt: skip
+
+
+def _schema(document: Document) -> Iterator[_Raw]:
+    if document.tree["schema"] < SCHEMA:
+        yield (
+            "info", ("schema",), f"schema {document.tree['schema']}: listeners and tolerated refusals were not learned",
+            "train again; this version is read all the same",
+        )  # fmt: skip
 
 
 def _writes(document: Document) -> Iterator[_Raw]:
@@ -205,3 +249,9 @@ def _provenance(document: Document) -> Iterator[_Raw]:
                 "info", ("provenance",), f"trained on {only} only",
                 f"families cover others; train on another {field} before you deploy there",
             )  # fmt: skip
+
+
+CHECKS = (
+    _schema, _reasons, _grants, _promises, _processes, _network, _listen, _writes, _tolerates, _completeness,
+    _provenance,
+)  # fmt: skip

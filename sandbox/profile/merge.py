@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sandbox.errors import ProfileError
-from sandbox.profile.model import Profile, ProfiledFunction, Training, Use
+from sandbox.profile.model import Profile, ProfiledFunction, Tolerated, Training, Use, Verified
 from sandbox.profile.promises import promises_of
 
+SECONDS = {"s": 1, "m": 60, "h": 3600}
 STRICTNESS = ("report", "deny", "terminate")
 
 
@@ -49,7 +50,31 @@ def merge(one: Profile, other: Profile) -> Profile:
         responses=_stricter(one.responses | other.responses),
         trainings=frozenset(trainings.values()),
         promises=promises_of(merged),
+        listen=one.listen | other.listen,
+        listen_because=one.listen_because | other.listen_because,
+        network_by=one.network_by | other.network_by,
+        names_keep=max(one.names_keep, other.names_keep, key=_seconds),
+        tolerates=_tolerated(one.tolerates | other.tolerates),
+        verified=_latest(one.verified, other.verified),
     )
+
+
+def _seconds(duration: str) -> tuple[int, str]:
+    return (int(duration[:-1]) * SECONDS[duration[-1]], duration) if duration else (0, "")
+
+
+def _tolerated(entries: frozenset[Tolerated]) -> frozenset[Tolerated]:
+    """One entry for each call, phase and aim, with the reasons of all."""
+    found: dict[tuple[str, str, str, str], Tolerated] = {}
+    for entry in entries:
+        known = found.get(entry.key)
+        found[entry.key] = replace(entry, because=entry.because | known.because) if known else entry
+    return frozenset(found.values())
+
+
+def _latest(one: Verified | None, other: Verified | None) -> Verified | None:
+    """The later of two, which stays true: the merged profile allows all that was allowed when it was verified."""
+    return max((found for found in (one, other) if found), default=None)
 
 
 def _stricter(responses: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:

@@ -11,9 +11,15 @@ from typing import Literal
 
 from sandbox.behaviour.call import Call
 
-SCHEMA = 1
+SCHEMA = 2
+"""What is written."""
+SCHEMAS = (1, SCHEMA)
+"""What is read."""
 Phase = Literal["init", "invoke", "run"]
 PHASES: tuple[Phase, ...] = ("init", "invoke", "run")
+Aim = Literal["self", "child", "other"]
+AIMS: tuple[Aim, ...] = ("self", "child", "other")
+"""Whom a call reaches: its own process, another process of the function's tree, or anything else."""
 RUNTIME_API = "runtime-api"
 """The destination that every function of the Runtime API has."""
 
@@ -62,6 +68,42 @@ class Grant:
 
 
 @dataclass(frozen=True, order=True)
+class Tolerated:
+    """A hard-denied call that training made, was refused with `errno`, and survived: it meets the same errno again.
+
+    `at` is whom it was aimed at; at anything else the call is answered as if it were not listed.
+    """
+
+    phase: Phase
+    syscall: str
+    arg_class: str
+    at: Aim
+    errno: str
+    because: frozenset[str] = frozenset()
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What two of them must share to be the same entry."""
+        return (self.phase, self.syscall, self.arg_class, self.at)
+
+    @property
+    def call(self) -> Call:
+        """What is called, in whatever phase."""
+        return Call(self.syscall, self.arg_class)
+
+
+@dataclass(frozen=True, order=True)
+class Verified:
+    """The last time that the events of training were served again: ok, or what disagreed, in audit and enforced."""
+
+    date: str
+    tool: str
+    events: int
+    audit: str
+    enforce: str
+
+
+@dataclass(frozen=True, order=True)
 class Estimate:
     """Completeness of one phase (profile/completeness.py). Shares are between 0 and 1; Chao2 counts items."""
 
@@ -77,7 +119,10 @@ class Estimate:
 
 @dataclass(frozen=True, order=True)
 class Training:
-    """One training: where it ran, what it ran, and how complete it was. `id` is a digest of its observations."""
+    """One training: where it ran, what it ran, and how complete it was. `id` is a digest of its observations.
+
+    `date` is YYYY-MM-DD, `tool` the version that learned.
+    """
 
     id: str
     host: str = ""
@@ -88,11 +133,17 @@ class Training:
     handler_digest: str = ""
     lock_digest: str = ""
     estimates: tuple[Estimate, ...] = ()
+    date: str = ""
+    tool: str = ""
 
 
 @dataclass(frozen=True)
 class Profile:
     """A function's profile. `reads` and `writes` are folded paths (`/tmp/*`, `{root}/**`), `network` destinations.
+
+    `listen` are the addresses to listen on, as destinations are written. `network_by` and `listen_because` are pairs of
+    an entry and a distribution that uses it, or a person's reason for it. `names_keep` is how long an address stays
+    with its name (`90s`), '' for the usual.
 
     `audit_until` is the date (YYYY-MM-DD) from which on it is enforced, '' for always; `responses` are pairs (text of a
     call, deny|terminate|report) where a person wants another answer than the usual.
@@ -109,6 +160,12 @@ class Profile:
     promises: tuple[str, ...] = field(default=())
     audit_until: str = ""
     responses: frozenset[tuple[str, str]] = frozenset()
+    listen: frozenset[str] = frozenset()
+    listen_because: frozenset[tuple[str, str]] = frozenset()
+    network_by: frozenset[tuple[str, str]] = frozenset()
+    names_keep: str = ""
+    tolerates: frozenset[Tolerated] = frozenset()
+    verified: Verified | None = None
 
     def phase(self, phase: Phase) -> tuple[Use, ...]:
         """The uses of one phase, sorted by syscall and class."""

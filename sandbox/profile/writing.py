@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from sandbox.behaviour import arguments
-from sandbox.profile.model import PHASES, SCHEMA, Grant, Profile, Training, Use
+from sandbox.profile.model import PHASES, SCHEMA, Grant, Profile, Tolerated, Training, Use
 from sandbox.profile.promises import promises_of
 
 BREAKS = frozenset("\n\r\x85\u2028\u2029")
@@ -62,14 +62,22 @@ def write(profile: Profile) -> str:
             ),
             "promises": _FlowList(promises_of(profile.uses)),
             "processes": _FlowList(sorted(profile.processes)),
-            "network": _FlowList(sorted(profile.network)),
+            "network": _FlowList(_annotated(profile.network, profile.network_by, "to", "by")),
         },
+        {"listen": _FlowList(_annotated(profile.listen, profile.listen_because, "at", "because"))}
+        if profile.listen
+        else {},
+        {"names": _Flow(keep=profile.names_keep)} if profile.names_keep else {},
         {"files": {"read": sorted(profile.reads), "write": sorted(profile.writes)}},
         {"grants": [_grant(grant) for grant in sorted(profile.grants, key=_order)]}
         if profile.grants
         else {},
+        {"tolerates": [_tolerated(entry) for entry in sorted(profile.tolerates, key=_by_key)]}
+        if profile.tolerates
+        else {},
         {"audit-until": profile.audit_until} if profile.audit_until else {},
         {"responses": dict(sorted(profile.responses))} if profile.responses else {},
+        {"verified": _Flow(vars(profile.verified))} if profile.verified else {},
         {"completeness": [_completeness(training) for training in trainings]} if trainings else {},
         {"provenance": [_provenance(training) for training in trainings]} if trainings else {},
     ]
@@ -96,6 +104,24 @@ def _grant(grant: Grant) -> _Flow:
     return _Flow({"syscall": grant.syscall} | classes | {"because": grant.because})
 
 
+def _annotated(entries: Iterable[str], notes: Iterable[tuple[str, str]], key: str, note: str) -> list[Any]:
+    """The entries in order, each as a text or, where somebody said more of it, as {key: entry, note: texts}."""
+    said: dict[str, list[str]] = {}
+    for entry, text in sorted(notes):
+        said.setdefault(entry, []).append(text)
+    return [_Flow({key: entry, note: _FlowList(said[entry])}) if entry in said else entry for entry in sorted(entries)]
+
+
+def _by_key(entry: Tolerated) -> tuple[str, ...]:
+    return (*entry.key, entry.errno)
+
+
+def _tolerated(entry: Tolerated) -> _Flow:
+    return _Flow(
+        call=str(entry.call), phase=entry.phase, at=entry.at, errno=entry.errno, because=_because(entry.because)
+    )
+
+
 def _completeness(training: Training) -> dict[str, Any]:
     return {"training": training.id} | {
         e.phase: _Flow(
@@ -110,7 +136,7 @@ def _provenance(training: Training) -> _Flow:
     fields = {
         "training": training.id, "host": training.host, "kernel": training.kernel, "libc": training.libc,
         "python": training.python, "architecture": training.architecture, "handler": training.handler_digest,
-        "lock": training.lock_digest,
+        "lock": training.lock_digest, "date": training.date, "tool": training.tool,
     }  # fmt: skip
     return _Flow({key: value for key, value in fields.items() if value})
 

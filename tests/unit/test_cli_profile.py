@@ -19,7 +19,7 @@ from sandbox.policy.rules import rules_for
 from sandbox.profile import document
 
 OLD = """\
-schema: 1
+schema: 2
 function: {name: thumbnail, handler: app.handler}
 promises: [rpath]
 network: [runtime-api]

@@ -96,7 +96,7 @@ def test_a_use_is_found_in_the_file() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "place", "says"),
     [
-        ("schema: 1", "schema: 2", "1:1", "schema"),
+        ("schema: 1", "schema: 3", "1:1", "schema"),
         ("name: thumbnail", "name: a/b", "2:12", "function.name"),
         ("name: thumbnail", 'name: "a\\n"', "2:12", "function.name"),
         ("handler: app.handler", "author: me", "2:29", "author"),

@@ -12,7 +12,7 @@ from sandbox.profile.lint import Finding, is_empty_reason, lint
 from sandbox.profile.model import Profile
 
 GOOD = """\
-schema: 1
+schema: 2
 function: {name: thumbnail, handler: app.handler, runtime-api: true}
 promises: [exec, rpath]
 processes: [/usr/bin/convert]

@@ -1,0 +1,127 @@
+"""What schema 2 adds to a profile: listeners, notes, tolerated refusals, `verified`; schema 1 is still read."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.behaviour import destination
+from sandbox.errors import ProfileError
+from sandbox.profile import diff, document, lint
+from sandbox.profile.amend import propose
+from sandbox.profile.merge import merge
+from sandbox.violations.record import Violation
+
+FULL = """\
+schema: 2
+function: {name: f, handler: app.handler, runtime-api: true}
+promises: []
+processes: []
+network: [runtime-api, {to: db.internal:5432, by: [psycopg]}]
+listen: [tcp://127.0.0.1:8001, {at: tcp://0.0.0.0:80, because: the platform probes its health there}]
+names: {keep: 90s}
+files: {read: [], write: []}
+tolerates:
+- {call: process_vm_readv, phase: invoke, at: child, errno: EPERM, because: learned from every event}
+- {call: prctl PR_SET_PTRACER, phase: init, at: other, errno: EPERM, because: learned at cold start}
+verified: {date: '2030-01-31', tool: 0.1.0, events: 3, audit: ok, enforce: ok}
+provenance: [{training: abc, date: '2030-01-30', tool: 0.1.0}]
+syscalls: {}
+"""
+OLD = "schema: 1\nfunction: {name: f}\npromises: []\nsyscalls: {}\n"
+
+
+def test_all_that_is_read_is_written_merged_and_amended() -> None:
+    """Writing, merging with a profile of schema 1 and amending lose nothing."""
+    profile = document.parse(FULL).profile
+    for kept in (
+        document.parse(document.write(profile)).profile,
+        merge(profile, document.parse(OLD).profile),
+        propose(profile, [violation("getppid")]).profile,
+    ):
+        for section in ("listen", "listen_because", "network_by", "names_keep", "tolerates", "verified", "trainings"):
+            assert getattr(kept, section) == getattr(profile, section), section
+
+
+def violation(syscall: str) -> Violation:
+    """A violation of the invoke phase."""
+    return Violation(
+        function="f", phase="invoke", request=None, pid=1, tid=1, comm="f", syscall=syscall, arg_class="", args=(),
+        target="", verdict="denied", errno="EPERM", reason="not in the profile", allow="",
+    )  # fmt: skip
+
+
+def test_schema_1_is_read_and_written_as_2() -> None:
+    """A profile of schema 1 that uses nothing new differs in the number alone."""
+    text = document.write(document.parse(OLD).profile)
+    assert "schema: 2\n" in text
+    assert document.parse(text.replace("schema: 2", "schema: 1")).profile == document.parse(text).profile
+    assert not [word for word in ("listen", "names", "tolerates", "verified") if word in text]
+    notes = [finding for finding in lint.lint(document.parse(OLD)) if "schema 1" in finding.message]
+    assert [(finding.severity, finding.line) for finding in notes] == [("info", 1)]
+    assert not [finding for finding in lint.lint(document.parse(text)) if "schema" in finding.message]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "says"),
+    [
+        ("schema: 2", "schema: 1", "6:1", "needs `schema: 2`"),
+        ("by: [psycopg]", "by: []", "5:47", "by"),
+        ("by: [psycopg]", "by: [psycopg], per: x", "5:62", "per"),
+        ("keep: 90s", "keep: soon", "7:9", "keep"),
+        ("at: child", "at: parent", "10:43", "at"),
+        ("at: child", "at: other", "10:4", "never tolerated"),
+        ("errno: EPERM, because: learned from", "errno: ENOSYS, because: learned from", "10:54", "with EPERM"),
+        ("process_vm_readv", "openat read", "10:4", "not hard-denied"),
+        ("process_vm_readv", "process_vm_read", "10:4", "not a system call"),
+        ("call: prctl PR_SET_PTRACER, phase: init, at: other", "call: process_vm_readv, phase: invoke, at: child",
+         "11:4", "twice"),
+        ("date: '2030-01-31'", "date: '2030-02-31'", "12:12", "not a date"),
+    ],
+)  # fmt: skip
+def test_faults_are_located(old: str, new: str, place: str, says: str) -> None:
+    """What schema 2 adds is checked like the rest: with line, column and a word that says what it is."""
+    assert FULL.count(old) == 1
+    with pytest.raises(ProfileError) as caught:
+        document.parse(FULL.replace(old, new))
+    assert (caught.value.where, says in caught.value.what) == (f"<profile>:{place}", True), str(caught.value)
+
+
+def test_new_listeners_and_tolerated_refusals_widen() -> None:
+    """A diff shows each as what is allowed now; the same listener in another spelling is none."""
+    profile, old = document.parse(FULL).profile, document.parse(OLD).profile
+    found = diff.diff(old, profile)
+    lines = list(diff.lines(found))
+    assert found.widened
+    assert "+ listen: tcp://0.0.0.0:80" in lines
+    assert "+ tolerates in invoke: process_vm_readv at child, EPERM (learned from every event)" in lines
+    respelled = document.parse(FULL.replace("tcp://127.0.0.1:8001", "'tcp://[::ffff:127.0.0.1]:8001'")).profile
+    assert not diff.diff(profile, respelled).widened
+    assert diff.diff(profile, document.parse(FULL.replace("0.0.0.0:80", "127.0.0.1:80")).profile).widened
+
+
+def test_lint_asks_who_connects_from_outside() -> None:
+    """Listening on every address needs a person's reason; a tolerated refusal is shown with its risk."""
+    def messages(text: str) -> list[str]:
+        return [str(finding) for finding in lint.lint(document.parse(text, "p"))]
+
+    assert not [text for text in messages(FULL) if "listens" in text]
+    for reason in ("learned at cold start", "todo"):
+        found = messages(FULL.replace("the platform probes its health there", reason))
+        assert [text for text in found if text.startswith("p:6:32: error: tcp://0.0.0.0:80 listens on every address")]
+    assert [text for text in messages(FULL) if text.startswith("p:10:3: warning: process_vm_readv at a process of")]
+    assert [text for text in messages(FULL) if text.startswith("p:11:3: info: prctl PR_SET_PTRACER at anything else")]
+
+
+@pytest.mark.parametrize("text", ["tcp://0.0.0.0:80", "udp://[::]:*", "tcp://127.0.0.1:8001", "unix:/run/x", "unix:@x"])
+def test_listeners_are_read_back(text: str) -> None:
+    """The unspecified address is every address, not loopback, and what is printed means the same again."""
+    entry = destination.parse_listener(text)
+    assert destination.parse_listener(str(entry)) == entry
+    assert entry.is_unspecified == (text in ("tcp://0.0.0.0:80", "udp://[::]:*"))
+
+
+@pytest.mark.parametrize("text", ["localhost:80", "tcp://10.0.0.0/8:80", "runtime-api", "family:AF_VSOCK", "*.a:1"])
+def test_names_and_networks_are_no_listeners(text: str) -> None:
+    """A socket is bound to one address."""
+    with pytest.raises(ProfileError, match="listen on"):
+        destination.parse_listener(text)
