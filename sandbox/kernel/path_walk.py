@@ -15,6 +15,8 @@ import os
 import select
 import stat
 
+from sandbox.kernel import abi
+
 AT_FDCWD = 0xFFFFFF9C
 MOST_LINKS = 40  # linux/namei.h: MAXSYMLINKS
 MOST_BYTES = 4096  # linux/limits.h: PATH_MAX, with the NUL
@@ -32,13 +34,14 @@ class Walked:
     make it; ENOENT without where a folder on the way is missing; ENOTDIR, ELOOP, EACCES, ENAMETOOLONG. `mode` is the
     file's st_mode, 0 where there is none. `magic`: a link of /proc that leads by no path (fd/3, exe) was followed.
     `unsure`: the rest was joined as text, behind a file system that may hang or a folder that could not be opened.
+    `refused`: EACCES or EROFS where this process may not do what the walk was to ask for.
     """
 
-    __slots__ = ("error", "magic", "mode", "parent", "path", "unsure")
+    __slots__ = ("error", "magic", "mode", "parent", "path", "refused", "unsure")
 
     def __init__(
         self, path: str, error: int = 0, *, mode: int = 0, parent: bool = True, magic: bool = False,
-        unsure: bool = False,
+        unsure: bool = False, refused: int = 0,
     ) -> None:  # fmt: skip
         self.path = path
         self.error = error
@@ -46,13 +49,19 @@ class Walked:
         self.parent = parent
         self.magic = magic
         self.unsure = unsure
+        self.refused = refused
 
 
-def walk(tid: int, dirfd: int | None, path: bytes, *, follow: bool = True) -> Walked:
+def walk(
+    tid: int, dirfd: int | None, path: bytes, *, follow: bool = True, wanted: int = 0, entry: bool = False
+) -> Walked:
     """Walk a path of the thread `tid` from its descriptor `dirfd` (None or AT_FDCWD: its working folder).
 
     Without `follow` a link as the last component is itself the end (O_NOFOLLOW, and what names entries: unlink, rename,
     mkdir). An empty path is the descriptor itself (AT_EMPTY_PATH). Never raises for what the task or its files are.
+
+    `wanted` (os.R_OK, W_OK, X_OK; 0: nothing) is asked for at the end of the walk. For an `entry`, and for a last name
+    that is missing, it is writing in the folder above. Who asks is this process: see faccessat2(2).
     """
     if len(path) >= MOST_BYTES:
         return Walked(os.fsdecode(path), errno.ENAMETOOLONG, unsure=True)
@@ -61,7 +70,7 @@ def walk(tid: int, dirfd: int | None, path: bytes, *, follow: bool = True) -> Wa
     except OSError as error:
         return Walked(os.fsdecode(path), error.errno or errno.EACCES, unsure=True)
     try:
-        return found.end(dirfd, path, follow=follow)
+        return found.end(dirfd, path, follow=follow, wanted=wanted, entry=entry)
     finally:
         found.close()
 
@@ -84,7 +93,7 @@ class _Walk:
             if fd >= 0:
                 os.close(fd)
 
-    def end(self, dirfd: int | None, path: bytes, *, follow: bool) -> Walked:
+    def end(self, dirfd: int | None, path: bytes, *, follow: bool, wanted: int, entry: bool) -> Walked:
         try:
             self._begin(dirfd, path)
         except OSError as error:
@@ -92,7 +101,7 @@ class _Walk:
         names = os.fsdecode(path).split("/")
         folder = names[-1] in ("", ".", "..") and len(names) > 1  # the last name must be a folder, and is followed
         todo = [name for name in reversed(names) if name not in ("", ".")]
-        links = 0
+        links = refused = 0
         while todo:
             name = todo.pop()
             if name == "..":
@@ -105,9 +114,12 @@ class _Walk:
                 mode = os.fstat(fd).st_mode
             except OSError as error:
                 missing = error.errno == errno.ENOENT and not todo
-                return self._joined(
+                found = self._joined(
                     [*todo, name], error.errno or errno.EACCES, parent=missing, unsure=error.errno != errno.ENOENT
                 )
+                if missing and wanted:
+                    found.refused = _refusal(self._here, os.W_OK | os.X_OK)
+                return found
             if stat.S_ISLNK(mode) and (todo or follow or folder):
                 links += 1
                 if links > MOST_LINKS:
@@ -128,10 +140,14 @@ class _Walk:
                     self._go(os.dup(self._root), self._root_text)
                 todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
                 continue
+            if entry and wanted and not todo:
+                refused = _refusal(self._here, os.W_OK | os.X_OK)
             self._go(fd, f"{self._text.rstrip('/')}/{name}")
             if (todo or folder) and not stat.S_ISDIR(mode):
                 return self._joined(todo, errno.ENOTDIR)
-        return Walked(self._text, mode=os.fstat(self._here).st_mode, magic=self._magic)
+        if wanted and not entry:
+            refused = _refusal(self._here, wanted)
+        return Walked(self._text, mode=os.fstat(self._here).st_mode, magic=self._magic, refused=refused)
 
     def _begin(self, dirfd: int | None, path: bytes) -> None:
         if path.startswith(b"/"):
@@ -173,6 +189,18 @@ class _Walk:
         for name in reversed(names):
             path = os.path.dirname(path) if name == ".." else f"{path.rstrip('/')}/{name}"
         return Walked(path or "/", error, parent=parent, magic=self._magic, unsure=unsure)
+
+
+_AT_EMPTY_PATH, _AT_EACCESS = 0x1000, 0x200  # linux/fcntl.h
+
+
+def _refusal(fd: int, wanted: int) -> int:
+    """EACCES or EROFS where this process may not do to a file what `wanted` says; 0 also where the kernel is older."""
+    try:
+        abi.syscall(abi.number("faccessat2"), fd, b"", wanted, _AT_EMPTY_PATH | _AT_EACCESS)
+    except OSError as error:
+        return error.errno if error.errno in (errno.EACCES, errno.EROFS) else 0
+    return 0
 
 
 class _Mounts:

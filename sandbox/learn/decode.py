@@ -1,4 +1,4 @@
-"""What a notification says beyond its registers: the class of its call, what it sends, and Runtime API requests.
+"""What a notification says beyond its registers: what it sends, and Runtime API requests.
 
 Memory is read through the task (sandbox/kernel/task.py); the rest is pure.
 """
@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from sandbox.behaviour import arguments
-from sandbox.behaviour.call import Call
 from sandbox.kernel import memory, sockaddr, tables
 from sandbox.kernel.memory import MessageHeader
 from sandbox.kernel.task import Task
@@ -92,24 +91,3 @@ def begin_of_sent(task: Task, syscall: str, args: Sequence[int], named: Sequence
             return b""
         address, length = struct.unpack("<QQ", vector)
     return task.read(address, min(length, BEGIN)) if length else b""
-
-
-BEHIND = {"clone3": ("clone", 0, "thread"), "openat2": ("access", 2, "read")}
-"""Where the flags of these calls lie: struct clone_args and struct open_how both begin with them."""
-
-
-def item_class(task: Task, syscall: str, args: Sequence[int], arch: str) -> str:
-    """The argument class of a call, with memory read where the registers do not say it (clone3, openat2)."""
-    behind = BEHIND.get(syscall)
-    if behind:
-        partition, at, narrowest = behind
-        data = task.read(args[at], 8)
-        # What cannot be read the kernel cannot read either, in all likelihood: it must not widen the profile.
-        if len(data) != 8:
-            return narrowest
-        return arguments.classify_partition(partition, {"flags": int.from_bytes(data, "little")})
-    call = Call(syscall, arguments.classify(syscall, args, arch))
-    target = arguments.target_argument(syscall)
-    if target is not None and args[target] & arguments.LOW != task.process():
-        call = call.to_others()
-    return call.arg_class

@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 
-from sandbox.behaviour import arguments, destination
+from sandbox.behaviour import access, arguments, destination
 from sandbox.behaviour.call import Call
 from sandbox.kernel import sockaddr, tables
 from sandbox.kernel.notification import Notification
@@ -162,7 +162,7 @@ class Recorder:
             return 0  # part of the floor, notified only for the requests of clients that use it
         if name == "connect":
             self._connecting(task, args)
-        asked = Call(name, decode.item_class(task, name, args, self._arch))
+        asked = access.call_of(task, name, args, self._arch)
         if name in self._denied:
             number = self._denied.errno(asked.syscall, asked.arg_class)
             if number:

@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.behaviour.access import call_of
+from sandbox.behaviour.call import Call
 from sandbox.behaviour.destination import of_address
 from sandbox.kernel import tables
 from sandbox.kernel.sockaddr import SocketAddress, parse
@@ -25,7 +27,6 @@ from sandbox.learn.decode import (
     ApiRequest,
     begin_of_sent,
     headers,
-    item_class,
     parse_request,
     sent_to,
 )
@@ -215,7 +216,7 @@ def test_any_message_header(header: bytes) -> None:
 )
 def test_any_registers_have_a_class(syscall: str, args: list[int]) -> None:
     """Every call of every syscall has a class, whatever its registers hold, clone3 and openat2 included."""
-    assert isinstance(item_class(ME, syscall, args, "x86_64"), str)
+    assert isinstance(call_of(ME, syscall, args, "x86_64"), Call)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,7 @@ def test_flags_behind_a_pointer(syscall: str, flags: int, name: str) -> None:
     buffer = ctypes.create_string_buffer(struct.pack("<Q", flags) + bytes(80))
     argument = 0 if syscall == "clone3" else 2
     args = [ctypes.addressof(buffer) if i == argument else 0 for i in range(6)]
-    assert item_class(ME, syscall, args, "x86_64") == name
+    assert call_of(ME, syscall, args, "x86_64").arg_class == name
 
 
 @pytest.mark.parametrize(("syscall", "argument"), [("kill", 0), ("tgkill", 0), ("rt_sigqueueinfo", 0)])
@@ -239,7 +240,7 @@ def test_signals_to_others_are_told_apart(syscall: str, argument: int) -> None:
     signal_at = 2 if syscall == "tgkill" else 1
     for target, suffix in ((ME.tid, ""), (1, " to others"), (0, " to others"), (0xFFFFFFFF, " to others")):
         args = [target if i == argument else 15 if i == signal_at else 0 for i in range(6)]
-        assert item_class(ME, syscall, args, "x86_64") == "SIGTERM" + suffix
+        assert call_of(ME, syscall, args, "x86_64").arg_class == "SIGTERM" + suffix
 
 
 def test_paths_are_made_absolute(tmp_path: Path) -> None:
