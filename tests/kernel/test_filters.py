@@ -448,3 +448,41 @@ def test_every_call_that_nobody_learned(uid: int | None) -> None:
     probed = {"clone3", "openat2", "io_uring_setup", "io_uring_enter", "io_uring_register"}
     assert {name for name, value in answers.items() if value == ENOSYS} == probed
     assert {name: value for name, value in answers.items() if value not in (EPERM, ENOSYS)} == {}
+
+
+def test_the_floor_tells_what_stat_tells_and_places_own_pages_only(uid: int | None, folder: Path) -> None:
+    """access(2) and reading an open folder work, as a memory policy for oneself; MPOL_MF_MOVE_ALL is EPERM."""
+    (folder / "file").write_text("")
+    path = os.fsencode(folder)
+    names = [name for name in ("access", "getdents") if name in tables.numbers(abi.MACHINE)]
+
+    def attempt() -> tuple[dict[str, int], list[int]]:
+        at, size = ctypes.create_string_buffer(path), 4096
+        entries = ctypes.create_string_buffer(size)
+        fd = raw.call("openat", raw.AT_FDCWD, raw.address(at), os.O_RDONLY | os.O_DIRECTORY)
+        memory = ctypes.create_string_buffer(2 * size)
+        page = raw.address(memory) + size - 1 & -size
+        works = {
+            "faccessat": raw.call("faccessat", raw.AT_FDCWD, raw.address(at), os.R_OK),
+            "faccessat2": raw.call("faccessat2", raw.AT_FDCWD, raw.address(at), os.R_OK, 0),
+            "getdents64": raw.call("getdents64", fd, raw.address(entries), size),
+            "mbind": raw.call("mbind", page, size, 0, 0, 0, 0),
+            "mbind move": raw.call("mbind", page, size, 0, 0, 0, 2),
+            "set_mempolicy": raw.call("set_mempolicy", 0, 0, 0),
+            "get_mempolicy": raw.call("get_mempolicy", 0, 0, 0, 0, 0),
+        }
+        if "access" in names:
+            works["access"] = raw.call("access", raw.address(at), os.R_OK)
+            works["getdents"] = min(raw.call("getdents", fd, raw.address(entries), size), 0)
+        denied = [
+            raw.call("mbind", page, size, 0, 0, 0, 4),
+            raw.call("mbind", page, size, 0, 0, 0, 6 | DIRTY),
+            raw.call("migrate_pages", 0, 0, 0, 0),
+            raw.call("move_pages", 0, 0, 0, 0, 0, 0),
+        ]
+        return works, denied
+
+    works, denied = in_child(under(policy("openat read"), attempt), uid)
+    assert works.pop("getdents64") > 0
+    assert set(works.values()) == {0}, works
+    assert set(denied) == {EPERM}
