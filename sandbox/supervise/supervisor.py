@@ -101,7 +101,7 @@ class Supervisor:
 
     def report_question(self, name: str, kind: str) -> None:
         """A DNS question for a name that the profile does not hold."""
-        if self._journal.wants("connect", "dns", VERDICTS[DENY]):
+        if self._journal.wants("connect", "dns", VERDICTS[DENY], name):
             from sandbox.behaviour import spelling
             from sandbox.behaviour.destination import Entry
 
@@ -296,13 +296,13 @@ class Supervisor:
     ) -> None:  # fmt: skip
         """`target` and `address` are what was decided on, where the decision has read it: it is not read again."""
         syscall, arg_class = asked
-        if not self._journal.wants(syscall, arg_class, VERDICTS[decision.answer]):
-            return
         if target is None:
             target = ""
             if syscall in TARGETS:
                 ((dirfd, at),) = tables.paths(syscall)
                 target = task.path(None if dirfd is None else call.args[dirfd] & arguments.LOW, call.args[at])
+        if not self._journal.wants(syscall, arg_class, VERDICTS[decision.answer], target):
+            return
         # Loaded with the first violation: a start without one does without.
         from sandbox.violations.decode import decode_args
 

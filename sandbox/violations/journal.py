@@ -1,7 +1,7 @@
 """What a supervisor holds: counts every violation, writes the lines that are due, and closes with the exact totals.
 
     journal = Journal(Sink(), "thumbnail")
-    if journal.wants("execve", "", "denied"):
+    if journal.wants("execve", "", "denied", "/bin/sh"):
         journal.write(Violation(...))
     poll(timeout=journal.timeout()); journal.tick()
     journal.finish()
@@ -36,9 +36,9 @@ class Journal:
         self._limit = limit or RateLimit()
         self._clock = clock
 
-    def wants(self, syscall: str, arg_class: str, verdict: str) -> bool:
+    def wants(self, syscall: str, arg_class: str, verdict: str, target: str = "") -> bool:
         """Count one violation; whether it gets a line. Only then is it worth decoding its arguments."""
-        return self._limit.take(syscall, arg_class, verdict, self._clock())
+        return self._limit.take(syscall, arg_class, verdict, self._clock(), target)
 
     def write(self, record: Record) -> bool:
         """Write the line of a violation that was wanted, or any other; False when the sink lost it."""

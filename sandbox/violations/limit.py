@@ -1,4 +1,9 @@
-"""How many lines a flood of violations gets: the first of each kind, then one summary a second, never a wrong count.
+"""How many lines a flood of violations gets: the first of each kind, whatever is new, and one summary a second.
+
+The first lines of a kind (call and verdict) pass, repeats among them. Behind those a target that had no line yet gets
+one from a bucket that all kinds share and that refills with time; repeats are counted and take nothing from it. So a
+harmless library that knocks at one place for ever does not hide the one connection elsewhere, and who invents targets
+without end gets no more lines than the bucket holds. The counts are exact at any time.
 
 Pure: the clock is an argument, in seconds of any steady clock.
 """
@@ -7,6 +12,7 @@ from __future__ import annotations
 
 from sandbox.behaviour.call import Call
 from sandbox.plain_json import encode
+from sandbox.violations.record import counted_as
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,13 +31,18 @@ OTHERS = "*"
 ROOM = 3000
 """Bytes of counts in one summary, so that the line fits with everything around them."""
 
-LONGEST_KEY = 120
+NEW = 20
+"""Lines at once for new targets of kinds that have had their first ones."""
+REFILL = 1.0
+"""Such lines that are added a second."""
+TARGETS = 1024
+"""Accesses that are remembered as told; the one that was told first is forgotten first, and is new again."""
 
 
 def key_text(key: Key) -> str:
     """`openat create: denied`, as a summary writes the kind."""
     syscall, arg_class, verdict = key
-    return f"{str(Call(syscall, arg_class))[:LONGEST_KEY]}: {verdict}"
+    return counted_as(Call(syscall, arg_class), verdict)
 
 
 class RateLimit:
@@ -40,18 +51,24 @@ class RateLimit:
     Lines that pass, plus the counts of all summaries, are the exact number of violations at any time.
     """
 
-    __slots__ = ("_due", "_every", "_first", "_kinds", "_pending", "_totals")
+    __slots__ = (
+        "_due", "_every", "_filled", "_first", "_kinds", "_new", "_pending", "_tokens", "_told", "_totals",
+    )  # fmt: skip
 
-    def __init__(self, first: int = FIRST, every: float = EVERY, kinds: int = KINDS) -> None:
+    def __init__(self, first: int = FIRST, every: float = EVERY, kinds: int = KINDS, new: int = NEW) -> None:
         self._first = first
         self._every = every
         self._kinds = kinds
+        self._new = new
+        self._tokens = float(new)
+        self._filled: float | None = None
+        self._told: dict[int, None] = {}
         self._totals: dict[Key, int] = {}
         self._pending: dict[Key, int] = {}
         self._due: float | None = None
 
-    def take(self, syscall: str, arg_class: str, verdict: str, now: float) -> bool:
-        """Count one violation; True when it gets a line of its own."""
+    def take(self, syscall: str, arg_class: str, verdict: str, now: float, target: str = "") -> bool:
+        """Count one violation; True when it gets a line of its own. `target` is what it reaches, '' for nothing."""
         key = (syscall, arg_class, verdict)
         total = self._totals.get(key)
         if total is None:
@@ -59,12 +76,29 @@ class RateLimit:
                 key = (syscall, OTHERS, verdict)
             total = self._totals.get(key, 0)
         self._totals[key] = total + 1
-        if total < self._first:
+        access = hash((key, target))  # the texts are the function's, and as long as it likes
+        if total < self._first or (access not in self._told and self._has_token(now)):
+            self._tell(access)
             return True
         self._pending[key] = self._pending.get(key, 0) + 1
         if self._due is None:
             self._due = now + self._every
         return False
+
+    def _tell(self, access: int) -> None:
+        self._told[access] = None
+        if len(self._told) > TARGETS:
+            del self._told[next(iter(self._told))]
+
+    def _has_token(self, now: float) -> bool:
+        """Take a token of the shared bucket, if there is one."""
+        if self._filled is not None:
+            self._tokens = min(float(self._new), self._tokens + REFILL * max(0.0, now - self._filled))
+        self._filled = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
 
     @property
     def due(self) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.spelling import printable
-from sandbox.violations.record import Summary, Violation
+from sandbox.violations.record import Summary, Violation, counted_as
 
 BEGIN = b'{"event": "'
 LONGEST = 1 << 16
@@ -196,7 +196,7 @@ def summarise(found: Iterable[Line], wanted: Filter) -> list[Tally]:
     for line in found:
         supervisor = line.supervisor or ""
         if isinstance(line.record, Violation):
-            key = (supervisor, _counted_as(line.record))
+            key = (supervisor, counted_as(line.record.call, line.record.verdict))
             listed[key] = listed.get(key, 0) + 1
             if wanted.admits(line.record):
                 _add(kinds, line.record)
@@ -210,10 +210,6 @@ def summarise(found: Iterable[Line], wanted: Filter) -> list[Tally]:
             written = listed.get(key, 0) + more.get(key, 0)
             _add_unlisted(kinds, text, max(totals.get(key, 0), written) - listed.get(key, 0), wanted)
     return sorted(kinds.values(), key=lambda kind: (-kind.count, kind.syscall, kind.arg_class, kind.target))
-
-
-def _counted_as(violation: Violation) -> str:
-    return f"{violation.call}: {violation.verdict}"
 
 
 def _add(kinds: dict[tuple[str, str, str], Tally], violation: Violation) -> None:

@@ -26,6 +26,9 @@ LONGEST = 4096
 CUTS = (2048, 1024, 512, 256, 128, 64, 32)
 """To how many bytes the longest texts are cut, one after the other, until the line fits."""
 
+LONGEST_KEY = 120
+"""Characters of a call in a summary."""
+
 MOST_ITEMS = 16
 KEPT = ("event", "time", "seq", "supervisor", "lost")
 """Fields without which a line cannot be placed; any other may go when nothing else makes it fit."""
@@ -40,6 +43,11 @@ def techniques() -> Mapping[str, Mapping[str, str]]:
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "techniques.json"), encoding="utf-8") as file:
         found: Mapping[str, Mapping[str, str]] = parse(file.read())
     return found
+
+
+def counted_as(call: Call, verdict: str) -> str:
+    """`openat create: denied`, as a summary writes a kind of violations; long classes are cut."""
+    return f"{str(call)[:LONGEST_KEY]}: {verdict}"
 
 
 def technique_of(call: Call) -> tuple[str, str, str]:

@@ -689,3 +689,23 @@ def test_not_a_socket_costs_no_descriptor(bench: Supervision) -> None:
         )
         done = bench.run(bench.bundle(*ITEMS, network=(f"tcp://127.0.0.1:{port}",)), *PYTHON, code)
     assert done.stdout.split() == [str(errno.ENOTSOCK), "0"]
+
+
+KNOCK = """
+import socket
+def knock(port):
+    with socket.socket() as sock:
+        sock.connect_ex(("127.0.0.1", port))
+for port in [7] * 60 + [9, 11] + [7] * 30:
+    knock(port)
+"""
+
+
+def test_one_connect_elsewhere_has_its_line_behind_a_flood(bench: Supervision) -> None:
+    """A library that knocks at one place again and again: the two other places are told, and all are counted."""
+    done = bench.run(bench.bundle(*ITEMS), *PYTHON, KNOCK)
+    assert done.code == 0, done.stderr
+    targets = [line["target"] for line in done.of("connect")]
+    assert targets.count("tcp://127.0.0.1:9") == targets.count("tcp://127.0.0.1:11") == 1
+    assert targets.count("tcp://127.0.0.1:7") == 20
+    assert done.counted("connect: denied") == (92, 92)

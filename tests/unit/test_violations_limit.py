@@ -22,12 +22,15 @@ KEYS = st.tuples(
 )
 
 
+PLACES = st.sampled_from(["", "a", "b", "c"])
+
+
 class Flood(RuleBasedStateMachine):
     """Calls, the passing of time and lost summaries, in any order."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.limit = RateLimit(first=2, every=1.0, kinds=4)
+        self.limit = RateLimit(first=2, every=1.0, kinds=4, new=2)
         self.now = 0.0
         self.calls: dict[str, int] = {}
         self.said: dict[str, int] = {}
@@ -38,12 +41,12 @@ class Flood(RuleBasedStateMachine):
         key = f"{syscall}: {verdict}"
         counts[key] = counts.get(key, 0) + number
 
-    @rule(key=KEYS, times=st.integers(1, 5))
-    def call(self, key: tuple[str, str, str], times: int) -> None:
+    @rule(key=KEYS, place=PLACES, times=st.integers(1, 5))
+    def call(self, key: tuple[str, str, str], place: str, times: int) -> None:
         """Some violations of one kind."""
         for _ in range(times):
             self.count(self.calls, key[0], key[2], 1)
-            if self.limit.take(*key, self.now):
+            if self.limit.take(*key, self.now, place):
                 self.count(self.said, key[0], key[2], 1)
 
     @rule(seconds=st.floats(0, 3))
@@ -89,6 +92,39 @@ def test_the_first_lines_of_each_kind_pass() -> None:
     assert [found.take("connect", "", "denied", 0.0) for _ in range(25)] == [True] * 20 + [False] * 5
     assert found.take("connect", "", "terminated", 0.0)
     assert found.due == limit.EVERY
+
+
+def test_a_new_target_has_its_line_behind_a_flood_of_another() -> None:
+    """Repeats take nothing from what new targets get; each is told once, and the counts are exact."""
+    found = RateLimit()
+    lines = [found.take("connect", "", "denied", 0.0, "10.0.0.1:80") for _ in range(1000)]
+    assert sum(lines) == limit.FIRST
+    assert found.take("connect", "", "denied", 0.0, "10.0.0.2:443")
+    assert not found.take("connect", "", "denied", 0.0, "10.0.0.2:443")
+    assert not found.take("connect", "", "denied", 0.0, "10.0.0.1:80")
+    assert found.take("connect", "", "denied", 0.0, "10.0.0.3:443")
+    assert sum(count for part in found.totals() for count in part.values()) == 1004
+
+
+def test_who_invents_targets_gets_what_the_bucket_holds() -> None:
+    """Targets without end: the bucket bounds the lines, it refills with time, and what is remembered is bounded."""
+    found = RateLimit()
+    lines = sum(found.take("connect", "", "denied", 0.0, f"10.0.0.1:{port}") for port in range(10_000))
+    assert lines == limit.FIRST + limit.NEW
+    assert not found.take("connect", "", "denied", 0.5, "10.0.0.2:443")
+    assert found.take("connect", "", "denied", 1.0, "10.0.0.2:443")
+    hour = [found.take("connect", "", "denied", 1.0 + second / 10, f"h{second}:1") for second in range(1, 36_001)]
+    assert sum(hour) <= 3600 * limit.REFILL + 1
+    assert len(found._told) <= limit.TARGETS
+    assert sum(found.take("connect", "", "denied", 1e6, f"x{port}:1") for port in range(100)) == limit.NEW
+    assert sum(count for part in found.totals() for count in part.values()) == 10_000 + 2 + 36_000 + 100
+
+
+def test_a_clock_that_goes_back_adds_nothing() -> None:
+    """The bucket takes time that goes backwards for none."""
+    found = RateLimit(first=0, new=1)
+    assert found.take("connect", "", "denied", 5.0, "a:1")
+    assert not found.take("connect", "", "denied", 1.0, "b:1")
 
 
 def test_kinds_are_bounded() -> None:
