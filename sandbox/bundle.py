@@ -228,23 +228,6 @@ def series(release: str) -> str:
     return ".".join(release.split(".")[:2])
 
 
-def place(pattern: str) -> PathRule:
-    """A pattern as (folder, path, whole): `{root}` or such or '', the path there, and whether it means what lies below.
-
-        >>> place("{root}/models/**")
-        ('{root}', '/models', True)
-        >>> place("/etc/hosts")
-        ('', '/etc/hosts', False)
-    """
-    path, whole = pattern, pattern.endswith("/*") or pattern.endswith("/**")
-    if whole:
-        path = pattern.rstrip("*")[:-1]
-    if not path.startswith("{"):
-        return "", path or "/", whole
-    name, slash, rest = path.partition("/")
-    return name, slash + rest, whole
-
-
 def nonblocking_opener(path: str, flags: int) -> int:
     """An opener that does not wait for the other end of a FIFO, which then reads as empty."""
     return os.open(path, flags | os.O_NONBLOCK)

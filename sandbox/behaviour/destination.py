@@ -44,7 +44,8 @@ EKS (169.254.170.23, fd00:ec2::23), also as a NAT64 gateway would reach them."""
 
 
 class Entry:
-    """One parsed entry. `kind` is address, network, name, suffix, path, folder, abstract, family or runtime-api.
+    """One parsed entry. `kind` is address, network, name, suffix, path, folder, pattern, abstract, family or
+    runtime-api.
 
     `value` is the packed address (with its prefix length in `bits` for a network), the name in lower case, the
     `.suffix` behind a `*`, the path without what the kernel ignores, or the family's name. `port` may be ANY_PORT.
@@ -95,7 +96,7 @@ class Entry:
     def is_pattern(self) -> bool:
         """Whether it stands for more than one destination."""
         several_ports = self.kind in ("address", "name") and self.port == ANY_PORT
-        return self.kind in ("network", "suffix", "folder") or several_ports
+        return self.kind in ("network", "suffix", "folder", "pattern") or several_ports
 
     @property
     def is_unspecified(self) -> bool:
@@ -111,8 +112,9 @@ class Entry:
 def parse(text: str) -> Entry:
     """One entry of a profile's `network`. Raises ProfileError, which says what is wrong with it.
 
-    `runtime-api` | [tcp://|udp://]HOST:PORT | unix:/path | unix:/folder/* | unix:@abstract | family:AF_NAME, where HOST
-    is an address ([...] around an IPv6 one), NETWORK/BITS, a name or *.name, and PORT a number or `*`. `typeN://`
+    `runtime-api` | [tcp://|udp://]HOST:PORT | unix:/path | unix:/folder/* | unix:/folder/name-*/s-* | unix:@abstract |
+    family:AF_NAME, where HOST is an address ([...] around an IPv6 one), NETWORK/BITS, a name or *.name, and PORT a
+    number or `*`. In a unix path a `*` stands for the random part of a name (sandbox/behaviour/path.py). `typeN://`
     stands for sockets of another type (the number of SOCK_RAW and the like), as learning writes them.
     """
     if text == RUNTIME_API:
@@ -178,6 +180,18 @@ def of_address(address: SocketAddress, protocol: str, name: str = "") -> Entry:
     if address.family == "AF_UNIX":
         return Entry("unix", "abstract" if address.host.startswith("@") else "path", address.host)
     return Entry("family", "family", address.family)
+
+
+def covers(entry: Entry, other: Entry) -> bool:
+    """Whether an entry allows all that another one does, as far as their texts tell: equal ones, and unix sockets."""
+    if entry == other:
+        return True
+    if entry.kind not in ("folder", "pattern") or other.kind not in ("folder", "pattern", "path"):
+        return False
+    from sandbox.behaviour.path import is_like
+
+    path, other_path = (str(e.value) + "/*" * (e.kind == "folder") for e in (entry, other))
+    return is_like(path, other_path)
 
 
 def entries(texts: Iterable[str]) -> Iterator[Entry]:
@@ -264,10 +278,14 @@ def _parse_unix(text: str, place: str) -> Entry:
     if path is None:
         raise _wrong(text, "goes through '..'", "write the path without it")
     folder, _, last = path.rpartition("/")
-    if "*" in folder or ("*" in last and last != "*"):
-        raise _wrong(text, "a '*' stands for one whole last part of a path", "write unix:/folder/*")
-    if last == "*":
+    if last == "*" and "*" not in folder:
         return Entry("unix", "folder", folder, text=text)
+    if "*" in path:
+        from sandbox.behaviour.path import wildcard_problem  # only a pattern needs it
+
+        if problem := wildcard_problem(path):
+            raise _wrong(text, problem, "write unix:/folder/* or unix:/folder/name-*")
+        return Entry("unix", "pattern", path, text=text)
     return Entry("unix", "path", path, text=text)
 
 

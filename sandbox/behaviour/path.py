@@ -5,16 +5,24 @@
 
     >>> covers("/tmp/*", "/tmp/a/b"), covers("/tmp/*", "/tmp/**"), covers("/etc/hosts", "/etc")
     (True, True, False)
+
+Elsewhere a `*` stands for the random part of one name. The paths of unix sockets have it, too, which the supervisor
+compares as they are written (sandbox/behaviour/destination.py):
+
+    >>> covers("/tmp/pymp-*/listener-*", "/tmp/pymp-x1/listener-7"), covers("/tmp/pymp-*", "/tmp/pymp-x1/y")
+    (True, False)
 """
 
 from __future__ import annotations
 
-from sandbox.bundle import BASES, place
+from sandbox.bundle import BASES
 from sandbox.errors import ProfileError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from sandbox.bundle import PathRule
 
 NAMES = BASES[1:]
 """Folders that only a host knows (sandbox/confine/landlock_rules.py)."""
@@ -25,19 +33,87 @@ def below(folder: str) -> str:
     return f"{folder.rstrip('/')}/**"
 
 
+def rule_of(pattern: str) -> PathRule:
+    """The rule that a pattern becomes: its base (one of NAMES or ''), the path there, and whether all below is meant.
+
+    Landlock knows no random names: the rule is on the folder above the first of them (see `above`).
+
+    >>> rule_of("{root}/models/**"), rule_of("/etc/hosts"), rule_of("/tmp/pymp-*/x")
+    (('{root}', '/models', True), ('', '/etc/hosts', False), ('', '/tmp', True))
+    """
+    base, path, whole = _parts(pattern)
+    stem = above(path)
+    return base, stem if stem or base else "/", whole or stem != path
+
+
+def above(path: str) -> str:
+    """The folder above the first name of a path that has a random part; the path itself where none has."""
+    return path.partition("*")[0].rpartition("/")[0] if "*" in path else path
+
+
+def _parts(pattern: str) -> PathRule:
+    """(base, path, whole) with the random parts."""
+    path, whole = pattern, pattern.endswith(("/*", "/**"))
+    if whole:
+        path = _stem(pattern)
+    if not path.startswith("{"):
+        return "", path or "/", whole
+    base, slash, rest = path.partition("/")
+    return base, slash + rest, whole
+
+
 def covers(pattern: str, other: str) -> bool:
-    """Whether the rule that a pattern becomes allows all that another pattern's rule, or a path, stands for.
+    """Whether a pattern means all that another pattern, or a path, stands for.
 
     A path through `..` is covered by itself alone: where it leads is not in its text.
     """
     if pattern == other:
         return True
-    folder, path, whole = rule = place(pattern)
-    other_folder, other_path, _ = other_rule = place(other)
-    if ".." in other_path.split("/"):
+    base, path, whole = _parts(pattern)
+    other_base, other_path, other_whole = _parts(other)
+    if base != other_base or ".." in other_path.split("/") or (other_whole and not whole):
         return False
-    inside = folder == other_folder and f"{other_path}/".startswith(f"{path.rstrip('/')}/")
-    return rule == other_rule or (whole and inside)
+    depth = path.rstrip("/").count("/")
+    if not whole:
+        return is_like(path, other_path)
+    return other_path.rstrip("/").count("/") >= depth and is_like(
+        path.rstrip("/"), "/".join(other_path.rstrip("/").split("/")[: depth + 1])
+    )
+
+
+def is_like(path: str, other: str) -> bool:
+    """Whether two paths have the same names, where a `*` in one of the first stands for any text, and for another `*`.
+
+    >>> is_like("/tmp/pymp-*/l-*", "/tmp/pymp-x/l-*"), is_like("/tmp/*", "/tmp/a/b"), is_like("/a*", "/b")
+    (True, False, False)
+    """
+    if "*" not in path:
+        return path == other
+    names, others = path.split("/"), other.split("/")
+    return len(names) == len(others) and all(map(_is_name_like, names, others))
+
+
+def _is_name_like(name: str, other: str) -> bool:
+    first, *rest = name.split("*")
+    if not rest:
+        return name == other
+    last = rest.pop()
+    at, end = len(first), len(other) - len(last)
+    if at > end or not (other.startswith(first) and other.endswith(last)):
+        return False
+    for text in rest:
+        found = other.find(text, at, end)
+        if found < 0:
+            return False
+        at = found + len(text)
+    return True
+
+
+def wildcard_problem(path: str) -> str:
+    """What is wrong with the random parts of a path, '' for nothing."""
+    if "**" in path:
+        return "has ** elsewhere than at its end"
+    return "has a wildcard in its first name, which is every folder of the root" if "*" in path.split("/")[1] else ""
 
 
 def outermost(patterns: Iterable[str]) -> frozenset[str]:
@@ -63,21 +139,23 @@ def literal(path: str) -> str:
 def check(pattern: str, where: str, *, program: bool = False) -> str:
     """The pattern, if it is a path, `folder/*` or `folder/**`, absolute or under one of NAMES; a program is a path.
 
-    Raises ProfileError, at `where`.
+    Names below the first may have random parts. Raises ProfileError, at `where`.
     """
     stem = pattern if program else _stem(pattern)
     name, _, rest = stem.partition("/")
     problem = ""
     if name not in ("", *NAMES) or not pattern.startswith(("/", "{")):
         problem = f"is neither absolute nor under {', '.join(NAMES)}"
+    elif "*" in stem and program:
+        problem = "is not a file"
     elif "*" in stem:
-        problem = "is not a file" if program else "has a wildcard elsewhere than in a last /* or /**"
-    elif any(part in (".", "..", "") for part in rest.split("/")) and rest:
+        problem = wildcard_problem(f"/{stem}" if name else stem)
+    if not problem and rest and any(part in (".", "..", "") for part in rest.split("/")):
         problem = "has an empty part, . or .."
-    elif "\0" in stem:
+    elif not problem and "\0" in stem:
         problem = "holds a NUL"
     if problem:
-        todo = "write an absolute path, folder/* or folder/**"
+        todo = "write an absolute path, folder/* or folder/**, and * for the random part of a name"
         raise ProfileError(f"the path {pattern!r} {problem}", where=where, todo=todo)
     return pattern
 

@@ -93,6 +93,7 @@ class Destinations:
         self._networks: list[tuple[str, int, int, int, int, str]] = []  # protocol, bytes, free bits, prefix, port, text
         self._suffixes: list[tuple[str, str, int, str]] = []  # protocol, .suffix, port, text
         self._folders: dict[str, str] = {}
+        self._patterns: dict[str, str] = {}
         self._names: set[str] = set()
         self._api = {(packed(host) or canonical_name(host), port) for host, port in api}
         for text in entries:
@@ -109,6 +110,8 @@ class Destinations:
             self._suffixes.append((entry.protocol, str(value), entry.port, entry.text))
         elif entry.kind == "folder":
             self._folders.setdefault(str(value), entry.text)
+        elif entry.kind == "pattern":
+            self._patterns.setdefault(str(value), entry.text)
         elif entry.kind != RUNTIME_API:
             self._exact.setdefault((entry.protocol, value, entry.port), entry.text)
             if entry.kind == "name":
@@ -192,8 +195,15 @@ class Destinations:
                 return Match(False, "", f"{place!r} is not a plain absolute path")
             rule = self._exact.get(("unix", path, ANY_PORT))
             if rule is None and path != "/":
-                rule = self._folders.get(path.rpartition("/")[0])
+                rule = self._folders.get(path.rpartition("/")[0]) or self._by_pattern(path)
         return Match(rule is not None, rule or "", "" if rule else f"no entry names the socket {place}")
+
+    def _by_pattern(self, path: str) -> str | None:
+        if not self._patterns:
+            return None
+        from sandbox.behaviour.path import is_like  # a start without patterns does without
+
+        return next((text for pattern, text in self._patterns.items() if is_like(pattern, path)), None)
 
     @staticmethod
     def text_to_allow(protocol: str, host: str | bytes, port: int = 0, names: frozenset[str] = frozenset()) -> str:

@@ -16,6 +16,7 @@ from sandbox.profile.completeness import estimate
 from sandbox.profile.folding import changed, fold, named
 from sandbox.profile.model import Estimate, Phase, Profile, ProfiledFunction, Training, Use
 from sandbox.profile.promises import promises_of
+from sandbox.profile.random_names import sockets
 
 PHASE_OF: Mapping[str, Phase] = {"init": "init", "invocation": "invoke", "run": "run"}
 
@@ -35,7 +36,7 @@ def generalise(cold_starts: Sequence[ColdStart], name: str) -> Learned:
     runtime_api = any(cold_start.start.api for cold_start in cold_starts)
     samples = _in_order(sample for cold_start in cold_starts for sample in cold_start.samples)
     uses = frozenset(_uses(cold_starts, samples))
-    network = frozenset().union(*(cold_start.network for cold_start in cold_starts))
+    network = sockets(entry for cold_start in cold_starts for entry in cold_start.network)
     tool = {below(TOOL)}
     writes = {p for c in cold_starts for p in named(_written(c), c.start.places)} - tool
     reads = {p for c in cold_starts for p in named(map(literal, c.reads), c.start.places)} - tool

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from typing import Any
 
-from sandbox.bundle import BASES, DIGEST, FIELDS, MAGIC, place, series
+from sandbox.behaviour.path import rule_of
+from sandbox.bundle import BASES, DIGEST, FIELDS, MAGIC, series
 from sandbox.errors import PolicyInvalid
 
 Compiled = tuple[bytes, int]
@@ -64,7 +65,7 @@ def _paths(patterns: Iterable[str], words: object) -> bytes:
 
 
 def _path(pattern: str) -> str:
-    base, path, below = place(pattern)
+    base, path, below = rule_of(pattern)
     if base not in BASES:
         raise PolicyInvalid("is in no folder that a starter knows", where=ascii(pattern))
     return f"{BASES.index(base)}{'*' if below else '.'}{path}"

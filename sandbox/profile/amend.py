@@ -231,7 +231,8 @@ def _allows(profile: Profile, section: str, target: str) -> bool:
     if section.startswith("files"):
         return any(covers(pattern, target) for pattern in known)
     if section == "network":
-        return destination.parse(target) in destination.entries(known)
+        wanted = destination.parse(target)
+        return any(destination.covers(entry, wanted) for entry in destination.entries(known))
     return target in known
 
 

@@ -168,7 +168,8 @@ def _places(section: Section, old: frozenset[str], new: frozenset[str]) -> Itera
 
 def _covered(place: str, others: Iterable[str], section: Section) -> bool:
     if section == "network":
-        return not {*destination.entries([place])}.isdisjoint(destination.entries(others))
+        known = list(destination.entries(others))
+        return any(destination.covers(entry, one) for one in destination.entries([place]) for entry in known)
     if section == "listen":
         return not {*destination.listeners([place])}.isdisjoint(destination.listeners(others))
     return section in ("read", "write") and any(covers(pattern, place) for pattern in others)

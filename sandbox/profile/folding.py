@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from sandbox.behaviour.path import below
+from sandbox.profile.random_names import CREDENTIALS, TEMPORARY, generalised
 
 FEW = 3
 """So many files of one directory stand by themselves; more become `directory/*`."""
 
 PRIVATE = ("/", "/proc/self", "/dev", "/etc", "/root", "/run/secrets", "/var/run/secrets")
 """Folders that hold what nobody asked for beside what somebody did; users' homes, too."""
-
-TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 
 LONGEST = 24
 """Lines; beyond, the deepest directories are folded into `directory/**` until it fits."""
@@ -43,8 +42,11 @@ def named(paths: Iterable[str], places: Mapping[str, str]) -> set[str]:
 
 
 def fold(paths: Iterable[str]) -> tuple[str, ...]:
-    """Sorted patterns that cover the paths: `directory/*` for several files of one, `parent/**` where they are many."""
-    return tuple(sorted(_shorten(_by_directory(_temporary(set(paths))))))
+    """Sorted patterns that cover the paths: `directory/*` for several files of one, `parent/**` where they are many.
+
+    Random parts of names become a `*` first, so that they count as one.
+    """
+    return tuple(sorted(_shorten(_by_directory(_temporary(generalised(paths))))))
 
 
 def _temporary(paths: set[str]) -> set[str]:
@@ -62,11 +64,18 @@ def _by_directory(paths: set[str]) -> set[str]:
         members.setdefault(os.path.dirname(path), set()).add(path)
     found: set[str] = set()
     for directory, inside in members.items():
-        if len(inside) > FEW and directory not in PRIVATE and os.path.dirname(directory) != "/home":
+        if len(inside) > FEW and not _is_private(directory):
             found.add(f"{directory}/*")
         else:
             found |= inside
     return {path for path in found if f"{os.path.dirname(path)}/*" not in found or path.endswith("/*")}
+
+
+def _is_private(directory: str) -> bool:
+    """Whether what lies in a directory beside what was used may be a secret; of homes and folders of keys."""
+    home = os.path.dirname(directory) == "/home"
+    secret = directory.startswith(("/run/secrets/", "/var/run/secrets/"))
+    return home or secret or directory in PRIVATE or not CREDENTIALS.isdisjoint(directory.split("/"))
 
 
 def _shorten(patterns: set[str]) -> set[str]:
@@ -74,9 +83,10 @@ def _shorten(patterns: set[str]) -> set[str]:
 
     What shares no directory with another line stays as it is: making it wider would save nothing.
     """
+    above_secrets = {up for pattern in patterns for up in _above_private(pattern)}
     while len(patterns) > LONGEST:
         lines = Counter(directory for pattern in patterns for directory in _directories(pattern))
-        shared = [directory for directory, count in lines.items() if count > 1]
+        shared = [directory for directory, count in lines.items() if count > 1 and directory not in above_secrets]
         if not shared:
             break
         best = max(shared, key=lambda directory: (directory.count("/"), lines[directory], directory))
@@ -84,10 +94,18 @@ def _shorten(patterns: set[str]) -> set[str]:
     return patterns
 
 
-def _directories(pattern: str) -> list[str]:
-    """The directories above a pattern, without the root and the top ones."""
+def _above_private(pattern: str) -> list[str]:
+    """The directories above a private one on the way to a pattern."""
     parts = pattern.split("/")
-    return ["/".join(parts[:depth]) for depth in range(3, len(parts))] if pattern.startswith("/") else []
+    ways = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+    return next((ways[:at] for at in range(len(ways) - 1, 0, -1) if _is_private(ways[at])), [])
+
+
+def _directories(pattern: str) -> list[str]:
+    """The directories above a pattern that may be folded, without the root and the top ones."""
+    parts = pattern.split("/")
+    found = ["/".join(parts[:depth]) for depth in range(3, len(parts))] if pattern.startswith("/") else []
+    return [directory for directory in found if not _is_private(directory)]
 
 
 def changed(entries: Iterable[str]) -> set[str]:

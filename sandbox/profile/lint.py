@@ -13,7 +13,7 @@ from typing import Literal
 
 from sandbox.behaviour import destination
 from sandbox.behaviour.call import Call
-from sandbox.behaviour.path import covers
+from sandbox.behaviour.path import below, covers, rule_of
 from sandbox.errors import ProfileError
 from sandbox.profile import base
 from sandbox.profile.completeness import best_estimates, still_needed
@@ -216,6 +216,19 @@ def _writes(document: Document) -> Iterator[_Raw]:
         )  # fmt: skip
 
 
+def _random_parts(document: Document) -> Iterator[_Raw]:
+    for mode in ("read", "write"):
+        for i, place in enumerate(document.tree.get("files", {}).get(mode, ())):
+            base, path, whole = rule_of(place)
+            if not whole or covers(place, below(base + path)):
+                continue
+            yield (
+                "info", ("files", mode, i),
+                f"{place} opens all of {base}{path}: Landlock holds no random part of a name",
+                "keep nothing else in that folder, or give the function a folder of its own there",
+            )  # fmt: skip
+
+
 def _completeness(document: Document) -> Iterator[_Raw]:
     best = {estimate.phase: (id_, estimate) for id_, estimate in best_estimates(document.profile.trainings)}
     lines = [line["training"] for line in document.tree.get("completeness", ())]
@@ -252,6 +265,6 @@ def _provenance(document: Document) -> Iterator[_Raw]:
 
 
 CHECKS = (
-    _schema, _reasons, _grants, _promises, _processes, _network, _listen, _writes, _tolerates, _completeness,
-    _provenance,
+    _schema, _reasons, _grants, _promises, _processes, _network, _listen, _writes, _random_parts, _tolerates,
+    _completeness, _provenance,
 )  # fmt: skip

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sandbox.behaviour.path import outermost
 from sandbox.errors import ProfileError
 from sandbox.profile.model import Profile, ProfiledFunction, Tolerated, Training, Use, Verified
 from sandbox.profile.promises import promises_of
+from sandbox.profile.random_names import generalised, sockets
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 STRICTNESS = ("report", "deny", "terminate")
@@ -41,9 +43,9 @@ def merge(one: Profile, other: Profile) -> Profile:
         ),
         uses=merged,
         processes=one.processes | other.processes,
-        network=one.network | other.network,
-        reads=one.reads | other.reads,
-        writes=one.writes | other.writes,
+        network=_destinations(one, other),
+        reads=_folded(one.reads, other.reads),
+        writes=_folded(one.writes, other.writes),
         grants=one.grants | other.grants,
         # The earlier end of an audit is the stricter one, and none at all the strictest.
         audit_until=min(one.audit_until, other.audit_until),
@@ -75,6 +77,20 @@ def _tolerated(entries: frozenset[Tolerated]) -> frozenset[Tolerated]:
 def _latest(one: Verified | None, other: Verified | None) -> Verified | None:
     """The later of two, which stays true: the merged profile allows all that was allowed when it was verified."""
     return max((found for found in (one, other) if found), default=None)
+
+
+def _destinations(one: Profile, other: Profile) -> frozenset[str]:
+    """The destinations of both, folded as `_folded` does; those that `by` names keep their text."""
+    if one.network == other.network:
+        return one.network
+    kept = {entry for entry, _ in one.network_by | other.network_by}
+    everything = one.network | other.network
+    return sockets(everything - kept) | everything & kept
+
+
+def _folded(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
+    """The places of both, with the random parts that only both together show; a profile with itself stays as it is."""
+    return one if one == other else outermost(generalised(one | other))
 
 
 def _stricter(responses: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from profile_strategies import profiles
 
 from sandbox import bundle, plain_json
+from sandbox.behaviour.path import rule_of
 from sandbox.bundle import Policy
 from sandbox.errors import PolicyInvalid
 from sandbox.kernel import tables
@@ -119,7 +120,7 @@ def test_each_field_comes_back() -> None:
         owner, _, field = name.rpartition(".")
         found = getattr(policy.files if owner else policy, field)
         if owner and isinstance(value, list):
-            assert found == [bundle.place(pattern) for pattern in value]
+            assert found == [rule_of(pattern) for pattern in value]
         elif name == "provenance":
             assert found == {fact: [] for fact in bundle.FACTS} | {"kernel": ["6.18", "\ufffd"]}
         else:

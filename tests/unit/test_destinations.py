@@ -82,7 +82,8 @@ def allows(entry: str, protocol: str, host: str, port: int = 0, *names: str) -> 
     ("10.0.0.1:443", "address"), ("[::1]:80", "address"), ("db.internal:5432", "name"), ("udp://ntp.org:123", "name"),
     ("tcp://S3.Amazonaws.com.:443", "name"), ("*.example.com:443", "suffix"), ("10.0.0.0/8:5432", "network"),
     ("tcp://[2001:db8::/32]:443", "network"), ("[::ffff:10.0.0.0/104]:1", "network"), ("db:*", "name"),
-    ("unix:/run/a.sock", "path"), ("unix:@bus", "abstract"), ("unix:/run/*", "folder"), ("family:AF_VSOCK", "family"),
+    ("unix:/run/a.sock", "path"), ("unix:@bus", "abstract"), ("unix:/run/*", "folder"),
+    ("unix:/run/a-*/s-*", "pattern"), ("family:AF_VSOCK", "family"),
     ("type3://10.0.0.1:0", "address"),
 ])  # fmt: skip
 def test_each_form_is_known(entry: str, kind: str) -> None:
@@ -106,8 +107,9 @@ def test_each_form_is_known(entry: str, kind: str) -> None:
     ("10.0.0.1/8:443", "bits behind /8"), ("10.0.0.0/33:443", "not a prefix length"), ("x/8:443", "not an address"),
     ("10.0.0.0/:443", "not a prefix length"), ("[::ffff:0.0.0.0/95]:1", "IPv4-mapped"),
     ("unix:run/a", "not an absolute path"),
-    ("unix:", "not an absolute path"), ("unix:@", "no name"), ("unix:/a/../b", "'..'"), ("unix:/a*", "whole last part"),
-    ("unix:/*/a", "whole last part"), ("unix:/a/**", "whole last part"), ("family:vsock", "not an address family"),
+    ("unix:", "not an absolute path"), ("unix:@", "no name"), ("unix:/a/../b", "'..'"), ("unix:/a*", "first name"),
+    ("unix:/*/a", "first name"), ("unix:/a/**", "**"), ("unix:/a/b**/c", "**"),
+    ("family:vsock", "not an address family"),
 ])  # fmt: skip
 def test_a_wrong_entry_says_what_is_wrong(entry: str, what: str) -> None:
     """Each mistake has a message of its own, with the entry in it and what to do."""
@@ -259,7 +261,11 @@ def test_the_runtime_api_is_always_allowed() -> None:
     ("unix:/run/*", "/run/", False), ("unix:/run/*", "/run/a/b", False), ("unix:/run/*", "/run/../etc/a", False),
     ("unix:/run/*", "/run/..", False), ("unix:/run/*", "/run/\ufffd", False), ("unix:/*", "/a", True),
     ("unix:/*", "/", False), ("unix:@bus", "@bus", True), ("unix:@bus", "@bus\0", False), ("unix:@bus", "bus", False),
-    ("unix:/bus", "@/bus", False), ("unix:@bus", "", False),
+    ("unix:/bus", "@/bus", False), ("unix:@bus", "", False), ("unix:/tmp/p-*/s-*", "/tmp/p-1/s-2", True),
+    ("unix:/tmp/p-*/s-*", "/tmp//p-1/./s-2", True), ("unix:/tmp/p-*/s-*", "/tmp/p-1/x/s-2", False),
+    ("unix:/tmp/p-*/s-*", "/tmp/p-1/../s-2", False), ("unix:/tmp/p-*", "/tmp/p-\ufffd", False),
+    ("unix:/tmp/p-*/*", "/tmp/p-1/s", True), ("unix:/tmp/p-*/*", "/tmp/p-1", False),
+    ("unix:/tmp/p-*", "@/tmp/p-1", False),
 ])  # fmt: skip
 def test_unix_sockets(entry: str, place: str, expected: bool) -> None:
     """Paths are compared without what the kernel ignores, `*` is one name in a folder, abstract names are exact."""
@@ -297,9 +303,10 @@ def test_a_sockets_folder_is_known_by_where_it_leads(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "socket").symlink_to("/elsewhere")
-    linked = [f"unix:{tmp_path}/link/socket", f"unix:{tmp_path}/link/*"]
+    linked = [f"unix:{tmp_path}/link/socket", f"unix:{tmp_path}/link/*", f"unix:{tmp_path}/link/p-*/s"]
     plain = ["unix:/socket", "unix:/*", "unix:@name", RUNTIME_API, "tcp://10.0.0.1:443"]
     real = [f"unix:{tmp_path.resolve()}/real/socket", f"unix:{tmp_path.resolve()}/real/*"]
+    real.append(f"unix:{tmp_path.resolve()}/real/p-*/s")
     assert followed([*linked, *plain]) == [*linked, *plain, *real]
 
 

@@ -7,6 +7,7 @@ import os
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandbox.behaviour.path import covers as path_covers
 from sandbox.profile.folding import FEW, LONGEST, fold, named
 
 NAMES = st.sampled_from(
@@ -14,14 +15,22 @@ NAMES = st.sampled_from(
 )
 PATHS = st.lists(NAMES, min_size=1, max_size=6).map(lambda parts: "/" + "/".join(parts))
 PLACED = st.sampled_from(["{root}/**", "{python}/**", "{venv}/**"])
+MADE_UP = st.sampled_from(
+    ["/tmp/tmpk2j4_x1z/x.zip", "/tmp/tmp00000000/x.zip", "/tmp/pymp-abcdefgh/y", "/var/spool/in/2026-11-28.csv",
+     "/var/spool/in/2026-11-29.csv", "/var/spool/in/job-1001", "/var/spool/in/job-2002", "/var/spool/in/job-*",
+     "/sys/fs/cgroup/a/" + "0a" * 32 + "/x", "/home/u/0f9e8d7c-0000-4000-8000-0123456789ab", "/etc/x/job-1001",
+     "/etc/x/job-1002"]
+)  # fmt: skip
 MANY = st.builds(lambda parts, n: [f"{parts}/f{i}" for i in range(n)], PATHS, st.integers(0, 12))
-SETS = st.tuples(st.lists(PATHS | PLACED, max_size=30), st.lists(MANY, max_size=6)).map(
+SETS = st.tuples(st.lists(PATHS | PLACED | MADE_UP, max_size=30), st.lists(MANY, max_size=6)).map(
     lambda drawn: [*drawn[0], *(path for group in drawn[1] for path in group)]
 )
 
 
 def covers(pattern: str, path: str) -> bool:
-    """`directory/**` covers all below it, `directory/*` all directly in it, anything else itself."""
+    """`directory/**` covers all below it, `directory/*` all directly in it, anything else what is like it."""
+    if "*" in pattern.removesuffix("/**").removesuffix("/*"):
+        return path_covers(pattern, path)
     if pattern.endswith("/**"):
         return path.startswith(pattern[:-2])
     if pattern.endswith("/*"):
@@ -119,3 +128,11 @@ def test_made_up_names_are_folded() -> None:
     made_up = {f"/tmp/tmp{name}/x.zip" for name in ("a1", "b2", "c3", "d4")}
     assert fold(made_up) == ("/tmp/**",)
     assert fold({"/tmp/thumbnails/a.png", "/tmp/cache.db"}) == ("/tmp/cache.db", "/tmp/thumbnails/a.png")
+
+
+def test_secrets_are_never_folded() -> None:
+    """However many files of a folder of secrets or keys, or lines in all: they are named one by one."""
+    keys = ("/run/secrets/app", "/var/run/secrets/a/b", "/root/.aws", "/home/user/.ssh")
+    for place in (*keys, "/home/user", "/root", "/etc"):
+        files = [f"{place}/{n:02d}" for n in range(LONGEST + 10)]
+        assert fold(files) == tuple(files)

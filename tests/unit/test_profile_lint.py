@@ -57,6 +57,8 @@ def test_nothing_to_object_to() -> None:
         ("[exec, rpath]", "[exec, rpath, inet]", "3:25: warning: no syscall needs the promise inet"),
         ("[exec, rpath]", "[exec, rpath, rpaht]", "3:25: error: 'rpaht' is not a promise"),
         ("[/usr/bin/convert]", "[]", "12:5: warning: execve is allowed, but no program is listed"),
+        ("/tmp/**", "/tmp/job-*/**", "6:34: info: /tmp/job-*/** opens all of /tmp: Landlock holds no random part"),
+        ("/etc/**", "/srv/in/x-*", "6:16: info: /srv/in/x-* opens all of /srv/in"),
         ("/tmp/**", "/etc/**", "6:34: warning: /etc/** is written"),
         ("/tmp/**", "/tmp/../etc/x", "6:34: warning: /tmp/../etc/x is written"),
         ("/tmp/**", "/tmpfiles", "6:34: warning: /tmpfiles is written"),
