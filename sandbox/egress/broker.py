@@ -20,7 +20,7 @@ from sandbox.egress.messages import Message
 from sandbox.egress.sockets import MSG_DONTWAIT, MSG_FASTOPEN
 from sandbox.kernel import sockaddr
 from sandbox.kernel.memory import MMSGHDR, MOST_PIECES, MSGHDR
-from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, SOCK_DGRAM, SOCK_STREAM
+from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, AF_UNSPEC, SOCK_DGRAM, SOCK_STREAM
 from sandbox.kernel.task import socket_kind
 from sandbox.memo import bounded_memo
 from sandbox.names import DNS_PORT
@@ -73,13 +73,14 @@ class Target:
     """The address that is really used, None to go where the socket is connected to.
 
     `pinned` are descriptors of ours that the call needs: of the unix socket that the address names, or those that the
-    message hands over.
+    message hands over. `mute`: the socket may be connected, and sends nothing afterwards.
     """
 
-    __slots__ = ("address", "pinned")
+    __slots__ = ("address", "mute", "pinned")
 
-    def __init__(self, address: bytes | None, pinned: Iterable[int] = ()) -> None:
+    def __init__(self, address: bytes | None, pinned: Iterable[int] = (), *, mute: bool = False) -> None:
         self.address = address
+        self.mute = mute
         self.pinned = list(pinned)
 
     def close(self) -> None:
@@ -135,6 +136,10 @@ class Egress:
         self._report = report
         _thread.stack_size(STACK)
 
+    def allows_family(self, name: str) -> bool:
+        """Whether an entry allows all that sockets of a family can do."""
+        return self._match("family", name, 0, frozenset()).allowed
+
     def take(self, listener: Listener, call: Notification, syscall: str, task: Task) -> None:
         """Answer one call of tables.WITH_DESTINATION."""
         try:
@@ -179,6 +184,8 @@ class Egress:
             return None
         target = self._decide(brokered, address)
         try:
+            if target.mute:
+                return 0, sockets.connect_mute(fd, target.address)
             if brokered.socket_type == SOCK_DGRAM or not sockets.is_blocking(fd):
                 return 0, sockets.connect(fd, target.address)
             number = sockets.connect_without_sleep(fd, target.address)
@@ -243,6 +250,10 @@ class Egress:
                 return Target(address)
             return Target(forwarder.address(protocol, int.from_bytes(address[:2], "little")))
         names = forwarder.names_of(destination.value) if forwarder else frozenset()
+        sorts = protocol == "udp" and names and not sending
+        if sorts and not self._match(protocol, destination.value, port, names).allowed:
+            # getaddrinfo(3) connects to each address that it was given for a name, to sort them, and sends nothing.
+            return Target(address, mute=True)
         entry = self._judge(brokered, protocol, destination.value, port, names)
         if entry == RUNTIME_API and self.relay and not sending:
             return Target(self.relay.address(destination.host, port, domain))
@@ -366,7 +377,14 @@ class Egress:
         numbers = messages.descriptors(message.control) if message.control else None
         if numbers:
             return self._hand_over(brokered, message, numbers)
-        return Target(None) if message.address is None else self._decide(brokered, message.address, sending=True)
+        if message.address is None:
+            return Target(None)
+        if brokered.domain == AF_NETLINK:
+            from sandbox.egress import netlink  # few functions have such a socket
+
+            if netlink.is_question(brokered.fd, message.address, message.data):
+                return Target(message.address)
+        return self._decide(brokered, message.address, sending=True)
 
     def _hand_over(self, brokered: Brokered, message: Message, numbers: Mapping[int, int]) -> Target:
         """Put our copies of the sender's descriptors into its message. Raises Denied, OSError (EBADF, EMFILE).

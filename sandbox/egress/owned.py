@@ -95,10 +95,10 @@ class OwnedSockets:
         """Whether the filter alone would let a socket(2) pass."""
         return self._allowed.allows(call) or (phase == "init" and self._early.allows(call))
 
-    def make(self, listener: Listener, call: Notification, task: Task) -> None:
-        """Answer a socket(2) with a socket of ours."""
+    def make(self, listener: Listener, call: Notification, task: Task, *, privileged: bool = True) -> None:
+        """Answer a socket(2) with a socket of ours; not `privileged` for netlink that only reads (netlink.py)."""
         domain, kind, protocol = (argument & LOW for argument in call.args[:3])
-        if _differs(task, kind & SOCK_TYPE):
+        if privileged and _differs(task, kind & SOCK_TYPE):
             listener.let_through(call.id)  # the registers say it all; the kernel asks the task's own rights
             return
         self._sweep()
@@ -107,7 +107,7 @@ class OwnedSockets:
         try:
             if len(self._sockets) >= self._most:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            fd = sockets.make(domain, kind, protocol)
+            fd = sockets.make(domain, kind, protocol) if privileged else _without_privilege(kind, protocol)
             try:
                 cloexec = bool(kind & os.O_CLOEXEC)  # SOCK_CLOEXEC is the same bit
                 number = listener.answer_with_descriptor(call.id, fd, cloexec=cloexec)
@@ -226,6 +226,12 @@ class OwnedSockets:
                 away = [owned for owned in away if owned.inode not in held]
         for owned in away:
             self._close(owned)
+
+
+def _without_privilege(kind: int, protocol: int) -> int:
+    from sandbox.egress import netlink  # few functions have such a socket
+
+    return netlink.make(kind, protocol)
 
 
 def _not_ours() -> Denied:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SOL_SOCKET, SO_SNDTIMEO = 1, 21  # asm-generic/socket.h
 MSG_DONTWAIT = 0x40
+SHUT_WR = 1
 MSG_FASTOPEN = 0x20000000
 _FAMILY4 = sockaddr.AF_INET.to_bytes(2, "little")
 _ZERO, _LOOPBACK = bytes(12), b"\x7f\0\0\1"
@@ -49,6 +50,12 @@ def make(domain: int, kind: int, protocol: int) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return fd
+
+
+def option(fd: int, name: int) -> int:
+    """A number that getsockopt(2) says of SOL_SOCKET; -1 where it says none."""
+    value, size = ctypes.c_int(), ctypes.c_uint32(4)
+    return value.value if _GETSOCKOPT(fd, SOL_SOCKET, name, ctypes.byref(value), ctypes.byref(size)) == 0 else -1
 
 
 def state(fd: int) -> int:
@@ -105,6 +112,21 @@ def is_blocking(fd: int) -> bool:
 def connect(fd: int, address: bytes | None) -> int:
     """connect(2); returns 0 or the errno."""
     return 0 if _CONNECT(fd, address, len(address or b"")) == 0 else ctypes.get_errno()
+
+
+def connect_mute(fd: int, address: bytes | None) -> int:
+    """connect(2) of a datagram socket that can send nothing from then on; returns 0 or the errno.
+
+    It is shut down for writing first, so that another thread finds no moment to send in: that works on an unconnected
+    socket although it says ENOTCONN (net/ipv4/af_inet.c, inet_shutdown). No later connect opens it again, and every
+    send is EPIPE. The socket keeps the source address that the route gives it, by which getaddrinfo(3) sorts.
+    """
+    _LIBC.shutdown(fd, SHUT_WR)
+    number = connect(fd, address)
+    if not number and _LIBC.shutdown(fd, SHUT_WR):
+        connect(fd, bytes(16))  # AF_UNSPEC dissolves it
+        return errno.EPERM
+    return number
 
 
 SLEEPS = (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN)

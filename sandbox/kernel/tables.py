@@ -36,6 +36,8 @@ OPENS = ("open", "creat", "openat", "openat2")
 """The calls that open a file by its path."""
 WITH_DESTINATION = ("connect", "sendto", "sendmsg", "sendmmsg")
 """The calls that may name a socket address to go to, in memory."""
+NETLINK = "AF_NETLINK "
+"""How the argument class of a netlink socket begins."""
 
 _DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
 

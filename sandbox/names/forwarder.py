@@ -213,6 +213,8 @@ class Forwarder:
                 return True
         if self._allowed(name):
             return True
+        if name == "localhost" or name.endswith(".localhost"):
+            return False  # the C library asks where the hosts file lacks a family; it leads nowhere (RFC 6761, 6.3)
         # Resolvers try an allowed name with each search domain behind it, too: no harm is meant.
         stems = [name.removesuffix(suffix) for suffix in self._suffixes if name.endswith(suffix)]
         if not any(self._allowed(stem) for stem in stems):

@@ -58,6 +58,11 @@ def _supervised(profile: Profile, later: Rules) -> Rules:
         first = allow[sendto][0]
         connected = comparison.conditions("sendto", "connected", arch)
         allow = {**allow, sendto: tuple(replace(first, arg_class="connected", conditions=found) for found in connected)}
+    socket = numbers["socket"]
+    if socket in allow:
+        allow = {**allow, socket: tuple(rule for rule in allow[socket] if not _is_netlink(rule.call))}
+        if not allow[socket]:
+            del allow[socket]
     static: dict[int, tuple[Rule, ...]] = {}
     for name in STATIC:
         entries = [entry for entry in base.hard_deny() if entry.syscall == name and not entry.grantable]
@@ -81,6 +86,11 @@ def _supervised(profile: Profile, later: Rules) -> Rules:
         static=static,
         default=bpf.USER_NOTIF,
     )
+
+
+def _is_netlink(call: Call) -> bool:
+    """Whether it makes a netlink socket: the supervisor makes it in its place (sandbox/egress/netlink.py)."""
+    return call.syscall == "socket" and call.arg_class.startswith(tables.NETLINK)
 
 
 def _without_init(profile: Profile) -> Profile:
@@ -128,7 +138,7 @@ def _brokered_items(filters: Filters) -> set[str]:
     """The texts of the calls that the profile allows of BROKERED, in any phase."""
     found: set[str] = set()
     for call in _items(filters.plain):
-        if call.syscall in BROKERED:
+        if call.syscall in BROKERED or _is_netlink(call):
             classes = (call.arg_class,) if call.arg_class else arguments.partition_classes(call.syscall) or ("",)
             found.update(str(Call(call.syscall, arg_class)) for arg_class in classes)
     return found
@@ -152,6 +162,8 @@ def init_calls(filters: Filters) -> dict[str, list[list[list[int]]]]:
     for nr, rules in filters.plain.allow.items():
         for rule in rules:
             if rule.arg_class not in items.get(rule.syscall, ()) or rule.syscall in (*BY_POINTER, *BY_THREAD):
+                continue
+            if _is_netlink(rule.call):
                 continue
             if arguments.target_argument(rule.syscall) is None:
                 found.setdefault(str(nr), []).append([list(condition) for condition in rule.conditions])

@@ -220,10 +220,14 @@ class Supervisor:
             self._tasks.done(task)
 
     def _answer(self, listener: Listener, call: Notification, syscall: str, task: Task) -> None:
-        if syscall == "socket" and self._owned and self._owned.allows(call, self.phase):
+        asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
+        if syscall == "socket" and asked.arg_class.startswith(tables.NETLINK):
+            if self._decider.takes(asked, self.phase):
+                self._make_netlink(listener, call, task)
+                return
+        elif syscall == "socket" and self._owned and self._owned.allows(call, self.phase):
             self._owned.make(listener, call, task)
             return
-        asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
         if syscall in tables.WITH_DESTINATION and self._decider.takes(asked, self.phase):
             self._egress.take(listener, call, syscall, task)
             return
@@ -249,6 +253,18 @@ class Supervisor:
         if decision.answer == TERMINATE:
             self._terminate(str(asked))
         listener.refuse(call.id, errno.EPERM)
+
+    def _make_netlink(self, listener: Listener, call: Notification, task: Task) -> None:
+        """Answer a socket(2) for netlink that the profile has: it reads, unless an entry allows the whole family."""
+        privileged = self._egress.allows_family("AF_NETLINK")
+        if self._owned:
+            self._owned.make(listener, call, task, privileged=privileged)
+        elif privileged:
+            listener.let_through(call.id)
+        else:
+            from sandbox.egress import netlink  # few functions have such a socket
+
+            netlink.answer(listener, call)
 
     def _decide_signal(self, call: Notification, asked: Call, task: Task) -> tuple[Call, Decision]:
         """By the class of the call and by whom it would reach: the call that is reported, and the decision."""

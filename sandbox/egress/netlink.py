@@ -1,0 +1,82 @@
+"""Netlink for reading routes and addresses: what the C library asks by itself (getaddrinfo, if_nameindex).
+
+A netlink socket sends to the kernel by write(2) and send(2) as well, which name no address and which no filter can tell
+from those to a file. So the supervisor makes the function's netlink sockets, without CAP_NET_ADMIN: for a message that
+names no address rtnetlink asks the one who opened the socket for this right before it changes anything, root or not
+(net/core/rtnetlink.c, rtnetlink_rcv_msg; net/netlink/af_netlink.c, __netlink_ns_capable). For one that names an address
+it asks the sender alone (NETLINK_SKB_DST): those the broker reads, and sends if they are questions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+
+from sandbox.egress import sockets
+from sandbox.kernel import abi
+from sandbox.kernel.sockaddr import AF_NETLINK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sandbox.kernel.notification import Listener, Notification
+
+NETLINK_ROUTE = 0
+SO_PROTOCOL = 38  # asm-generic/socket.h
+NLM_F_REQUEST = 1
+QUESTIONS = (18, 22, 26, 30)
+"""RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE and RTM_GETNEIGH (linux/rtnetlink.h)."""
+_HEADER = struct.Struct("<IHHII")  # struct nlmsghdr
+_ADDRESS = struct.Struct("<HxxII")  # struct sockaddr_nl: family, port id (0 is the kernel), groups
+_CAP_NET_ADMIN = 1 << 12
+_CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
+
+LOW = 0xFFFFFFFF
+
+
+def is_question(fd: int, address: bytes, data: bytes) -> bool:
+    """Whether a message on a netlink socket of our own asks the kernel for routes or addresses, and no more."""
+    if len(address) < _ADDRESS.size or _ADDRESS.unpack_from(address) != (AF_NETLINK, 0, 0):
+        return False
+    if sockets.option(fd, SO_PROTOCOL) != NETLINK_ROUTE:
+        return False
+    at = 0
+    while at < len(data):
+        if at + _HEADER.size > len(data):
+            return False
+        length, kind, flags, _, _ = _HEADER.unpack_from(data, at)
+        if not _HEADER.size <= length <= len(data) - at or kind not in QUESTIONS or not flags & NLM_F_REQUEST:
+            return False
+        at += length + 3 & -4
+    return bool(data)
+
+
+def make(kind: int, protocol: int) -> int:
+    """A netlink socket that can change nothing, close-on-exec. Raises OSError."""
+    header = struct.pack("<Ii", _CAPABILITY_VERSION, 0)
+    data = ctypes.create_string_buffer(24)  # two struct __user_cap_data_struct
+    abi.syscall(abi.number("capget"), header, data)
+    effective = int.from_bytes(data.raw[:4], "little")
+    if not effective & _CAP_NET_ADMIN:
+        return sockets.make(AF_NETLINK, kind, protocol)
+    less = (effective & ~_CAP_NET_ADMIN).to_bytes(4, "little") + data.raw[4:]
+    abi.syscall(abi.number("capset"), header, less)  # of this thread alone
+    try:
+        return sockets.make(AF_NETLINK, kind, protocol)
+    finally:
+        abi.syscall(abi.number("capset"), header, data.raw)
+
+
+def answer(listener: Listener, call: Notification) -> None:
+    """Answer a socket(2) of AF_NETLINK with such a socket."""
+    kind, protocol = call.args[1] & LOW, call.args[2] & LOW
+    try:
+        fd = make(kind, protocol)
+        try:
+            listener.answer_with_descriptor(call.id, fd, cloexec=bool(kind & os.O_CLOEXEC))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno != errno.ENOENT:  # nobody waits any more
+            listener.refuse(call.id, error.errno or errno.EPERM)
