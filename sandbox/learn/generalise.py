@@ -39,7 +39,7 @@ def generalise(cold_starts: Sequence[ColdStart], name: str) -> Learned:
     network = sockets(entry for cold_start in cold_starts for entry in cold_start.network)
     tool = {below(TOOL)}
     writes = {p for c in cold_starts for p in named(_written(c), c.start.places)} - tool
-    reads = {p for c in cold_starts for p in named(map(literal, c.reads), c.start.places)} - tool
+    reads = {p for c in cold_starts for p in named(map(literal, _read(c)), c.start.places)} - tool
     written = outermost(fold(writes))
     read = {path for path in fold(reads) if not any(covers(pattern, path) for pattern in written)}
     profile = Profile(
@@ -55,6 +55,15 @@ def generalise(cold_starts: Sequence[ColdStart], name: str) -> Learned:
     calls = {Call(syscall, arg_class) for c in cold_starts for _, syscall, arg_class in c.items}
     refused = frozenset(str(call) for call in calls if base.kept_out(call))
     return Learned(profile, refused.union(*(cold_start.denied for cold_start in cold_starts)))
+
+
+def _read(cold_start: ColdStart) -> set[str]:
+    """What was read, without the folder of a volume that holds the function or its interpreter itself."""
+    places = cold_start.start.places.values()
+    return {
+        path for path in cold_start.reads
+        if not (path.endswith("/**") and any(f"{place}/".startswith(path[:-2]) for place in places))
+    }  # fmt: skip
 
 
 def _written(cold_start: ColdStart) -> set[str]:

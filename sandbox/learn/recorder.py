@@ -34,6 +34,7 @@ from sandbox.learn.records import (
     Span,
     SpanKind,
 )
+from sandbox.learn.volumes import volume
 
 LAST_CALLS = 12
 """How many calls before a failure are told."""
@@ -153,6 +154,10 @@ class Recorder:
             return False
         self._facts.add(key)
         self._emit(fact)
+        if isinstance(fact, FileAccess) and fact.mode == "read":
+            folder = volume(fact.path, os.path.realpath(fact.path))
+            if folder:  # with all below: the files of the next turn are others
+                self._fact(FileAccess(f"{folder}/**", "read"))
         return True
 
     def _take_special(self, task: Task, name: str, args: tuple[int, ...]) -> int:

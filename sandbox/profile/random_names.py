@@ -102,6 +102,9 @@ def _names(path: str, numbers: re.Pattern[str]) -> list[list[str]]:
     found, dated = [], False
     wide = _SHORT if any(path.startswith(f"{folder}/") for folder in TEMPORARY) else numbers
     for name in path.split("/"):
+        if name == "**":  # all below, which is no name
+            found.append([name])
+            continue
         pattern = _SHORT if dated and len(name) == 2 and name.isdecimal() else wide
         dated = dated or _YEAR.fullmatch(name) is not None
         texts, at = [], 0
@@ -124,5 +127,6 @@ def _merged(shape: tuple[str, ...], members: list[str], numbers: re.Pattern[str]
             for at in range(1, len(texts), 2):
                 if texts[at] != more[at]:
                     texts[at] = "*"
-    pattern = "/".join("".join(texts) for texts in first).replace("**", "*")
+    names = ("".join(texts) for texts in first)
+    pattern = "/".join(name if name == "**" else name.replace("**", "*") for name in names)
     return {pattern} if pattern in members or _may_open(pattern) else set(members)

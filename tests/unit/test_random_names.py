@@ -78,6 +78,12 @@ def test_words_and_secrets_keep_their_names(paths: tuple[str, str]) -> None:
     assert generalised(paths) == set(paths)
 
 
+def test_what_means_all_below_stays() -> None:
+    """A folder with all below it is no random name, and its own random parts are found."""
+    assert generalised({"/srv/in/**", "/tmp/**"}) == {"/srv/in/**", "/tmp/**"}
+    assert one("/srv/in/job-1001/**", "/srv/in/job-1002/**") == "/srv/in/job-*/**"
+
+
 def test_names_of_this_python() -> None:
     """The shapes are those that tempfile makes today."""
     with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile(suffix=".csv") as file:
