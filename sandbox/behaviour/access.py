@@ -122,8 +122,13 @@ def of_call(call: Call, args: Sequence[int], task: Task, phase: str) -> tuple[Ac
 
 
 def socket_path(task: Task, path: bytes) -> Walked:
-    """Where the path of a unix socket that a task connects or sends to leads (net/unix/af_unix.c: links followed)."""
-    return _Asked(Call("connect"), (), task, "").walk(None, path)
+    """Where the path of a unix socket that a task connects or sends to leads, up to its NUL (net/unix/af_unix.c)."""
+    return _Asked(Call("connect"), (), task, "").walk(None, path.split(b"\0")[0])
+
+
+def socket_text(walked: Walked) -> str:
+    """The path of a unix socket as a destination: what is not UTF-8 could be any other byte."""
+    return os.fsencode(walked.path).decode(errors="replace")
 
 
 class _Asked:

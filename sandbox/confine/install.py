@@ -217,7 +217,6 @@ def _say_files(policy: Policy, plan: landlock_rules.Plan, platform: Platform, in
     if plan.handled & landlock_rules.READ:
         places = _some(plan.write) or "nothing"
         in_force.enforced.append(f"files: read {plan.read} places, write {places}, {by}")
-        in_force.degraded += [f"files: write {wider}, which is not there yet" for wider in plan.wider]
         if landlock_rules.others_readable():
             in_force.degraded.append("files: /proc shows environment and maps of processes outside (CAP_PERFMON)")
         if not plan.handled & landlock.ACCESS_FS_TRUNCATE:

@@ -44,8 +44,6 @@ SHOWN = 4
 """Places that the status line names."""
 _FORMAT, _FOLDER = 0o170000, 0o040000  # man 7 inode
 _PT_INTERP = 3
-_TOPS = ("/", "/dev", "/proc", "/sys")
-"""Never written as a whole in place of something that is not there."""
 LONGEST_CHAIN = 5
 """Scripts whose interpreters are scripts (fs/exec.c follows five)."""
 
@@ -53,11 +51,10 @@ LONGEST_CHAIN = 5
 class Plan:
     """The rules for landlock.restrict: `handled` accesses, `beneath` {descriptor: accesses}, and what to say of them.
 
-    `read` counts places, `write` and `programs` name them, `wider` are folders that stand for something not yet there,
-    `absent` what is not here. Close it.
+    `read` counts places, `write` and `programs` name them, `absent` names what is not here. Close it.
     """
 
-    __slots__ = ("absent", "beneath", "handled", "programs", "read", "wider", "write")
+    __slots__ = ("absent", "beneath", "handled", "programs", "read", "write")
 
     def __init__(self) -> None:
         self.handled = 0
@@ -65,7 +62,6 @@ class Plan:
         self.read = 0
         self.write: list[str] = []
         self.programs: list[str] = []
-        self.wider: list[str] = []
         self.absent: list[str] = []
 
     def close(self) -> None:
@@ -123,8 +119,8 @@ def plan(policy: Policy, abi: int, command: Command) -> Plan:
             for path, whole in _paths(rule, command, folders, found.absent):
                 found.read += found.allow(path, READ, entries=whole)
         for rule in files.write:
-            for path, whole in _paths(rule, command, folders, found.absent):
-                _write(found, path, whole)
+            for path, _ in _paths(rule, command, folders, found.absent):
+                _write(found, path)
     # The kernel opens what it executes for reading, too (fs/exec.c: do_open_execat).
     for path in _chain(command.path, command.search):
         found.allow(path, PROGRAM, entries=False)  # a folder is not a program
@@ -203,22 +199,16 @@ def others_readable() -> bool:
     return True
 
 
-def _write(found: Plan, path: str, whole: bool) -> None:
-    """A place to write: itself, or the nearest folder above that is there; that one is wider, and never the root."""
+def _write(found: Plan, path: str) -> None:
+    """A place to write, if it is there.
+
+    Nothing above it is opened in its place: where the function itself made the folder, training has learned the one
+    above as a place of its own (sandbox/profile/folding.py: changed), and any other one it never wrote in.
+    """
     device = path.startswith("/dev/") and not os.path.isdir(path)
-    if found.allow(path, READ | WRITE):
-        if not device:
-            found.write.append(path)
-        return
-    above = os.path.dirname(path)
-    while above not in _TOPS:
-        if found.allow(above, READ | WRITE):
-            found.write.append(above)
-            found.wider.append(f"{above} for {path}")
-            return
-        above = os.path.dirname(above)
+    there = found.allow(path, READ | WRITE)
     if not device:
-        found.absent.append(path)
+        (found.write if there else found.absent).append(path)
 
 
 def _programs(found: Plan, listed: Sequence[PathRule], command: Command) -> None:

@@ -13,6 +13,7 @@ import errno
 import os
 import struct
 
+from sandbox.behaviour import access
 from sandbox.behaviour.destination import RUNTIME_API
 from sandbox.egress import messages, sockets
 from sandbox.egress.destinations import Denied
@@ -270,12 +271,13 @@ class Egress:
         # A path in a folder that the function can write may lead anywhere by a link: what is decided on is where it
         # leads, and that, kept by a descriptor, is what is connected to.
         path = address[2:].split(b"\0")[0]
-        base = b"/proc/%d/cwd" % brokered.task.tid
+        walked = access.socket_path(brokered.task, path)
         try:
-            pin = os.open(os.path.join(base, path), os.O_PATH | os.O_CLOEXEC)
+            if walked.error:
+                raise OSError(walked.error, os.strerror(walked.error))
+            pin = os.open(_seen_from_here(brokered.task.tid, walked.path), os.O_PATH | os.O_CLOEXEC)
         except OSError:
-            with_base = path if path.startswith(b"/") else os.path.join(_link(base), path)
-            self._judge(brokered, "unix", os.path.realpath(with_base).decode(errors="replace"), 0, frozenset())
+            self._judge(brokered, "unix", access.socket_text(walked), 0, frozenset())
             raise
         target = Target(struct.pack("<H", AF_UNIX) + b"/proc/self/fd/%d\0" % pin, (pin,))
         try:
@@ -449,6 +451,16 @@ def _family(domain: int) -> str:
     from sandbox.kernel import tables
 
     return tables.name_of("socket_family", domain) or str(domain)
+
+
+def _seen_from_here(tid: int, path: str) -> str:
+    """A physical path of a task in its own mount namespace, from which no link leads back into this one."""
+    root = f"/proc/{tid}/root"
+    try:
+        top = os.readlink(root).rstrip("/")
+    except OSError:
+        return path
+    return root + path.removeprefix(top) if path.startswith(f"{top}/") else path
 
 
 def _link(path: bytes) -> bytes:

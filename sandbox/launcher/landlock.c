@@ -6,7 +6,7 @@
 
 static long ruleset, rule_problem;
 static uint32_t handled, read_places;
-static struct notes written, programs, wider, absent;
+static struct notes written, programs, absent;
 
 /* A rule on a path; unless it stands for the whole of it a folder can only be listed. 0: there is no such path. That
  * something is no folder (EINVAL: it takes fewer rights) is sooner tried than asked. */
@@ -45,19 +45,11 @@ static int folders_of(int name, const char *into[2]) {
     return n;
 }
 
-/* A place to write: itself, or the nearest folder above that is there; that one is wider, and never the root. */
+/* A place to write, if it is there: nothing above it is opened in its place (landlock_rules.py: _write). */
 static void allow_write(const char *path) {
-    const char *above = path;
     int device = starts_with(path, "/dev/") && (mode_of(AT_FDCWD, path, NULL) & S_IFMT) != S_IFDIR,
-        found = allow(path, FS_READ | FS_WRITE, 1);
-    while (!found) {
-        above = folder_of(above);
-        if (!*above || !above[1] || same(above, "/dev") || same(above, "/proc") || same(above, "/sys")) break;
-        found = allow(above, FS_READ | FS_WRITE, 1);
-    }
-    if (found && (above != path || !device)) note(&written, above);
-    if (found && above != path) note(&wider, format("% for %", above, path));
-    if (!found && !device) note(&absent, path);
+        there = allow(path, FS_READ | FS_WRITE, 1);
+    if (!device) note(there ? &written : &absent, path);
 }
 
 /* Whether a folder like /lib is only another name for one in /usr, which every policy reads: a rule would say it twice,
@@ -183,8 +175,6 @@ static void note_files(void) {
         const char *places = first_few(&written);
         note(&enforced,
              format("files: read # places, write %, %", (long)read_places, *places ? places : "nothing", by));
-        for (struct item *item = wider.first; item; item = item->next)
-            note(&degraded, format("files: write %, which is not there yet", item->text));
         long fd = open_read(format("/proc/#/environ", SYS1(getppid, 0)));
         if (fd >= 0) {
             close_high(fd);

@@ -15,15 +15,6 @@ from sandbox.kernel import memory, sockaddr, tables
 from sandbox.kernel.memory import MessageHeader
 from sandbox.kernel.task import Task
 
-# What calls do to the entries of folders at their paths, in the order of tables.paths, and whether an entry that is
-# not there counts: made, it is not. None is for a path that is not looked up (the text of a symbolic link).
-_MADE, _GONE = True, False
-ENTRIES: dict[str, tuple[bool | None, ...]] = {
-    "mkdir": (_MADE,), "mkdirat": (_MADE,), "mknod": (_MADE,), "mknodat": (_MADE,), "symlink": (None, _MADE),
-    "symlinkat": (None, _MADE), "unlink": (_GONE,), "unlinkat": (_GONE,), "rmdir": (_GONE,),
-    "rename": (_GONE, _MADE), "renameat": (_GONE, _MADE), "renameat2": (_GONE, _MADE),
-    "link": (_GONE, _MADE), "linkat": (_GONE, _MADE),
-}  # fmt: skip
 # How the data of a send lie: behind argument 1 in all of them.
 SENDS: dict[str, Literal["buffer", "vector", "message", "messages"]] = {
     "write": "buffer", "sendto": "buffer", "writev": "vector", "sendmsg": "message", "sendmmsg": "messages",

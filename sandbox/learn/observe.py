@@ -62,8 +62,11 @@ def observe(command: Command, duties: ObserverDuties) -> int:
     with open(os.path.join(denials.DATA, f"{arch}.bpf"), "rb") as file:
         program = file.read()
     sink = _Sink(duties.observations)
-    sink.emit(host.describe(command, duties.function, duties.handler, api=duties.api is not None))
-    recorder = Recorder(arch, sink.emit, api=_addresses(duties.api), denied=denials.load(), granted=duties.grants)
+    start = host.describe(command, duties.function, duties.handler, api=duties.api is not None)
+    sink.emit(start)
+    recorder = Recorder(
+        arch, sink.emit, api=_addresses(duties.api), denied=denials.load(), granted=duties.grants, places=start.places
+    )
     poll = select.poll()
     naming = Naming(recorder.tasks, duties.local_domains, poll)
     recorder.names_of = naming.names_of

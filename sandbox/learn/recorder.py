@@ -9,17 +9,18 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from sandbox.behaviour import access, arguments, destination
+from sandbox.behaviour.access import Access
 from sandbox.behaviour.call import Call
 from sandbox.kernel import sockaddr, tables
 from sandbox.kernel.notification import Notification
 from sandbox.kernel.sockaddr import SocketAddress
 from sandbox.kernel.task import Task, Tasks
-from sandbox.learn import decode
+from sandbox.learn import decode, links
 from sandbox.learn.denials import Denials
-from sandbox.learn.links import elsewhere
 from sandbox.learn.records import (
     Connect,
     DeniedCall,
@@ -40,6 +41,9 @@ LAST_CALLS = 12
 """How many calls before a failure are told."""
 MOST_TASKS = 16
 """Tasks that stay open; more take turns, so that no number of children or threads exhausts descriptors."""
+MKDIRS = ("mkdir", "mkdirat")
+TEMPORARY = ("/tmp/", "/var/tmp/", "/dev/shm/")
+"""What lies here is of an earlier run and gone at the next start: what a call would make counts as made."""
 LOOPBACK = (b"\x7f\0\0\1", bytes(15) + b"\1")
 
 Emit = Callable[[Record], None]
@@ -56,16 +60,20 @@ class Recorder:
         api: frozenset[tuple[str, int]],
         denied: Denials,
         granted: frozenset[str] = frozenset(),
+        places: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`api` are the addresses of the Runtime API (none: a plain program).
 
-        `granted` are denied calls that a person allows all the same: `ptrace`, `prctl PR_SET_PTRACER`.
+        `granted` are denied calls that a person allows all the same: `ptrace`, `prctl PR_SET_PTRACER`. `places` are
+        the function's folders by name, as they are told with the observations.
         """
         self._arch = arch
         self._emit = emit
         self._api = api
         self._denied = denied
         self._granted = frozenset(map(Call.parse, granted))
+        led = ((os.path.realpath(folder), folder.rstrip("/")) for folder in places.values() if folder != "/")
+        self._places = [(real, spelled) for real, spelled in led if real not in (spelled, "/")]
         self.tasks = self._tasks = Tasks(MOST_TASKS, sees_every_exec=True)
         self.connects: tuple[bytes, SocketAddress] | None = None
         """The address that the last noted call connects to, as it was read and parsed; None for any other call."""
@@ -74,8 +82,8 @@ class Recorder:
         self._masks = {nr: arguments.masks(name) for nr, name in self._names.items()}
         self._special = {
             nr: name for nr, name in self._names.items()
-            if name in tables.OPENS or name in tables.EXECS or name in decode.SENDS or name in decode.ENTRIES
-            or name in self._denied or name in ("connect", "clone3", "bind", "truncate")
+            if name in access.CALLS or name in decode.SENDS
+            or name in self._denied or name in ("connect", "clone3")
             or arguments.target_argument(name) is not None
         }  # fmt: skip
         self.phase = "init" if api else "run"
@@ -172,46 +180,39 @@ class Recorder:
             number = self._denied.errno(asked.syscall, asked.arg_class)
             if number:
                 return self._take_denied(asked, number)
-        item = self._item(asked)
-        if name in tables.OPENS or name in tables.EXECS:
-            (path,) = self._paths(task, name, args)
-            if name in tables.OPENS:
-                self._opening(path, asked.arg_class)
-            else:
-                if os.path.exists(path):  # PATH is searched by trying
-                    self._fact(Program(path))
-                self._tasks.forget(task.process())
-            self._count(item)
-            self._last[-1] += f" {path}"
-        else:
-            self._changing(task, name, args)
-            self._count(item)
+        self._count(self._item(asked))
+        if name in access.CALLS:
+            accesses = access.of_call(asked, args, task, self.phase)
+            for one in accesses:
+                self._accessed(one)
+            if accesses and (name in tables.OPENS or name in tables.EXECS):
+                self._last[-1] += f" {accesses[0].name or accesses[0].thing}"
+        if name in tables.EXECS:
+            self._tasks.forget(task.process())
         return 0
 
-    def _changing(self, task: Task, name: str, args: tuple[int, ...]) -> None:
-        """Note the entries of folders that a call makes or removes, and the file that truncate(2) changes."""
-        if name == "bind":
-            bound = self._address(task, name, args)[1]
-            if bound and bound.family == "AF_UNIX" and bound.host.startswith("/"):
-                self._file(bound.host, "entry")
-        elif name == "truncate":
-            (path,) = self._paths(task, name, args)
-            self._file(path, "write")
-        elif name in decode.ENTRIES:
-            for path, made in zip(self._paths(task, name, args), decode.ENTRIES[name], strict=True):
-                # `mkdir -p /tmp/a` asks for /tmp, too: a folder of the root that is there is not made.
-                if made is not None and (
-                    os.path.lexists(path) if not made else os.path.dirname(path) != "/" or not os.path.lexists(path)
-                ):
-                    self._file(path, "entry")
+    def _accessed(self, asked: Access) -> None:
+        """Note what a call asks for, where it will have it: a right comes from an effect, not from an attempt."""
+        call, leftover = asked.call, asked.thing.startswith(TEMPORARY)
+        if asked.error and not (leftover and asked.error == errno.EEXIST and call.syscall in MKDIRS):
+            return
+        if asked.reach == access.PROGRAM:
+            for path in links.told(asked)[:1]:
+                self._fact(Program(path))
+            return
+        modes: tuple[Mode, ...] = ("read",) if asked.reach == access.READ else ("write",)
+        if asked.entry or (leftover and call.arg_class == "create"):
+            modes = ("entry", "write") if call.syscall in tables.OPENS else ("entry",)
+        for path in links.told(asked):
+            for mode in modes:
+                self._fact(FileAccess(self._as_placed(path), mode))
 
-    @staticmethod
-    def _paths(task: Task, name: str, args: tuple[int, ...]) -> list[str]:
-        """The paths that a call names, made absolute: an empty one is what its descriptor stands for."""
-        return [
-            task.absolute(None if dirfd is None else args[dirfd] & arguments.LOW, task.text(args[at]))
-            for dirfd, at in tables.paths(name)
-        ]  # fmt: skip
+    def _as_placed(self, path: str) -> str:
+        """The path under the spelling of the function's own folders, which a link may lead to."""
+        for real, spelled in self._places:
+            if path == real or path.startswith(f"{real}/"):
+                return spelled + path.removeprefix(real)
+        return path
 
     @staticmethod
     def _address(task: Task, name: str, args: tuple[int, ...]) -> tuple[bytes, SocketAddress | None]:
@@ -220,17 +221,6 @@ class Recorder:
         assert at is not None
         data = task.read(args[at[0]], min(args[at[1]] & arguments.LOW, sockaddr.LONGEST))
         return data, sockaddr.parse(data)
-
-    def _opening(self, path: str, arg_class: str) -> None:
-        mode: Mode = "read" if arg_class == "read" else "write"
-        if arg_class == "create" and not os.path.lexists(path):
-            self._file(path, "entry")
-        if mode == "write" or os.path.lexists(path):
-            self._file(path, mode)
-
-    def _file(self, path: str, mode: Mode) -> None:
-        if self._fact(FileAccess(path, mode)) and (real := elsewhere(path)):
-            self._fact(FileAccess(real, mode))
 
     def _take_denied(self, call: Call, number: int) -> int:
         """A hard-denied call is never an item: what a person granted stands under the profile's grants."""
@@ -258,15 +248,17 @@ class Recorder:
             # getaddrinfo connects UDP sockets only to sort addresses: a destination when something is sent.
             self._pending[(task.process(), fd)] = address
             return
-        self._destination(task, address, protocol or "tcp")
+        self._destination(task, address, protocol or "tcp", data)
 
-    def _destination(self, task: Task, address: SocketAddress, protocol: str) -> None:
-        """Note a destination, by name where the function asked for one. Loopback has too many names to mean one."""
+    def _destination(self, task: Task, address: SocketAddress, protocol: str, data: bytes = b"") -> None:
+        """Note a destination, by name where the function asked for one. Loopback has too many names to mean one.
+
+        `data` is the address as it was read, for a unix socket.
+        """
         value = address.value
         if address.family == "AF_UNIX" and isinstance(value, str) and not value.startswith("@"):
-            path = task.absolute(None, value)
             # Where it leads is what enforcement decides on.
-            address = SocketAddress(address.family, os.path.realpath(path) if path.startswith("/") else path)
+            address = SocketAddress(address.family, access.socket_text(access.socket_path(task, data[2:])))
         named = protocol in ("tcp", "udp") and value not in LOOPBACK
         names = self.names_of(value) if named and isinstance(value, bytes) else frozenset()
         for name in sorted(names) or [""]:
@@ -284,7 +276,7 @@ class Recorder:
             address = sockaddr.parse(data)
             if address and address.family != "AF_NETLINK":
                 protocol = "" if address.family == "AF_UNIX" else task.socket_protocol(fd)
-                self._destination(task, address, protocol or "udp")
+                self._destination(task, address, protocol or "udp", data)
         if self.phase == "invoke":
             request = decode.parse_request(decode.begin_of_sent(task, name, args, headers))
             if request:

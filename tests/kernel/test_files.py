@@ -221,14 +221,22 @@ def test_a_single_file_is_not_its_folder(area: Area) -> None:
 
 
 def test_what_is_not_there_yet(area: Area) -> None:
-    """In place of a folder that is missing the next one above is opened and named; never the root, never /dev."""
+    """In place of what is missing nothing above it is opened: it is named as absent, but for devices."""
     writes = {f"{area.folder}/missing/deeper/*", "/missing/*", "/dev/missing", str(area.folder / "work")}
     found = policy_of(learned("openat read", writes=frozenset(writes)))
     plan = landlock_rules.plan(found, landlock.abi_version(), Command("/bin/true", [], {}))
     plan.close()
-    assert plan.wider == [f"{area.folder} for {area.folder}/missing/deeper"]
-    assert plan.absent == ["/missing"]
-    assert sorted(plan.write) == sorted([str(area.folder), str(area.work)])
+    assert sorted(plan.absent) == sorted(["/missing", f"{area.folder}/missing/deeper"])
+    assert plan.write == [str(area.work)]
+
+    def attempts() -> Answers:
+        create = os.O_WRONLY | os.O_CREAT
+        return [
+            tried(os.open, area.work / "new", create), tried(os.mkdir, area.folder / "missing"),
+            tried(os.open, area.folder / "new", create),
+        ]  # fmt: skip
+
+    assert confined(found, area.uid, attempts) == [0, errno.EACCES, errno.EACCES]
 
 
 def test_names_for_folders(area: Area) -> None:

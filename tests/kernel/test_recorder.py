@@ -301,3 +301,85 @@ def test_entries_that_were_made_and_removed(bench: Bench) -> None:
     assert ours == {str(work), *[f"{work}/{name}" for name in names]}
     assert not {"/dev/null", "/tmp", "/tmp/nowhere/missing"} & found.cold_start.entries
     assert f"{work}/file" in found.cold_start.writes
+
+
+def test_rights_come_from_effects(bench: Bench) -> None:
+    """What cannot be made, changed, moved or removed is told as no right, nor what is not there to be read."""
+    work = bench.folder / "effects"
+    found = bench.python(
+        """
+        import contextlib, sys
+        work = sys.argv[1]
+        os.makedirs(work + "/there")
+        os.close(os.open(work + "/file", os.O_WRONLY | os.O_CREAT, 0o600))
+        attempts = (
+            lambda: os.open("/var/lib/not-there/clock.txt", os.O_RDWR | os.O_CREAT, 0o660),
+            lambda: os.open(work + "/not-there/new", os.O_WRONLY | os.O_CREAT),
+            lambda: os.open(work + "/file/new", os.O_WRONLY | os.O_CREAT),
+            lambda: os.open(work + "/file", os.O_WRONLY | os.O_CREAT | os.O_EXCL),
+            lambda: os.open(work + "/there", os.O_WRONLY),
+            lambda: os.open("/etc/not-there", os.O_RDONLY),
+            lambda: os.mkdir("/usr/lib"),
+            lambda: os.rename("/usr/lib/not-there", work + "/moved"),
+            lambda: os.rmdir("/etc/hosts"),
+            lambda: os.unlink("/usr/lib"),
+            lambda: os.link("/etc/not-there", work + "/linked"),
+            lambda: os.truncate("/usr/lib", 0),
+        )
+        for attempt in attempts:
+            with contextlib.suppress(OSError):
+                attempt()
+                print("worked")
+        """,
+        str(work),
+    )
+    assert found.output == ""
+    seen = found.cold_start
+    assert {path for path in seen.writes | seen.entries if not path.startswith(str(bench.folder))} <= {"/dev/null"}
+    assert {path.removeprefix(str(work)) for path in seen.writes if path.startswith(str(work))} == {"/file"}
+    assert {path.removeprefix(str(work)) for path in seen.entries if path.startswith(str(work))} == {
+        "", "/there", "/file",
+    }  # fmt: skip
+    assert "/etc/not-there" not in seen.reads
+
+
+def test_paths_are_the_kernels(bench: Bench) -> None:
+    """Up from a link, below another thread's folder, before a missing page and undumpable: the file that is reached."""
+    work = bench.folder / "paths"
+    found = bench.python(
+        """
+        import mmap, sys
+        work = sys.argv[1]
+        for folder in ("here", "there/deep", "there/work"):
+            os.makedirs(f"{work}/{folder}")
+        os.symlink("../there/deep", work + "/here/link")
+        for name in ("data", "behind", "last"):
+            open(f"{work}/there/{name}", "w").close()
+        open(work + "/here/link/../data").close()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(work + "/here/link/../s.sock")
+        listener.listen()
+        socket.socket(socket.AF_UNIX).connect(work + "/here/link/../s.sock")
+        page = LIBC.mmap
+        page.restype = ctypes.c_void_p
+        at = page(None, ctypes.c_size_t(8192), 3, 0x22, -1, ctypes.c_long(0))
+        LIBC.munmap(ctypes.c_void_p(at + 4096), ctypes.c_size_t(4096))
+        text = os.fsencode(work + "/here/link/../behind") + bytes(1)
+        ctypes.memmove(at + 4096 - len(text), text, len(text))
+        assert LIBC.open(ctypes.c_void_p(at + 4096 - len(text)), 0) > 0
+        os.chdir(work + "/here/link/../work")
+        LIBC.prctl(4, 0, 0, 0, 0)
+        open(work + "/here/link/../last").close()
+        open("../new", "w").close()
+        """,
+        str(work),
+    )
+    assert found.status == 0, found.output
+    seen = found.cold_start
+    ours = {path.removeprefix(str(work)) for path in seen.reads if path.startswith(str(work))}
+    assert {"/there/data", "/there/behind", "/there/last"} <= ours
+    assert not {path for path in ours if path.startswith("/here/") and path != "/here/link"}
+    assert seen.network == {f"unix:{work}/there/s.sock"}
+    assert f"{work}/there/s.sock" in seen.entries
+    # Relative to a folder that an undumpable task shows to root alone.
+    assert f"{work}/there/new" in seen.entries or bench.uid

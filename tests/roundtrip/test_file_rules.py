@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,3 +48,65 @@ def test_an_example_works_under_its_rules(workshop: Workshop, name: str) -> None
         assert f", write {writes}, by Landlock ABI" in told
         assert any(line.startswith("programs: /usr/bin/gzip, ") for line in status["enforced"]) == bool(programs)
         assert not [line for line in said if line["event"] == "violation"]
+
+
+DOTS = """
+import os, socket
+
+HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def handler(event, _):
+    base = HOME + "/here/link/.."
+    try:
+        os.close(os.open(HOME + "/not-there/clock", os.O_RDWR | os.O_CREAT, 0o660))
+    except OSError:
+        pass
+    if event["what"] == "write":
+        with open(event["path"], "w") as file:
+            file.write("x")
+        return "written"
+    if event["what"] == "file":
+        with open(base + "/data") as file:
+            return file.read()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        client.connect(base + "/s.sock")
+        return client.recv(10).decode()
+"""
+
+
+def test_paths_through_links_and_creates_that_fail(workshop: Workshop) -> None:
+    """Learned as the kernel walks them, both are served again; the create that failed opens no folder to write."""
+    home = workshop.folder / "dots"
+    for folder in ("f", "here", "there/deep"):
+        (home / folder).mkdir(parents=True)
+    (home / "here" / "link").symlink_to("../there/deep")
+    (home / "there" / "data").write_text("data")
+    (home / "f" / "app.py").write_text(DOTS)
+    for place in (home, *home.rglob("*")):
+        place.chmod(0o777)
+    events = workshop.events({"what": "file"}, {"what": "socket"})
+    attempts = workshop.events({"what": "write", "path": str(home / "new")})
+    start = ("--handler", "app.handler", "--root", str(home / "f"))
+    path = workshop.new()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(home / "there" / "s.sock"))
+        (home / "there" / "s.sock").chmod(0o777)
+        listener.listen()
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with listener.accept()[0] as one:
+                        one.sendall(b"socket")
+
+        threading.Thread(target=answer, daemon=True).start()
+        workshop.sandbox("learn", "dots", *start, "--events", events, "--output", path)
+        profile = document.read(str(path)).profile
+        assert f"unix:{home}/there/s.sock" in profile.network
+        assert str(home / "there" / "data") in profile.reads
+        assert not [pattern for pattern in profile.writes if pattern.startswith(str(workshop.folder))]
+        assert [line["result"] for line in workshop.invoke(path, start, events)] == ['"data"', '"socket"']
+        assert [line["status"] for line in workshop.invoke(path, start, attempts, expect=None)] == ["error"]
+    assert not (home / "new").exists()

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.behaviour import access
 from sandbox.behaviour.access import call_of
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.destination import of_address
@@ -22,7 +23,6 @@ from sandbox.kernel import tables
 from sandbox.kernel.sockaddr import SocketAddress, parse
 from sandbox.kernel.task import AT_FDCWD, Task, Tasks
 from sandbox.learn.decode import (
-    ENTRIES,
     SENDS,
     ApiRequest,
     begin_of_sent,
@@ -176,7 +176,7 @@ def test_what_is_sent() -> None:
 
 def test_what_a_table_says_of_paths() -> None:
     """Each call that makes or removes entries of folders names as many paths as are told of it."""
-    assert all(len(tables.paths(syscall)) == len(effects) for syscall, effects in ENTRIES.items())
+    assert all(len(tables.paths(syscall)) == len(effects) for syscall, effects in access._ENTRIES.items())
     assert tables.paths("renameat2") == ((0, 1), (2, 3))
     assert tables.paths("symlinkat") == ((None, 0), (1, 2))
     assert all(len(tables.paths(syscall)) == 1 for syscall in (*tables.OPENS, *tables.EXECS, "truncate"))

@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sandbox.learn.links import elsewhere
+from sandbox.behaviour.access import Access
+from sandbox.behaviour.call import Call
+from sandbox.learn.links import elsewhere, told
+
+
+def leads(path: str | Path) -> str:
+    """Where a path leads, if into another folder."""
+    return elsewhere(str(path), os.path.realpath(path))
 
 
 def test_links_into_other_folders(tmp_path: Path) -> None:
@@ -18,11 +25,11 @@ def test_links_into_other_folders(tmp_path: Path) -> None:
     (home / "neighbour").symlink_to("plain")
     (home / "file").symlink_to(other / "file")
     (home / "folder").symlink_to("../other")
-    assert elsewhere(str(home / "file")) == str(other / "file")
-    assert elsewhere(str(home / "folder" / "file")) == str(other / "file")
-    assert elsewhere(str(home / "folder" / "new")) == str(other / "new")
+    assert leads(home / "file") == str(other / "file")
+    assert leads(home / "folder" / "file") == str(other / "file")
+    assert leads(home / "folder" / "new") == str(other / "new")
     for name in ("plain", "neighbour", "new"):
-        assert elsewhere(str(home / name)) == ""
+        assert leads(home / name) == ""
 
 
 def test_links_that_are_no_news() -> None:
@@ -30,6 +37,23 @@ def test_links_that_are_no_news() -> None:
     for top in (f"/{name}" for name in os.listdir("/") if os.path.islink(f"/{name}")):
         for name in os.listdir(top)[:50]:
             if not os.path.islink(f"{top}/{name}"):
-                assert elsewhere(f"{top}/{name}") == ""
-    assert elsewhere("/proc/self/exe") == ""
-    assert elsewhere("/dev/fd/0") == ""
+                assert leads(f"{top}/{name}") == ""
+
+
+def names(name: str, thing: str, *, magic: bool = False) -> tuple[str, ...]:
+    """What is told of a file that is read."""
+    return told(Access(Call("openat", "read"), "run", "read", thing, name=name, magic=magic))
+
+
+def test_names_that_are_told() -> None:
+    """The name and the file elsewhere; a name through `..` is none; what an open descriptor stands for is its file."""
+    assert names("/srv/now/file", "/srv/7/file") == ("/srv/now/file", "/srv/7/file")
+    assert names("", "/srv/7/file") == ("/srv/7/file",)
+    assert names("/dev/stdout", "pipe:[7]", magic=True) == ("/dev/stdout",)
+    assert names("/dev/stdout", "/var/log/own.log", magic=True) == ("/dev/stdout",)
+    assert names("/proc/self/fd/1", "/var/log/own.log", magic=True) == ("/proc/self/fd/1",)
+    assert names("/proc/self/fd/7", "/srv/7/file", magic=True) == ("/srv/7/file",)
+    assert names("/proc/self/root/etc/hosts", "/etc/hosts", magic=True) == ("/etc/hosts",)
+    assert names("/proc/self/fd/7", "/tmp/x (deleted)", magic=True) == ("/proc/self/fd/7",)
+    assert names("/proc/self/status", "/proc/7/status") == ("/proc/self/status",)
+    assert names("", "pipe:[7]", magic=True) == ()
