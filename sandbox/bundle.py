@@ -85,6 +85,7 @@ SUPERVISION: Mapping[str, Any] = {
     "init": {str: {str: [str]}},
     "init-calls": {str: {int: [[(int, int, int)]]}},
     "sockets": {str: [[(int, int, int)]]},
+    "paths": {str: {int: [[(int, int, int)]]}},
     "messages": bool,
     "destinations": [str],
     "brokered": [str],
@@ -117,8 +118,8 @@ class Supervision:
     """
 
     __slots__ = (
-        "brokered", "denied", "destinations", "init", "init_calls", "messages", "never_granted", "responses",
-        "runtime_api", "sockets", "terminate",
+        "brokered", "denied", "destinations", "init", "init_calls", "messages", "never_granted", "paths",
+        "responses", "runtime_api", "sockets", "terminate",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], arch: str) -> None:
@@ -130,6 +131,8 @@ class Supervision:
         """{number, in decimal: alternatives} of those that registers decide alone."""
         self.sockets: Sequence[Alternative] = data["sockets"].get(arch, [])
         """What socket(2) makes after the init phase."""
+        self.paths: Mapping[str, Sequence[Alternative]] = data["paths"].get(arch, {})
+        """{number, in decimal: alternatives} of the calls that Landlock holds and that pass after the init phase."""
         self.messages: bool = data["messages"]
         """Whether sendmsg(2) is in the profile."""
         self.destinations: Sequence[str] = data["destinations"]

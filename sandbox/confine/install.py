@@ -69,7 +69,8 @@ def look() -> Platform:
 
 def install(
     policy: Policy, addresses: Sequence[int], api_port: int | None, in_force: InForce | None = None, *,
-    tell: Callable[[int | None], None] | None = None, audit: bool = False, command: Command | None = None,
+    tell: Callable[[int | None], None] | None = None, audit: bool = False, looks: bool = False,
+    command: Command | None = None,
 ) -> InForce:  # fmt: skip
     """Confine the calling process. `addresses` are the three of its one later execve, `api_port` the Runtime API's.
 
@@ -77,7 +78,8 @@ def install(
 
     With `tell` the supervised program is installed and `tell` hears its listener; where there is none, the plain
     program is installed, `tell` hears None, and the status line says so. `audit` leaves out what the supervisor could
-    not let through. Without a supervisor audit is refused: it would enforce.
+    not let through. Without a supervisor audit is refused: it would enforce. `looks`: path calls are notified, too, so
+    that the supervisor sees what Landlock refuses; audit looks in any case.
 
     `in_force` is filled in on the way, so that its owner knows after an error how far it came, and returned.
 
@@ -96,7 +98,11 @@ def install(
     scoped = False
     if audit:
         if policy.files.listed:
-            in_force.degraded.append("files: not enforced (audit)")
+            in_force.requested.append("files")
+            if platform.landlock:
+                in_force.reported.append("files")
+            else:
+                in_force.degraded.append(f"files: not reported ({_missing(platform)}: nothing would refuse them)")
         _restrict(platform, landlock_rules.Plan(), in_force, supervised=True)
     else:
         scoped = _landlock(policy, platform, api_port, in_force, command, supervised=tell is not None)
@@ -104,7 +110,10 @@ def install(
     own_pid = os.getpid() if policy.signals == "self" else None
     before = _open_status() if platform.proc else -1
     try:
-        if tell and _install_supervised(policy, addresses, tell, in_force, scoped=scoped):
+        looks = policy.files.listed and bool(platform.landlock) and (audit or looks)
+        if tell and _install_supervised(policy, addresses, tell, in_force, scoped=scoped, looks=looks):
+            if looks and not audit:
+                in_force.reported.append("files: what Landlock refuses")
             _read_back(before, platform, in_force)
         elif audit:
             raise KernelUnsupported(
@@ -237,8 +246,9 @@ def _some(places: Sequence[str]) -> str:
 
 
 def _install_supervised(
-    policy: Policy, addresses: Sequence[int], tell: Callable[[int | None], None], in_force: InForce, *, scoped: bool
-) -> bool:
+    policy: Policy, addresses: Sequence[int], tell: Callable[[int | None], None], in_force: InForce, *, scoped: bool,
+    looks: bool,
+) -> bool:  # fmt: skip
     """Install the supervised program; False, after telling, where the kernel gives no listener."""
     # Where the kernel does not keep signals in the domain, the supervisor looks at each that leaves the process.
     own_pid = os.getpid() if policy.signals == "self" or not scoped else None
@@ -251,6 +261,8 @@ def _install_supervised(
     refused = refuses_duplicates()
     if refused:
         program = bpf.pack(_own_sockets(policy)) + program
+    if looks:
+        program = bpf.pack(_paths(policy)) + program
     in_force.requested.append("supervision")
     exposed = _memory_is_open(os.getppid())
     for flags in (seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV, seccomp.FLAG_NEW_LISTENER):
@@ -281,7 +293,19 @@ def _own_sockets(policy: Policy) -> bpf.Program:
 
     Everything else goes on to the program, which refuses or notifies it as ever.
     """
-    body = bpf.returning(abi.number("socket"), policy.supervision.sockets, bpf.USER_NOTIF)
+    return _before(bpf.returning(abi.number("socket"), policy.supervision.sockets, bpf.USER_NOTIF))
+
+
+def _paths(policy: Policy) -> bpf.Program:
+    """Notifies the path calls that the profile has and Landlock holds: the supervisor reads them, and they go on."""
+    body: list[bpf.Instruction] = []
+    for number, alternatives in policy.supervision.paths.items():
+        body += bpf.returning(int(number), alternatives, bpf.USER_NOTIF)
+    return _before(tuple(body))
+
+
+def _before(body: bpf.Program) -> bpf.Program:
+    """What goes before a program, for calls of this architecture; the program decides about all others."""
     return ((bpf.LD_ABS, 0, 0, bpf.OFFSET_ARCH), (bpf.JEQ_K, 1, 0, abi.AUDIT_ARCH), (bpf.JA, 0, 0, len(body)), *body)
 
 

@@ -34,6 +34,11 @@ EXECS = ("execve", "execveat")
 """The calls that start a program."""
 OPENS = ("open", "creat", "openat", "openat2")
 """The calls that open a file by its path."""
+HELD_BY_PATH = (
+    "open", "openat", "creat", "truncate", "mkdir", "mkdirat", "mknod", "mknodat", "rename", "renameat", "renameat2",
+    "link", "linkat", "symlink", "symlinkat", "unlink", "unlinkat", "rmdir",
+)  # fmt: skip
+"""The calls whose paths Landlock holds, without exec; stat, access, readlink and chdir it does not (man 7 landlock)."""
 WITH_DESTINATION = ("connect", "sendto", "sendmsg", "sendmmsg")
 """The calls that may name a socket address to go to, in memory."""
 NETLINK = "AF_NETLINK "

@@ -231,6 +231,7 @@ static void choose_policy(const char *named, enum mode mode) {
     if (policy.audit_until) SYS2(clock_gettime, 0, now);
     if (mode == AUDIT || now[0] / 86400 < policy.audit_until)
         needs_python(KERNEL_UNSUPPORTED, "SANDBOX_MODE: is audit");
+    if (setting("SANDBOX_FILES", "off look")) needs_python(USAGE, "SANDBOX_FILES: is look");
     if (find_variable("SANDBOX_VERIFY_KEY")) needs_python(PACKAGE_INVALID, "SANDBOX_VERIFY_KEY: is set");
     /* Whether the function's own places hold its bundle the Python bootstrap tells. */
     if (SYS1(geteuid, 0) && writable()) {

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from sandbox.behaviour import arguments, comparison, destination
 from sandbox.behaviour.call import Call
+from sandbox.behaviour.path import rule_of
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import Rule, Rules, refused_quietly, rules_for
 from sandbox.profile import base
@@ -179,6 +180,21 @@ def socket_calls(filters: Filters) -> list[list[list[int]]]:
     return [[list(condition) for condition in rule.conditions] for rule in rules]
 
 
+def path_calls(profile: Profile, filters: Filters) -> dict[str, list[list[list[int]]]]:
+    """{number: alternatives} of the calls that Landlock holds by their path and that pass after the init phase.
+
+    Reading is left out where the function may read everywhere: nothing could be seen there, and programs read most.
+    """
+    numbers = tables.numbers(filters.arch)
+    anywhere = "/" in {rule_of(pattern)[1] for pattern in (*profile.reads, *profile.writes) if rule_of(pattern)[2]}
+    found: dict[str, list[list[list[int]]]] = {}
+    for name in tables.HELD_BY_PATH:
+        for rule in filters.later.allow.get(numbers.get(name, -1), ()):
+            if not (anywhere and name in tables.OPENS and rule.arg_class == "read"):
+                found.setdefault(str(numbers[name]), []).append([list(condition) for condition in rule.conditions])
+    return found
+
+
 def _items(rules: Rules) -> set[Call]:
     return {rule.call for found in rules.allow.values() for rule in found}
 
@@ -201,6 +217,7 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
                  for arch, both in compiled.items()},
         "init-calls": {arch: init_calls(both) for arch, both in compiled.items()},
         "sockets": {arch: socket_calls(both) for arch, both in compiled.items()},
+        "paths": {arch: path_calls(profile, both) for arch, both in compiled.items()},
         "messages": any(use.syscall == "sendmsg" for use in profile.uses),
         "destinations": sorted(profile.network),
         "brokered": sorted({item for both in compiled.values() for item in _brokered_items(both)}),

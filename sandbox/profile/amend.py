@@ -12,10 +12,11 @@ from typing import Literal
 
 from sandbox.behaviour import arguments, destination, spelling
 from sandbox.behaviour.call import Call
-from sandbox.behaviour.path import covers
+from sandbox.behaviour.path import covers, rule_of
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base, document
+from sandbox.profile.folding import is_secret, proposed
 from sandbox.profile.model import PHASES, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
 from sandbox.violations.record import Violation, technique_of
@@ -66,11 +67,15 @@ class Amendment:
 
 @dataclass(frozen=True)
 class _Wish:
-    """A change that one violation asks for: a use, or a place in a section. Refused when `reason` is set."""
+    """A change that one violation asks for: a use, or a place in a section. Refused when `reason` is set.
+
+    `entry`: the place was to be made or removed, a right of the folder that it lies in.
+    """
 
     use: Use | None = None
     section: str = ""
     place: str = ""
+    entry: bool = False
     what: str = ""
     reason: str = ""
     how: str = ""
@@ -88,6 +93,7 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
         for wish in _wishes(profile, violation):
             counts[wish] = counts.get(wish, 0) + 1
             examples.setdefault(wish, violation)
+    counts, examples = _generalised(profile, counts, examples)
     added: list[Use] = []
     places: dict[str, set[str]] = {}
     proposals, refusals = [], []
@@ -121,6 +127,35 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
     )
 
 
+def _generalised(
+    profile: Profile, counts: Mapping[_Wish, int], examples: Mapping[_Wish, Violation]
+) -> tuple[dict[_Wish, int], dict[_Wish, Violation]]:
+    """The wishes with places of files as training would have learned them, and refused where a person must decide."""
+    written = [wish for wish in counts if wish.section == "files.write" and not wish.reason]
+    read = [wish for wish in counts if wish.section == "files.read" and not wish.reason]
+    entries = [wish.place for wish in written if wish.entry]
+    patterns = {"files.write": proposed((wish.place for wish in written), entries)}
+    widened = [*profile.writes, *patterns["files.write"].values()]
+    covered = {wish.place for wish in read if any(covers(pattern, wish.place) for pattern in widened)}
+    patterns["files.read"] = proposed(wish.place for wish in read if wish.place not in covered)
+    found: dict[_Wish, int] = {}
+    shown: dict[_Wish, Violation] = {}
+    for wish, count in counts.items():
+        changed = wish
+        if not wish.reason and wish.section in patterns:
+            if wish.section == "files.read" and wish.place in covered:
+                changed = _Wish(what=wish.what, reason="is written in, and so may be read")
+            else:
+                pattern = patterns[wish.section][wish.place]
+                changed = _Wish(section=wish.section, place=pattern)
+                if is_secret(pattern) or is_secret(wish.place):
+                    how = spelling.of_entry(wish.section, pattern)
+                    changed = _Wish(what=wish.what, reason="may hold secrets: a person decides", how=how)
+        found[changed] = found.get(changed, 0) + count
+        shown.setdefault(changed, examples[wish])
+    return found, shown
+
+
 def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:
     """What one violation asks for; one refusal when any part of it cannot be had."""
     what, target = str(violation.call), violation.target
@@ -146,7 +181,7 @@ def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:
         how = "a destination under network that begins with udp://"
         yield _Wish(what=what, reason=f"is refused without loss: {without.because}", how=how)
         return
-    section = _section(call) if target else ""
+    section, target, entry = _thing(call, violation)
     if refused := _unfit(section, target):
         yield _Wish(what=f"{what} {target}", reason=refused[0], how=refused[1])
         return
@@ -154,7 +189,7 @@ def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:
     if denied is None and not any((use.phase, use.call) == (phase, call) for use in profile.uses):
         found.append(_Wish(use=Use(phase, *call, 0, frozenset({REASON}))))
     if section and not _allows(profile, section, target):
-        found.append(_Wish(section=section, place=target))
+        found.append(_Wish(section=section, place=target, entry=entry, what=f"{what} {target}"))
     yield from found or [_Wish(what=f"{what} {target}".strip(), reason="is allowed by the profile already")]
 
 
@@ -186,6 +221,27 @@ def _problem(profile: Profile, phase: Phase, call: Call) -> str:
     return ""
 
 
+def _thing(call: Call, violation: Violation) -> tuple[str, str, bool]:
+    """(section, thing, whether it is an entry of a folder) of a violation's target; the text that it allows tells more.
+
+    A place in the function's folder is {root}/... where the text says so. ('', target, False) for no section.
+    """
+    target = violation.target
+    section = _section(call) if target else ""
+    entry = section == "files.write" and (call.arg_class == "create" or base.promise_of(call) in ("cpath", "dpath"))
+    if section in ("network", "processes"):
+        return section, target, False
+    for name in ("files.read", "files.write"):
+        if target and violation.allow.startswith(f"{name}: ["):
+            text = violation.allow[len(name) + 3 : -1].strip('"')
+            folder, named, whole = rule_of(text)
+            entry = name == "files.write" and whole
+            inside = f"{named}/{target.rpartition('/')[2]}" if whole else named
+            thing = folder + inside if folder and inside and target.endswith(inside) else target
+            return name, thing, entry
+    return section, target, entry
+
+
 def _section(call: Call) -> str:
     """Which list of the profile a call's target belongs to; '' for calls whose target no list holds."""
     if call.syscall in tables.WITH_DESTINATION:
@@ -204,7 +260,7 @@ def _unfit(section: str, target: str) -> tuple[str, str] | None:
         return "names something that no profile can hold", ""
     if section == "network":
         return _unfit_destination(target)
-    if not target.startswith("/") or f"{target}/".count("/../"):
+    if not target.startswith(("/", "{root}/")) or f"{target}/".count("/../"):
         return "is not an absolute path", ""
     if "*" in target:
         return "would be read as a pattern", ""

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from sandbox.behaviour.path import below
+from sandbox.behaviour.path import below, covers, outermost, rule_of
 from sandbox.profile.random_names import CREDENTIALS, TEMPORARY, generalised
 
 FEW = 3
@@ -14,6 +14,15 @@ FEW = 3
 
 PRIVATE = ("/", "/proc/self", "/dev", "/etc", "/root", "/run/secrets", "/var/run/secrets")
 """Folders that hold what nobody asked for beside what somebody did; users' homes, too."""
+
+SECRET = (
+    "/root", "/home", "/run/secrets", "/var/run/secrets", "/etc/shadow", "/etc/shadow-", "/etc/gshadow",
+    "/etc/gshadow-", "/etc/sudoers", "/etc/sudoers.d", "/etc/ssh", "/etc/ssl/private",
+)  # fmt: skip
+"""What an amendment leaves to a person, with all below it, and patterns that would cover it."""
+
+_OF_A_PROCESS = ("environ", "mem", "maps", "fd", "root", "cwd", "exe")
+"""What the folder of a process in /proc shows of its memory, variables and files (man 5 proc)."""
 
 LONGEST = 24
 """Lines; beyond, the deepest directories are folded into `directory/**` until it fits."""
@@ -47,6 +56,47 @@ def fold(paths: Iterable[str]) -> tuple[str, ...]:
     Random parts of names become a `*` first, so that they count as one.
     """
     return tuple(sorted(_shorten(_by_directory(_temporary(generalised(paths))))))
+
+
+def is_secret(pattern: str) -> bool:
+    """Whether a path or pattern reaches what may be secret: it lies there, or stands for a folder above it.
+
+    >>> is_secret("/etc/shadow"), is_secret("/etc/**"), is_secret("/proc/7/environ"), is_secret("/etc/hosts")
+    (True, True, True, False)
+    """
+    name, path, whole = rule_of(pattern)
+    if name:
+        return False
+    parts = path.split("/")
+    if parts[1:2] == ["proc"]:
+        return whole or any(part in _OF_A_PROCESS for part in parts[3:])
+    if not CREDENTIALS.isdisjoint(parts):
+        return True
+    return any(covers(below(secret), path) or (whole and covers(pattern, secret)) for secret in SECRET)
+
+
+def proposed(files: Iterable[str], entries: Iterable[str] = ()) -> dict[str, str]:
+    """{path: pattern} for paths that were refused, alike to what training learns of them; files may begin with {root}.
+
+    Of `entries`, which were to be made or removed, the folder. Several files of one folder are folded, never to one
+    above it; only temporary folders are folded whole, because names in them are made up.
+    """
+    made = set(entries)
+    folders = outermost(generalised(_folder(path, made) for path in made))
+    found = {path: next(pattern for pattern in sorted(folders) if covers(pattern, path)) for path in made}
+    groups: dict[str, set[str]] = {}
+    for path in set(files) - made:
+        cover = next((pattern for pattern in sorted(found.values()) if covers(pattern, path)), "")
+        if cover:
+            found[path] = cover
+            continue
+        group = next((folder for folder in TEMPORARY if path.startswith(folder + "/")), os.path.dirname(path))
+        groups.setdefault(group, set()).add(path)
+    for members in groups.values():
+        patterns = fold(members)
+        for path in members:
+            found[path] = next((pattern for pattern in patterns if covers(pattern, path)), path)
+    return found
 
 
 def _temporary(paths: set[str]) -> set[str]:
@@ -114,12 +164,13 @@ def changed(entries: Iterable[str]) -> set[str]:
     A folder that was itself made in training has another name next time, or is not there yet: the one above it counts.
     """
     made = set(entries)
-    found = set()
-    for path in made:
-        folder, deep = os.path.dirname(path), False
-        while folder in made:
-            folder, deep = os.path.dirname(folder), True
-        if path.startswith("/"):
-            # Nobody is given the root folder for a file in it.
-            found.add(path if folder == "/" else below(folder) if deep else f"{folder}/*")
-    return found
+    return {_folder(path, made) for path in made if path.startswith("/")}
+
+
+def _folder(path: str, made: set[str]) -> str:
+    """The pattern of the folder that an entry lies in, or of the one above all that was made."""
+    folder, deep = os.path.dirname(path), False
+    while folder in made:
+        folder, deep = os.path.dirname(folder), True
+    # Nobody is given the root folder for a file in it.
+    return path if folder == "/" else below(folder) if deep else f"{folder}/*"

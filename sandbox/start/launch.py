@@ -13,6 +13,7 @@ from sandbox.confine.single_exec import Command, not_executed, restore_signals
 from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError, log_entry
 from sandbox.plain_json import encode
 from sandbox.start.settings import (
+    FILES,
     MODE,
     NEXT_WRAPPER,
     ON_UNAVAILABLE,
@@ -193,7 +194,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
     exposed = locate.check_writable(path, policy, settings)
     degraded = [exposed] if exposed else []
     audit = settings.mode == "audit" or time.strftime("%Y-%m-%d", time.gmtime()) < policy.audit_until
-    settings.require(RUNTIME_API, STALE, REQUEST_ID, SUPERVISE)
+    settings.require(RUNTIME_API, STALE, REQUEST_ID, SUPERVISE, FILES)
     root = settings.task_root or os.getcwd()
     stale = provenance.differences(policy.provenance, command.path, settings.handler, root)
     if settings.refuse_stale and stale:
@@ -205,6 +206,11 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
         if settings.relays:
             raise UsageError(
                 "is relay, which a supervisor does, and there is none", where=REQUEST_ID,
+                todo="set SANDBOX_SUPERVISE=1, or unset it",
+            )  # fmt: skip
+        if settings.looks:
+            raise UsageError(
+                "is look, which a supervisor does, and there is none", where=FILES,
                 todo="set SANDBOX_SUPERVISE=1, or unset it",
             )  # fmt: skip
         confine(command, policy, settings, stale, degraded, tell=None, audit=audit)
@@ -221,7 +227,12 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
         except BaseException as error:  # nobody is above it who could say so
             fail(internal(error), settings)
 
-    sys.exit(start(child, policy, duties(settings, audit=audit)))
+    found = duties(settings, audit=audit)
+    if audit or settings.looks:
+        from sandbox.supervise.look import prepare
+
+        found.look = prepare(policy, command, audit=audit)
+    sys.exit(start(child, policy, found))
 
 
 def duties(settings: Settings, *, audit: bool) -> Duties:
@@ -251,7 +262,7 @@ def confine(
     in_force.degraded += degraded
     try:
         port = settings.api.port if settings.api else None
-        install(policy, launch.addresses, port, in_force, tell=tell, audit=audit, command=command)
+        install(policy, launch.addresses, port, in_force, tell=tell, audit=audit, looks=settings.looks, command=command)
     except InstallRefused as error:
         if settings.on_unavailable == "fail":
             raise

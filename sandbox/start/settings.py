@@ -26,6 +26,7 @@ ON_UNAVAILABLE = "SANDBOX_ON_UNAVAILABLE"
 STALE = "SANDBOX_STALE"
 REQUEST_ID = "SANDBOX_REQUEST_ID"
 SUPERVISE = "SANDBOX_SUPERVISE"
+FILES = "SANDBOX_FILES"
 RUNTIME_API = "AWS_LAMBDA_RUNTIME_API"
 NEXT_WRAPPER = "SANDBOX_NEXT_WRAPPER"
 VERIFY_KEY = "SANDBOX_VERIFY_KEY"
@@ -61,8 +62,8 @@ class Settings:
 
     __slots__ = (
         "api", "debug", "entry", "environ", "event_key", "events", "function", "grants", "handler", "has_api",
-        "local_domains", "mode", "next_wrapper", "observations", "on_unavailable", "one_phase", "policy", "problems",
-        "python", "refuse_stale", "relays", "search", "supervise", "task_root", "verify_key",
+        "local_domains", "looks", "mode", "next_wrapper", "observations", "on_unavailable", "one_phase", "policy",
+        "problems", "python", "refuse_stale", "relays", "search", "supervise", "task_root", "verify_key",
     )  # fmt: skip
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -81,6 +82,7 @@ class Settings:
         self.refuse_stale = setting(environ, STALE, ("warn", "refuse"), problems) == "refuse"
         self.relays = setting(environ, REQUEST_ID, ("off", "relay"), problems) == "relay"
         self.supervise = setting(environ, SUPERVISE, ("1", "0"), problems) == "1"
+        self.looks = setting(environ, FILES, ("off", "look"), problems) == "look"
         self.problems = tuple(problems)
 
         self.next_wrapper = environ.get(NEXT_WRAPPER, "")

@@ -43,8 +43,12 @@ def attend(
     socket = str(abi.number("socket"))
     early_sockets = CallTable({socket: early.pop(socket, ())} if makes else {})
     init = CallTable(early)
+    known = init
+    if duties.look:
+        # What the init phase alone may do is looked at as well.
+        known = CallTable({number: found for number, found in early.items() if not duties.look.sees(int(number))})
     split = opening.TableSplit(pid, fd, keep=(fd, wake))
-    first = opening.answer(listener, init, wake, split)
+    first = opening.answer(listener, known, wake, split)
     ended = None if first else parent.reaped(pid)
     if ended is not None and not _has_children():
         return parent.end_like(ended)
@@ -103,6 +107,7 @@ def _supervisor(
         runtime_api=supervision.runtime_api, one_phase=duties.one_phase, signals=policy.signals,
         scoped=not audit and landlock.abi_version() >= LANDLOCK_SCOPES, owned=owned,
     )  # fmt: skip
+    supervisor.set_look(duties.look)
     if policy.exec == "granted":
         from sandbox.supervise import programs
 

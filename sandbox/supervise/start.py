@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sandbox.bundle import Policy
+    from sandbox.supervise.look import Look
     from sandbox.violations.sink import Sink
 
 PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 3, 4, 36  # linux/prctl.h
@@ -29,15 +30,16 @@ class Duties:
     """What a start asks of its supervisor; `audit` lets through and reports what enforcement would refuse.
 
     `events` and `event_key` are where the lines go and what signs them (Sink), `api` (host, port) of the Runtime API,
-    `relays` whether its requests are followed, `one_phase` whether the init phase has no end, `task_root` the
+    `relays` whether its requests are followed, `look` what
+    sees the path calls (None: they are not notified), `one_phase` whether the init phase has no end, `task_root` the
     function's folder ('': the working folder), `local_domains` what LOCALDOMAIN says (man 5 resolv.conf).
     """
 
-    __slots__ = ("api", "audit", "event_key", "events", "local_domains", "one_phase", "relays", "task_root")
+    __slots__ = ("api", "audit", "event_key", "events", "local_domains", "look", "one_phase", "relays", "task_root")
 
     def __init__(
         self, *, audit: bool, events: str, event_key: bytes | None, api: tuple[str, int] | None, relays: bool,
-        one_phase: bool, task_root: str, local_domains: Sequence[str],
+        one_phase: bool, task_root: str, local_domains: Sequence[str], look: Look | None = None,
     ) -> None:  # fmt: skip
         self.audit = audit
         self.events = events
@@ -47,6 +49,7 @@ class Duties:
         self.one_phase = one_phase
         self.task_root = task_root
         self.local_domains = local_domains
+        self.look = look
 
 
 def early_sink(duties: Duties) -> Sink | None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.notification import CallTable, Listener, Notification
     from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.names.forwarder import Forwarder
+    from sandbox.supervise.look import Look
     from sandbox.supervise.programs import Programs
 
 DRAIN = 0.2
@@ -78,6 +79,7 @@ class Supervisor:
         self._forwarder: Forwarder | None = None
         self._relay: Relay | None = None
         self._programs: Programs | None = None
+        self._look: Look | None = None
         self.phase = "init" if runtime_api else "run"
         self.terminated = ""
         self._pid = 0
@@ -98,6 +100,10 @@ class Supervisor:
     def set_programs(self, programs: Programs | None) -> None:
         """Let the function start these programs; None where its profile has no exec."""
         self._programs = programs
+
+    def set_look(self, look: Look | None) -> None:
+        """Look at the path calls, which are notified then; None where they are not."""
+        self._look = look
 
     def report_question(self, name: str, kind: str) -> None:
         """A DNS question for a name that the profile does not hold."""
@@ -206,7 +212,8 @@ class Supervisor:
             self._reap()
 
     def _take(self, listener: Listener, call: Notification) -> None:
-        if self.phase == "init" and self._init.allows(call):
+        early = self.phase == "init" and self._init.allows(call)
+        if early and not (self._look and self._look.sees(call.nr)):
             listener.let_through(call.id)
             return
         syscall = self._names.get(call.nr)
@@ -215,7 +222,11 @@ class Supervisor:
             return
         task = self._tasks.take(call.pid)
         try:
-            self._answer(listener, call, syscall, task)
+            if self._look and (early or self._look.calls.allows(call)):
+                self._look_at(call, syscall, task, self._look)
+                listener.let_through(call.id)
+            else:
+                self._answer(listener, call, syscall, task)
         finally:
             self._tasks.done(task)
 
@@ -243,6 +254,8 @@ class Supervisor:
             return
         self._report(call, task, asked, decision)
         if decision.answer == REPORT:
+            if self._look and self._look.sees(call.nr):
+                self._look_at(call, syscall, task, self._look)
             if syscall in tables.WITH_DESTINATION:
                 self._egress.take(listener, call, syscall, task)
             elif syscall == "socket" and self._owned:
@@ -265,6 +278,23 @@ class Supervisor:
             from sandbox.egress import netlink  # few functions have such a socket
 
             netlink.answer(listener, call)
+
+    def _look_at(self, call: Notification, syscall: str, task: Task, look: Look) -> None:
+        """Report what the rules on files refuse. Whatever it is, the call goes on: the wall decides."""
+        verdict = look.ask(syscall, call.args, task)
+        if look.unread and look.tells:
+            look.tells = False
+            from sandbox.violations.record import Degraded
+
+            why = "the path of a call could not be read, or lies where a look might hang: there may be more to report"
+            self._journal.write(Degraded(self._function, f"files: {why}"))
+        if not verdict.errno:
+            return
+        asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
+        answer = REPORT if look.audit else DENY
+        for need in verdict.refused:
+            decision = Decision(answer, look.reason(need, verdict), look.spelled(need))
+            self._report(call, task, asked, decision, need.thing, number=verdict.errno)
 
     def _decide_signal(self, call: Notification, asked: Call, task: Task) -> tuple[Call, Decision]:
         """By the class of the call and by whom it would reach: the call that is reported, and the decision."""
@@ -308,7 +338,7 @@ class Supervisor:
 
     def _report(
         self, call: Notification, task: Task, asked: Call, decision: Decision,
-        target: str | None = None, address: SocketAddress | None = None,
+        target: str | None = None, address: SocketAddress | None = None, number: int = errno.EPERM,
     ) -> None:  # fmt: skip
         """`target` and `address` are what was decided on, where the decision has read it: it is not read again."""
         syscall, arg_class = asked
@@ -323,7 +353,7 @@ class Supervisor:
         from sandbox.violations.decode import decode_args
 
         args = decode_args(syscall, call.args, task.read, self._arch, self._host_name, address)
-        got = "" if decision.answer == REPORT else "EPERM"
+        got = "" if decision.answer == REPORT else errno.errorcode[number]
         self._write(asked, args, target, decision, task.process(), call.pid, got)
 
     def _write(

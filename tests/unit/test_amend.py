@@ -124,7 +124,7 @@ def test_destinations_programs_and_files_are_added_where_they_belong() -> None:
     changes = diff(profile, found.profile).changes
     assert {(c.section, c.place) for c in changes if isinstance(c, PlaceChange)} == {
         ("network", "tcp://10.0.0.1:443"), ("network", "example.com:443"), ("processes", "/usr/bin/ffmpeg"),
-        ("write", "/var/cache/x"), ("write", "/var/cache/y"),
+        ("write", "/var/cache/*"),
     }  # fmt: skip
     assert {c.use.syscall for c in changes if isinstance(c, UseChange)} == {"connect", "execve", "openat", "unlink"}
     assert not [c for c in changes if isinstance(c, GrantChange)]
@@ -133,6 +133,57 @@ def test_destinations_programs_and_files_are_added_where_they_belong() -> None:
     assert "processes: [/usr/bin/ffmpeg]" in texts
     assert found.proposals[0].risk == "high"
     assert all(use.because == {REASON} for use in found.profile.uses)
+
+
+def refused_file(syscall: str, target: str, allow: str, arg_class: str = "", phase: str = "invoke") -> Violation:
+    """A line of the look at files."""
+    return Violation(
+        function="thumbnail", phase=phase, request=None, pid=1, tid=1, comm="x", syscall=syscall, arg_class=arg_class,
+        args=[], target=target, verdict="reported", errno="", reason="a place", allow=allow, time=1.0,
+    )  # fmt: skip
+
+
+def test_files_are_proposed_as_training_would_have_learned_them() -> None:
+    """Of random names in a folder the folder, of a folder that was made the one above, of one file that file."""
+    found = propose(PLAIN, [
+        refused_file("openat", "/var/tmp/spill/s_8004910f", 'files.write: ["/var/tmp/spill/*"]', "create"),
+        refused_file("unlink", "/var/tmp/spill/s_8004910f", 'files.write: ["/var/tmp/spill/*"]'),
+        refused_file("openat", "/var/tmp/spill/s_8004910f", "files.read: [/var/tmp/spill/s_8004910f]", "read"),
+        refused_file("mkdir", "/data/2026", 'files.write: ["/data/*"]'),
+        refused_file("openat", "/data/2026/x", 'files.write: ["/data/2026/*"]', "create"),
+        refused_file("openat", "/srv/there", "files.write: [/srv/there]", "write"),
+        refused_file("openat", "/srv/list", "files.read: [/srv/list]", "read"),
+        refused_file("openat", "/opt/f/data/x", 'files.read: ["{root}/data/x"]', "read"),
+        *(refused_file("openat", f"/srv/many/{i}", f"files.read: [/srv/many/{i}]", "read") for i in range(9)),
+    ])  # fmt: skip
+    assert found.profile.writes == {"/var/tmp/spill/*", "/data/**", "/srv/there"}
+    assert found.profile.reads == {"/srv/list", "{root}/data/x", "/srv/many/*"}
+    assert [p.evidence for p in found.proposals if p.change == 'files.read: ["/srv/many/*"]'] == [9]
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/root/.aws/credentials", "/home/me/.ssh/id_rsa", "/home/me", "/run/secrets/token", "/etc/shadow",
+     "/proc/1/environ", "/proc/self/mem", "/proc/7/task/7/environ", "/var/run/secrets/token", "/etc/ssh/key"],
+)  # fmt: skip
+@pytest.mark.parametrize("writes", [False, True])
+def test_secrets_are_left_to_a_person(target: str, writes: bool) -> None:
+    """Reading them, or writing where they lie, is refused with what a person would write."""
+    section = "files.write" if writes else "files.read"
+    folder = os.path.dirname(target)
+    text = f'{section}: ["{folder}/*"]' if writes else f"{section}: [{target}]"
+    found = propose(PLAIN, [refused_file("openat", target, text, "create" if writes else "read")])
+    assert found.profile.reads == found.profile.writes == frozenset()
+    (refusal,) = found.refusals
+    assert refusal.reason == "may hold secrets: a person decides"
+    assert refusal.how == text
+
+
+def test_no_folder_that_holds_secrets_is_proposed() -> None:
+    """A file made in /etc would open all of it to writing."""
+    found = propose(PLAIN, [refused_file("openat", "/etc/new", 'files.write: ["/etc/*"]', "create")])
+    assert found.profile.writes == frozenset()
+    assert [refusal.how for refusal in found.refusals] == ['files.write: ["/etc/*"]']
 
 
 @pytest.mark.parametrize(

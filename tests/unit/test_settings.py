@@ -14,7 +14,8 @@ from sandbox.start import settings
 from sandbox.start.settings import RuntimeApi, Settings
 
 HOME = Path(sandbox.__file__).parent
-CHOICES = ("SANDBOX_MODE", "SANDBOX_ON_UNAVAILABLE", "SANDBOX_STALE", "SANDBOX_REQUEST_ID", "SANDBOX_SUPERVISE")
+CHOICES = ("SANDBOX_MODE", "SANDBOX_ON_UNAVAILABLE", "SANDBOX_STALE", "SANDBOX_REQUEST_ID", "SANDBOX_SUPERVISE",
+           "SANDBOX_FILES")  # fmt: skip
 
 
 def test_without_variables() -> None:
