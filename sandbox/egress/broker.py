@@ -53,6 +53,8 @@ LOW = 0xFFFFFFFF
 NOWHERE = bytes(4)  # 0.0.0.0
 MSG_NOSIGNAL = 0x4000
 STACK = 128 << 10  # bytes for a thread that only sleeps in one system call
+MOST_ASKED = 256
+"""Names of no entry that were asked for in audit, and not yet connected to."""
 SUN_PATH = 110  # sizeof(struct sockaddr_un)
 
 
@@ -135,7 +137,14 @@ class Egress:
         self.relay: Relay | None = None
         self._connected_to_api = connected_to_api
         self._report = report
+        self._asked: dict[str, None] = {}
         _thread.stack_size(STACK)
+
+    def note_question(self, name: str) -> None:
+        """In audit a name was asked for that no entry holds: the next connect to it is reported, with its port."""
+        self._asked[name] = None
+        if len(self._asked) > MOST_ASKED:
+            del self._asked[next(iter(self._asked))]
 
     def allows_family(self, name: str) -> bool:
         """Whether an entry allows all that sockets of a family can do."""
@@ -255,10 +264,30 @@ class Egress:
         if sorts and not self._match(protocol, destination.value, port, names).allowed:
             # getaddrinfo(3) connects to each address that it was given for a name, to sort them, and sends nothing.
             return Target(address, mute=True)
+        if self._asked and protocol == "tcp" and not sending:
+            names = self._report_asked(brokered, destination.value, port, names)
         entry = self._judge(brokered, protocol, destination.value, port, names)
         if entry == RUNTIME_API and self.relay and not sending:
             return Target(self.relay.address(destination.host, port, domain))
         return Target(address)
+
+    def _report_asked(
+        self, brokered: Brokered, value: str | bytes, port: int, names: frozenset[str]
+    ) -> frozenset[str]:  # fmt: skip
+        """Report a connect to an address that was asked for by a name of no entry; the names to decide it by.
+
+        Another name of the same address may allow it in audit, and does not help under enforcement.
+        """
+        asked = names & self._asked.keys()
+        for name in asked:
+            del self._asked[name]
+        if not asked or not self._match("tcp", value, port, names).allowed:
+            return asked or names
+        for name in sorted(asked):
+            text = self._destinations.text_to_allow("tcp", value, port, frozenset({name}))
+            reason = f"the profile does not hold {name}, by which its address was asked for"
+            self._report(brokered.call, brokered.task, brokered.syscall, Denied(reason, text, brokered.address))
+        return names
 
     def _decide_unix(self, brokered: Brokered, address: bytes) -> Target:
         if len(address) <= 2 or int.from_bytes(address[:2], "little") != AF_UNIX:

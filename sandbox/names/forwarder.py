@@ -46,7 +46,7 @@ class Forwarder:
     """`allowed` says which names may be asked for; `on_denied(name, type)` hears of every other question.
 
     `on_answer(name, addresses)` hears which addresses an answer gave. `observing` forwards every question, for
-    learning. `known_hosts` is what `hosts` returns. Raises OSError when loopback has no IPv4 address to bind.
+    learning and audit. `known_hosts` is what `hosts` returns. Raises OSError when loopback has no IPv4 address to bind.
     """
 
     def __init__(
@@ -205,8 +205,6 @@ class Forwarder:
 
     def _may_ask(self, question: Question) -> bool:
         name = question.name
-        if self._observing:
-            return True
         if question.qtype == questions.PTR:
             host = questions.reversed_address(name)
             if host is not None and self._names_of(reached(host)):
@@ -214,12 +212,13 @@ class Forwarder:
         if self._allowed(name):
             return True
         if name == "localhost" or name.endswith(".localhost"):
-            return False  # the C library asks where the hosts file lacks a family; it leads nowhere (RFC 6761, 6.3)
+            # The C library asks where the hosts file lacks a family; it leads nowhere (RFC 6761, 6.3).
+            return self._observing
         # Resolvers try an allowed name with each search domain behind it, too: no harm is meant.
         stems = [name.removesuffix(suffix) for suffix in self._suffixes if name.endswith(suffix)]
         if not any(self._allowed(stem) for stem in stems):
             self._on_denied(name or ".", question.type_name)
-        return False
+        return self._observing
 
     def ask_next(self, inquiry: Inquiry) -> None:
         """Ask the next upstream; after the last one answer with what there is."""

@@ -6,7 +6,7 @@ with what a person would have to write.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +19,7 @@ from sandbox.profile import base, document
 from sandbox.profile.folding import is_secret, proposed
 from sandbox.profile.model import PHASES, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
-from sandbox.violations.record import Violation, technique_of
+from sandbox.violations.record import QUESTION, Violation, technique_of
 
 Risk = Literal["high", "medium", "low"]
 
@@ -89,7 +89,7 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
     """
     counts: dict[_Wish, int] = {}
     examples: dict[_Wish, Violation] = {}
-    for violation in violations:
+    for violation in _without_guesses(list(violations)):
         for wish in _wishes(profile, violation):
             counts[wish] = counts.get(wish, 0) + 1
             examples.setdefault(wish, violation)
@@ -154,6 +154,20 @@ def _generalised(
         found[changed] = found.get(changed, 0) + count
         shown.setdefault(changed, examples[wish])
     return found, shown
+
+
+def _without_guesses(violations: Sequence[Violation]) -> list[Violation]:
+    """Without the DNS questions for names that were connected to as well: a question guesses the port."""
+    targets = (violation.target for violation in violations if not _is_question(violation))
+    connected = {entry.value for entry in destination.entries(targets) if entry.kind == "name"}
+    return [
+        violation for violation in violations
+        if not (_is_question(violation) and any(e.value in connected for e in destination.entries((violation.target,))))
+    ]  # fmt: skip
+
+
+def _is_question(violation: Violation) -> bool:
+    return violation.syscall == "connect" and violation.reason.startswith(QUESTION)
 
 
 def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:

@@ -51,7 +51,7 @@ class Decider:
         self._terminate = frozenset(supervision.terminate)
         self._responses = {Call.parse(text): response for text, response in supervision.responses.items()}
         self._brokered = frozenset(map(Call.parse, supervision.brokered))
-        self._audit = audit
+        self.audit = audit
 
     def takes(self, call: Call, phase: str) -> bool:
         """Whether the profile has this call for the phase, so that whom it reaches alone decides."""
@@ -62,7 +62,7 @@ class Decider:
 
     def response(self, call: Call, *, final: bool = False) -> str:
         """The answer to a call whose destination is not allowed; `final` ones are never let through."""
-        answer = REPORT if self._audit else self._response(call, DENY)
+        answer = REPORT if self.audit else self._response(call, DENY)
         return DENY if final and answer == REPORT else answer
 
     def decide(self, call: Call, phase: str) -> Decision:
@@ -84,7 +84,7 @@ class Decider:
             # `report` for a whole syscall means its other classes: a hard denial is never let through.
             return Decision(usual if answer == REPORT else answer, f"hard-denied: {title}", text)
         reason = "learned for the init phase only" if known_in_init else "not in the profile"
-        answer = REPORT if self._audit else self._response(call, DENY)
+        answer = REPORT if self.audit else self._response(call, DENY)
         return Decision(answer, reason, spelling.of_use(phase, call))
 
     def _response(self, call: Call, usual: str) -> str:

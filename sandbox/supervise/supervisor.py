@@ -106,15 +106,22 @@ class Supervisor:
         self._look = look
 
     def report_question(self, name: str, kind: str) -> None:
-        """A DNS question for a name that the profile does not hold."""
-        if self._journal.wants("connect", "dns", VERDICTS[DENY], name):
-            from sandbox.behaviour import spelling
-            from sandbox.behaviour.destination import Entry
+        """A DNS question for a name that the profile does not hold: NXDOMAIN, or answered in audit."""
+        asked = Call("connect")
+        answer = REPORT if self._decider.audit else DENY
+        if answer == REPORT:
+            self._egress.note_question(name)
+        from sandbox.behaviour import spelling
+        from sandbox.behaviour.destination import Entry
 
-            reason = "a DNS question for a name that the profile does not hold: NXDOMAIN"
-            target = str(Entry("tcp", "name", name, 443))
-            decision = Decision(DENY, reason, spelling.of_entry("network", target))
-            self._write(Call("connect", "dns"), [name, kind], target, decision, self._pid, self._pid, "")
+        target = str(Entry("tcp", "name", name, 443))
+        if not self._journal.wants(*asked, VERDICTS[answer], target):
+            return
+        from sandbox.violations.record import QUESTION
+
+        reason = QUESTION if answer == REPORT else f"{QUESTION}: NXDOMAIN"
+        decision = Decision(answer, reason, spelling.of_entry("network", target))
+        self._write(asked, [name, kind], target, decision, self._pid, self._pid, "")
 
     def _request(self) -> str | None:
         return self._relay.request() if self._relay else None

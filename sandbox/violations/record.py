@@ -33,6 +33,9 @@ MOST_ITEMS = 16
 KEPT = ("event", "time", "seq", "supervisor", "lost")
 """Fields without which a line cannot be placed; any other may go when nothing else makes it fit."""
 
+QUESTION = "a DNS question for a name that the profile does not hold"
+"""How the reason of a question's violation begins: its port is a guess, which the connect behind it corrects."""
+
 UNRATED = ("low", "T1106", "Native API")
 """Risk and technique of a call that techniques.json does not name: a program that was made to do something else."""
 

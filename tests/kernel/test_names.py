@@ -540,13 +540,14 @@ def test_an_upstream_that_hangs_up_or_lies_over_tcp() -> None:
 
 
 def test_observing_answers_everything_and_tells_what_for() -> None:
-    """For learning: every name goes through, and each is told with its addresses."""
+    """For learning and audit: every name goes through with its addresses, and each that is not allowed is told."""
     with benched(observing=True) as (bench, _):
         assert bench.ask("anything.org", "TXT").header.rcode == NOERROR
         assert bench.ask("anything.org").header.rcode == NOERROR
         assert bench.ask("9.9.9.9.in-addr.arpa", "PTR").header.rcode == NOERROR
-        assert bench.denied == []
-        assert bench.answers == [("anything.org", frozenset({"192.0.2.1"}))]
+        assert bench.ask("a.example.com", "AAAA").header.rcode == NOERROR
+        assert bench.denied == [("anything.org", "TXT"), ("anything.org", "A"), ("9.9.9.9.in-addr.arpa", "PTR")]
+        assert bench.answers[:1] == [("anything.org", frozenset({"192.0.2.1"}))]
         assert bench.forwarder.names_of("192.0.2.1") == {"anything.org"}
 
 

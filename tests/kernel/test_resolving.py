@@ -177,3 +177,26 @@ def test_what_looks_like_it_sends_and_changes_nothing(bench: Supervision, mode: 
     assert targets == {"udp://10.99.0.1:7777"}
     assert all(line["target"] == "family:AF_NETLINK" for line in done.violations if "NETLINK" in line["target"])
     assert sum(line["target"] == "family:AF_NETLINK" for line in done.violations) == 6
+
+
+CONNECT = """
+import socket, sys
+for name in ("one.demo.test", "other.demo.test", "one.demo.test", "other.demo.test", "stranger.demo.test"):
+    try:
+        with socket.create_connection((name, 7777), 5) as sock:
+            print(name, sock.recv(10).decode())
+    except OSError as error:
+        print(name, type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize("mode", ["", "audit"])
+def test_another_name_of_an_allowed_address_is_a_line_in_audit_too(bench: Supervision, mode: str) -> None:
+    """Enforced the question ends with NXDOMAIN; in audit it is answered, and the connect is told by name and port."""
+    done, _, _, _, _ = run(bench, CONNECT, ipv6=False, mode=mode)
+    verdict, other = ("reported", "hello") if mode else ("denied", "gaierror")
+    answers = dict(line.split() for line in done.stdout.splitlines())
+    assert answers == {"one.demo.test": "hello", "other.demo.test": other, "stranger.demo.test": "gaierror"}
+    lines = {(line["target"], line["class"], line["verdict"]) for line in done.of("connect")}
+    wanted = {("other.demo.test:443", "", verdict), ("stranger.demo.test:443", "", verdict)}
+    assert lines == wanted | ({("other.demo.test:7777", "", verdict)} if mode else set())

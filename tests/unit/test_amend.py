@@ -20,18 +20,20 @@ from sandbox.profile import base, document
 from sandbox.profile.amend import READABLE, REASON, propose
 from sandbox.profile.diff import GrantChange, PlaceChange, UseChange, diff
 from sandbox.profile.model import RUNTIME_API, Grant, Profile, ProfiledFunction, Use
-from sandbox.violations.record import Violation
+from sandbox.violations.record import QUESTION, Violation
 from sandbox.violations.sink import Sink
 
 ARCH = "x86_64"
 PLAIN = Profile(ProfiledFunction("thumbnail", "app.handler"), network=frozenset({RUNTIME_API}))
 
 
-def event(syscall: str, name: str = "", *, phase: str = "invoke", target: str = "") -> Violation:
+def event(
+    syscall: str, name: str = "", *, phase: str = "invoke", target: str = "", reason: str = "not in the profile"
+) -> Violation:  # fmt: skip
     """A violation of the function thumbnail."""
     return Violation(
         function="thumbnail", phase=phase, request=None, pid=1, tid=1, comm="x", syscall=syscall, arg_class=name,
-        args=[], target=target, verdict="denied", errno="EPERM", reason="not in the profile", allow="", time=1.0,
+        args=[], target=target, verdict="denied", errno="EPERM", reason=reason, allow="", time=1.0,
     )  # fmt: skip
 
 
@@ -86,6 +88,16 @@ def test_what_was_amended_is_allowed_by_the_filter(item: Call, arch: str) -> Non
     for condition in alternatives[0]:
         args[condition.argument] |= condition.value
     assert rules.verdict(tables.AUDIT_ARCH[arch], tables.numbers(arch)[syscall], args) == bpf.ALLOW
+
+
+def test_a_name_is_proposed_with_the_port_that_was_connected_to() -> None:
+    """A DNS question guesses the port; it counts where nothing connected to the name, and is dropped otherwise."""
+    asked = event("connect", target="db.internal:443", reason=f"{QUESTION}: NXDOMAIN")
+    connected = event("connect", target="db.internal:5432")
+    assert propose(PLAIN, [asked]).profile.network == {RUNTIME_API, "db.internal:443"}
+    amended = propose(PLAIN, [asked, connected, asked])
+    assert amended.profile.network == {RUNTIME_API, "db.internal:5432"}
+    assert {(use.syscall, use.arg_class) for use in amended.profile.uses} == {("connect", "")}
 
 
 @pytest.mark.parametrize("entry", base.hard_deny(), ids=lambda entry: " ".join((entry.syscall, *entry.classes[:1])))
