@@ -160,10 +160,15 @@ def network_scope(profile: Profile) -> Literal["runtime-api", "none", "family"]:
 
 
 def refused_quietly(profile: Profile) -> tuple[base.BaseEntry, ...]:
-    """What is learned but refused without loss and without report (profiles/base/runtime-client.yaml, `refuse`)."""
-    if not profile.function.runtime_api or any(e.protocol == "udp" for e in destination.entries(profile.network)):
-        return ()
-    return base.refusals()
+    """What is refused without loss and without report (profiles/base/runtime-client.yaml, `refuse` and `resolver`)."""
+    known = tuple(destination.entries(profile.network))
+    found: tuple[base.BaseEntry, ...] = ()
+    if profile.function.runtime_api and not any(entry.protocol == "udp" for entry in known):
+        found = base.refusals()
+    if any(entry.kind in ("name", "suffix") for entry in known):
+        learned = {use.call for use in profile.uses}
+        found += tuple(entry for entry in base.resolver() if not any(map(entry.covers, learned)))
+    return found
 
 
 def rules_for(profile: Profile, arch: str) -> Rules:

@@ -140,6 +140,12 @@ def refusals() -> tuple[BaseEntry, ...]:
 
 
 @cache
+def resolver() -> tuple[BaseEntry, ...]:
+    """What the C library's resolver asks for at times, and does without."""
+    return _entries("runtime-client", "resolver")
+
+
+@cache
 def dangerous() -> tuple[BaseEntry, ...]:
     """What a reviewer must not overlook."""
     return _entries("dangerous", "dangerous")

@@ -128,9 +128,11 @@ print(json.dumps(found))
 """
 
 
-def run(bench: Supervision, program: str, *, ipv6: bool, mode: str = "") -> tuple[Done, Any, int, list[str], str]:
+def run(
+    bench: Supervision, program: str, *, ipv6: bool, mode: str = "", without: tuple[str, ...] = ()
+) -> tuple[Done, Any, int, list[str], str]:  # fmt: skip
     """The program's run, what it said bare, the datagrams that came, the names that were asked, and `ip addr`."""
-    bundle = bench.bundle(*ITEMS, network=NETWORK)
+    bundle = bench.bundle(*(item for item in ITEMS if item not in without), network=NETWORK)
     bench.new("")  # the child's name for its events, which the next child must not have again
 
     def inside() -> tuple[Done, Any, int, list[str], str]:
@@ -200,3 +202,20 @@ def test_another_name_of_an_allowed_address_is_a_line_in_audit_too(bench: Superv
     lines = {(line["target"], line["class"], line["verdict"]) for line in done.of("connect")}
     wanted = {("other.demo.test:443", "", verdict), ("stranger.demo.test:443", "", verdict)}
     assert lines == wanted | ({("other.demo.test:7777", "", verdict)} if mode else set())
+
+
+LATER = """
+import socket
+for flags in (0, socket.AI_ADDRCONFIG):
+    for name in ("one.demo.test", "twin.demo.test", "both.demo.test"):
+        print(len(socket.getaddrinfo(name, 7777, type=socket.SOCK_STREAM, flags=flags)) > 0)
+"""
+
+
+@FAMILIES
+def test_several_addresses_that_training_did_not_show_write_no_line(bench: Supervision, ipv6: bool) -> None:
+    """Where the netlink question was not learned it is refused, and the C library does without."""
+    done, _, received, _, _ = run(bench, LATER, ipv6=ipv6, without=(NETLINK, "bind"))
+    assert done.stdout.split() == ["True"] * 6, done.stderr
+    assert [(line["syscall"], line["target"]) for line in done.violations] == []
+    assert received == 0

@@ -26,6 +26,7 @@ LISTS = {
     "hard deny": base.hard_deny(),
     "runtime client": base.runtime_client(),
     "refusals": base.refusals(),
+    "resolver": base.resolver(),
     "dangerous": base.dangerous(),
 }
 KEYS = {

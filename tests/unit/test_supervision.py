@@ -550,3 +550,21 @@ def test_any_call_is_classified_and_shown(syscall: str, args: list[int], data: b
     name = arguments.classify(syscall, args, abi.MACHINE)
     assert isinstance(name, str)
     assert all(isinstance(text, str) for text in decode_args(syscall, args, Soup(data).read, abi.MACHINE))
+
+
+def test_netlink_is_made_refused_in_silence_or_reported() -> None:
+    """Learned, the supervisor makes it, in init too; with names and not learned it is refused; else it is reported."""
+    netlink = "socket AF_NETLINK SOCK_RAW NETLINK_ROUTE"
+    call = (NUMBERS["socket"], 16, 3, 0)
+    named = guests.profile(*API_ITEMS, runtime_api=True, network=("db.internal:5432",))
+    assert action(named, "socket", *call[1:]) == EPERM
+    assert action(named, "socket", 16, 3, 12) == NOTIFY
+    assert action(guests.profile(*API_ITEMS, runtime_api=True), "socket", *call[1:]) == NOTIFY
+    learned = guests.profile(*API_ITEMS, netlink, runtime_api=True, network=("db.internal:5432",))
+    assert action(learned, "socket", *call[1:]) == NOTIFY
+    assert netlink in _list(described(learned), "brokered")
+    early = dataclasses.replace(learned, uses=frozenset(dataclasses.replace(use, phase="init") for use in learned.uses))
+    assert action(early, "socket", *call[1:]) == NOTIFY
+    both = supervision.filters(early, abi.MACHINE)
+    assert "AF_NETLINK SOCK_RAW NETLINK_ROUTE" in supervision.init_items(both)["socket"]
+    assert str(NUMBERS["socket"]) not in supervision.init_calls(both)
