@@ -93,6 +93,7 @@ SUPERVISION: Mapping[str, Any] = {
     "responses": {str: str},
     "denied": {str: [str]},
     "never-granted": [str],
+    "tolerates": [str],
 }
 """The shape of what a supervisor needs; [x] is any number of x, {int: x} has numbers in decimal as keys."""
 
@@ -119,7 +120,7 @@ class Supervision:
 
     __slots__ = (
         "brokered", "denied", "destinations", "init", "init_calls", "messages", "never_granted", "paths",
-        "responses", "runtime_api", "sockets", "terminate",
+        "responses", "runtime_api", "sockets", "terminate", "tolerates",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], arch: str) -> None:
@@ -145,6 +146,8 @@ class Supervision:
         self.denied: Mapping[str, Sequence[str]] = data["denied"]
         """{syscall: argument classes, none for all} of the hard deny."""
         self.never_granted: Sequence[str] = data["never-granted"]
+        self.tolerates: Sequence[str] = data["tolerates"]
+        """`phase aim syscall class` of hard-denied calls that training survived."""
 
 
 class Policy:

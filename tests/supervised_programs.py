@@ -23,7 +23,7 @@ from users_and_folders import TARGETS, USERS, home_for, identity, place, user_id
 
 from sandbox.kernel import abi
 from sandbox.policy import build
-from sandbox.profile.model import Use
+from sandbox.profile.model import Tolerated, Use
 
 PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
 LIMIT = 60.0
@@ -81,16 +81,19 @@ class Supervision:
     def bundle(
         self, *items: str, init: Sequence[str] = (), network: Sequence[str] = (), runtime_api: bool = False,
         responses: Mapping[str, str] = MappingProxyType({}), audit_until: str = "", grants: Sequence[str] = (),
+        tolerates: Sequence[Tolerated] = (),
     ) -> Path:  # fmt: skip
         """The compiled bundle of a profile with these `syscall class` items; `init` are those of the first phase."""
-        key = (items, tuple(init), tuple(network), runtime_api, tuple(responses.items()), audit_until, tuple(grants))
+        lists = tuple(map(tuple, (init, network, responses.items(), grants, tolerates)))
+        key: object = (items, lists, runtime_api, audit_until)
         if key not in self._bundles:
             found = guests.profile(
                 *guests.LOADING, *items, runtime_api=runtime_api, network=tuple(network), grants=tuple(grants)
             )
             early = {Use("init", *item.partition(" ")[::2], 0, frozenset({"a test needs it"})) for item in init}
             found = dataclasses.replace(
-                found, uses=found.uses | early, responses=frozenset(responses.items()), audit_until=audit_until
+                found, uses=found.uses | early, responses=frozenset(responses.items()), audit_until=audit_until,
+                tolerates=frozenset(tolerates),
             )
             path = self._bundles[key] = self.new(".bundle")
             build.write(build.build(found, (abi.MACHINE,)), str(path))

@@ -38,6 +38,12 @@ def of_entry(section: str, entry: str) -> str:
     return f"{section}: [{scalar(entry)}]"
 
 
+def of_tolerated(call: Call, phase: str, at: str, errno: str) -> str:
+    """For a refusal that a person knows to be survived."""
+    what = f"call: {scalar(str(call))}, phase: {phase}, at: {at}, errno: {errno}"
+    return f"tolerates: [{{{what}, because: <your reason>}}]"
+
+
 def of_grant(syscall: str, arg_classes: tuple[str, ...] = ()) -> str:
     """For a hard-denied call: only a person can write this, with a reason."""
     classes = f"classes: [{', '.join(map(scalar, arg_classes))}], " if arg_classes else ""

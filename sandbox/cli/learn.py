@@ -21,7 +21,7 @@ from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, train
 from sandbox.profile import base, document
 from sandbox.profile.completeness import TARGET, still_needed
 from sandbox.profile.merge import merge
-from sandbox.profile.model import Grant, Profile, ProfiledFunction
+from sandbox.profile.model import Grant, Profile, ProfiledFunction, Tolerated
 from sandbox.runtime_api.events import load_events
 
 UNITS = {"init": ("cold starts", "starts"), "invoke": ("events", "invocations"), "run": ("runs", "runs")}
@@ -132,7 +132,7 @@ def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output
         if cold_start.status not in ENDED_WELL and not cold_start.failures
     ]
     _refuse_failures(failures, allow_failed, json_output)
-    return generalise(cold_starts, name)
+    return generalise(cold_starts, name, trusted=False)
 
 
 def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> Learned:
@@ -189,6 +189,10 @@ def _refuse_failures(failures: Sequence[TrainingFailure], allowed: bool, json_ou
         )
 
 
+def _tolerated(entry: Tolerated) -> dict[str, str]:
+    return {"call": str(entry.call), "phase": entry.phase, "at": entry.at, "errno": entry.errno}
+
+
 def _report(profile: Profile, learned: Learned, path: str, json_output: bool) -> None:
     denied = sorted(learned.denied)
     estimates = {e.phase: e for training in learned.profile.trainings for e in training.estimates}
@@ -196,6 +200,9 @@ def _report(profile: Profile, learned: Learned, path: str, json_output: bool) ->
         json_line(
             {
                 "event": "profile", "path": path, "promises": list(profile.promises), "denied": denied,
+                "tolerates": [_tolerated(entry) for entry in sorted(learned.survived & profile.tolerates)],
+                "not_tolerated": [_tolerated(entry) for entry in sorted(learned.survived - profile.tolerates)],
+                "fatal": [{"phase": phase, "call": call} for phase, call in sorted(learned.fatal)],
                 "items": len(profile.items()), "completeness": {phase: vars(e) for phase, e in estimates.items()},
             }
         )  # fmt: skip
@@ -212,6 +219,15 @@ def _report(profile: Profile, learned: Learned, path: str, json_output: bool) ->
     if estimates:
         worst = max(estimates.values(), key=lambda e: e.bound)
         print(f"  the weakest phase is {worst.phase}; all this assumes training events drawn like production's")
+    for entry in sorted(learned.survived):
+        what = f"{entry.call} at {entry.at} in {entry.phase}, {entry.errno}"
+        if any(known.key == entry.key for known in profile.tolerates):
+            print(f"  refused in training and survived, tolerated from now on: {what}")
+        else:
+            print(f"  refused in the observations and survived: {what}; a person decides whether to tolerate it")
+            print(f"    to tolerate it: {spelling.of_tolerated(entry.call, entry.phase, entry.at, entry.errno)}")
+    for where, text in sorted(learned.fatal):
+        print(f"  refused in training, and supervised it will end the function: {text} in {where}")
     for text in denied:
         call = Call.parse(text)
         print(f"  refused in training, hard-denied: {call}")

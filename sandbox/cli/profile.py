@@ -63,6 +63,8 @@ def show(
         _say(f"grant {' '.join((grant.syscall, *sorted(grant.classes)))}: {grant.because}", "yellow")
     for text in _more(profile):
         _say(text)
+    for title, opened in _beyond(profile):
+        _say(f"{title}: {', '.join(opened) or 'nothing'}")
     _say(_completeness(profile))
     if syscalls:
         for phase in PHASES:
@@ -77,6 +79,32 @@ def _places(profile: Profile) -> tuple[tuple[str, list[str]], ...]:
         ("listens", sorted(profile.listen)),
         ("reads", sorted(profile.reads)),
         ("writes", sorted(profile.writes)),
+    )
+
+
+def _beyond(profile: Profile) -> tuple[tuple[str, list[str]], ...]:
+    """What is open to every such program, whether training used it or not."""
+    from sandbox.policy.build import file_fields
+
+    read = write = frozenset[str]()
+    every = []
+    try:
+        files = file_fields(profile)
+    except ProfileError as error:  # show describes what no compiler would take
+        every = [f"unknown, since {error.what}"]
+    else:
+        added, written = files["read"], files["write"]
+        assert isinstance(added, list)
+        assert isinstance(written, list)
+        read, write = frozenset(added), frozenset(written)
+        every = [] if files["listed"] else ["every file, since the profile lists none"]
+    calls = [f"the {len({entry.syscall for entry in base.floor()})} of the floor (profiles/base/floor.yaml)"]
+    if profile.function.runtime_api:
+        calls.append("those of a Runtime API client (profiles/base/runtime-client.yaml)")
+    return (
+        ("reads beyond the profile", every or sorted(read - profile.reads)),
+        ("writes beyond the profile", every or sorted(write - profile.writes)),
+        ("calls beyond the profile", calls),
     )
 
 
@@ -156,6 +184,7 @@ def _described(profile: Profile) -> dict[str, Any]:
             {"call": str(t.call), "phase": t.phase, "at": t.at, "errno": t.errno, "because": sorted(t.because)}
             for t in sorted(profile.tolerates)
         ],
+        "beyond_the_profile": {title.split()[0]: opened for title, opened in _beyond(profile)},
         "names_keep": profile.names_keep,
         "network_by": sorted(profile.network_by),
         "verified": vars(profile.verified) if profile.verified else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import below, covers, literal, outermost
@@ -14,7 +14,7 @@ from sandbox.learn.records import Start
 from sandbox.profile import base
 from sandbox.profile.completeness import estimate
 from sandbox.profile.folding import changed, fold, named
-from sandbox.profile.model import Estimate, Phase, Profile, ProfiledFunction, Training, Use
+from sandbox.profile.model import AIMS, PHASES, Estimate, Phase, Profile, ProfiledFunction, Tolerated, Training, Use
 from sandbox.profile.promises import promises_of
 from sandbox.profile.random_names import sockets
 
@@ -23,14 +23,23 @@ PHASE_OF: Mapping[str, Phase] = {"init": "init", "invocation": "invoke", "run": 
 
 @dataclass(frozen=True)
 class Learned:
-    """A profile, and what the function was refused in training and would have to be granted."""
+    """A profile, and what the function was refused in training and would have to be granted.
+
+    `survived` are refusals that training went on after, whether the profile tolerates them or not; `fatal` those that
+    will end the function, (phase, call).
+    """
 
     profile: Profile
     denied: frozenset[str]
+    survived: frozenset[Tolerated] = frozenset()
+    fatal: frozenset[tuple[str, str]] = frozenset()
 
 
-def generalise(cold_starts: Sequence[ColdStart], name: str) -> Learned:
-    """The profile of what these cold starts did."""
+def generalise(cold_starts: Sequence[ColdStart], name: str, *, trusted: bool = True) -> Learned:
+    """The profile of what these cold starts did.
+
+    Unless they are `trusted`, as training is and observations from production are not, no refusal is tolerated.
+    """
     cold_starts = sorted(cold_starts, key=lambda cold_start: cold_start.id)
     first = cold_starts[0]
     runtime_api = any(cold_start.start.api for cold_start in cold_starts)
@@ -52,9 +61,40 @@ def generalise(cold_starts: Sequence[ColdStart], name: str) -> Learned:
         trainings=frozenset({_training(cold_starts, samples)}),
         promises=promises_of(uses),
     )
+    survived, fatal = _survived(cold_starts, samples)
+    if trusted:
+        profile = replace(profile, tolerates=survived)
     calls = {Call(syscall, arg_class) for c in cold_starts for _, syscall, arg_class in c.items}
     refused = frozenset(str(call) for call in calls if base.kept_out(call))
-    return Learned(profile, refused.union(*(cold_start.denied for cold_start in cold_starts)))
+    denied = refused.union(*(cold_start.denied for cold_start in cold_starts))
+    return Learned(profile, denied, survived, fatal)
+
+
+def _survived(
+    cold_starts: Sequence[ColdStart], samples: Sequence[Sample]
+) -> tuple[frozenset[Tolerated], frozenset[tuple[str, str]]]:
+    """What can be tolerated of the refusals that training survived, and (phase, call) of what ends the function.
+
+    What attacks another's process or the machine is never tolerated (profiles/base/hard-deny.yaml, `terminate`).
+    """
+    labels: dict[tuple[str, str, str], set[str]] = {}
+    for cold_start in cold_starts:
+        for refusal in cold_start.refusals:
+            if refusal.survived and refusal.phase in PHASES and refusal.at in AIMS:
+                labels.setdefault((refusal.phase, refusal.call, refusal.at), set()).add(refusal.label)
+    total = {sample.label for sample in samples if sample.kind == "invocation"}
+    found, fatal = set(), set()
+    for (phase, text, at), seen in labels.items():
+        call = Call.parse(text)
+        entry = base.kept_out(call)
+        if entry is None:
+            continue
+        if at == "other" and entry.response == "terminate":
+            fatal.add((phase, text))
+            continue
+        because = frozenset({_reason(phase, seen & total, total)})
+        found.add(Tolerated(phase, *call, at, entry.errno, because))  # type: ignore[arg-type]  # checked above
+    return frozenset(found), frozenset(fatal)
 
 
 def _read(cold_start: ColdStart) -> set[str]:

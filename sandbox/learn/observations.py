@@ -63,6 +63,20 @@ class FailedSample:
 
 
 @dataclass(frozen=True)
+class RefusedCall:
+    """A hard-denied call that was refused in a phase, and whom it was aimed at; `label` is as a Sample's, or ''.
+
+    `survived`: the event succeeded all the same, or the start went on.
+    """
+
+    phase: str
+    call: str
+    at: str
+    label: str
+    survived: bool
+
+
+@dataclass(frozen=True)
 class ColdStart:
     """Everything that was observed of one environment, from its cold start to its end."""
 
@@ -77,9 +91,14 @@ class ColdStart:
     writes: frozenset[str] = frozenset()
     entries: frozenset[str] = frozenset()
     processes: frozenset[str] = frozenset()
-    denied: frozenset[str] = frozenset()
+    refusals: frozenset[RefusedCall] = frozenset()
     status: int | None = None
     last: tuple[str, ...] = ()
+
+    @property
+    def denied(self) -> frozenset[str]:
+        """The hard-denied calls that were refused."""
+        return frozenset(refusal.call for refusal in self.refusals)
 
 
 @dataclass
@@ -93,7 +112,7 @@ class _Building:
     files: dict[Mode, set[str]] = field(default_factory=lambda: {"read": set(), "write": set(), "entry": set()})
     network: set[str] = field(default_factory=set)
     processes: set[str] = field(default_factory=set)
-    denied: set[str] = field(default_factory=set)
+    refusals: list[tuple[DeniedCall, Span | None]] = field(default_factory=list)
     end: End | None = None
 
     def finish(self, source: str) -> ColdStart:
@@ -114,7 +133,13 @@ class _Building:
             writes=frozenset(self.files["write"]),
             entries=frozenset(self.files["entry"]),
             processes=frozenset(self.processes),
-            denied=frozenset(self.denied),
+            refusals=frozenset(
+                RefusedCall(
+                    refused.phase, refused.call, refused.at, label(span.request) if span else "",
+                    survived=span is not None and span.outcome == "ok",
+                )
+                for refused, span in self.refusals
+            ),
             status=self.end.status if self.end else None,
             last=self.end.last if self.end else (),
         )
@@ -131,6 +156,7 @@ class _Building:
                 self.items[id_] = (phase, syscall, arg_class)
             case Span():
                 items = {self.items[item]: count for item, count in record.items.items()}
+                self.refusals = [(refused, span or record) for refused, span in self.refusals]
                 self.spans.append((record, items, line.time))
             case Failure():
                 self.failures.append(record)
@@ -140,8 +166,8 @@ class _Building:
                 self.network.add(destination)
             case Program(path):
                 self.processes.add(path)
-            case DeniedCall(call):
-                self.denied.add(call)
+            case DeniedCall():
+                self.refusals.append((record, None))
             case End():
                 self.end = record
 

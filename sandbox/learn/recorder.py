@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from sandbox.behaviour import access, arguments, destination
 from sandbox.behaviour.access import Access
+from sandbox.behaviour.aim import aim
 from sandbox.behaviour.call import Call
 from sandbox.kernel import sockaddr, tables
 from sandbox.kernel.notification import Notification
@@ -91,6 +92,8 @@ class Recorder:
         self._cache: dict[tuple[str, int, tuple[int, ...]], int] = {}
         self._bucket: dict[int, int] = {}
         self._facts: set[tuple[type[Fact], Fact]] = set()
+        self._refused: set[DeniedCall] = set()
+        self._pid = os.getpid()
         self._answer: tuple[str, str] | None = None
         self._pending: dict[tuple[int, int], SocketAddress] = {}
         self._last: deque[str] = deque(maxlen=LAST_CALLS)
@@ -179,7 +182,7 @@ class Recorder:
         if name in self._denied:
             number = self._denied.errno(asked.syscall, asked.arg_class)
             if number:
-                return self._take_denied(asked, number)
+                return self._take_denied(task, asked, args, number)
         self._count(self._item(asked))
         if name in access.CALLS:
             accesses = access.of_call(asked, args, task, self.phase)
@@ -222,12 +225,15 @@ class Recorder:
         data = task.read(args[at[0]], min(args[at[1]] & arguments.LOW, sockaddr.LONGEST))
         return data, sockaddr.parse(data)
 
-    def _take_denied(self, call: Call, number: int) -> int:
+    def _take_denied(self, task: Task, call: Call, args: tuple[int, ...], number: int) -> int:
         """A hard-denied call is never an item: what a person granted stands under the profile's grants."""
         if call in self._granted or Call(call.syscall) in self._granted:
             self._last.append(f"{call} granted")
             return 0
-        self._fact(DeniedCall(str(call)))
+        refused = DeniedCall(str(call), self.phase, aim(call.syscall, args, task, self._pid))
+        if refused not in self._refused:
+            self._refused.add(refused)
+            self._emit(refused)
         self._last.append(f"{call} refused")
         return number
 
@@ -298,6 +304,7 @@ class Recorder:
     def _close_bucket(self, kind: SpanKind, request: str = "", outcome: str = "ok") -> None:
         self._emit(Span(kind, self._bucket, request, outcome))
         self._bucket = {}
+        self._refused = set()
 
     def finish(self, status: int) -> None:
         """The process ended with this exit status (as os.waitstatus_to_exitcode): tell what is left.

@@ -83,9 +83,14 @@ class Program(NamedTuple):
 
 
 class DeniedCall(NamedTuple):
-    """A hard-denied call that was refused: `syscall class`."""
+    """A hard-denied call that was refused: `syscall class`, the phase, and whom it was aimed at (behaviour/aim.py).
+
+    Told once for each span, in which it comes before the span itself.
+    """
 
     call: str
+    phase: str = ""
+    at: str = ""
 
 
 class Failure(NamedTuple):
@@ -112,7 +117,7 @@ class Label(NamedTuple):
 Fact = FileAccess | Connect | Program | DeniedCall
 Record = Start | NewItem | Span | Fact | Failure | End | Label
 
-_FACTS = {Connect: "network", Program: "exec", DeniedCall: "denied"}
+_FACTS = {Connect: "network", Program: "exec"}
 
 
 def encode(record: Record, environment: str = "", time: float = 0.0) -> bytes:
@@ -132,7 +137,9 @@ def _fields(record: Record) -> dict[str, object]:
             return {"event": kind, **whose, "items": {str(item): count for item, count in sorted(items.items())}}
         case FileAccess(path, mode):
             return {"event": "file", "value": path, "mode": mode}
-        case Connect() | Program() | DeniedCall():
+        case DeniedCall(call, phase, at):
+            return {"event": "denied", "value": call, "phase": phase, "at": at}
+        case Connect() | Program():
             return {"event": _FACTS[type(record)], "value": record[0]}
         case Failure(request, last):
             return {"event": "failed", "request": request, "last": list(last)}
@@ -193,7 +200,7 @@ class ObservedLine:
             case "exec":
                 return Program(str(fields["value"]))
             case "denied":
-                return DeniedCall(str(fields["value"]))
+                return DeniedCall(str(fields["value"]), str(fields.get("phase", "")), str(fields.get("at", "")))
             case "failed":
                 return Failure(str(fields["request"]), tuple(map(str, fields["last"])))
             case "end":

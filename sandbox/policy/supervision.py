@@ -225,6 +225,7 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
                             and entry.syscall not in granted),
         "responses": dict(sorted(profile.responses)),
         "denied": denied,
+        "tolerates": sorted(f"{entry.phase} {entry.at} {entry.call}" for entry in profile.tolerates),
         "never-granted": sorted(str(Call(entry.syscall, arg_class)) for entry in base.hard_deny()
                                 if not entry.grantable for arg_class in entry.classes or ("",)),
     }  # fmt: skip

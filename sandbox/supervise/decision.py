@@ -33,12 +33,14 @@ UNSEEN = "a signal by a pidfd, whose target only Landlock ABI 6 could hold, whic
 class Decision:
     """`answer` is one of the four constants; the texts are for the violation (all but CONTINUE are one)."""
 
-    __slots__ = ("allow", "answer", "reason")
+    __slots__ = ("allow", "answer", "reason", "risk")
 
-    def __init__(self, answer: str, reason: str = "", allow: str = "") -> None:
+    def __init__(self, answer: str, reason: str = "", allow: str = "", risk: str | None = None) -> None:
+        """`risk` is that of the call unless something else is said."""
         self.answer = answer
         self.reason = reason
         self.allow = allow
+        self.risk = risk
 
 
 class Decider:
@@ -51,6 +53,10 @@ class Decider:
         self._terminate = frozenset(supervision.terminate)
         self._responses = {Call.parse(text): response for text, response in supervision.responses.items()}
         self._brokered = frozenset(map(Call.parse, supervision.brokered))
+        self._tolerates: dict[Call, set[tuple[str, str]]] = {}
+        for text in supervision.tolerates:
+            phase, at, called = text.split(" ", 2)
+            self._tolerates.setdefault(Call.parse(called), set()).add((phase, at))
         self.audit = audit
 
     def takes(self, call: Call, phase: str) -> bool:
@@ -64,6 +70,18 @@ class Decider:
         """The answer to a call whose destination is not allowed; `final` ones are never let through."""
         answer = REPORT if self.audit else self._response(call, DENY)
         return DENY if final and answer == REPORT else answer
+
+    def knows_refusal(self, call: Call) -> bool:
+        """Whether training survived a refusal of this call, in whatever phase and whomever it was aimed at.
+
+        What the profile answers to it expressly stands before that.
+        """
+        answered = call in self._responses or Call(call.syscall) in self._responses
+        return call in self._tolerates and not answered
+
+    def tolerates(self, call: Call, phase: str, at: str) -> bool:
+        """Whether training survived it in this phase, aimed at the same; during init what any phase may do counts."""
+        return any(known == at and where in (phase, "invoke") for where, known in self._tolerates.get(call, ()))
 
     def decide(self, call: Call, phase: str) -> Decision:
         """For a call in a phase (init, invoke, run)."""

@@ -52,6 +52,9 @@ DRAIN = 0.2
 ROUNDS = 100
 """How often what was left behind is looked for and killed: it may be making more of itself."""
 
+MOST_TOLERANT = 64
+"""Processes whose first tolerated refusal has a line; those of further ones are only counted."""
+
 TARGETS = (*tables.OPENS, *tables.EXECS)
 """The calls whose violation names the file or program as its target."""
 
@@ -85,6 +88,7 @@ class Supervisor:
         self._pid = 0
         self._tasks = Tasks()
         self._own_pid = os.getpid()
+        self._tolerant: set[tuple[int, Call]] = set()
         self._signalling = Signalling(scoped=scoped)
         self._owned = owned
         self._egress = Egress(destinations, self._connected, self._report_egress, owned)
@@ -254,6 +258,8 @@ class Supervisor:
             return
         if syscall in SIGNALS:
             asked, decision = self._decide_signal(call, asked, task)
+        elif self._decider.knows_refusal(asked) and (tolerated := self._tolerate(call, asked, task)):
+            decision = tolerated
         else:
             decision = self._decider.decide(asked, self.phase)
         if decision.answer == CONTINUE:
@@ -316,6 +322,23 @@ class Supervisor:
             return asked, decision
         return asked, Decision(DENY if objection == TO_SUPERVISOR else self._decider.response(asked), objection)
 
+    def _tolerate(self, call: Notification, asked: Call, task: Task) -> Decision | None:
+        """The answer to a hard-denied call that training survived, at the same target; None for any other."""
+        from sandbox.behaviour.aim import aim
+
+        at = aim(asked.syscall, call.args, task, self._own_pid)
+        if not self._decider.tolerates(asked, self.phase, at):
+            return None
+        return Decision(DENY, f"tolerated: training met the same refusal, at {at}", risk="low")
+
+    def _is_first(self, task: Task, asked: Call) -> bool:
+        """Whether this process gets its line for tolerated calls of this kind now; the others are counted."""
+        key = (task.process(), asked)
+        if key in self._tolerant or len(self._tolerant) >= MOST_TOLERANT:
+            return False
+        self._tolerant.add(key)
+        return True
+
     def _start_program(
         self, listener: Listener, call: Notification, syscall: str, task: Task, programs: Programs
     ) -> None:
@@ -354,7 +377,13 @@ class Supervisor:
             if syscall in TARGETS:
                 ((dirfd, at),) = tables.paths(syscall)
                 target = task.path(None if dirfd is None else call.args[dirfd] & arguments.LOW, call.args[at])
-        if not self._journal.wants(syscall, arg_class, VERDICTS[decision.answer], target):
+        verdict = VERDICTS[decision.answer]
+        if decision.risk:
+            wanted = self._is_first(task, asked)
+            self._journal.count(syscall, arg_class, verdict, line=wanted)
+        else:
+            wanted = self._journal.wants(syscall, arg_class, verdict, target)
+        if not wanted:
             return
         # Loaded with the first violation: a start without one does without.
         from sandbox.violations.decode import decode_args
@@ -374,6 +403,7 @@ class Supervisor:
                 function=self._function, phase=self.phase, request=self._request(), pid=pid, tid=tid, comm=_comm(tid),
                 syscall=asked.syscall, arg_class=asked.arg_class, args=args, target=target,
                 verdict=VERDICTS[decision.answer], errno=got, reason=decision.reason, allow=decision.allow,
+                risk=decision.risk,
             )
         )  # fmt: skip
 

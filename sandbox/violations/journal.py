@@ -40,6 +40,10 @@ class Journal:
         """Count one violation; whether it gets a line. Only then is it worth decoding its arguments."""
         return self._limit.take(syscall, arg_class, verdict, self._clock(), target)
 
+    def count(self, syscall: str, arg_class: str, verdict: str, *, line: bool) -> None:
+        """Count one violation, for which the caller writes a line or not, however many there were."""
+        self._limit.count(syscall, arg_class, verdict, self._clock(), line=line)
+
     def write(self, record: Record) -> bool:
         """Write the line of a violation that was wanted, or any other; False when the sink lost it."""
         return self._sink.write(record)

@@ -69,6 +69,22 @@ class RateLimit:
 
     def take(self, syscall: str, arg_class: str, verdict: str, now: float, target: str = "") -> bool:
         """Count one violation; True when it gets a line of its own. `target` is what it reaches, '' for nothing."""
+        key, before = self._counted(syscall, arg_class, verdict)
+        access = hash((key, target))  # the texts are the function's, and as long as it likes
+        if before < self._first or (access not in self._told and self._has_token(now)):
+            self._tell(access)
+            return True
+        self._leave(key, now)
+        return False
+
+    def count(self, syscall: str, arg_class: str, verdict: str, now: float, *, line: bool) -> None:
+        """Count one violation of which somebody else decided whether it gets a line."""
+        key, _ = self._counted(syscall, arg_class, verdict)
+        if not line:
+            self._leave(key, now)
+
+    def _counted(self, syscall: str, arg_class: str, verdict: str) -> tuple[Key, int]:
+        """The kind of a violation that is counted now, and how many of it there were."""
         key = (syscall, arg_class, verdict)
         total = self._totals.get(key)
         if total is None:
@@ -76,14 +92,13 @@ class RateLimit:
                 key = (syscall, OTHERS, verdict)
             total = self._totals.get(key, 0)
         self._totals[key] = total + 1
-        access = hash((key, target))  # the texts are the function's, and as long as it likes
-        if total < self._first or (access not in self._told and self._has_token(now)):
-            self._tell(access)
-            return True
+        return key, total
+
+    def _leave(self, key: Key, now: float) -> None:
+        """To the next summary."""
         self._pending[key] = self._pending.get(key, 0) + 1
         if self._due is None:
             self._due = now + self._every
-        return False
 
     def _tell(self, access: int) -> None:
         self._told[access] = None

@@ -18,6 +18,7 @@ from process_table import descendants, marked, memory_of, runs, until
 from supervised_programs import PLAIN_HOSTS, PYTHON, SOCKETS, Supervision, bench_for, read_events
 
 from sandbox.kernel import abi, tables
+from sandbox.profile.model import Aim, Tolerated
 
 C_ITEMS = ("clone thread", "setitimer")
 SPIN = "umask: denied"
@@ -402,6 +403,69 @@ def test_an_escape_primitive_ends_the_tree(bench: Supervision) -> None:
     assert line["verdict"] == "terminated"
     assert "sandbox:" in done.stderr
     assert not marked(mark)
+
+
+READING = """\
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def read(pid):
+    return libc.process_vm_readv(pid, None, 0, None, 0, 0), ctypes.get_errno()
+def forked(body):
+    if os.fork() == 0:
+        body()
+        os._exit(0)
+    os.wait()
+first = os.getpid()
+"""
+
+
+def tolerated(at: Aim) -> Tolerated:
+    """What training writes of process_vm_readv."""
+    return Tolerated("run", "process_vm_readv", "", at, "EPERM", frozenset({"learned"}))
+
+
+def test_a_tolerated_refusal_is_the_same_errno_again(bench: Supervision) -> None:
+    """Own processes, as training saw it: EPERM each time, one line of low risk a process, the rest is counted."""
+    tries = "for _ in range(2): forked(lambda: print(*[read(first) for _ in range(30)], flush=True))\n"
+    code = READING + tries + "print('lives')"
+    done = bench.run(bench.bundle(*PROCESSES, tolerates=(tolerated("child"),)), *PYTHON, code)
+    assert (done.code, done.stdout.splitlines()[-1]) == (0, "lives"), done.stderr
+    assert done.stdout.count("(-1, 1)") == 60
+    lines = done.of("process_vm_readv")
+    assert [(line["verdict"], line["risk"], line["errno"]) for line in lines] == [("denied", "low", "EPERM")] * 2
+    assert all(line["reason"].startswith("tolerated") for line in lines)
+    assert len({line["pid"] for line in lines}) == 2
+    assert done.counted("process_vm_readv: denied") == (60, 60)
+
+
+@pytest.mark.parametrize("whom", ["1", "os.getppid()", "first", "0"])
+def test_at_anything_else_it_ends_the_function(bench: Supervision, whom: str) -> None:
+    """Learned at a child: at another process, the supervisor, itself or nobody the call is what it always was."""
+    bundle = bench.bundle(*PROCESSES, tolerates=(tolerated("child"),))
+    done = bench.run(bundle, *PYTHON, READING + f"read({whom}); print('lives')")
+    assert (done.code, done.stdout) == (77, "")
+    assert [line["verdict"] for line in done.of("process_vm_readv")] == ["terminated"]
+
+
+def test_a_pidfd_says_whom_a_call_is_aimed_at(bench: Supervision) -> None:
+    """pidfd_getfd at the first process of the function meets EPERM; at the supervisor it ends the function."""
+    entry = Tolerated("run", "pidfd_getfd", "", "child", "EPERM", frozenset({"learned"}))
+    bundle = bench.bundle(*PROCESSES, "pidfd_open", tolerates=(entry,))
+    take = "lambda: print(libc.syscall(438, os.pidfd_open({}), 0, 0), ctypes.get_errno(), flush=True)"
+    done = bench.run(bundle, *PYTHON, READING + f"forked({take.format('first')}); print('lives')")
+    assert (done.code, done.stdout) == (0, "-1 1\nlives\n"), done.stderr
+    done = bench.run(bundle, *PYTHON, READING + f"up = os.getppid()\nforked({take.format('up')}); print('lives')")
+    assert (done.code, done.stdout) == (77, "")
+
+
+def test_what_a_profile_answers_stands_before_what_is_tolerated(bench: Supervision) -> None:
+    """`responses` are a person's; the other calls of the hard deny are as ever."""
+    code = READING + "print(read(first), flush=True); "
+    tolerates = (tolerated("self"),)
+    assert bench.run(bench.bundle(tolerates=tolerates), *PYTHON, code).stdout == "(-1, 1)\n"
+    ended = bench.run(bench.bundle(tolerates=tolerates, responses={"process_vm_readv": "terminate"}), *PYTHON, code)
+    assert ended.code == 77
+    assert bench.run(bench.bundle(tolerates=tolerates), *PYTHON, code + PTRACE).code == 77
 
 
 def test_responses(bench: Supervision) -> None:

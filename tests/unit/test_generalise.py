@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from profile_strategies import items
 
 from sandbox.learn.generalise import generalise
-from sandbox.learn.observations import ColdStart, Item, Sample
+from sandbox.learn.observations import ColdStart, Item, RefusedCall, Sample
 from sandbox.learn.records import SpanKind, Start
 from sandbox.profile import document
 from sandbox.profile.model import Phase, Profile
@@ -29,6 +29,13 @@ def samples(draw: st.DrawFn) -> Sample:
     found = draw(st.dictionaries(keys("init" if kind == "init" else "invoke"), st.integers(1, 9), max_size=4))
     label = draw(st.sampled_from(["1.json", "2.json", "3.json"])) if kind == "invocation" else ""
     return Sample(kind, label, "ok", found, float(draw(st.integers(0, 5))))
+
+
+def refusals() -> st.SearchStrategy[RefusedCall]:
+    """Refused calls, survived or not."""
+    calls, aims, labels = ["ptrace", "bpf", "mount", "clone3"], ["self", "child", "other", ""], ["", "1.json"]
+    drawn = (st.sampled_from(values) for values in (["init", "invoke"], calls, aims, labels))
+    return st.builds(RefusedCall, *drawn, st.booleans())
 
 
 @st.composite
@@ -54,7 +61,7 @@ def cold_starts(draw: st.DrawFn) -> list[ColdStart]:
                 reads=draw(paths),
                 writes=draw(paths),
                 processes=draw(st.frozensets(st.sampled_from(["/bin/true"]))),
-                denied=draw(st.frozensets(st.sampled_from(["ptrace", "bpf"]))),
+                refusals=draw(st.frozensets(refusals(), max_size=3)),
             )
         )
     return found
@@ -150,3 +157,26 @@ def test_a_plain_program_has_one_phase_and_no_runtime_api() -> None:
     assert use.because == {"learned"}
     (training,) = profile.trainings
     assert [estimate.phase for estimate in training.estimates] == ["run"]
+
+
+def test_what_training_survived_is_tolerated() -> None:
+    """Of hard-denied calls only, only where it went on, and never an escape at what is not the function's own."""
+    seen = [
+        ("process_vm_readv", "child", "1.json", True), ("process_vm_readv", "child", "2.json", True),
+        ("process_vm_readv", "other", "1.json", True), ("bpf", "other", "1.json", True),
+        ("mount", "self", "1.json", True), ("unshare", "self", "2.json", False),
+        ("clone3", "self", "1.json", True), ("kcmp", "", "1.json", True),
+    ]  # fmt: skip
+    samples = tuple(Sample("invocation", label, "ok", {}, 0.0) for label in ("1.json", "2.json"))
+    refused = frozenset(RefusedCall("invoke", *refusal) for refusal in seen)
+    start = ColdStart(id="a", source="x", start=START, samples=samples, refusals=refused)
+    learned = generalise([start], "f")
+    tolerated = {(entry.syscall, entry.at, entry.errno, *entry.because) for entry in learned.profile.tolerates}
+    assert tolerated == {
+        ("process_vm_readv", "child", "EPERM", "learned from every event"),
+        ("mount", "self", "EPERM", "learned from 1.json only"),
+    }
+    assert learned.fatal == {("invoke", "process_vm_readv"), ("invoke", "bpf")}
+    elsewhere = generalise([start], "f", trusted=False)
+    assert (elsewhere.profile.tolerates, elsewhere.survived) == (frozenset(), learned.profile.tolerates)
+    assert document.parse(document.write(learned.profile)).profile == learned.profile

@@ -107,7 +107,8 @@ LINES: tuple[tuple[records.Record, str], ...] = (
         '{"event": "network", "value": "tcp://10.0.0.1:443", "environment": "a", "time": 1.235}',
     ),
     (records.Program("/bin/sh"), '{"event": "exec", "value": "/bin/sh", "environment": "a", "time": 1.235}'),
-    (records.DeniedCall("ptrace"), '{"event": "denied", "value": "ptrace", "environment": "a", "time": 1.235}'),
+    (records.DeniedCall("ptrace", "init", "other"),
+     '{"event": "denied", "value": "ptrace", "phase": "init", "at": "other", "environment": "a", "time": 1.235}'),
     (
         records.Failure("r", ("openat read /x",)),
         '{"event": "failed", "request": "r", "last": ["openat read /x"], "environment": "a", "time": 1.235}',
@@ -209,7 +210,7 @@ def facts(cold_start: ColdStart) -> object:
         cold_start.reads,
         cold_start.writes,
         cold_start.processes,
-        cold_start.denied,
+        cold_start.refusals,
         cold_start.status,
         cold_start.last,
     )

@@ -33,7 +33,7 @@ from sandbox.policy.compiler import compile_rules, halves
 from sandbox.policy.rules import Rules, rules_for
 from sandbox.policy.simulator import check, simulate
 from sandbox.profile import base
-from sandbox.profile.model import PHASES, Profile, Use
+from sandbox.profile.model import AIMS, PHASES, Profile, Tolerated, Use
 from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, Decider
 from sandbox.violations.decode import decode_args
 
@@ -300,6 +300,19 @@ def decider(*, audit: bool = False, responses: Mapping[str, str] | None = None, 
     """For one of the profiles."""
     found = dataclasses.replace(profiles()[name], responses=frozenset((responses or {}).items()))
     return Decider(Supervision(described(found), abi.MACHINE), audit=audit)
+
+
+def test_a_refusal_is_tolerated_in_its_phase_at_its_aim() -> None:
+    """What init was refused ends with init; what an event was refused counts during init as well, as its calls do."""
+    entries = [Tolerated("init", "ptrace", "", "self", "EPERM"), Tolerated("invoke", "ptrace", "", "child", "EPERM")]
+    profile = dataclasses.replace(profiles()["api"], tolerates=frozenset(entries))
+    found = Decider(Supervision(described(profile), abi.MACHINE), audit=False)
+    ptrace = Call("ptrace")
+    assert found.knows_refusal(ptrace)
+    assert not found.knows_refusal(Call("bpf"))
+    allowed = {(phase, at) for phase in ("init", "invoke") for at in AIMS if found.tolerates(ptrace, phase, at)}
+    assert allowed == {("init", "self"), ("init", "child"), ("invoke", "child")}
+    assert found.decide(ptrace, "invoke").answer == TERMINATE
 
 
 def test_decisions_by_phase() -> None:
