@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sandbox.bundle import Policy
-    from sandbox.confine.single_exec import Command
+    from sandbox.confine import Command
 
 LANDLOCK_NETWORK = 4
 LANDLOCK_SCOPES = 6

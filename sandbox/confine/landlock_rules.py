@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sandbox.bundle import PathRule, Policy
-    from sandbox.confine.single_exec import Command
+    from sandbox.confine import Command
 
 READ = landlock.ACCESS_FS_READ_FILE | landlock.ACCESS_FS_READ_DIR
 EXECUTE = landlock.ACCESS_FS_EXECUTE

@@ -1,4 +1,4 @@
-"""The one exec: the command, and what lets it pass and later ones not, put into the profile's program.
+"""The one exec: what lets it pass and later ones not, put into the profile's program.
 
 Path, argv and envp are put at random addresses, and execve passes only when all three pointer arguments are these
 addresses. The old address space is gone after the exec, so nothing in the new program knows them. The comparison takes
@@ -8,7 +8,6 @@ half.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import ctypes
 import errno
 import mmap
@@ -16,7 +15,7 @@ import os
 import struct
 
 from sandbox.bundle import LAUNCHED
-from sandbox.errors import HandlerNotFound, InstallRefused
+from sandbox.errors import InstallRefused
 from sandbox.kernel import abi, bpf
 from sandbox.kernel.bpf import Instruction, Program
 
@@ -39,38 +38,6 @@ _libc.mmap.argtypes = (
     ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
 )  # fmt: skip
 _libc.execve.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-
-
-class Command:
-    """What to exec: an absolute path, its arguments, and the function's variables in `environ`.
-
-    `root` is the function's folder, '' for the working folder; `search` is the PATH by which it finds programs.
-    """
-
-    __slots__ = ("argv", "environ", "path", "root", "search")
-
-    def __init__(
-        self, path: str, argv: Sequence[str], environ: Mapping[str, str], *, root: str = "", search: str = os.defpath
-    ) -> None:
-        self.path = path
-        self.argv = argv
-        self.environ = environ
-        self.root = root
-        self.search = search
-
-
-def restore_signals() -> None:
-    """Give SIGPIPE and SIGXFSZ back their default: Python ignores them from its start, and exec hands that down."""
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
-        _signal.signal(number, _signal.SIG_DFL)
-
-
-def not_executed(path: str, error: OSError) -> HandlerNotFound:
-    """The error of an execve(2) that failed."""
-    return HandlerNotFound(
-        f"cannot be executed: {error.strerror}", where=path,
-        todo="check its interpreter line, its architecture and its dynamic loader",
-    )  # fmt: skip
 
 
 class Launch:

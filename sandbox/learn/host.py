@@ -12,7 +12,7 @@ import sys
 from typing import NamedTuple
 
 from sandbox import __version__, provenance
-from sandbox.confine.single_exec import Command
+from sandbox.confine import Command
 from sandbox.errors import HandlerNotFound
 from sandbox.learn.records import Start
 

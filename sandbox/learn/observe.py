@@ -17,9 +17,8 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sandbox.confine import parent
+from sandbox.confine import Command, not_executed, parent, restore_signals
 from sandbox.confine.child import ChildRefused, ListenerPage, spawn
-from sandbox.confine.single_exec import Command, not_executed, restore_signals
 from sandbox.egress.destinations import api_addresses
 from sandbox.errors import InstallRefused, ListenerBusy, UsageError, log_entry
 from sandbox.kernel import seccomp

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from sandbox.confine.single_exec import Command, not_executed, restore_signals
+from sandbox.confine import Command, not_executed, restore_signals
 from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError, log_entry
 from sandbox.plain_json import encode
 from sandbox.start.settings import (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sandbox.bundle import Policy
-    from sandbox.confine.single_exec import Command
+    from sandbox.confine import Command
     from sandbox.kernel.path_walk import Walked
     from sandbox.kernel.task import Task
 

@@ -21,8 +21,7 @@ from supervised_programs import without_landlock
 from users_and_folders import home_for, identity, place
 
 from sandbox.bundle import Policy
-from sandbox.confine import landlock_rules
-from sandbox.confine.single_exec import Command
+from sandbox.confine import Command, landlock_rules
 from sandbox.kernel import abi, landlock, seccomp
 from sandbox.policy import build
 from sandbox.profile.model import Profile

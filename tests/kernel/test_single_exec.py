@@ -19,9 +19,9 @@ from guests import LOADING, policy
 from users_and_folders import place
 
 from sandbox.bundle import Policy
-from sandbox.confine import single_exec
+from sandbox.confine import restore_signals, single_exec
 from sandbox.confine.install import install
-from sandbox.confine.single_exec import Launch, block, exec_refused, restore_signals
+from sandbox.confine.single_exec import Launch, block, exec_refused
 from sandbox.errors import InstallRefused
 from sandbox.kernel import abi, bpf, tables
 from sandbox.kernel.bpf import Program
