@@ -62,7 +62,7 @@ class GrantChange:
 
 @dataclass(frozen=True)
 class ToleratedChange:
-    """A hard-denied call that no longer ends the function or is no longer reported as an attack, or again is."""
+    """A line of `tolerates`, added or removed: without it the hard-denied call may end the function."""
 
     sign: Sign
     entry: Tolerated
