@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Alternative: TypeAlias = Sequence[Sequence[int]]
     """[argument, mask, value] of each condition."""
 
-FORMAT = 4
+FORMAT = 5
 FILE = "policy.bin"
 LISTING = "listing.txt"
 MAGIC = b"sandbox" + bytes([FORMAT])
@@ -57,8 +57,8 @@ FIELDS = (
     ("function", "text", ()),
     ("exec", "choice", ("single-use", "granted")),
     ("signals", "choice", ("self", "any")),
-    ("network", "choice", ("family", "runtime-api", "none")),
-    ("bind", "flag", ()),
+    ("network", "choice", ("family", "runtime-api", "ports")),
+    ("bind", "choice", ("any", "ports", "none")),
     ("audit_until", "day", ()),
     ("files.listed", "flag", ()),
     ("files.limited", "flag", ()),
@@ -67,6 +67,11 @@ FIELDS = (
     ("files.read", "paths", ()),
     ("files.write", "paths", ()),
     ("files.programs", "paths", ()),
+    ("network_ports", "ports", ()),
+    ("network_shown", "text", ()),
+    ("bind_ports", "ports", ()),
+    ("bind_shown", "text", ()),
+    ("unsupervised", "lines", ()),
     ("provenance", "texts", FACTS),
 )
 """The attributes of a Policy that both starters read, in the order of the file: (name, kind, words)."""
@@ -78,6 +83,8 @@ KINDS = {
     "day": "4 bytes, the days from 1970-01-01 to the day; 0 for none",
     "paths": "a list; each text begins with the digit of one of BASES and `*` for all that lies below, `.` for itself",
     "texts": "a list for each of the words",
+    "ports": "a count (4 bytes), and so many ports of 2 bytes",
+    "lines": "a list",
 }
 
 SUPERVISION: Mapping[str, Any] = {
@@ -157,15 +164,21 @@ class Policy:
     """
 
     __slots__ = (
-        "_supervision", "arch", "audit_until", "bind", "digest", "exec", "files", "function", "head", "network",
-        "program", "provenance", "signals", "source", "supervised", "supervised_head",
+        "_supervision", "arch", "audit_until", "bind", "bind_ports", "bind_shown", "digest", "exec", "files",
+        "function", "head", "network", "network_ports", "network_shown", "program", "provenance", "signals", "source",
+        "supervised", "supervised_head", "unsupervised",
     )  # fmt: skip
 
     function: str
     exec: str  # single-use | granted
     signals: str  # self | any
-    network: str  # runtime-api | none | family
-    bind: bool  # whether the function may bind TCP ports
+    network: str  # where TCP may connect to: family: any port, ports: those of network_ports, runtime-api: also its own
+    bind: str  # where TCP may listen: any | none | ports: those of bind_ports
+    network_ports: Sequence[int]
+    network_shown: str  # the ports in the status line, where network is runtime-api what comes behind its own
+    bind_ports: Sequence[int]
+    bind_shown: str
+    unsupervised: Sequence[str]  # what stays open without a supervisor, for the status line
     audit_until: str  # YYYY-MM-DD or ''
     files: FileRules
     provenance: Mapping[str, Sequence[str]]  # by FACTS
@@ -362,6 +375,13 @@ class _Reader:
         if found.count(0) != count or (found and found[-1]):
             raise ValueError("a list of another length")
         return found[:-1].decode().split("\0") if found else []
+
+    def ports(self) -> Sequence[int]:
+        data = self.take(2 * self.number())
+        return [int.from_bytes(data[at : at + 2], "little") for at in range(0, len(data), 2)]
+
+    def lines(self) -> Sequence[str]:
+        return self._list()
 
     def texts(self, *names: str) -> Mapping[str, Sequence[str]]:
         return {name: self._list() for name in names}

@@ -121,6 +121,7 @@ def install(
                 todo="unset SANDBOX_SUPERVISE, or audit on a host that gives a notification listener",
             )  # fmt: skip
         else:
+            in_force.degraded += policy.unsupervised
             _install(policy, addresses if single_use else None, own_pid)
             _read_back(before, platform, in_force)
             _exec_canary(single_use)
@@ -153,19 +154,17 @@ def _landlock(
     policy: Policy, platform: Platform, api_port: int | None, in_force: InForce, command: Command | None, *,
     supervised: bool,
 ) -> bool:  # fmt: skip
-    """One ruleset: TCP to the Runtime API's port, files, programs and the own domain for signals, as far as can be.
+    """One ruleset: TCP by its ports, files, programs and the own domain for signals, as far as can be.
 
     Returns whether signals are held in the domain. A supervisor lies outside it; the function's children do not.
     """
     scoped = 0
     if platform.landlock >= LANDLOCK_SCOPES and (supervised or policy.signals == "self"):
         scoped = landlock.SCOPE_SIGNAL
-    network, ports = _network(policy, platform, api_port, in_force)
+    network, ports, said = _network(policy, platform, api_port, in_force)
     plan = _files(policy, platform, in_force, command)
     _restrict(platform, plan, in_force, network=network, ports=ports, scoped=scoped, supervised=supervised)
-    if network:
-        where = f"TCP to port {api_port} only" if ports else "no TCP"
-        in_force.enforced.append(f"network: {where}, by Landlock ABI {platform.landlock}")
+    in_force.enforced += said
     _say_files(policy, plan, platform, in_force)
     return bool(scoped)
 
@@ -190,18 +189,34 @@ def _restrict(
         plan.close()
 
 
-def _network(policy: Policy, platform: Platform, api_port: int | None, in_force: InForce) -> tuple[int, dict[int, int]]:
-    """The accesses of TCP to handle and {port: accesses} to allow, as far as policy and kernel can."""
+def _network(
+    policy: Policy, platform: Platform, api_port: int | None, in_force: InForce
+) -> tuple[int, dict[int, int], list[str]]:
+    """The accesses of TCP to handle and {port: accesses} to allow, as far as policy and kernel can, and what to say."""
+    own = [api_port] if policy.network == "runtime-api" and api_port else []
+    to = f"TCP to port {api_port}{policy.network_shown} only" if own else policy.network_shown or "no TCP"
+    handled, opened, said = 0, dict[int, int](), list[str]()
+    connects, binds = landlock.ACCESS_NET_CONNECT_TCP, landlock.ACCESS_NET_BIND_TCP
+    for what, limited, access, ports, text, otherwise in (
+        ("network", policy.network != "family", connects, [*own, *policy.network_ports], to, "by family only"),
+        ("listening", policy.bind == "ports", binds, policy.bind_ports, policy.bind_shown, "TCP on any port"),
+    ):
+        if not limited:
+            continue
+        in_force.requested.append(f"{what}: {text}")
+        if platform.landlock < LANDLOCK_NETWORK:
+            in_force.degraded.append(f"{what}: {otherwise} ({_missing(platform)}; ports need ABI 4)")
+            continue
+        said.append(f"{what}: {text}, by Landlock ABI {platform.landlock}")
+        handled |= access
+        for port in ports:
+            opened[port] = opened.get(port, 0) | access
     if policy.network == "family":
         in_force.requested.append("network: by family")
         in_force.enforced.append("network: by family only")
-        return 0, {}
-    ports = {api_port: landlock.ACCESS_NET_CONNECT_TCP} if policy.network == "runtime-api" and api_port else {}
-    in_force.requested.append(f"network: TCP to port {api_port} only" if ports else "network: no TCP")
-    if platform.landlock < LANDLOCK_NETWORK:
-        in_force.degraded.append(f"network: by family only ({_missing(platform)}; ports need ABI 4)")
-        return 0, {}
-    return landlock.ACCESS_NET_CONNECT_TCP | (0 if policy.bind else landlock.ACCESS_NET_BIND_TCP), ports
+    elif handled and policy.bind == "none":
+        handled |= binds
+    return handled, opened, said
 
 
 def _missing(platform: Platform) -> str:

@@ -2,12 +2,13 @@
 #ifndef SANDBOX_FIELDS_H
 #define SANDBOX_FIELDS_H
 
-#define POLICY_MAGIC "sandbox\4"
+#define POLICY_MAGIC "sandbox\5"
 static const char *const BASES[] = {"", "{root}", "{python}", "{venv}"};
 enum { BASE_NONE, BASE_ROOT, BASE_PYTHON, BASE_VENV };
 enum { EXEC_SINGLE_USE, EXEC_GRANTED };
 enum { SIGNALS_SELF, SIGNALS_ANY };
-enum { NETWORK_FAMILY, NETWORK_RUNTIME_API, NETWORK_NONE };
+enum { NETWORK_FAMILY, NETWORK_RUNTIME_API, NETWORK_PORTS };
+enum { BIND_ANY, BIND_PORTS, BIND_NONE };
 enum { FACT_LIBC, FACT_KERNEL, FACT_ARCHITECTURE, FACT_PYTHON, FACT_HANDLER_DIGEST, FACT_LOCK_DIGEST };
 
 struct policy {
@@ -26,6 +27,11 @@ struct policy {
         struct list write;
         struct list programs;
     } files;
+    struct ports network_ports;
+    const char *network_shown;
+    struct ports bind_ports;
+    const char *bind_shown;
+    struct list unsupervised;
     struct list provenance[6];
     struct program plain, supervised;
     unsigned char digest[POLICY_DIGEST]; /* of the file */
@@ -36,7 +42,7 @@ static void take_fields(struct cursor *c, struct policy *policy) {
     policy->exec = take_choice(c, 2);
     policy->signals = take_choice(c, 2);
     policy->network = take_choice(c, 3);
-    policy->bind = take_choice(c, 2);
+    policy->bind = take_choice(c, 3);
     policy->audit_until = take_number(c);
     policy->files.listed = take_choice(c, 2);
     policy->files.limited = take_choice(c, 2);
@@ -45,6 +51,11 @@ static void take_fields(struct cursor *c, struct policy *policy) {
     policy->files.read = take_paths(c);
     policy->files.write = take_paths(c);
     policy->files.programs = take_paths(c);
+    policy->network_ports = take_ports(c);
+    policy->network_shown = take_text(c);
+    policy->bind_ports = take_ports(c);
+    policy->bind_shown = take_text(c);
+    policy->unsupervised = take_texts(c);
     for (int i = 0; i < 6; i++) policy->provenance[i] = take_texts(c);
 }
 

@@ -194,14 +194,20 @@ static void note_files(void) {
     if (absent.count) note(&enforced, format("not here: %", first_few(&absent)));
 }
 
-static long restrict_self(uint64_t network, uint64_t port, int bare) {
+static void allow_ports(uint64_t access, const struct ports *ports, long first) {
+    for (uint32_t i = !first; access && i <= ports->count; i++) {
+        const uint64_t opened[2] = {access, (uint64_t)port_at(ports, i, first)};
+        long code = SYS4(landlock_add_rule, ruleset, 2, opened, 0);
+        if (code < 0) rule_problem = code;
+    }
+}
+
+static long restrict_self(uint64_t network, long port, int bare) {
     const uint64_t attributes[3] = {handled, network, scoped};
     long code = ruleset = SYS3(landlock_create_ruleset, attributes, scoped ? 24 : network ? 16 : 8, 0);
     if (code < 0) return code;
-    if (network && port) {
-        const uint64_t opened[2] = {LANDLOCK_ACCESS_NET_CONNECT_TCP, port};
-        rule_problem = SYS4(landlock_add_rule, ruleset, 2, opened, 0);
-    }
+    allow_ports(network & LANDLOCK_ACCESS_NET_CONNECT_TCP, &policy.network_ports, port);
+    allow_ports(network & LANDLOCK_ACCESS_NET_BIND_TCP, &policy.bind_ports, 0);
     if (bare) {
         allow("/", LANDLOCK_ACCESS_FS_REFER, 1);
     } else if (handled) {
@@ -219,18 +225,26 @@ static int restrict_files_and_network(int supervised) {
     uint64_t network = 0;
     scoped =
         landlock_abi >= LANDLOCK_SCOPES && (supervised || policy.signals == SIGNALS_SELF) ? LANDLOCK_SCOPE_SIGNAL : 0;
+    const char *in_force[2] = {0};
     long port = policy.network == NETWORK_RUNTIME_API ? api_port : 0;
-    const char *where = port ? format("TCP to port # only", port) : "no TCP";
+    for (int i = 0; i < 2; i++) {
+        const char *what = i ? "listening" : "network", *where = i ? policy.bind_shown : policy.network_shown;
+        if (!i && port) where = format("TCP to port #% only", port, where);
+        if (!*where) where = "no TCP";
+        if (i ? policy.bind != BIND_PORTS : policy.network == NETWORK_FAMILY) continue;
+        note(&requested, format("%: %", what, where));
+        if (landlock_abi < LANDLOCK_NETWORK)
+            note(&degraded,
+                 format("%: % (%; ports need ABI 4)", what, i ? "TCP on any port" : "by family only", missing()));
+        else
+            in_force[i] = format("%: %, by Landlock ABI #", what, where, landlock_abi);
+    }
     if (policy.network == NETWORK_FAMILY) {
         note(&requested, "network: by family");
         note(&enforced, "network: by family only");
-    } else {
-        note(&requested, format("network: %", where));
-        if (landlock_abi < LANDLOCK_NETWORK)
-            note(&degraded, format("network: by family only (%; ports need ABI 4)", missing()));
-        else
-            network = LANDLOCK_ACCESS_NET_CONNECT_TCP | (policy.bind ? 0 : LANDLOCK_ACCESS_NET_BIND_TCP);
     }
+    if (in_force[0]) network = LANDLOCK_ACCESS_NET_CONNECT_TCP;
+    if (in_force[1] || (in_force[0] && policy.bind == BIND_NONE)) network |= LANDLOCK_ACCESS_NET_BIND_TCP;
     for (int i = 0; i < 2; i++) {
         const char *what = i ? "programs" : "files";
         if (!(i ? policy.files.limited : policy.files.listed)) continue;
@@ -249,12 +263,13 @@ static int restrict_files_and_network(int supervised) {
     /* For the domain alone (landlock_rules.py: bare_domain): only from inside one can nobody look into the supervisor. */
     int bare = supervised && !network && !scoped && !handled && landlock_abi >= FIRST_REFER;
     if (bare) handled = LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_REFER;
-    long code = network || scoped || handled ? restrict_self(network, (uint64_t)port, bare) : 0;
+    long code = network || scoped || handled ? restrict_self(network, port, bare) : 0;
     if (code < 0)
         return refuse(INSTALL_REFUSED,
                       format("Landlock ABI #: Landlock refused its rules: %", landlock_abi, error_text(code)), NULL);
     if (bare) handled = 0;
-    if (network) note(&enforced, format("network: %, by Landlock ABI #", where, landlock_abi));
+    for (int i = 0; i < 2; i++)
+        if (in_force[i]) note(&enforced, in_force[i]);
     note_files();
     return 1;
 }

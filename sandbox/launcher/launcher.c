@@ -66,6 +66,8 @@ static int install_filter(int supervised) {
         }
     }
     if (listener < 0) {
+        const char *text = policy.unsupervised.first;
+        for (uint32_t i = 0; i < policy.unsupervised.count; i++, text = next_text(text)) note(&degraded, text);
         build_filter(0);
         code = seccomp_filter(0);
     }

@@ -15,6 +15,11 @@ struct list { /* of texts, one behind the other */
     const char *first;
 };
 
+struct ports {
+    uint32_t count;
+    const unsigned char *first;
+};
+
 struct program {
     uint32_t instructions, head;
     const unsigned char *code;
@@ -31,6 +36,7 @@ static int take_choice(struct cursor *c, int words);
 static const char *take_text(struct cursor *c);
 static struct list take_texts(struct cursor *c);
 static struct list take_paths(struct cursor *c);
+static struct ports take_ports(struct cursor *c);
 
 #include "fields.h"
 
@@ -71,6 +77,19 @@ static const unsigned char *take(struct cursor *c, size_t n) {
 static uint32_t take_number(struct cursor *c) {
     const unsigned char *p = take(c, 4);
     return p ? (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0] : 0;
+}
+
+static struct ports take_ports(struct cursor *c) {
+    struct ports found;
+    found.count = take_number(c);
+    found.first = take(c, 2 * (size_t)found.count);
+    return found;
+}
+
+/* Port number i, counted from 1; `first` stands before them all. */
+static inline long port_at(const struct ports *ports, uint32_t i, long first) {
+    const unsigned char *at = ports->first + 2 * i;
+    return i ? at[-2] | at[-1] << 8 : first;
 }
 
 static int take_choice(struct cursor *c, int words) {

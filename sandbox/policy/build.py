@@ -16,11 +16,11 @@ from sandbox.behaviour import arguments
 from sandbox.behaviour.path import check, outermost
 from sandbox.errors import SandboxError, UsageError, debugging, trace
 from sandbox.kernel import bpf, tables
-from sandbox.policy import supervision
+from sandbox.policy import ports, supervision
 from sandbox.policy.compiler import halves
 from sandbox.policy.encode import Compiled, encode
 from sandbox.policy.listing import listing
-from sandbox.policy.rules import Rules, exec_granted, network_scope, signals_granted
+from sandbox.policy.rules import Rules, exec_granted, signals_granted
 from sandbox.policy.verify import Evidence, verify
 from sandbox.profile import base
 from sandbox.profile.model import Profile
@@ -54,10 +54,9 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         "function": profile.function.name,
         "exec": "granted" if exec_granted(profile) else "single-use",
         "signals": "any" if signals_granted(profile) else "self",
-        "network": network_scope(profile),
-        "bind": any(use.syscall in ("bind", "listen") for use in profile.uses),
         "audit_until": profile.audit_until,
         "provenance": _provenance(profile),
+        **ports.description(profile),
         **{f"files.{name}": value for name, value in file_fields(profile).items()},
     }
     told = supervision.description(profile, filters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -83,10 +83,19 @@ def _choice(word: str, words: tuple[str, ...]) -> bytes:
     return bytes([words.index(word)])
 
 
+def _ports(ports: Sequence[int], words: object) -> bytes:
+    return struct.pack(f"<I{len(ports)}H", len(ports), *ports)
+
+
+def _lines(texts: Iterable[str], words: object) -> bytes:
+    return _list(texts)
+
+
 def _flag(value: bool, words: object) -> bytes:
     return bytes([value])
 
 
 _WRITERS: Mapping[str, Callable[[Any, Any], bytes]] = {
     "text": _text, "choice": _choice, "flag": _flag, "day": _day, "paths": _paths, "texts": _texts,
+    "ports": _ports, "lines": _lines,
 }  # fmt: skip

@@ -151,14 +151,6 @@ def signals_granted(profile: Profile) -> bool:
     )
 
 
-def network_scope(profile: Profile) -> Literal["runtime-api", "none", "family"]:
-    """What can be closed by port: only the Runtime API, nothing at all, or no more than the socket families."""
-    if not any(use.syscall == "connect" for use in profile.uses) and not profile.function.runtime_api:
-        return "none"
-    tcp = {entry.kind for entry in destination.entries(profile.network) if entry.protocol == "tcp"}
-    return "runtime-api" if profile.function.runtime_api and tcp <= {destination.RUNTIME_API} else "family"
-
-
 def refused_quietly(profile: Profile) -> tuple[base.BaseEntry, ...]:
     """What is refused without loss and without report (profiles/base/runtime-client.yaml, `refuse` and `resolver`)."""
     known = tuple(destination.entries(profile.network))

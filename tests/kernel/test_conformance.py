@@ -101,6 +101,8 @@ class Pair:
         self.make("bundle", found)
         self.make("files", dataclasses.replace(found, reads=frozenset({"/etc/hostname", "{root}/**", "{python}/**"})))
         self.make("api", profile(*LOADING, runtime_api=True, network=("runtime-api",)))
+        sockets = ("connect", "socket AF_INET SOCK_DGRAM", "socket AF_UNIX SOCK_STREAM")
+        self.make("ports", profile(*LOADING, *sockets, runtime_api=True, network=("db.test:5432", "tcp://10.0.0.1:9")))
         training = Training("0123456789ab", kernel="4.14.1", architecture=abi.MACHINE, libc="none", python="2.7.1",
                             handler_digest="00", lock_digest="00")  # fmt: skip
         moved = Training("0123456789ab", kernel="4.14.1", architecture=abi.MACHINE)
@@ -182,11 +184,11 @@ SUPERVISED = pytest.mark.parametrize("supervise", ["0", "1"])
 
 
 @SUPERVISED
-@pytest.mark.parametrize("bundle", ["bundle", "files", "api", "stale", "granted"])
+@pytest.mark.parametrize("bundle", ["bundle", "files", "api", "ports", "stale", "granted"])
 def test_the_same_status_line(pair: Pair, bundle: str, supervise: str) -> None:
     """Both say the same keys with the same values, and start the same command with the same end."""
     more = {"SANDBOX_POLICY": "{folder}/" + bundle, "SANDBOX_SUPERVISE": supervise, "LAMBDA_TASK_ROOT": "{folder}"}
-    if bundle == "api":
+    if bundle in ("api", "ports"):
         more["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:9"
     for command in (("/bin/sh", "-c", "echo ran; exit 3"), ("{folder}/script",), ("python3", "-c", "print('ran')")):
         ours, theirs = pair.both(*command, more=more)

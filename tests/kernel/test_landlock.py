@@ -14,11 +14,14 @@ import pytest
 from child_processes import alive, bystander, in_child
 from guests import policy
 
+from sandbox.behaviour.call import Call
 from sandbox.bundle import Policy
 from sandbox.confine import landlock_rules
 from sandbox.confine.install import InForce, install
 from sandbox.confine.landlock_rules import FIRST_REFER
-from sandbox.kernel import landlock, seccomp
+from sandbox.kernel import abi, landlock, seccomp
+from sandbox.policy.build import build
+from sandbox.profile.model import Profile, ProfiledFunction, Use
 
 PORTS = pytest.mark.skipif(landlock.abi_version() < 4, reason="Landlock ABI 4 is needed for ports (Linux 6.7)")
 SCOPES = pytest.mark.skipif(landlock.abi_version() < 6, reason="Landlock ABI 6 is needed for scopes (Linux 6.12)")
@@ -193,7 +196,7 @@ def test_a_function_of_the_runtime_api_reaches_its_port_only(uid: int | None, po
     """Where the Runtime API is the only destination, its port is the only one that connects, and the report says so."""
     allowed, other = ports
     found = policy(*CLIENT[:3], runtime_api=True, network=("runtime-api",))
-    assert (found.network, found.bind) == ("runtime-api", False)
+    assert (found.network, found.bind) == ("runtime-api", "none")
     answers, requested, enforced, degraded = in_child(lambda: installed(found, allowed, [allowed, other]), uid)
     assert answers == [0, errno.EACCES]
     assert f"network: TCP to port {allowed} only" in requested
@@ -205,18 +208,56 @@ def test_a_function_of_the_runtime_api_reaches_its_port_only(uid: int | None, po
 def test_a_program_without_network_reaches_none(uid: int | None, ports: Ports) -> None:
     """A plain program that never connected has no TCP at all, even if sockets and connect were let through."""
     found = policy("socket AF_INET SOCK_STREAM")
-    assert found.network == "none"
+    assert found.network == "ports"
     _, requested, enforced, _ = in_child(lambda: installed(found, None, []), uid)
     assert "network: no TCP" in requested
     assert any(line.startswith("network: no TCP, by Landlock") for line in enforced)
 
 
-def test_learned_destinations_are_closed_by_family_only(uid: int | None, ports: Ports) -> None:
-    """Where the function talks to others the ports stay open and the report says `network: by family only`."""
+@PORTS
+def test_learned_destinations_keep_their_ports(uid: int | None, ports: Ports) -> None:
+    """With several destinations their ports connect and no other does, and no port can be bound."""
+    api, other = ports
+    found = policy(
+        *CLIENT[:3], runtime_api=True, network=("runtime-api", f"tcp://127.0.0.1:{other}", "tcp://192.0.2.1:443")
+    )
+    with socket.create_server(("127.0.0.1", 0)) as third:
+        tries = [api, other, third.getsockname()[1]]
+        answers, _, enforced, degraded = in_child(lambda: installed(found, api, tries), uid)
+    assert answers == [0, 0, errno.EACCES]
+    shown = ", ".join(map(str, [api, *sorted([other, 443])]))
+    assert f"network: TCP to port {shown} only, by Landlock ABI {landlock.abi_version()}" in enforced
+    assert degraded == []
+
+
+@PORTS
+def test_listening_keeps_to_the_ports_of_the_listeners(uid: int | None, ports: Ports) -> None:
+    """A port under `listen` is bound and served, with 0 one that the kernel chooses, and any other is EACCES."""
+    with socket.socket() as free, socket.socket() as other:
+        for one in (free, other):
+            one.bind(("127.0.0.1", 0))
+        own, strange = free.getsockname()[1], other.getsockname()[1]
+    uses = frozenset(Use("invoke", *Call.parse(call)) for call in (*CLIENT, "listen"))
+    listen = frozenset({f"tcp://127.0.0.1:{own}", "tcp://127.0.0.1:0"})
+    made = Profile(ProfiledFunction("some"), uses, network=frozenset({"runtime-api"}), listen=listen)
+    found = build(made, [abi.MACHINE]).policy(abi.MACHINE)
+
+    def attempt() -> tuple[list[int], list[str]]:
+        report = InForce()
+        install(found, (1, 2, 3), ports[0], report)
+        return [outcome(socket.AF_INET, port, bind=True) for port in (own, 0, strange)], report.enforced
+
+    answers, enforced = in_child(attempt, uid)
+    assert answers == [0, 0, errno.EACCES]
+    assert f"listening: TCP on port 0, {own} only, by Landlock ABI {landlock.abi_version()}" in enforced
+
+
+def test_every_port_is_closed_by_family_only(uid: int | None, ports: Ports) -> None:
+    """Where a destination means every port, all stay open, and the report says so."""
     tried = list(ports)
-    found = policy(*CLIENT, runtime_api=True, network=("runtime-api", "tcp://192.0.2.1:443"))
+    found = policy(*CLIENT, runtime_api=True, network=("runtime-api", "tcp://192.0.2.1:*"))
     assert found.network == "family"
     answers, _, enforced, degraded = in_child(lambda: installed(found, tried[0], tried), uid)
     assert answers == [0, 0]
     assert "network: by family only" in enforced
-    assert degraded == []
+    assert degraded == ["listening: on any address and port", "network: TCP to any address"]

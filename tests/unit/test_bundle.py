@@ -61,10 +61,13 @@ def plainly(value: Any) -> Any:
 
 PROGRAMS = {"x86_64": ((bytes(24), 1), (bytes(16), 1))}
 FIELDS: Mapping[str, Any] = {
-    "function": "some", "exec": "granted", "signals": "any", "network": "none", "bind": True,
+    "function": "some", "exec": "granted", "signals": "any", "network": "ports", "bind": "ports",
     "audit_until": "2030-02-28", "files.listed": True, "files.limited": True, "files.memfd": False,
     "files.renames": True, "files.read": ["/srv/**", "{root}/x"], "files.write": ["/tmp/*"],
-    "files.programs": ["/bin/true"], "provenance": {"kernel": ["6.18.44-v", "\0"]},
+    "files.programs": ["/bin/true"], "network_ports": [53, 443, 65535], "bind_ports": [0, 8001],
+    "network_shown": "TCP to port 53, 443, 65535 only", "bind_shown": "TCP on port 0, 8001 only",
+    "unsupervised": ["network: UDP to any address"],
+    "provenance": {"kernel": ["6.18.44-v", "\0"]},
 }  # fmt: skip
 
 
@@ -169,16 +172,16 @@ def test_another_format_is_to_be_compiled_again() -> None:
     """A policy of an older or newer version names this one and says what to do."""
     for number in (0, bundle.FORMAT - 1, bundle.FORMAT + 1, 255):
         other = bundle.MAGIC[:-1] + bytes([number]) + small()[len(bundle.MAGIC) :]
-        with pytest.raises(PolicyInvalid, match=r"is not a policy of format 4\n.*sandbox compile"):
+        with pytest.raises(PolicyInvalid, match=r"is not a policy of format 5\n.*sandbox compile"):
             decode(other)
-    with pytest.raises(PolicyInvalid, match="is not a policy of format 4"):
+    with pytest.raises(PolicyInvalid, match="is not a policy of format 5"):
         decode(b"sbxtwin\3" + small()[8:])
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("exec", 2), ("exec", 255), ("signals", 2), ("network", 3), ("bind", 2), ("files.listed", 2),
+        ("exec", 2), ("exec", 255), ("signals", 2), ("network", 3), ("bind", 3), ("files.listed", 2),
         ("files.limited", 7), ("files.memfd", 2), ("files.renames", 0x80),
     ],
 )  # fmt: skip

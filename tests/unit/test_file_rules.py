@@ -6,7 +6,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import pytest
 from guests import profile
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,10 +15,9 @@ from sandbox.learn.generalise import generalise
 from sandbox.learn.observations import ColdStart, read
 from sandbox.learn.records import Start
 from sandbox.policy import build
-from sandbox.policy.rules import network_scope
 from sandbox.profile import base
 from sandbox.profile.folding import changed
-from sandbox.profile.model import Profile, ProfiledFunction, Use
+from sandbox.profile.model import Profile, Use
 
 PARTS = st.sampled_from(["a", "b", "c", "x*y", "?", "[z]"])
 PATHS = st.lists(PARTS, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
@@ -53,19 +51,6 @@ def test_whatever_was_learned_compiles(
         inside = path == "/a/b" or path.startswith("/a/b/")
         assert any(covers(pattern, path) for pattern in held) or (inside and "{root}/**" in held)
     assert told["listed"] is bool(held)
-
-
-@pytest.mark.parametrize(
-    ("network", "scope"),
-    [
-        (["runtime-api"], "runtime-api"), (["runtime-api", "unix:/run/x"], "runtime-api"),
-        (["runtime-api", "udp://resolver:53"], "runtime-api"), (["runtime-api", "family:AF_VSOCK"], "runtime-api"),
-        (["runtime-api", "db:5432"], "family"), (["tcp://[::1]:9"], "family"), (["*.example.com:*"], "family"),
-    ],
-)  # fmt: skip
-def test_which_ports_landlock_can_close(network: list[str], scope: str) -> None:
-    """All but the Runtime API's where no other entry is one of TCP: Landlock has no rule on other protocols."""
-    assert network_scope(Profile(ProfiledFunction("some"), network=frozenset(network))) == scope
 
 
 def test_the_base_is_well_formed() -> None:

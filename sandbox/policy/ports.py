@@ -1,0 +1,94 @@
+"""What a policy says of TCP ports, which Landlock holds without a supervisor, and of what nobody holds then.
+
+Landlock's rules know the port and not the address (man 7 landlock, LANDLOCK_RULE_NET_PORT), and TCP alone.
+"""
+
+from __future__ import annotations
+
+from sandbox.behaviour import destination
+from sandbox.behaviour.destination import ANY_PORT, RUNTIME_API
+from sandbox.names import DNS_PORT
+from sandbox.policy.rules import refused_quietly
+from sandbox.profile import base
+from sandbox.profile.model import Profile
+
+NAMED = ("name", "suffix")
+STREAM = "type1"
+"""What a person may write for TCP: sockets of SOCK_STREAM by their number."""
+
+SHOWN = 6
+"""Ports in a status line, as of paths (confine/landlock_rules.py)."""
+
+INET = ("AF_INET", "AF_INET6")
+TRANSPORTS = {"SOCK_DGRAM": "UDP", "SOCK_RAW": "raw packets"}
+
+
+def description(profile: Profile) -> dict[str, object]:
+    """What a policy says of ports and sockets, by the names of bundle.FIELDS."""
+    network, ports = _connects(profile)
+    bind, listens = _binds(profile)
+    return {
+        "network": network, "network_ports": ports, "network_shown": _shown(ports, "to", behind=network == RUNTIME_API),
+        "bind": bind, "bind_ports": listens, "bind_shown": _shown(listens, "on"),
+        "unsupervised": _open_kinds(profile, network, bind),
+    }  # fmt: skip
+
+
+def _connects(profile: Profile) -> tuple[str, list[int]]:
+    """How connects of TCP are limited, and the ports that the destinations need besides the Runtime API's."""
+    function = profile.function.runtime_api
+    if not function and not _uses(profile, "connect"):
+        return "ports", []
+    if not function and not (profile.network or profile.reads or profile.writes):
+        return "family", []  # an imported profile knows nothing of destinations
+    entries = list(destination.entries(profile.network))
+    tcp = [entry for entry in entries if entry.protocol in ("tcp", STREAM) and entry.kind != RUNTIME_API]
+    ports = {entry.port for entry in tcp}
+    if ANY_PORT in ports:
+        return "family", []
+    if any(entry.kind in NAMED for entry in entries):
+        ports.add(DNS_PORT)  # an answer that does not fit into a datagram is asked for again by TCP (RFC 7766)
+    return RUNTIME_API if function else "ports", sorted(ports)
+
+
+def _binds(profile: Profile) -> tuple[str, list[int]]:
+    """How binds of TCP are limited, and the ports that listeners need."""
+    if not _uses(profile, "bind", "listen"):
+        return "none", []
+    ports = {entry.port for entry in destination.entries(profile.listen) if entry.protocol in ("tcp", STREAM)}
+    # A profile that was trained before listeners were learned says nothing of them.
+    return ("any", []) if ANY_PORT in ports or not profile.listen else ("ports", sorted(ports))
+
+
+def _shown(ports: list[int], how: str, *, behind: bool = False) -> str:
+    """The ports in a status line; `behind` that of the Runtime API, which only a start knows."""
+    listed = [str(port) for port in ports[:SHOWN]] + ([f"{len(ports) - SHOWN} more"] if len(ports) > SHOWN else [])
+    if behind:
+        return "".join(f", {port}" for port in listed)
+    return f"TCP {how} port {', '.join(listed)} only" if ports else "no TCP"
+
+
+def _open_kinds(profile: Profile, network: str, bind: str) -> list[str]:
+    """What the kernel alone cannot close, as the status line of a start without a supervisor says it."""
+    found = set[str]()
+    if network == "family":
+        found.add("network: TCP to any address")
+    quiet = refused_quietly(profile)
+    for use in profile.uses:
+        words = use.arg_class.split()
+        if use.syscall != "socket" or base.find(quiet, use.call) or not words:
+            continue
+        transport = (words[1:] or [""])[0]
+        if words[0] in INET and transport != "SOCK_STREAM":
+            found.add(f"network: {TRANSPORTS.get(transport, transport or 'anything')} to any address")
+        elif words[0] in INET and words[2:] and words[2] != "IPPROTO_TCP":
+            found.add(f"network: {words[2].removeprefix('IPPROTO_')} to any address")
+        elif words[0] == "AF_UNIX":
+            found.add("network: unix sockets at any path")
+    if bind != "none":
+        found.add("listening: on any address" + (" and port" if bind == "any" else ""))
+    return sorted(found)
+
+
+def _uses(profile: Profile, *syscalls: str) -> bool:
+    return any(use.syscall in syscalls for use in profile.uses)
