@@ -30,10 +30,14 @@ static const char *try_one(const unsigned char *data, size_t size) {
                 if (base_of(text) < 0 || base_of(text) > BASE_VENV || is_whole(text) > 1) abort();
             }
         }
-        for (size_t i = 0; i < sizeof policy.provenance / sizeof *policy.provenance; i++) {
-            const char *text = policy.provenance[i].first;
-            for (uint32_t j = 0; j < policy.provenance[i].count; j++, text = next_text(text)) seen += text_length(text);
+        for (size_t i = 0; i <= sizeof policy.provenance / sizeof *policy.provenance; i++) {
+            const struct list *texts = i ? &policy.provenance[i - 1] : &policy.unsupervised;
+            const char *text = texts->first;
+            for (uint32_t j = 0; j < texts->count; j++, text = next_text(text)) seen += text_length(text);
         }
+        const struct ports ports[] = {policy.network_ports, policy.bind_ports};
+        for (size_t i = 0; i < 2; i++)
+            for (uint32_t j = 0; j <= ports[i].count; j++) seen += port_at(&ports[i], j, 0) > 65535;
         const struct program programs[] = {policy.plain, policy.supervised};
         for (size_t i = 0; i < 2; i++)
             for (size_t j = 0; j < 8 * (size_t)programs[i].instructions; j++) seen += programs[i].code[j] > 255;
