@@ -95,11 +95,11 @@ class Supervisor:
 
     def set_forwarder(self, forwarder: Forwarder | None) -> None:
         """Send the function's DNS questions to this forwarder."""
-        self._forwarder = self._egress.forwarder = forwarder
+        self._forwarder = self._egress.targets.forwarder = forwarder
 
     def set_relay(self, relay: Relay | None) -> None:
         """Let the function's way to the Runtime API lead through this relay, which knows the request that is served."""
-        self._relay = self._egress.relay = relay
+        self._relay = self._egress.targets.relay = relay
 
     def set_programs(self, programs: Programs | None) -> None:
         """Let the function start these programs; None where its profile has no exec."""
@@ -114,7 +114,7 @@ class Supervisor:
         asked = Call("connect")
         answer = REPORT if self._decider.audit else DENY
         if answer == REPORT:
-            self._egress.note_question(name)
+            self._egress.targets.note_question(name)
         from sandbox.behaviour import spelling
         from sandbox.behaviour.destination import Entry
 
@@ -282,7 +282,7 @@ class Supervisor:
 
     def _make_netlink(self, listener: Listener, call: Notification, task: Task) -> None:
         """Answer a socket(2) for netlink that the profile has: it reads, unless an entry allows the whole family."""
-        privileged = self._egress.allows_family("AF_NETLINK")
+        privileged = self._egress.targets.allows_family("AF_NETLINK")
         if self._owned:
             self._owned.make(listener, call, task, privileged=privileged)
         elif privileged:

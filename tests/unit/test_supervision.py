@@ -24,7 +24,7 @@ from sandbox.behaviour.destination import of_address
 from sandbox.bundle import Supervision
 from sandbox.confine import single_exec
 from sandbox.confine.single_exec import block
-from sandbox.egress import broker, messages
+from sandbox.egress import messages, sending
 from sandbox.kernel import abi, bpf, sockaddr, tables
 from sandbox.kernel.notification import CallTable, Notification
 from sandbox.policy import supervision
@@ -536,7 +536,7 @@ def test_what_gives_power_over_a_process_is_known() -> None:
 
     def never(fd: int) -> str:
         try:
-            return broker._never_handed_over(fd)
+            return sending.never_handed_over(fd)
         finally:
             os.close(fd)
 
