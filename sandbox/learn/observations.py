@@ -17,13 +17,16 @@ from sandbox.kernel import tables
 from sandbox.learn.records import (
     DAMAGE,
     FORMAT,
+    FORMATS,
     OURS,
     Connect,
     DeniedCall,
     End,
+    Fact,
     Failure,
     FileAccess,
     Mode,
+    NewFact,
     NewItem,
     ObservedLine,
     Program,
@@ -45,6 +48,7 @@ class Sample:
     """One invocation, or one cold start (`kind` init or run): the items with counts, and how it ended.
 
     `label` is the event's name where the trainer told it, else the request id: samples with one label are one event.
+    `facts` are what was reached in it; from a file of format 1 only what came first in it.
     """
 
     kind: SpanKind
@@ -52,6 +56,7 @@ class Sample:
     outcome: str
     items: Mapping[Item, int]
     time: float
+    facts: frozenset[Fact] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,10 @@ class RefusedCall:
 
 @dataclass(frozen=True)
 class ColdStart:
-    """Everything that was observed of one environment, from its cold start to its end."""
+    """Everything that was observed of one environment, from its cold start to its end.
+
+    The facts by kind are those of all samples, and what was reached after the last of them.
+    """
 
     id: str
     source: str
@@ -106,7 +114,9 @@ class _Building:
     start: Start
     digest: Any = field(default_factory=hashlib.sha256)
     items: dict[int, Item] = field(default_factory=dict)
-    spans: list[tuple[Span, Mapping[Item, int], float]] = field(default_factory=list)
+    facts: dict[int, Fact] = field(default_factory=dict)
+    loose: set[Fact] = field(default_factory=set)
+    spans: list[tuple[Span, Mapping[Item, int], frozenset[Fact], float]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
     files: dict[Mode, set[str]] = field(default_factory=lambda: {"read": set(), "write": set(), "entry": set()})
@@ -124,7 +134,8 @@ class _Building:
             source=source,
             start=self.start,
             samples=tuple(
-                Sample(span.kind, label(span.request), span.outcome, items, time) for span, items, time in self.spans
+                Sample(span.kind, label(span.request), span.outcome, items, time, facts)
+                for span, items, facts, time in self.spans
             ),
             failures=tuple(FailedSample(label(failure.request), failure.last) for failure in self.failures),
             items=frozenset(self.items.values()),
@@ -156,20 +167,34 @@ class _Building:
                 self.items[id_] = (phase, syscall, arg_class)
             case Span():
                 items = {self.items[item]: count for item, count in record.items.items()}
+                facts = frozenset(self.facts[fact] for fact in record.facts) | self.loose
+                self.loose = set()
                 self.refusals = [(refused, span or record) for refused, span in self.refusals]
-                self.spans.append((record, items, line.time))
+                self.spans.append((record, items, facts, line.time))
             case Failure():
                 self.failures.append(record)
+            case NewFact(id_, fact):
+                self.reached(id_, fact)
+            case DeniedCall():
+                self.refusals.append((record, None))
+            case End():
+                self.end = record
+
+    def reached(self, id_: int | None, fact: Fact) -> None:
+        """Take in a fact. Raises KeyError for one without the id that its format asks for."""
+        if id_ is not None:
+            self.facts[id_] = fact
+        elif self.start.format == FORMAT:
+            raise KeyError("id")
+        else:
+            self.loose.add(fact)
+        match fact:
             case FileAccess(path, mode):
                 self.files[mode].add(path)
             case Connect(destination):
                 self.network.add(destination)
             case Program(path):
                 self.processes.add(path)
-            case DeniedCall():
-                self.refusals.append((record, None))
-            case End():
-                self.end = record
 
 
 def read(paths: Iterable[str]) -> tuple[ColdStart, ...]:
@@ -218,9 +243,10 @@ def _read_file(path: str) -> Iterator[ColdStart]:
         try:
             record = read.record()
             if isinstance(record, Start):
-                if record.format != FORMAT:
+                if record.format not in FORMATS:
                     raise ObservationError(
-                        f"is of format {record.format!r}, this version reads {FORMAT}", where=where,
+                        f"is of format {record.format!r}, this version reads {' and '.join(map(str, FORMATS))}",
+                        where=where,
                         todo="observe again with the same version of seccomp-bootstrap",
                     )  # fmt: skip
                 if building:

@@ -30,6 +30,7 @@ from sandbox.learn.records import (
     Failure,
     FileAccess,
     Mode,
+    NewFact,
     NewItem,
     Program,
     Record,
@@ -91,7 +92,9 @@ class Recorder:
         self._items: dict[tuple[str, str, str], int] = {}
         self._cache: dict[tuple[str, int, tuple[int, ...]], int] = {}
         self._bucket: dict[int, int] = {}
-        self._facts: set[tuple[type[Fact], Fact]] = set()
+        self._facts: dict[Fact, tuple[int, ...]] = {}
+        self._told = 0
+        self._reached: set[int] = set()
         self._refused: set[DeniedCall] = set()
         self._pid = os.getpid()
         self._answer: tuple[str, str] | None = None
@@ -158,18 +161,20 @@ class Recorder:
             self._emit(NewItem(found, self.phase, call.syscall, call.arg_class))
         return found
 
-    def _fact(self, fact: Fact) -> bool:
-        """Tell a fact, once. Whether it was new."""
-        key = (type(fact), fact)  # two named tuples of the same texts are equal
-        if key in self._facts:
-            return False
-        self._facts.add(key)
-        self._emit(fact)
-        if isinstance(fact, FileAccess) and fact.mode == "read":
-            folder = volume(fact.path, os.path.realpath(fact.path))
-            if folder:  # with all below: the files of the next turn are others
-                self._fact(FileAccess(f"{folder}/**", "read"))
-        return True
+    def _fact(self, fact: Fact) -> tuple[int, ...]:
+        """Note a fact as of this span, and tell it if it is new. Returns its id, and that of the volume it lies in."""
+        ids = self._facts.get(fact)
+        if ids is None:
+            ids = (self._told,)
+            self._told += 1
+            self._emit(NewFact(ids[0], fact))
+            if isinstance(fact, FileAccess) and fact.mode == "read":
+                folder = volume(fact.path, os.path.realpath(fact.path))
+                if folder:  # with all below: the files of the next turn are others
+                    ids += self._fact(FileAccess(f"{folder}/**", "read"))
+            self._facts[fact] = ids
+        self._reached.update(ids)
+        return ids
 
     def _take_special(self, task: Task, name: str, args: tuple[int, ...]) -> int:
         if name in decode.SENDS:
@@ -302,8 +307,9 @@ class Recorder:
             self._emit(Failure("", tuple(self._last)))
 
     def _close_bucket(self, kind: SpanKind, request: str = "", outcome: str = "ok") -> None:
-        self._emit(Span(kind, self._bucket, request, outcome))
+        self._emit(Span(kind, self._bucket, request, outcome, frozenset(self._reached)))
         self._bucket = {}
+        self._reached = set()
         self._refused = set()
 
     def finish(self, status: int) -> None:

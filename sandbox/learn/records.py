@@ -11,8 +11,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-FORMAT = 1
-"""Of the file. Another number is refused: what its lines mean is not known here."""
+FORMAT = 2
+"""Of the file, as it is written."""
+FORMATS = (1, FORMAT)
+"""What is read. In format 1 a fact has no id, and stands once before the end of the span in which it came first."""
 
 OURS = b'{"event": "'
 """How each line begins; what begins otherwise and is not JSON is somebody else's text."""
@@ -55,12 +57,16 @@ class NewItem(NamedTuple):
 
 
 class Span(NamedTuple):
-    """What was called how often, by item id, in an init phase, a whole run, an invocation, or after the last one."""
+    """What was called how often, by item id, in an init phase, a whole run, an invocation, or after the last one.
+
+    `facts` are the ids of the facts that were seen in it, however often.
+    """
 
     kind: SpanKind
     items: Mapping[int, int]
     request: str = ""
     outcome: str = "ok"
+    facts: frozenset[int] = frozenset()
 
 
 class FileAccess(NamedTuple):
@@ -71,15 +77,28 @@ class FileAccess(NamedTuple):
 
 
 class Connect(NamedTuple):
-    """A destination, as a profile writes it."""
+    """A destination, as a profile writes it. The second field tells it from other facts of the same text."""
 
     destination: str
+    reach: Literal["network"] = "network"
 
 
 class Program(NamedTuple):
     """A program that was started."""
 
     path: str
+    reach: Literal["exec"] = "exec"
+
+
+Fact = FileAccess | Connect | Program
+"""What was reached: each once in a file, with an id by which spans name it."""
+
+
+class NewFact(NamedTuple):
+    """A fact, seen for the first time; `id` is None in a file of format 1."""
+
+    id: int | None
+    fact: Fact
 
 
 class DeniedCall(NamedTuple):
@@ -114,10 +133,7 @@ class Label(NamedTuple):
     name: str
 
 
-Fact = FileAccess | Connect | Program | DeniedCall
-Record = Start | NewItem | Span | Fact | Failure | End | Label
-
-_FACTS = {Connect: "network", Program: "exec"}
+Record = Start | NewItem | NewFact | Span | DeniedCall | Failure | End | Label
 
 
 def encode(record: Record, environment: str = "", time: float = 0.0) -> bytes:
@@ -132,15 +148,16 @@ def _fields(record: Record) -> dict[str, object]:
             return {"event": "start", **record._asdict(), "places": dict(record.places)}
         case NewItem(id_, phase, syscall, arg_class):
             return {"event": "item", "id": id_, "phase": phase, "syscall": syscall, "class": arg_class}
-        case Span(kind, items, request, outcome):
+        case Span(kind, items, request, outcome, facts):
             whose = {"request": request, "outcome": outcome} if kind == "invocation" else {}
-            return {"event": kind, **whose, "items": {str(item): count for item, count in sorted(items.items())}}
-        case FileAccess(path, mode):
-            return {"event": "file", "value": path, "mode": mode}
+            counts = {str(item): count for item, count in sorted(items.items())}
+            return {"event": kind, **whose, "items": counts, "facts": sorted(facts)}
+        case NewFact(id_, FileAccess(path, mode)):
+            return {"event": "file", "id": id_, "value": path, "mode": mode}
+        case NewFact(id_, (value, reach)):
+            return {"event": reach, "id": id_, "value": value}
         case DeniedCall(call, phase, at):
             return {"event": "denied", "value": call, "phase": phase, "at": at}
-        case Connect() | Program():
-            return {"event": _FACTS[type(record)], "value": record[0]}
         case Failure(request, last):
             return {"event": "failed", "request": request, "last": list(last)}
         case End(status, last):
@@ -191,14 +208,15 @@ class ObservedLine:
                 items = {int(item): int(count) for item, count in fields["items"].items()}
                 if any(count < 0 for count in items.values()):
                     raise ValueError("a count is impossible")
-                return Span(kind, items, str(fields.get("request", "")), str(fields.get("outcome", "ok")))
+                facts = frozenset(int(fact) for fact in _list(fields.get("facts", [])))
+                return Span(kind, items, str(fields.get("request", "")), str(fields.get("outcome", "ok")), facts)
             case "file":
                 mode: Mode = fields["mode"] if fields["mode"] in ("read", "entry") else "write"
-                return FileAccess(str(fields["value"]), mode)
+                return _fact(fields, FileAccess(str(fields["value"]), mode))
             case "network":
-                return Connect(str(fields["value"]))
+                return _fact(fields, Connect(str(fields["value"])))
             case "exec":
-                return Program(str(fields["value"]))
+                return _fact(fields, Program(str(fields["value"])))
             case "denied":
                 return DeniedCall(str(fields["value"]), str(fields.get("phase", "")), str(fields.get("at", "")))
             case "failed":
@@ -208,14 +226,24 @@ class ObservedLine:
         return None
 
 
+def _fact(fields: Mapping[str, Any], fact: Fact) -> NewFact:
+    return NewFact(int(fields["id"]) if "id" in fields else None, fact)
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("the facts are not a list")
+    return value
+
+
 def _start(fields: Mapping[str, Any]) -> Start:
-    if fields.get("format") != FORMAT:
+    if fields.get("format") not in FORMATS:
         return Start(fields.get("format"))
     places = fields.get("places", {})
     if not all(isinstance(key, str) and isinstance(value, str) for key, value in places.items()):
         raise ValueError("places are not names of directories")
     texts = {key: str(fields.get(key, "")) for key in Start._fields if key not in ("format", "api", "places")}
-    return Start(api=bool(fields.get("api")), places=places, **texts)
+    return Start(fields["format"], api=bool(fields.get("api")), places=places, **texts)
 
 
 def parse(line: bytes) -> ObservedLine | None:

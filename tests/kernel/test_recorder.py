@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from observed_programs import PYTHON, Bench, result
 
+from sandbox.learn.records import Program
+
 
 def test_threads_are_no_processes(bench: Bench) -> None:
     """clone3's flags are read from memory: a thread is told from a process, and its calls count."""
@@ -89,6 +91,18 @@ def test_files_by_class_and_path(bench: Bench) -> None:
     assert read == {f"{work}/made", f"{work}/inner", f"{work}/inner/far"}
     assert found.count(("run", "openat", "create")) == 2
     assert found.count(("run", "openat", "write")) == 1
+
+
+def test_each_event_has_its_accesses_once(bench: Bench) -> None:
+    """An event lists what it reached, also what an earlier one had reached, and each thing once however often."""
+    found = bench.serve("subprocess_one.handler", {}, {"stdin": "text"}, {})
+    true, gzip, again = [sample for sample in found.cold_start.samples if sample.kind == "invocation"]
+    assert Program("/bin/true") in true.facts & again.facts
+    assert Program("/bin/true") not in gzip.facts
+    assert Program("/usr/bin/gzip") in gzip.facts
+    assert Program("/usr/bin/gzip") not in again.facts
+    lines = Path(found.cold_start.source).read_text().splitlines()
+    assert sum('"value": "/bin/true"' in line for line in lines) == 1
 
 
 @pytest.mark.parametrize("call", ["ptrace", "unshare", "process_vm_readv"])

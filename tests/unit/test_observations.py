@@ -26,7 +26,7 @@ def environment(name: str, invocations: int = 2, **start: object) -> list[dict[s
     lines: list[dict[str, Any]] = [
         {
             "event": "start",
-            "format": 1,
+            "format": 2,
             "version": "0",
             "handler": "app.handler",
             "api": True,
@@ -34,22 +34,35 @@ def environment(name: str, invocations: int = 2, **start: object) -> list[dict[s
             **start,
         },
         {"event": "item", "id": 0, "phase": "init", "syscall": "openat", "class": "read"},
-        {"event": "file", "value": "/srv/task/app.py", "mode": "read"},
-        {"event": "init", "items": {"0": 12}},
-        {"event": "network", "value": "runtime-api"},
+        {"event": "file", "id": 0, "value": "/srv/task/app.py", "mode": "read"},
+        {"event": "init", "items": {"0": 12}, "facts": [0]},
+        {"event": "network", "id": 1, "value": "runtime-api"},
         {"event": "item", "id": 1, "phase": "invoke", "syscall": "sendto", "class": "connected"},
         {"event": "item", "id": 2, "phase": "invoke", "syscall": "getcwd", "class": ""},
     ]
     for n in range(invocations):
-        lines.append({"event": "invocation", "request": f"{name}-{n}", "outcome": "ok", "items": {"1": 2, "2": 1}})
+        items, reached = {"1": 2, "2": 1}, [0, 1] if n == 0 else [0]
+        lines.append(
+            {"event": "invocation", "request": f"{name}-{n}", "outcome": "ok", "items": items, "facts": reached}
+        )
     lines += [
-        {"event": "exec", "value": "/usr/bin/gzip"},
+        {"event": "exec", "id": 2, "value": "/usr/bin/gzip"},
         {"event": "denied", "value": "ptrace"},
-        {"event": "file", "value": "/tmp/out", "mode": "write"},
-        {"event": "tail", "items": {"1": 1}},
+        {"event": "file", "id": 3, "value": "/tmp/out", "mode": "write"},
+        {"event": "tail", "items": {"1": 1}, "facts": [2]},
         {"event": "end", "status": -15, "last": ["sendto connected", "recvfrom"]},
     ]
     return [{**line, "environment": name, "time": 1000.0 + n} for n, line in enumerate(lines)]
+
+
+def older(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same lines in format 1: facts without ids, which no span names."""
+    found = []
+    for line in lines:
+        dropped = {"id"} if line["event"] in ("file", "network", "exec") else {"facts"}
+        kept = {key: value for key, value in line.items() if key not in dropped}
+        found.append({**kept, "format": 1} if line["event"] == "start" else kept)
+    return found
 
 
 def text(lines: list[dict[str, Any]]) -> bytes:
@@ -80,10 +93,37 @@ def test_everything_of_an_environment_is_read(tmp_path: Path) -> None:
     assert (found.status, found.last) == (-15, ("sendto connected", "recvfrom"))
 
 
+APP, API = records.FileAccess("/srv/task/app.py", "read"), records.Connect("runtime-api")
+GZIP, OUT = records.Program("/usr/bin/gzip"), records.FileAccess("/tmp/out", "write")
+
+
+def test_each_event_has_its_facts(tmp_path: Path) -> None:
+    """A span names what was reached in it, the same fact in several; what came after the last span is the file's."""
+    (found,) = read([write(tmp_path / "a", text(environment("a")))])
+    assert [sample.facts for sample in found.samples] == [{APP}, {APP, API}, {APP}, {GZIP}]
+    assert found.writes == {"/tmp/out"}
+
+
+def test_a_file_of_format_1_is_read(tmp_path: Path) -> None:
+    """It holds the same rights; a fact, which it tells once, is of the span in which it came first."""
+    (found,) = read([write(tmp_path / "new", text(environment("a")))])
+    (old,) = read([write(tmp_path / "old", text(older(environment("a"))))])
+    assert old.start.format == 1
+    assert [sample.facts for sample in old.samples] == [{APP}, {API}, frozenset(), {GZIP, OUT}]
+    assert (old.items, old.reads, old.writes, old.network, old.processes) == (
+        found.items, found.reads, found.writes, found.network, found.processes,
+    )  # fmt: skip
+
+
+def test_facts_of_the_same_text_are_two() -> None:
+    """A destination is no program, whatever both are called."""
+    assert len({records.Connect("x"), records.Program("x"), records.FileAccess("x", "read")}) == 3
+
+
 LINES: tuple[tuple[records.Record, str], ...] = (
     (
         records.Start(version="1", handler="app.handler", api=True, host="h", places={"{root}": "/srv"}),
-        '{"event": "start", "format": 1, "version": "1", "function": "", "handler": "app.handler", "api": true, '
+        '{"event": "start", "format": 2, "version": "1", "function": "", "handler": "app.handler", "api": true, '
         '"host": "h", "kernel": "", "libc": "", "python": "", "architecture": "", "handler_digest": "", '
         '"places": {"{root}": "/srv"}, "lock_digest": "", "environment": "a", "time": 1.235}',
     ),
@@ -93,20 +133,26 @@ LINES: tuple[tuple[records.Record, str], ...] = (
         '"time": 1.235}',
     ),
     (
-        records.Span("invocation", {10: 1, 2: 3}, "r", "error"),
-        '{"event": "invocation", "request": "r", "outcome": "error", "items": {"2": 3, "10": 1}, "environment": "a", '
-        '"time": 1.235}',
-    ),
-    (records.Span("init", {0: 2}), '{"event": "init", "items": {"0": 2}, "environment": "a", "time": 1.235}'),
-    (
-        records.FileAccess("/x", "entry"),
-        '{"event": "file", "value": "/x", "mode": "entry", "environment": "a", "time": 1.235}',
+        records.Span("invocation", {10: 1, 2: 3}, "r", "error", frozenset({12, 4})),
+        '{"event": "invocation", "request": "r", "outcome": "error", "items": {"2": 3, "10": 1}, "facts": [4, 12], '
+        '"environment": "a", "time": 1.235}',
     ),
     (
-        records.Connect("tcp://10.0.0.1:443"),
-        '{"event": "network", "value": "tcp://10.0.0.1:443", "environment": "a", "time": 1.235}',
+        records.Span("init", {0: 2}),
+        '{"event": "init", "items": {"0": 2}, "facts": [], "environment": "a", "time": 1.235}',
     ),
-    (records.Program("/bin/sh"), '{"event": "exec", "value": "/bin/sh", "environment": "a", "time": 1.235}'),
+    (
+        records.NewFact(3, records.FileAccess("/x", "entry")),
+        '{"event": "file", "id": 3, "value": "/x", "mode": "entry", "environment": "a", "time": 1.235}',
+    ),
+    (
+        records.NewFact(0, records.Connect("tcp://10.0.0.1:443")),
+        '{"event": "network", "id": 0, "value": "tcp://10.0.0.1:443", "environment": "a", "time": 1.235}',
+    ),
+    (
+        records.NewFact(1, records.Program("/bin/sh")),
+        '{"event": "exec", "id": 1, "value": "/bin/sh", "environment": "a", "time": 1.235}',
+    ),
     (records.DeniedCall("ptrace", "init", "other"),
      '{"event": "denied", "value": "ptrace", "phase": "init", "at": "other", "environment": "a", "time": 1.235}'),
     (
@@ -129,6 +175,8 @@ def test_each_record_has_its_line_and_reads_back(record: records.Record, line: s
     assert read_back
     assert (read_back.record(), read_back.environment, read_back.time) == (record, "a", 1.235)
     assert type(read_back.record()) is type(record)
+    if isinstance(record, records.NewFact):
+        assert type(read_back.record().fact) is type(record.fact)  # type: ignore[union-attr]
 
 
 def test_a_label_belongs_to_no_environment() -> None:
@@ -244,7 +292,7 @@ def problem(path: str) -> ObservationError | None:
 
 
 BAD: dict[str, dict[str, Any]] = {
-    "another format": {"event": "start", "format": 2},
+    "another format": {"event": "start", "format": 3},
     "no format": {"event": "start"},
     "places that are no names": {"event": "start", "format": 1, "places": [1]},
     "a place that is no path": {"event": "start", "format": 1, "places": {"{root}": 3}},
@@ -265,7 +313,12 @@ BAD: dict[str, dict[str, Any]] = {
     "a time that is no number": {"event": "init", "items": {}, "time": float("nan")},
     "a failure without calls": {"event": "failed", "request": "x"},
     "a status that is none": {"event": "end", "status": "well", "last": []},
-    "a file without a mode": {"event": "file", "value": "/x"},
+    "a file without a mode": {"event": "file", "id": 7, "value": "/x"},
+    "a file without an id": {"event": "file", "value": "/x", "mode": "read"},
+    "an id of a file that is not a number": {"event": "exec", "id": "x", "value": "/x"},
+    "a fact that was not told": {"event": "init", "items": {}, "facts": [77]},
+    "facts that are a text": {"event": "init", "items": {}, "facts": "0"},
+    "a fact that is no number": {"event": "init", "items": {}, "facts": [[]]},
 }
 
 
