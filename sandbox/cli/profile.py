@@ -19,7 +19,7 @@ from sandbox.cli.compile import ArchOrAll
 from sandbox.cli.output import console, write_text
 from sandbox.errors import ProfileError, UsageError
 from sandbox.kernel import tables
-from sandbox.policy import oci, oci_import
+from sandbox.policy import oci, oci_file, oci_import
 from sandbox.profile import base, document, lint, merge
 from sandbox.profile import diff as comparison
 from sandbox.profile.completeness import best_estimates, still_needed
@@ -40,6 +40,15 @@ class Format(enum.StrEnum):
     """What --format takes."""
 
     oci = "oci"
+    spo = "spo"
+
+
+class Engine(enum.StrEnum):
+    """What --engine takes."""
+
+    all = "all"
+    no_new_privileges = "no-new-privileges"
+    none = "none"
 
 
 @app.command("show")
@@ -260,24 +269,35 @@ def _findings(file: str) -> tuple[lint.Finding, ...]:
 @app.command("export")
 def export(
     file: ProfileFile,
-    format_: Annotated[Format, typer.Option("--format", help="Output format")] = Format.oci,
+    format_: Annotated[
+        Format, typer.Option("--format", help="`linux.seccomp` of OCI, or the Security Profiles Operator's object")
+    ] = Format.oci,
     arch: Annotated[ArchOrAll, typer.Option(help="Architecture")] = ArchOrAll.all,
+    engine: Annotated[
+        Engine, typer.Option(help="What the container engine needs: always, where NoNewPrivs is set, or nothing of it")
+    ] = Engine.all,
     output: Output = "",
 ) -> None:
-    """Write what a profile allows as `linux.seccomp` of the OCI runtime specification (containers, Kubernetes)."""
+    """Write what a profile allows for container engines and Kubernetes, with what the engine itself needs, marked."""
     arches = tables.ARCHES if arch is ArchOrAll.all else (arch.value,)
-    _emit(json.dumps(oci.export_oci(document.read(file).profile, arches), indent=2) + "\n", output)
+    profile = document.read(file).profile
+    exported = oci.export_oci(profile, arches)
+    if engine is not Engine.none:
+        exported = oci.with_engine(exported, engine is Engine.no_new_privileges)
+    spo = format_ is Format.spo
+    written = oci.as_operator_object(exported, profile.function.name) if spo else exported
+    _emit(json.dumps(written, indent=2) + "\n", output)
 
 
 @app.command("import")
 def import_(
-    file: Annotated[str, typer.Argument(help="OCI seccomp JSON, or a container's config.json", metavar="FILE")],
+    file: Annotated[str, typer.Argument(help="OCI seccomp JSON, a config.json, or a SeccompProfile", metavar="FILE")],
     name: Annotated[str, typer.Option(help="Name of the function", metavar="NAME")],
     output: Output = "",
     runtime_api: Annotated[bool, typer.Option(help="The function speaks the Runtime API")] = True,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output")] = False,
 ) -> None:
-    """Make a profile from OCI seccomp JSON. What it cannot express is left out, with a note on standard error."""
+    """Make a profile from a container's filter. What it cannot express is left out, with a note on standard error."""
     if output and not force and os.path.lexists(output):
         raise UsageError("already exists", where=output, todo="choose another --output, or pass --force")
     try:
@@ -287,7 +307,7 @@ def import_(
         raise UsageError(f"cannot be read: {error.strerror}", where=file, todo="check the name") from error
     if len(data) > document.LARGEST:
         raise ProfileError(f"larger than {document.LARGEST} bytes", where=f"{file}:1:1", todo="this is not a filter")
-    imported = oci_import.import_oci(oci_import.load(data, file), name, source=file, runtime_api=runtime_api)
+    imported = oci_import.import_oci(oci_file.load(data, file), name, source=file, runtime_api=runtime_api)
     text = document.write(imported.profile)
     try:
         document.parse(text)  # what we write must be what we accept

@@ -1,12 +1,17 @@
 """Export to the `linux.seccomp` object of the OCI runtime specification; the way back is oci_import.py.
 
-One exported file serves all architectures: names that one of them lacks are skipped by container runtimes. execve is
-always in it, because the runtime itself starts the container with it; the single-use exec is not expressible there.
+One exported file serves all architectures: names that one of them lacks are skipped by container engines. execve is
+always in it, because the engine itself starts the container with it; the single-use exec is not expressible there.
+An engine takes its own last steps under the filter: with_engine adds them, marked, from engine.toml.
 """
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib import resources
 from typing import Any, NotRequired, TypedDict
 
 from sandbox.behaviour.arguments import FULL
@@ -17,6 +22,12 @@ from sandbox.policy.rules import rules_for
 from sandbox.profile.model import Profile
 
 ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
+
+ENGINE = "of the container engine, which starts the program under this filter; the profile does not allow it"
+"""The comment of an entry that with_engine added; an import leaves such an entry out."""
+
+SPO_VERSION = "security-profiles-operator.x-k8s.io/v1"
+SPO_KIND = "SeccompProfile"
 
 
 class Argument(TypedDict):
@@ -35,6 +46,7 @@ class Syscalls(TypedDict):
     action: str
     args: NotRequired[list[Argument]]
     errnoRet: NotRequired[int]
+    comment: NotRequired[str]
 
 
 class Seccomp(TypedDict):
@@ -44,6 +56,23 @@ class Seccomp(TypedDict):
     defaultErrnoRet: int
     architectures: list[str]
     syscalls: list[Syscalls]
+
+
+class OperatorSpec(TypedDict):
+    """The spec of a SeccompProfile, as far as it is written here."""
+
+    defaultAction: str
+    architectures: list[str]
+    syscalls: list[Syscalls]
+
+
+class OperatorObject(TypedDict):
+    """A SeccompProfile of Kubernetes' Security Profiles Operator."""
+
+    apiVersion: str
+    kind: str
+    metadata: dict[str, str]
+    spec: OperatorSpec
 
 
 def export_oci(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Seccomp:
@@ -78,6 +107,57 @@ def export_oci(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Secco
         "defaultErrnoRet": 1,
         "architectures": [ARCHITECTURES[arch] for arch in arches],
         "syscalls": entries,
+    }
+
+
+def with_engine(exported: Seccomp, no_new_privileges: bool) -> Seccomp:
+    """The object with what the container engine calls after it installed the filter, each entry marked by ENGINE.
+
+    `no_new_privileges` says that the container has NoNewPrivs set: then the engine installs the filter last, and needs
+    none of the calls that lower its rights.
+    """
+    free = {name for entry in exported["syscalls"] if _unconditional(entry) for name in entry["names"]}
+    known = {name for names in map(tables.numbers, tables.ARCHES) for name in names}
+    added: list[Syscalls] = []
+    for needed in _engine():
+        names = [name for name in needed["names"] if name not in free and name in known]
+        if names and not (no_new_privileges and needed.get("early")):
+            entry: Syscalls = {"names": names, "action": "SCMP_ACT_ALLOW", "comment": ENGINE}
+            if "args" in needed:
+                entry["args"] = needed["args"]
+            if not any({**other, "comment": ENGINE} == entry for other in exported["syscalls"]):
+                added.append(entry)
+    return {**exported, "syscalls": [*exported["syscalls"], *added]}
+
+
+def _unconditional(entry: Syscalls) -> bool:
+    return entry["action"] == "SCMP_ACT_ALLOW" and not entry.get("args")
+
+
+@cache
+def _engine() -> list[Any]:
+    found: list[Any] = tomllib.loads((resources.files(__package__) / "engine.toml").read_text())["calls"]
+    return found
+
+
+def as_operator_object(exported: Seccomp, name: str) -> OperatorObject:
+    """A SeccompProfile of Kubernetes' Security Profiles Operator.
+
+    Its fields are those of api/seccompprofile/v1: no default errno (the engine's is EPERM) and no comments. The name
+    is the function's as RFC 1123 wants it: small letters, digits, `-` and `.`.
+    """
+    syscalls = [entry.copy() for entry in exported["syscalls"]]
+    for entry in syscalls:
+        entry.pop("comment", None)
+    return {
+        "apiVersion": SPO_VERSION,
+        "kind": SPO_KIND,
+        "metadata": {"name": re.sub(r"[^a-z0-9.-]", "-", name.lower()).strip("-.")},
+        "spec": {
+            "defaultAction": exported["defaultAction"],
+            "architectures": exported["architectures"],
+            "syscalls": syscalls,
+        },
     }
 
 

@@ -5,14 +5,11 @@ An import never widens: what a profile cannot say exactly is left out with a not
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
-
-import jsonschema
 
 from sandbox.behaviour import arguments, comparison, spelling
 from sandbox.behaviour.arguments import FULL, LOW
@@ -20,6 +17,7 @@ from sandbox.behaviour.call import Call
 from sandbox.behaviour.comparison import Condition, Conjunction
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
+from sandbox.policy import oci, oci_file
 from sandbox.policy.rules import rules_for
 from sandbox.profile import base
 from sandbox.profile.model import RUNTIME_API, Phase, Profile, ProfiledFunction, Use
@@ -28,8 +26,14 @@ from sandbox.profile.promises import promises_of
 ANYWHERE = frozenset(("udp://0.0.0.0/0:*", "udp://[::/0]:*"))
 """Where a file that names no destinations lets messages go."""
 
-DEEPEST = 12
-"""Levels of nesting; a container's config.json has at most eight."""
+UNSAYABLE = frozenset({"SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_NE"})
+"""Comparisons that no argument class is made of: a profile compares for equality."""
+
+ALLOWING = {"SCMP_ACT_ALLOW": "", "SCMP_ACT_LOG": "allowed and logged by the file; it is allowed without a log line"}
+"""Actions with which a call goes ahead, and what a profile does not keep of them."""
+
+DELEGATING = {"SCMP_ACT_NOTIFY": "an agent that listens", "SCMP_ACT_TRACE": "a tracer"}
+"""Actions that leave a call to somebody else, who is not there when a profile is enforced."""
 
 STARTS_PROCESSES = frozenset({"clone", "fork", "vfork", "execveat"})
 
@@ -50,47 +54,14 @@ class _Allowed:
     path: str
 
 
-def load(text: bytes, source: str) -> Any:
-    """JSON as plain values. Raises ProfileError with file, line and column."""
-    try:
-        decoded = text.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = text.count(b"\n", 0, error.start) + 1
-        column = error.start - (text.rfind(b"\n", 0, error.start) + 1) + 1
-        raise ProfileError(
-            f"is not UTF-8: byte {text[error.start]:#04x}", where=f"{source}:{line}:{column}", todo="save it as UTF-8"
-        ) from error
-    try:
-        return json.loads(decoded, object_pairs_hook=_without_doubles)
-    except json.JSONDecodeError as error:
-        raise ProfileError(
-            f"is not JSON: {error.msg}", where=f"{source}:{error.lineno}:{error.colno}", todo="correct the line"
-        ) from error
-    except RecursionError as error:
-        raise ProfileError("nested too deeply", where=f"{source}:1:1", todo="this is not a seccomp profile") from error
-    except ValueError as error:
-        raise ProfileError(
-            f"is not usable: {str(error)[:200]}", where=f"{source}:1:1", todo="correct or remove it"
-        ) from error
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
-    return found
-
-
 def import_oci(data: Any, name: str, *, source: str = "<oci>", runtime_api: bool = True) -> Imported:
     """A profile from a `linux.seccomp` object or a whole config.json around it.
 
     Every allowed call lands in `init` and `invoke` (`run` where there is no Runtime API). Raises ProfileError, located
     by JSON path, for what does not fit the format and for what a profile could only say by allowing more.
     """
-    prefix, seccomp = _seccomp(data, source)
-    _check(seccomp, source, prefix)
-    notes: list[str] = []
+    prefix, seccomp = oci_file.find(data, source)
+    notes = list(_beside(seccomp, source, prefix))
     allowed = _allowed(seccomp, source, prefix, notes)
     phases: tuple[Phase, ...] = ("init", "invoke") if runtime_api else ("run",)
     file = (os.path.basename(source) or source).encode("utf-8", "replace").decode()
@@ -99,7 +70,7 @@ def import_oci(data: Any, name: str, *, source: str = "<oci>", runtime_api: bool
     items = {
         Call(syscall, found)
         for syscall, ways in sorted(allowed.items())
-        for found in _classes(syscall, ways, bare.get(syscall, ()), source, notes)
+        for found in _classes(syscall, ways, bare.get(syscall, ()), notes)
     }
     if "execve" in allowed:
         # What a function without children has no use for, every container runtime needs.
@@ -124,85 +95,54 @@ def import_oci(data: Any, name: str, *, source: str = "<oci>", runtime_api: bool
     return Imported(profile, tuple(notes))
 
 
-def _seccomp(data: Any, source: str) -> tuple[str, Any]:
-    """The seccomp object and its JSON path: the data itself, or `linux.seccomp` of a container's config.json."""
-    if _deep(data):
-        raise ProfileError("nested too deeply", where=f"{source}:$", todo="this is not a seccomp profile")
-    if isinstance(data, dict) and "linux" in data and "defaultAction" not in data:
-        linux = data["linux"]
-        if not isinstance(linux, dict) or "seccomp" not in linux:
-            raise ProfileError(
-                "has no seccomp object", where=f"{source}:$.linux", todo="this container runs without a filter"
-            )
-        return "$.linux.seccomp", linux["seccomp"]
-    return "$", data
+def _beside(seccomp: Mapping[str, Any], source: str, prefix: str) -> Iterator[str]:
+    """A note for each thing of the object that a profile has no word for."""
+    if base_profile := seccomp.get("baseProfileName"):
+        yield f"{prefix}.baseProfileName: {base_profile!r} is not read: import that object, too, and merge the profiles"
+    if seccomp.get("listenerPath") or seccomp.get("listenerMetadata"):
+        yield f"{prefix}.listenerPath: is left out: the supervisor decides where the file asks an agent"
+    if flags := seccomp.get("flags"):
+        yield f"{prefix}.flags: {', '.join(flags)} left out: the filter is installed with flags of its own"
+    if others := sorted({*(seccomp.get("architectures") or ())} - {*oci.ARCHITECTURES.values(), "SCMP_ARCH_NATIVE"}):
+        yield f"{prefix}.architectures: {', '.join(others)} left out: calls of these are refused"
+    if seccomp["defaultAction"] != "SCMP_ACT_ERRNO":
+        yield f"{prefix}.defaultAction: what is not allowed gets EPERM, or the response that the profile names"
+    elif (number := oci_file.error_number(seccomp, "defaultErrno", f"{source}:{prefix}")) not in (None, errno.EPERM):
+        yield f"{prefix}.defaultErrnoRet: what is not allowed gets EPERM, not {_errno_name(number)}"
 
 
-def _deep(data: Any) -> bool:
-    level = [data]
-    for _ in range(DEEPEST):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return False
-    return True
-
-
-@cache
-def _validator() -> jsonschema.protocols.Validator:
-    with open(os.path.join(os.path.dirname(__file__), "oci.json"), encoding="utf-8") as file:
-        return jsonschema.Draft202012Validator(json.load(file))
-
-
-def _check(seccomp: Any, source: str, prefix: str) -> None:
-    problem = jsonschema.exceptions.best_match(_validator().iter_errors(seccomp))
-    if problem is None:
-        return
-    path = _json_path(prefix, problem.absolute_path)
-    last = next((part for part in reversed(problem.absolute_path) if isinstance(part, str)), "")
-    raise ProfileError(
-        problem.message if len(problem.message) < 200 else problem.message[:200] + " ...",
-        where=f"{source}:{path}",
-        todo=HINTS.get(last, "see the OCI runtime specification, config-linux.md, section Seccomp"),
-    )
-
-
-HINTS = {
-    "defaultAction": "a profile lists what is allowed; a file that allows by default says something else",
-    "includes": "this is a template of Docker's; take the resolved filter from a container's config.json",
-    "excludes": "this is a template of Docker's; take the resolved filter from a container's config.json",
-    "op": "a profile compares for equality; write an entry for each value that is needed",
-}
-
-
-def _json_path(prefix: str, parts: Iterable[str | int]) -> str:
-    return prefix + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+def _errno_name(number: int | None) -> str:
+    return errno.errorcode.get(number or 0, str(number))
 
 
 def _allowed(seccomp: Mapping[str, Any], source: str, prefix: str, notes: list[str]) -> dict[str, list[_Allowed]]:
     found: dict[str, list[_Allowed]] = {}
     refused: dict[str, str] = {}
     for i, entry in enumerate(seccomp.get("syscalls") or ()):
+        path = f"{prefix}.syscalls[{i}]"
+        if entry.get("comment") == oci.ENGINE:
+            notes.append(f"{path}: left out: it is {oci.ENGINE}")
+            continue
+        names = {}
         for j, syscall in enumerate(entry["names"]):
-            path = f"{prefix}.syscalls[{i}].names[{j}]"
-            if syscall not in tables.every_name():
-                if entry["action"] == "SCMP_ACT_ALLOW":
-                    notes.append(f"{path}: {syscall!r} is ignored: Linux {tables.LINUX} has no such 64-bit system call")
-                    continue
-                raise ProfileError(
-                    f"{syscall!r}, which is to be refused, is not a system call of Linux {tables.LINUX}",
-                    where=f"{source}:{path}",
-                    todo="correct the name, or remove it: what is not allowed is refused anyway",
-                )
-            if entry["action"] == "SCMP_ACT_ALLOW":
-                conditions = _conditions(syscall, entry.get("args") or (), source, f"{prefix}.syscalls[{i}]")
-                found.setdefault(syscall, []).append(_Allowed(conditions, path))
+            if syscall in tables.every_name():
+                names[syscall] = f"{path}.names[{j}]"
             else:
-                refused.setdefault(syscall, path)
+                told = f"{syscall!r} is ignored: Linux {tables.LINUX} has no such 64-bit system call"
+                notes.append(f"{path}.names[{j}]: {told}")
+        if entry["action"] not in ALLOWING:
+            notes += _refusing(entry, path, names, source)
+            for syscall, at in names.items():
+                refused.setdefault(syscall, at)
+            continue
+        if ALLOWING[entry["action"]] and names:
+            notes.append(f"{path}: {', '.join(names)}: {ALLOWING[entry['action']]}")
+        args = entry.get("args") or ()
+        if unsayable := sorted({arg["op"] for arg in args} & UNSAYABLE):
+            notes.append(f"{path}.args: {', '.join(names)} left out: {unsayable[0]} is not a comparison for equality")
+            continue
+        for syscall, at in names.items():
+            found.setdefault(syscall, []).append(_Allowed(_conditions(syscall, args, source, path), at))
     for syscall in sorted(found.keys() & refused.keys()):
         raise ProfileError(
             f"{syscall} is allowed in one entry ({found[syscall][0].path}) and not in another",
@@ -212,12 +152,29 @@ def _allowed(seccomp: Mapping[str, Any], source: str, prefix: str, notes: list[s
     return found
 
 
+def _refusing(entry: Mapping[str, Any], path: str, names: Iterable[str], source: str) -> Iterator[str]:
+    """Notes on an entry that allows nothing: what it says of its calls that their refusal here does not."""
+    number = oci_file.error_number(entry, "errno", f"{source}:{path}")
+    if entry["action"] in DELEGATING:
+        yield f"{path}: {', '.join(names)} left out: {entry['action']} leaves them to {DELEGATING[entry['action']]}"
+    elif entry["action"] != "SCMP_ACT_ERRNO":
+        yield f"{path}: {', '.join(names)}: refused with an errno, not by {entry['action']}"
+    elif number not in (None, errno.EPERM) and (others := [name for name in names if _refused_with(name) != number]):
+        yield f"{path}: {', '.join(others)}: refused with EPERM, not {_errno_name(number)}"
+
+
+def _refused_with(syscall: str) -> int:
+    """The errno with which every profile refuses a syscall that it does not allow."""
+    entry = base.find(base.hard_deny(), Call(syscall)) or base.find(base.refusals(), Call(syscall))
+    return int(getattr(errno, entry.errno)) if entry else errno.EPERM
+
+
 def _conditions(syscall: str, args: Sequence[Mapping[str, Any]], source: str, entry: str) -> Conjunction:
     """An entry's args in our terms. Where the kernel reads 32 bits of a register, the others are left out of masks."""
     found: dict[int, Condition] = {}
     for k, arg in enumerate(args):
         path = f"{source}:{entry}.args[{k}]"
-        index, value = int(arg["index"]), int(arg["value"])
+        index, value = int(arg["index"]), int(arg.get("value", 0))
         if index in found:
             raise ProfileError(
                 f"argument {index} is compared twice",
@@ -260,11 +217,11 @@ def _bare(function: ProfiledFunction) -> dict[str, tuple[Conjunction, ...]]:
 
 
 def _classes(
-    syscall: str, allowed: Sequence[_Allowed], bare: Sequence[Conjunction], source: str, notes: list[str]
+    syscall: str, allowed: Sequence[_Allowed], bare: Sequence[Conjunction], notes: list[str]
 ) -> frozenset[str]:
     """The classes that the file allows whole, beyond what every profile allows (`bare`).
 
-    Notes what is left out. Raises ProfileError for conditions that contain no class.
+    Notes what is left out, conditions that contain no class among it.
     """
     ways = [way for way in allowed if not _implied(way.conditions, bare)]
     if not ways:
@@ -287,12 +244,11 @@ def _classes(
         )
         exact = any(way.conditions == one for several in fitting.values() for one in several)
         if not mine and way.conditions:
-            raise ProfileError(
-                f"{syscall} with {_shown(way.conditions)} is not an argument class; nothing wider is taken",
-                where=f"{source}:{way.path.rpartition('.names')[0]}.args",
-                todo=_instead(syscall),
+            notes.append(
+                f"{way.path.rpartition('.names')[0]}.args: {syscall} is left out: {_shown(way.conditions)} is not an "
+                f"argument class, and nothing wider is taken; {_instead(syscall)}"
             )
-        if not mine:
+        elif not mine:
             notes.append(
                 f"{way.path}: {syscall} is left out: it is allowed with any arguments, and a profile names each; "
                 "learn them, or list them under classes"

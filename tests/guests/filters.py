@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.kernel import abi, bpf, tables
-from sandbox.policy.oci_import import load
+from sandbox.policy.oci_file import load
 
 FLAG_NEW_LISTENER = 1 << 3  # linux/seccomp.h
 SET_MODE_FILTER = 1

@@ -39,7 +39,7 @@ BUILD_SIDE = {"profile", "policy", "package", "probe", "doctor", "cli", "launche
 
 LIBRARIES = {
     "yaml": {"sandbox.profile"},
-    "jsonschema": {"sandbox.profile", "sandbox.policy.oci_import"},
+    "jsonschema": {"sandbox.profile", "sandbox.policy.oci_file"},
     "pyseccomp": {"sandbox.policy.compiler"},
     "cryptography": {"sandbox.package.manifest"},
     "cyclonedx": {"sandbox.package.bom"},
