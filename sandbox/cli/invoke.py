@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sandbox.cli.environment import AwsCredentials, Env, EnvFile, chosen
 from sandbox.cli.output import json_line
 from sandbox.errors import UsageError
 from sandbox.kernel import tables
@@ -17,7 +18,7 @@ from sandbox.learn.host import ask_for_client
 from sandbox.learn.training import bootstrap
 from sandbox.policy import build
 from sandbox.profile import document
-from sandbox.runtime_api import Environment, Function, Outcome
+from sandbox.runtime_api import Environment, Function, Outcome, process
 from sandbox.runtime_api.events import load_events
 from sandbox.runtime_api.model import exit_text
 
@@ -25,29 +26,36 @@ from sandbox.runtime_api.model import exit_text
 def invoke(
     profile: Annotated[str, typer.Argument(help="The profile (YAML)", metavar="PROFILE")],
     command: Annotated[list[str] | None, typer.Argument(help="After --: a runtime", metavar="COMMAND...")] = None,
-    handler: Annotated[str, typer.Option(help="A Python handler", metavar="MODULE.FUNCTION")] = "",
+    handler: Annotated[
+        str, typer.Option(help="A Python handler, or the _HANDLER of a command", metavar="MODULE.FUNCTION")
+    ] = "",
     root: Annotated[str, typer.Option(help="The function's folder", metavar="DIR")] = ".",
     events: Annotated[str, typer.Option(help="Folder of *.json events, a .jsonl or a .json file", metavar="PATH")] = "",
     python: Annotated[str, typer.Option(help="The function's interpreter or virtual environment", metavar="EXE")] = "",
     timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of one event", metavar="SECONDS")] = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each event")] = False,
+    env: Env = None,
+    env_file: EnvFile = None,
+    aws_credentials: AwsCredentials = False,
 ) -> None:
     """Serve events under ./bootstrap and print each result; exit 1 if an event failed or the function ended."""
-    if bool(handler) == bool(command) or not events:
+    if not (handler or command) or not events:
         raise UsageError(
-            "needs --events and either --handler MODULE.FUNCTION or a command after --", where="sandbox invoke",
+            "needs --events and --handler MODULE.FUNCTION or a command after --", where="sandbox invoke",
             todo="name the events and what to start",
         )  # fmt: skip
     invocations = load_events(events)
     checked = document.read(profile).check_network().profile
+    variables = chosen(checked.function.name, env, env_file, aws_credentials)
     # What the caller sets for the bootstrap (SANDBOX_SUPERVISE, SANDBOX_EVENTS ...) holds here too.
     environment = {key: value for key, value in os.environ.items() if key.startswith("SANDBOX_")}
     # As in training: a function's folder is read-only in production.
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    if handler:
+    if not command:
         found = ask_for_client(python or None, root)
         environment["SANDBOX_PYTHON"] = os.path.abspath(found.path)
         environment["AWS_EXECUTION_ENV"] = found.execution_environment
+    environment |= variables
     failed = 0
     with tempfile.TemporaryDirectory(prefix="sandbox-invoke-") as scratch:
         build.write(build.build(checked, (tables.machine(),)), scratch)
@@ -56,6 +64,8 @@ def invoke(
             command=(*bootstrap(), *(command or ())), root=os.path.abspath(root), handler=handler, timeout=timeout,
             environment={**environment, "SANDBOX_POLICY": scratch}, name=checked.function.name,
         )  # fmt: skip
+        if missing := sorted(set(checked.function.environment) - process.variables(function, "").keys()):
+            sys.stderr.write(f"sandbox: training was given {', '.join(missing)}, which this start lacks: see --env\n")
         # The function's own output goes to standard error: standard output holds the results.
         with Environment(function, stdout=sys.stderr, stderr=sys.stderr) as served:
             for index, invocation in enumerate(invocations):

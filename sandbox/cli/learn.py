@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sandbox.behaviour import spelling
 from sandbox.behaviour.call import Call
+from sandbox.cli import environment
 from sandbox.cli.output import console, errors, json_line, write_text
 from sandbox.errors import LearningFailed, ProfileError, UsageError
 from sandbox.learn import observations
@@ -36,7 +38,9 @@ def learn(
         list[str] | None,
         typer.Argument(help="After --: a custom runtime or program; with --from: more files", metavar="COMMAND..."),
     ] = None,
-    handler: Annotated[str, typer.Option(help="A Python handler", metavar="MODULE.FUNCTION")] = "",
+    handler: Annotated[
+        str, typer.Option(help="A Python handler, or the _HANDLER of a command", metavar="MODULE.FUNCTION")
+    ] = "",
     root: Annotated[str, typer.Option(help="The function's folder (its working directory)", metavar="DIR")] = ".",
     events: Annotated[str, typer.Option(help="Folder of *.json events, a .jsonl or a .json file", metavar="PATH")] = "",
     python: Annotated[str, typer.Option(help="The function's interpreter or virtual environment", metavar="EXE")] = "",
@@ -51,6 +55,9 @@ def learn(
     allow_failed: Annotated[bool, typer.Option("--allow-failed", help="Write a profile even if a run failed")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of one event", metavar="SECONDS")] = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
+    env: environment.Env = None,
+    env_file: environment.EnvFile = None,
+    aws_credentials: environment.AwsCredentials = False,
 ) -> None:
     """Run a function on sample events, observe its system calls, write a profile to review."""
     try:
@@ -62,11 +69,16 @@ def learn(
     known = document.read(path).profile if add and os.path.exists(path) else None
     if os.path.exists(path) and not (add or force):
         _refuse_to_lose(document.read(path).profile, path)
+    variables = environment.chosen(name, env, env_file, aws_credentials)
     if from_:
+        if variables:
+            todo = "leave the variables out; the profile of a training notes their names"
+            raise UsageError("starts nothing that could be given variables", where="--from", todo=todo)
         learned = _from_files([*from_, *(command or ())], name, allow_failed, json_output)
     else:
-        plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known)
+        plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known, variables)
         learned = _train(plan, allow_failed, json_output)
+        learned = _noting(learned, variables)
     profile = merge(known, learned.profile) if known else learned.profile
     document.parse(text := document.write(profile), path)  # what we write must be what we accept
     write_text(path, text)
@@ -86,28 +98,35 @@ def _refuse_to_lose(profile: Profile, path: str) -> None:
 
 def _plan(
     name: str, command: Sequence[str], handler: str, root: str, events: str, python: str, cold_starts: int,
-    timeout: float, known: Profile | None,
+    timeout: float, known: Profile | None, variables: Mapping[str, str],
 ) -> TrainingPlan:  # fmt: skip
-    if bool(handler) == bool(command):
+    if not handler and not command:
         raise UsageError(
-            "needs either --handler MODULE.FUNCTION or a command after --", where="sandbox learn",
-            todo="for a Python handler give --handler, for any other executable `-- ./its-command`",
+            "needs --handler MODULE.FUNCTION or a command after --", where="sandbox learn",
+            todo="for a Python handler give --handler, for any other executable `-- ./its-command`, for a runtime both",
         )  # fmt: skip
     if not os.path.isdir(root):
         raise UsageError("is not a folder", where=f"--root {root}", todo="name the folder that holds the function")
     if handler and not events:
         raise UsageError("needs --events for a handler", where="sandbox learn", todo="give a folder of *.json events")
-    environment = {}
+    platform = {}
     interpreter = ""
-    if handler:
+    if not command:
         found = ask_for_client(python or None, root)
-        interpreter, environment = os.path.abspath(found.path), {"AWS_EXECUTION_ENV": found.execution_environment}
+        interpreter, platform = os.path.abspath(found.path), {"AWS_EXECUTION_ENV": found.execution_environment}
     return TrainingPlan(
         name=name, root=os.path.abspath(root), handler=handler, command=tuple(command),
         events=load_events(events) if events else (), cold_starts=cold_starts, python=interpreter, timeout=timeout,
         grants=frozenset(call for grant in known.grants for call in _granted(grant)) if known else frozenset(),
-        environment=environment,
+        environment={**platform, **variables},
     )  # fmt: skip
+
+
+def _noting(learned: Learned, names: Iterable[str]) -> Learned:
+    """With the names of the variables that training was given."""
+    profile = learned.profile
+    function = replace(profile.function, environment=tuple(sorted(names)))
+    return replace(learned, profile=replace(profile, function=function))
 
 
 def _granted(grant: Grant) -> Iterable[str]:

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from sandbox.bundle import Policy
+from sandbox.cli.environment import AwsCredentials, Env, EnvFile, chosen
 from sandbox.cli.output import console, json_line
 from sandbox.confine import single_exec
 from sandbox.confine.install import install
@@ -41,9 +42,13 @@ def probe(
     profile: Annotated[str, typer.Argument(help="The profile (YAML)", metavar="PROFILE")],
     without: Annotated[bool, typer.Option("--without", help="Run without the sandbox, to show that they work")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each attempt")] = False,
+    env: Env = None,
+    env_file: EnvFile = None,
+    aws_credentials: AwsCredentials = False,
 ) -> None:
     """Attack a process under the profile in every way we know; exit 1 if an attack gets through."""
     read = document.read(profile)
+    os.environ.update(chosen(read.profile.function.name, env, env_file, aws_credentials))  # each attempt inherits them
     built = build(read.profile, (tables.machine(),))
     policy, rules = built.policy(tables.machine()), built.rules[tables.machine()]
     rows = []

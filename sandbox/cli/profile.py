@@ -65,6 +65,8 @@ def show(
     speaks = "speaks the Runtime API" if profile.function.runtime_api else "a plain program"
     handler = f" ({profile.function.handler})" if profile.function.handler else ""
     _say(f"{profile.function.name}{handler}, {speaks}")
+    if names := profile.function.environment:
+        _say(f"variables in training: {', '.join(names)}")
     _print_promises(profile)
     for title, values in _places(profile):
         _say(f"{title}: {', '.join(values) or 'none'}")

@@ -68,7 +68,15 @@ class ToleratedChange:
     entry: Tolerated
 
 
-Change = PromiseChange | UseChange | PlaceChange | GrantChange | ToleratedChange
+@dataclass(frozen=True)
+class VariableChange:
+    """A variable that training was given now, or no longer. It allows nothing, but behaviour may hang on it."""
+
+    sign: Sign
+    name: str
+
+
+Change = PromiseChange | UseChange | PlaceChange | GrantChange | ToleratedChange | VariableChange
 
 
 @dataclass(frozen=True)
@@ -80,17 +88,19 @@ class Diff:
     places: tuple[PlaceChange, ...] = ()
     grants: tuple[GrantChange, ...] = ()
     tolerates: tuple[ToleratedChange, ...] = ()
+    variables: tuple[VariableChange, ...] = ()
     client: Sign | None = None
 
     @property
     def widened(self) -> bool:
         """Whether anything is allowed that was not."""
-        return any(change.sign == "+" for change in self.changes) or self.client == "+"
+        allowing = (change for change in self.changes if not isinstance(change, VariableChange))
+        return any(change.sign == "+" for change in allowing) or self.client == "+"
 
     @property
     def changes(self) -> tuple[Change, ...]:
         """All changes, in the order of a review."""
-        return (*self.promises, *self.places, *self.grants, *self.tolerates, *self.uses)
+        return (*self.variables, *self.promises, *self.places, *self.grants, *self.tolerates, *self.uses)
 
 
 def diff(old: Profile, new: Profile) -> Diff:
@@ -110,6 +120,7 @@ def diff(old: Profile, new: Profile) -> Diff:
         ),
         grants=tuple(_grants(old.grants, new.grants)),
         tolerates=tuple(_tolerates(old.tolerates, new.tolerates)),
+        variables=tuple(_variables(old.function.environment, new.function.environment)),
         client=client,
     )
 
@@ -183,6 +194,12 @@ def _tolerates(old: frozenset[Tolerated], new: frozenset[Tolerated]) -> Iterator
         yield ToleratedChange("-", before[key])
 
 
+def _variables(old: Iterable[str], new: Iterable[str]) -> Iterator[VariableChange]:
+    before, after = set(old), set(new)
+    for name in sorted(before ^ after):
+        yield VariableChange("+" if name in after else "-", name)
+
+
 def _grants(old: frozenset[Grant], new: frozenset[Grant]) -> Iterator[GrantChange]:
     for grant in sorted(new, key=_grant_order):
         if not _granted(grant, old):
@@ -218,6 +235,8 @@ def _text(change: Change) -> str:
         return f"promise {change.name} in {' and '.join(change.phases)}{kept}: {change.about}{risk}"
     if isinstance(change, PlaceChange):
         return f"{change.section}: {change.place}"
+    if isinstance(change, VariableChange):
+        return f"variable in training: {change.name}"
     if isinstance(change, GrantChange):
         words = " ".join((change.grant.syscall, *sorted(change.grant.classes)))
         return f"grant {words}: {change.grant.because}"
@@ -236,6 +255,7 @@ def described(found: Diff) -> dict[str, object]:
     return {
         "widened": found.widened,
         "runtime_api": found.client,
+        "variables": [vars(change) for change in found.variables],
         "promises": [vars(change) for change in found.promises],
         "places": [vars(change) for change in found.places],
         "grants": [

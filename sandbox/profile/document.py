@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import jsonschema
 
@@ -156,12 +156,15 @@ def _plain(error: jsonschema.ValidationError) -> str:
 def _build(tree: Mapping[str, Any], document: Document) -> Profile:
     later = next((name for name in SINCE_2 if name in tree), None) if tree["schema"] < SCHEMA else None
     if later:
-        raise ProfileError(
-            f"{later!r} needs `schema: {SCHEMA}`", where=document.where((later,)), todo=f"write `schema: {SCHEMA}`"
-        )
+        _needs_2(later, document.where((later,)))
     function = tree["function"]
+    if tree["schema"] < SCHEMA and "environment" in function:
+        _needs_2("environment", document.where(("function", "environment")))
     profile = Profile(
-        function=ProfiledFunction(function["name"], function.get("handler", ""), function.get("runtime-api", True)),
+        function=ProfiledFunction(
+            function["name"], function.get("handler", ""), function.get("runtime-api", True),
+            tuple(sorted(function.get("environment", ()))),
+        ),
         uses=frozenset(_uses(tree["syscalls"], document)),
         processes=frozenset(tree.get("processes", ())),
         network=frozenset(map(_entry, tree.get("network", ()))),
@@ -187,6 +190,10 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
             todo="add the promise, or remove the syscalls; `sandbox profile show` lists which belong to it",
         )
     return profile
+
+
+def _needs_2(name: str, where: str) -> NoReturn:
+    raise ProfileError(f"{name!r} needs `schema: {SCHEMA}`", where=where, todo=f"write `schema: {SCHEMA}`")
 
 
 def _uses(phases: Mapping[str, Any], document: Document) -> Iterable[Use]:

@@ -251,6 +251,14 @@ def _completeness(document: Document) -> Iterator[_Raw]:
             )  # fmt: skip
 
 
+def _environment(document: Document) -> Iterator[_Raw]:
+    if names := document.profile.function.environment:
+        yield (
+            "info", ("function", "environment"), f"training was given {', '.join(names)}",
+            "set them where it is deployed: without them it may do what training never saw",
+        )  # fmt: skip
+
+
 def _provenance(document: Document) -> Iterator[_Raw]:
     trainings = document.profile.trainings
     for field, values in (
@@ -265,6 +273,6 @@ def _provenance(document: Document) -> Iterator[_Raw]:
 
 
 CHECKS = (
-    _schema, _reasons, _grants, _promises, _processes, _network, _listen, _writes, _random_parts, _tolerates,
-    _completeness, _provenance,
+    _schema, _environment, _reasons, _grants, _promises, _processes, _network, _listen, _writes, _random_parts,
+    _tolerates, _completeness, _provenance,
 )  # fmt: skip

@@ -39,7 +39,8 @@ def merge(one: Profile, other: Profile) -> Profile:
     merged = frozenset(uses.values())
     return Profile(
         function=ProfiledFunction(
-            one.function.name, max(one.function.handler, other.function.handler), one.function.runtime_api
+            one.function.name, max(one.function.handler, other.function.handler), one.function.runtime_api,
+            tuple(sorted({*one.function.environment, *other.function.environment})),
         ),
         uses=merged,
         processes=one.processes | other.processes,

@@ -26,11 +26,15 @@ RUNTIME_API = "runtime-api"
 
 @dataclass(frozen=True, order=True)
 class ProfiledFunction:
-    """What the profile is for. `handler` is MODULE.FUNCTION or a command, as information for people."""
+    """What the profile is for. `handler` is MODULE.FUNCTION or a command, as information for people.
+
+    `environment` are the names, sorted, of the variables that training was given; values are nowhere in a profile.
+    """
 
     name: str
     handler: str = ""
     runtime_api: bool = True
+    environment: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, order=True)

@@ -59,6 +59,7 @@ def write(profile: Profile) -> str:
             "function": _Flow(
                 {"name": profile.function.name, "handler": profile.function.handler}
                 | {"runtime-api": profile.function.runtime_api}
+                | ({"environment": _FlowList(names)} if (names := profile.function.environment) else {})
             ),
             "promises": _FlowList(promises_of(profile.uses)),
             "processes": _FlowList(sorted(profile.processes)),

@@ -266,7 +266,7 @@ def test_another_virtual_environment_runs_the_function(workshop: Workshop, other
 USAGE: list[tuple[int, list[str], str]] = [
     (64, ["learn", "x"], "--handler"),
     (64, ["learn", "x", "--handler", "hello.handler"], "--events"),
-    (64, ["learn", "x", "--handler", "hello.handler", "--events", "e", "--", "/bin/true"], "--handler"),
+    (64, ["learn", "x", "--env", "SET_NOWHERE", "--", "/bin/true"], "--env SET_NOWHERE"),
     (64, ["learn", "x", "--handler", "hello.handler", "--root", "/nowhere", "--events", "e"], "/nowhere"),
     (64, ["learn", "x", "--handler", "hello.handler", "--events", "/nowhere"], "/nowhere"),
     (64, ["learn", "a/b", "--", "/bin/true"], "a/b"),

@@ -72,7 +72,8 @@ def test_show_lists_calls_on_request(files: tuple[str, str]) -> None:
 def test_show_for_machines(files: tuple[str, str]) -> None:
     """--json gives the same as one object."""
     shown = json.loads(run("show", files[1], "--json").stdout)
-    assert shown["function"] == {"name": "thumbnail", "handler": "app.handler", "runtime_api": True}
+    function = {"name": "thumbnail", "handler": "app.handler", "runtime_api": True, "environment": []}
+    assert shown["function"] == function
     assert [promise["name"] for promise in shown["promises"]] == ["exec", "rpath"]
     assert shown["promises"][1]["seen"]["invoke"] == 300
     assert shown["completeness"][0]["more_quiet_for_1_percent"] == 219

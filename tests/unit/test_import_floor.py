@@ -46,6 +46,7 @@ LIBRARIES = {
     "typer": {"sandbox.cli"},
     "rich": {"sandbox.cli"},
     "h11": {"sandbox.runtime_api"},
+    "dotenv": {"sandbox.runtime_api.variables"},
     "dnslib": {"sandbox.names.questions"},
 }
 """The only places of each library."""

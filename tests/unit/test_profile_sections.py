@@ -13,7 +13,7 @@ from sandbox.violations.record import Violation
 
 FULL = """\
 schema: 2
-function: {name: f, handler: app.handler, runtime-api: true}
+function: {name: f, handler: app.handler, runtime-api: true, environment: [AWS_REGION, TABLE]}
 promises: []
 processes: []
 network: [runtime-api, {to: db.internal:5432, by: [psycopg]}]
@@ -27,7 +27,7 @@ verified: {date: '2030-01-31', tool: 0.1.0, events: 3, audit: ok, enforce: ok}
 provenance: [{training: abc, date: '2030-01-30', tool: 0.1.0}]
 syscalls: {}
 """
-OLD = "schema: 1\nfunction: {name: f}\npromises: []\nsyscalls: {}\n"
+OLD = "schema: 1\nfunction: {name: f, handler: app.handler}\npromises: []\nsyscalls: {}\n"
 
 
 def test_all_that_is_read_is_written_merged_and_amended() -> None:
@@ -38,7 +38,9 @@ def test_all_that_is_read_is_written_merged_and_amended() -> None:
         merge(profile, document.parse(OLD).profile),
         propose(profile, [violation("getppid")]).profile,
     ):
-        for section in ("listen", "listen_because", "network_by", "names_keep", "tolerates", "verified", "trainings"):
+        for section in (
+            "function", "listen", "listen_because", "network_by", "names_keep", "tolerates", "verified", "trainings"
+        ):  # fmt: skip
             assert getattr(kept, section) == getattr(profile, section), section
 
 
@@ -65,6 +67,9 @@ def test_schema_1_is_read_and_written_as_2() -> None:
     ("old", "new", "place", "says"),
     [
         ("schema: 2", "schema: 1", "6:1", "needs `schema: 2`"),
+        ("[AWS_REGION, TABLE]", "[AWS_REGION, TABLE=orders]", "2:88", "TABLE=orders"),
+        ("[AWS_REGION, TABLE]", "[SANDBOX_MODE]", "2:76", "SANDBOX_MODE"),
+        ("[AWS_REGION, TABLE]", "TABLE", "2:62", "environment"),
         ("by: [psycopg]", "by: []", "5:47", "by"),
         ("by: [psycopg]", "by: [psycopg], per: x", "5:62", "per"),
         ("keep: 90s", "keep: soon", "7:9", "keep"),
@@ -84,6 +89,26 @@ def test_faults_are_located(old: str, new: str, place: str, says: str) -> None:
     with pytest.raises(ProfileError) as caught:
         document.parse(FULL.replace(old, new))
     assert (caught.value.where, says in caught.value.what) == (f"<profile>:{place}", True), str(caught.value)
+
+
+def test_names_of_variables_need_schema_2() -> None:
+    """An older program would drop them in silence."""
+    with pytest.raises(ProfileError, match="'environment' needs `schema: 2`") as caught:
+        document.parse(OLD.replace("{name: f,", "{name: f, environment: [TABLE],"))
+    assert caught.value.where == "<profile>:2:21"
+
+
+def test_variables_are_merged_shown_and_allow_nothing() -> None:
+    """A merge has the names of both, a diff shows which came and went, lint says them, and nothing is widened."""
+    one = document.parse(FULL)
+    other = document.parse(FULL.replace("[AWS_REGION, TABLE]", "[QUEUE, TABLE]"))
+    assert merge(one.profile, other.profile).function.environment == ("AWS_REGION", "QUEUE", "TABLE")
+    found = diff.diff(one.profile, other.profile)
+    assert list(diff.lines(found)) == ["- variable in training: AWS_REGION", "+ variable in training: QUEUE"]
+    assert not found.widened
+    assert diff.described(found)["variables"] == [{"sign": "-", "name": "AWS_REGION"}, {"sign": "+", "name": "QUEUE"}]
+    [note] = [finding for finding in lint.lint(one) if "training was given" in finding.message]
+    assert (note.severity, note.line, note.message) == ("info", 2, "training was given AWS_REGION, TABLE")
 
 
 def test_new_listeners_and_tolerated_refusals_widen() -> None:
