@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +38,7 @@ def invoke(
     env: Env = None,
     env_file: EnvFile = None,
     aws_credentials: AwsCredentials = False,
+    sampled: Annotated[bool, typer.Option("--sampled", help="Serve the events as X-Ray samples them")] = False,
 ) -> None:
     """Serve events under ./bootstrap and print each result; exit 1 if an event failed or the function ended."""
     if not (handler or command) or not events:
@@ -69,7 +71,7 @@ def invoke(
         # The function's own output goes to standard error: standard output holds the results.
         with Environment(function, stdout=sys.stderr, stderr=sys.stderr) as served:
             for index, invocation in enumerate(invocations):
-                outcome = served.invoke(invocation)
+                outcome = served.invoke(replace(invocation, sampled=sampled))
                 failed += outcome.status != "ok"
                 line = _line(index, invocation.name, outcome)
                 json_line(line) if json_output else print(_text(line), flush=True)

@@ -161,7 +161,8 @@ class Environment:
                     if failure is not None:
                         return dataclasses.replace(failure, cold=True, request_id=request_id)
                 limit = deadline or time.monotonic() + self._function.timeout
-                flight = Flight(request_id, (*self._clock_headers(limit), *headers), invocation.payload)
+                clock = self._clock_headers(limit, invocation.sampled)
+                flight = Flight(request_id, (*clock, *headers), invocation.payload)
                 in_time = self._service.session.carry(flight, limit)
                 if in_time and flight.answer is None and flight.waiting and not renewed:
                     # It ended after its last response, before this event reached it: a reset, no loss.
@@ -283,9 +284,10 @@ class Environment:
     def _timed_out(self) -> str:
         return f"Task timed out after {self._function.timeout:.2f} seconds"
 
-    def _clock_headers(self, deadline: float) -> tuple[tuple[str, str], ...]:
+    def _clock_headers(self, deadline: float, sampled: bool) -> tuple[tuple[str, str], ...]:
         now = time.time()
-        trace = f"Root=1-{int(now):08x}-{secrets.token_hex(12)};Parent={secrets.token_hex(8)};Sampled=0"
+        parent = f"Parent={secrets.token_hex(8)};Sampled={sampled:d}"
+        trace = f"Root=1-{int(now):08x}-{secrets.token_hex(12)};{parent}"
         region = self._function.environment.get("AWS_REGION", REGION)
         return (
             ("Lambda-Runtime-Deadline-Ms", str(int((now + deadline - time.monotonic()) * 1000))),

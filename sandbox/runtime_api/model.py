@@ -54,13 +54,17 @@ class Function:
 
 @dataclass(frozen=True)
 class Invocation:
-    """One event. `name` is what messages call it; the other texts become headers of /next unless None."""
+    """One event. `name` is what messages call it; the other texts become headers of /next unless None.
+
+    `sampled`: the platform traces it, so that a tracing library sends its segments (X-Ray, `Sampled=1`).
+    """
 
     payload: bytes
     name: str = ""
     client_context: str | None = None
     cognito_identity: str | None = None
     tenant_id: str | None = None
+    sampled: bool = False
 
 
 @dataclass(frozen=True)

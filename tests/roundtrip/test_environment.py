@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 
+import pytest
 from sandbox_command import Workshop
 
 from sandbox.learn.training import bootstrap
@@ -97,3 +99,24 @@ def test_values_stay_out_of_errors(workshop: Workshop) -> None:
     assert "SANDBOX_MODE configures the sandbox and is removed before the function starts" in done.stderr
     done = workshop.sandbox("learn", "broken", "--env", "A=1", "--from", path, expect=64)
     assert "starts nothing that could be given variables" in done.stderr
+
+
+@pytest.mark.parametrize("starts", ["1", "2"])
+def test_sampled_requests_are_trained(workshop: Workshop, starts: str) -> None:
+    """The datagram that a tracing library sends only for sampled requests is learned, and arrives under enforcement."""
+    path = workshop.new()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(("127.0.0.1", 0))
+        daemon.settimeout(5.0)
+        port = daemon.getsockname()[1]
+        start = ("--handler", "traced.handler", "--root", workshop.targets)
+        events = workshop.events({"port": port, "n": 1}, {"port": port, "n": 2})
+        workshop.sandbox("learn", "traced", *start, "--events", events, "--output", path, "--cold-starts", starts)
+        for _ in range(1 if starts == "1" else 2):
+            assert daemon.recv(100).endswith(b"{}")
+        assert f"udp://127.0.0.1:{port}" in document.read(str(path)).profile.network
+        for options, sent in (((), False), (("--sampled",), True)):
+            lines = workshop.invoke(path, (*map(str, start), *options), events)
+            assert [json.loads(line["result"]) for line in lines] == [{"sent": sent}] * 2
+        assert daemon.recv(100)
+        assert daemon.recv(100)
