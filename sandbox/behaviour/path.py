@@ -119,10 +119,11 @@ def wildcard_problem(path: str) -> str:
 def outermost(patterns: Iterable[str]) -> frozenset[str]:
     """The patterns without those that another one covers; of `folder/*` and `folder/**` the longer stays."""
     found = frozenset(patterns)
+    wide = [pattern for pattern in found if "*" in pattern]  # nothing else covers another one
     return frozenset(
         pattern for pattern in found
         if not any(other != pattern and covers(other, pattern) and not (covers(pattern, other) and other < pattern)
-                   for other in found)
+                   for other in wide)
     )  # fmt: skip
 
 

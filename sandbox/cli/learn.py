@@ -22,7 +22,7 @@ from sandbox.learn.host import ask_for_client
 from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, train
 from sandbox.profile import base, document
 from sandbox.profile.completeness import TARGET, still_needed
-from sandbox.profile.merge import merge
+from sandbox.profile.merge import merge_all
 from sandbox.profile.model import Grant, Profile, ProfiledFunction, Tolerated
 from sandbox.runtime_api.events import load_events
 
@@ -79,7 +79,7 @@ def learn(
         plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known, variables)
         learned = _train(plan, allow_failed, json_output)
         learned = _noting(learned, variables)
-    profile = merge(known, learned.profile) if known else learned.profile
+    profile = merge_all((known, learned.profile)) if known else learned.profile
     document.parse(text := document.write(profile), path)  # what we write must be what we accept
     write_text(path, text)
     _report(profile, learned, path, json_output)

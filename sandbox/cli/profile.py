@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import functools
 import json
 import os
 import sys
@@ -238,7 +237,7 @@ def merge_(
 ) -> None:
     """Merge profiles of one function: the result allows what any of them allows."""
     profiles = [document.read(file).profile for file in files]
-    _emit(document.write(functools.reduce(merge.merge, profiles)), output)
+    _emit(document.write(merge.merge_all(profiles)), output)
 
 
 @app.command("lint")

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sandbox.behaviour.call import Call
-from sandbox.behaviour.path import below, covers, literal, outermost
+from sandbox.behaviour.path import below, literal
 from sandbox.learn.host import TOOL
 from sandbox.learn.observations import ColdStart, Item, Sample
 from sandbox.learn.records import Start
 from sandbox.profile import base
 from sandbox.profile.completeness import estimate
-from sandbox.profile.folding import changed, fold, named
+from sandbox.profile.folding import changed, listed, named
 from sandbox.profile.model import AIMS, PHASES, Estimate, Phase, Profile, ProfiledFunction, Tolerated, Training, Use
 from sandbox.profile.promises import promises_of
 from sandbox.profile.random_names import sockets
@@ -49,14 +49,13 @@ def generalise(cold_starts: Sequence[ColdStart], name: str, *, trusted: bool = T
     tool = {below(TOOL)}
     writes = {p for c in cold_starts for p in named(_written(c), c.start.places)} - tool
     reads = {p for c in cold_starts for p in named(map(literal, _read(c)), c.start.places)} - tool
-    written = outermost(fold(writes))
-    read = {path for path in fold(reads) if not any(covers(pattern, path) for pattern in written)}
+    read, written = listed(reads, writes)
     profile = Profile(
         function=ProfiledFunction(name, first.start.handler, runtime_api),
         uses=uses,
         processes=frozenset(_program(path, c) for c in cold_starts for path in c.processes if path.startswith("/")),
         network=network | {"runtime-api"} if runtime_api else network,
-        reads=outermost(read),
+        reads=read,
         writes=written,
         trainings=frozenset({_training(cold_starts, samples)}),
         promises=promises_of(uses),

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from sandbox.behaviour.path import below, covers, outermost, rule_of
-from sandbox.profile.random_names import CREDENTIALS, TEMPORARY, generalised
+from sandbox.profile.random_names import CREDENTIALS, TEMPORARY, generalised, shaped
 
 FEW = 3
 """So many files of one directory stand by themselves; more become `directory/*`."""
 
-PRIVATE = ("/", "/proc/self", "/dev", "/etc", "/root", "/run/secrets", "/var/run/secrets")
+PRIVATE = ("/", "/proc", "/proc/self", "/sys", "/dev", "/etc", "/root", "/run/secrets", "/var/run/secrets")
 """Folders that hold what nobody asked for beside what somebody did; users' homes, too."""
 
 SECRET = (
@@ -20,6 +19,9 @@ SECRET = (
     "/etc/gshadow-", "/etc/sudoers", "/etc/sudoers.d", "/etc/ssh", "/etc/ssl/private",
 )  # fmt: skip
 """What an amendment leaves to a person, with all below it, and patterns that would cover it."""
+
+_KEYS = tuple(folder for folder in SECRET if folder not in ("/root", "/home"))
+"""Folders of secrets and nothing else; below homes there are files of functions, too."""
 
 _OF_A_PROCESS = ("environ", "mem", "maps", "fd", "root", "cwd", "exe")
 """What the folder of a process in /proc shows of its memory, variables and files (man 5 proc)."""
@@ -55,7 +57,60 @@ def fold(paths: Iterable[str]) -> tuple[str, ...]:
 
     Random parts of names become a `*` first, so that they count as one.
     """
-    return tuple(sorted(_shorten(_by_directory(_temporary(generalised(paths))))))
+    return tuple(sorted(_shorten(Folding(paths).without())))
+
+
+class Folding:
+    """Paths in the groups in which they fold, so that it is cheap to ask what they give without some of them.
+
+    A path folds with those in folders of the same shape, or in the same temporary folder, and with no other before
+    there are too many lines.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._groups: dict[object, set[str]] = {}
+        for path in paths:
+            self._groups.setdefault(_group(path), set()).add(path)
+        self._folded = {key: _one_group(members) for key, members in self._groups.items()}
+
+    def without(self, removed: Collection[str] = ()) -> set[str]:
+        """The patterns for all paths but these, however many lines they are."""
+        touched: dict[object, set[str]] = {}
+        for path in removed:
+            touched.setdefault(_group(path), set()).add(path)
+        found: set[str] = set()
+        for key, patterns in self._folded.items():
+            found |= _one_group(self._groups[key] - touched[key]) if key in touched else patterns
+        return found
+
+    def work(self, removed: Collection[str]) -> int:
+        """How many paths `without` has to look at again."""
+        return sum(len(self._groups.get(key, ())) for key in {_group(path) for path in removed})
+
+
+def _group(path: str) -> object:
+    folder = next((folder for folder in TEMPORARY if path.startswith(f"{folder}/")), "")
+    return folder or shaped(path)[1][:-1] or os.path.dirname(path)
+
+
+def _one_group(paths: Iterable[str]) -> set[str]:
+    return _by_directory(_temporary(generalised(paths)))
+
+
+def listed(reads: Iterable[str], writes: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """(reads, writes) as a profile lists what was read and written: folded, nothing that another line covers."""
+    read, written = outermost(fold(reads)), outermost(fold(writes))
+    wide = [pattern for pattern in written if "*" in pattern]
+    return frozenset(p for p in read - written if not any(covers(pattern, p) for pattern in wide)), written
+
+
+def united(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
+    """The patterns of two profiles, folded as learning does, in however many lines; those of one twice stay.
+
+    Profiles meet one after another: to shorten each time, or to leave out what may be written too, would make the
+    result hang on their order.
+    """
+    return one if one == other else outermost(Folding(one | other).without())
 
 
 def is_secret(pattern: str) -> bool:
@@ -82,7 +137,7 @@ def proposed(files: Iterable[str], entries: Iterable[str] = ()) -> dict[str, str
     above it; only temporary folders are folded whole, because names in them are made up.
     """
     made = set(entries)
-    folders = outermost(generalised(_folder(path, made) for path in made))
+    folders = outermost(generalised(folder_of(path, made) for path in made))
     found = {path: next(pattern for pattern in sorted(folders) if covers(pattern, path)) for path in made}
     groups: dict[str, set[str]] = {}
     for path in set(files) - made:
@@ -114,33 +169,47 @@ def _by_directory(paths: set[str]) -> set[str]:
         members.setdefault(os.path.dirname(path), set()).add(path)
     found: set[str] = set()
     for directory, inside in members.items():
-        if len(inside) > FEW and not _is_private(directory):
+        if below(directory) in inside:
+            found.add(below(directory))
+        elif f"{directory}/*" in inside or (len(inside) > FEW and not _is_private(directory)):
             found.add(f"{directory}/*")
         else:
             found |= inside
-    return {path for path in found if f"{os.path.dirname(path)}/*" not in found or path.endswith("/*")}
+    return found
 
 
 def _is_private(directory: str) -> bool:
     """Whether what lies in a directory beside what was used may be a secret; of homes and folders of keys."""
     home = os.path.dirname(directory) == "/home"
-    secret = directory.startswith(("/run/secrets/", "/var/run/secrets/"))
+    secret = any(f"{directory}/".startswith(f"{folder}/") for folder in _KEYS)
     return home or secret or directory in PRIVATE or not CREDENTIALS.isdisjoint(directory.split("/"))
 
 
 def _shorten(patterns: set[str]) -> set[str]:
     """Fold the deepest directory that holds several lines, until there are few enough; never a top directory.
 
+    Of two that are equally deep first the one that holds more lines.
     What shares no directory with another line stays as it is: making it wider would save nothing.
     """
+    if len(patterns) <= LONGEST:
+        return patterns
     above_secrets = {up for pattern in patterns for up in _above_private(pattern)}
-    while len(patterns) > LONGEST:
-        lines = Counter(directory for pattern in patterns for directory in _directories(pattern))
-        shared = [directory for directory, count in lines.items() if count > 1 and directory not in above_secrets]
-        if not shared:
-            break
-        best = max(shared, key=lambda directory: (directory.count("/"), lines[directory], directory))
-        patterns = {pattern for pattern in patterns if not pattern.startswith(best + "/")} | {f"{best}/**"}
+    patterns = set(patterns)
+    for depth in range(max(pattern.count("/") for pattern in patterns) - 1, 1, -1):
+        inside: dict[str, list[str]] = {}
+        for pattern in patterns:
+            parts = pattern.split("/")
+            if pattern.startswith("/") and len(parts) > depth + 1:
+                inside.setdefault("/".join(parts[: depth + 1]), []).append(pattern)
+        shared = [
+            (len(lines), directory) for directory, lines in inside.items()
+            if len(lines) > 1 and directory not in above_secrets and not _is_private(directory)
+        ]  # fmt: skip
+        for _, directory in sorted(shared, reverse=True):
+            if len(patterns) <= LONGEST:
+                return patterns
+            patterns.difference_update(inside[directory])
+            patterns.add(f"{directory}/**")
     return patterns
 
 
@@ -151,23 +220,16 @@ def _above_private(pattern: str) -> list[str]:
     return next((ways[:at] for at in range(len(ways) - 1, 0, -1) if _is_private(ways[at])), [])
 
 
-def _directories(pattern: str) -> list[str]:
-    """The directories above a pattern that may be folded, without the root and the top ones."""
-    parts = pattern.split("/")
-    found = ["/".join(parts[:depth]) for depth in range(3, len(parts))] if pattern.startswith("/") else []
-    return [directory for directory in found if not _is_private(directory)]
-
-
 def changed(entries: Iterable[str]) -> set[str]:
     """Patterns of the folders in which entries were made, removed or renamed: a right of the folder, not of the file.
 
     A folder that was itself made in training has another name next time, or is not there yet: the one above it counts.
     """
     made = set(entries)
-    return {_folder(path, made) for path in made if path.startswith("/")}
+    return {folder_of(path, made) for path in made if path.startswith("/")}
 
 
-def _folder(path: str, made: set[str]) -> str:
+def folder_of(path: str, made: Collection[str]) -> str:
     """The pattern of the folder that an entry lies in, or of the one above all that was made."""
     folder, deep = os.path.dirname(path), False
     while folder in made:

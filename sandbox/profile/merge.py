@@ -1,21 +1,36 @@
 """Merging two profiles of one function: commutative, associative and idempotent.
 
-Sets are united; counts are weights for the order of the filter, so that the larger one stands (a sum would not be
-idempotent).
+Sets are united, files and sockets folded as learning folds them; counts are weights for the order of the filter, so
+that the larger one stands (a sum would not be idempotent).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import reduce
 
-from sandbox.behaviour.path import outermost
 from sandbox.errors import ProfileError
+from sandbox.profile.folding import listed, united
 from sandbox.profile.model import Profile, ProfiledFunction, Tolerated, Training, Use, Verified
 from sandbox.profile.promises import promises_of
-from sandbox.profile.random_names import generalised, sockets
+from sandbox.profile.random_names import sockets
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 STRICTNESS = ("report", "deny", "terminate")
+
+
+def merge_all(profiles: Iterable[Profile]) -> Profile:
+    """The profile that allows what any of them allows, with no more lines of files than learning writes.
+
+    Raises ProfileError when they are for different functions, TypeError for none.
+    """
+    known = tuple(profiles)
+    found = reduce(merge, known)
+    if found in known:
+        return found
+    reads, writes = listed(found.reads, found.writes)
+    return replace(found, reads=reads, writes=writes)
 
 
 def merge(one: Profile, other: Profile) -> Profile:
@@ -45,8 +60,8 @@ def merge(one: Profile, other: Profile) -> Profile:
         uses=merged,
         processes=one.processes | other.processes,
         network=_destinations(one, other),
-        reads=_folded(one.reads, other.reads),
-        writes=_folded(one.writes, other.writes),
+        reads=united(one.reads, other.reads),
+        writes=united(one.writes, other.writes),
         grants=one.grants | other.grants,
         # The earlier end of an audit is the stricter one, and none at all the strictest.
         audit_until=min(one.audit_until, other.audit_until),
@@ -81,17 +96,12 @@ def _latest(one: Verified | None, other: Verified | None) -> Verified | None:
 
 
 def _destinations(one: Profile, other: Profile) -> frozenset[str]:
-    """The destinations of both, folded as `_folded` does; those that `by` names keep their text."""
+    """The destinations of both, folded as learning does; those that `by` names keep their text."""
     if one.network == other.network:
         return one.network
     kept = {entry for entry, _ in one.network_by | other.network_by}
     everything = one.network | other.network
     return sockets(everything - kept) | everything & kept
-
-
-def _folded(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
-    """The places of both, with the random parts that only both together show; a profile with itself stays as it is."""
-    return one if one == other else outermost(generalised(one | other))
 
 
 def _stricter(responses: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from sandbox.behaviour.destination import Entry
 from sandbox.behaviour.destination import parse as parse_destination
@@ -73,15 +74,30 @@ def generalised(paths: Iterable[str], *, numbers: re.Pattern[str] = _LONG) -> se
     found: set[str] = set()
     groups: dict[tuple[str, ...], list[str]] = {}
     for path in paths:
-        known = "/".join(_KNOWN.sub("*", name) for name in path.split("/"))
-        path = known if _may_open(known) else path
-        if path.startswith("/"):
-            groups.setdefault(_shape(path, numbers), []).append(path)
+        path, shape = shaped(path, numbers)
+        if shape:
+            groups.setdefault(shape, []).append(path)
         else:
             found.add(path)
-    for shape, members in groups.items():
-        found.update(_merged(shape, members, numbers))
+    for members in groups.values():
+        found.update(_merged(members, numbers))
     return found
+
+
+CACHED = 1 << 16
+"""Paths whose names are remembered: leaving out one event after another asks for the same ones again."""
+
+
+@lru_cache(CACHED)
+def shaped(path: str, numbers: re.Pattern[str] = _LONG) -> tuple[str, tuple[str, ...]]:
+    """A path with a `*` for the names that only tools make, and its shape: only paths of one shape become one pattern.
+
+    The shape has a name for each of the path's, and is empty for a path under {root} and the like.
+    """
+    known = "/".join(_KNOWN.sub("*", name) for name in path.split("/"))
+    path = known if _may_open(known) else path
+    shape = tuple("*".join(texts[::2]) for texts in _names(path, numbers)) if path.startswith("/") else ()
+    return path, shape
 
 
 def _may_open(pattern: str) -> bool:
@@ -97,13 +113,15 @@ def _may_open(pattern: str) -> bool:
     return deep or folder in TEMPORARY
 
 
-def _names(path: str, numbers: re.Pattern[str]) -> list[list[str]]:
+@lru_cache(CACHED)
+def _names(path: str, numbers: re.Pattern[str]) -> tuple[tuple[str, ...], ...]:
     """The names of a path, each as its texts, and between these what may differ (at odd places)."""
-    found, dated = [], False
+    found: list[tuple[str, ...]] = []
+    dated = False
     wide = _SHORT if any(path.startswith(f"{folder}/") for folder in TEMPORARY) else numbers
     for name in path.split("/"):
         if name == "**":  # all below, which is no name
-            found.append([name])
+            found.append((name,))
             continue
         pattern = _SHORT if dated and len(name) == 2 and name.isdecimal() else wide
         dated = dated or _YEAR.fullmatch(name) is not None
@@ -111,18 +129,14 @@ def _names(path: str, numbers: re.Pattern[str]) -> list[list[str]]:
         for match in pattern.finditer(name):
             texts += [name[at : match.start()], match[0]]
             at = match.end()
-        found.append([*texts, name[at:]])
-    return found
+        found.append((*texts, name[at:]))
+    return tuple(found)
 
 
-def _shape(path: str, numbers: re.Pattern[str]) -> tuple[str, ...]:
-    return tuple("*".join(texts[::2]) for texts in _names(path, numbers))
-
-
-def _merged(shape: tuple[str, ...], members: list[str], numbers: re.Pattern[str]) -> set[str]:
+def _merged(members: list[str], numbers: re.Pattern[str]) -> set[str]:
     """The pattern for paths of one shape, or the paths where it would open too much."""
-    first, *others = (_names(path, numbers) for path in members)
-    for other in others:
+    first = [list(texts) for texts in _names(members[0], numbers)]
+    for other in (_names(path, numbers) for path in members[1:]):
         for texts, more in zip(first, other, strict=True):
             for at in range(1, len(texts), 2):
                 if texts[at] != more[at]:

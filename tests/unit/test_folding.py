@@ -133,6 +133,6 @@ def test_made_up_names_are_folded() -> None:
 def test_secrets_are_never_folded() -> None:
     """However many files of a folder of secrets or keys, or lines in all: they are named one by one."""
     keys = ("/run/secrets/app", "/var/run/secrets/a/b", "/root/.aws", "/home/user/.ssh")
-    for place in (*keys, "/home/user", "/root", "/etc"):
+    for place in (*keys, "/home/user", "/root", "/etc", "/etc/ssh", "/etc/ssl/private", "/sys"):
         files = [f"{place}/{n:02d}" for n in range(LONGEST + 10)]
         assert fold(files) == tuple(files)
