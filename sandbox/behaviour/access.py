@@ -3,8 +3,7 @@
     ask(notification, task, arch, "invoke")    # (Access(openat create write /srv/7/new),)
 
 The only reader of this: the recorder learns from it what the supervisor and its lines ask later. It shows the entry of
-a call, before anything happened, so the errno is a prediction. The order of checks is the kernel's (fs/namei.c): what
-is predicted here fails before a Landlock rule is asked. No policy in it.
+a call, before anything happened, so the errno is a prediction (sandbox/behaviour/outcome.py). No policy in it.
 """
 
 from __future__ import annotations
@@ -13,16 +12,19 @@ import errno
 import os
 import stat
 
-from sandbox.behaviour import arguments
+from sandbox.behaviour import arguments, outcome
 from sandbox.behaviour.call import Call
-from sandbox.kernel import sockaddr, tables
-from sandbox.kernel.path_walk import Walked, walk
+from sandbox.behaviour.outcome import RENAME_EXCHANGE
+from sandbox.behaviour.walker import Walker
+from sandbox.kernel import landlock, sockaddr, tables
+from sandbox.kernel.path_walk import AT_FDCWD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sandbox.kernel.notification import Notification
+    from sandbox.kernel.path_walk import Walked
     from sandbox.kernel.task import Task
 
 READ, WRITE, PROGRAM = "read", "write", "program"
@@ -41,9 +43,20 @@ CALLS = frozenset({*tables.OPENS, *tables.EXECS, *_ENTRIES, "truncate", "bind"})
 
 # linux/fcntl.h, linux/fs.h
 _AT_REMOVEDIR, _AT_SYMLINK_FOLLOW, _AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = 0x200, 0x400, 0x100, 0x1000
-_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _FLAGS_AT = {"open": 1, "openat": 2}
-_ACCMODE = 3
+_OPENED = (
+    landlock.ACCESS_FS_READ_FILE, landlock.ACCESS_FS_WRITE_FILE,
+    landlock.ACCESS_FS_READ_FILE | landlock.ACCESS_FS_WRITE_FILE, 0,
+)  # fmt: skip
+"""The rights of O_RDONLY, O_WRONLY, O_RDWR, and of the fourth, which opens for neither."""
+_READING = landlock.ACCESS_FS_READ_FILE | landlock.ACCESS_FS_READ_DIR | landlock.ACCESS_FS_EXECUTE
+_MODE_AT = {"mknod": 1, "mknodat": 2}
+_OF_TYPE = {
+    stat.S_IFLNK: landlock.ACCESS_FS_MAKE_SYM, stat.S_IFDIR: landlock.ACCESS_FS_MAKE_DIR,
+    stat.S_IFCHR: landlock.ACCESS_FS_MAKE_CHAR, stat.S_IFBLK: landlock.ACCESS_FS_MAKE_BLOCK,
+    stat.S_IFIFO: landlock.ACCESS_FS_MAKE_FIFO, stat.S_IFSOCK: landlock.ACCESS_FS_MAKE_SOCK,
+}  # fmt: skip
+"""The right to make an entry, by the type of its file; a regular file is the rest."""
 
 _BEHIND = {"clone3": ("clone", 0, "thread"), "openat2": ("access", 2, "read")}
 """Where the flags of these calls lie: struct clone_args and struct open_how both begin with them."""
@@ -55,15 +68,25 @@ class Access:
     `reach` is read, write (create, change, remove, rename) or program, and `thing` the physical path. `name` is the
     path as the task wrote it, absolute, where that leads to the same file without `..`; else ''. `error` is the errno
     that the call will get from the file system, 0 if it will work or that cannot be foreseen. `entry`: it makes,
-    removes or renames the entry of a folder, a right of the folder. `magic`: a link of /proc to an open file led there.
-    `unsure`: the path is text, as it could not be walked.
+    removes or renames the entry of a folder, a right of the folder. `magic`: a descriptor or a link of /proc to an open
+    file led there.
+    `unsure`: the path is text, as it could not be walked, or '' where the memory that holds it is shown to nobody.
+
+    `rights` are those of Landlock that the call needs on `place`: the thing, or for an entry the folder that holds it
+    (man 7 landlock); 0 for what no rule holds. Of a rename or link between two folders `moves` says for each side
+    whether a file or a folder comes to lie at the other ('' for neither). `identity` is the (st_dev, st_ino) of the
+    thing, `folder` whether it is one.
     """
 
-    __slots__ = ("call", "entry", "error", "magic", "name", "phase", "reach", "thing", "unsure")
+    __slots__ = (
+        "call", "entry", "error", "folder", "identity", "magic", "moves", "name", "phase", "reach", "rights", "thing",
+        "unsure",
+    )  # fmt: skip
 
     def __init__(
         self, call: Call, phase: str, reach: str, thing: str, error: int = 0, *, name: str = "", entry: bool = False,
-        magic: bool = False, unsure: bool = False,
+        magic: bool = False, unsure: bool = False, rights: int = 0, moves: str = "", folder: bool = False,
+        identity: tuple[int, int] = (0, 0),
     ) -> None:  # fmt: skip
         self.call = call
         self.phase = phase
@@ -74,6 +97,20 @@ class Access:
         self.entry = entry
         self.magic = magic
         self.unsure = unsure
+        self.rights = rights
+        self.moves = moves
+        self.folder = folder
+        self.identity = identity
+
+    @property
+    def place(self) -> str:
+        """The path on which the rights are needed."""
+        return os.path.dirname(self.thing) if self.entry else self.thing
+
+    @property
+    def changes(self) -> bool:
+        """Whether it needs more than reading: what a place to write gives."""
+        return bool(self.rights & ~_READING)
 
     def __repr__(self) -> str:
         outcome = f" {errno.errorcode.get(self.error, self.error)}" if self.error else ""
@@ -100,7 +137,7 @@ def call_of(task: Task, syscall: str, args: Sequence[int], arch: str) -> Call:
 def ask(notification: Notification, task: Task, arch: str, phase: str) -> tuple[Access, ...]:
     """What a waiting call asks for: nothing for a call outside CALLS, two paths for rename and link.
 
-    Reads the task once. Nothing is asked for by a path that cannot be read (EFAULT), is empty (ENOENT) or, of an open,
+    Reads the task once. Nothing is asked for by a path that is nowhere (EFAULT), is empty (ENOENT) or, of an open,
     only names the file (O_PATH).
     """
     syscall = tables.names(arch).get(notification.nr, "")
@@ -109,21 +146,32 @@ def ask(notification: Notification, task: Task, arch: str, phase: str) -> tuple[
     return of_call(call_of(task, syscall, notification.args, arch), notification.args, task, phase)
 
 
-def of_call(call: Call, args: Sequence[int], task: Task, phase: str) -> tuple[Access, ...]:
-    """As `ask`, for a call of CALLS whose class is known (`call_of`)."""
-    asked = _Asked(call, args, task, phase)
-    if call.syscall in tables.OPENS:
-        return asked.opening()
-    if call.syscall in tables.EXECS:
-        return asked.executing()
-    if call.syscall == "truncate":
-        return asked.truncating()
-    return asked.binding() if call.syscall == "bind" else asked.changing()
+def of_call(
+    call: Call, args: Sequence[int], task: Task, phase: str, *, foresee: bool = True
+) -> tuple[Access, ...]:  # fmt: skip
+    """As `ask`, for a call of CALLS whose class is known (`call_of`).
+
+    Without `foresee` no errno is looked for that takes more than the walk, and no name: for who rarely needs them.
+    """
+    asked = _Asked(call, args, task, phase, foresee=foresee)
+    try:
+        if call.syscall in tables.OPENS:
+            return asked.opening()
+        if call.syscall in tables.EXECS:
+            return asked.executing()
+        if call.syscall == "truncate":
+            return asked.truncating()
+        return asked.binding() if call.syscall == "bind" else asked.changing()
+    except _Blind:
+        return (Access(call, phase, "", "", unsure=True),)
 
 
-def socket_path(task: Task, path: bytes) -> Walked:
-    """Where the path of a unix socket that a task connects or sends to leads, up to its NUL (net/unix/af_unix.c)."""
-    return _Asked(Call("connect"), (), task, "").walk(None, path.split(b"\0")[0])
+def socket_path(task: Task, path: bytes, *, keep: bool = False) -> Walked:
+    """Where the path of a unix socket that a task connects or sends to leads, up to its NUL (net/unix/af_unix.c).
+
+    With `keep` its descriptor stays open: Walked.fd.
+    """
+    return Walker(task.tid).walk(None, path.split(b"\0")[0], keep=keep)
 
 
 def socket_text(walked: Walked) -> str:
@@ -131,15 +179,19 @@ def socket_text(walked: Walked) -> str:
     return os.fsencode(walked.path).decode(errors="replace")
 
 
+class _Blind(Exception):
+    """The task shows its memory to nobody."""
+
+
 class _Asked:
     """One call under work."""
 
-    def __init__(self, call: Call, args: Sequence[int], task: Task, phase: str) -> None:
+    def __init__(self, call: Call, args: Sequence[int], task: Task, phase: str, *, foresee: bool = True) -> None:
         self._call = call
         self._args = args
         self._task = task
         self._phase = phase
-        self._alike: bool | None = None
+        self._walker = Walker(task.tid, foresee=foresee)
 
     def opening(self) -> tuple[Access, ...]:
         syscall = self._call.syscall
@@ -152,62 +204,57 @@ class _Asked:
         ((dirfd, path),) = self._paths()
         if not path or flags & os.O_PATH:
             return ()
-        temporary = flags & os.O_TMPFILE == os.O_TMPFILE
-        create = bool(flags & os.O_CREAT) and not temporary
-        new = create and bool(flags & os.O_EXCL)
-        changes = bool(flags & (_ACCMODE | os.O_TRUNC)) or temporary
-        follow = not (flags & os.O_NOFOLLOW or new)
-        walked = self.walk(dirfd, path, follow=follow, wanted=os.W_OK if changes else os.R_OK)
-        error, entry = _outcome(walked), False
-        if create and path.endswith(b"/"):
-            error = errno.EISDIR
-        elif walked.error == errno.ENOENT and walked.parent and create:
-            error, entry = walked.refused, True
-        elif walked.mode:
-            folder = stat.S_ISDIR(walked.mode)
-            if new:
-                error = errno.EEXIST
-            elif folder and (changes or create) and not temporary:
-                error = errno.EISDIR
-            elif flags & os.O_DIRECTORY and not folder:
-                error = errno.ENOTDIR
-            elif stat.S_ISLNK(walked.mode):
-                error = errno.ELOOP
-            elif stat.S_ISSOCK(walked.mode):
-                error = errno.ENXIO
-        reach = WRITE if changes or create else READ
-        return (self._access(reach, walked, error, dirfd, path, entry=entry),)
+        mode = flags & os.O_ACCMODE
+        wanted = (os.R_OK if mode != os.O_WRONLY else 0) | (os.W_OK if mode or flags & os.O_TRUNC else 0)
+        new = flags & os.O_CREAT and flags & os.O_EXCL
+        walked = self._walker.walk(dirfd, path, follow=not (flags & os.O_NOFOLLOW or new), wanted=wanted)
+        error, entry = outcome.of_opening(walked, path, flags)
+        rights = _OPENED[mode]
+        if entry:
+            rights |= landlock.ACCESS_FS_MAKE_REG
+        elif stat.S_ISDIR(walked.mode) and flags & os.O_TMPFILE != os.O_TMPFILE:
+            rights = landlock.ACCESS_FS_READ_DIR
+        elif flags & os.O_TRUNC and stat.S_ISREG(walked.mode):
+            rights |= landlock.ACCESS_FS_TRUNCATE
+        reach = WRITE if mode or flags & (os.O_TRUNC | os.O_CREAT) else READ
+        return (self._access(reach, walked, error, dirfd, path, rights, entry=entry),)
 
     def executing(self) -> tuple[Access, ...]:
         flags = self._args[4] & arguments.LOW if self._call.syscall == "execveat" else 0
         ((dirfd, path),) = self._paths()
         if not path and not flags & _AT_EMPTY_PATH:
             return ()
-        walked = self.walk(dirfd, path, follow=not flags & _AT_SYMLINK_NOFOLLOW, wanted=os.X_OK)
-        error = _outcome(walked)
+        walked = self._walker.walk(dirfd, path, follow=not flags & _AT_SYMLINK_NOFOLLOW, wanted=os.X_OK)
+        error = outcome.of_walk(walked)
         if walked.mode and not stat.S_ISREG(walked.mode):
             error = errno.ELOOP if stat.S_ISLNK(walked.mode) else errno.EACCES
-        return (self._access(PROGRAM, walked, error, dirfd, path),)
+        # What is executed is opened for reading, too, and Landlock asks for both (fs/exec.c: do_open_execat).
+        rights = landlock.ACCESS_FS_EXECUTE | landlock.ACCESS_FS_READ_FILE
+        return (self._access(PROGRAM, walked, error, dirfd, path, rights),)
 
     def truncating(self) -> tuple[Access, ...]:
         ((dirfd, path),) = self._paths()
         if not path:
             return ()
-        walked = self.walk(dirfd, path, wanted=os.W_OK)
-        error = errno.EISDIR if stat.S_ISDIR(walked.mode) else _outcome(walked)
-        return (self._access(WRITE, walked, error, dirfd, path),)
+        walked = self._walker.walk(dirfd, path, wanted=os.W_OK)
+        error = errno.EISDIR if stat.S_ISDIR(walked.mode) else outcome.of_walk(walked)
+        if walked.mode and not error and not stat.S_ISREG(walked.mode):
+            error = errno.EINVAL
+        return (self._access(WRITE, walked, error, dirfd, path, landlock.ACCESS_FS_TRUNCATE),)
 
     def binding(self) -> tuple[Access, ...]:
         """The entry that bind(2) makes for the path of a unix socket."""
         data = self._task.read(self._args[1], min(self._args[2] & arguments.LOW, sockaddr.LONGEST))
+        if not data and self._task.blind:
+            raise _Blind
         if len(data) <= 2 or int.from_bytes(data[:2], "little") != sockaddr.AF_UNIX or not data[2]:
             return ()  # another family, or abstract
         path = data[2:].split(b"\0")[0]
-        walked = self.walk(None, path, follow=False, wanted=os.W_OK, entry=True)
-        error = _made(walked)
+        walked = self._walker.walk(None, path, follow=False, wanted=os.W_OK, entry=True)
+        error = outcome.of_making(walked)
         if error == errno.EEXIST:
             error = errno.EADDRINUSE
-        return (self._access(WRITE, walked, error, None, path, entry=True),)
+        return (self._access(WRITE, walked, error, None, path, landlock.ACCESS_FS_MAKE_SOCK, entry=True),)
 
     def changing(self) -> tuple[Access, ...]:
         """The entries of folders that a call makes, removes or renames."""
@@ -216,67 +263,92 @@ class _Asked:
             flags = self._args[4] & arguments.LOW
         elif syscall == "unlinkat":
             flags = self._args[2] & arguments.LOW
-        found: list[tuple[Walked, int | None, bytes]] = []
-        error = moved = 0
-        for (dirfd, path), change in zip(self._paths(), _ENTRIES[syscall], strict=True):
-            if change is None:
-                continue
-            if not path and not (change == _LINKED and flags & _AT_EMPTY_PATH):
-                return ()
-            if change == _LINKED:
-                walked = self.walk(dirfd, path, follow=bool(flags & _AT_SYMLINK_FOLLOW))
-                error = errno.EPERM if stat.S_ISDIR(walked.mode) else _outcome(walked)
-                if walked.magic or not path:
-                    continue  # made a name for again: no folder's entry
-            else:
-                # A slash at the end follows no link here (fs/namei.c: filename_parentat).
-                walked = self.walk(dirfd, path.rstrip(b"/") or b"/", follow=False, wanted=os.W_OK, entry=True)
-                if change == _MADE:
-                    error = error or _made(walked, path=path, folder=syscall.startswith("mkdir"))
-                elif change == _REMOVED:
-                    folder = syscall == "rmdir" or (syscall == "unlinkat" and bool(flags & _AT_REMOVEDIR))
-                    error = _removed(walked, path, folder=folder)
-                elif change == _MOVED:
-                    moved = walked.mode
-                    error = errno.EBUSY if _last(path) in _NO_NAMES else _outcome(walked)
-                    if path.endswith(b"/") and not stat.S_ISDIR(moved):
-                        error = error or errno.ENOTDIR
+        ends: list[_End] = []
+        try:
+            for (dirfd, path), change in zip(self._paths(), _ENTRIES[syscall], strict=True):
+                if change is None:
+                    continue
+                if not path and not (change == _LINKED and flags & _AT_EMPTY_PATH):
+                    return ()
+                if change == _LINKED:
+                    follow = bool(flags & _AT_SYMLINK_FOLLOW)
+                    walked = self._walker.walk(dirfd, path, follow=follow, keep=self._walker.foresee)
                 else:
-                    error = error or _replaced(walked, path, flags, moved)
-            found.append((walked, dirfd, path))
-        return tuple(self._access(WRITE, walked, error, dirfd, path, entry=True) for walked, dirfd, path in found)
+                    # A slash at the end follows no link here (fs/namei.c: filename_parentat).
+                    text = path.rstrip(b"/") or b"/"
+                    walked = self._walker.walk(
+                        dirfd, text, follow=False, wanted=os.W_OK, entry=True, keep=self._walker.foresee
+                    )  # fmt: skip
+                ends.append(_End(walked, dirfd, path))
+            return self._changed(ends, syscall, flags)
+        finally:
+            for end in ends:
+                end.walked.close()
 
-    def walk(
-        self, dirfd: int | None, path: bytes, *, follow: bool = True, wanted: int = 0, entry: bool = False
-    ) -> Walked:
-        """A walk that asks for rights only where the task's are this process's, and without its folders if need be."""
-        tid = self._task.tid
-        wanted = wanted if self._ids_alike() else 0
-        walked = walk(tid, dirfd, path, follow=follow, wanted=wanted, entry=entry)
-        if walked.unsure and walked.error in (errno.EACCES, errno.EPERM) and not self._ids_alike():
-            walked.error = 0  # this process may not look; the task may
-        if walked.unsure and path.startswith(b"/") and os.fsencode(walked.path) == path:
-            # Made undumpable, a task shows its root and folders to nobody. Its root is ours: chroot(2) needs rights
-            # that such an observer lacks.
-            for own in (b"/proc/self/", b"/proc/thread-self/"):
-                if path.startswith(own):
-                    path = b"/proc/%d/" % tid + path.removeprefix(own)
-            walked = walk(os.getpid(), None, path, follow=follow, wanted=wanted, entry=entry)
-        return walked
+    def _changed(self, ends: Sequence[_End], syscall: str, flags: int) -> tuple[Access, ...]:
+        first, last = ends[0], ends[-1]
+        old, new = first.walked, last.walked
+        if len(ends) == 2:
+            links = syscall.startswith("link")
+            if links:
+                error = outcome.of_linking(old) or outcome.of_making(new, last.path)
+                error = error or (errno.EXDEV if outcome.are_apart(old.fd, new.above) else 0)
+            else:
+                user = self._walker.user()
+                error = errno.EXDEV if outcome.are_apart(old.above, new.above) else 0
+                error = error or outcome.of_moving(old, first.path, user)
+                error = error or outcome.of_replacing(old, new, last.path, flags, user)
+            return self._moving(first, last, error, links=links, exchanges=bool(flags & RENAME_EXCHANGE))
+        if _ENTRIES[syscall][-1] == _REMOVED:
+            folder = syscall == "rmdir" or (syscall == "unlinkat" and bool(flags & _AT_REMOVEDIR))
+            error = outcome.of_removing(new, last.path, self._walker.user(), folder=folder)
+            rights = _removal(new.mode)
+        else:
+            folder = syscall.startswith("mkdir")
+            error = outcome.of_making(new, last.path, folder=folder)
+            kind = stat.S_IFLNK if syscall.startswith("symlink") else stat.S_IFDIR
+            rights = _making(self._args[_MODE_AT[syscall]] if syscall in _MODE_AT else kind)
+        return (self._access(WRITE, new, error, last.dirfd, last.path, rights, entry=True),)
+
+    def _moving(self, first: _End, last: _End, error: int, *, links: bool, exchanges: bool) -> tuple[Access, ...]:
+        """A rename or link: of the old entry and of the new."""
+        old, new = first.walked, last.walked
+        gone = 0 if links else _removal(old.mode)
+        made = _making(old.mode)
+        if new.mode and not links:
+            made |= _removal(new.mode)
+        if exchanges:
+            gone |= _making(new.mode)
+        moves = back = ""
+        if os.path.dirname(old.path) != os.path.dirname(new.path):
+            gone |= landlock.ACCESS_FS_REFER
+            made |= landlock.ACCESS_FS_REFER
+            moves = "folder" if stat.S_ISDIR(old.mode) else "file"
+            back = ("folder" if stat.S_ISDIR(new.mode) else "file") if exchanges else ""
+        made_there = self._access(WRITE, new, error, last.dirfd, last.path, made, entry=True, moves=back)
+        if links and (old.magic or not first.path):
+            made_there.rights &= ~landlock.ACCESS_FS_REFER
+            return (made_there,)  # made a name for again: no folder's entry
+        return (self._access(WRITE, old, error, first.dirfd, first.path, gone, entry=True, moves=moves), made_there)
 
     def _access(
-        self, reach: str, walked: Walked, error: int, dirfd: int | None, path: bytes, *, entry: bool = False
-    ) -> Access:
+        self, reach: str, walked: Walked, error: int, dirfd: int | None, path: bytes, rights: int, *,
+        entry: bool = False, moves: str = "",
+    ) -> Access:  # fmt: skip
+        # A pipe or the like lies in no folder, and no rule can hold it.
+        held = walked.path.startswith("/") and not walked.path.startswith("/memfd:")
+        name = self._name(walked, dirfd, path) if self._walker.foresee else ""
         return Access(
-            self._call, self._phase, reach, walked.path, error, name=self._name(walked, dirfd, path), entry=entry,
-            magic=walked.magic, unsure=walked.unsure,
+            self._call, self._phase, reach, walked.path, error, name=name, entry=entry,
+            magic=walked.magic or not path, unsure=walked.unsure, rights=rights if held else 0, moves=moves,
+            folder=stat.S_ISDIR(walked.mode), identity=walked.identity,
         )  # fmt: skip
 
     def _name(self, walked: Walked, dirfd: int | None, path: bytes) -> str:
         text = os.fsdecode(path)
-        if ".." in text.split("/"):
+        if not text or ".." in text.split("/"):
             return ""
-        name = self._task.absolute(dirfd, text)
+        name = self._absolute(dirfd, text)
         if name == walked.path:
             return name
         try:
@@ -285,79 +357,40 @@ class _Asked:
             outside = False
         return "" if outside or not name.startswith("/") else f"/{name.lstrip('/')}"
 
+    def _absolute(self, dirfd: int | None, path: str) -> str:
+        """A path from a descriptor or the working folder on, without following links; as it is where that is hidden."""
+        if path.startswith("/"):
+            return os.path.normpath(path)
+        folder = "cwd" if dirfd is None or dirfd == AT_FDCWD else f"fd/{dirfd}"
+        try:
+            return os.path.normpath(os.path.join(os.readlink(f"/proc/{self._task.tid}/{folder}"), path))
+        except OSError:
+            return path
+
     def _paths(self) -> list[tuple[int | None, bytes]]:
-        return [
-            (None if dirfd is None else self._args[dirfd] & arguments.LOW, self._task.string(self._args[at]))
-            for dirfd, at in tables.paths(self._call.syscall)
-        ]
-
-    def _ids_alike(self) -> bool:
-        if self._alike is None:
-            self._alike = _identity(self._task.tid) == _identity(os.getpid())
-        return self._alike
+        found = []
+        for dirfd, at in tables.paths(self._call.syscall):
+            path = self._task.string(self._args[at])
+            if not path and self._task.blind:
+                raise _Blind
+            found.append((None if dirfd is None else self._args[dirfd] & arguments.LOW, path))
+        return found
 
 
-def _outcome(walked: Walked) -> int:
-    return walked.error or walked.refused
+class _End:
+    """One path of a call that changes entries: where it leads, and how it was written."""
+
+    __slots__ = ("dirfd", "path", "walked")
+
+    def __init__(self, walked: Walked, dirfd: int | None, path: bytes) -> None:
+        self.walked = walked
+        self.dirfd = dirfd
+        self.path = path
 
 
-def _made(walked: Walked, path: bytes = b"", *, folder: bool = False) -> int:
-    """The errno of making an entry (fs/namei.c: filename_create)."""
-    if not walked.error:
-        return errno.EEXIST
-    if walked.error == errno.ENOENT and walked.parent:
-        return errno.ENOENT if path.endswith(b"/") and not folder else walked.refused
-    return walked.error
+def _removal(mode: int) -> int:
+    return landlock.ACCESS_FS_REMOVE_DIR if stat.S_ISDIR(mode) else landlock.ACCESS_FS_REMOVE_FILE
 
 
-def _removed(walked: Walked, path: bytes, *, folder: bool) -> int:
-    """The errno of removing an entry, a folder's or another's."""
-    if walked.error:
-        return walked.error
-    if (last := _last(path)) in _NO_NAMES:
-        return _NO_NAMES[last] if folder else errno.EISDIR
-    is_folder = stat.S_ISDIR(walked.mode)
-    if folder != is_folder:
-        return errno.EISDIR if is_folder else errno.ENOTDIR
-    return errno.ENOTDIR if path.endswith(b"/") and not folder else walked.refused
-
-
-def _replaced(walked: Walked, path: bytes, flags: int, moved: int) -> int:
-    """The errno of giving an entry a name at which there may be another (fs/namei.c: do_renameat2)."""
-    if path.endswith(b"/") and not stat.S_ISDIR(moved) and not flags & _RENAME_EXCHANGE:
-        return errno.ENOTDIR
-    if walked.error == errno.ENOENT and walked.parent:
-        return errno.ENOENT if flags & _RENAME_EXCHANGE else walked.refused
-    if walked.error:
-        return walked.error
-    if flags & _RENAME_NOREPLACE:
-        return errno.EEXIST
-    if _last(path) in _NO_NAMES:
-        return errno.EBUSY
-    if not flags & _RENAME_EXCHANGE and stat.S_ISDIR(walked.mode) != stat.S_ISDIR(moved):
-        return errno.EISDIR if stat.S_ISDIR(walked.mode) else errno.ENOTDIR
-    return walked.refused
-
-
-_NO_NAMES = {b"": errno.EBUSY, b".": errno.EINVAL, b"..": errno.ENOTEMPTY}
-"""Last components that name no entry, and the errno of rmdir(2) for them."""
-
-
-def _last(path: bytes) -> bytes:
-    return path.rstrip(b"/").rpartition(b"/")[2]
-
-
-def _identity(tid: int) -> tuple[bytes, ...]:
-    """What the kernel asks of a task before it lets it at a file: ids of files, groups and rights."""
-    found = []
-    try:
-        with open(f"/proc/{tid}/status", "rb") as file:
-            for line in file:
-                key, _, value = line.partition(b":")
-                if key in (b"Uid", b"Gid"):
-                    found.append(value.split()[3])
-                elif key in (b"Groups", b"CapEff"):
-                    found.append(value.strip())
-    except OSError:
-        return (b"%d" % tid,)
-    return tuple(found)
+def _making(mode: int) -> int:
+    return _OF_TYPE.get(stat.S_IFMT(mode & 0xFFFF), landlock.ACCESS_FS_MAKE_REG)

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from sandbox.behaviour.call import Call
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./@")
 
 
@@ -48,6 +52,18 @@ def of_grant(syscall: str, arg_classes: tuple[str, ...] = ()) -> str:
     """For a hard-denied call: only a person can write this, with a reason."""
     classes = f"classes: [{', '.join(map(scalar, arg_classes))}], " if arg_classes else ""
     return f"grants: [{{syscall: {syscall}, {classes}because: <your reason>}}]"
+
+
+def below_named(path: str, names: Sequence[tuple[str, str]]) -> str:
+    """A physical path as a profile spells it on this host, by the first of the (folder, name) that it lies in.
+
+    >>> below_named("/srv/app/data.txt", [("/srv/app", "{root}")])
+    '{root}/data.txt'
+    """
+    for folder, name in names:
+        if path == folder or path.startswith(f"{folder}/"):
+            return name + path.removeprefix(folder)
+    return path
 
 
 def printable(text: str) -> str:

@@ -184,6 +184,18 @@ def _venv(command: Command) -> Sequence[str]:
 _FOLDERS = {"{root}": _root, "{python}": _python, "{venv}": _venv}
 
 
+def named(command: Command) -> tuple[tuple[str, str], ...]:
+    """(folder, name) of what a profile calls by a name on this host, `{root}` and others, the innermost first.
+
+    A folder that a link leads to stands there by both paths.
+    """
+    found = {
+        place: name for name, folders in _FOLDERS.items() for folder in folders(command)
+        for place in (folder, os.path.realpath(folder)) if place != "/"
+    }  # fmt: skip
+    return tuple(sorted(found.items(), key=lambda place: -len(place[0])))
+
+
 def others_readable() -> bool:
     """Whether, under the rules, /proc still shows the environment of a process outside: the parent's stands for all.
 

@@ -135,14 +135,15 @@ class Targets:
         # A path in a folder that the function can write may lead anywhere by a link: what is decided on is where it
         # leads, and that, kept by a descriptor, is what is connected to.
         path = address[2:].split(b"\0")[0]
-        walked = access.socket_path(brokered.task, path)
-        try:
-            if walked.error:
-                raise OSError(walked.error, os.strerror(walked.error))
-            pin = os.open(_seen_from_here(brokered.task.tid, walked.path), os.O_PATH | os.O_CLOEXEC)
-        except OSError:
+        walked = access.socket_path(brokered.task, path, keep=True)
+        pin = walked.fd
+        if pin < 0:
+            walked.close()
             self._judge(brokered, "unix", access.socket_text(walked), 0, frozenset())
-            raise
+            if walked.error or walked.blind:
+                raise OSError(walked.error or errno.EACCES, os.strerror(walked.error or errno.EACCES))
+            # On a file system that may hang, and listed: only then is it touched.
+            pin = os.open(_seen_from_here(brokered.task.tid, walked.path), os.O_PATH | os.O_CLOEXEC)
         target = Target(struct.pack("<H", AF_UNIX) + b"/proc/self/fd/%d\0" % pin, (pin,))
         try:
             real = link(b"/proc/self/fd/%d" % pin)

@@ -6,6 +6,7 @@ And the struct msghdr that sendmsg(2) and its kin name there: one layout for all
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -72,6 +73,8 @@ class Memory:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.refused = False
+        """Whether nothing can be read, whatever is mapped: the task shows its memory to nobody (PR_SET_DUMPABLE)."""
         try:
             self._fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -86,7 +89,9 @@ class Memory:
                 return os.pread(self._fd, length, address)
             except OSError:
                 return b""
-        return _vm_read(self.pid, address, length)
+        data, number = _vm_read(self.pid, address, length)
+        self.refused = number == errno.EPERM
+        return data
 
     def string(self, address: int, longest: int = PAGE) -> bytes:
         """A NUL-terminated string without its NUL, cut at `longest` bytes (PATH_MAX by default)."""
@@ -99,12 +104,12 @@ class Memory:
             self._fd = -1
 
 
-def _vm_read(pid: int, address: int, length: int) -> bytes:
+def _vm_read(pid: int, address: int, length: int) -> tuple[bytes, int]:
     buffer = ctypes.create_string_buffer(length)
     local = struct.pack("<QQ", ctypes.addressof(buffer), length)
     remote = struct.pack("<QQ", address, length)
     try:
         count = abi.syscall(abi.number("process_vm_readv"), pid, local, 1, remote, 1, 0)
-    except OSError:
-        return b""
-    return buffer.raw[:count]
+    except OSError as error:
+        return b"", error.errno or 0
+    return buffer.raw[:count], 0

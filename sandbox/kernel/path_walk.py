@@ -34,10 +34,12 @@ class Walked:
     make it; ENOENT without where a folder on the way is missing; ENOTDIR, ELOOP, EACCES, ENAMETOOLONG. `mode` is the
     file's st_mode, 0 where there is none. `magic`: a link of /proc that leads by no path (fd/3, exe) was followed.
     `unsure`: the rest was joined as text, behind a file system that may hang or a folder that could not be opened.
-    `refused`: EACCES or EROFS where this process may not do what the walk was to ask for.
+    `refused`: EACCES or EROFS where this process may not do what the walk was to ask for. `identity` is the file's
+    (st_dev, st_ino). Of a walk that keeps them, `fd` and `above` are descriptors (O_PATH) of the file and of the folder
+    of an entry, -1 where there is none; `close` gives them back. `blind`: the task's root or folder is shown to nobody.
     """
 
-    __slots__ = ("error", "magic", "mode", "parent", "path", "refused", "unsure")
+    __slots__ = ("above", "blind", "error", "fd", "identity", "magic", "mode", "parent", "path", "refused", "unsure")
 
     def __init__(
         self, path: str, error: int = 0, *, mode: int = 0, parent: bool = True, magic: bool = False,
@@ -50,46 +52,66 @@ class Walked:
         self.magic = magic
         self.unsure = unsure
         self.refused = refused
+        self.blind = False
+        self.identity = (0, 0)
+        self.fd = self.above = -1
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        for fd in (self.fd, self.above):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self.above = -1
 
 
 def walk(
-    tid: int, dirfd: int | None, path: bytes, *, follow: bool = True, wanted: int = 0, entry: bool = False
-) -> Walked:
+    tid: int, dirfd: int | None, path: bytes, *, follow: bool = True, wanted: int = 0, entry: bool = False,
+    keep: bool = False,
+) -> Walked:  # fmt: skip
     """Walk a path of the thread `tid` from its descriptor `dirfd` (None or AT_FDCWD: its working folder).
 
     Without `follow` a link as the last component is itself the end (O_NOFOLLOW, and what names entries: unlink, rename,
     mkdir). An empty path is the descriptor itself (AT_EMPTY_PATH). Never raises for what the task or its files are.
 
     `wanted` (os.R_OK, W_OK, X_OK; 0: nothing) is asked for at the end of the walk. For an `entry`, and for a last name
-    that is missing, it is writing in the folder above. Who asks is this process: see faccessat2(2).
+    that is missing, it is writing in the folder above. Who asks is this process: see faccessat2(2). With `keep` the
+    descriptors of what was walked to stay open.
     """
     if len(path) >= MOST_BYTES:
         return Walked(os.fsdecode(path), errno.ENAMETOOLONG, unsure=True)
     try:
-        found = _Walk(tid)
+        found = _Walk(tid, keep=keep)
     except OSError as error:
-        return Walked(os.fsdecode(path), error.errno or errno.EACCES, unsure=True)
+        return _unseen(path, error)
     try:
         return found.end(dirfd, path, follow=follow, wanted=wanted, entry=entry)
     finally:
         found.close()
 
 
+def _unseen(path: bytes, error: OSError, number: int = 0) -> Walked:
+    found = Walked(os.fsdecode(path), number or error.errno or errno.EACCES, unsure=True)
+    found.blind = error.errno in (errno.EACCES, errno.EPERM)
+    return found
+
+
 class _Walk:
     """One walk: the task's root, and where it stands (a descriptor and its text)."""
 
-    def __init__(self, tid: int) -> None:
+    def __init__(self, tid: int, *, keep: bool) -> None:
         self._tid = tid
+        self._keep = keep
+        self._above = -1
         self._base = f"/proc/{tid}"
-        self._root = os.open(f"{self._base}/root", _OPEN)
-        self._root_text = os.readlink(f"{self._base}/root")
         self._here = -1
         self._text = ""
         self._magic = False
+        self._root_text = os.readlink(f"{self._base}/root")
         self._mounts = _mounts(self._base)
+        self._root = os.open(f"{self._base}/root", _OPEN)
 
     def close(self) -> None:
-        for fd in (self._root, self._here):
+        for fd in (self._root, self._here, self._above):
             if fd >= 0:
                 os.close(fd)
 
@@ -97,7 +119,7 @@ class _Walk:
         try:
             self._begin(dirfd, path)
         except OSError as error:
-            return Walked(os.fsdecode(path), error.errno or errno.EACCES, unsure=True)
+            return _unseen(path, error, errno.EBADF if error.errno == errno.ENOENT else 0)
         names = os.fsdecode(path).split("/")
         folder = names[-1] in ("", ".", "..") and len(names) > 1  # the last name must be a folder, and is followed
         todo = [name for name in reversed(names) if name not in ("", ".")]
@@ -119,6 +141,8 @@ class _Walk:
                 )
                 if missing and wanted:
                     found.refused = _refusal(self._here, os.W_OK | os.X_OK)
+                if missing and self._keep:
+                    found.above = os.dup(self._here)
                 return found
             if stat.S_ISLNK(mode) and (todo or follow or folder):
                 links += 1
@@ -140,14 +164,21 @@ class _Walk:
                     self._go(os.dup(self._root), self._root_text)
                 todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
                 continue
-            if entry and wanted and not todo:
-                refused = _refusal(self._here, os.W_OK | os.X_OK)
+            if entry and not todo:
+                refused = _refusal(self._here, os.W_OK | os.X_OK) if wanted else 0
+                self._above = os.dup(self._here) if self._keep else -1
             self._go(fd, f"{self._text.rstrip('/')}/{name}")
             if (todo or folder) and not stat.S_ISDIR(mode):
                 return self._joined(todo, errno.ENOTDIR)
         if wanted and not entry:
             refused = _refusal(self._here, wanted)
-        return Walked(self._text, mode=os.fstat(self._here).st_mode, magic=self._magic, refused=refused)
+        status = os.fstat(self._here)
+        ended = Walked(self._text, mode=status.st_mode, magic=self._magic, refused=refused)
+        ended.identity = status.st_dev, status.st_ino
+        if self._keep:
+            ended.fd, self._here = self._here, -1
+            ended.above, self._above = self._above, -1
+        return ended
 
     def _begin(self, dirfd: int | None, path: bytes) -> None:
         if path.startswith(b"/"):

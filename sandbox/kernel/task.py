@@ -1,4 +1,4 @@
-"""The task behind a notification: its memory, its paths and its descriptors, read here and nowhere else.
+"""The task behind a notification: its memory and its descriptors, read here and nowhere else; its paths: path_walk.py.
 
 Recorder, supervisor and the lines of violations all read through this. A thread's number may be another's the next
 time, and an exec changes the memory. So what is opened for a call is closed with its answer, or kept only by the rules
@@ -19,7 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sandbox.kernel.sockaddr import SocketAddress
 
-AT_FDCWD = 0xFFFFFF9C  # linux/fcntl.h, as a register holds it
 PIDFD_THREAD = 0o200  # O_EXCL; Linux 6.9 (man 2 pidfd_open)
 SIGPIPE = 13
 SOL_SOCKET, SO_TYPE, SO_DOMAIN = 1, 3, 39  # asm-generic/socket.h
@@ -67,6 +66,11 @@ class Task:
             return self._memory.string(address, longest)
         data = self._memory.string(address, longest)
         return data if data or not address else self._reopened().string(address, longest)
+
+    @property
+    def blind(self) -> bool:
+        """Whether the last read found a task that shows its memory to nobody; what it names cannot be told then."""
+        return self._memory is not None and self._memory.refused
 
     def _reopened(self) -> Memory:
         """The memory as it is now: of the one before an exec, or of a task before this one, nothing can be read."""
@@ -143,28 +147,6 @@ class Task:
         except OSError:
             return False
         return count == len(data)
-
-    def text(self, address: int) -> str:
-        """A path or other text that a pointer names, as Python spells file names (PEP 383); '' for none."""
-        return os.fsdecode(self.string(address))
-
-    def absolute(self, dirfd: int | None, path: str) -> str:
-        """A path from a descriptor or (None, AT_FDCWD) the working directory on; as it is where that is not known.
-
-        The text is normalised and links are not followed: the path can lead elsewhere the next moment.
-        """
-        if path.startswith("/"):
-            return os.path.normpath(path)
-        folder = "cwd" if dirfd is None or dirfd == AT_FDCWD else f"fd/{dirfd}"
-        try:
-            return os.path.normpath(os.path.join(os.readlink(f"/proc/{self.tid}/{folder}"), path))
-        except OSError:
-            return path
-
-    def path(self, dirfd: int | None, address: int) -> str:
-        """The absolute path that a pointer names, as `absolute` makes it; '' for no text."""
-        text = self.text(address)
-        return self.absolute(dirfd, text) if text else ""
 
     def socket_protocol(self, fd: int) -> str:
         """tcp, udp or typeN for its socket; '' for another descriptor, or where the kernel gives no duplicates."""

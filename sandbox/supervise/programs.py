@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 
+from sandbox.behaviour import access
+from sandbox.behaviour.call import Call
 from sandbox.confine import parent
 from sandbox.confine.landlock_rules import located
 from sandbox.kernel import abi, landlock, tables
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from sandbox.kernel.notification import Notification
     from sandbox.kernel.task import Task
 
-LOW = 0xFFFFFFFF
 KCMP_VM = 1  # linux/kcmp.h
 VFORKS = ("vfork", "clone")
 
@@ -60,34 +61,31 @@ class Programs:
             return
         # Before the path is read: what could have changed it since would be gone by now.
         sharer = "" if self._held else _shares_memory(task)
-        ((dirfd, at),) = tables.paths(syscall)
-        text = task.text(call.args[at])
-        if not text:
-            raise ExecRefused(errno.EPERM, "a program by its descriptor, not by its path")
-        folder = call.args[dirfd] & LOW if dirfd is not None else None
-        path = task.path(folder, call.args[at])
-        try:
-            found = os.stat(_seen_from_here(text, path, task.tid))
-        except OSError as error:
+        accesses = access.of_call(Call(syscall), call.args, task, "")
+        if not accesses:  # no path: what the kernel says to none
+            ((_, at),) = tables.paths(syscall)
+            raise ExecRefused(errno.ENOENT if task.read(call.args[at], 1) else errno.EFAULT)
+        (asked,) = accesses
+        if asked.error:
             # A search along PATH tries what is not there: the caller hears what the kernel would say.
-            raise ExecRefused(error.errno or errno.EACCES) from error
-        if (found.st_dev, found.st_ino) not in self._known:
+            raise ExecRefused(asked.error)
+        if not asked.thing:
+            raise ExecRefused(errno.EPERM, "a program whose path could not be read")
+        if asked.magic and not asked.name:
+            raise ExecRefused(errno.EPERM, "a program by its descriptor, not by its path")
+        # Behind a file system that may hang nothing is opened: there the path says which file it is.
+        identity = self._paths.get(asked.thing) if asked.unsure else asked.identity
+        path = asked.thing if self._held else asked.name or asked.thing
+        if identity not in self._known:
             raise ExecRefused(errno.EPERM, "a program that the profile does not list", path)
         if self._held:
             return
-        if self._paths.get(path) != (found.st_dev, found.st_ino) or "/../" in text:
+        # What is written through `..` has no name: a link on the way could lead elsewhere the next moment.
+        if asked.unsure or self._paths.get(asked.name) != identity:
             reason = "a listed program by another path, and no Landlock here that could hold it"
             raise ExecRefused(errno.EPERM, reason, path)
         if sharer:
             raise ExecRefused(errno.EPERM, f"{sharer}, and no Landlock here that could hold the program")
-
-
-def _seen_from_here(text: str, path: str, tid: int) -> str:
-    """/proc/self is the supervisor when the supervisor looks: the caller's own is meant."""
-    for own in ("/proc/self/", "/proc/thread-self/"):
-        if text.startswith(own):
-            return f"/proc/{tid}/{text.removeprefix(own)}"
-    return path
 
 
 def _shares_memory(task: Task) -> str:

@@ -55,7 +55,7 @@ ROUNDS = 100
 MOST_TOLERANT = 64
 """Processes whose first tolerated refusal has a line; those of further ones are only counted."""
 
-TARGETS = (*tables.OPENS, *tables.EXECS)
+TARGETS = (*tables.HELD_BY_PATH, "openat2", *tables.EXECS)
 """The calls whose violation names the file or program as its target."""
 
 
@@ -294,7 +294,8 @@ class Supervisor:
 
     def _look_at(self, call: Notification, syscall: str, task: Task, look: Look) -> None:
         """Report what the rules on files refuse. Whatever it is, the call goes on: the wall decides."""
-        verdict = look.ask(syscall, call.args, task)
+        asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
+        verdict = look.ask(asked, call.args, task, self.phase)
         if look.unread and look.tells:
             look.tells = False
             from sandbox.violations.record import Degraded
@@ -303,11 +304,10 @@ class Supervisor:
             self._journal.write(Degraded(self._function, f"files: {why}"))
         if not verdict.errno:
             return
-        asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
         answer = REPORT if look.audit else DENY
-        for need in verdict.refused:
-            decision = Decision(answer, look.reason(need, verdict), look.spelled(need))
-            self._report(call, task, asked, decision, need.thing, number=verdict.errno)
+        for refused in verdict.refused:
+            decision = Decision(answer, look.reason(refused, verdict), look.spelled(refused))
+            self._report(call, task, asked, decision, refused.thing, number=verdict.errno)
 
     def _decide_signal(self, call: Notification, asked: Call, task: Task) -> tuple[Call, Decision]:
         """By the class of the call and by whom it would reach: the call that is reported, and the decision."""
@@ -352,7 +352,7 @@ class Supervisor:
                 from sandbox.behaviour import spelling
 
                 text = spelling.of_entry("processes", refused.path) if refused.path else ""
-                self._report(call, task, Call(syscall), Decision(answer, refused.reason, text))
+                self._report(call, task, Call(syscall), Decision(answer, refused.reason, text), refused.path)
             if answer != REPORT:
                 if answer == TERMINATE:
                     self._terminate(syscall)
@@ -373,10 +373,7 @@ class Supervisor:
         """`target` and `address` are what was decided on, where the decision has read it: it is not read again."""
         syscall, arg_class = asked
         if target is None:
-            target = ""
-            if syscall in TARGETS:
-                ((dirfd, at),) = tables.paths(syscall)
-                target = task.path(None if dirfd is None else call.args[dirfd] & arguments.LOW, call.args[at])
+            target = self._target(asked, call, task) if syscall in TARGETS else ""
         verdict = VERDICTS[decision.answer]
         if decision.risk:
             wanted = self._is_first(task, asked)
@@ -391,6 +388,17 @@ class Supervisor:
         args = decode_args(syscall, call.args, task.read, self._arch, self._host_name, address)
         got = "" if decision.answer == REPORT else errno.errorcode[number]
         self._write(asked, args, target, decision, task.process(), call.pid, got)
+
+    def _target(self, asked: Call, call: Notification, task: Task) -> str:
+        """The physical path that a call reaches, the last of two; '' for a descriptor, which no list could hold.
+
+        Nor is what the file system refuses anyway a thing to add to a profile.
+        """
+        from sandbox.behaviour import access  # a start without violations does without
+
+        accesses = access.of_call(asked, call.args, task, self.phase)
+        last = accesses[-1] if accesses else None
+        return "" if last is None or last.error or (last.magic and not last.name) else last.thing
 
     def _write(
         self, asked: Call, args: Sequence[str], target: str, decision: Decision, pid: int, tid: int, got: str

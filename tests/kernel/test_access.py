@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import shutil
 import stat
@@ -12,17 +13,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from child_processes import in_child
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandbox.behaviour import access
 from sandbox.behaviour.access import Access, of_call
 from sandbox.kernel import abi, tables
-from sandbox.kernel.task import AT_FDCWD, Task
+from sandbox.kernel.path_walk import AT_FDCWD
+from sandbox.kernel.task import Task
 
 NUMBERS = tables.numbers(abi.MACHINE)
-UNFORESEEN = {errno.ENOTEMPTY, errno.EINVAL, errno.EXDEV, errno.ENXIO}
-"""Of a folder that is not empty, a move into itself or between file systems, a FIFO that nobody reads."""
+UNFORESEEN = {errno.ENXIO}
+"""Of a FIFO that nobody reads."""
 NAMES = ("..", ".", "", "link", "up", "file", "file-link", "nowhere", "deep", "7", "empty", "new", "missing", "fifo")
 OPENS = (
     os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR | os.O_CREAT, os.O_CREAT, os.O_WRONLY | os.O_CREAT | os.O_EXCL,
@@ -152,13 +155,30 @@ def test_names_as_they_were_written(tmp_path: Path) -> None:
     assert (asked.thing, asked.name) == (f"{tmp_path}/real/file", "")
 
 
+def test_names_are_absolute(tmp_path: Path) -> None:
+    """A relative name counts from its descriptor or the working folder; dots and double slashes are taken out."""
+    (tmp_path / "file").touch()
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        (asked,), _ = foretold("openat", fd, b"./file", os.O_RDONLY)
+    finally:
+        os.close(fd)
+    assert (asked.name, asked.thing) == (str(tmp_path / "file"),) * 2
+    (asked,), _ = foretold("openat", AT_FDCWD, b"file", os.O_RDONLY)
+    assert asked.name == str(Path.cwd() / "file")
+    (asked,), error = foretold("openat", AT_FDCWD, b"/etc//hosts/.", os.O_RDONLY)
+    assert (asked.name, asked.error, error) == ("/etc/hosts", errno.ENOTDIR, errno.ENOTDIR)
+    (asked,), error = foretold("openat", 0x7FFFFFF0, b"lost", os.O_RDONLY)
+    assert (asked.name, asked.error, error) == ("lost", errno.EBADF, errno.EBADF)
+
+
 AS_NOBODY = """
 import ctypes, errno, os, sys
 base = sys.argv[1]
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.path[:0] = sys.argv[2:]
 from test_access import foretold
-from sandbox.kernel.task import AT_FDCWD
+from sandbox.kernel.path_walk import AT_FDCWD
 def check(name, *args):
     asked, error = foretold(name, *args)
     assert asked and all(one.error == error for one in asked), (asked, error)
@@ -195,3 +215,133 @@ def test_what_another_user_may_not_do(tmp_path: Path) -> None:
     assert done.stdout.split() == [
         "0", "EACCES", "EACCES", "EACCES", "EEXIST", "EACCES", "EACCES", "EACCES", "0",
     ], done.stderr  # fmt: skip
+
+
+OTHER = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+held = []
+for line in sys.stdin:
+    number, args = eval(line)
+    values = []
+    for arg in args:
+        held.append(ctypes.create_string_buffer(arg) if isinstance(arg, bytes) else None)
+        values.append(arg if held[-1] is None else ctypes.addressof(held[-1]))
+    print(values, flush=True)
+    sys.stdin.readline()
+    print(ctypes.get_errno() if libc.syscall(number, *map(ctypes.c_long, values)) < 0 else 0, flush=True)
+"""
+
+
+class Other:
+    """Another user's process that makes calls, and waits before each until it was looked at."""
+
+    def __init__(self, code: str = OTHER) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.tid = self._process.pid
+
+    def _said(self, line: str) -> str:
+        assert self._process.stdin
+        assert self._process.stdout
+        print(line, file=self._process.stdin, flush=True)
+        return self._process.stdout.readline()
+
+    def foretold(self, name: str, *args: int | bytes) -> tuple[int, int]:
+        """The errno that this process foretells of a call, and the one that it gets."""
+        values = json.loads(self._said(repr((NUMBERS[name], args))))
+        registers = tuple(value & (2**64 - 1) for value in (*values, *[0] * (6 - len(values))))
+        task = Task(self.tid)
+        asked = of_call(access.call_of(task, name, registers, abi.MACHINE), registers, task, "invoke")
+        task.close()
+        return asked[0].error, int(self._said("go"))
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="looks at another user's process")
+def test_what_another_user_may_not_do_is_foretold_by_root() -> None:
+    """Root asks with the ids of the task: rights, sticky folders and folders that are closed on the way."""
+    base = Path("/tmp") / f"access-{os.getpid()}-other"
+    other = Other()
+    try:
+        for name, mode in (("closed", 0o755), ("shut", 0o700), ("own", 0o777), ("sticky", 0o1777), ("full", 0o777)):
+            (base / name / "folder").mkdir(parents=True)
+            (base / name).chmod(mode)
+            (base / name / "file").write_text("x")
+        for name in ("own", "full"):
+            os.chown(base / name / "folder", 65534, 65534)
+        (base / "full" / "folder" / "file").write_text("x")
+        (base / "sticky" / "mine").write_text("x")
+        os.chown(base / "sticky" / "mine", 65534, 65534)
+
+        def at(path: str) -> bytes:
+            return os.fsencode(base / path)
+
+        write = os.O_WRONLY | os.O_CREAT
+        here = AT_FDCWD
+        found = [
+            other.foretold(*call)
+            for call in (
+                ("openat", here, at("closed/file"), os.O_RDONLY), ("openat", here, at("closed/file"), os.O_RDWR),
+                ("openat", here, at("closed/new"), write, 0o600), ("openat", here, at("shut/file"), os.O_RDONLY),
+                ("mkdirat", here, at("closed/new"), 0o700), ("mkdirat", here, at("own/new"), 0o700),
+                ("unlinkat", here, at("sticky/file"), 0), ("unlinkat", here, at("sticky/mine"), 0),
+                ("unlinkat", here, at("closed/file"), 0), ("unlinkat", here, at("full/folder"), 0x200),
+                ("renameat2", here, at("sticky/file"), here, at("own/other"), 0),
+                ("renameat2", here, at("own/file"), here, at("closed/other"), 0),
+                ("renameat2", here, at("own/folder"), here, at("full/folder"), 0),
+                ("renameat2", here, at("own/folder"), here, at("own/folder/below"), 0),
+                ("renameat2", here, at("own/file"), here, b"/proc/x", 0),
+                ("truncate", at("closed/file"), 1), ("truncate", at("own/folder"), 1),
+            )
+        ]
+    finally:
+        other.close()
+        shutil.rmtree(base, ignore_errors=True)
+    kernels = [errno.errorcode.get(number, number) for _, number in found]
+    assert [errno.errorcode.get(number, number) for number, _ in found] == kernels
+    assert kernels == [
+        0, "EACCES", "EACCES", "EACCES", "EACCES", 0, "EPERM", 0, "EACCES", "ENOTEMPTY", "EPERM", "EACCES", "ENOTEMPTY",
+        "EINVAL", "EXDEV", "EACCES", "EISDIR",
+    ]  # fmt: skip
+    assert os.geteuid() == 0
+    assert Path("/etc/shadow").read_bytes()  # the ids of root are on again
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+def test_mounts(tmp_path: Path) -> None:
+    """Between two mounts of one file system nothing moves; their roots cannot be removed; nothing is made read-only."""
+    for name in ("one", "two", "bound", "sealed"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "one" / "file").write_text("x")
+
+    def inside() -> list[tuple[int, int]]:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.unshare(0x20000)
+        libc.mount(b"none", b"/", None, 0x44000, None)  # MS_REC | MS_PRIVATE
+        one, bound, sealed = (os.fsencode(tmp_path / name) for name in ("one", "bound", "sealed"))
+        assert libc.mount(one, bound, None, 0x1000, None) == 0  # MS_BIND
+        assert libc.mount(b"none", sealed, b"tmpfs", 1, None) == 0  # MS_RDONLY
+        found = []
+        for call in (
+            ("renameat2", AT_FDCWD, one + b"/file", AT_FDCWD, bound + b"/new", 0),
+            ("linkat", AT_FDCWD, bound + b"/file", AT_FDCWD, one + b"/new", 0),
+            ("unlinkat", AT_FDCWD, bound, 0x200), ("renameat2", AT_FDCWD, bound, AT_FDCWD, bound + b"2", 0),
+            ("mkdirat", AT_FDCWD, sealed + b"/new", 0o700),
+            ("openat", AT_FDCWD, sealed + b"/new", os.O_CREAT | os.O_WRONLY, 0o600),
+        ):  # fmt: skip
+            asked, error = foretold(*call)
+            found.append((asked[0].error, error))
+        return found
+
+    found = in_child(inside, None)
+    assert [number for number, _ in found] == [number for _, number in found]
+    exdev, busy, sealed = errno.EXDEV, errno.EBUSY, errno.EROFS
+    assert [number for _, number in found] == [exdev, exdev, busy, busy, sealed, sealed]

@@ -14,11 +14,14 @@ from child_processes import in_child
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.behaviour.permissions import OF_FILES, Need, PathNeeds, Permissions, Verdict, allows
+from sandbox.behaviour import access
+from sandbox.behaviour.access import Access
+from sandbox.behaviour.call import Call
+from sandbox.behaviour.outcome import RENAME_EXCHANGE
+from sandbox.behaviour.permissions import OF_FILES, Permissions, Verdict, allows
 from sandbox.confine.landlock_rules import READ, SINCE, WRITE
 from sandbox.kernel import abi, landlock, path_walk, seccomp, tables
 from sandbox.kernel.task import Task
-from sandbox.supervise import look
 
 ABI = landlock.abi_version()
 pytestmark = pytest.mark.skipif(ABI < 1, reason="Landlock is needed")
@@ -28,6 +31,7 @@ for _since, _right in SINCE:
     if _since > ABI:
         HANDLED &= ~_right
 AT_FDCWD = path_walk.AT_FDCWD
+AT_REMOVEDIR, AT_SYMLINK_FOLLOW = 0x200, 0x400
 
 FOLDERS = ("", "a", "a/c", "b", "b/d")
 FILES = ("a/f", "a/c/h", "b/g")
@@ -60,13 +64,13 @@ CALLS: st.SearchStrategy[Asked] = st.one_of(
     st.tuples(st.just("openat"), st.tuples(st.just(AT_FDCWD), PATH, OPENS, st.just(0o600))),
     st.tuples(st.just("mkdirat"), st.tuples(st.just(AT_FDCWD), PATH, st.just(0o700))),
     st.tuples(st.just("mknodat"), st.tuples(st.just(AT_FDCWD), PATH, MODES, st.just(0))),
-    st.tuples(st.just("unlinkat"), st.tuples(st.just(AT_FDCWD), PATH, st.sampled_from([0, look.AT_REMOVEDIR]))),
+    st.tuples(st.just("unlinkat"), st.tuples(st.just(AT_FDCWD), PATH, st.sampled_from([0, AT_REMOVEDIR]))),
     st.tuples(st.just("symlinkat"), st.tuples(st.just("to"), st.just(AT_FDCWD), PATH)),
     st.tuples(st.just("truncate"), st.tuples(PATH, st.just(1))),
     TWO.map(lambda two: ("linkat", (AT_FDCWD, two[0], AT_FDCWD, two[1], 0))),
-    TWO.map(lambda two: ("linkat", (AT_FDCWD, two[0], AT_FDCWD, two[1], look.AT_SYMLINK_FOLLOW))),
+    TWO.map(lambda two: ("linkat", (AT_FDCWD, two[0], AT_FDCWD, two[1], AT_SYMLINK_FOLLOW))),
     TWO.map(lambda two: ("renameat2", (AT_FDCWD, two[0], AT_FDCWD, two[1], 0))),
-    TWO.map(lambda two: ("renameat2", (AT_FDCWD, two[0], AT_FDCWD, two[1], look.RENAME_EXCHANGE))),
+    TWO.map(lambda two: ("renameat2", (AT_FDCWD, two[0], AT_FDCWD, two[1], RENAME_EXCHANGE))),
 )
 RIGHTS = st.one_of(
     st.just(READ), st.just(READ | WRITE), st.just(READ | WRITE), st.integers(0, HANDLED).map(lambda n: n & HANDLED)
@@ -103,7 +107,9 @@ def decided(top: Path, call: Asked, rules: Sequence[tuple[str, int]]) -> Verdict
     registers = [ctypes.addressof(next(texts)) if isinstance(arg, str) else arg for arg in args]
     task = Task(os.getpid())
     try:
-        return allows(Permissions(HANDLED, rules), look.asked(name, [*registers, 0, 0, 0][:6], task))
+        registers = [*registers, 0, 0, 0][:6]
+        accesses = access.of_call(access.call_of(task, name, registers, abi.MACHINE), registers, task, "run")
+        return allows(Permissions(HANDLED, rules), accesses)
     finally:
         task.close()
 
@@ -128,12 +134,16 @@ def test_what_is_told_of_a_rename() -> None:
     """EACCES comes before EXDEV, each with the sides that lack a right; before ABI 2 all between folders is EXDEV."""
     of_file = landlock.ACCESS_FS_REMOVE_FILE | landlock.ACCESS_FS_REFER
     to_file = landlock.ACCESS_FS_MAKE_REG | landlock.ACCESS_FS_REFER
-    access = PathNeeds([Need("/a", of_file, "/a/x"), Need("/b", to_file, "/b/x")], "file")
+    call = Call("rename")
+    moved = [
+        Access(call, "run", "write", "/a/x", rights=of_file, entry=True, moves="file"),
+        Access(call, "run", "write", "/b/x", rights=to_file, entry=True),
+    ]
     handled = READ | WRITE
 
     def answer(rules: dict[str, int], handled: int = handled) -> tuple[int, list[str]]:
-        verdict = allows(Permissions(handled, rules.items()), access)
-        return verdict.errno, [need.thing for need in verdict.refused]
+        verdict = allows(Permissions(handled, rules.items()), moved)
+        return verdict.errno, [one.thing for one in verdict.refused]
 
     assert answer({"/a": handled, "/b": handled}) == (0, [])
     assert answer({"/": handled}) == (0, [])

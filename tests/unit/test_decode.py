@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import struct
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -21,7 +20,7 @@ from sandbox.behaviour.call import Call
 from sandbox.behaviour.destination import of_address
 from sandbox.kernel import tables
 from sandbox.kernel.sockaddr import SocketAddress, parse
-from sandbox.kernel.task import AT_FDCWD, Task, Tasks
+from sandbox.kernel.task import Task, Tasks
 from sandbox.learn.decode import (
     SENDS,
     ApiRequest,
@@ -142,14 +141,14 @@ def test_any_bytes_as_request(data: bytes) -> None:
 def test_strings_and_bytes_of_memory() -> None:
     """Text ends at its NUL, at the end of the memory, or at the longest path; bytes are what is there."""
     text = ctypes.create_string_buffer(b"/tmp/x\0y")
-    assert ME.text(ctypes.addressof(text)) == "/tmp/x"
+    assert ME.string(ctypes.addressof(text)) == b"/tmp/x"
     assert ME.read(ctypes.addressof(text), 8) == b"/tmp/x\0y"
     long = ctypes.create_string_buffer(b"a" * 9000)
-    assert ME.text(ctypes.addressof(long)) == "a" * 4096
+    assert ME.string(ctypes.addressof(long)) == b"a" * 4096
     odd = ctypes.create_string_buffer(b"/tmp/\xff\xfe")
-    assert os.fsencode(ME.text(ctypes.addressof(odd))) == b"/tmp/\xff\xfe"
+    assert ME.string(ctypes.addressof(odd)) == b"/tmp/\xff\xfe"
     for address in NOWHERE:
-        assert ME.text(address) == ""
+        assert ME.string(address) == b""
         assert ME.read(address, 16) == b""
 
 
@@ -241,20 +240,6 @@ def test_signals_to_others_are_told_apart(syscall: str, argument: int) -> None:
     for target, suffix in ((ME.tid, ""), (1, " to others"), (0, " to others"), (0xFFFFFFFF, " to others")):
         args = [target if i == argument else 15 if i == signal_at else 0 for i in range(6)]
         assert call_of(ME, syscall, args, "x86_64").arg_class == "SIGTERM" + suffix
-
-
-def test_paths_are_made_absolute(tmp_path: Path) -> None:
-    """A relative path is resolved against its descriptor or the working directory, and dots are taken out."""
-    fd = os.open(tmp_path, os.O_RDONLY)
-    try:
-        assert ME.absolute(fd, "some/../file") == str(tmp_path / "file")
-    finally:
-        os.close(fd)
-    assert ME.absolute(AT_FDCWD, "file") == str(Path.cwd() / "file")
-    assert ME.absolute(None, "file") == str(Path.cwd() / "file")
-    assert ME.absolute(fd, "/etc//hosts/.") == "/etc/hosts"
-    assert ME.absolute(0xFFFFFFF0, "lost") == "lost"
-    assert GONE.absolute(AT_FDCWD, "lost") == "lost"
 
 
 def test_sockets_of_a_process() -> None:

@@ -1,0 +1,167 @@
+"""Walks of a task's paths with the task's own ids, so that the kernel's answer about rights is the task's.
+
+Who looks is often another user than who asks: root over a function that gave its rights up. faccessat2(2) answers for
+the ids of whoever calls it, and for nobody else's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+
+from sandbox.kernel import abi
+from sandbox.kernel.path_walk import Walked, walk
+
+_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG = 1, 2  # linux/prctl.h
+FOWNER = 1 << 3
+OVER_FILES = 0b11111
+"""CAP_CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER and FSETID: what setfsuid(2) gives up with the user 0."""
+
+
+class Walker:
+    """The walks of one call by a thread. Without `foresee` no rights are asked for, which is quick."""
+
+    def __init__(self, tid: int, *, foresee: bool = True) -> None:
+        self._tid = tid
+        self.foresee = foresee
+        self._its: Ids | None = None
+        self._known = False
+
+    def walk(
+        self, dirfd: int | None, path: bytes, *, follow: bool = True, wanted: int = 0, entry: bool = False,
+        keep: bool = False,
+    ) -> Walked:  # fmt: skip
+        """A walk that asks for rights with the task's ids, or not at all, and without its folders if need be."""
+        tid = self._tid
+        if not (wanted and self.foresee):
+            walked = walk(tid, dirfd, path, follow=follow, entry=entry, keep=keep)
+        else:
+            mine, its = _mine(), self._ids()
+            alike = its is not None and mine is not None and mine.are(its)
+            with Borrowed(mine, None if alike else its) as borrowed:
+                known = alike or borrowed.worn
+                wanted = wanted if known else 0
+                walked = walk(tid, dirfd, path, follow=follow, wanted=wanted, entry=entry, keep=keep)
+                if not known and walked.unsure and walked.error in (errno.EACCES, errno.EPERM):
+                    walked.error = 0  # this process may not look; the task may
+        if walked.blind:
+            walked.error = 0
+            if path.startswith(b"/"):
+                walked = self._from_here(path, follow=follow, entry=entry, keep=keep)
+        return walked
+
+    def _from_here(self, path: bytes, *, follow: bool, entry: bool, keep: bool) -> Walked:
+        """A walk from the root of this process: made undumpable, a task shows its root and folders to nobody.
+
+        Its root is ours: chroot(2) needs rights that such an observer lacks.
+        """
+        for own in (b"/proc/self/", b"/proc/thread-self/"):
+            if path.startswith(own):
+                path = b"/proc/%d/" % self._tid + path.removeprefix(own)
+        return walk(os.getpid(), None, path, follow=follow, entry=entry, keep=keep)
+
+    def _ids(self) -> Ids | None:
+        if not self._known:
+            self._known = True
+            self._its = _read_ids(self._tid)
+        return self._its
+
+    def user(self) -> int:
+        """The user whose entries in a sticky folder the task may remove; 0 for any, or where that is not known."""
+        its = self._ids() if self.foresee else None
+        return 0 if its is None or its.capabilities & FOWNER else its.user
+
+
+class Ids:
+    """What the kernel asks of a task before it lets it at a file: ids of files, groups and rights."""
+
+    __slots__ = ("capabilities", "group", "groups", "namespace", "user")
+
+    def __init__(self, tid: int) -> None:
+        """Raises OSError."""
+        self.user = self.group = 0
+        self.groups: tuple[int, ...] = ()
+        self.capabilities = 0
+        with open(f"/proc/{tid}/status", "rb") as file:
+            for line in file:
+                key, _, value = line.partition(b":")
+                if key == b"Uid":
+                    self.user = int(value.split()[3])
+                elif key == b"Gid":
+                    self.group = int(value.split()[3])
+                elif key == b"Groups":
+                    self.groups = tuple(map(int, value.split()))
+                elif key == b"CapEff":
+                    self.capabilities = int(value, 16) & OVER_FILES
+        self.namespace = os.readlink(f"/proc/{tid}/ns/user")
+
+    def are(self, other: Ids) -> bool:
+        """Whether both may do the same to every file."""
+        mine, its = (
+            (ids.user, ids.group, ids.groups, ids.capabilities, ids.namespace) for ids in (self, other)
+        )  # fmt: skip
+        return mine == its
+
+
+class Borrowed:
+    """The ids of a task, put on by this thread for a walk and given back at the end of the block: `with Borrowed(...)`.
+
+    Only the file system's ids change, of this thread alone (setfsuid(2), and setgroups as a bare system call). Signals
+    and ptrace ask for others. `worn` says whether they are on: it takes root, and a task without rights over files.
+    The kernel makes the process undumpable and forgets its parent-death signal (kernel/cred.c: commit_creds): the
+    latter is set again.
+    """
+
+    def __init__(self, mine: Ids | None, its: Ids | None) -> None:
+        self._mine = mine
+        self._its = its
+        self._death = ctypes.c_int()
+        alike = mine is not None and its is not None and mine.namespace == its.namespace
+        self.worn = bool(alike and mine and mine.user == 0 and its and its.user and not its.capabilities)
+
+    def __enter__(self) -> Borrowed:
+        if self.worn and self._its:
+            abi.LIBC.prctl(_PR_GET_PDEATHSIG, ctypes.byref(self._death))
+            if not _put_on(self._its):
+                self.__exit__()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self.worn and self._mine:
+            _put_on(self._mine)
+            if self._death.value:
+                abi.LIBC.prctl(_PR_SET_PDEATHSIG, self._death.value)
+            self.worn = False
+
+
+def _put_on(ids: Ids) -> bool:
+    try:
+        if ids.user == 0:  # first: the rights to the others come back with it
+            abi.syscall(abi.number("setfsuid"), 0)
+        abi.syscall(abi.number("setgroups"), len(ids.groups), struct.pack(f"<{len(ids.groups)}I", *ids.groups))
+        abi.syscall(abi.number("setfsgid"), ids.group)
+        abi.syscall(abi.number("setfsuid"), ids.user)
+    except OSError:
+        return False
+    return abi.syscall(abi.number("setfsuid"), 0xFFFFFFFF) == ids.user
+
+
+_own: tuple[tuple[int, ...], Ids | None] = ((), None)
+
+
+def _mine() -> Ids | None:
+    """The ids of this process, read again when it is another or became another user's."""
+    global _own
+    key = (os.getpid(), os.geteuid(), os.getegid())
+    if _own[0] != key:
+        _own = key, _read_ids(key[0])
+    return _own[1]
+
+
+def _read_ids(tid: int) -> Ids | None:
+    try:
+        return Ids(tid)
+    except OSError:
+        return None
