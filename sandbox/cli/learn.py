@@ -53,6 +53,7 @@ def learn(
         typer.Option("--from", help="Observation files of SANDBOX_MODE=learn, instead of training", metavar="FILE..."),
     ] = None,
     allow_failed: Annotated[bool, typer.Option("--allow-failed", help="Write a profile even if a run failed")] = False,
+    snapstart: Annotated[bool, typer.Option("--snapstart", help="Start it as from a snapshot, with its hooks")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of one event", metavar="SECONDS")] = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
     env: environment.Env = None,
@@ -77,6 +78,7 @@ def learn(
         learned = _from_files([*from_, *(command or ())], name, allow_failed, json_output)
     else:
         plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known, variables)
+        plan = replace(plan, snapstart=snapstart)
         learned = _train(plan, allow_failed, json_output)
         learned = _noting(learned, variables)
     profile = merge_all((known, learned.profile)) if known else learned.profile

@@ -42,6 +42,7 @@ class TrainingPlan:
     timeout: float = 60.0
     grants: frozenset[str] = frozenset()  # hard-denied calls to let through: `ptrace`, `prctl PR_SET_PTRACER`
     environment: Mapping[str, str] = field(default_factory=dict)
+    snapstart: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class _Start:
         function = Function(
             command=(*bootstrap(), *plan.command), root=plan.root, environment=self._environment(), name=plan.name,
             handler=plan.handler, timeout=plan.timeout, init_timeout=INIT_TIMEOUT,
+            snapstart=plan.snapstart,
         )  # fmt: skip
         labels: dict[str, str] = {}
         with open(self._log, "wb") as log:

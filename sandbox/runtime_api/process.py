@@ -18,6 +18,8 @@ from sandbox.errors import EmulatorError, HandlerNotFound
 from sandbox.runtime_api.model import Function
 
 REGION = "us-east-1"
+TRACING_DAEMON = "169.254.79.129:2000"
+"""Where the platform's tracing daemon listens for segments by UDP; here nobody does, and none is answered."""
 Output = int | IO[Any] | None
 
 
@@ -39,10 +41,12 @@ def variables(function: Function, address: str) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start" if function.snapstart else "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": stream,
         "AWS_LAMBDA_RUNTIME_API": address,
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        "AWS_XRAY_DAEMON_ADDRESS": TRACING_DAEMON,
         "LAMBDA_TASK_ROOT": str(Path(function.root).absolute()),
         "_HANDLER": function.handler,
         **function.environment,

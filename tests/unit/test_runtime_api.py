@@ -102,6 +102,7 @@ def test_headers_of_next(tmp_path: Path) -> None:
         assert headers["lambda-runtime-aws-request-id"] == outcome.request_id
         assert headers["lambda-runtime-invoked-function-arn"].endswith(":function:plain")
         assert headers["lambda-runtime-trace-id"].startswith("Root=1-")
+        assert headers["lambda-runtime-trace-id"].endswith(";Sampled=0")
         assert headers["lambda-runtime-invocation-id"]
         assert headers["lambda-runtime-client-context"] == '{"client": {}}'
         assert headers["lambda-runtime-cognito-identity"] == '{"id": "me"}'
@@ -126,6 +127,7 @@ def test_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert variables["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "512"
         assert variables["AWS_LAMBDA_FUNCTION_VERSION"] == "$LATEST"
         assert variables["AWS_LAMBDA_INITIALIZATION_TYPE"] == "on-demand"
+        assert variables["AWS_XRAY_DAEMON_ADDRESS"] == "169.254.79.129:2000"
         assert variables["AWS_LAMBDA_LOG_GROUP_NAME"] == "/aws/lambda/plain"
         assert "[$LATEST]" in variables["AWS_LAMBDA_LOG_STREAM_NAME"]
         assert (variables["TZ"], variables["LANG"], variables["MINE"]) == (":UTC", "C", "1")
