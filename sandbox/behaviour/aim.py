@@ -54,6 +54,12 @@ def aim(syscall: str, args: Sequence[int], task: Task, root: int) -> str:
     return OTHER if OTHER in whom else CHILD if CHILD in whom else SELF
 
 
+def is_child(pid: int, task: Task) -> bool:
+    """Whether a process is the child of the task's own; its number is its own until the task's process reaps it."""
+    process, parent = _status(pid)
+    return process == pid and parent == task.process()
+
+
 def _whom(pid: int, task: Task, root: int, *, zero: bool = False) -> str:
     if zero and not pid:
         return SELF

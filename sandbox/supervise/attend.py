@@ -111,7 +111,7 @@ def _supervisor(
     if policy.exec == "granted":
         from sandbox.supervise import programs
 
-        supervisor.set_programs(programs.granted(policy, duties.task_root, audit=audit))
+        supervisor.set_programs(programs.granted(policy, duties.task_root))
     if destinations.has_names:
         from sandbox.names import resolver
 

@@ -130,11 +130,14 @@ def _waits_for_exec(pid: int) -> bool:
     return number.isdigit() and int(number) in [numbers[name] for name in VFORKS if name in numbers]
 
 
-def granted(policy: Policy, task_root: str, *, audit: bool) -> Programs | None:
-    """The programs of a policy; None where it grants no exec at all, so that the class of the call decides."""
+def granted(policy: Policy, task_root: str) -> Programs | None:
+    """The programs of a policy; None where it grants no exec at all, so that the class of the call decides.
+
+    In audit Landlock holds none, but what it will hold under enforcement is not worth a line.
+    """
     if policy.exec != "granted":
         return None
     files = policy.files
-    held = not audit and not files.memfd and landlock.abi_version() > 0
+    held = not files.memfd and landlock.abi_version() > 0
     listed = [located(rule, task_root) for rule in files.programs] if files.limited else None
     return Programs(listed, held=held)

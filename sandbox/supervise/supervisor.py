@@ -55,6 +55,10 @@ ROUNDS = 100
 MOST_TOLERANT = 64
 """Processes whose first tolerated refusal has a line; those of further ones are only counted."""
 
+ENDS = ("SIGTERM", "SIGKILL")
+"""With these a process may end its own children. Whether it does is often chance: a pool of processes that is closed
+signals the workers that have not ended by then, which training sees or not."""
+
 TARGETS = (*tables.HELD_BY_PATH, "openat2", *tables.EXECS)
 """The calls whose violation names the file or program as its target."""
 
@@ -313,7 +317,7 @@ class Supervisor:
         """By the class of the call and by whom it would reach: the call that is reported, and the decision."""
         inside = not self._signals_self or self._signalling.is_own(asked.syscall, call.args, task)
         objection = self._signalling.objection(asked.syscall, call.args, task)
-        if inside and not objection and self._decider.takes(asked, self.phase):
+        if inside and not objection and (self._decider.takes(asked, self.phase) or self._ends_child(call, asked, task)):
             return asked, Decision(CONTINUE)
         if not inside:
             asked = asked.to_others()
@@ -321,6 +325,14 @@ class Supervisor:
         if not objection or decision.answer == TERMINATE:
             return asked, decision
         return asked, Decision(DENY if objection == TO_SUPERVISOR else self._decider.response(asked), objection)
+
+    def _ends_child(self, call: Notification, asked: Call, task: Task) -> bool:
+        """Whether a process ends a child of its own, where the function makes processes."""
+        if self._signals_self or asked.syscall != "kill" or asked.arg_class not in ENDS:
+            return False
+        from sandbox.behaviour.aim import is_child
+
+        return is_child(call.args[0] & arguments.LOW, task)
 
     def _tolerate(self, call: Notification, asked: Call, task: Task) -> Decision | None:
         """The answer to a hard-denied call that training survived, at the same target; None for any other."""

@@ -615,3 +615,46 @@ def draining(server: socket.socket) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+ENDING = """
+import os, signal, sys, time
+def tried(pid, number):
+    try:
+        os.kill(pid, number)
+        return 0
+    except OSError as error:
+        return error.errno
+def child(work):
+    pid = os.fork()
+    if pid == 0:
+        work()
+        os._exit(0)
+    return pid
+def rest():
+    while True:
+        time.sleep(60)
+found = []
+for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL):
+    pid = child(rest)
+    found.append(tried(pid, number))
+    if found[-1] == 0:
+        found.append(os.WTERMSIG(os.waitpid(pid, 0)[1]))
+reading, writing = os.pipe()
+sibling = child(rest)
+me = os.getpid()
+os.waitpid(child(lambda: os.write(writing, bytes([tried(sibling, 15), tried(me, 15), tried(int(sys.argv[1]), 15)]))), 0)
+print(*found, *os.read(reading, 10))
+"""
+
+
+def test_a_process_may_end_its_own_children(bench: Supervision) -> None:
+    """Where a function makes processes, SIGTERM and SIGKILL to a child need no training; all others are refused."""
+    bundle = bench.bundle(*PROCESSES)
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        done = bench.run(bundle, *PYTHON, ENDING, str(stranger.pid))
+        assert stranger.poll() is None
+        stranger.kill()
+    assert done.stdout.split() == [str(number) for number in (errno.EPERM, 0, 15, 0, 9, *(errno.EPERM,) * 3)]
+    lines = [(line["class"], line["verdict"]) for line in done.of("kill")]
+    assert lines == [("SIGUSR1", "denied"), *[("SIGTERM", "denied")] * 3]

@@ -1,0 +1,164 @@
+"""What was trained is served without a line: enforced, looked at and in audit; in any network, in any guest."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agreement import MODES, Trip
+from child_processes import in_child
+from guests import inside
+from guests.hosts import why_not
+from resolving_world import PORT, unshared
+from sandbox_command import Event, Workshop, workshop_of
+from users_and_folders import NOBODY, TARGETS, USERS, user_id
+
+from sandbox.learn.host import ask_for_client
+from sandbox.learn.training import bootstrap
+from sandbox.runtime_api import Environment, Function, Invocation
+
+HANDLER = ("--handler", "everyday.handler", "--root")
+
+
+@contextlib.contextmanager
+def greeter() -> Iterator[int]:
+    """The port of a server on loopback that greets whoever connects."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with listener.accept()[0] as one:
+                        one.sendall(b"hello")
+
+        threading.Thread(target=greet, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def everyday(folder: Path, port: int) -> tuple[list[Event], list[Event]]:
+    """What a function is trained on, and other events of the same kinds."""
+    path, hosts = str(TARGETS / "hello.py"), ["localhost", "127.0.0.1", "::1"]
+    trained: list[Event] = [
+        {"do": "spill", "n": 3000}, {"do": "folders", "n": 1}, {"do": "lazy", "modules": ["difflib", "_curses"]},
+        {"do": "child", "path": path, "port": port}, {"do": "names", "hosts": hosts},
+        {"do": "state", "n": 2, "folder": str(folder)}, {"do": "logs", "n": 30, "folder": str(folder)},
+    ]  # fmt: skip
+    others: list[Event] = [
+        {}, {"do": "spill", "n": 9}, {"do": "spill", "n": 9000}, {"do": "folders", "n": 5},
+        {"do": "lazy", "modules": ["plistlib", "_decimal"]}, {"do": "names", "hosts": hosts[::-1]},
+        {"do": "state", "n": 1, "folder": str(folder)}, {"do": "logs", "n": 99, "folder": str(folder)},
+    ]  # fmt: skip
+    return trained, others
+
+
+@pytest.fixture(scope="module", params=USERS, ids=user_id)
+def workshop(request: pytest.FixtureRequest) -> Iterator[Workshop]:
+    """Each user with the commands."""
+    with workshop_of(request.param) as found:
+        yield found
+
+
+def test_what_was_trained_is_served_without_a_line(workshop: Workshop) -> None:
+    """In each mode the events of the training, and others of their kinds."""
+    trip = Trip(workshop, (*HANDLER, str(workshop.targets)))
+    with greeter() as port:
+        trained, others = everyday(workshop.folder, port)
+        trained.append({"do": "pool", "n": 2})
+        profile = trip.learn({}, *trained)
+        for mode in MODES.values():
+            served = trip.serve(profile, [*trained, *others], mode)
+            assert served.is_quiet, (served.failed, served.told)
+
+
+class GuestTrip(Trip):
+    """The same in a guest: the function and its bootstrap, not the command, are there."""
+
+    def __init__(self, workshop: Workshop, guest: str) -> None:
+        super().__init__(workshop, (*HANDLER, str(workshop.targets)))
+        self.guest, self.lines = guest, workshop.folder / "data"
+
+    def invoke(self, profile: Path, events: Path, more: Mapping[str, str]) -> tuple[list[dict[str, Any]], str]:
+        """As `sandbox invoke`."""
+        bundle, log = self.workshop.new(""), self.workshop.new(".log")
+        self.workshop.sandbox("compile", profile, "--output", bundle)
+        subprocess.run(["chmod", "-R", "a+rX", str(bundle)], check=True)
+        client = ask_for_client(None, str(self.workshop.targets))
+        environment = {
+            "SANDBOX_POLICY": str(bundle), "SANDBOX_PYTHON": client.path, "PYTHONDONTWRITEBYTECODE": "1",
+            "AWS_EXECUTION_ENV": client.execution_environment, **more,
+        }  # fmt: skip
+        command = (*inside(self.guest), *bootstrap()[:-1], str(self.workshop.home / "bootstrap"))
+        function = Function(
+            command=command, root=str(self.workshop.targets), name="trip", handler="everyday.handler",
+            environment=environment, timeout=30,
+        )  # fmt: skip
+        found = []
+        with log.open("w+b") as output, Environment(function, stdout=output, stderr=output) as served:
+            for line in events.read_text().splitlines():
+                outcome = served.invoke(Invocation(line.encode()))
+                good = outcome.status == "ok"
+                said = json.loads(outcome.payload) if good else f"{outcome.error_type}: {outcome.error_message}"
+                found.append({"event": line, "status": outcome.status, "result": said})
+        return found, log.read_text(errors="replace")
+
+
+GUESTS = ("lambda-like", "docker-like", "without landlock")
+
+
+@pytest.fixture(scope="module")
+def open_workshop() -> Iterator[Workshop]:
+    """A workshop of root's whose checkout everybody may read, with a folder that everybody may write, `data`."""
+    with workshop_of(NOBODY) as found:
+        found.uid = None
+        os.chown(found.folder, 0, 0)
+        found.folder.chmod(0o755)
+        (found.folder / "data").mkdir()
+        (found.folder / "data").chmod(0o777)
+        yield found
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not() or "guests can be made")
+def test_in_guests(open_workshop: Workshop) -> None:
+    """Trained on this machine, served in guests: with sockets that the supervisor makes, and without Landlock."""
+    trip = Trip(open_workshop, (*HANDLER, str(open_workshop.targets)))
+    with greeter() as port:
+        data = open_workshop.folder / "data"
+        trained, others = everyday(data, port)
+        profile = trip.learn({}, *trained)
+        for guest in GUESTS:
+            shutil.rmtree(data)  # what another uid made there
+            data.mkdir()
+            data.chmod(0o777)
+            there = GuestTrip(open_workshop, guest)
+            for name, mode in MODES.items():
+                served = there.serve(profile, [*trained, *others], mode)
+                assert served.is_quiet, (guest, name, served.failed, served.told)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a network namespace: needs root")
+@pytest.mark.parametrize("ipv6", [False, True], ids=["v4", "dual"])
+def test_names(workshop: Workshop, ipv6: bool) -> None:
+    """Names looked up in all ways and connected to, in a network with IPv4 only and in one with both."""
+    hosts = ["one.demo.test", "twin.demo.test", "both.demo.test"]
+    events: list[Event] = [{"do": "names", "hosts": hosts}, {"do": "connects", "hosts": hosts, "port": PORT}]
+    trip = Trip(workshop, (*HANDLER, str(workshop.targets)))
+
+    def inside_network() -> list[str]:
+        found = []
+        with unshared(ipv6=ipv6):
+            profile = trip.learn({}, *events)
+            for name, mode in MODES.items():
+                served = trip.serve(profile, events, mode)
+                found += [] if served.is_quiet else [f"{name}: {served.failed} {served.told}"]
+        return found
+
+    assert in_child(inside_network, None) == []
