@@ -291,8 +291,7 @@ class _Asked:
         if len(ends) == 2:
             links = syscall.startswith("link")
             if links:
-                error = outcome.of_linking(old) or outcome.of_making(new, last.path)
-                error = error or (errno.EXDEV if outcome.are_apart(old.fd, new.above) else 0)
+                error = outcome.of_linking(old, new, last.path)
             else:
                 user = self._walker.user()
                 error = errno.EXDEV if outcome.are_apart(old.above, new.above) else 0

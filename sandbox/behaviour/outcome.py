@@ -76,9 +76,12 @@ def of_removing(walked: Walked, path: bytes, user: int, *, folder: bool) -> int:
     return errno.ENOTEMPTY if not number and folder and not _is_empty(walked.fd) else number
 
 
-def of_linking(old: Walked) -> int:
-    """The errno that the file of a link(2) gives cause for."""
-    return old.error or (errno.EPERM if stat.S_ISDIR(old.mode) else 0)
+def of_linking(old: Walked, new: Walked, path: bytes) -> int:
+    """The errno of giving a file a further name (do_linkat, vfs_link)."""
+    error = old.error or of_making(new, path)
+    if not error and are_apart(old.fd, new.above):
+        error = errno.EXDEV
+    return errno.EPERM if not error and stat.S_ISDIR(old.mode) else error
 
 
 def of_moving(old: Walked, path: bytes, user: int) -> int:

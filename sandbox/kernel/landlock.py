@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 
@@ -51,7 +52,8 @@ def restrict(
     """Handle the `network` accesses and allow `ports` {port: accesses} of them; add `scoped` (0 before ABI 6).
 
     Handle the `files` accesses and allow those of `beneath`, pairs (descriptor of a file or folder, accesses); a file
-    takes only EXECUTE, WRITE_FILE, READ_FILE and TRUNCATE. Needs NoNewPrivs. Raises OSError.
+    takes only EXECUTE, WRITE_FILE, READ_FILE and TRUNCATE. What lies in no folder, such as the pipe behind /dev/stdout,
+    takes no rule and is held by none (EBADFD). Needs NoNewPrivs. Raises OSError.
     """
     attributes = struct.pack("<QQQ", files, network, scoped)[: 24 if scoped else 16 if network else 8]
     ruleset = abi.syscall(abi.number("landlock_create_ruleset"), attributes, len(attributes), 0)
@@ -60,7 +62,11 @@ def restrict(
         for port, access in ports.items():
             abi.syscall(add_rule, ruleset, RULE_NET_PORT, struct.pack("<QQ", access, port), 0)
         for fd, access in beneath:
-            abi.syscall(add_rule, ruleset, RULE_PATH_BENEATH, struct.pack("<Qi", access, fd), 0)
+            try:
+                abi.syscall(add_rule, ruleset, RULE_PATH_BENEATH, struct.pack("<Qi", access, fd), 0)
+            except OSError as error:
+                if error.errno != errno.EBADFD:
+                    raise
         abi.syscall(abi.number("landlock_restrict_self"), ruleset, 0)
     finally:
         os.close(ruleset)

@@ -21,7 +21,8 @@ static int allow(const char *path, uint32_t access, int whole) {
     if (beneath.access) code = SYS4(landlock_add_rule, ruleset, 1, &beneath, 0);
     beneath.access &= FS_OF_FILES;
     if (code == -EINVAL && beneath.access) code = SYS4(landlock_add_rule, ruleset, 1, &beneath, 0);
-    if (code < 0) rule_problem = code;
+    /* EBADFD: a pipe or the like lies in no folder, and nothing holds it. Every other errno from here is smaller. */
+    if ((uint64_t)(code + EBADFD - 1) < EBADFD - 1) rule_problem = code;
     close_high(fd);
     return 1;
 }

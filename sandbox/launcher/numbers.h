@@ -4,6 +4,7 @@
 
 /* errno.h */
 #define EACCES 13
+#define EBADFD 77
 #define EBUSY 16
 #define EINVAL 22
 #define ENOSYS 38

@@ -375,6 +375,21 @@ def test_a_folder_of_devices_is_named(pair: Pair) -> None:
         assert "/dev/shm/tool (lies where the function writes)" in done.stderr
 
 
+def test_standard_output_as_a_place_to_write(pair: Pair) -> None:
+    """A program that opened /dev/stdout in training starts where that is a pipe, and writes to it."""
+    if not landlock.abi_version() or pair.uid is not None:
+        pytest.skip("needs Landlock, and a pipe of the same user")
+    if not (pair.folder / "stdout").exists():
+        found = profile(*LOADING, "openat write", "openat create", "dup2", "fcntl F_DUPFD")
+        names = frozenset({"/dev/stdout", "/proc/self/fd/1"})
+        pair.make("stdout", dataclasses.replace(found, reads=names | {"/usr/**", "/lib/**"}, writes=names))
+    for supervise in ("0", "1"):
+        more = {"SANDBOX_POLICY": "{folder}/stdout", "SANDBOX_SUPERVISE": supervise}
+        for done in pair.both("/bin/sh", "-c", "echo ran > /dev/stdout; echo lost > /tmp/of-nobody", more=more):
+            assert done.stdout == "ran\n", done.stderr
+            assert "Permission denied" in done.stderr
+
+
 def test_no_orphan_escapes(pair: Pair) -> None:
     """A grandchild whose parent ends at once is the supervisor's, however long that takes to load."""
     pair.make("forks", profile(*LOADING, "clone process", "vfork process", "wait4", "getppid"))

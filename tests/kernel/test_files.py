@@ -8,6 +8,7 @@ import json
 import mmap
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -610,3 +611,38 @@ def test_nothing_is_notified_without_a_look(area: Area) -> None:
     done = run(area, found, code, supervised=True)
     assert done.stdout.split() == ["0", "True"]
     assert done.violations == []
+
+
+@pytest.mark.parametrize("kind", ["pipe", "fifo", "socket", "deleted", "memory", "links", "mount"])
+def test_each_sort_of_file_as_a_learned_path(area: Area, kind: str) -> None:
+    """A rule on it hinders no start and hangs none: what it means is open, and the file beside it is not."""
+    place = area.work / "inner" / kind
+    before: list[int] = []
+    reads, name = {str(place)}, str(place)
+    if kind == "pipe":
+        before += os.pipe()
+        reads, name = {"/dev/stdout", f"/proc/self/fd/{before[0]}", f"/dev/fd/{before[1]}"}, "/dev/null"
+    elif kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(place))
+    elif kind == "deleted":
+        reads, name = {f"{place} (deleted)"}, "/dev/null"
+    elif kind == "memory":
+        before.append(os.memfd_create("some"))
+        reads, name = {f"/proc/self/fd/{before[0]}"}, "/dev/null"
+    elif kind == "links":
+        store = area.folder / "store"
+        store.mkdir()
+        (store / "file").write_text("x")
+        place.symlink_to(store / "file")
+    else:
+        reads, name = {"/proc/**", "/sys/**"}, "/proc/self/status"
+    found = policy_of(learned("openat read", reads=frozenset(reads)))
+    opened = confined(
+        found, None, lambda: [tried(os.open, name, os.O_RDONLY | os.O_NONBLOCK), tried(os.open, area.secret, 0)]
+    )
+    assert opened == [errno.ENXIO if kind == "socket" else 0, errno.EACCES]
+    for fd in before:
+        os.close(fd)

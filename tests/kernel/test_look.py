@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import errno
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from child_processes import in_child
+from guests import LOADING, profile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,9 +21,14 @@ from sandbox.behaviour.access import Access
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.outcome import RENAME_EXCHANGE
 from sandbox.behaviour.permissions import OF_FILES, Permissions, Verdict, allows
+from sandbox.confine import Command
+from sandbox.confine.install import install
 from sandbox.confine.landlock_rules import READ, SINCE, WRITE
-from sandbox.kernel import abi, landlock, path_walk, seccomp, tables
+from sandbox.kernel import abi, bpf, landlock, path_walk, seccomp, tables
 from sandbox.kernel.task import Task
+from sandbox.policy import build
+from sandbox.policy.simulator import simulate
+from sandbox.supervise.look import prepare
 
 ABI = landlock.abi_version()
 pytestmark = pytest.mark.skipif(ABI < 1, reason="Landlock is needed")
@@ -78,8 +85,10 @@ RIGHTS = st.one_of(
 RULES = st.lists(st.tuples(st.sampled_from((*FOLDERS, *FILES)), RIGHTS), max_size=5)
 
 
-def made(top: Path, call: Asked, rules: Sequence[tuple[str, int]] | None) -> int:
-    """0, or the errno of the call in a child: under the rules, or bare."""
+def made(
+    top: Path, call: Asked, rules: Sequence[tuple[str, int]] | None, before: Callable[[], object] | None = None
+) -> int:
+    """0, or the errno of the call in a child: under the rules, behind what `before` installs, or bare."""
     name, args = call
     number = tables.numbers(abi.MACHINE)[name]
 
@@ -89,6 +98,8 @@ def made(top: Path, call: Asked, rules: Sequence[tuple[str, int]] | None) -> int
             seccomp.set_no_new_privs()
             beneath = [(os.open(path, os.O_PATH), rights) for path, rights in rules]
             landlock.restrict(network=0, ports={}, scoped=0, files=HANDLED, beneath=beneath)
+        if before:
+            before()
         given = [os.fsencode(arg) if isinstance(arg, str) else arg for arg in args]
         try:
             abi.syscall(number, *given)
@@ -99,19 +110,25 @@ def made(top: Path, call: Asked, rules: Sequence[tuple[str, int]] | None) -> int
     return in_child(inside, None)
 
 
-def decided(top: Path, call: Asked, rules: Sequence[tuple[str, int]]) -> Verdict:
-    """What the decision function says of it, with the paths read as from a task that waits."""
-    name, args = call
+def registers_of(top: Path, args: Sequence[str | int]) -> tuple[list[int], list[object]]:
+    """The six registers of a call on paths below `top`, and what must live as long as they."""
     kept = [ctypes.create_string_buffer(os.fsencode(top / arg)) for arg in args if isinstance(arg, str)]
     texts = iter(kept)
     registers = [ctypes.addressof(next(texts)) if isinstance(arg, str) else arg for arg in args]
+    return [*registers, *[0] * 6][:6], [*kept]
+
+
+def decided(top: Path, call: Asked, rules: Sequence[tuple[str, int]]) -> Verdict:
+    """What the decision function says of it, with the paths read as from a task that waits."""
+    name, args = call
+    registers, kept = registers_of(top, args)
     task = Task(os.getpid())
     try:
-        registers = [*registers, 0, 0, 0][:6]
         accesses = access.of_call(access.call_of(task, name, registers, abi.MACHINE), registers, task, "run")
         return allows(Permissions(HANDLED, rules), accesses)
     finally:
         task.close()
+        del kept
 
 
 @settings(max_examples=120, deadline=None)
@@ -128,6 +145,59 @@ def test_the_decision_is_the_kernels(call: Asked, rules: list[tuple[str, int]]) 
         if made(bare, call, None) == 0:
             assert made(held, call, installed) == verdict.errno
             assert bool(verdict.errno) == bool(verdict.refused)
+
+
+ITEMS = st.frozensets(st.sampled_from([
+    "openat read", "openat write", "openat create", "mkdirat", "mknodat", "unlinkat", "symlinkat",
+    "truncate", "linkat", "renameat2",
+]), min_size=6)  # fmt: skip
+PLACES = st.frozensets(st.sampled_from((*FOLDERS, *FILES)), max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(call=CALLS, items=ITEMS, reads=PLACES, writes=PLACES)
+def test_a_policys_decision_is_the_kernels(
+    call: Asked, items: frozenset[str], reads: frozenset[str], writes: frozenset[str]
+) -> None:
+    """For random policies: what the filter in the simulator and the look say of a call is what it gets when installed.
+
+    Where both let it through it gets what it gets bare.
+    """
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as one, tempfile.TemporaryDirectory(dir="/var/tmp") as other:
+        bare, held = Path(one).resolve(), Path(other).resolve()
+        make(bare)
+        make(held)
+
+        def patterns(names: frozenset[str]) -> frozenset[str]:
+            return frozenset(f"{held}/{name}" if name in FILES else f"{held}/{name}/**".replace("//", "/")
+                             for name in names)  # fmt: skip
+
+        found = dataclasses.replace(
+            profile(*LOADING, "chdir", *items), reads=patterns(reads), writes=patterns(writes) | {"/nowhere/**"}
+        )
+        policy = build.build(found, (abi.MACHINE,)).policy(abi.MACHINE)
+        command = Command("/bin/true", ["/bin/true"], {"PATH": "/usr/bin:/bin"})
+        seen = prepare(policy, command, audit=False)
+        assert seen
+        name, args = call
+        registers, kept = registers_of(held, args)
+        task = Task(os.getpid())
+        asked = access.call_of(task, name, registers, abi.MACHINE)
+        verdict = seen.ask(asked, registers, task, "run")
+        task.close()
+        del kept
+        native = tables.AUDIT_ARCH[abi.MACHINE]
+        number = tables.numbers(abi.MACHINE)[name]
+        passes = simulate(bpf.unpack(policy.program), native, number, registers).action == bpf.ALLOW
+        wanted = made(bare, call, None)
+        got = made(held, call, None, lambda: install(policy, (0x1111, 0x2222, 0x3333), None, command=command))
+        if not passes:
+            assert got == errno.EPERM
+        elif not wanted:
+            assert got == verdict.errno
+        else:  # the wall may refuse first what the file system would refuse
+            assert got in (wanted, errno.EACCES, errno.EXDEV)
+            assert not verdict.errno
 
 
 def test_what_is_told_of_a_rename() -> None:

@@ -1,0 +1,309 @@
+"""What training notes of a call is what the supervisor asks about it, and where the kernel then goes, whoever calls.
+
+A child makes random path calls in an environment that is hard to see through: a chroot, a mount namespace, threads with
+folders or descriptors of their own, a grandchild, a task that shows itself to nobody. Each string ends where its memory
+does. Recorder, look, broker and kernel are asked about the same waiting call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from child_processes import in_child
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from waiting_calls import Supervised, supervised
+
+from sandbox.behaviour import access
+from sandbox.behaviour.permissions import Permissions
+from sandbox.confine.landlock_rules import READ, WRITE
+from sandbox.egress.broker import Egress
+from sandbox.egress.destinations import Denied, Destinations
+from sandbox.kernel import abi, tables
+from sandbox.kernel.notification import CallTable, Notification
+from sandbox.kernel.task import Task
+from sandbox.learn.denials import Denials
+from sandbox.learn.recorder import Recorder
+from sandbox.learn.records import Connect, Fact, FileAccess, NewFact, Record
+from sandbox.probe import raw
+from sandbox.supervise.look import Look
+
+PR_SET_DUMPABLE = 4
+CLONE_FS, CLONE_FILES, CLONE_NEWNS = 0x200, 0x400, 0x20000
+NOBODY = 65534
+LIBC = ctypes.CDLL(None, use_errno=True)
+NAMES = ("openat", "mkdirat", "unlinkat", "renameat2", "linkat", "symlinkat", "truncate", "connect", "getppid",
+         "execve")  # fmt: skip
+Op = tuple[str, tuple[object, ...]]
+
+# Paths of the child, in parts; {pid} is its own number, {top} the tree.
+HEADS = ("", "./", "{top}/here/", "/", "/proc/self/cwd/", "/proc/thread-self/cwd/", "/proc/{pid}/cwd/",
+         "/proc/self/root{top}/here/", "../here/")  # fmt: skip
+PARTS = ("..", "link", "up", "file", "file-link", "nowhere", "deep", "new", "absolute", "sock", "mounted", "inside")
+PATHS = st.builds(lambda head, parts: head + "/".join(parts), st.sampled_from(HEADS),
+                  st.lists(st.sampled_from(PARTS), min_size=1, max_size=4))  # fmt: skip
+FOLDER = st.sampled_from(("<cwd>", "<fd>"))
+FLAGS = st.sampled_from((
+    os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_CREAT, os.O_WRONLY | os.O_CREAT | os.O_EXCL, os.O_RDONLY | os.O_NOFOLLOW,
+    os.O_DIRECTORY, os.O_RDWR | os.O_TMPFILE, os.O_TRUNC,
+))  # fmt: skip
+OPS: st.SearchStrategy[Op] = st.one_of(
+    st.tuples(st.just("openat"), st.tuples(FOLDER, PATHS, FLAGS, st.just(0o600))),
+    st.tuples(st.just("openat"), st.tuples(FOLDER, PATHS, FLAGS, st.just(0o600))),
+    st.tuples(st.just("mkdirat"), st.tuples(FOLDER, PATHS, st.just(0o700))),
+    st.tuples(st.just("unlinkat"), st.tuples(FOLDER, PATHS, st.sampled_from((0, 0x200)))),
+    st.tuples(st.just("renameat2"), st.tuples(FOLDER, PATHS, FOLDER, PATHS, st.just(0))),
+    st.tuples(st.just("linkat"), st.tuples(FOLDER, PATHS, FOLDER, PATHS, st.sampled_from((0, 0x400)))),
+    st.tuples(st.just("linkat"), st.tuples(st.just("<file>"), st.just(""), FOLDER, PATHS, st.just(0x1000))),
+    st.tuples(st.just("symlinkat"), st.tuples(st.just("file"), FOLDER, PATHS)),
+    st.tuples(st.just("truncate"), st.tuples(PATHS, st.just(1))),
+    st.tuples(st.just("connect"), st.tuples(PATHS)),
+)
+KINDS = ("plain", "chroot", "mounts", "folder", "descriptors", "grandchild", "undumpable")
+
+
+def build(top: Path) -> None:
+    """Folders, files, links of each sort and a socket."""
+    (top / "here" / "deep").mkdir(parents=True)
+    (top / "releases" / "7").mkdir(parents=True)
+    (top / "here" / "mounted").mkdir()
+    for name in ("here/file", "releases/file", "releases/7/file", "here/deep/file"):
+        (top / name).write_text("x")
+    links = {"link": "../releases/7", "up": "..", "nowhere": "missing/x", "file-link": "file", "absolute": "/here"}
+    for name, target in links.items():
+        (top / "here" / name).symlink_to(target)
+    (top / "here" / "deep" / "absolute").symlink_to(top / "releases")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(top / "here" / "sock"))
+
+
+@pytest.fixture
+def top() -> Iterator[Path]:
+    """A tree that everybody may write in, and in no place of temporary files, where left-overs count as made."""
+    folder = Path(tempfile.mkdtemp(dir="/srv", prefix="question-")).resolve()
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def guarded(text: bytes) -> int:
+    """A string whose NUL is the last byte before a page that is not there."""
+    size = (len(text) // 4096 + 1) * 4096
+    at: int = raw._mmap(None, size + 4096, 3, 0x22, -1, 0)
+    assert LIBC.munmap(ctypes.c_void_p(at + size), ctypes.c_size_t(4096)) == 0
+    start = at + size - len(text) - 1
+    ctypes.memmove(start, text + b"\0", len(text) + 1)
+    return start
+
+
+class Child:
+    """What runs under the filter: its environment, its calls, and what they came to."""
+
+    def __init__(self, kind: str, top: Path, ops: list[Op]) -> None:
+        self.kind = kind
+        self.top = str(top)
+        self.ops = ops
+
+    def run(self, _: socket.socket) -> None:
+        """Set up, then call."""
+        os.chdir(f"{self.top}/here")
+        if self.kind == "chroot":
+            os.chroot(self.top)
+            self.top = ""
+        elif self.kind == "mounts":
+            assert LIBC.unshare(CLONE_NEWNS) == 0
+            assert LIBC.mount(b"none", b"/", None, 0x44000, None) == 0
+            assert LIBC.mount(b"tmpfs", os.fsencode(f"{self.top}/here/mounted"), b"tmpfs", 0, None) == 0
+            os.mkdir(f"{self.top}/here/mounted/deep")
+            Path(f"{self.top}/here/mounted/inside").write_text("x")
+        elif self.kind == "undumpable":
+            assert LIBC.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+        if self.kind in ("folder", "descriptors"):
+            thread = threading.Thread(target=self._calls)
+            thread.start()
+            thread.join()
+        elif self.kind == "grandchild":
+            pid = os.fork()
+            if pid == 0:
+                self._calls()
+                os._exit(0)
+            os.waitpid(pid, 0)
+        else:
+            self._calls()
+
+    def _calls(self) -> None:
+        if self.kind == "folder":
+            assert LIBC.unshare(CLONE_FS) == 0
+            os.chdir(f"{self.top}/here/deep")
+        elif self.kind == "descriptors":
+            assert LIBC.unshare(CLONE_FILES) == 0
+        fd = os.open(f"{self.top}/here/deep", os.O_PATH)
+        file = os.open(f"{self.top}/here/file", os.O_RDONLY)
+        places = {"<cwd>": raw.AT_FDCWD, "<fd>": fd, "<file>": file}
+        sockets = iter([socket.socket(socket.AF_UNIX) for _ in self.ops])
+        raw.call("execve", 0, 0, 0)  # the recorder starts with the first
+        raw.call("getppid", 1)
+        for name, args in self.ops:
+            values = []
+            for arg in args:
+                text = arg.format(pid=os.getpid(), top=self.top) if isinstance(arg, str) else ""
+                if name == "connect":
+                    address = b"\1\0" + os.fsencode(text)[:106]
+                    values = [next(sockets).fileno(), guarded(address), len(address) + 1]
+                elif isinstance(arg, int):
+                    values.append(arg)
+                else:
+                    values.append(places[str(arg)] if arg in places else guarded(os.fsencode(text)))
+            if name == "symlinkat":
+                values[0] = guarded(b"file")
+            result = raw.call(name, *values)
+            raw.call("getppid", 2, result)
+            if name == "openat" and result >= 0:
+                os.close(result)
+
+
+@dataclass
+class Judge:
+    """Asks everybody about each call that waits."""
+
+    top: Path
+    facts: list[Record] = field(default_factory=list)
+    denied: list[str] = field(default_factory=list)
+    asked: tuple[access.Access, ...] = ()
+    checked: int = 0
+
+    def __post_init__(self) -> None:
+        self.recorder = Recorder(abi.MACHINE, self.facts.append, api=frozenset(), denied=Denials({}))
+        self.look = Look(Permissions(READ | WRITE, []), CallTable({}), (), audit=True)
+        self.egress = Egress(Destinations([], frozenset()), lambda: None, self._report)
+
+    def _report(self, call: Notification, task: Task, syscall: str, denied: Denied) -> bool:
+        self.denied.append(denied.destination)
+        return False
+
+    def watch(self, other: Supervised) -> None:
+        """Answer the child until its end."""
+        names = tables.names(abi.MACHINE)
+        begun = False
+        for call in other.calls():
+            name = names[call.nr]
+            if name == "execve":
+                self.recorder.take(call)
+            if name == "getppid":
+                if begun:
+                    self._after(call)
+                begun = True
+            elif begun:
+                if name == "connect":
+                    self._connect(other, call)
+                    continue
+                self._look(call, name)
+            other.listener.let_through(call.id)
+
+    def _noted(self, call: Notification) -> list[Fact]:
+        """What the recorder notes of a call by itself, though it was met before."""
+        self.recorder._facts.clear()
+        self.facts.clear()
+        assert self.recorder.take(call) == 0
+        return [record.fact for record in self.facts if isinstance(record, NewFact)]
+
+    def _look(self, call: Notification, name: str) -> None:
+        task = Task(call.pid)
+        asked = access.call_of(task, name, call.args, abi.MACHINE)
+        verdict = self.look.ask(asked, call.args, task, "run")
+        self.asked = access.of_call(asked, call.args, task, "run")
+        task.close()
+        told = {os.path.normpath(fact.path) for fact in self._noted(call) if isinstance(fact, FileAccess)}
+        for one in verdict.refused:
+            names = {one.thing, one.name} if one.thing.startswith("/") else set()
+            assert names & told or not names, (one, told)
+        assert bool(verdict.refused) == bool(told), (self.asked, told)
+
+    def _connect(self, other: Supervised, call: Notification) -> None:
+        self.asked = ()
+        self.denied.clear()
+        noted = [fact.destination for fact in self._noted(call) if isinstance(fact, Connect)]
+        task = Task(call.pid)
+        self.egress.take(other.listener, call, "connect", task)
+        task.close()
+        assert self.denied in (noted, []), noted
+        self.checked += bool(self.denied)
+
+    def _after(self, call: Notification) -> None:
+        """What the kernel made of the last call."""
+        result = ctypes.c_int64(call.args[1]).value
+        if not self.asked or any(one.unsure for one in self.asked):
+            return
+        self.checked += 1
+        first, last = self.asked[0], self.asked[-1]
+        error = -result if result < 0 else 0
+        assert bool(first.error) == bool(error), (self.asked, errno.errorcode.get(error))
+        if len(self.asked) == 1:
+            assert first.error == error, (first, errno.errorcode.get(error))
+        if error:
+            return
+        if first.call.syscall.startswith("open"):
+            where = os.readlink(f"/proc/{call.pid}/fd/{result}")
+            assert where in (first.thing, f"{first.thing} (deleted)") or where.startswith(f"{first.thing}/#")
+        elif last.entry and not last.magic:
+            there = os.path.lexists(f"/proc/{call.pid}/root{last.thing.removeprefix(_root(call.pid))}")
+            assert there == (last.call.syscall != "unlinkat")
+
+
+def _root(tid: int) -> str:
+    return os.readlink(f"/proc/{tid}/root").rstrip("/")
+
+
+def asked_of_all(kind: str, top: Path, ops: list[Op]) -> tuple[int, bool]:
+    """How many calls were compared with the kernel, and whether the look said that it could not read some."""
+    shutil.rmtree(top / "here", ignore_errors=True)
+    shutil.rmtree(top / "releases", ignore_errors=True)
+    build(top)
+    judge = Judge(top)
+    with supervised(Child(kind, top, ops).run, *NAMES) as other:
+        judge.watch(other)
+        other.result()
+    return judge.checked, judge.look.unread
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="chroot(2) and mount(2) need root")
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ops=st.lists(OPS, min_size=4, max_size=16))
+def test_random_calls(top: Path, kind: str, ops: list[Op]) -> None:
+    """Recorder, look, broker and kernel agree on the thing and on whether there is one."""
+    _, unread = asked_of_all(kind, top, ops)
+    assert not unread
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("kind", ["plain", "folder", "descriptors", "grandchild"])
+def test_by_a_user(top: Path, kind: str) -> None:
+    """The same where nobody is root."""
+    ops: list[Op] = [
+        ("openat", ("<cwd>", "file", os.O_RDONLY, 0)), ("openat", ("<fd>", "../new", os.O_RDWR | os.O_CREAT, 0o600)),
+        ("mkdirat", ("<cwd>", "/proc/self/cwd/newer", 0o700)), ("unlinkat", ("<fd>", "file", 0)),
+        ("connect", ("sock",)),
+    ]  # fmt: skip
+    checked, unread = in_child(lambda: asked_of_all(kind, top, ops), NOBODY)
+    assert checked == 5
+    assert not unread
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_task_that_shows_itself_to_nobody(top: Path) -> None:
+    """Its open is said to be unread and goes on to the wall, and gives no right; its connect reaches nobody."""
+    ops: list[Op] = [("openat", ("<cwd>", "file", os.O_RDONLY, 0)), ("connect", ("sock",))]
+    checked, unread = in_child(lambda: asked_of_all("undumpable", top, ops), NOBODY)
+    assert checked == 0
+    assert unread
