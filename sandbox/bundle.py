@@ -95,6 +95,7 @@ SUPERVISION: Mapping[str, Any] = {
     "paths": {str: {int: [[(int, int, int)]]}},
     "messages": bool,
     "destinations": [str],
+    "listen": [str],
     "brokered": [str],
     "terminate": [str],
     "responses": {str: str},
@@ -126,7 +127,7 @@ class Supervision:
     """
 
     __slots__ = (
-        "brokered", "denied", "destinations", "init", "init_calls", "messages", "never_granted", "paths",
+        "brokered", "denied", "destinations", "init", "init_calls", "listen", "messages", "never_granted", "paths",
         "responses", "runtime_api", "sockets", "terminate", "tolerates",
     )  # fmt: skip
 
@@ -144,6 +145,7 @@ class Supervision:
         self.messages: bool = data["messages"]
         """Whether sendmsg(2) is in the profile."""
         self.destinations: Sequence[str] = data["destinations"]
+        self.listen: Sequence[str] = data["listen"]
         self.brokered: Sequence[str] = data["brokered"]
         """`syscall class` of calls that are decided by whom they reach."""
         self.terminate: Sequence[str] = data["terminate"]

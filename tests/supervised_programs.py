@@ -81,19 +81,21 @@ class Supervision:
     def bundle(
         self, *items: str, init: Sequence[str] = (), network: Sequence[str] = (), runtime_api: bool = False,
         responses: Mapping[str, str] = MappingProxyType({}), audit_until: str = "", grants: Sequence[str] = (),
-        tolerates: Sequence[Tolerated] = (),
+        tolerates: Sequence[Tolerated] = (), listen: Sequence[str] = (), writes: Sequence[str] = (),
     ) -> Path:  # fmt: skip
         """The compiled bundle of a profile with these `syscall class` items; `init` are those of the first phase."""
-        lists = tuple(map(tuple, (init, network, responses.items(), grants, tolerates)))
+        lists = tuple(map(tuple, (init, network, responses.items(), grants, tolerates, listen, writes)))
         key: object = (items, lists, runtime_api, audit_until)
         if key not in self._bundles:
             found = guests.profile(
-                *guests.LOADING, *items, runtime_api=runtime_api, network=tuple(network), grants=tuple(grants)
-            )
+                *guests.LOADING, *items, runtime_api=runtime_api, network=tuple(network), grants=tuple(grants),
+                listen=tuple(listen),
+            )  # fmt: skip
             early = {Use("init", *item.partition(" ")[::2], 0, frozenset({"a test needs it"})) for item in init}
             found = dataclasses.replace(
                 found, uses=found.uses | early, responses=frozenset(responses.items()), audit_until=audit_until,
-                tolerates=frozenset(tolerates),
+                tolerates=frozenset(tolerates), writes=frozenset(writes),
+                reads=frozenset({"/**"} if writes else ()),
             )
             path = self._bundles[key] = self.new(".bundle")
             build.write(build.build(found, (abi.MACHINE,)), str(path))

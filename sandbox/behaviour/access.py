@@ -174,6 +174,14 @@ def socket_path(task: Task, path: bytes, *, keep: bool = False) -> Walked:
     return Walker(task.tid).walk(None, path.split(b"\0")[0], keep=keep)
 
 
+def bound_path(task: Task, path: bytes) -> Walked:
+    """Where a task's bind(2) would make the file of a unix socket: ENOENT with a parent if it can.
+
+    The descriptor of the folder stays open: Walked.above.
+    """
+    return Walker(task.tid).walk(None, path, follow=False, entry=True, keep=True)
+
+
 def socket_text(walked: Walked) -> str:
     """The path of a unix socket as a destination: what is not UTF-8 could be any other byte."""
     return os.fsencode(walked.path).decode(errors="replace")

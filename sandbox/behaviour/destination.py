@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from sandbox.kernel.sockaddr import SocketAddress
 
 RUNTIME_API = "runtime-api"
+OWN = "own"
+"""What the function itself is bound to on loopback, whatever the port."""
 ANY_PORT = -1
 LARGEST_PORT = 65535
 
 EXAMPLES = "write HOST:PORT, tcp://ADDRESS:PORT, udp://ADDRESS:PORT, *.DOMAIN:PORT, tcp://NETWORK/BITS:PORT, unix:/PATH"
-LISTENERS = "write tcp://ADDRESS:PORT, udp://ADDRESS:PORT, unix:/PATH or unix:@NAME, with * for any port"
 SCHEMES = {"http": 80, "https": 443, "postgres": 5432, "postgresql": 5432, "mysql": 3306, "redis": 6379, "amqp": 5672}
 """URLs that people paste, with the port that they mean."""
 
@@ -44,8 +45,8 @@ EKS (169.254.170.23, fd00:ec2::23), also as a NAT64 gateway would reach them."""
 
 
 class Entry:
-    """One parsed entry. `kind` is address, network, name, suffix, path, folder, pattern, abstract, family or
-    runtime-api.
+    """One parsed entry. `kind` is address, network, name, suffix, path, folder, pattern, abstract, family, own or
+    runtime-api (and any, see behaviour/listener.py).
 
     `value` is the packed address (with its prefix length in `bits` for a network), the name in lower case, the
     `.suffix` behind a `*`, the path without what the kernel ignores, or the family's name. `port` may be ANY_PORT.
@@ -78,8 +79,8 @@ class Entry:
 
     def __str__(self) -> str:
         """The entry as learning and the supervisor write it, which `parse` reads back as an equal one."""
-        if self.kind == RUNTIME_API:
-            return RUNTIME_API
+        if self.kind in (RUNTIME_API, OWN):
+            return self.kind
         if self.protocol in ("unix", "family"):
             last = "/*" if self.kind == "folder" else ""
             return f"{self.protocol}:{self.value!s}{last}"
@@ -96,7 +97,7 @@ class Entry:
     def is_pattern(self) -> bool:
         """Whether it stands for more than one destination."""
         several_ports = self.kind in ("address", "name") and self.port == ANY_PORT
-        return self.kind in ("network", "suffix", "folder", "pattern") or several_ports
+        return self.kind in ("network", "suffix", "folder", "pattern", OWN) or several_ports
 
     @property
     def is_unspecified(self) -> bool:
@@ -112,13 +113,16 @@ class Entry:
 def parse(text: str) -> Entry:
     """One entry of a profile's `network`. Raises ProfileError, which says what is wrong with it.
 
-    `runtime-api` | [tcp://|udp://]HOST:PORT | unix:/path | unix:/folder/* | unix:/folder/name-*/s-* | unix:@abstract |
-    family:AF_NAME, where HOST is an address ([...] around an IPv6 one), NETWORK/BITS, a name or *.name, and PORT a
-    number or `*`. In a unix path a `*` stands for the random part of a name (sandbox/behaviour/path.py). `typeN://`
-    stands for sockets of another type (the number of SOCK_RAW and the like), as learning writes them.
+    `runtime-api` | `own` | [tcp://|udp://]HOST:PORT | unix:/path | unix:/folder/* | unix:/folder/name-*/s-* |
+    unix:@abstract | family:AF_NAME, where HOST is an address ([...] around an IPv6 one), NETWORK/BITS, a name or
+    *.name, and PORT a number or `*`. In a unix path a `*` stands for the random part of a name
+    (sandbox/behaviour/path.py). `own` is what the function itself is bound to on loopback. `typeN://` stands for
+    sockets of another type (the number of SOCK_RAW and the like), as learning writes them.
     """
     if text == RUNTIME_API:
         return Entry("tcp", RUNTIME_API, text=text)
+    if text == OWN:
+        return Entry(OWN, OWN, text=text)
     if text.startswith("unix:"):
         return _parse_unix(text, text[5:])
     if text.startswith("family:"):
@@ -133,37 +137,6 @@ def parse(text: str) -> Entry:
         raise _wrong(text, f"{scheme!r} is not a protocol that a destination can have", todo)
     host, port = _split(text, rest if found else text)
     return _parse_host(text, protocol, host, port)
-
-
-def parse_listener(text: str) -> Entry:
-    """One entry of a profile's `listen`: where a bound socket waits. Raises ProfileError, which says what is wrong.
-
-    tcp://ADDRESS:PORT | udp://ADDRESS:PORT | unix:/path | unix:/folder/* | unix:@abstract, where PORT is a number or
-    `*`. Unlike the address of a connect, the unspecified one stays what it is: every address of the host.
-    """
-    entry = parse(text)
-    if entry.protocol == "unix":
-        return entry
-    if entry.protocol not in ("tcp", "udp") or entry.kind != "address":
-        raise ProfileError(f"{text!r}: is not an address to listen on", where="listen", todo=LISTENERS)
-    host, _, _ = text.partition("://")[2].rpartition(":") if "://" in text else text.rpartition(":")
-    address = _pton(host.strip("[]"))
-    assert address is not None  # or the kind would be another
-    return Entry(entry.protocol, "address", own_address(address), entry.port, text=text)
-
-
-def own_address(address: bytes) -> bytes:
-    """The 4 or 16 bytes that a socket bound to this address waits on: an IPv4-mapped address is the IPv4 one."""
-    return address[12:] if len(address) == 16 and address.startswith(sockaddr.MAPPED) else address
-
-
-def listeners(texts: Iterable[str]) -> Iterator[Entry]:
-    """The listeners among some texts, as `entries` does."""
-    for text in texts:
-        try:
-            yield parse_listener(text)
-        except ProfileError:
-            continue
 
 
 def of_address(address: SocketAddress, protocol: str, name: str = "") -> Entry:

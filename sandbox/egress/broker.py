@@ -14,15 +14,17 @@ from sandbox.egress.brokered import STACK, Brokered, Duplicates
 from sandbox.egress.destinations import Denied
 from sandbox.egress.sending import Sends
 from sandbox.egress.targets import Targets
+from sandbox.kernel import tables
 from sandbox.kernel.sockaddr import AF_UNIX, SOCK_DGRAM
 from sandbox.kernel.task import socket_kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sandbox.egress.brokered import Answer, SocketSource, Target
     from sandbox.egress.destinations import Destinations
+    from sandbox.egress.listen import Listens
     from sandbox.kernel.notification import Listener, Notification
     from sandbox.kernel.task import Task
 
@@ -30,7 +32,7 @@ LOW = 0xFFFFFFFF
 
 
 class Egress:
-    """Decides and makes the calls of tables.WITH_DESTINATION.
+    """Decides and makes the calls of tables.WITH_DESTINATION and tables.LISTENS.
 
     `connected_to_api` is called when the Runtime API is connected to. `report(call, task, syscall, denied)` hears
     of every destination that is not allowed, while the call still waits, and says whether it goes through all the same.
@@ -39,16 +41,21 @@ class Egress:
     def __init__(
         self, destinations: Destinations, connected_to_api: Callable[[], None],
         report: Callable[[Notification, Task, str, Denied], bool], source: SocketSource | None = None,
+        listen: Sequence[str] = (),
     ) -> None:  # fmt: skip
+        """`listen` are the entries for listeners, followed as the destinations are."""
         self._source = source or Duplicates()
         self.targets = Targets(destinations, connected_to_api, report)
         """Where the forwarder and the relay are set."""
         self._report = report
         self._sends = Sends(self.targets, report)
+        self._listen = listen
+        self._listens: Listens | None = None
+        self._allows_own = destinations.allows_own
         _thread.stack_size(STACK)
 
     def take(self, listener: Listener, call: Notification, syscall: str, task: Task) -> None:
-        """Answer one call of tables.WITH_DESTINATION."""
+        """Answer one call of tables.WITH_DESTINATION or tables.LISTENS."""
         try:
             fd = self._source.duplicate(task, call.args[0] & LOW)
         except OSError as error:
@@ -67,6 +74,8 @@ class Egress:
             brokered.domain, brokered.socket_type = socket_kind(fd)
             if syscall == "connect":
                 answer = self._connect(brokered)
+            elif syscall in tables.LISTENS:
+                answer = self._listeners().take(brokered)
             elif syscall == "sendmmsg":
                 answer = self._sends.several(brokered)
             else:
@@ -83,6 +92,15 @@ class Egress:
                 self._source.release(fd)
         if answer:
             brokered.answer(*answer)
+
+    def _listeners(self) -> Listens:
+        if self._listens is None:
+            from sandbox.egress.listen import Listens  # most functions listen nowhere
+
+            self._listens = Listens(self._listen, self.targets, self._report)
+            if self._allows_own:
+                self.targets.own = self._listens.is_own
+        return self._listens
 
     def _connect(self, brokered: Brokered) -> Answer | None:
         call, fd = brokered.call, brokered.fd

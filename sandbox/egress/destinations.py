@@ -12,6 +12,7 @@ from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from sandbox.behaviour.destination import (
     ANY_PORT,
     METADATA,
+    OWN,
     RUNTIME_API,
     Entry,
     canonical_name,
@@ -56,20 +57,23 @@ class Match:
 
 
 class Denied(Exception):
-    """A destination that the profile does not allow, or a socket that cannot be used.
+    """A destination or listener that the profile does not allow, or a socket that cannot be used.
 
-    `destination` is the entry that would allow it, '' where no entry can. `address` is what the call names, as it was
-    read and parsed; None where it was not read, or names nothing. `final`: no mode and no response lets it through.
+    `destination` is the entry of `section` that would allow it, '' where no entry can. `address` is what the call
+    names, as it was read and parsed; None where it was not read, or names nothing. `final`: no mode and no response
+    lets it through.
     """
 
     def __init__(
-        self, reason: str, destination: str = "", address: SocketAddress | None = None, *, final: bool = False
-    ) -> None:
+        self, reason: str, destination: str = "", address: SocketAddress | None = None, *, final: bool = False,
+        section: str = "network",
+    ) -> None:  # fmt: skip
         super().__init__(reason)
         self.destination = destination
         self.reason = reason
         self.address = address
         self.final = final
+        self._section = section
 
     @property
     def allow(self) -> str:
@@ -78,7 +82,7 @@ class Denied(Exception):
             return ""
         from sandbox.behaviour import spelling  # a start without violations does without
 
-        return spelling.of_entry("network", self.destination)
+        return spelling.of_entry(self._section, self.destination)
 
 
 class Destinations:
@@ -96,6 +100,8 @@ class Destinations:
         self._patterns: dict[str, str] = {}
         self._names: set[str] = set()
         self._api = {(packed(host) or canonical_name(host), port) for host, port in api}
+        self.allows_own = False
+        """Whether the function may reach what it is bound to itself; the caller knows what that is."""
         for text in entries:
             self._add(parse(text))
         self._names.update(host for host, _ in self._api if isinstance(host, str) and host)
@@ -112,6 +118,8 @@ class Destinations:
             self._folders.setdefault(str(value), entry.text)
         elif entry.kind == "pattern":
             self._patterns.setdefault(str(value), entry.text)
+        elif entry.kind == OWN:
+            self.allows_own = True
         elif entry.kind != RUNTIME_API:
             self._exact.setdefault((entry.protocol, value, entry.port), entry.text)
             if entry.kind == "name":

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.notification import Listener, Notification
 
 SOL_SOCKET, SO_SNDTIMEO = 1, 21  # asm-generic/socket.h
+IPPROTO_IPV6, IPV6_V6ONLY = 41, 26  # linux/in6.h
 MSG_DONTWAIT = 0x40
 SHUT_WR = 1
 MSG_FASTOPEN = 0x20000000
@@ -36,6 +37,8 @@ _FIELDS = (b"Tgid", b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")
 _LIBC = abi.LIBC
 _CONNECT = _LIBC.connect
 _CONNECT.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
+_BIND = _LIBC.bind
+_BIND.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
 _GETSOCKOPT = _LIBC.getsockopt
 _GETSOCKOPT.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _SENDTO = _LIBC.sendto
@@ -112,6 +115,22 @@ def is_blocking(fd: int) -> bool:
 def connect(fd: int, address: bytes | None) -> int:
     """connect(2); returns 0 or the errno."""
     return 0 if _CONNECT(fd, address, len(address or b"")) == 0 else ctypes.get_errno()
+
+
+def bind(fd: int, address: bytes) -> int:
+    """bind(2); returns 0 or the errno."""
+    return 0 if _BIND(fd, address, len(address)) == 0 else ctypes.get_errno()
+
+
+def listen(fd: int, backlog: int) -> int:
+    """listen(2), whose backlog is read as the kernel reads the register; returns 0 or the errno."""
+    return 0 if _LIBC.listen(fd, ctypes.c_int(backlog)) == 0 else ctypes.get_errno()
+
+
+def is_ipv6_only(fd: int) -> bool:
+    """Whether an IPv6 socket takes nothing from IPv4 (man 7 ipv6, IPV6_V6ONLY)."""
+    value, size = ctypes.c_int(1), ctypes.c_uint32(4)
+    return _GETSOCKOPT(fd, IPPROTO_IPV6, IPV6_V6ONLY, ctypes.byref(value), ctypes.byref(size)) != 0 or bool(value.value)
 
 
 def connect_mute(fd: int, address: bytes | None) -> int:

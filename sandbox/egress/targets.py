@@ -46,6 +46,8 @@ class Targets:
         self._match = bounded_memo(destinations.decide, 256)
         self.forwarder: Forwarder | None = None
         self.relay: Relay | None = None
+        self.own: Callable[[str, bytes, int], bool] | None = None
+        """Whether the function is bound to (protocol, address, port) itself, where its profile allows that."""
         self._connected_to_api = connected_to_api
         self._report = report
         self._asked: dict[str, None] = {}
@@ -68,7 +70,7 @@ class Targets:
             return self._decide_unix(brokered, address)
         if domain not in (AF_INET, AF_INET6):
             if sending or int.from_bytes(address[:2], "little") != AF_UNSPEC:
-                self._judge(brokered, "family", _family(domain), 0, frozenset())
+                self.judge_family(brokered)
             return Target(address)
         decided = address
         if sending and len(address) >= 2 and int.from_bytes(address[:2], "little") == AF_UNSPEC:
@@ -94,6 +96,9 @@ class Targets:
                     raise denied
                 return Target(address)
             return Target(forwarder.address(protocol, int.from_bytes(address[:2], "little")))
+        value = destination.value
+        if self.own and isinstance(value, bytes) and self.own(protocol, value, port):
+            return Target(address)
         names = forwarder.names_of(destination.value) if forwarder else frozenset()
         sorts = protocol == "udp" and names and not sending
         if sorts and not self._match(protocol, destination.value, port, names).allowed:
@@ -105,6 +110,10 @@ class Targets:
         if entry == RUNTIME_API and self.relay and not sending:
             return Target(self.relay.address(destination.host, port, domain))
         return Target(address)
+
+    def judge_family(self, brokered: Brokered) -> None:
+        """Raises Denied where no entry allows all that a socket of this family does."""
+        self._judge(brokered, "family", _family(brokered.domain), 0, frozenset())
 
     def _report_asked(
         self, brokered: Brokered, value: str | bytes, port: int, names: frozenset[str]

@@ -41,6 +41,8 @@ HELD_BY_PATH = (
 """The calls whose paths Landlock holds, without exec; stat, access, readlink and chdir it does not (man 7 landlock)."""
 WITH_DESTINATION = ("connect", "sendto", "sendmsg", "sendmmsg")
 """The calls that may name a socket address to go to, in memory."""
+LISTENS = ("bind", "listen")
+"""The calls by which a socket comes to wait for others."""
 NETLINK = "AF_NETLINK "
 """How the argument class of a netlink socket begins."""
 

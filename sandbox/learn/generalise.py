@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sandbox.behaviour import destination, listener
 from sandbox.behaviour.call import Call
+from sandbox.behaviour.destination import ANY_PORT, Entry
 from sandbox.behaviour.path import below, literal
+from sandbox.kernel import tables
 from sandbox.learn.host import TOOL
 from sandbox.learn.observations import ColdStart, Item, Sample
-from sandbox.learn.records import Start
+from sandbox.learn.records import FORMAT, Start
 from sandbox.profile import base
 from sandbox.profile.completeness import estimate
 from sandbox.profile.folding import changed, listed, named
@@ -45,7 +48,8 @@ def generalise(cold_starts: Sequence[ColdStart], name: str, *, trusted: bool = T
     runtime_api = any(cold_start.start.api for cold_start in cold_starts)
     samples = _in_order(sample for cold_start in cold_starts for sample in cold_start.samples)
     uses = frozenset(_uses(cold_starts, samples))
-    network = sockets(entry for cold_start in cold_starts for entry in cold_start.network)
+    listen = _listeners(cold_starts)
+    network = sockets(entry for cold_start in cold_starts for entry in _connects(cold_start, listen))
     tool = {below(TOOL)}
     writes = {p for c in cold_starts for p in named(_written(c), c.start.places)} - tool
     reads = {p for c in cold_starts for p in named(map(literal, _read(c)), c.start.places)} - tool
@@ -59,6 +63,7 @@ def generalise(cold_starts: Sequence[ColdStart], name: str, *, trusted: bool = T
         writes=written,
         trainings=frozenset({_training(cold_starts, samples)}),
         promises=promises_of(uses),
+        listen=listen,
     )
     survived, fatal = _survived(cold_starts, samples)
     if trusted:
@@ -94,6 +99,48 @@ def _survived(
         because = frozenset({_reason(phase, seen & total, total)})
         found.add(Tolerated(phase, *call, at, entry.errno, because))  # type: ignore[arg-type]  # checked above
     return frozenset(found), frozenset(fatal)
+
+
+def _listeners(cold_starts: Sequence[ColdStart]) -> frozenset[str]:
+    """The listeners; any port of an address where each of two starts has some port that the other has not."""
+    ports: dict[tuple[str, str | bytes], list[set[int]]] = {}
+    for cold_start in cold_starts:
+        found: dict[tuple[str, str | bytes], set[int]] = {}
+        for entry in listener.entries(cold_start.listen):
+            if entry.kind == "address":
+                found.setdefault((entry.protocol, entry.value), set()).add(entry.port)
+        for place, numbers in found.items():
+            ports.setdefault(place, []).append(numbers)
+    differing = {
+        Entry(protocol, "address", value, ANY_PORT)
+        for (protocol, value), several in ports.items()
+        if ANY_PORT in set().union(*several) or any(one - other and other - one for one in several for other in several)
+    }
+    texts = {text for cold_start in cold_starts for text in cold_start.listen}
+    if any(cold_start.start.format != FORMAT and _listens(cold_start) for cold_start in cold_starts):
+        differing.add(listener.parse(listener.ANY))  # an older observer noted no addresses
+    wide = list(differing)
+    kept = {
+        text for text in texts
+        if not any(listener.covers(entry, one) for one in listener.entries([text]) for entry in wide)
+    }  # fmt: skip
+    return sockets(kept) | {entry.text for entry in wide}
+
+
+def _listens(cold_start: ColdStart) -> bool:
+    return any(syscall in tables.LISTENS for _, syscall, _ in cold_start.items)
+
+
+def _connects(cold_start: ColdStart, listen: frozenset[str]) -> Iterator[str]:
+    """The destinations; `own` for a port of the function's own that is another at each start."""
+    own = {
+        (entry.protocol, entry.port) for entry in listener.entries(cold_start.listen)
+        if entry.kind == "address" and entry.text not in listen and entry.port > 0
+    }  # fmt: skip
+    for text in cold_start.network:
+        found = next(destination.entries([text]), None)
+        loopback = found and isinstance(found.value, bytes) and destination.is_loopback(found.value)
+        yield destination.OWN if found and loopback and (found.protocol, found.port) in own else text
 
 
 def _read(cold_start: ColdStart) -> set[str]:

@@ -25,6 +25,7 @@ from sandbox.learn.records import (
     Fact,
     Failure,
     FileAccess,
+    Listen,
     Mode,
     NewFact,
     NewItem,
@@ -95,6 +96,7 @@ class ColdStart:
     failures: tuple[FailedSample, ...] = ()
     items: frozenset[Item] = frozenset()
     network: frozenset[str] = frozenset()
+    listen: frozenset[str] = frozenset()
     reads: frozenset[str] = frozenset()
     writes: frozenset[str] = frozenset()
     entries: frozenset[str] = frozenset()
@@ -121,6 +123,7 @@ class _Building:
     labels: dict[str, str] = field(default_factory=dict)
     files: dict[Mode, set[str]] = field(default_factory=lambda: {"read": set(), "write": set(), "entry": set()})
     network: set[str] = field(default_factory=set)
+    listen: set[str] = field(default_factory=set)
     processes: set[str] = field(default_factory=set)
     refusals: list[tuple[DeniedCall, Span | None]] = field(default_factory=list)
     end: End | None = None
@@ -140,6 +143,7 @@ class _Building:
             failures=tuple(FailedSample(label(failure.request), failure.last) for failure in self.failures),
             items=frozenset(self.items.values()),
             network=frozenset(self.network),
+            listen=frozenset(self.listen),
             reads=frozenset(self.files["read"]),
             writes=frozenset(self.files["write"]),
             entries=frozenset(self.files["entry"]),
@@ -193,6 +197,8 @@ class _Building:
                 self.files[mode].add(path)
             case Connect(destination):
                 self.network.add(destination)
+            case Listen(address):
+                self.listen.add(address)
             case Program(path):
                 self.processes.add(path)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from sandbox.behaviour import access, arguments, destination
@@ -22,6 +22,7 @@ from sandbox.kernel.sockaddr import SocketAddress
 from sandbox.kernel.task import Task, Tasks
 from sandbox.learn import decode, links
 from sandbox.learn.denials import Denials
+from sandbox.learn.listening import Listening
 from sandbox.learn.records import (
     Connect,
     DeniedCall,
@@ -29,6 +30,7 @@ from sandbox.learn.records import (
     Fact,
     Failure,
     FileAccess,
+    Listen,
     Mode,
     NewFact,
     NewItem,
@@ -85,7 +87,7 @@ class Recorder:
         self._special = {
             nr: name for nr, name in self._names.items()
             if name in access.CALLS or name in decode.SENDS
-            or name in self._denied or name in ("connect", "clone3")
+            or name in self._denied or name in ("connect", "listen", "clone3")
             or arguments.target_argument(name) is not None
         }  # fmt: skip
         self.phase = "init" if api else "run"
@@ -99,6 +101,7 @@ class Recorder:
         self._pid = os.getpid()
         self._answer: tuple[str, str] | None = None
         self._pending: dict[tuple[int, int], SocketAddress] = {}
+        self._listening = Listening()
         self._last: deque[str] = deque(maxlen=LAST_CALLS)
         self._started = False
         self._texts: list[str] = []
@@ -189,8 +192,13 @@ class Recorder:
             if number:
                 return self._take_denied(task, asked, args, number)
         self._count(self._item(asked))
+        if name == "listen":
+            self._listens(self._listening.listen(task, args[0] & arguments.LOW))
         if name in access.CALLS:
             accesses = access.of_call(asked, args, task, self.phase)
+            if name == "bind":
+                _, address = self._address(task, name, args)
+                self._listens(self._listening.bind(task, args[0] & arguments.LOW, address, accesses))
             for one in accesses:
                 self._accessed(one)
             if accesses and (name in tables.OPENS or name in tables.EXECS):
@@ -198,6 +206,10 @@ class Recorder:
         if name in tables.EXECS:
             self._tasks.forget(task.process())
         return 0
+
+    def _listens(self, entries: Iterable[str]) -> None:
+        for entry in entries:
+            self._fact(Listen(entry))
 
     def _accessed(self, asked: Access) -> None:
         """Note what a call asks for, where it will have it: a right comes from an effect, not from an attempt."""
@@ -270,6 +282,10 @@ class Recorder:
         if address.family == "AF_UNIX" and isinstance(value, str) and not value.startswith("@"):
             # Where it leads is what enforcement decides on.
             address = SocketAddress(address.family, access.socket_text(access.socket_path(task, data[2:])))
+        loopback = isinstance(value, bytes) and destination.is_loopback(destination.reached(value))
+        if loopback and self._listening.is_own(task, protocol, address.port):
+            self._fact(Connect(destination.OWN))
+            return
         named = protocol in ("tcp", "udp") and value not in LOOPBACK
         names = self.names_of(value) if named and isinstance(value, bytes) else frozenset()
         for name in sorted(names) or [""]:

@@ -83,6 +83,13 @@ class Connect(NamedTuple):
     reach: Literal["network"] = "network"
 
 
+class Listen(NamedTuple):
+    """Where a socket was bound to or listened, as a profile writes it."""
+
+    address: str
+    reach: Literal["listen"] = "listen"
+
+
 class Program(NamedTuple):
     """A program that was started."""
 
@@ -90,7 +97,7 @@ class Program(NamedTuple):
     reach: Literal["exec"] = "exec"
 
 
-Fact = FileAccess | Connect | Program
+Fact = FileAccess | Connect | Listen | Program
 """What was reached: each once in a file, with an id by which spans name it."""
 
 
@@ -215,6 +222,8 @@ class ObservedLine:
                 return _fact(fields, FileAccess(str(fields["value"]), mode))
             case "network":
                 return _fact(fields, Connect(str(fields["value"])))
+            case "listen":
+                return _fact(fields, Listen(str(fields["value"])))
             case "exec":
                 return _fact(fields, Program(str(fields["value"])))
             case "denied":

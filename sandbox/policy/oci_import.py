@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.behaviour import arguments, comparison, spelling
+from sandbox.behaviour import arguments, comparison, listener, spelling
 from sandbox.behaviour.arguments import FULL, LOW
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.comparison import Condition, Conjunction
@@ -91,6 +91,7 @@ def import_oci(data: Any, name: str, *, source: str = "<oci>", runtime_api: bool
         uses=uses,
         network=frozenset({RUNTIME_API} if runtime_api else ()) | (ANYWHERE if refused_elsewhere else frozenset()),
         promises=promises_of(uses),
+        listen=frozenset({listener.ANY} if any(use.syscall in tables.LISTENS for use in uses) else ()),
     )
     return Imported(profile, tuple(notes))
 

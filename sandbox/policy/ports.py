@@ -5,8 +5,8 @@ Landlock's rules know the port and not the address (man 7 landlock, LANDLOCK_RUL
 
 from __future__ import annotations
 
-from sandbox.behaviour import destination
-from sandbox.behaviour.destination import ANY_PORT, RUNTIME_API
+from sandbox.behaviour import destination, listener
+from sandbox.behaviour.destination import ANY_PORT, OWN, RUNTIME_API
 from sandbox.names import DNS_PORT
 from sandbox.policy.rules import refused_quietly
 from sandbox.profile import base
@@ -44,7 +44,9 @@ def _connects(profile: Profile) -> tuple[str, list[int]]:
     entries = list(destination.entries(profile.network))
     tcp = [entry for entry in entries if entry.protocol in ("tcp", STREAM) and entry.kind != RUNTIME_API]
     ports = {entry.port for entry in tcp}
-    if ANY_PORT in ports:
+    if OWN in profile.network:
+        ports |= _listened(profile)
+    if ports & {ANY_PORT, listener.CHOSEN}:
         return "family", []
     if any(entry.kind in NAMED for entry in entries):
         ports.add(DNS_PORT)  # an answer that does not fit into a datagram is asked for again by TCP (RFC 7766)
@@ -55,9 +57,16 @@ def _binds(profile: Profile) -> tuple[str, list[int]]:
     """How binds of TCP are limited, and the ports that listeners need."""
     if not _uses(profile, "bind", "listen"):
         return "none", []
-    ports = {entry.port for entry in destination.entries(profile.listen) if entry.protocol in ("tcp", STREAM)}
-    # A profile that was trained before listeners were learned says nothing of them.
-    return ("any", []) if ANY_PORT in ports or not profile.listen else ("ports", sorted(ports))
+    ports = _listened(profile)
+    # A port that the kernel chooses is bound by clients, too; whether the socket listens then Landlock does not see.
+    return ("any", []) if ANY_PORT in ports else ("ports", sorted(ports | {listener.CHOSEN}))
+
+
+def _listened(profile: Profile) -> set[int]:
+    """The ports of TCP that the profile's listeners have."""
+    if not listener.decided(profile.listen):
+        return {ANY_PORT}
+    return {entry.port for entry in listener.entries(profile.listen) if entry.protocol in ("tcp", STREAM)}
 
 
 def _shown(ports: list[int], how: str, *, behind: bool = False) -> str:
@@ -73,19 +82,20 @@ def _open_kinds(profile: Profile, network: str, bind: str) -> list[str]:
     found = set[str]()
     if network == "family":
         found.add("network: TCP to any address")
-    quiet = refused_quietly(profile)
+    quiet, datagrams = refused_quietly(profile), False
     for use in profile.uses:
         words = use.arg_class.split()
         if use.syscall != "socket" or base.find(quiet, use.call) or not words:
             continue
         transport = (words[1:] or [""])[0]
         if words[0] in INET and transport != "SOCK_STREAM":
+            datagrams = True
             found.add(f"network: {TRANSPORTS.get(transport, transport or 'anything')} to any address")
         elif words[0] in INET and words[2:] and words[2] != "IPPROTO_TCP":
             found.add(f"network: {words[2].removeprefix('IPPROTO_')} to any address")
         elif words[0] == "AF_UNIX":
             found.add("network: unix sockets at any path")
-    if bind != "none":
+    if _uses(profile, "listen") or (_uses(profile, "bind") and datagrams):
         found.add("listening: on any address" + (" and port" if bind == "any" else ""))
     return sorted(found)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sandbox.behaviour import arguments, comparison, destination
+from sandbox.behaviour import arguments, comparison, destination, listener
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import rule_of
 from sandbox.kernel import bpf, tables
@@ -30,13 +30,15 @@ class Filters:
     """The rules of one architecture's two filters, computed once for all that is compiled or described from them.
 
     `plain` allows what any phase uses; `later` is what remains of it after the init phase, and the same object where a
-    function has no phases; `supervised` is what the filter with a supervisor does with it.
+    function has no phases; `supervised` is what the filter with a supervisor does with it. `listening`: the supervisor
+    sees what the function binds.
     """
 
     arch: str
     plain: Rules
     later: Rules
     supervised: Rules
+    listening: bool
 
 
 def filters(profile: Profile, arch: str) -> Filters:
@@ -44,7 +46,7 @@ def filters(profile: Profile, arch: str) -> Filters:
     plain = rules_for(profile, arch)
     invoke = _without_init(profile)
     later = plain if invoke is profile else rules_for(invoke, arch)
-    return Filters(arch, plain, later, _supervised(profile, later))
+    return Filters(arch, plain, later, _supervised(profile, later), sees_listeners(profile))
 
 
 def _supervised(profile: Profile, later: Rules) -> Rules:
@@ -117,7 +119,12 @@ def brokered_calls(profile: Profile) -> tuple[str, ...]:
     sockets = [use.arg_class.split() for use in profile.uses if use.syscall in ("socket", "socketpair")]
     if any(len(words) < 2 or words[1] in DATAGRAMS for words in sockets):
         found += ["sendmsg", "sendmmsg"]
-    return tuple(found)
+    return (*found, *tables.LISTENS) if sees_listeners(profile) else tuple(found)
+
+
+def sees_listeners(profile: Profile) -> bool:
+    """Whether the supervisor makes bind and listen: to decide where, or to know what is the function's own."""
+    return listener.decided(profile.listen) or destination.OWN in profile.network
 
 
 COMPILES = ("exec-anon", "exec-write", "exec")
@@ -131,15 +138,16 @@ BROKERED = (
     *tables.WITH_DESTINATION, "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", *BY_THREAD
 )  # fmt: skip
 """The calls about which the supervisor decides by whom they reach."""
-BY_POINTER = (*tables.WITH_DESTINATION, *tables.EXECS)
-"""The calls of which registers alone say too little."""
+BY_POINTER = (*tables.WITH_DESTINATION, *tables.LISTENS, *tables.EXECS)
+"""The calls of which registers alone say too little; those that listen only where listening is decided by address."""
 
 
 def _brokered_items(filters: Filters) -> set[str]:
     """The texts of the calls that the profile allows of BROKERED, in any phase."""
     found: set[str] = set()
+    brokered = (*BROKERED, *tables.LISTENS) if filters.listening else BROKERED
     for call in _items(filters.plain):
-        if call.syscall in BROKERED or _is_netlink(call):
+        if call.syscall in brokered or _is_netlink(call):
             classes = (call.arg_class,) if call.arg_class else arguments.partition_classes(call.syscall) or ("",)
             found.update(str(Call(call.syscall, arg_class)) for arg_class in classes)
     return found
@@ -162,7 +170,10 @@ def init_calls(filters: Filters) -> dict[str, list[list[list[int]]]]:
     found: dict[str, list[list[list[int]]]] = {}
     for nr, rules in filters.plain.allow.items():
         for rule in rules:
-            if rule.arg_class not in items.get(rule.syscall, ()) or rule.syscall in (*BY_POINTER, *BY_THREAD):
+            decides = rule.syscall not in tables.LISTENS or filters.listening
+            if rule.arg_class not in items.get(rule.syscall, ()):
+                continue
+            if decides and rule.syscall in (*BY_POINTER, *BY_THREAD):
                 continue
             if _is_netlink(rule.call):
                 continue
@@ -202,10 +213,12 @@ def _items(rules: Rules) -> set[Call]:
 def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, object]:
     """What a policy tells the supervisor (bundle.SUPERVISION); `compiled` holds the filters by architecture.
 
-    Raises ProfileError for a destination that means nothing.
+    Raises ProfileError for a destination or a listener that means nothing.
     """
     for text in sorted(profile.network):
         destination.parse(text)
+    for text in sorted(profile.listen):
+        listener.parse(text)
     granted = {grant.syscall for grant in profile.grants}
     denied: dict[str, list[str]] = {}
     for entry in base.hard_deny():
@@ -220,6 +233,7 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "paths": {arch: path_calls(profile, both) for arch, both in compiled.items()},
         "messages": any(use.syscall == "sendmsg" for use in profile.uses),
         "destinations": sorted(profile.network),
+        "listen": sorted(profile.listen),
         "brokered": sorted({item for both in compiled.values() for item in _brokered_items(both)}),
         "terminate": sorted(entry.syscall for entry in base.hard_deny() if entry.response == "terminate"
                             and entry.syscall not in granted),

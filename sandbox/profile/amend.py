@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sandbox.behaviour import arguments, destination, spelling
+from sandbox.behaviour import arguments, destination, listener, spelling
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import covers, rule_of
 from sandbox.errors import ProfileError
@@ -30,8 +30,8 @@ READABLE = {"clone3": "clone", "openat2": "openat"}
 """Calls whose flags lie behind a pointer, and the ones that libc makes after ENOSYS."""
 
 _WRITING = ("wpath", "cpath", "dpath", "fattr")
-_SECTIONS: Mapping[str, Literal["processes", "network", "reads", "writes"]] = {
-    "processes": "processes", "network": "network", "files.read": "reads", "files.write": "writes",
+_SECTIONS: Mapping[str, Literal["processes", "network", "listen", "reads", "writes"]] = {
+    "processes": "processes", "network": "network", "listen": "listen", "files.read": "reads", "files.write": "writes",
 }  # fmt: skip
 
 
@@ -115,6 +115,7 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
         uses=uses,
         processes=profile.processes | places.get("processes", set()),
         network=profile.network | places.get("network", set()),
+        listen=profile.listen | places.get("listen", set()),
         reads=profile.reads | places.get("reads", set()),
         writes=profile.writes | places.get("writes", set()),
         promises=promises_of(uses),
@@ -220,7 +221,7 @@ def _granted(profile: Profile, call: Call) -> bool:
 
 
 def _sends_datagrams(profile: Profile) -> bool:
-    return any(entry.protocol == "udp" for entry in destination.entries(profile.network))
+    return any(entry.protocol in ("udp", destination.OWN) for entry in destination.entries(profile.network))
 
 
 def _problem(profile: Profile, phase: Phase, call: Call) -> str:
@@ -243,7 +244,9 @@ def _thing(call: Call, violation: Violation) -> tuple[str, str, bool]:
     target = violation.target
     section = _section(call) if target else ""
     entry = section == "files.write" and (call.arg_class == "create" or base.promise_of(call) in ("cpath", "dpath"))
-    if section in ("network", "processes"):
+    if section == "listen" and target.startswith("family:"):
+        section = "network"  # what sockets of a family do, an entry of it allows
+    if section in ("network", "listen", "processes"):
         return section, target, False
     for name in ("files.read", "files.write"):
         if target and violation.allow.startswith(f"{name}: ["):
@@ -260,6 +263,8 @@ def _section(call: Call) -> str:
     """Which list of the profile a call's target belongs to; '' for calls whose target no list holds."""
     if call.syscall in tables.WITH_DESTINATION:
         return "network"
+    if call.syscall in tables.LISTENS:
+        return "listen"
     if call.syscall in tables.EXECS:
         return "processes"
     promise = base.promise_of(call)
@@ -274,6 +279,8 @@ def _unfit(section: str, target: str) -> tuple[str, str] | None:
         return "names something that no profile can hold", ""
     if section == "network":
         return _unfit_destination(target)
+    if section == "listen":
+        return _unfit_listener(target)
     if not target.startswith(("/", "{root}/")) or f"{target}/".count("/../"):
         return "is not an absolute path", ""
     if "*" in target:
@@ -296,10 +303,24 @@ def _unfit_destination(target: str) -> tuple[str, str] | None:
     return None
 
 
+def _unfit_listener(target: str) -> tuple[str, str] | None:
+    """The same for an address to listen on, whose port may be any: the kernel chose it."""
+    try:
+        entry = listener.parse(target)
+    except ProfileError as error:
+        return f"is not an address to listen on: {error.what}", ""
+    if entry.kind not in ("address", "path", "abstract"):
+        return "stands for more than one address", ""
+    return None
+
+
 def _allows(profile: Profile, section: str, target: str) -> bool:
     known: frozenset[str] = getattr(profile, _SECTIONS[section])
     if section.startswith("files"):
         return any(covers(pattern, target) for pattern in known)
+    if section == "listen":
+        bound = listener.parse(target)
+        return any(listener.covers(entry, bound) for entry in listener.entries(known))
     if section == "network":
         wanted = destination.parse(target)
         return any(destination.covers(entry, wanted) for entry in destination.entries(known))

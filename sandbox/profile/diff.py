@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from sandbox.behaviour import destination
+from sandbox.behaviour import destination, listener
 from sandbox.behaviour.path import covers
 from sandbox.profile import base
 from sandbox.profile.model import PHASES, Grant, Phase, Profile, Tolerated, Use
@@ -182,7 +182,8 @@ def _covered(place: str, others: Iterable[str], section: Section) -> bool:
         known = list(destination.entries(others))
         return any(destination.covers(entry, one) for one in destination.entries([place]) for entry in known)
     if section == "listen":
-        return not {*destination.listeners([place])}.isdisjoint(destination.listeners(others))
+        known = list(listener.entries(others))
+        return any(listener.covers(entry, one) for one in listener.entries([place]) for entry in known)
     return section in ("read", "write") and any(covers(pattern, place) for pattern in others)
 
 

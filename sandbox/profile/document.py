@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import jsonschema
 
-from sandbox.behaviour import arguments, comparison, destination, spelling
+from sandbox.behaviour import arguments, comparison, destination, listener, spelling
 from sandbox.behaviour.call import Call
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
@@ -77,7 +77,7 @@ class Document:
 
         Raises ProfileError with the place of one without.
         """
-        for section, parse_entry in (("network", destination.parse), ("listen", destination.parse_listener)):
+        for section, parse_entry in (("network", destination.parse), ("listen", listener.parse)):
             for i, text in enumerate(self.entries(section)):
                 try:
                     parse_entry(text)
@@ -175,7 +175,7 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
         promises=tuple(tree["promises"]),
         audit_until=_date(str(tree.get("audit-until", "")), document),
         responses=frozenset(_responses(tree.get("responses", {}), document)),
-        listen=frozenset(map(_entry, tree.get("listen", ()))),
+        listen=frozenset(map(_entry, tree.get("listen", ()))) | _undecided(tree),
         listen_because=frozenset(_notes(tree.get("listen", ()), "because")),
         network_by=frozenset(_notes(tree.get("network", ()), "by")),
         names_keep=tree.get("names", {}).get("keep", ""),
@@ -314,6 +314,12 @@ def _grants(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[
 def _entry(line: str | Mapping[str, Any]) -> str:
     """The entry that a line of `network` or `listen` is about."""
     return line if isinstance(line, str) else str(line.get("to", line.get("at")))
+
+
+def _undecided(tree: Mapping[str, Any]) -> frozenset[str]:
+    """For the listeners of a profile of schema 1, which were not learned: `any`, where its calls can listen."""
+    listens = any(syscall in calls for calls in tree["syscalls"].values() for syscall in tables.LISTENS)
+    return frozenset({listener.ANY} if tree["schema"] < SCHEMA and listens else ())
 
 
 def _notes(lines: Iterable[str | Mapping[str, Any]], key: str) -> Iterable[tuple[str, str]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from sandbox.behaviour import destination
+from sandbox.behaviour import destination, listener
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import below, covers, rule_of
 from sandbox.errors import ProfileError
@@ -170,12 +170,17 @@ def _listen(document: Document) -> Iterator[_Raw]:
     for i, place in enumerate(document.entries("listen")):
         path: Path = ("listen", i)
         try:
-            entry = destination.parse_listener(place)
+            entry = listener.parse(place)
         except ProfileError as error:
             yield "error", path, error.what, error.todo
             continue
         spoken = _spoken(said.get(place, ()))
-        if entry.is_unspecified and all(is_empty_reason(reason) for reason in spoken):
+        if entry.kind == listener.ANY:
+            yield (
+                "warning", path, "any: where the function listens is not decided by address",
+                "train again, or write the addresses in its place",
+            )  # fmt: skip
+        elif entry.is_unspecified and all(is_empty_reason(reason) for reason in spoken):
             yield (
                 "error", path, f"{place} listens on every address of the host, without a reason in a person's words",
                 f"listen on 127.0.0.1, or write {{at: {place!r}, because: ...}} with who connects from outside",

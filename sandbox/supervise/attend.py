@@ -106,6 +106,7 @@ def _supervisor(
         policy.function, abi.MACHINE, Decider(supervision, audit=audit), destinations, journal, init,
         runtime_api=supervision.runtime_api, one_phase=duties.one_phase, signals=policy.signals,
         scoped=not audit and landlock.abi_version() >= LANDLOCK_SCOPES, owned=owned,
+        listen=followed(supervision.listen),
     )  # fmt: skip
     supervisor.set_look(duties.look)
     if policy.exec == "granted":
@@ -149,7 +150,7 @@ def followed(entries: Iterable[str]) -> list[str]:
     from sandbox.behaviour import destination
 
     found = list(entries)
-    for entry in map(destination.parse, entries):
+    for entry in destination.entries(found):
         path = str(entry.value)
         if entry.kind == "path":
             path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))

@@ -59,6 +59,8 @@ ENDS = ("SIGTERM", "SIGKILL")
 """With these a process may end its own children. Whether it does is often chance: a pool of processes that is closed
 signals the workers that have not ended by then, which training sees or not."""
 
+BROKERED = (*tables.WITH_DESTINATION, *tables.LISTENS)
+"""The calls that the broker makes in the function's place."""
 TARGETS = (*tables.HELD_BY_PATH, "openat2", *tables.EXECS)
 """The calls whose violation names the file or program as its target."""
 
@@ -69,11 +71,12 @@ class Supervisor:
     def __init__(
         self, function: str, arch: str, decider: Decider, destinations: Destinations, journal: Journal,
         init: CallTable, *, runtime_api: bool, one_phase: bool, signals: str, scoped: bool = False,
-        owned: OwnedSockets | None = None,
+        owned: OwnedSockets | None = None, listen: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """`owned` makes the function's sockets where they cannot be duplicated. `signals` is the policy's: `self` where
         every signal to others is notified, whatever its class. `scoped`: Landlock keeps signals in the function's
-        domain. `one_phase`: the first connection to the Runtime API does not end the init phase.
+        domain. `listen` are the entries for listeners. `one_phase`: the first connection to the Runtime API does not
+        end the init phase.
         """
         self._function = function
         self._arch = arch
@@ -95,7 +98,7 @@ class Supervisor:
         self._tolerant: set[tuple[int, Call]] = set()
         self._signalling = Signalling(scoped=scoped)
         self._owned = owned
-        self._egress = Egress(destinations, self._connected, self._report_egress, owned)
+        self._egress = Egress(destinations, self._connected, self._report_egress, owned, listen)
 
     def set_forwarder(self, forwarder: Forwarder | None) -> None:
         """Send the function's DNS questions to this forwarder."""
@@ -254,7 +257,7 @@ class Supervisor:
         elif syscall == "socket" and self._owned and self._owned.allows(call, self.phase):
             self._owned.make(listener, call, task)
             return
-        if syscall in tables.WITH_DESTINATION and self._decider.takes(asked, self.phase):
+        if syscall in BROKERED and self._decider.takes(asked, self.phase):
             self._egress.take(listener, call, syscall, task)
             return
         if self._programs and syscall in tables.EXECS:
@@ -273,7 +276,7 @@ class Supervisor:
         if decision.answer == REPORT:
             if self._look and self._look.sees(call.nr):
                 self._look_at(call, syscall, task, self._look)
-            if syscall in tables.WITH_DESTINATION:
+            if syscall in BROKERED:
                 self._egress.take(listener, call, syscall, task)
             elif syscall == "socket" and self._owned:
                 self._owned.make(listener, call, task)

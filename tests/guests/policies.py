@@ -16,8 +16,9 @@ LOADING = (
 
 
 def profile(
-    *items: str, runtime_api: bool = False, network: tuple[str, ...] = (), grants: tuple[str, ...] = ()
-) -> Profile:
+    *items: str, runtime_api: bool = False, network: tuple[str, ...] = (), grants: tuple[str, ...] = (),
+    listen: tuple[str, ...] = (),
+) -> Profile:  # fmt: skip
     """A profile that uses these `syscall class` items."""
     phase: Phase = "invoke" if runtime_api else "run"
     pairs = [(syscall, kind) for syscall, _, kind in (item.partition(" ") for item in items)]
@@ -26,7 +27,9 @@ def profile(
     uses = {Use(phase, syscall, kind, 0, because) for syscall, kind in pairs if syscall in known}
     granted = frozenset(Grant(grant, frozenset(), "a test needs it") for grant in grants)
     function = ProfiledFunction("some", runtime_api=runtime_api)
-    return Profile(function, frozenset(uses), network=frozenset(network), grants=granted)
+    return Profile(
+        function, frozenset(uses), network=frozenset(network), grants=granted, listen=frozenset(listen)
+    )
 
 
 @functools.cache

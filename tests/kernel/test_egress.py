@@ -373,7 +373,8 @@ def test_no_descriptor_of_the_supervisor_is_handed_over(bench: Supervision) -> N
     """
     path = str(bench.new(".sock"))
     items = (*ITEMS, "bind", "fstat", "newfstatat", "close")
-    done = bench.run(bench.bundle(*items, network=(f"unix:{path}",)), *PYTHON, HAND_OVER, path)
+    bundle = bench.bundle(*items, network=(f"unix:{path}",), listen=(f"unix:{path}",))
+    done = bench.run(bundle, *PYTHON, HAND_OVER, path)
     assert done.stdout, done.stderr
     if not bench.refused:
         assert json.loads(done.stdout) == [[0, errno.EBADF, errno.EINVAL], []]
@@ -648,7 +649,8 @@ def test_a_broken_pipe_is_signalled(bench: Supervision) -> None:
     """A message that the supervisor sends for a stream whose other end is gone raises SIGPIPE, but for MSG_NOSIGNAL."""
     items = (*ITEMS, "bind", "listen", "accept4", "rt_sigaction")
     path, same = bench.new(".sock"), bench.new(".sock")
-    done = bench.run(bench.bundle(*items, network=("tcp://127.0.0.0/8:*", f"unix:{path}")), *PYTHON, PIPE, str(path))
+    network, listen = ("tcp://127.0.0.0/8:*", f"unix:{path}"), ("tcp://127.0.0.1:*", f"unix:{path}")
+    done = bench.run(bench.bundle(*items, network=network, listen=listen), *PYTHON, PIPE, str(path))
     command = [*PYTHON, PIPE, str(same)]
     bare = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=60, env={"PATH": "/usr/bin:/bin"}

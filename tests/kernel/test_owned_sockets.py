@@ -314,7 +314,8 @@ def test_what_is_closed_can_be_bound_again(bench: Supervision) -> None:
         "        s.close()\n"
         "print('free')\n"
     )
-    done = bench.run(bench.bundle(*SOCKETS, "bind", "listen"), *PYTHON, code)
+    listen = ("tcp://127.0.0.1:*", "udp://127.0.0.1:*", "unix:@again")
+    done = bench.run(bench.bundle(*SOCKETS, "bind", "listen", listen=listen), *PYTHON, code)
     assert done.stdout == "free\n", done.stderr
 
 

@@ -27,14 +27,21 @@ def described(
         (["udp://resolver:53"], "runtime-api", [53]),
         (["db:5432", "tcp://10.0.0.0/8:443"], "runtime-api", [53, 443, 5432]),
         (["tcp://[::1]:9", "tcp://10.0.0.1:9"], "runtime-api", [9]), (["*.example.com:443"], "runtime-api", [53, 443]),
-        (["*.example.com:*"], "family", []), (["tcp://10.0.0.1:*", "db:5432"], "family", []),
+        (["own"], "runtime-api", [8001]), (["*.example.com:*"], "family", []),
+        (["tcp://10.0.0.1:*", "db:5432"], "family", []),
         (["type1://10.0.0.1:9"], "runtime-api", [9]), (["type3://10.0.0.1:9"], "runtime-api", []),
     ],
 )  # fmt: skip
 def test_which_ports_may_be_connected_to(network: list[str], scope: str, opened: list[int]) -> None:
     """Those of the destinations of TCP, and 53 where a name must be looked up; an entry for every port means all."""
-    told = described("connect", network=tuple(network))
+    told = described("connect", "bind", network=tuple(network), listen=("tcp://127.0.0.1:8001",))
     assert (told["network"], told["network_ports"]) == (scope, opened)
+
+
+def test_own_ports_that_the_kernel_chooses_leave_all_open() -> None:
+    """Landlock knows no port that is another at each start."""
+    for listener in ("tcp://127.0.0.1:*", "tcp://127.0.0.1:0", "any"):
+        assert described("connect", "bind", network=("own",), listen=(listener,))["network"] == "family"
 
 
 def test_plain_programs() -> None:
@@ -50,13 +57,14 @@ def test_plain_programs() -> None:
 @pytest.mark.parametrize(
     ("calls", "listen", "bind", "opened"),
     [
-        (["connect"], ["tcp://127.0.0.1:8001"], "none", []), (["bind"], [], "any", []), (["listen"], [], "any", []),
+        (["connect"], ["tcp://127.0.0.1:8001"], "none", []), (["bind"], ["any"], "any", []),
+        (["bind"], [], "ports", [0]),
         (["bind"], ["tcp://127.0.0.1:8001", "tcp://[::1]:0", "udp://127.0.0.1:9"], "ports", [0, 8001]),
-        (["bind"], ["udp://127.0.0.1:9"], "ports", []), (["bind"], ["tcp://127.0.0.1:*"], "any", []),
+        (["listen"], ["udp://127.0.0.1:9"], "ports", [0]), (["bind"], ["tcp://127.0.0.1:*"], "any", []),
     ],
 )  # fmt: skip
 def test_which_ports_may_be_listened_on(calls: list[str], listen: list[str], bind: str, opened: list[int]) -> None:
-    """Those of the listeners of TCP; any where one means every port, and where the profile names none."""
+    """Those of the listeners of TCP, and those that the kernel chooses; any where one means every port."""
     told = described(*calls, listen=tuple(listen))
     assert (told["bind"], told["bind_ports"]) == (bind, opened)
 
@@ -65,9 +73,11 @@ def test_what_stays_open_is_listed_by_kind() -> None:
     """TCP where every port is open; UDP, unix sockets, other transports and listening where the profile has them."""
     assert described("connect", "socket AF_INET SOCK_STREAM", network=("db:5432",))["unsupervised"] == []
     assert described("socket AF_INET6 SOCK_DGRAM")["unsupervised"] == []  # refused without loss
+    assert described("socket AF_NETLINK SOCK_RAW NETLINK_ROUTE", "bind")["unsupervised"] == []
+    assert described("bind", "listen")["unsupervised"] == ["listening: on any address"]
     told = described(
         "socket AF_INET SOCK_DGRAM", "socket AF_INET SOCK_STREAM IPPROTO_MPTCP", "socket AF_UNIX SOCK_STREAM",
-        "socket AF_INET SOCK_RAW IPPROTO_ICMP", "connect", "bind", network=("db:*",),
+        "socket AF_INET SOCK_RAW IPPROTO_ICMP", "connect", "bind", network=("db:*",), listen=("any",),
     )  # fmt: skip
     assert told["unsupervised"] == [
         "listening: on any address and port", "network: MPTCP to any address", "network: TCP to any address",

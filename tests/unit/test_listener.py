@@ -1,0 +1,126 @@
+"""Listeners: their grammar, what an entry allows, and how profiles get, keep and lose them."""
+
+from __future__ import annotations
+
+import pytest
+from guests import profile
+
+from sandbox.behaviour import listener
+from sandbox.errors import ProfileError
+from sandbox.learn.generalise import generalise
+from sandbox.learn.observations import ColdStart
+from sandbox.learn.records import Start
+from sandbox.profile import document, lint
+from sandbox.profile.amend import propose
+from sandbox.profile.merge import merge
+from sandbox.profile.model import Profile
+from sandbox.violations.record import Violation
+
+OLD = """\
+schema: 1
+function: {name: f}
+promises: [listen]
+syscalls:
+  invoke:
+    bind: {count: 1, because: learned from every event}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "allowed"),
+    [
+        ("tcp://127.0.0.1:80", "tcp://127.0.0.1:80", True), ("tcp://127.0.0.1:80", "tcp://127.0.0.1:81", False),
+        ("tcp://127.0.0.1:80", "udp://127.0.0.1:80", False), ("tcp://127.0.0.1:80", "tcp://0.0.0.0:80", False),
+        ("tcp://0.0.0.0:80", "tcp://10.0.0.1:80", True), ("tcp://0.0.0.0:80", "tcp://[::1]:80", False),
+        ("tcp://[::]:80", "tcp://10.0.0.1:80", True), ("tcp://[::]:80", "tcp://0.0.0.0:80", True),
+        ("tcp://127.0.0.1:*", "tcp://127.0.0.1:80", True), ("tcp://127.0.0.1:80", "tcp://127.0.0.1:*", False),
+        ("tcp://127.0.0.1:*", "tcp://127.0.0.1:0", True), ("tcp://127.0.0.1:0", "tcp://127.0.0.1:80", False),
+        ("tcp://[::ffff:10.0.0.1]:80", "tcp://10.0.0.1:80", True), ("any", "tcp://0.0.0.0:1", True),
+        ("any", "unix:/x", True), ("tcp://0.0.0.0:*", "any", False), ("unix:/run/*", "unix:/run/x", True),
+        ("unix:/tmp/pool-*/sock", "unix:/tmp/pool-7/sock", True), ("unix:/run/x", "unix:/run/y", False),
+        ("unix:@x", "unix:@x", True), ("unix:@x", "unix:/x", False),
+        ("type5://127.0.0.1:1", "tcp://127.0.0.1:1", False),
+    ],
+)  # fmt: skip
+def test_what_an_entry_allows(text: str, other: str, allowed: bool) -> None:
+    """Its address and port; the unspecified address is each address of the host, and any is everything."""
+    assert listener.covers(listener.parse(text), listener.parse(other)) is allowed
+
+
+@pytest.mark.parametrize("text", ["localhost:80", "tcp://10.0.0.0/8:80", "runtime-api", "own", "family:AF_VSOCK", "*"])
+def test_what_is_not_a_listener(text: str) -> None:
+    """Names, networks and what only `network` can say are refused with what to write."""
+    with pytest.raises(ProfileError):
+        listener.parse(text)
+
+
+def test_schema_1_decides_nothing() -> None:
+    """A profile of schema 1 whose calls listen reads as `any`, which is written, merged and warned of until removed."""
+    old = document.parse(OLD)
+    assert old.profile.listen == {"any"}
+    assert document.parse(OLD.replace("bind: {count: 1", "accept4: {count: 1")).profile.listen == frozenset()
+    again = document.parse(document.write(old.profile))
+    assert again.profile == old.profile
+    newer = Profile(old.profile.function, old.profile.uses, listen=frozenset({"tcp://127.0.0.1:80"}))
+    assert merge(old.profile, newer).listen == {"any", "tcp://127.0.0.1:80"}
+    found = [finding for finding in lint.lint(again) if finding.message.startswith("any:")]
+    assert [(finding.severity, finding.line) for finding in found] == [("warning", 10)]
+
+
+def learned(*starts: tuple[set[str], set[str]]) -> Profile:
+    """The profile of cold starts with these listeners and destinations."""
+    found = [
+        ColdStart(id=str(i), source="x", start=Start(), listen=frozenset(listen), network=frozenset(network))
+        for i, (listen, network) in enumerate(starts)
+    ]
+    return generalise(found, "f").profile
+
+
+def test_ports_that_differ_between_starts_become_any() -> None:
+    """So do those that the kernel chose; what every start has, or one start more than the others, keeps its port."""
+    one, other = "tcp://127.0.0.1:8001", "tcp://127.0.0.1:8002"
+    assert learned(({one}, set()), ({one, other}, set())).listen == {one, other}
+    assert learned(({one}, set()), ({other}, set())).listen == {"tcp://127.0.0.1:*"}
+    assert learned(({one, "tcp://127.0.0.1:*"}, set())).listen == {"tcp://127.0.0.1:*"}
+    assert learned(({one}, set()), ({"tcp://[::1]:8002"}, set())).listen == {one, "tcp://[::1]:8002"}
+    assert learned(({"unix:/tmp/pymp-k2j4_x1z/listener-0abcdef1"}, set())).listen == {"unix:/tmp/pymp-*/listener-*"}
+
+
+def test_older_observations_decide_nothing() -> None:
+    """Those of format 1 noted no addresses, so that the profile of a function that listens is read as of schema 1."""
+    start, item = Start(format=1), ("run", "listen", "")
+    cold_start = ColdStart(id="1", source="x", start=start, items=frozenset({item}))
+    assert generalise([cold_start], "f").profile.listen == {"any"}
+    assert generalise([ColdStart(id="1", source="x", start=start)], "f").profile.listen == frozenset()
+
+
+def test_connects_to_ports_that_differ_become_own() -> None:
+    """Only on loopback, and only to what the same start listened on; a port that stays the same keeps its entry."""
+    one, other, far = "tcp://127.0.0.1:8001", "tcp://127.0.0.1:8002", "tcp://10.0.0.1:8001"
+    assert learned(({one}, {one, far, "tcp://127.0.0.1:9"}), ({other}, {other})).network == {
+        "own", far, "tcp://127.0.0.1:9",
+    }  # fmt: skip
+    assert learned(({one}, {one})).network == {one}
+
+
+def refused(target: str, syscall: str = "bind") -> Violation:
+    """The line of a listener that was refused."""
+    return Violation(
+        function="some", phase="invoke", request=None, pid=1, tid=1, comm="x", syscall=syscall, arg_class="", args=(),
+        target=target, verdict="denied", errno="EPERM", reason=f"no entry of listen names {target}", allow="",
+    )  # fmt: skip
+
+
+def test_amending_adds_listeners() -> None:
+    """Each refused listener becomes an entry of high risk, with the call where it lacks; nonsense is refused."""
+    targets = ["tcp://0.0.0.0:4444", "tcp://127.0.0.1:*", "unix:/tmp/s", "unix:@name"]
+    made = profile("bind", runtime_api=True, network=("runtime-api",), listen=("udp://127.0.0.1:53",))
+    found = propose(made, [*map(refused, targets), refused("udp://127.0.0.1:53")])
+    assert found.profile.listen == {*targets, "udp://127.0.0.1:53"}
+    assert {proposal.risk for proposal in found.proposals} == {"high"}
+    assert document.parse(document.write(found.profile)).profile == found.profile
+    assert [refusal.reason for refusal in found.refusals] == ["is allowed by the profile already"]
+    odd = propose(made, [refused(text) for text in ("any", "localhost:1", "unix:/tmp/*", "tcp://10.0.0.0/8:1")])
+    assert odd.profile == made
+    heard = propose(made, [refused("tcp://127.0.0.1:*", "listen")]).profile
+    assert {str(use.call) for use in heard.uses} == {"bind", "listen"}
