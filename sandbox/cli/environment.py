@@ -1,13 +1,17 @@
-"""The options that give a function its variables, the same in every command that starts one."""
+"""The options that give a function its variables and its local fakes, the same in every command that starts one."""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from sandbox.behaviour.destination import canonical_name
+from sandbox.behaviour.stand_ins import StandIns
+from sandbox.errors import UsageError
 from sandbox.runtime_api.variables import variables
 
 Env = Annotated[
@@ -21,6 +25,31 @@ EnvFile = Annotated[
 AwsCredentials = Annotated[
     bool, typer.Option("--aws-credentials", help="Hand on AWS credentials and region from here")
 ]
+
+
+StandsFor = Annotated[
+    list[str] | None,
+    typer.Option("--stands-for", help="A local fake for a destination of production", metavar="HOST:PORT=ADDRESS:PORT"),
+]
+
+
+def stand_ins(texts: Sequence[str] | None) -> StandIns:
+    """What the options say stands for destinations; a fake may be named, and is resolved now. Raises UsageError."""
+    return StandIns([_resolved(text) for text in texts or ()], "--stands-for")
+
+
+def _resolved(text: str) -> str:
+    production, _, fake = text.rpartition("=")
+    host, _, port = fake.rpartition(":")
+    if not (production and host) or canonical_name(host) != host:
+        return text
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        what = f"{host!r} cannot be resolved: {error.strerror}"
+        raise UsageError(what, where="--stands-for", todo="give the fake's address") from error
+    address = str(min(found, key=lambda one: one[0] != socket.AF_INET)[4][0])
+    return f"{production}={f'[{address}]' if ':' in address else address}:{port}"
 
 
 def chosen(

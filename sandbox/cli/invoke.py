@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sandbox.cli.environment import AwsCredentials, Env, EnvFile, chosen
+from sandbox.cli.environment import AwsCredentials, Env, EnvFile, StandsFor, chosen, stand_ins
 from sandbox.cli.output import json_line
 from sandbox.errors import UsageError
 from sandbox.kernel import tables
@@ -39,6 +39,7 @@ def invoke(
     env: Env = None,
     env_file: EnvFile = None,
     aws_credentials: AwsCredentials = False,
+    stands_for: StandsFor = None,
     sampled: Annotated[bool, typer.Option("--sampled", help="Serve the events as X-Ray samples them")] = False,
 ) -> None:
     """Serve events under ./bootstrap and print each result; exit 1 if an event failed or the function ended."""
@@ -59,6 +60,8 @@ def invoke(
         environment["SANDBOX_PYTHON"] = os.path.abspath(found.path)
         environment["AWS_EXECUTION_ENV"] = found.execution_environment
     environment |= variables
+    if fakes := stand_ins(stands_for):
+        environment["SANDBOX_STANDS_FOR"] = ",".join(fakes.texts)
     failed = 0
     with tempfile.TemporaryDirectory(prefix="sandbox-invoke-") as scratch:
         build.write(build.build(checked, (tables.machine(),)), scratch)

@@ -59,6 +59,7 @@ def learn(
     env: environment.Env = None,
     env_file: environment.EnvFile = None,
     aws_credentials: environment.AwsCredentials = False,
+    stands_for: environment.StandsFor = None,
 ) -> None:
     """Run a function on sample events, observe its system calls, write a profile to review."""
     try:
@@ -71,20 +72,24 @@ def learn(
     if os.path.exists(path) and not (add or force):
         _refuse_to_lose(document.read(path).profile, path)
     variables = environment.chosen(name, env, env_file, aws_credentials)
+    fakes = environment.stand_ins(stands_for)
     if from_:
-        if variables:
+        if variables or fakes:
             todo = "leave the variables out; the profile of a training notes their names"
             raise UsageError("starts nothing that could be given variables", where="--from", todo=todo)
         learned = _from_files([*from_, *(command or ())], name, allow_failed, json_output)
     else:
         plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known, variables)
-        plan = replace(plan, snapstart=snapstart)
+        plan = replace(plan, snapstart=snapstart, stand_ins=fakes.texts)
         learned = _train(plan, allow_failed, json_output)
         learned = _noting(learned, variables)
     profile = merge_all((known, learned.profile)) if known else learned.profile
     document.parse(text := document.write(profile), path)  # what we write must be what we accept
     write_text(path, text)
     _report(profile, learned, path, json_output)
+    for production in fakes.productions:
+        if production not in learned.profile.network:
+            errors.print(f"nothing connected to {production}, for which --stands-for names a fake", markup=False)
 
 
 def _refuse_to_lose(profile: Profile, path: str) -> None:

@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sandbox.behaviour.stand_ins import StandIns
     from sandbox.egress.brokered import Brokered
     from sandbox.egress.destinations import Destinations
     from sandbox.egress.relay import Relay
@@ -46,6 +47,7 @@ class Targets:
         self._match = bounded_memo(destinations.decide, 256)
         self.forwarder: Forwarder | None = None
         self.relay: Relay | None = None
+        self.stand_ins: StandIns | None = None
         self.own: Callable[[str, bytes, int], bool] | None = None
         """Whether the function is bound to (protocol, address, port) itself, where its profile allows that."""
         self._connected_to_api = connected_to_api
@@ -109,6 +111,11 @@ class Targets:
         entry = self._judge(brokered, protocol, destination.value, port, names)
         if entry == RUNTIME_API and self.relay and not sending:
             return Target(self.relay.address(destination.host, port, domain))
+        if self.stand_ins and protocol == "tcp":
+            fake = self.stand_ins.lead(destination.value, port, names, domain)
+            if fake == b"":
+                raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+            address = fake or address
         return Target(address)
 
     def judge_family(self, brokered: Brokered) -> None:

@@ -220,6 +220,10 @@ static _Noreturn void needs_python(enum error error, const char *what) {
     end(error, format("%: needs the Python bootstrap and a Python 3.11", what), "put both in place, or unset it");
 }
 
+static void unset_or_python(enum error error, const char *name) {
+    if (find_variable(name)) needs_python(error, name);
+}
+
 /* Read the policy and hold it against this host; what only the Python bootstrap can do goes there. */
 enum mode { ENFORCE, AUDIT, LEARN, OFF };
 static void choose_policy(const char *named, enum mode mode) {
@@ -233,8 +237,9 @@ static void choose_policy(const char *named, enum mode mode) {
     if (policy.audit_until) SYS2(clock_gettime, 0, now);
     if (mode == AUDIT || now[0] / 86400 < policy.audit_until)
         needs_python(KERNEL_UNSUPPORTED, "SANDBOX_MODE: is audit");
-    if (setting("SANDBOX_FILES", "off look")) needs_python(USAGE, "SANDBOX_FILES: is look");
-    if (find_variable("SANDBOX_VERIFY_KEY")) needs_python(PACKAGE_INVALID, "SANDBOX_VERIFY_KEY: is set");
+    if (setting("SANDBOX_FILES", "off look")) needs_python(USAGE, "SANDBOX_FILES");
+    unset_or_python(USAGE, "SANDBOX_STANDS_FOR");
+    unset_or_python(PACKAGE_INVALID, "SANDBOX_VERIFY_KEY");
     /* Whether the function's own places hold its bundle the Python bootstrap tells. */
     if (SYS1(geteuid, 0) && writable()) {
         const char *what = format("the function could change %", policy_folder);

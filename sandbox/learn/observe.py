@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from sandbox.behaviour.stand_ins import WHERE, StandIns
 from sandbox.confine import Command, not_executed, parent, restore_signals
 from sandbox.confine.child import ChildRefused, ListenerPage, spawn
 from sandbox.egress.destinations import api_addresses
@@ -43,7 +44,7 @@ class ObserverDuties(NamedTuple):
 
     `function` and `handler` are the platform's names, `api` is (host, port) of its Runtime API. `grants` are calls of
     the hard deny to let through, `observations` the file for the lines ('': standard error), `local_domains` what
-    LOCALDOMAIN says (man 5 resolv.conf); `debug` shows the causes of an error.
+    LOCALDOMAIN says (man 5 resolv.conf); `debug` shows the causes of an error, `stand_ins` stand for destinations.
     """
 
     function: str
@@ -53,11 +54,17 @@ class ObserverDuties(NamedTuple):
     observations: str
     local_domains: Sequence[str]
     debug: bool
+    stand_ins: StandIns | None = None
 
 
 def observe(command: Command, duties: ObserverDuties) -> int:
     """Run the command and observe it to its end. Returns the exit status to end with. Raises SandboxError."""
     arch = machine()
+    if duties.stand_ins and (refused := parent.refuses_duplicates()):
+        raise InstallRefused(
+            f"{refused}: no connect can be led to what stands for its destination", where=WHERE,
+            todo="train without it, or where pidfd_getfd(2) is allowed",
+        )  # fmt: skip
     with open(os.path.join(denials.DATA, f"{arch}.bpf"), "rb") as file:
         program = file.read()
     sink = _Sink(duties.observations)
@@ -67,7 +74,7 @@ def observe(command: Command, duties: ObserverDuties) -> int:
         arch, sink.emit, api=_addresses(duties.api), denied=denials.load(), granted=duties.grants, places=start.places
     )
     poll = select.poll()
-    naming = Naming(recorder.tasks, duties.local_domains, poll)
+    naming = Naming(recorder.tasks, duties.local_domains, poll, duties.stand_ins)
     recorder.names_of = naming.names_of
     return _Observation(recorder, sink, naming, poll).run(command, program, debug=duties.debug)
 

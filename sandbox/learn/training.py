@@ -43,6 +43,7 @@ class TrainingPlan:
     grants: frozenset[str] = frozenset()  # hard-denied calls to let through: `ptrace`, `prctl PR_SET_PTRACER`
     environment: Mapping[str, str] = field(default_factory=dict)
     snapstart: bool = False
+    stand_ins: tuple[str, ...] = ()  # db.internal:5432=127.0.0.1:15432
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ class _Start:
         ours = {"PYTHONDONTWRITEBYTECODE": "1", "SANDBOX_MODE": "learn", "SANDBOX_OBSERVATIONS": self.file}
         if self._plan.python:
             ours["SANDBOX_PYTHON"] = self._plan.python
+        if self._plan.stand_ins:
+            ours["SANDBOX_STANDS_FOR"] = ",".join(self._plan.stand_ins)
         if self._plan.grants:
             ours["SANDBOX_GRANTS"] = ",".join(sorted(self._plan.grants))
         return {**self._plan.environment, **ours}

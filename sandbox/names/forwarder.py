@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from sandbox.behaviour.stand_ins import StandIns
     from sandbox.names.questions import Question
 
 ANSWER_TIME = 2.5
@@ -46,7 +47,8 @@ class Forwarder:
     """`allowed` says which names may be asked for; `on_denied(name, type)` hears of every other question.
 
     `on_answer(name, addresses)` hears which addresses an answer gave. `observing` forwards every question, for
-    learning and audit. `known_hosts` is what `hosts` returns. Raises OSError when loopback has no IPv4 address to bind.
+    learning and audit. `known_hosts` is what `hosts` returns; `stand_ins` has addresses for names that no server is
+    asked for. Raises OSError when loopback has no IPv4 address to bind.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Forwarder:
         known_hosts: Mapping[bytes, frozenset[str]] | None = None,
         on_answer: Callable[[str, frozenset[str]], None] | None = None,
         observing: bool = False,
+        stand_ins: StandIns | None = None,
     ) -> None:
         self._upstreams = tuple(upstreams)
         self._attempts = max(2, len(self._upstreams))
@@ -69,6 +72,7 @@ class Forwarder:
         self._observing = observing
         self._suffixes = tuple(f".{name}" for name in searches)
         self._hosts = dict(known_hosts or {})
+        self._stand_ins = stand_ins
         self._known = KnownAddresses(clock)
         self._clock = clock
         self._most = max(8, min(MOST_QUESTIONS, os.sysconf("SC_OPEN_MAX") // 4))
@@ -197,6 +201,8 @@ class Forwarder:
             client.answer(questions.reply(question, questions.REFUSED))
         elif not self._may_ask(question):
             client.answer(questions.reply(question, questions.NAME_ERROR))
+        elif self._stand_ins and (host := self._stand_ins.address(question.name)):
+            client.answer(questions.addressed(question, host))
         elif len(self._inquiries) >= self._most:
             return False
         elif not any(inquiry.repeated_by(client, packet) for inquiry in self._inquiries):

@@ -6,6 +6,8 @@ format; this module adds the limits that it leaves to its callers.
 
 from __future__ import annotations
 
+import struct
+
 from dnslib.buffer import BufferError as WireError
 from dnslib.dns import EDNS0, QTYPE, DNSError, DNSHeader
 from dnslib.label import DNSBuffer
@@ -20,6 +22,9 @@ MOST_RECORDS = 256
 """Of an answer, those that are looked at."""
 
 QUERY = 0
+LIFE = 60
+"""Seconds that an answer of our own making may be kept."""
+NO_ERROR = 0
 SERVER_FAILURE, NAME_ERROR, NOT_IMPLEMENTED, REFUSED = 2, 3, 4, 5
 A, CNAME, PTR, AAAA, OPT, IXFR, AXFR = 1, 5, 12, 28, 41, 251, 252
 INTERNET = 1
@@ -98,6 +103,18 @@ def reply(question: Question, code: int) -> bytes:
     if opt:
         EDNS0(udp_len=OFFERED_SIZE).pack(buffer)
     return bytes(buffer.data)
+
+
+def addressed(question: Question, host: bytes) -> bytes:
+    """An answer with this packed address, and without any record for a question of another type."""
+    kind = A if len(host) == 4 else AAAA
+    if question.qtype != kind:
+        return reply(question, NO_ERROR)
+    found = bytearray(reply(question, NO_ERROR))
+    found[6:8] = (1).to_bytes(2, "big")  # one record, whose name is the question's, behind the header
+    at = 12 + len(question.wire)
+    found[at:at] = b"\xc0\x0c" + struct.pack("!HHIH", kind, INTERNET, LIFE, len(host)) + host
+    return bytes(found)
 
 
 class DnsAnswer:

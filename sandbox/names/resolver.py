@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sandbox.behaviour.stand_ins import StandIns
     from sandbox.names.forwarder import Forwarder
 
 HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -17,7 +18,7 @@ HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 def make(
     allowed: Callable[[str], bool], on_denied: Callable[[str, str], None], local_domains: Sequence[str], *,
-    observing: bool = False,
+    observing: bool = False, stand_ins: StandIns | None = None,
 ) -> Forwarder | None:  # fmt: skip
     """The forwarder for the names that are allowed; None where dnslib is missing or loopback cannot be bound."""
     from sandbox.names import addresses
@@ -25,9 +26,10 @@ def make(
     try:
         Forwarder = _forwarder_class()
         wanted: Callable[[str], bool] = (lambda name: True) if observing else allowed
+        known = addresses.hosts(wanted) | (stand_ins.hosts(wanted) if stand_ins else {})
         return Forwarder(
             addresses.upstreams(), allowed, on_denied, searches=addresses.searches(local=local_domains),
-            known_hosts=addresses.hosts(wanted), observing=observing,
+            known_hosts=known, observing=observing, stand_ins=stand_ins,
         )  # fmt: skip
     except (ImportError, OSError):
         return None

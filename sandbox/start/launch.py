@@ -20,6 +20,7 @@ from sandbox.start.settings import (
     REQUEST_ID,
     RUNTIME_API,
     STALE,
+    STANDS_FOR,
     SUPERVISE,
     RuntimeApi,
     Settings,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
+    from sandbox.behaviour.stand_ins import StandIns
     from sandbox.bundle import Policy
     from sandbox.confine.child import ListenerPage
     from sandbox.confine.install import InForce
@@ -175,7 +177,7 @@ def learn(command: Command, settings: Settings) -> int:
 
     duties = ObserverDuties(
         settings.function, settings.handler, _address(settings.api), settings.grants, settings.observations,
-        settings.local_domains, settings.debug,
+        settings.local_domains, settings.debug, stand_ins(settings),
     )  # fmt: skip
     return observe(command, duties)
 
@@ -213,6 +215,11 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
                 "is look, which a supervisor does, and there is none", where=FILES,
                 todo="set SANDBOX_SUPERVISE=1, or unset it",
             )  # fmt: skip
+        if settings.stand_ins:
+            raise UsageError(
+                "is set, and what it says a supervisor does, and there is none", where=STANDS_FOR,
+                todo="set SANDBOX_SUPERVISE=1, or unset it",
+            )  # fmt: skip
         confine(command, policy, settings, stale, degraded, tell=None, audit=audit)
     _ = policy.supervision  # parsed here: damage must stop the start, and the clone below shares it
     # Before the clone, so that the child writes to fewer pages that it shares.
@@ -228,6 +235,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
             fail(internal(error), settings)
 
     found = duties(settings, audit=audit)
+    degraded += [f"network: {text} ({STANDS_FOR})" for text in settings.stand_ins]
     if audit or settings.looks:
         from sandbox.supervise.look import prepare
 
@@ -242,8 +250,17 @@ def duties(settings: Settings, *, audit: bool) -> Duties:
     return Duties(
         audit=audit, events=settings.events, event_key=settings.event_key, api=_address(settings.api),
         relays=settings.relays, one_phase=settings.one_phase, task_root=settings.task_root,
-        local_domains=settings.local_domains,
+        local_domains=settings.local_domains, stand_ins=stand_ins(settings),
     )  # fmt: skip
+
+
+def stand_ins(settings: Settings) -> StandIns | None:
+    """What stands for destinations in this start; None for nothing, as in production. Raises UsageError."""
+    if not settings.stand_ins:
+        return None
+    from sandbox.behaviour.stand_ins import StandIns
+
+    return StandIns(settings.stand_ins)
 
 
 def confine(

@@ -29,6 +29,7 @@ SUPERVISE = "SANDBOX_SUPERVISE"
 FILES = "SANDBOX_FILES"
 RUNTIME_API = "AWS_LAMBDA_RUNTIME_API"
 NEXT_WRAPPER = "SANDBOX_NEXT_WRAPPER"
+STANDS_FOR = "SANDBOX_STANDS_FOR"
 VERIFY_KEY = "SANDBOX_VERIFY_KEY"
 
 LARGEST_PORT = 65535
@@ -55,15 +56,16 @@ class Settings:
     """What one start was told, and `environ`: the function's own variables. Paths are absolute; nothing here changes.
 
     `api` is None where there is no Runtime API, `verify_key` where no signature is asked for. `task_root`, `handler`,
-    `function`, `policy`, `python`, `observations` are '' where they are not set. `one_phase`: workers are forked while
-    others serve already, so that the init phase has no end. `local_domains` are what LOCALDOMAIN says (man 5
-    resolv.conf).
+    `function`, `policy`, `python`, `observations` are '' where they are not set. `stand_ins` are parsed where they are
+    used (sandbox/behaviour/stand_ins.py). `one_phase`: workers are forked while others serve already, so that the init
+    phase has no end. `local_domains` are what LOCALDOMAIN says (man 5 resolv.conf).
     """
 
     __slots__ = (
         "api", "debug", "entry", "environ", "event_key", "events", "function", "grants", "handler", "has_api",
         "local_domains", "looks", "mode", "next_wrapper", "observations", "on_unavailable", "one_phase", "policy",
-        "problems", "python", "refuse_stale", "relays", "search", "supervise", "task_root", "verify_key",
+        "problems", "python", "refuse_stale", "relays", "search", "stand_ins", "supervise", "task_root",
+        "verify_key",
     )  # fmt: skip
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -93,6 +95,7 @@ class Settings:
         self.verify_key = environ.get(VERIFY_KEY)
         self.python = environ.get("SANDBOX_PYTHON", "")
         self.grants = frozenset(filter(None, environ.get("SANDBOX_GRANTS", "").split(",")))
+        self.stand_ins = tuple(filter(None, environ.get(STANDS_FOR, "").split(",")))
         self.events = environ.get("SANDBOX_EVENTS", "")
         self.event_key = os.fsencode(environ.get("SANDBOX_EVENT_KEY", "")) or None
 

@@ -109,6 +109,7 @@ def _supervisor(
         listen=followed(supervision.listen),
     )  # fmt: skip
     supervisor.set_look(duties.look)
+    supervisor.set_stand_ins(duties.stand_ins)
     if policy.exec == "granted":
         from sandbox.supervise import programs
 
@@ -117,8 +118,9 @@ def _supervisor(
         from sandbox.names import resolver
 
         forwarder = resolver.make(
-            destinations.allows_name, supervisor.report_question, duties.local_domains, observing=audit
-        )
+            destinations.allows_name, supervisor.report_question, duties.local_domains, observing=audit,
+            stand_ins=duties.stand_ins,
+        )  # fmt: skip
         if forwarder is None:
             missing = (
                 "dnslib is not there, or loopback cannot be bound: names cannot be resolved, their hosts not reached"

@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sandbox.behaviour.stand_ins import StandIns
     from sandbox.bundle import Policy
     from sandbox.supervise.look import Look
     from sandbox.violations.sink import Sink
@@ -32,14 +33,18 @@ class Duties:
     `events` and `event_key` are where the lines go and what signs them (Sink), `api` (host, port) of the Runtime API,
     `relays` whether its requests are followed, `look` what
     sees the path calls (None: they are not notified), `one_phase` whether the init phase has no end, `task_root` the
-    function's folder ('': the working folder), `local_domains` what LOCALDOMAIN says (man 5 resolv.conf).
+    function's folder ('': the working folder), `local_domains` what LOCALDOMAIN says (man 5 resolv.conf), `stand_ins`
+    what stands for destinations.
     """
 
-    __slots__ = ("api", "audit", "event_key", "events", "local_domains", "look", "one_phase", "relays", "task_root")
+    __slots__ = (
+        "api", "audit", "event_key", "events", "local_domains", "look", "one_phase", "relays", "stand_ins", "task_root"
+    )  # fmt: skip
 
     def __init__(
         self, *, audit: bool, events: str, event_key: bytes | None, api: tuple[str, int] | None, relays: bool,
         one_phase: bool, task_root: str, local_domains: Sequence[str], look: Look | None = None,
+        stand_ins: StandIns | None = None,
     ) -> None:  # fmt: skip
         self.audit = audit
         self.events = events
@@ -50,6 +55,7 @@ class Duties:
         self.task_root = task_root
         self.local_domains = local_domains
         self.look = look
+        self.stand_ins = stand_ins
 
 
 def early_sink(duties: Duties) -> Sink | None:

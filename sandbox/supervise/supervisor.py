@@ -38,6 +38,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sandbox.behaviour.stand_ins import StandIns
     from sandbox.egress.destinations import Destinations
     from sandbox.egress.owned import OwnedSockets
     from sandbox.egress.relay import Relay
@@ -103,6 +104,10 @@ class Supervisor:
     def set_forwarder(self, forwarder: Forwarder | None) -> None:
         """Send the function's DNS questions to this forwarder."""
         self._forwarder = self._egress.targets.forwarder = forwarder
+
+    def set_stand_ins(self, stand_ins: StandIns | None) -> None:
+        """Let these stand for what the function connects to."""
+        self._egress.targets.stand_ins = stand_ins
 
     def set_relay(self, relay: Relay | None) -> None:
         """Let the function's way to the Runtime API lead through this relay, which knows the request that is served."""

@@ -666,6 +666,11 @@ def test_what_the_launcher_leaves_to_python(pair: Pair) -> None:
     assert ours.stdout == theirs.stdout == "ran\n"
     assert pair.run(ALONE, "/bin/echo", more=audit).returncode == 70
     assert pair.run(ALONE, "/bin/echo", more={"SANDBOX_MODE": "learn"}).returncode == 64
+    fake = {"SANDBOX_STANDS_FOR": "a.test:1=127.0.0.1:2", "SANDBOX_SUPERVISE": "1"}
+    ours, theirs = pair.both("/bin/echo", "ran", more=fake)
+    assert status_of(ours) == status_of(theirs)
+    assert "network: a.test:1=127.0.0.1:2 (SANDBOX_STANDS_FOR)" in status_of(theirs)["degraded"]
+    assert pair.run(ALONE, "/bin/echo", more=fake).returncode == 64
     done = pair.run(ALONE, "/bin/echo", "ran", more={"SANDBOX_SUPERVISE": "1"})
     assert done.stdout == "ran\n"
     said = status_of(done)
