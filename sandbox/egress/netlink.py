@@ -4,7 +4,8 @@ A netlink socket sends to the kernel by write(2) and send(2) as well, which name
 from those to a file. So the supervisor makes the function's netlink sockets, without CAP_NET_ADMIN: for a message that
 names no address rtnetlink asks the one who opened the socket for this right before it changes anything, root or not
 (net/core/rtnetlink.c, rtnetlink_rcv_msg; net/netlink/af_netlink.c, __netlink_ns_capable). For one that names an address
-it asks the sender alone (NETLINK_SKB_DST): those the broker reads, and sends if they are questions.
+it asks the sender alone (NETLINK_SKB_DST): those the broker reads, and sends if they are questions; what may change
+something it sends in no mode.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ SO_PROTOCOL = 38  # asm-generic/socket.h
 NLM_F_REQUEST = 1
 QUESTIONS = (18, 22, 26, 30)
 """RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE and RTM_GETNEIGH (linux/rtnetlink.h)."""
+RTM_BASE, RTNL_KIND_GET = 16, 2
 _HEADER = struct.Struct("<IHHII")  # struct nlmsghdr
 _ADDRESS = struct.Struct("<HxxII")  # struct sockaddr_nl: family, port id (0 is the kernel), groups
 _CAP_NET_ADMIN = 1 << 12
@@ -50,6 +52,24 @@ def is_question(fd: int, address: bytes, data: bytes) -> bool:
             return False
         at += length + 3 & -4
     return bool(data)
+
+
+def changes(fd: int, data: bytes) -> bool:
+    """Whether a message on a netlink socket of our own may change routes, addresses or links (RTM_NEW*, RTM_DEL* ...).
+
+    Of four kinds in a row the third asks (net/core/rtnetlink.c, rtnl_msgtype_kind). What cannot be read may change.
+    """
+    if sockets.option(fd, SO_PROTOCOL) != NETLINK_ROUTE:
+        return False
+    at = 0
+    while at < len(data):
+        if at + _HEADER.size > len(data):
+            return True
+        length, kind, _, _, _ = _HEADER.unpack_from(data, at)
+        if length < _HEADER.size or (kind >= RTM_BASE and kind & 3 != RTNL_KIND_GET):
+            return True
+        at += length + 3 & -4
+    return False
 
 
 def make(kind: int, protocol: int) -> int:

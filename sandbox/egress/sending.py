@@ -125,6 +125,10 @@ class Sends:
 
             if netlink.is_question(brokered.fd, message.address, message.data):
                 return Target(message.address)
+            if netlink.changes(brokered.fd, message.data) and not self._targets.allows_family("AF_NETLINK"):
+                brokered.address = parsed(message.address)
+                reason = "changes routes, addresses or links, which no mode lets through"
+                raise Denied(reason, "family:AF_NETLINK", brokered.address, final=True)
         return self._targets.decide(brokered, message.address, sending=True)
 
     def _hand_over(self, brokered: Brokered, message: Message, numbers: Mapping[int, int]) -> Target:

@@ -158,7 +158,7 @@ def _generalised(
 
 
 def _without_guesses(violations: Sequence[Violation]) -> list[Violation]:
-    """Without the DNS questions for names that were connected to as well: a question guesses the port."""
+    """Without the DNS questions for names that were connected to as well: a question does not know the port."""
     targets = (violation.target for violation in violations if not _is_question(violation))
     connected = {entry.value for entry in destination.entries(targets) if entry.kind == "name"}
     return [
@@ -197,7 +197,7 @@ def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:
         yield _Wish(what=what, reason=f"is refused without loss: {without.because}", how=how)
         return
     section, target, entry = _thing(call, violation)
-    if refused := _unfit(section, target):
+    if refused := _unfit(section, target, asked=_is_question(violation)):
         yield _Wish(what=f"{what} {target}", reason=refused[0], how=refused[1])
         return
     found = []
@@ -271,14 +271,14 @@ def _section(call: Call) -> str:
     return "files.write" if promise in _WRITING else "files.read" if promise == "rpath" else ""
 
 
-def _unfit(section: str, target: str) -> tuple[str, str] | None:
+def _unfit(section: str, target: str, *, asked: bool) -> tuple[str, str] | None:
     """(reason, what a person would write) for a target that no amendment may add."""
     if not section:
         return None
     if not target.isprintable() or len(target) > 1024:
         return "names something that no profile can hold", ""
     if section == "network":
-        return _unfit_destination(target)
+        return _unfit_destination(target, asked=asked)
     if section == "listen":
         return _unfit_listener(target)
     if not target.startswith(("/", "{root}/")) or f"{target}/".count("/../"):
@@ -288,15 +288,18 @@ def _unfit(section: str, target: str) -> tuple[str, str] | None:
     return None
 
 
-def _unfit_destination(target: str) -> tuple[str, str] | None:
-    """The same for a destination, which is one and no pattern: what the supervisor writes into a line (`target`)."""
+def _unfit_destination(target: str, *, asked: bool) -> tuple[str, str] | None:
+    """The same for a destination, which is one and no pattern: what the supervisor writes into a line (`target`).
+
+    Of a name that was only `asked` for, the port is not known: any.
+    """
     try:
         entry = destination.parse(target)
     except ProfileError as error:
         return f"is not a destination: {error.what}", ""
     if entry.kind == destination.RUNTIME_API:
         return "is not a destination but the Runtime API, which no violation names", ""
-    if entry.is_pattern:
+    if entry.is_pattern and not (asked and entry.kind == "name"):
         return "stands for more than one destination", ""
     if entry.is_metadata:
         return "hands out credentials: no amendment adds it", spelling.of_entry("network", target)

@@ -15,6 +15,7 @@ from sandbox.behaviour import destination, listener
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import below, covers, rule_of
 from sandbox.errors import ProfileError
+from sandbox.kernel import tables
 from sandbox.profile import base
 from sandbox.profile.completeness import best_estimates, still_needed
 from sandbox.profile.document import Document
@@ -89,8 +90,8 @@ def _spoken(reasons: Iterable[str]) -> list[str]:
 def _reasons(document: Document) -> Iterator[_Raw]:
     for use in sorted(document.profile.uses):
         danger = base.find(base.dangerous(), use.call)
-        if danger is None:
-            continue
+        if danger is None or (use.syscall in tables.LISTENS and not document.profile.listen):
+            continue  # what is bound without an entry of `listen` takes nothing from others
         path: Path = ("syscalls", use.phase, use.syscall, "classes", use.arg_class)
         path = path if use.arg_class else path[:3]
         spoken = _spoken(use.because)

@@ -130,7 +130,7 @@ class Supervisor:
         from sandbox.behaviour import spelling
         from sandbox.behaviour.destination import Entry
 
-        target = str(Entry("tcp", "name", name, 443))
+        target = str(Entry("tcp", "name", name))  # the port is not known yet
         if not self._journal.wants(*asked, VERDICTS[answer], target):
             return
         from sandbox.violations.record import QUESTION
@@ -283,6 +283,8 @@ class Supervisor:
                 self._look_at(call, syscall, task, self._look)
             if syscall in BROKERED:
                 self._egress.take(listener, call, syscall, task)
+            elif syscall == "socket" and asked.arg_class.startswith(tables.NETLINK):
+                self._make_netlink(listener, call, task)
             elif syscall == "socket" and self._owned:
                 self._owned.make(listener, call, task)
             else:
@@ -293,7 +295,7 @@ class Supervisor:
         listener.refuse(call.id, errno.EPERM)
 
     def _make_netlink(self, listener: Listener, call: Notification, task: Task) -> None:
-        """Answer a socket(2) for netlink that the profile has: it reads, unless an entry allows the whole family."""
+        """Answer a socket(2) for netlink: it reads, in audit too, unless an entry allows the whole family."""
         privileged = self._egress.targets.allows_family("AF_NETLINK")
         if self._owned:
             self._owned.make(listener, call, task, privileged=privileged)

@@ -91,10 +91,11 @@ def test_what_was_amended_is_allowed_by_the_filter(item: Call, arch: str) -> Non
 
 
 def test_a_name_is_proposed_with_the_port_that_was_connected_to() -> None:
-    """A DNS question guesses the port; it counts where nothing connected to the name, and is dropped otherwise."""
-    asked = event("connect", target="db.internal:443", reason=f"{QUESTION}: NXDOMAIN")
+    """A DNS question does not know the port: any, where nothing connected to the name; it is dropped otherwise."""
+    asked = event("connect", target="db.internal:*", reason=f"{QUESTION}: NXDOMAIN")
     connected = event("connect", target="db.internal:5432")
-    assert propose(PLAIN, [asked]).profile.network == {RUNTIME_API, "db.internal:443"}
+    assert propose(PLAIN, [asked]).profile.network == {RUNTIME_API, "db.internal:*"}
+    assert propose(PLAIN, [event("connect", target="db.internal:*")]).profile == PLAIN
     amended = propose(PLAIN, [asked, connected, asked])
     assert amended.profile.network == {RUNTIME_API, "db.internal:5432"}
     assert {(use.syscall, use.arg_class) for use in amended.profile.uses} == {("connect", "")}

@@ -67,6 +67,18 @@ def test_schema_1_decides_nothing() -> None:
     assert [(finding.severity, finding.line) for finding in found] == [("warning", 10)]
 
 
+def test_binding_needs_a_reason_only_where_something_listens() -> None:
+    """Resolvers and clients bind what the kernel chooses, of which no person needs to say why."""
+    def reasons(listen: str) -> list[str]:
+        text = OLD.replace("schema: 1", f"schema: 2\nlisten: [{listen}]")
+        return [finding.message for finding in lint.lint(document.parse(text)) if "reason" in finding.message]
+
+    assert reasons("") == []
+    assert [message.partition(" has")[0] for message in reasons("tcp://127.0.0.1:80")] == [
+        "bind in invoke (accepts data from others)"
+    ]
+
+
 def learned(*starts: tuple[set[str], set[str]]) -> Profile:
     """The profile of cold starts with these listeners and destinations."""
     found = [
