@@ -20,7 +20,7 @@ from sandbox.errors import ProfileError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from sandbox.bundle import PathRule
 
@@ -119,12 +119,35 @@ def wildcard_problem(path: str) -> str:
 def outermost(patterns: Iterable[str]) -> frozenset[str]:
     """The patterns without those that another one covers; of `folder/*` and `folder/**` the longer stays."""
     found = frozenset(patterns)
-    wide = [pattern for pattern in found if "*" in pattern]  # nothing else covers another one
+    cover = Cover(found)
     return frozenset(
         pattern for pattern in found
-        if not any(other != pattern and covers(other, pattern) and not (covers(pattern, other) and other < pattern)
-                   for other in wide)
+        if all(covers(pattern, other) and other < pattern for other in cover.of(pattern))
     )  # fmt: skip
+
+
+class Cover:
+    """Patterns, ready to be asked which of them cover another one: many are asked about many."""
+
+    __slots__ = ("_found", "_random")
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._found = frozenset(patterns)
+        self._random = [pattern for pattern in self._found if "*" in _stem(pattern)]
+
+    def of(self, pattern: str) -> Iterator[str]:
+        """Those of the patterns that cover this one, without itself; without a wildcard none does."""
+        folder = _stem(pattern)
+        while True:
+            for other in (f"{folder}/**", f"{folder}/*"):
+                if other != pattern and other in self._found and covers(other, pattern):
+                    yield other
+            if not folder:
+                break
+            folder = folder.rpartition("/")[0]
+        for other in self._random:
+            if other != pattern and covers(other, pattern):
+                yield other
 
 
 def literal(path: str) -> str:

@@ -100,11 +100,11 @@ def _without_init(profile: Profile) -> Profile:
     """The profile of the invoke phase alone; a plain program has one phase and stays as it is."""
     if not profile.function.runtime_api:
         return profile
-    kept = frozenset(use for use in profile.uses if use.phase != "init" or _outlasts_init(use))
+    kept = frozenset(use for use in profile.uses if use.phase != "init" or outlasts_init(use))
     return replace(profile, uses=kept)
 
 
-def _outlasts_init(use: Use) -> bool:
+def outlasts_init(use: Use) -> bool:
     """Whether a use of the init phase says that there will be more of it.
 
     Who compiles code at the start goes on when it runs hot, which a training of few events does not see (V8, HotSpot).

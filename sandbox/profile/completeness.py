@@ -3,8 +3,10 @@
 The sampling unit is one invocation (of the init phase: one cold start), never one call. The assumption, which every
 report repeats: the training events are drawn like production's.
 
-    novelty: share of samples that held an item no other held, the leave-one-out estimate of P(next needs something).
-    bound: the last n samples brought nothing new, so with 95 % confidence P < 1 - 0.05^(1/n), about 3/n.
+    novelty: share of samples that the profile of all others would refuse something (learn/leave_one_out.py), the
+        leave-one-out estimate of P(next needs something).
+    bound: the profile of those before would have allowed each of the last n samples, so with 95 % confidence
+        P < 1 - 0.05^(1/n), about 3/n.
     chao2: lower bound on the number of items there are, from those seen once and twice (A. Chao, Biometrics 43, 1987).
 """
 
@@ -21,31 +23,25 @@ TARGET = 0.01
 """The chance that people are told how to reach: one new need in a hundred invocations."""
 
 
-def estimate(phase: Phase, samples: Sequence[frozenset[Hashable]]) -> Estimate:
-    """Completeness of a phase from its samples, each the set of items of one invocation, in the order of time."""
+def estimate(phase: Phase, samples: Sequence[frozenset[Hashable]], novel: int, quiet: int) -> Estimate:
+    """Completeness of a phase from its samples, each the set of items of one invocation.
+
+    `novel` is how many of them the others would not have allowed, `quiet` how many of the last those before them would.
+    """
     incidence = Counter(item for sample in samples for item in sample)
-    once = {item for item, n in incidence.items() if n == 1}
+    once = sum(1 for n in incidence.values() if n == 1)
     twice = sum(1 for n in incidence.values() if n == 2)
     total = len(samples)
     return Estimate(
         phase=phase,
         samples=total,
         items=len(incidence),
-        once=len(once),
-        novelty=sum(1 for sample in samples if sample & once) / total if total else 1.0,
-        quiet=(quiet := _quiet(samples)),
+        once=once,
+        novelty=novel / total if total else 1.0,
+        quiet=quiet,
         bound=bound(quiet),
-        chao2=_chao2(len(incidence), total, len(once), twice),
+        chao2=_chao2(len(incidence), total, once, twice),
     )
-
-
-def _quiet(samples: Sequence[frozenset[Hashable]]) -> int:
-    known: set[Hashable] = set()
-    quiet = 0
-    for sample in samples:
-        quiet = quiet + 1 if sample <= known and known else 0
-        known |= sample
-    return quiet
 
 
 def bound(quiet: int) -> float:

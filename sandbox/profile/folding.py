@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 
-from sandbox.behaviour.path import below, covers, outermost, rule_of
+from sandbox.behaviour.path import Cover, below, covers, outermost, rule_of
 from sandbox.profile.random_names import CREDENTIALS, TEMPORARY, generalised, shaped
 
 FEW = 3
@@ -57,7 +57,7 @@ def fold(paths: Iterable[str]) -> tuple[str, ...]:
 
     Random parts of names become a `*` first, so that they count as one.
     """
-    return tuple(sorted(_shorten(Folding(paths).without())))
+    return tuple(sorted(shortened(Folding(paths).without())))
 
 
 class Folding:
@@ -100,8 +100,8 @@ def _one_group(paths: Iterable[str]) -> set[str]:
 def listed(reads: Iterable[str], writes: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
     """(reads, writes) as a profile lists what was read and written: folded, nothing that another line covers."""
     read, written = outermost(fold(reads)), outermost(fold(writes))
-    wide = [pattern for pattern in written if "*" in pattern]
-    return frozenset(p for p in read - written if not any(covers(pattern, p) for pattern in wide)), written
+    cover = Cover(written)
+    return frozenset(pattern for pattern in read - written if not any(cover.of(pattern))), written
 
 
 def united(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
@@ -185,7 +185,7 @@ def _is_private(directory: str) -> bool:
     return home or secret or directory in PRIVATE or not CREDENTIALS.isdisjoint(directory.split("/"))
 
 
-def _shorten(patterns: set[str]) -> set[str]:
+def shortened(patterns: set[str]) -> set[str]:
     """Fold the deepest directory that holds several lines, until there are few enough; never a top directory.
 
     Of two that are equally deep first the one that holds more lines.

@@ -1,0 +1,278 @@
+"""The estimate: would the profile that the other events give have allowed this event?
+
+Only an event that reached something no other did can be one that they do not allow. For these, what the others give is
+generalised again, without what was reached in this event alone, and asked (learn/allowed.py). All repeats of an event
+are left out together. The samples of the init phase and of plain programs are their starts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TypeVar
+
+from sandbox.behaviour import destination
+from sandbox.behaviour.call import Call
+from sandbox.behaviour.path import Cover
+from sandbox.learn import rights
+from sandbox.learn.allowed import Allowed
+from sandbox.learn.observations import ColdStart, Sample
+from sandbox.learn.rights import Thing
+from sandbox.policy.rules import refused_quietly, relatives
+from sandbox.policy.supervision import outlasts_init
+from sandbox.profile import base
+from sandbox.profile.completeness import estimate
+from sandbox.profile.folding import Folding, shortened
+from sandbox.profile.model import PHASES, Estimate, Phase, Profile, Use
+
+PHASE_OF: dict[str, Phase] = {"init": "init", "invocation": "invoke", "run": "run"}
+
+Need = Thing | tuple[Phase, Call]
+"""What an event needs: a thing, or a call in a phase."""
+_T = TypeVar("_T")
+
+ONE_BY_ONE = 32
+"""Up to so many events are left out by themselves; of more the half, and of what it does not allow the half again."""
+LISTED = frozenset({"/dev/null"})
+"""What every profile that lists files may read."""
+MOST_WORK = 400_000
+"""Paths and lines that are looked at anew in all; what is not settled by then counts as not allowed."""
+
+
+@dataclass(eq=False)
+class Event:
+    """All repeats of one event, or one start. `gives` is what it makes a profile allow, `needs` what it asks for."""
+
+    phase: Phase
+    label: str
+    needs: set[Need] = field(default_factory=set)
+    gives: set[Need] = field(default_factory=set)
+
+
+def in_order(samples: Iterable[Sample]) -> list[Sample]:
+    """In the order of time; equal times must not leave the order to chance."""
+    return sorted(samples, key=_moment)
+
+
+def _moment(sample: Sample) -> tuple[object, ...]:
+    return (sample.time, sample.kind, sample.label, sample.outcome, sorted(sample.items.items()))
+
+
+class LeaveOneOut:
+    """The events of some cold starts, and the `profile` that they give.
+
+    `accepted` holds lines that a person wants in any case. `work` is what was looked at anew so far (see MOST_WORK).
+    """
+
+    def __init__(
+        self, cold_starts: Sequence[ColdStart], profile: Profile, accepted: Sequence[Thing] = (), *,
+        one_by_one: int = ONE_BY_ONE,
+    ) -> None:  # fmt: skip
+        self.work = 0
+        self.rounds = 0
+        self._cold_starts = cold_starts
+        self._profile = profile
+        self._accepted = {reach: frozenset(t.text for t in accepted if t.reach == reach) for reach in ("read", "write")}
+        self._wanted = frozenset(thing.text for thing in accepted if thing.reach == "network")
+        self._one_by_one = one_by_one
+        self._always: set[Need] = set()
+        self.events = self._collected()
+        self._holders = Counter(need for event in self.events for need in event.gives)
+        known = {need for need in (*self._always, *self._holders) if isinstance(need, Thing)}
+        self._reads = Folding(thing.text for thing in known if thing.reach == "read")
+        self._writes = Folding(thing.text for thing in known if thing.reach == "write")
+        self._units: dict[Need, Need] = {}
+        self._alone = {
+            event: {need for need in event.needs if self._holders[need] == 1 and need not in self._always}
+            for event in self.events
+        }  # fmt: skip
+        """What no other event makes the profile allow."""
+        self._whole = Allowed(self._without(frozenset()))
+
+    def _collected(self) -> list[Event]:
+        runtime_api = self._profile.function.runtime_api
+        entries = (*base.floor(), *(base.runtime_client() if runtime_api else ()))
+        self._floor = {
+            call for entry in entries for arg_class in entry.classes or ("",)
+            for call in _closed(Call(entry.syscall, arg_class))
+        }  # fmt: skip
+        self._refused_quietly = refused_quietly(self._profile)
+        samples: list[tuple[Sample, dict[object, list[Thing]]]] = []
+        for cold_start in self._cold_starts:
+            listed: dict[object, list[Thing]] = {}
+            for fact, thing in rights.things(cold_start, self._profile.listen):
+                listed.setdefault(fact, []).append(thing)
+            samples += [(sample, listed) for sample in cold_start.samples]
+            reached = frozenset[object]().union(*(sample.facts for sample in cold_start.samples))
+            self._always.update(thing for fact, found in listed.items() if fact not in reached for thing in found)
+            called = {item for sample in cold_start.samples for item in sample.items}
+            for where, syscall, arg_class in cold_start.items - called:
+                self._always.update(self._given(where, Call(syscall, arg_class)))  # type: ignore[arg-type]  # as read
+        events: dict[tuple[Phase, str], Event] = {}
+        for number, (sample, listed) in enumerate(sorted(samples, key=lambda pair: _moment(pair[0]))):
+            phase = PHASE_OF.get(sample.kind, "invoke")
+            event = Event(phase, sample.label)
+            if sample.kind in PHASE_OF:
+                label = sample.label if phase == "invoke" and sample.label else str(number)
+                event = events.setdefault((phase, label), event)
+            for where, syscall, arg_class in sample.items:
+                call = Call(syscall, arg_class).as_compared()
+                event.gives.update(self._given(where, call))  # type: ignore[arg-type]  # checked when it was read
+                if not self._is_always_allowed(call) and not base.kept_out(Call(syscall, arg_class)):
+                    event.needs.add((where, call))  # type: ignore[arg-type]
+            for fact in sample.facts:
+                found = [thing for thing in listed.get(fact, ()) if thing.text != destination.RUNTIME_API]
+                event.gives.update(found)
+                event.needs.update(found)
+            if sample.kind not in PHASE_OF:  # what came after the last event
+                self._always |= event.gives
+        return list(events.values())
+
+    def _is_always_allowed(self, call: Call) -> bool:
+        """Whether every profile allows it, or none that this function could have does."""
+        if call in self._floor or Call(call.syscall) in self._floor:
+            return True
+        return base.find(self._refused_quietly, call) is not None
+
+    @staticmethod
+    def _given(phase: Phase, call: Call) -> Iterable[Need]:
+        """What a call of a phase makes the profile allow: the same elsewhere, and in the init phase too."""
+        phases: tuple[Phase, ...] = ("init", "invoke") if phase == "invoke" else (phase,)
+        if phase == "init" and outlasts_init(Use(phase, *call)):
+            phases = ("init", "invoke")
+        return [(where, known) for known in _closed(call.as_compared()) for where in phases]
+
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Completeness of each phase that has samples."""
+        novel = self.novel()
+        found = []
+        for phase in PHASES:
+            events = [event for event in self.events if event.phase == phase]
+            if events:
+                units = [frozenset(map(self._unit, event.needs)) for event in events]
+                found.append(estimate(phase, units, sum(event in novel for event in events), self._quiet(events)))
+        return tuple(found)
+
+    def novel(self) -> dict[Event, frozenset[Need]]:
+        """The events that the others do not allow, each with what is refused of it, as far as that was asked."""
+        found: dict[Event, frozenset[Need]] = {}
+        pending = []
+        for event in self.events:
+            alone = self._alone[event]
+            if certain := frozenset(need for need in alone if self._is_certain(need)):
+                found[event] = certain
+            elif alone:
+                pending.append(event)
+        if len(pending) <= self._one_by_one:
+            chunks = [[event] for event in pending]
+        else:
+            for event in pending:
+                if single := frozenset(need for need in self._alone[event] if self._is_single(need)):
+                    found[event] = single
+            chunks = [[event for event in pending if event not in found]]
+        while chunks:
+            chunk = chunks.pop()
+            alone = set[Need]().union(*(self._alone[event] for event in chunk))
+            refused = self._refused(alone, alone)
+            bad = [event for event in chunk if self._alone[event] & refused]
+            if len(chunk) == 1 or self.work > MOST_WORK:
+                found.update((event, frozenset(self._alone[event] & refused)) for event in bad)
+            else:
+                chunks += _halves(bad)
+        return found
+
+    def _is_certain(self, need: Need) -> bool:
+        """Whether it does not fold with anything, so that it is refused where nothing else gives it."""
+        if not isinstance(need, Thing):
+            return True
+        folds = need.reach in ("read", "write") or need.text.startswith("unix:/")
+        return not folds and self._is_single(need)
+
+    def _is_single(self, need: Need) -> bool:
+        return not isinstance(need, Thing) or self._whole.only_by_name(need)
+
+    def _quiet(self, events: Sequence[Event]) -> int:
+        """How many of the last events the profile of those before them, and of other phases, would have allowed."""
+        own = set(map(id, events))
+        elsewhere = self._always.union(*(event.gives for event in self.events if id(event) not in own))
+        first: dict[Need, int] = {}
+        for number, event in enumerate(events):
+            for need in event.gives:
+                if need not in elsewhere:
+                    first.setdefault(need, number)
+        fresh = [{need for need in event.needs if first.get(need) == number} for number, event in enumerate(events)]
+        pending = [number for number, needs in enumerate(fresh) if number and needs]
+        many = len(pending) > self._one_by_one
+        settles = self._is_single if many else self._is_certain
+        loud = max((number for number in pending if any(map(settles, fresh[number]))), default=0)
+        pending = [number for number in pending if number > loud]
+        chunks = [pending] if many else [[number] for number in pending]
+        while chunks:
+            chunk = chunks.pop()
+            if not chunk:
+                continue
+            asked = set[Need]().union(*(fresh[number] for number in chunk))
+            refused = self._refused({need for need, number in first.items() if number >= chunk[0]}, asked)
+            bad = [number for number in chunk if fresh[number] & refused]
+            if len(chunk) == 1 and bad:
+                loud = chunk[0]
+                break
+            chunks += _halves(bad)
+        return len(events) - 1 - loud
+
+    def _refused(self, removed: Collection[Need], asked: Iterable[Need]) -> set[Need]:
+        """What of `asked` is not allowed by what is left without `removed`."""
+        things = [need for need in asked if isinstance(need, Thing)]
+        if self.work > MOST_WORK:
+            return set(things)
+        self.rounds += 1
+        allowed = Allowed(self._without(frozenset(need for need in removed if isinstance(need, Thing))))
+        return {thing for thing in things if not allowed.allows(thing)}
+
+    def _without(self, removed: frozenset[Thing]) -> Profile:
+        """The profile without some things, as far as it is asked here."""
+        lists = {}
+        for reach, folding in (("read", self._reads), ("write", self._writes)):
+            paths = {thing.text for thing in removed if thing.reach == reach}
+            lines = folding.without(paths)
+            self.work += len(lines) + folding.work(paths)
+            lists[reach] = frozenset(shortened(lines)) | self._accepted[reach]
+        if not lists["read"] and not lists["write"] and (self._profile.reads or self._profile.writes):
+            lists["read"] = LISTED  # a profile of no files at all would limit none
+        gone = {reach: {thing.text for thing in removed if thing.reach == reach} for reach in ("network", "listen")}
+        network, listen = self._profile.network, self._profile.listen
+        if gone["network"] or gone["listen"]:
+            left = [
+                replace(c, network=c.network - gone["network"], listen=c.listen - gone["listen"])
+                for c in self._cold_starts
+            ]
+            network, listen = rights.network(left, listen) - gone["network"], rights.listeners(left)
+            self.work += sum(len(c.network) + len(c.listen) for c in left)
+        programs = {thing.text for thing in removed if thing.reach == "exec"}
+        return replace(
+            self._profile, reads=lists["read"], writes=lists["write"], network=network | self._wanted, listen=listen,
+            processes=self._profile.processes - programs,
+        )  # fmt: skip
+
+    def _unit(self, need: Need) -> Need:
+        """What counts as one item: a call, or the line of the profile that allows a thing."""
+        if not isinstance(need, Thing) or need.reach not in ("read", "write"):
+            return need
+        if need not in self._units:
+            self._units[need] = Thing(need.reach, next(self._lines.of(need.text), need.text))
+        return self._units[need]
+
+    @cached_property
+    def _lines(self) -> Cover:
+        return Cover(self._profile.reads | self._profile.writes)
+
+
+def _halves(found: list[_T]) -> list[list[_T]]:
+    middle = (len(found) + 1) // 2
+    return [half for half in (found[:middle], found[middle:]) if half]
+
+
+def _closed(call: Call) -> tuple[Call, ...]:
+    return (call, *relatives(call))

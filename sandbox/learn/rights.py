@@ -1,0 +1,113 @@
+"""What a profile lists of what was reached: paths by place, the folders of what was made, destinations, and so on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from sandbox.behaviour import destination, listener
+from sandbox.behaviour.destination import ANY_PORT, Entry
+from sandbox.behaviour.path import below, literal
+from sandbox.kernel import tables
+from sandbox.learn.host import TOOL
+from sandbox.learn.observations import ColdStart
+from sandbox.learn.records import FORMAT, Connect, Fact, FileAccess, Listen, Program
+from sandbox.profile.folding import folder_of, named
+from sandbox.profile.random_names import sockets
+
+
+class Thing(NamedTuple):
+    """One thing as a profile would list it by itself, before anything is folded."""
+
+    reach: Literal["read", "write", "network", "listen", "exec"]
+    text: str
+
+
+def things(cold_start: ColdStart, listen: frozenset[str]) -> Iterator[tuple[Fact, Thing]]:
+    """Each fact of a cold start with what a profile that has these listeners lists of it.
+
+    What it never lists, such as our own files, is left out.
+    """
+    made = frozenset(cold_start.entries)
+    for path in cold_start.reads:
+        if not _holds_the_function(path, cold_start):
+            yield from _files(FileAccess(path, "read"), literal(path), cold_start)
+    for path in cold_start.writes:
+        yield from _files(FileAccess(path, "write"), literal(path), cold_start)
+    for path in made:
+        if path.startswith("/"):
+            yield from _files(FileAccess(path, "entry"), literal(folder_of(path, made)), cold_start)
+    for path in cold_start.processes:
+        if path.startswith("/"):
+            yield Program(path), Thing("exec", _program(path, cold_start))
+    for text, entry in _connects(cold_start, listen):
+        yield Connect(text), Thing("network", entry)
+    for text in cold_start.listen:
+        yield Listen(text), Thing("listen", text)
+
+
+def network(cold_starts: Sequence[ColdStart], listen: frozenset[str]) -> frozenset[str]:
+    """The destinations of all, with random parts of the paths of unix sockets."""
+    return sockets(entry for cold_start in cold_starts for _, entry in _connects(cold_start, listen))
+
+
+def listeners(cold_starts: Sequence[ColdStart]) -> frozenset[str]:
+    """The listeners; any port of an address where each of two starts has some port that the other has not."""
+    ports: dict[tuple[str, str | bytes], list[set[int]]] = {}
+    for cold_start in cold_starts:
+        found: dict[tuple[str, str | bytes], set[int]] = {}
+        for entry in listener.entries(cold_start.listen):
+            if entry.kind == "address":
+                found.setdefault((entry.protocol, entry.value), set()).add(entry.port)
+        for place, numbers in found.items():
+            ports.setdefault(place, []).append(numbers)
+    differing = {
+        Entry(protocol, "address", value, ANY_PORT)
+        for (protocol, value), several in ports.items()
+        if ANY_PORT in set().union(*several) or any(one - other and other - one for one in several for other in several)
+    }
+    texts = {text for cold_start in cold_starts for text in cold_start.listen}
+    if any(cold_start.start.format != FORMAT and _listens(cold_start) for cold_start in cold_starts):
+        differing.add(listener.parse(listener.ANY))  # an older observer noted no addresses
+    wide = list(differing)
+    kept = {
+        text for text in texts
+        if not any(listener.covers(entry, one) for one in listener.entries([text]) for entry in wide)
+    }  # fmt: skip
+    return sockets(kept) | {entry.text for entry in wide}
+
+
+def _listens(cold_start: ColdStart) -> bool:
+    return any(syscall in tables.LISTENS for _, syscall, _ in cold_start.items)
+
+
+def _connects(cold_start: ColdStart, listen: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """The destinations with how they are listed: `own` for a port of the function's own, another at each start."""
+    own = {
+        (entry.protocol, entry.port) for entry in listener.entries(cold_start.listen)
+        if entry.kind == "address" and entry.text not in listen and entry.port > 0
+    }  # fmt: skip
+    for text in cold_start.network:
+        found = next(destination.entries([text]), None)
+        loopback = found and isinstance(found.value, bytes) and destination.is_loopback(found.value)
+        yield text, destination.OWN if found and loopback and (found.protocol, found.port) in own else text
+
+
+def _files(fact: FileAccess, pattern: str, cold_start: ColdStart) -> Iterator[tuple[Fact, Thing]]:
+    for path in named([pattern], cold_start.start.places):
+        if path != below(TOOL):
+            yield fact, Thing("read" if fact.mode == "read" else "write", path)
+
+
+def _holds_the_function(path: str, cold_start: ColdStart) -> bool:
+    """Whether it is the folder of a volume that holds the function or its interpreter itself."""
+    return path.endswith("/**") and any(
+        f"{place}/".startswith(path[:-2]) for place in cold_start.start.places.values()
+    )
+
+
+def _program(path: str, cold_start: ColdStart) -> str:
+    """The path of a program, under {root} where it lies with the function."""
+    root = cold_start.start.places.get("{root}", "/")
+    inside = root != "/" and path.startswith(root + "/")
+    return "{root}" + path.removeprefix(root) if inside else "/" + path.lstrip("/")
