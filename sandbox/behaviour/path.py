@@ -15,6 +15,8 @@ compares as they are written (sandbox/behaviour/destination.py):
 
 from __future__ import annotations
 
+import os
+
 from sandbox.bundle import BASES
 from sandbox.errors import ProfileError
 
@@ -158,6 +160,19 @@ def literal(path: str) -> str:
     path = "/" + path.lstrip("/") if path.startswith("/") else path
     stem = _stem(path)
     return below(stem.partition("*")[0].rpartition("/")[0]) if "*" in stem else path
+
+
+MANY_OWNERS = (
+    "/etc", "/root", "/run/secrets", "/var/run/secrets", "/var/lib", "/var/log", "/var/tmp", "/var/cache", "/dev/shm",
+)  # fmt: skip
+"""Folders in which files of many owners lie, or secrets: none is opened because of one file in it."""
+
+
+def is_one_owners(folder: str) -> bool:
+    """Whether a folder may be opened as a whole because of one file in it: no home, and none at the top but a mount."""
+    if folder in MANY_OWNERS or os.path.dirname(folder) == "/home" or folder.startswith(("/proc/", "/sys/")):
+        return False
+    return folder.count("/") > 1 or (folder != "/" and os.path.ismount(folder))
 
 
 def check(pattern: str, where: str, *, program: bool = False) -> str:

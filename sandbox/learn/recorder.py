@@ -16,6 +16,7 @@ from sandbox.behaviour import access, arguments, destination
 from sandbox.behaviour.access import Access
 from sandbox.behaviour.aim import aim
 from sandbox.behaviour.call import Call
+from sandbox.behaviour.path import below
 from sandbox.kernel import sockaddr, tables
 from sandbox.kernel.notification import Notification
 from sandbox.kernel.sockaddr import SocketAddress
@@ -39,7 +40,7 @@ from sandbox.learn.records import (
     Span,
     SpanKind,
 )
-from sandbox.learn.volumes import volume
+from sandbox.learn.volumes import Replaced, volume
 
 LAST_CALLS = 12
 """How many calls before a failure are told."""
@@ -96,6 +97,7 @@ class Recorder:
         self._bucket: dict[int, int] = {}
         self._facts: dict[Fact, tuple[int, ...]] = {}
         self._told = 0
+        self._replaced = Replaced()
         self._reached: set[int] = set()
         self._refused: set[DeniedCall] = set()
         self._pid = os.getpid()
@@ -226,6 +228,12 @@ class Recorder:
         for path in links.told(asked):
             for mode in modes:
                 self._fact(FileAccess(self._as_placed(path), mode))
+        if asked.entry:
+            self._replaced.made(asked.thing)
+        elif asked.reach == access.READ and not asked.folder:
+            folder = self._replaced.opened(asked.thing, asked.identity)
+            if folder:
+                self._fact(FileAccess(self._as_placed(below(folder)), "read"))
 
     def _as_placed(self, path: str) -> str:
         """The path under the spelling of the function's own folders, which a link may lead to."""

@@ -1,13 +1,16 @@
-"""Volumes whose files are replaced while the function runs, by links of the volume's own that are turned over."""
+"""Files that are replaced while the function runs: one by one, or those of a volume whose links are turned over.
+
+A rule of Landlock belongs to the file that was there at the start. Only one on the folder holds what comes after it.
+"""
 
 from __future__ import annotations
 
 import os
 
+from sandbox.behaviour.path import is_one_owners
+
 KERNEL = ("/proc/", "/dev/")
 """Links of the kernel's own in there mean another file to each process."""
-NEVER = ("/etc", "/root", "/run/secrets", "/var/run/secrets")
-"""Folders that hold more than one volume's files."""
 DATA = "..data"
 DIGITS = 4
 """So many digits in the name of a folder make it one of many: a date, a number, a digest."""
@@ -29,7 +32,7 @@ def volume(name: str, real: str) -> str:
         folder, last = os.path.split(folder)
         ways.append((folder, last))
     for folder, last in ways:
-        if _is_turned_over(folder, last, is_name=folder == os.path.dirname(name)) and _is_own(folder):
+        if _is_turned_over(folder, last, is_name=folder == os.path.dirname(name)) and is_one_owners(folder):
             inside = real.startswith(f"{os.path.realpath(folder)}/") and os.path.dirname(real) != folder
             return folder if inside else ""
     return ""
@@ -47,7 +50,32 @@ def _is_turned_over(folder: str, entry: str, *, is_name: bool) -> bool:
     return first not in ("", "..") and (dated or entry == DATA)
 
 
-def _is_own(folder: str) -> bool:
-    if folder in NEVER or os.path.dirname(folder) == "/home":
-        return False
-    return folder.count("/") > 1 or os.path.ismount(folder)
+MOST = 10_000
+"""Files that are remembered."""
+
+
+class Replaced:
+    """Which files others replace during one training run: a path that leads to another file than when it was opened.
+
+    What the function itself puts into a folder gives it the folder anyway.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[int, int]] = {}
+        self._own: set[str] = set()
+
+    def made(self, path: str) -> None:
+        """The function made, removed or renamed an entry."""
+        self._own.add(os.path.dirname(path))
+
+    def opened(self, path: str, identity: tuple[int, int]) -> str:
+        """The folder to open because of a file that was opened, '' for none; `identity` is its (st_dev, st_ino)."""
+        if not path.startswith("/") or path.startswith(KERNEL) or identity == (0, 0):
+            return ""
+        if self._files.get(path, identity) == identity:
+            if len(self._files) < MOST:
+                self._files[path] = identity
+            return ""
+        self._files[path] = identity
+        folder = os.path.dirname(path)
+        return folder if folder not in self._own and is_one_owners(folder) else ""

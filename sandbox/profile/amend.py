@@ -196,6 +196,10 @@ def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:
         how = "a destination under network that begins with udp://"
         yield _Wish(what=what, reason=f"is refused without loss: {without.because}", how=how)
         return
+    if violation.allow.startswith("files.read: [") and violation.allow.strip('"]').endswith("/**"):
+        reason = "reads what was put in the place of another file: a person decides about the folder"
+        yield _Wish(what=f"{what} {target}", reason=reason, how=violation.allow)
+        return
     section, target, entry = _thing(call, violation)
     if refused := _unfit(section, target, asked=_is_question(violation)):
         yield _Wish(what=f"{what} {target}", reason=refused[0], how=refused[1])

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from sandbox.behaviour import access, spelling
+from sandbox.behaviour.path import below, is_one_owners
 from sandbox.behaviour.permissions import Permissions, Verdict, allows
 from sandbox.confine import landlock_rules
 from sandbox.kernel import abi, landlock, tables
@@ -58,9 +60,10 @@ class Look:
                 return Verdict()
         return verdict
 
-    @staticmethod
-    def reason(refused: Access, verdict: Verdict) -> str:
+    def reason(self, refused: Access, verdict: Verdict) -> str:
         """Why, in a few words."""
+        if self._is_stale(refused):
+            return "a file that was put in the place of the one that the profile means, while the function ran"
         if verdict.errno == errno.EXDEV:
             return "a file that may not come to lie in another folder"
         return "a place that the profile does not write" if refused.changes else "a file that the profile does not read"
@@ -68,11 +71,20 @@ class Look:
     def spelled(self, refused: Access) -> str:
         """The text of a profile that allows what was refused: the file that is read, the folder that is written in."""
         place = spelling.below_named(refused.thing, self._names)
-        if refused.changes and refused.folder and not refused.entry:
+        if self._is_stale(refused):
+            # Only a rule on the folder holds what is put there later; one of many owners is not opened for one file.
+            folder = os.path.dirname(refused.thing)
+            if not is_one_owners(folder):
+                return ""
+            place = below(spelling.below_named(folder, self._names))
+        elif refused.changes and refused.folder and not refused.entry:
             place += "/*"
         elif refused.changes and refused.entry and place.count("/") > 1:
             place = os.path.dirname(place) + "/*"
         return spelling.of_entry("files.write" if refused.changes else "files.read", place)
+
+    def _is_stale(self, refused: Access) -> bool:
+        return not refused.entry and self._permissions.is_stale(refused.thing, refused.identity)
 
 
 def prepare(policy: Policy, command: Command, *, audit: bool) -> Look | None:
@@ -83,7 +95,9 @@ def prepare(policy: Policy, command: Command, *, audit: bool) -> Look | None:
     plan = landlock_rules.plan(policy, version, command)
     try:
         rules = [(os.readlink(f"/proc/self/fd/{fd}"), rights) for fd, rights in plan.beneath]
+        found = [(path, os.fstat(fd)) for (path, _), (fd, _) in zip(rules, plan.beneath, strict=True)]
     finally:
         plan.close()
-    found = Permissions(plan.handled, rules)
-    return Look(found, CallTable(policy.supervision.paths), landlock_rules.named(command), audit=audit)
+    files = {path: (file.st_dev, file.st_ino) for path, file in found if not stat.S_ISDIR(file.st_mode)}
+    permissions = Permissions(plan.handled, rules, files)
+    return Look(permissions, CallTable(policy.supervision.paths), landlock_rules.named(command), audit=audit)

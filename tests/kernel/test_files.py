@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -567,6 +568,51 @@ def test_what_the_rules_refuse_is_reported(area: Area, mode: str) -> None:
     ]  # fmt: skip
     assert {(v["verdict"], v["errno"]) for v in done.violations} == {(verdict, code_name)}
     assert any(line.startswith("files") for line in done.status["reported"])
+
+
+@LOOKS
+def test_a_file_that_another_replaces(area: Area, mode: str) -> None:
+    """A rule ends with its file, and the line says so and names the folder; under that the new one is readable."""
+    folder = area.folder / "settings"
+    folder.mkdir()
+    folder.chmod(0o755)
+    place, beside = folder / "app.conf", folder / "other.conf"
+    no = 0 if mode == "audit" else errno.EACCES
+    code = (
+        "import os, time\n"
+        "def tried(path):\n"
+        "    try:\n"
+        "        os.open(path, 0); return 0\n"
+        "    except OSError as error:\n"
+        "        return error.errno\n"
+        f"place = {str(place)!r}\n"
+        "before = tried(place)\n"
+        "while os.stat(place).st_size == 3:\n"
+        "    time.sleep(0.01)\n"
+        f"print(before, tried(place), tried({str(beside)!r}))\n"
+    )
+
+    def served(*reads: str) -> Done:
+        place.write_text("old")
+        beside.write_text("old")
+        (folder / "next").write_text("newer")
+        for path in folder.iterdir():
+            path.chmod(0o644)
+        replaces = threading.Timer(2, (folder / "next").rename, (place,))
+        replaces.start()
+        found = learned(*LOADING, "clock_nanosleep", "nanosleep", reads=frozenset({"{root}/**", *reads}))
+        done = looked(area, found, code, mode)
+        replaces.join()
+        return done
+
+    done = served(str(place))
+    assert done.stdout.split() == ["0", str(no), str(no)], done.status
+    assert [(v["target"], v["allow"]) for v in done.violations] == [
+        (str(place), f'files.read: ["{folder}/**"]'), (str(beside), f"files.read: [{beside}]"),
+    ]  # fmt: skip
+    assert "put in the place" in done.violations[0]["reason"]
+    done = served(f"{folder}/**")
+    assert (done.stdout.split(), done.violations) == (["0", "0", "0"], [])
 
 
 @LOOKS

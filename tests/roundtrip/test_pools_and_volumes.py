@@ -47,6 +47,23 @@ def handler(event, context):
 """
 
 
+REPLACED = """
+import os, time
+
+PLACE = {folder!r} + "/conf/settings.json"
+
+
+def handler(event, context):
+    end, first = time.monotonic() + event.get("wait", 0), os.stat(PLACE).st_ino
+    with open(PLACE) as file:
+        before = file.read()
+    while time.monotonic() < end and os.stat(PLACE).st_ino == first:
+        time.sleep(0.02)
+    with open(PLACE) as file:
+        return before + " " + file.read()
+"""
+
+
 @pytest.fixture(scope="module", params=USERS, ids=user_id)
 def workshop(request: pytest.FixtureRequest) -> Iterator[Workshop]:
     """Each user with the commands."""
@@ -110,3 +127,31 @@ def test_a_volume_is_readable_after_it_was_turned_over(workshop: Workshop) -> No
     results = [json.loads(line["result"]) for line in workshop.invoke(path, start, events)]
     turned.join()
     assert results[1:] == ["version 3", "version 3"]
+
+
+@pytest.mark.skipif(landlock.abi_version() < 3, reason="Landlock ABI 3 is needed (Linux 6.2)")
+def test_a_file_that_was_replaced_in_training_is_readable_when_it_is_replaced(workshop: Workshop) -> None:
+    """The profile opens its folder, and no more; enforced, the function reads what is put in the file's place."""
+    folder, start = function(workshop, "replaced", REPLACED)
+    conf = folder / "conf"
+    conf.mkdir()
+    conf.chmod(0o755)
+
+    def put(text: str) -> None:
+        (conf / "next").write_text(text)
+        (conf / "next").chmod(0o644)
+        (conf / "next").rename(conf / "settings.json")
+
+    put("one")
+    path = workshop.new()
+    timer = threading.Timer(3, put, ("two",))
+    timer.start()
+    training = workshop.events({"wait": 60})
+    workshop.sandbox("learn", "replaced", *start, "--events", training, "--cold-starts", "1", "--output", path)
+    timer.join()
+    assert f"{conf}/**" in document.read(str(path)).profile.reads
+    timer = threading.Timer(3, put, ("three",))
+    timer.start()
+    (line,) = workshop.invoke(path, start, workshop.events({"wait": 60}))
+    timer.join()
+    assert json.loads(line["result"]) == "two three"

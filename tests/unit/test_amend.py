@@ -174,6 +174,13 @@ def test_files_are_proposed_as_training_would_have_learned_them() -> None:
     assert [p.evidence for p in found.proposals if p.change == 'files.read: ["/srv/many/*"]'] == [9]
 
 
+def test_the_folder_of_a_replaced_file_is_left_to_a_person() -> None:
+    """It lies above what was refused; the person reads what to write."""
+    found = propose(PLAIN, [refused_file("openat", "/srv/conf/app", 'files.read: ["/srv/conf/**"]', "read")])
+    assert found.profile.reads == frozenset()
+    assert [refusal.how for refusal in found.refusals] == ['files.read: ["/srv/conf/**"]']
+
+
 @pytest.mark.parametrize(
     "target",
     ["/root/.aws/credentials", "/home/me/.ssh/id_rsa", "/home/me", "/run/secrets/token", "/etc/shadow",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sandbox.learn.volumes import volume
+from sandbox.learn.volumes import Replaced, volume
 
 
 def publish(mount: Path, version: str, name: str = "app.yaml") -> None:
@@ -41,3 +41,18 @@ def test_a_volume_that_is_turned_over(tmp_path: Path) -> None:
     for name in ("plain", "libz.so", "libz.so.1", "out", "fixed/20261130/x", "releases/20261130/x", "gone"):
         assert found(other / name) == "", name
     assert volume("/proc/self/exe", "/usr/bin/python3") == ""
+
+
+def test_files_that_others_replace() -> None:
+    """The folder of a name that leads to another file now; not one of many owners, or in which the function writes."""
+    found = Replaced()
+    assert found.opened("/srv/conf/app", (1, 1)) == ""
+    assert found.opened("/srv/conf/app", (1, 1)) == ""
+    assert found.opened("/srv/conf/app", (1, 2)) == "/srv/conf"
+    assert found.opened("/srv/conf/app", (1, 2)) == ""
+    for path in ("/etc/resolv.conf", "/home/me/notes", "/var/log/app.log", "/tmp/x", "/proc/7/status", "pipe:[7]"):
+        found.opened(path, (1, 1))
+        assert found.opened(path, (1, 2)) == ""
+    found.made("/srv/work/state.json")
+    found.opened("/srv/work/state.json", (1, 1))
+    assert found.opened("/srv/work/state.json", (1, 2)) == ""
