@@ -46,8 +46,8 @@ NAMES = ("openat", "mkdirat", "unlinkat", "renameat2", "linkat", "symlinkat", "t
          "execve")  # fmt: skip
 Op = tuple[str, tuple[object, ...]]
 
-# Paths of the child, in parts; {pid} is its own number, {top} the tree.
-HEADS = ("", "./", "{top}/here/", "/", "/proc/self/cwd/", "/proc/thread-self/cwd/", "/proc/{pid}/cwd/",
+# Paths of the child, in parts; {pid} is its own number, {top} the tree, which lies deeper than any of them leads up.
+HEADS = ("", "./", "{top}/here/", "{top}/", "/proc/self/cwd/", "/proc/thread-self/cwd/", "/proc/{pid}/cwd/",
          "/proc/self/root{top}/here/", "../here/")  # fmt: skip
 PARTS = ("..", "link", "up", "file", "file-link", "nowhere", "deep", "new", "absolute", "sock", "mounted", "inside")
 PATHS = st.builds(lambda head, parts: head + "/".join(parts), st.sampled_from(HEADS),
@@ -72,17 +72,16 @@ OPS: st.SearchStrategy[Op] = st.one_of(
 KINDS = ("plain", "chroot", "mounts", "folder", "descriptors", "grandchild", "undumpable")
 
 
-def build(top: Path) -> None:
-    """Folders, files, links of each sort and a socket."""
+def build(top: Path, inside: str) -> None:
+    """Folders, files, links of each sort and a socket; `inside` is the absolute path to which one leads."""
     (top / "here" / "deep").mkdir(parents=True)
     (top / "releases" / "7").mkdir(parents=True)
     (top / "here" / "mounted").mkdir()
     for name in ("here/file", "releases/file", "releases/7/file", "here/deep/file"):
         (top / name).write_text("x")
-    links = {"link": "../releases/7", "up": "..", "nowhere": "missing/x", "file-link": "file", "absolute": "/here"}
+    links = {"link": "../releases/7", "up": "..", "nowhere": "missing/x", "file-link": "file", "absolute": inside}
     for name, target in links.items():
         (top / "here" / name).symlink_to(target)
-    (top / "here" / "deep" / "absolute").symlink_to(top / "releases")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(top / "here" / "sock"))
 
@@ -91,8 +90,11 @@ def build(top: Path) -> None:
 def top() -> Iterator[Path]:
     """A tree that everybody may write in, and in no place of temporary files, where left-overs count as made."""
     folder = Path(tempfile.mkdtemp(dir="/srv", prefix="question-")).resolve()
-    folder.chmod(0o777)
-    yield folder
+    found = folder.joinpath(*"abcdef")
+    found.mkdir(parents=True)
+    for place in (folder, *found.relative_to(folder).parents, found):
+        (folder / place).chmod(0o777)
+    yield found
     shutil.rmtree(folder)
 
 
@@ -266,9 +268,9 @@ def _root(tid: int) -> str:
 
 def asked_of_all(kind: str, top: Path, ops: list[Op]) -> tuple[int, bool]:
     """How many calls were compared with the kernel, and whether the look said that it could not read some."""
-    shutil.rmtree(top / "here", ignore_errors=True)
-    shutil.rmtree(top / "releases", ignore_errors=True)
-    build(top)
+    for left in top.iterdir():
+        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    build(top, "/here" if kind == "chroot" else f"{top}/here")
     judge = Judge(top)
     with supervised(Child(kind, top, ops).run, *NAMES) as other:
         judge.watch(other)
