@@ -7,9 +7,12 @@ trip.heals_by_audit(trip.learn({}), events)
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,31 @@ class Served:
     def is_quiet(self) -> bool:
         """Whether every event was served, and nothing was written."""
         return not self.failed and not self.lines
+
+
+@contextlib.contextmanager
+def greeter() -> Iterator[int]:
+    """The port of a server on loopback that greets whoever connects."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with listener.accept()[0] as one:
+                        one.sendall(b"hello")
+
+        threading.Thread(target=greet, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def everyday(workshop: Workshop) -> tuple[str, ...]:
+    """The options that start tests/targets/everyday.py from a folder of its own."""
+    root = workshop.folder / "function"
+    root.mkdir(exist_ok=True)
+    shutil.copy(workshop.targets / "everyday.py", root)
+    for path in (root, root / "everyday.py"):
+        path.chmod(0o755)
+    return "--handler", "everyday.handler", "--root", str(root)
 
 
 class Trip:

@@ -16,7 +16,7 @@ from sandbox.profile.amend import Amendment, propose
 from sandbox.profile.diff import diff, lines
 from sandbox.profile.model import Profile
 from sandbox.violations import reader
-from sandbox.violations.record import Violation
+from sandbox.violations.record import DENIED, TERMINATED, Violation
 
 
 def amend(
@@ -45,6 +45,9 @@ def amend(
     text = document.write(found.profile)
     document.parse(text, profile)  # what we write must be what we accept
     _show(read.profile, found)
+    if found.proposals and any(violation.verdict in (DENIED, TERMINATED) for violation in violations):
+        print("what was refused ended its event or led it elsewhere, so that the next run may show more; an audit")
+        print("(SANDBOX_MODE=audit) shows all at once")
     if not found.proposals:
         return
     if not yes and not _agrees(profile, from_):
@@ -56,8 +59,9 @@ def amend(
 
 def _show(before: Profile, found: Amendment) -> None:
     for proposal in found.proposals:
-        times = f"{proposal.evidence} violation{'s' * (proposal.evidence > 1)}"
-        _say(f"propose {proposal.change}", f"risk {proposal.risk}, {times}, such as:", proposal.example)
+        times = f"{proposal.evidence} violation{'s' * (proposal.evidence > 1)}, such as:"
+        why = f"not seen, but {proposal.because}; goes with:" if proposal.because else times
+        _say(f"propose {proposal.change}", f"risk {proposal.risk}, {why}", proposal.example)
     for refusal in found.refusals:
         how = f"; a person could write: {refusal.how}" if refusal.how else ""
         _say(f"not proposed: {refusal.what}", f"{refusal.reason}{how}; {refusal.evidence} times:", refusal.example)

@@ -1,7 +1,8 @@
 """From violations to the smallest widening of a profile that would have allowed them. Pure; the decision is a person's.
 
-Only what a filter, a destination, a program or a path can say is proposed. A hard-denied call never is: it is listed
-with what a person would have to write.
+Where a call was refused, the event ended before it showed what it would have done next: the calls of the same job
+(profiles/base/together.yaml) are proposed with it. Only what a filter, a destination, a program or a path can say is
+proposed. A hard-denied call never is: it is listed with what a person would have to write.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sandbox.profile import base, document
 from sandbox.profile.folding import is_secret, proposed
 from sandbox.profile.model import PHASES, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
-from sandbox.violations.record import QUESTION, Violation, technique_of
+from sandbox.violations.record import DENIED, QUESTION, TERMINATED, Violation, technique_of
 
 Risk = Literal["high", "medium", "low"]
 
@@ -37,12 +38,16 @@ _SECTIONS: Mapping[str, Literal["processes", "network", "listen", "reads", "writ
 
 @dataclass(frozen=True)
 class Proposal:
-    """One line that the profile would get: its text, its risk, how many violations ask for it, and one of them."""
+    """One line that the profile would get: its text, its risk, how many violations ask for it, and one of them.
+
+    Where none does, `because` says why it goes with the violation.
+    """
 
     change: str
     risk: Risk
     evidence: int
     example: Violation
+    because: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,10 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
             places.setdefault(_SECTIONS[wish.section], set()).add(wish.place)
             change = spelling.of_entry(wish.section, wish.place)
             proposals.append(Proposal(change, _place_risk(wish.section), count, examples[wish]))
+    for companion, because, of in _companions(profile, added, examples):
+        added.append(companion)
+        change = spelling.of_use(companion.phase, companion.call)
+        proposals.append(Proposal(change, _risk(companion.call), 0, of, because))
     uses = profile.uses | frozenset(added)
     widened = replace(
         profile,
@@ -126,6 +135,34 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
         tuple(sorted(proposals, key=lambda p: (order[p.risk], p.change))),
         tuple(sorted(refusals, key=lambda r: (r.what, r.reason))),
     )
+
+
+def _companions(
+    profile: Profile, added: Sequence[Use], examples: Mapping[_Wish, Violation]
+) -> list[tuple[Use, str, Violation]]:
+    """The uses that belong to the job of an added one, if it was refused, each with the reason and the violation.
+
+    A program that is started does at its own start much of what the function did at its: what is harmless of that.
+    """
+    refused = {
+        (wish.use.phase, wish.use.call): violation for wish, violation in examples.items()
+        if wish.use and violation.verdict in (DENIED, TERMINATED)
+    }  # fmt: skip
+    known = {(use.phase, use.call) for use in (*profile.uses, *added)}
+    found: list[tuple[Use, str, Violation]] = []
+    for use in sorted(added, key=lambda use: use.key):
+        violation = refused.get((use.phase, use.call))
+        if violation is None:
+            continue
+        lines = [(call, line.because) for line in base.together() if use.call in line.when for call in line.then]
+        if use.syscall in tables.EXECS and use.phase == "invoke":
+            of_init = sorted(use.call for use in profile.uses if use.phase == "init")
+            lines += [(call, "a program may begin as the function did") for call in of_init if _risk(call) == "low"]
+        for call, because in lines:
+            if (use.phase, call) not in known and not base.denial(call) and not base.find(base.refusals(), call):
+                known.add((use.phase, call))
+                found.append((Use(use.phase, *call, 0, frozenset({REASON})), because, violation))
+    return found
 
 
 def _generalised(

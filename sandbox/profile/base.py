@@ -50,6 +50,15 @@ class Promise:
 
 
 @dataclass(frozen=True)
+class Together:
+    """Calls of one job: who was refused one of `when` would have gone on with those of `then`."""
+
+    when: frozenset[Call]
+    then: tuple[Call, ...]
+    because: str
+
+
+@dataclass(frozen=True)
 class Place:
     """One line of files.yaml: a file, or a folder with all below it (`dir/**`), and why."""
 
@@ -162,6 +171,16 @@ def readable(*more: str) -> tuple[Place, ...]:
 def writable() -> tuple[Place, ...]:
     """What every program may write whose profile lists files."""
     return tuple(Place(line["path"], line["because"]) for line in _read("files")["write"])
+
+
+@cache
+def together() -> tuple[Together, ...]:
+    """Which calls belong to one job."""
+    lines = _read("together")["together"]
+    return tuple(
+        Together(frozenset(map(Call.parse, line["when"])), tuple(map(Call.parse, line["then"])), line["because"])
+        for line in lines
+    )
 
 
 def find(entries: tuple[BaseEntry, ...], call: Call) -> BaseEntry | None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agreement import MODES, Trip
+from agreement import MODES, Trip, everyday, greeter
 from child_processes import in_child
 from guests import inside
 from guests.hosts import why_not
@@ -26,31 +23,14 @@ from sandbox.learn.host import ask_for_client
 from sandbox.learn.training import bootstrap
 from sandbox.runtime_api import Environment, Function, Invocation
 
-HANDLER = ("--handler", "everyday.handler", "--root")
 
-
-@contextlib.contextmanager
-def greeter() -> Iterator[int]:
-    """The port of a server on loopback that greets whoever connects."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def greet() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    with listener.accept()[0] as one:
-                        one.sendall(b"hello")
-
-        threading.Thread(target=greet, daemon=True).start()
-        yield listener.getsockname()[1]
-
-
-def everyday(folder: Path, port: int) -> tuple[list[Event], list[Event]]:
+def kinds(folder: Path, port: int) -> tuple[list[Event], list[Event]]:
     """What a function is trained on, and other events of the same kinds."""
     path, hosts = str(TARGETS / "hello.py"), ["localhost", "127.0.0.1", "::1"]
     trained: list[Event] = [
         {"do": "spill", "n": 3000}, {"do": "folders", "n": 1}, {"do": "lazy", "modules": ["difflib", "_curses"]},
         {"do": "child", "path": path, "port": port}, {"do": "names", "hosts": hosts},
-        {"do": "state", "n": 2, "folder": str(folder)}, {"do": "logs", "n": 30, "folder": str(folder)},
+        {"do": "state", "n": 2, "folder": str(folder)}, {"do": "logs", "n": 60, "folder": str(folder)},
     ]  # fmt: skip
     others: list[Event] = [
         {}, {"do": "spill", "n": 9}, {"do": "spill", "n": 9000}, {"do": "folders", "n": 5},
@@ -69,9 +49,9 @@ def workshop(request: pytest.FixtureRequest) -> Iterator[Workshop]:
 
 def test_what_was_trained_is_served_without_a_line(workshop: Workshop) -> None:
     """In each mode the events of the training, and others of their kinds."""
-    trip = Trip(workshop, (*HANDLER, str(workshop.targets)))
+    trip = Trip(workshop, everyday(workshop))
     with greeter() as port:
-        trained, others = everyday(workshop.folder, port)
+        trained, others = kinds(workshop.folder, port)
         trained.append({"do": "pool", "n": 2})
         profile = trip.learn({}, *trained)
         for mode in MODES.values():
@@ -82,8 +62,8 @@ def test_what_was_trained_is_served_without_a_line(workshop: Workshop) -> None:
 class GuestTrip(Trip):
     """The same in a guest: the function and its bootstrap, not the command, are there."""
 
-    def __init__(self, workshop: Workshop, guest: str) -> None:
-        super().__init__(workshop, (*HANDLER, str(workshop.targets)))
+    def __init__(self, workshop: Workshop, start: Sequence[str], guest: str) -> None:
+        super().__init__(workshop, start)
         self.guest, self.lines = guest, workshop.folder / "data"
 
     def invoke(self, profile: Path, events: Path, more: Mapping[str, str]) -> tuple[list[dict[str, Any]], str]:
@@ -91,14 +71,14 @@ class GuestTrip(Trip):
         bundle, log = self.workshop.new(""), self.workshop.new(".log")
         self.workshop.sandbox("compile", profile, "--output", bundle)
         subprocess.run(["chmod", "-R", "a+rX", str(bundle)], check=True)
-        client = ask_for_client(None, str(self.workshop.targets))
+        client = ask_for_client(None, self.start[-1])
         environment = {
             "SANDBOX_POLICY": str(bundle), "SANDBOX_PYTHON": client.path, "PYTHONDONTWRITEBYTECODE": "1",
             "AWS_EXECUTION_ENV": client.execution_environment, **more,
         }  # fmt: skip
         command = (*inside(self.guest), *bootstrap()[:-1], str(self.workshop.home / "bootstrap"))
         function = Function(
-            command=command, root=str(self.workshop.targets), name="trip", handler="everyday.handler",
+            command=command, root=self.start[-1], name="trip", handler="everyday.handler",
             environment=environment, timeout=30,
         )  # fmt: skip
         found = []
@@ -129,16 +109,16 @@ def open_workshop() -> Iterator[Workshop]:
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "guests can be made")
 def test_in_guests(open_workshop: Workshop) -> None:
     """Trained on this machine, served in guests: with sockets that the supervisor makes, and without Landlock."""
-    trip = Trip(open_workshop, (*HANDLER, str(open_workshop.targets)))
+    trip = Trip(open_workshop, everyday(open_workshop))
     with greeter() as port:
         data = open_workshop.folder / "data"
-        trained, others = everyday(data, port)
+        trained, others = kinds(data, port)
         profile = trip.learn({}, *trained)
         for guest in GUESTS:
             shutil.rmtree(data)  # what another uid made there
             data.mkdir()
             data.chmod(0o777)
-            there = GuestTrip(open_workshop, guest)
+            there = GuestTrip(open_workshop, trip.start, guest)
             for name, mode in MODES.items():
                 served = there.serve(profile, [*trained, *others], mode)
                 assert served.is_quiet, (guest, name, served.failed, served.told)
@@ -150,7 +130,7 @@ def test_names(workshop: Workshop, ipv6: bool) -> None:
     """Names looked up in all ways and connected to, in a network with IPv4 only and in one with both."""
     hosts = ["one.demo.test", "twin.demo.test", "both.demo.test"]
     events: list[Event] = [{"do": "names", "hosts": hosts}, {"do": "connects", "hosts": hosts, "port": PORT}]
-    trip = Trip(workshop, (*HANDLER, str(workshop.targets)))
+    trip = Trip(workshop, everyday(workshop))
 
     def inside_network() -> list[str]:
         found = []

@@ -131,13 +131,12 @@ def state(event: Event) -> Any:
 
 def logs(event: Event) -> Any:
     """A log that is rotated."""
-    folder = f"{event['folder']}/logs"
-    os.makedirs(folder, exist_ok=True)
-    handler = logging.handlers.RotatingFileHandler(f"{folder}/app.log", maxBytes=100, backupCount=2)
-    for number in range(event["n"]):
-        handler.emit(logging.LogRecord("x", logging.INFO, "", 0, "line %d", (number,), None))
-    handler.close()
-    return sorted(os.listdir(folder))[0]
+    with tempfile.TemporaryDirectory(dir=event["folder"]) as folder:
+        handler = logging.handlers.RotatingFileHandler(f"{folder}/app.log", maxBytes=100, backupCount=2)
+        for number in range(event["n"]):
+            handler.emit(logging.LogRecord("x", logging.INFO, "", 0, "line %d", (number,), None))
+        handler.close()
+        return sorted(os.listdir(folder))
 
 
 def handler(event: Event, _: object) -> Any:

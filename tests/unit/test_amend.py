@@ -20,7 +20,7 @@ from sandbox.profile import base, document
 from sandbox.profile.amend import READABLE, REASON, propose
 from sandbox.profile.diff import GrantChange, PlaceChange, UseChange, diff
 from sandbox.profile.model import RUNTIME_API, Grant, Profile, ProfiledFunction, Use
-from sandbox.violations.record import QUESTION, Violation
+from sandbox.violations.record import DENIED, QUESTION, REPORTED, VERDICTS, Violation
 from sandbox.violations.sink import Sink
 
 ARCH = "x86_64"
@@ -28,21 +28,32 @@ PLAIN = Profile(ProfiledFunction("thumbnail", "app.handler"), network=frozenset(
 
 
 def event(
-    syscall: str, name: str = "", *, phase: str = "invoke", target: str = "", reason: str = "not in the profile"
+    syscall: str, name: str = "", *, phase: str = "invoke", target: str = "", reason: str = "not in the profile",
+    verdict: str = REPORTED,
 ) -> Violation:  # fmt: skip
-    """A violation of the function thumbnail."""
+    """A violation of the function thumbnail, in audit unless something else is said."""
     return Violation(
         function="thumbnail", phase=phase, request=None, pid=1, tid=1, comm="x", syscall=syscall, arg_class=name,
-        args=[], target=target, verdict="denied", errno="EPERM", reason=reason, allow="", time=1.0,
+        args=[], target=target, verdict=verdict, errno="" if verdict == REPORTED else "EPERM", reason=reason, allow="",
+        time=1.0,
     )  # fmt: skip
 
 
 def events(phases: tuple[str, ...]) -> st.SearchStrategy[list[Violation]]:
     """Violations of calls that a profile may hold."""
     one = st.builds(
-        lambda item, phase: event(*item, phase=phase), profile_strategies.items(), st.sampled_from(phases)
-    )
+        lambda item, phase, verdict: event(*item, phase=phase, verdict=verdict), profile_strategies.items(),
+        st.sampled_from(phases), st.sampled_from(VERDICTS),
+    )  # fmt: skip
     return st.lists(one, min_size=1, max_size=6)
+
+
+def goes_with(profile: Profile, refused: set[tuple[str, Call]]) -> set[tuple[str, Call]]:
+    """What belongs to the job of a call that was refused, and after an exec what the function did at its start."""
+    found = {(phase, then) for phase, call in refused for line in base.together() if call in line.when
+             for then in line.then}  # fmt: skip
+    starts = any(phase == "invoke" and call.syscall in tables.EXECS for phase, call in refused)
+    return found | {("invoke", use.call) for use in profile.uses if starts and use.phase == "init"}
 
 
 def rest(profile: Profile) -> tuple[object, ...]:
@@ -58,7 +69,10 @@ def test_amendments_add_what_was_asked_for_and_nothing_else(data: st.DataObject,
     found = data.draw(events(phases))
     amended = propose(profile, found)
     asked = {(one.phase, READABLE.get(one.syscall, one.syscall), one.arg_class) for one in found}
-    assert {use.key for use in amended.profile.uses} - {use.key for use in profile.uses} <= asked
+    refused = {(one.phase, Call(READABLE.get(one.syscall, one.syscall), one.arg_class)) for one in found
+               if one.verdict != REPORTED}  # fmt: skip
+    added = {use.key for use in amended.profile.uses} - {use.key for use in profile.uses}
+    assert added - asked <= {(phase, *call) for phase, call in goes_with(profile, refused)}
     assert amended.profile.uses >= profile.uses
     assert rest(amended.profile) == rest(profile)
     assert document.parse(document.write(amended.profile)).profile == amended.profile
@@ -115,6 +129,36 @@ def test_hard_denied_calls_are_never_proposed(entry: base.BaseEntry) -> None:
             assert (f"classes: [{name}]" in refusal.how) == bool(name)
         else:
             assert refusal.how == ""
+
+
+def test_what_a_refused_call_kept_from_view_is_proposed_with_it() -> None:
+    """The rest of its job, with the reason and without evidence; nothing dangerous, and in audit nothing at all."""
+    begin = frozenset(
+        Use("init", syscall, name, 1, frozenset({"learned at cold start"}))
+        for syscall, name in (("readlink", ""), ("mmap", "exec-file"), ("mmap", "exec-anon"), ("socket", "AF_PACKET"))
+    )
+    profile = Profile(PLAIN.function, begin)
+    seen = propose(profile, [event("execve", target="/bin/true"), event("openat", "create", target="/srv/x")])
+    assert {use.syscall for use in seen.profile.uses - begin} == {"execve", "openat"}
+    found = propose(profile, [
+        event("execve", target="/bin/true", verdict=DENIED), event("openat", "create", target="/srv/x", verdict=DENIED),
+    ])  # fmt: skip
+    more = {(use.syscall, use.arg_class) for use in found.profile.uses - seen.profile.uses}
+    assert {("readlink", ""), ("mmap", "exec-file"), ("wait4", ""), ("unlink", ""), ("mkdir", "")} <= more
+    assert not {("mmap", "exec-anon"), ("socket", "AF_PACKET"), ("execveat", "")} & more
+    assert (found.profile.writes, found.profile.processes) == (seen.profile.writes, seen.profile.processes)
+    assert all(bool(proposal.because) == (not proposal.evidence) for proposal in found.proposals)
+    assert propose(found.profile, [event("execve", target="/bin/true", verdict=DENIED)]).proposals == ()
+
+
+def test_nothing_dangerous_goes_with_another_call() -> None:
+    """Each job's calls can stand in a profile; none is hard-denied or one that reviewers must not overlook."""
+    for line in base.together():
+        for call in line.then:
+            assert not base.denial(call), call
+            assert not base.find(base.dangerous(), call), call
+        uses = frozenset(Use("invoke", *call, 1, frozenset({REASON})) for call in line.then)
+        assert document.parse(document.write(Profile(PLAIN.function, uses))).profile.uses == uses
 
 
 def test_a_granted_call_needs_nothing_more() -> None:
