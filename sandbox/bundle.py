@@ -59,6 +59,7 @@ FIELDS = (
     ("signals", "choice", ("self", "any")),
     ("network", "choice", ("family", "runtime-api", "ports")),
     ("bind", "choice", ("any", "ports", "none")),
+    ("abstract", "choice", ("any", "own")),
     ("audit_until", "day", ()),
     ("files.listed", "flag", ()),
     ("files.limited", "flag", ()),
@@ -166,9 +167,9 @@ class Policy:
     """
 
     __slots__ = (
-        "_supervision", "arch", "audit_until", "bind", "bind_ports", "bind_shown", "digest", "exec", "files",
-        "function", "head", "network", "network_ports", "network_shown", "program", "provenance", "signals", "source",
-        "supervised", "supervised_head", "unsupervised",
+        "_supervision", "abstract", "arch", "audit_until", "bind", "bind_ports", "bind_shown", "digest", "exec",
+        "files", "function", "head", "network", "network_ports", "network_shown", "program", "provenance", "signals",
+        "source", "supervised", "supervised_head", "unsupervised",
     )  # fmt: skip
 
     function: str
@@ -176,6 +177,7 @@ class Policy:
     signals: str  # self | any
     network: str  # where TCP may connect to: family: any port, ports: those of network_ports, runtime-api: also its own
     bind: str  # where TCP may listen: any | none | ports: those of bind_ports
+    abstract: str  # which abstract unix sockets may be connected to: any | own, those of its processes
     network_ports: Sequence[int]
     network_shown: str  # the ports in the status line, where network is runtime-api what comes behind its own
     bind_ports: Sequence[int]

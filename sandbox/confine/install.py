@@ -161,12 +161,14 @@ def _landlock(
     scoped = 0
     if platform.landlock >= LANDLOCK_SCOPES and (supervised or policy.signals == "self"):
         scoped = landlock.SCOPE_SIGNAL
+    if platform.landlock >= LANDLOCK_SCOPES and policy.abstract == "own":
+        scoped |= landlock.SCOPE_ABSTRACT_UNIX_SOCKET
     network, ports, said = _network(policy, platform, api_port, in_force)
     plan = _files(policy, platform, in_force, command)
     _restrict(platform, plan, in_force, network=network, ports=ports, scoped=scoped, supervised=supervised)
     in_force.enforced += said
     _say_files(policy, plan, platform, in_force)
-    return bool(scoped)
+    return bool(scoped & landlock.SCOPE_SIGNAL)
 
 
 def _restrict(
@@ -244,11 +246,11 @@ def _say_files(policy: Policy, plan: landlock_rules.Plan, platform: Platform, in
         if landlock_rules.others_readable():
             in_force.degraded.append("files: /proc shows environment and maps of processes outside (CAP_PERFMON)")
         if not plan.handled & landlock.ACCESS_FS_TRUNCATE:
-            in_force.degraded.append(f"files: truncate(2) stays free ({_missing(platform)}; it needs ABI 3)")
+            in_force.degraded.append(f"files: truncate(2) stays free ({_missing(platform)}; needs ABI 3)")
     if plan.handled & landlock_rules.EXECUTE:
         in_force.enforced.append(f"programs: {_some(plan.programs) or 'none but the command'}, {by}")
         if policy.files.memfd:
-            in_force.degraded.append("programs: what memfd_create makes lies in no folder and can be started")
+            in_force.degraded.append("programs: what memfd_create makes can be started")
     elif policy.exec == "granted" and not policy.files.limited:
         in_force.enforced.append("programs: any")
     if plan.absent:

@@ -9,6 +9,7 @@ enum { EXEC_SINGLE_USE, EXEC_GRANTED };
 enum { SIGNALS_SELF, SIGNALS_ANY };
 enum { NETWORK_FAMILY, NETWORK_RUNTIME_API, NETWORK_PORTS };
 enum { BIND_ANY, BIND_PORTS, BIND_NONE };
+enum { ABSTRACT_ANY, ABSTRACT_OWN };
 enum { FACT_LIBC, FACT_KERNEL, FACT_ARCHITECTURE, FACT_PYTHON, FACT_HANDLER_DIGEST, FACT_LOCK_DIGEST };
 
 struct policy {
@@ -17,6 +18,7 @@ struct policy {
     int signals;
     int network;
     int bind;
+    int abstract;
     uint32_t audit_until;
     struct {
         int listed;
@@ -43,6 +45,7 @@ static void take_fields(struct cursor *c, struct policy *policy) {
     policy->signals = take_choice(c, 2);
     policy->network = take_choice(c, 3);
     policy->bind = take_choice(c, 3);
+    policy->abstract = take_choice(c, 2);
     policy->audit_until = take_number(c);
     policy->files.listed = take_choice(c, 2);
     policy->files.limited = take_choice(c, 2);

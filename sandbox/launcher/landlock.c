@@ -164,7 +164,7 @@ static const char *first_few(const struct notes *places) {
 }
 
 static long landlock_abi;
-static uint64_t scoped;
+static uint32_t scoped;
 static const char *missing(void) {
     const char *what = landlock_abi ? format("Landlock ABI #", landlock_abi) : "no Landlock";
     return format("% on Linux %", what, todays_kernel);
@@ -182,13 +182,13 @@ static void note_files(void) {
             note(&degraded, "files: /proc shows environment and maps of processes outside (CAP_PERFMON)");
         }
         if (!(handled & LANDLOCK_ACCESS_FS_TRUNCATE))
-            note(&degraded, format("files: truncate(2) stays free (%; it needs ABI 3)", missing()));
+            note(&degraded, format("files: truncate(2) stays free (%; needs ABI 3)", missing()));
     }
     if (handled & LANDLOCK_ACCESS_FS_EXECUTE) {
         const char *named = first_few(&programs);
         note(&enforced, format("programs: %, %", *named ? named : "none but the command", by));
         if (policy.files.memfd)
-            note(&degraded, "programs: what memfd_create makes lies in no folder and can be started");
+            note(&degraded, "programs: what memfd_create makes can be started");
     } else if (policy.exec == EXEC_GRANTED && !policy.files.limited) {
         note(&enforced, "programs: any");
     }
@@ -222,10 +222,14 @@ static long restrict_self(uint64_t network, long port, int bare) {
     return rule_problem ? rule_problem : SYS2(landlock_restrict_self, ruleset, 0);
 }
 
+#define BY_FAMILY "network: by family only" /* one text in the program, whose end is another */
+
 static int restrict_files_and_network(int supervised) {
     uint64_t network = 0;
-    scoped =
-        landlock_abi >= LANDLOCK_SCOPES && (supervised || policy.signals == SIGNALS_SELF) ? LANDLOCK_SCOPE_SIGNAL : 0;
+    if (landlock_abi >= LANDLOCK_SCOPES) {
+        if (supervised || policy.signals == SIGNALS_SELF) scoped = LANDLOCK_SCOPE_SIGNAL;
+        scoped |= (unsigned)policy.abstract; /* LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET */
+    }
     const char *in_force[2] = {0};
     long port = policy.network == NETWORK_RUNTIME_API ? api_port : 0;
     for (int i = 0; i < 2; i++) {
@@ -236,13 +240,13 @@ static int restrict_files_and_network(int supervised) {
         note(&requested, format("%: %", what, where));
         if (landlock_abi < LANDLOCK_NETWORK)
             note(&degraded,
-                 format("%: % (%; ports need ABI 4)", what, i ? "TCP on any port" : "by family only", missing()));
+                 format("%: % (%; ports need ABI 4)", what, i ? "TCP on any port" : &BY_FAMILY[9], missing()));
         else
             in_force[i] = format("%: %, by Landlock ABI #", what, where, landlock_abi);
     }
     if (policy.network == NETWORK_FAMILY) {
         note(&requested, "network: by family");
-        note(&enforced, "network: by family only");
+        note(&enforced, BY_FAMILY);
     }
     if (in_force[0]) network = LANDLOCK_ACCESS_NET_CONNECT_TCP;
     if (in_force[1] || (in_force[0] && policy.bind == BIND_NONE)) network |= LANDLOCK_ACCESS_NET_BIND_TCP;

@@ -153,7 +153,7 @@ static _Noreturn void supervise(void) {
         size_t n = text_length(*at) + 1;
         if (!starts_with(*at, "SANDBOX_")) continue;
         if (SYS3(write, variables[1], *at, n) != (long)n)
-            end(INSTALL_REFUSED, "pipe2(2): takes not all of our variables", NULL);
+            end(INSTALL_REFUSED, "pipe2(2): does not take all our variables", NULL);
         memset(*at, 0, n);
     }
     if (SYS2(prctl, PR_SET_DUMPABLE, 0) == 0) SYS5(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
@@ -298,7 +298,7 @@ _Noreturn void launch(long *stack) {
         supervised = supervised && find_package();
         if (!supervised) {
             note(&requested, "supervision");
-            note(&degraded, "supervision: no Python supervisor beside the launcher, or no interpreter in PATH");
+            note(&degraded, "supervision: no Python supervisor beside the launcher, or no python in PATH");
         }
     }
     if (relayed && !supervised) needs_python(USAGE, "SANDBOX_REQUEST_ID: is relay");

@@ -46,7 +46,7 @@ static void build_filter(int supervised) {
     uint32_t otherwise = supervised ? BPF_USER_NOTIF : BPF_ERRNO | EPERM, own = (uint32_t)SYS1(getpid, 0);
     const uint32_t guarded[3] = {(uint32_t)SYS1(getppid, 0), (uint32_t)-1, (uint32_t)-SYS1(getpgid, 0)};
     /* Where the kernel does not keep signals in the domain, the supervisor looks at each that leaves the process. */
-    int inside = policy.signals == SIGNALS_SELF || (supervised && !scoped);
+    int inside = policy.signals == SIGNALS_SELF || (supervised && landlock_abi < LANDLOCK_SCOPES);
     filter = alloc(8 * (BLOCK + (size_t)program->instructions));
     filter_length = program->head;
     memcpy(filter, program->code, 8 * (size_t)filter_length);

@@ -30,6 +30,7 @@ def description(profile: Profile) -> dict[str, object]:
     return {
         "network": network, "network_ports": ports, "network_shown": _shown(ports, "to", behind=network == RUNTIME_API),
         "bind": bind, "bind_ports": listens, "bind_shown": _shown(listens, "on"),
+        "abstract": "own" if _keeps_abstract(profile) else "any",
         "unsupervised": _open_kinds(profile, network, bind),
     }  # fmt: skip
 
@@ -39,8 +40,8 @@ def _connects(profile: Profile) -> tuple[str, list[int]]:
     function = profile.function.runtime_api
     if not function and not _uses(profile, "connect"):
         return "ports", []
-    if not function and not (profile.network or profile.reads or profile.writes):
-        return "family", []  # an imported profile knows nothing of destinations
+    if not _knows_destinations(profile):
+        return "family", []
     entries = list(destination.entries(profile.network))
     tcp = [entry for entry in entries if entry.protocol in ("tcp", STREAM) and entry.kind != RUNTIME_API]
     ports = {entry.port for entry in tcp}
@@ -51,6 +52,18 @@ def _connects(profile: Profile) -> tuple[str, list[int]]:
     if any(entry.kind in NAMED for entry in entries):
         ports.add(DNS_PORT)  # an answer that does not fit into a datagram is asked for again by TCP (RFC 7766)
     return RUNTIME_API if function else "ports", sorted(ports)
+
+
+def _knows_destinations(profile: Profile) -> bool:
+    """Whether the profile says where its function connects to; an imported one does not."""
+    return profile.function.runtime_api or bool(profile.network or profile.reads or profile.writes)
+
+
+def _keeps_abstract(profile: Profile) -> bool:
+    """Whether the function connects to no abstract unix socket but those that it listens on itself."""
+    listens = {entry.value for entry in listener.entries(profile.listen) if entry.kind == "abstract"}
+    used = {entry.value for entry in destination.entries(profile.network) if entry.kind == "abstract"}
+    return _knows_destinations(profile) and used <= listens
 
 
 def _binds(profile: Profile) -> tuple[str, list[int]]:
@@ -94,7 +107,8 @@ def _open_kinds(profile: Profile, network: str, bind: str) -> list[str]:
         elif words[0] in INET and words[2:] and words[2] != "IPPROTO_TCP":
             found.add(f"network: {words[2].removeprefix('IPPROTO_')} to any address")
         elif words[0] == "AF_UNIX":
-            found.add("network: unix sockets at any path")
+            abstract = ", abstract ones before Landlock ABI 6" if _keeps_abstract(profile) else " and abstract name"
+            found.add(f"network: unix sockets at any path{abstract}")
     if _uses(profile, "listen") or (_uses(profile, "bind") and datagrams):
         found.add("listening: on any address" + (" and port" if bind == "any" else ""))
     return sorted(found)

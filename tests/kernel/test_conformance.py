@@ -428,7 +428,7 @@ def test_long_variables_arrive_or_are_refused(pair: Pair) -> None:
     more = {"SANDBOX_SUPERVISE": "1", "SANDBOX_EVENT_KEY": "00" * 40000}
     done = pair.run("launcher", "/bin/echo", "ran", more=more)
     assert (done.returncode, done.stdout) == (69, "")
-    assert "takes not all of our variables" in done.stderr
+    assert "does not take all our variables" in done.stderr
 
 
 def test_a_pipe_in_place_of_the_policy(pair: Pair) -> None:

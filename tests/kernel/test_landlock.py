@@ -261,3 +261,32 @@ def test_every_port_is_closed_by_family_only(uid: int | None, ports: Ports) -> N
     assert answers == [0, 0]
     assert "network: by family only" in enforced
     assert degraded == ["network: TCP to any address"]
+
+
+@SCOPES
+def test_abstract_sockets_of_others_are_closed(uid: int | None) -> None:
+    """EPERM for streams and datagrams, where the profile names none; its own are open, and if it does, all are."""
+    calls = ("socket AF_UNIX SOCK_STREAM", "socket AF_UNIX SOCK_DGRAM", "connect", "bind", "listen")
+    name = f"\0landlock-{os.getpid()}-{uid}"
+
+    def attempt(found: Policy) -> list[int]:
+        install(found, (1, 2, 3), 9)
+        own = socket.socket(socket.AF_UNIX)
+        own.bind(name + "-own")
+        own.listen(1)
+        answers = [socket.socket(socket.AF_UNIX).connect_ex(name + end) for end in ("", "-own")]
+        try:
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"x", name + "-datagram")
+        except OSError as error:
+            return [*answers, error.errno or 0]
+        return [*answers, 0]
+
+    with socket.socket(socket.AF_UNIX) as stream, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
+        stream.bind(name)
+        stream.listen(1)
+        datagram.bind(name + "-datagram")
+        closed = policy(*calls, "sendto addressed", runtime_api=True, network=("runtime-api",))
+        assert in_child(lambda: attempt(closed), uid) == [errno.EPERM, 0, errno.EPERM]
+        entry = f"unix:@{name[1:]}"
+        open_ = policy(*calls, "sendto addressed", runtime_api=True, network=("runtime-api", entry))
+        assert in_child(lambda: attempt(open_), uid) == [0, 0, 0]

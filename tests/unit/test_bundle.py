@@ -61,7 +61,7 @@ def plainly(value: Any) -> Any:
 
 PROGRAMS = {"x86_64": ((bytes(24), 1), (bytes(16), 1))}
 FIELDS: Mapping[str, Any] = {
-    "function": "some", "exec": "granted", "signals": "any", "network": "ports", "bind": "ports",
+    "function": "some", "exec": "granted", "signals": "any", "network": "ports", "bind": "ports", "abstract": "own",
     "audit_until": "2030-02-28", "files.listed": True, "files.limited": True, "files.memfd": False,
     "files.renames": True, "files.read": ["/srv/**", "{root}/x"], "files.write": ["/tmp/*"],
     "files.programs": ["/bin/true"], "network_ports": [53, 443, 65535], "bind_ports": [0, 8001],
@@ -181,7 +181,7 @@ def test_another_format_is_to_be_compiled_again() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("exec", 2), ("exec", 255), ("signals", 2), ("network", 3), ("bind", 3), ("files.listed", 2),
+        ("exec", 2), ("exec", 255), ("signals", 2), ("network", 3), ("bind", 3), ("abstract", 2), ("files.listed", 2),
         ("files.limited", 7), ("files.memfd", 2), ("files.renames", 0x80),
     ],
 )  # fmt: skip

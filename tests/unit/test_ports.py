@@ -69,6 +69,22 @@ def test_which_ports_may_be_listened_on(calls: list[str], listen: list[str], bin
     assert (told["bind"], told["bind_ports"]) == (bind, opened)
 
 
+@pytest.mark.parametrize(
+    ("network", "listen", "kept"),
+    [
+        ((), (), "own"), (("unix:/run/x",), (), "own"), (("unix:@x",), (), "any"), (("unix:@x",), ("unix:@x",), "own"),
+        (("unix:@x", "unix:@y"), ("unix:@x",), "any"),
+    ],
+)  # fmt: skip
+def test_which_abstract_sockets_may_be_connected_to(
+    network: tuple[str, ...], listen: tuple[str, ...], kept: str
+) -> None:  # fmt: skip
+    """Any where one that others listen on is a destination, or where nothing is known of destinations."""
+    calls = ("connect", "bind", "socket AF_UNIX SOCK_STREAM")
+    assert described(*calls, network=network, listen=listen)["abstract"] == kept
+    assert described(*calls, runtime_api=False)["abstract"] == "any"
+
+
 def test_what_stays_open_is_listed_by_kind() -> None:
     """TCP where every port is open; UDP, unix sockets, other transports and listening where the profile has them."""
     assert described("connect", "socket AF_INET SOCK_STREAM", network=("db:5432",))["unsupervised"] == []
@@ -81,5 +97,6 @@ def test_what_stays_open_is_listed_by_kind() -> None:
     )  # fmt: skip
     assert told["unsupervised"] == [
         "listening: on any address and port", "network: MPTCP to any address", "network: TCP to any address",
-        "network: UDP to any address", "network: raw packets to any address", "network: unix sockets at any path",
+        "network: UDP to any address", "network: raw packets to any address",
+        "network: unix sockets at any path, abstract ones before Landlock ABI 6",
     ]  # fmt: skip
