@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sandbox.behaviour import spelling
 from sandbox.behaviour.call import Call
 from sandbox.cli import environment
+from sandbox.cli import generalise as generalising
 from sandbox.cli.output import console, errors, json_line, write_text
 from sandbox.errors import LearningFailed, ProfileError, UsageError
 from sandbox.learn import observations
@@ -54,6 +55,7 @@ def learn(
     ] = None,
     allow_failed: Annotated[bool, typer.Option("--allow-failed", help="Write a profile even if a run failed")] = False,
     snapstart: Annotated[bool, typer.Option("--snapstart", help="Start it as from a snapshot, with its hooks")] = False,
+    generalise_option: generalising.Option = generalising.Generalise.ask,
     timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of one event", metavar="SECONDS")] = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
     env: environment.Env = None,
@@ -83,10 +85,14 @@ def learn(
         plan = replace(plan, snapstart=snapstart, stand_ins=fakes.texts)
         learned = _train(plan, allow_failed, json_output)
         learned = _noting(learned, variables)
-    profile = merge_all((known, learned.profile)) if known else learned.profile
+    def merged(profile: Profile) -> Profile:
+        return merge_all((known, profile)) if known else profile
+
+    learned, offered = generalising.offer(learned, generalise_option, merged, json_output=json_output)
+    profile = merged(learned.profile)
     document.parse(text := document.write(profile), path)  # what we write must be what we accept
     write_text(path, text)
-    _report(profile, learned, path, json_output)
+    _report(profile, learned, path, offered, json_output)
     for production in fakes.productions:
         if production not in learned.profile.network:
             errors.print(f"nothing connected to {production}, for which --stands-for names a fake", markup=False)
@@ -219,9 +225,9 @@ def _tolerated(entry: Tolerated) -> dict[str, str]:
     return {"call": str(entry.call), "phase": entry.phase, "at": entry.at, "errno": entry.errno}
 
 
-def _report(profile: Profile, learned: Learned, path: str, json_output: bool) -> None:
+def _report(profile: Profile, learned: Learned, path: str, offered: Mapping[str, Any], json_output: bool) -> None:
     denied = sorted(learned.denied)
-    estimates = {e.phase: e for training in learned.profile.trainings for e in training.estimates}
+    estimates = generalising.estimates(learned.profile)
     if json_output:
         json_line(
             {
@@ -230,6 +236,7 @@ def _report(profile: Profile, learned: Learned, path: str, json_output: bool) ->
                 "not_tolerated": [_tolerated(entry) for entry in sorted(learned.survived - profile.tolerates)],
                 "fatal": [{"phase": phase, "call": call} for phase, call in sorted(learned.fatal)],
                 "items": len(profile.items()), "completeness": {phase: vars(e) for phase, e in estimates.items()},
+                **offered,
             }
         )  # fmt: skip
         return
@@ -238,8 +245,8 @@ def _report(profile: Profile, learned: Learned, path: str, json_output: bool) ->
         unit, next_ = UNITS[phase]
         more = still_needed(e.quiet)
         print(
-            f"  {phase}: {e.items} items in {e.samples} {unit}; {e.novelty:.0%} of them held something no other did; "
-            f"the next needs something new with at most {e.bound:.0%} (95 % confidence)"
+            f"  {phase}: {e.items} items in {e.samples} {unit}; the others would refuse {e.novelty:.0%} of them "
+            f"something; the next needs something new with at most {e.bound:.0%} (95 % confidence)"
             + (f"; {more} more quiet {next_} reach {TARGET:.0%}" if more else "")
         )
     if estimates:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sandbox.behaviour.call import Call
 from sandbox.learn import rights
 from sandbox.learn.leave_one_out import LeaveOneOut, in_order
 from sandbox.learn.observations import ColdStart, Item, Sample
+from sandbox.learn.proposal import accept
 from sandbox.learn.records import Start
+from sandbox.learn.rights import Thing
 from sandbox.profile import base
 from sandbox.profile.folding import listed
 from sandbox.profile.model import AIMS, PHASES, Profile, ProfiledFunction, Tolerated, Training, Use
@@ -29,6 +31,16 @@ class Learned:
     denied: frozenset[str]
     survived: frozenset[Tolerated] = frozenset()
     fatal: frozenset[tuple[str, str]] = frozenset()
+    left_out: LeaveOneOut = field(kw_only=True, compare=False, repr=False)
+
+
+def widened(learned: Learned, things: Sequence[Thing]) -> Learned:
+    """The same with lines that a person accepts, and the estimates as they are with them."""
+    wider = accept(learned.profile, things)
+    left_out = LeaveOneOut(learned.left_out.cold_starts, wider, things)
+    (training,) = wider.trainings
+    trainings = frozenset({replace(training, estimates=left_out.estimates())})
+    return replace(learned, profile=replace(wider, trainings=trainings), left_out=left_out)
 
 
 def generalise(cold_starts: Sequence[ColdStart], name: str, *, trusted: bool = True) -> Learned:
@@ -65,7 +77,7 @@ def generalise(cold_starts: Sequence[ColdStart], name: str, *, trusted: bool = T
     calls = {Call(syscall, arg_class) for c in cold_starts for _, syscall, arg_class in c.items}
     refused = frozenset(str(call) for call in calls if base.kept_out(call))
     denied = refused.union(*(cold_start.denied for cold_start in cold_starts))
-    return Learned(profile, denied, survived, fatal)
+    return Learned(profile, denied, survived, fatal, left_out=left_out)
 
 
 def _survived(

@@ -72,10 +72,12 @@ class LeaveOneOut:
     ) -> None:  # fmt: skip
         self.work = 0
         self.rounds = 0
-        self._cold_starts = cold_starts
+        self.cold_starts = cold_starts
         self._profile = profile
-        self._accepted = {reach: frozenset(t.text for t in accepted if t.reach == reach) for reach in ("read", "write")}
-        self._wanted = frozenset(thing.text for thing in accepted if thing.reach == "network")
+        self._accepted: dict[str, frozenset[str]] = {
+            reach: frozenset(thing.text for thing in accepted if thing.reach == reach)
+            for reach in ("read", "write", "network", "listen")
+        }
         self._one_by_one = one_by_one
         self._always: set[Need] = set()
         self.events = self._collected()
@@ -100,7 +102,7 @@ class LeaveOneOut:
         }  # fmt: skip
         self._refused_quietly = refused_quietly(self._profile)
         samples: list[tuple[Sample, dict[object, list[Thing]]]] = []
-        for cold_start in self._cold_starts:
+        for cold_start in self.cold_starts:
             listed: dict[object, list[Thing]] = {}
             for fact, thing in rights.things(cold_start, self._profile.listen):
                 listed.setdefault(fact, []).append(thing)
@@ -157,6 +159,10 @@ class LeaveOneOut:
 
     def novel(self) -> dict[Event, frozenset[Need]]:
         """The events that the others do not allow, each with what is refused of it, as far as that was asked."""
+        return self._novel
+
+    @cached_property
+    def _novel(self) -> dict[Event, frozenset[Need]]:
         found: dict[Event, frozenset[Need]] = {}
         pending = []
         for event in self.events:
@@ -246,14 +252,14 @@ class LeaveOneOut:
         if gone["network"] or gone["listen"]:
             left = [
                 replace(c, network=c.network - gone["network"], listen=c.listen - gone["listen"])
-                for c in self._cold_starts
+                for c in self.cold_starts
             ]
             network, listen = rights.network(left, listen) - gone["network"], rights.listeners(left)
             self.work += sum(len(c.network) + len(c.listen) for c in left)
         programs = {thing.text for thing in removed if thing.reach == "exec"}
         return replace(
-            self._profile, reads=lists["read"], writes=lists["write"], network=network | self._wanted, listen=listen,
-            processes=self._profile.processes - programs,
+            self._profile, reads=lists["read"], writes=lists["write"], network=network | self._accepted["network"],
+            listen=listen | self._accepted["listen"], processes=self._profile.processes - programs,
         )  # fmt: skip
 
     def _unit(self, need: Need) -> Need:

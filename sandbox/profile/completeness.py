@@ -23,6 +23,10 @@ TARGET = 0.01
 """The chance that people are told how to reach: one new need in a hundred invocations."""
 
 
+THIN = 0.05
+"""A bound or a novelty above this is worth a warning: more than one new need in twenty cannot be ruled out."""
+
+
 def estimate(phase: Phase, samples: Sequence[frozenset[Hashable]], novel: int, quiet: int) -> Estimate:
     """Completeness of a phase from its samples, each the set of items of one invocation.
 

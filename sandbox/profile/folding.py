@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 
 from sandbox.behaviour.path import Cover, below, covers, outermost, rule_of
-from sandbox.profile.random_names import CREDENTIALS, TEMPORARY, generalised, shaped
+from sandbox.profile.random_names import CREDENTIALS, TEMPORARY, generalised, may_open, shaped
 
 FEW = 3
 """So many files of one directory stand by themselves; more become `directory/*`."""
@@ -128,6 +128,16 @@ def is_secret(pattern: str) -> bool:
     if not CREDENTIALS.isdisjoint(parts):
         return True
     return any(covers(below(secret), path) or (whole and covers(pattern, secret)) for secret in SECRET)
+
+
+def may_be_opened(folder: str) -> bool:
+    """Whether opening a folder whole may be proposed: none of secrets, homes or the kernel's, and none at the top.
+
+    >>> may_be_opened("/srv/app/data"), may_be_opened("/tmp"), may_be_opened("/srv"), may_be_opened("/etc/app")
+    (True, True, False, False)
+    """
+    closed = folder.startswith("/sys/") or _is_private(folder) or is_secret(below(folder))
+    return not closed and may_open(f"{folder}/*.")
 
 
 def proposed(files: Iterable[str], entries: Iterable[str] = ()) -> dict[str, str]:

@@ -17,7 +17,7 @@ from sandbox.behaviour.path import below, covers, rule_of
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base
-from sandbox.profile.completeness import best_estimates, still_needed
+from sandbox.profile.completeness import THIN, best_estimates, still_needed
 from sandbox.profile.document import Document
 from sandbox.profile.model import PHASES, SCHEMA, Phase
 from sandbox.profile.places import Path
@@ -27,9 +27,6 @@ Severity = Literal["error", "warning", "info"]
 
 SHORTEST = 8
 """Characters of a reason; the schema asks as much of a grant."""
-
-THIN = 0.05
-"""A bound above this is worth a warning: more than one new need in twenty invocations cannot be ruled out."""
 
 FROM_TOOLS = ("learned", "imported from")
 """How reasons begin that no person wrote."""
@@ -236,25 +233,29 @@ def _random_parts(document: Document) -> Iterator[_Raw]:
 
 
 def _completeness(document: Document) -> Iterator[_Raw]:
+    """One finding a profile: phases of which nothing is known, or else the one that training knows the least."""
     best = {estimate.phase: (id_, estimate) for id_, estimate in best_estimates(document.profile.trainings)}
     lines = [line["training"] for line in document.tree.get("completeness", ())]
     used = [phase for phase in PHASES if document.profile.phase(phase)]
-    for phase in used:
-        if phase not in best:
-            yield (
-                "warning", ("syscalls", phase), f"nothing says how complete {phase} is",
-                "learn it, and commit what `sandbox learn` writes under completeness",
-            )  # fmt: skip
-            continue
-        training_id, estimate = best[phase]
-        if estimate.bound > THIN:
-            more = still_needed(estimate.quiet)
-            yield (
-                "warning", ("completeness", lines.index(training_id), phase),
-                f"{phase}: up to {estimate.bound:.0%} of {PLACES[phase]} may need something unseen "
-                "(if training is drawn like production)",
-                f"train on: {more} more quiet {PLACES[phase]} reach 1 %",
-            )  # fmt: skip
+    unknown = [phase for phase in used if phase not in best]
+    if unknown:
+        yield (
+            "warning", ("syscalls", unknown[0]), f"nothing says how complete {' and '.join(unknown)} is",
+            "learn it, and commit what `sandbox learn` writes under completeness",
+        )  # fmt: skip
+        return
+    thin = [best[phase] for phase in used if max(best[phase][1].bound, best[phase][1].novelty) > THIN]
+    if not thin:
+        return
+    training_id, estimate = max(thin, key=lambda pair: (pair[1].bound, pair[1].novelty, pair[1].phase))
+    place, more = PLACES[estimate.phase], still_needed(estimate.quiet)
+    new = f", and {estimate.novelty:.0%} of those in training were new to the others" if estimate.novelty else ""
+    yield (
+        "warning", ("completeness", lines.index(training_id), estimate.phase),
+        f"{estimate.phase}: up to {estimate.bound:.0%} of {place} may need something unseen{new} "
+        "(if training is drawn like production)",
+        f"train on: {more} more quiet {place} reach 1 %",
+    )  # fmt: skip
 
 
 def _environment(document: Document) -> Iterator[_Raw]:

@@ -95,12 +95,12 @@ def shaped(path: str, numbers: re.Pattern[str] = _LONG) -> tuple[str, tuple[str,
     The shape has a name for each of the path's, and is empty for a path under {root} and the like.
     """
     known = "/".join(_KNOWN.sub("*", name) for name in path.split("/"))
-    path = known if _may_open(known) else path
+    path = known if may_open(known) else path
     shape = tuple("*".join(texts[::2]) for texts in _names(path, numbers)) if path.startswith("/") else ()
     return path, shape
 
 
-def _may_open(pattern: str) -> bool:
+def may_open(pattern: str) -> bool:
     """Whether the folder above the first random part may be opened whole, as Landlock does."""
     folder = above(pattern)
     if folder == pattern:
@@ -143,4 +143,4 @@ def _merged(members: list[str], numbers: re.Pattern[str]) -> set[str]:
                     texts[at] = "*"
     names = ("".join(texts) for texts in first)
     pattern = "/".join(name if name == "**" else name.replace("**", "*") for name in names)
-    return {pattern} if pattern in members or _may_open(pattern) else set(members)
+    return {pattern} if pattern in members or may_open(pattern) else set(members)

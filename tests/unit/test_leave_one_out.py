@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from observed_events import FACTS, USUAL, invoked, read, started
 
 from sandbox.behaviour.call import Call
 from sandbox.kernel.tables import machine
@@ -15,40 +16,11 @@ from sandbox.learn import rights
 from sandbox.learn.allowed import Allowed
 from sandbox.learn.generalise import generalise
 from sandbox.learn.leave_one_out import MOST_WORK, LeaveOneOut
-from sandbox.learn.observations import ColdStart, Item, Sample
-from sandbox.learn.records import Connect, Fact, FileAccess, Listen, Program, SpanKind, Start
+from sandbox.learn.observations import ColdStart, Sample
+from sandbox.learn.records import Connect, Fact, FileAccess, Listen, Program, SpanKind
 from sandbox.policy import supervision
 from sandbox.profile import base
 from sandbox.profile.model import Estimate
-
-START = Start(api=True, places={"{root}": "/srv/task"})
-USUAL: Item = ("invoke", "getcwd", "")
-
-
-def read(path: str) -> Fact:
-    """A file that was read."""
-    return FileAccess(path, "read")
-
-
-def invoked(label: str, *facts: Fact, items: Iterable[Item] = (USUAL,), kind: SpanKind = "invocation") -> Sample:
-    """A sample of an event that reached these."""
-    return Sample(kind, label, "ok", dict.fromkeys(items, 1), 0.0, frozenset(facts))
-
-
-def started(samples: Sequence[Sample], name: str = "0") -> ColdStart:
-    """A cold start in which these samples came one after another."""
-    taken = tuple(replace(sample, time=float(number)) for number, sample in enumerate(samples))
-    facts = frozenset[Fact]().union(*(sample.facts for sample in taken))
-    return ColdStart(
-        id=name.zfill(16), source="x", start=START, samples=taken,
-        items=frozenset(item for sample in taken for item in sample.items),
-        network=frozenset(fact.destination for fact in facts if isinstance(fact, Connect)),
-        listen=frozenset(fact.address for fact in facts if isinstance(fact, Listen)),
-        processes=frozenset(fact.path for fact in facts if isinstance(fact, Program)),
-        reads=frozenset(fact.path for fact in facts if isinstance(fact, FileAccess) and fact.mode == "read"),
-        writes=frozenset(fact.path for fact in facts if isinstance(fact, FileAccess) and fact.mode == "write"),
-        entries=frozenset(fact.path for fact in facts if isinstance(fact, FileAccess) and fact.mode == "entry"),
-    )  # fmt: skip
 
 
 def estimated(*samples: Sample) -> Estimate:
@@ -181,19 +153,6 @@ def naive(cold_starts: Sequence[ColdStart]) -> set[tuple[str, str]]:
     return found
 
 
-PATHS = st.builds(
-    "{}/{}".format,
-    st.sampled_from(["/var/data", "/var/data/in", "/etc/ssh", "/tmp", "/srv/task/x", "/usr/share", "/etc/app", "/x"]),
-    st.sampled_from(["a", "b", "c", "d", "e", "job-1001", "job-2002", "2030-01-31.csv"]),
-)
-FACTS = st.one_of(
-    st.builds(FileAccess, PATHS, st.sampled_from(["read", "write", "entry"])),
-    st.builds(FileAccess, PATHS, st.just("read")),
-    st.builds(Connect, st.sampled_from(["a.example.com:443", "b.example.com:443", "tcp://10.0.0.1:80", "unix:/run/x",
-                                        "unix:/tmp/pymp-abcdefgh/s", "unix:/tmp/pymp-ijklmnop/s", "runtime-api"])),
-    st.builds(Program, st.sampled_from(["/bin/true", "/srv/task/tool"])),
-    st.builds(Listen, st.sampled_from(["tcp://127.0.0.1:8001", "tcp://127.0.0.1:8002", "tcp://0.0.0.0:8001"])),
-)  # fmt: skip
 CALLS = st.sampled_from(["umask", "setsid", "open", "openat", "futex", "execve", "socket", "ptrace"])
 CLASSES = {"open": "write", "openat": "write", "socket": "AF_INET SOCK_DGRAM"}
 
