@@ -2,7 +2,8 @@
 
     tcp://127.0.0.1:8001 | udp://[::1]:* | tcp://127.0.0.1:0 | unix:/run/x | unix:/tmp/pool-*/sock | unix:@name | any
 
-`*` is any port and 0 one that the kernel chooses; the unspecified address is every address of the host. `any` says that
+`*` is any port and 0 one that the kernel chooses. The unspecified address of either family is every address of the
+host, and loopback is one, as a name that a server listens on has whichever family the host has. `any` says that
 listening is not decided by address: so reads a profile of schema 1 whose calls can listen.
 """
 
@@ -24,7 +25,8 @@ CHOSEN = 0
 """The port of a socket whose port the kernel chooses."""
 EXAMPLES = "write tcp://ADDRESS:PORT, udp://ADDRESS:PORT, unix:/PATH or unix:@NAME, with * for any port"
 
-_EVERY4, _EVERY6 = bytes(4), bytes(16)
+_EVERY = (bytes(4), bytes(16))
+_LOOPBACK = (b"\x7f\0\0\1", bytes(15) + b"\1")
 
 
 def parse(text: str) -> Entry:
@@ -69,8 +71,8 @@ def covers(entry: Entry, other: Entry) -> bool:
         return entry.kind == ANY
     if entry.protocol == "unix":
         return destination.covers(entry, other)
-    wide = entry.value == other.value or entry.value == _EVERY6 or (entry.value == _EVERY4 and len(other.value) == 4)
-    return wide and entry.port in (other.port, ANY_PORT)
+    alike = entry.value == other.value or entry.value in _EVERY or {entry.value, other.value} == {*_LOOPBACK}
+    return alike and entry.port in (other.port, ANY_PORT)
 
 
 def decided(texts: Iterable[str]) -> bool:

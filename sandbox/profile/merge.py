@@ -68,7 +68,7 @@ def merge(one: Profile, other: Profile) -> Profile:
         responses=_stricter(one.responses | other.responses),
         trainings=frozenset(trainings.values()),
         promises=promises_of(merged),
-        listen=one.listen | other.listen,
+        listen=_listeners(one, other),
         listen_because=one.listen_because | other.listen_because,
         network_by=one.network_by | other.network_by,
         names_keep=max(one.names_keep, other.names_keep, key=_seconds),
@@ -101,6 +101,15 @@ def _destinations(one: Profile, other: Profile) -> frozenset[str]:
         return one.network
     kept = {entry for entry, _ in one.network_by | other.network_by}
     everything = one.network | other.network
+    return sockets(everything - kept) | everything & kept
+
+
+def _listeners(one: Profile, other: Profile) -> frozenset[str]:
+    """The listeners of both, folded in the same way; those with a person's reason keep their text."""
+    if one.listen == other.listen:
+        return one.listen
+    kept = {entry for entry, _ in one.listen_because | other.listen_because}
+    everything = one.listen | other.listen
     return sockets(everything - kept) | everything & kept
 
 

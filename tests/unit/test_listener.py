@@ -31,7 +31,9 @@ syscalls:
     [
         ("tcp://127.0.0.1:80", "tcp://127.0.0.1:80", True), ("tcp://127.0.0.1:80", "tcp://127.0.0.1:81", False),
         ("tcp://127.0.0.1:80", "udp://127.0.0.1:80", False), ("tcp://127.0.0.1:80", "tcp://0.0.0.0:80", False),
-        ("tcp://0.0.0.0:80", "tcp://10.0.0.1:80", True), ("tcp://0.0.0.0:80", "tcp://[::1]:80", False),
+        ("tcp://0.0.0.0:80", "tcp://10.0.0.1:80", True), ("tcp://0.0.0.0:80", "tcp://[::]:80", True),
+        ("tcp://127.0.0.1:80", "tcp://[::1]:80", True), ("tcp://[::1]:80", "tcp://127.0.0.1:80", True),
+        ("tcp://[::1]:80", "tcp://127.0.0.2:80", False), ("tcp://127.0.0.1:80", "tcp://[fe80::1]:80", False),
         ("tcp://[::]:80", "tcp://10.0.0.1:80", True), ("tcp://[::]:80", "tcp://0.0.0.0:80", True),
         ("tcp://127.0.0.1:*", "tcp://127.0.0.1:80", True), ("tcp://127.0.0.1:80", "tcp://127.0.0.1:*", False),
         ("tcp://127.0.0.1:*", "tcp://127.0.0.1:0", True), ("tcp://127.0.0.1:0", "tcp://127.0.0.1:80", False),
@@ -113,6 +115,12 @@ def test_connects_to_ports_that_differ_become_own() -> None:
         "own", far, "tcp://127.0.0.1:9",
     }  # fmt: skip
     assert learned(({one}, {one})).network == {one}
+
+
+def test_merging_folds_the_sockets_of_both() -> None:
+    """As learning does, where the names differ in a random part."""
+    one, other = (profile("bind", listen=(f"unix:/tmp/pool-{number}/sock", "any")) for number in (17, 2304))
+    assert merge(one, other).listen == {"unix:/tmp/pool-*/sock", "any"}
 
 
 def refused(target: str, syscall: str = "bind") -> Violation:
