@@ -31,6 +31,7 @@ class Listening:
     def __init__(self) -> None:
         self._bound: dict[int, SocketAddress] = {}
         self._chosen: dict[int, str] = {}
+        """The protocols of sockets whose ports the kernel chose and nobody asked yet; '' where that is not known."""
         self._own: set[tuple[str, int]] = set()
 
     def bind(self, task: Task, fd: int, address: SocketAddress | None, asked: Sequence[Access]) -> Iterator[str]:
@@ -44,14 +45,15 @@ class Listening:
                 if not one.error:
                     yield Entry("unix", "path", os.fsencode(one.thing).decode(errors="replace")).text
             return
-        protocol = task.socket_protocol(fd) or "tcp"
+        protocol = task.socket_protocol(fd)
         if protocol == sockaddr.protocol(SOCK_RAW):
             return
-        if address.port:
-            yield listener.of_socket(protocol, address.value, address.port).text
+        if address.port:  # of a socket that cannot be looked at, either
+            for which in (protocol,) if protocol else TABLES:
+                yield listener.of_socket(which, address.value, address.port).text
         inode = _inode(task, fd)
         _remember(self._bound, inode, address)
-        if protocol == "udp" and not address.port:
+        if protocol != "tcp" and not address.port:
             _remember(self._chosen, inode, protocol)
 
     def listen(self, task: Task, fd: int) -> Iterator[str]:
@@ -72,10 +74,10 @@ class Listening:
 
     def _look(self, task: Task) -> None:
         """Find the ports of the sockets whose ports were not known when they were bound."""
-        for protocol in {*self._chosen.values()} & TABLES.keys():
-            for name in TABLES[protocol]:
+        for protocol, names in TABLES.items():
+            for name in names:
                 for inode, port in _ports(f"/proc/{task.tid}/net/{name}"):
-                    if self._chosen.get(inode) == protocol and port:
+                    if self._chosen.get(inode) in (protocol, "") and port:
                         self._own.add((protocol, port))
                         del self._chosen[inode]
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
+from guests import inside
 from observed_programs import Bench, Listener
+from users_and_folders import home_for
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1"])
@@ -71,3 +76,32 @@ def test_own_ports_are_told_from_those_of_others(bench: Bench, listener: Listene
         """
     )
     assert found.network == {"own", f"tcp://127.0.0.1:{listener.port}"}
+
+
+class InContainer(Bench):
+    """A bench whose programs start where sockets cannot be duplicated."""
+
+    @property
+    def bootstrap(self) -> tuple[str, ...]:
+        """The command that starts the bootstrap in the guest."""
+        return (*inside("docker-like"), *super().bootstrap)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a guest: needs root")
+def test_where_sockets_cannot_be_duplicated(tmp_path: Path) -> None:
+    """A port of its choice is one of either protocol, as nobody can say which; the kernel's are known all the same."""
+    tmp_path.chmod(0o777)
+    with home_for(None) as home:
+        found = InContainer(None, home, tmp_path).python(
+            """
+            with socket.socket() as spare:
+                spare.bind(("127.0.0.1", 0)); port = spare.getsockname()[1]
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM).bind(("127.0.0.1", port))
+            line = socket.create_server(("127.0.0.1", 0))
+            socket.create_connection(line.getsockname())
+            print(port)
+            """
+        )
+    port = found.output.strip()
+    assert found.cold_start.listen == {f"tcp://127.0.0.1:{port}", f"udp://127.0.0.1:{port}", "tcp://127.0.0.1:*"}
+    assert found.network == {"own"}
