@@ -17,6 +17,7 @@ from sandbox.behaviour.call import Call
 from sandbox.behaviour.outcome import RENAME_EXCHANGE
 from sandbox.behaviour.walker import Walker
 from sandbox.kernel import landlock, sockaddr, tables
+from sandbox.kernel.memory import socket_address
 from sandbox.kernel.path_walk import AT_FDCWD
 
 TYPE_CHECKING = False
@@ -252,9 +253,12 @@ class _Asked:
 
     def binding(self) -> tuple[Access, ...]:
         """The entry that bind(2) makes for the path of a unix socket."""
-        data = self._task.read(self._args[1], min(self._args[2] & arguments.LOW, sockaddr.LONGEST))
-        if not data and self._task.blind:
-            raise _Blind
+        try:
+            data = socket_address(self._task, self._args[1], self._args[2] & arguments.LOW)
+        except OSError:  # the kernel refuses it the same
+            if self._task.blind:
+                raise _Blind from None
+            return ()
         if len(data) <= 2 or int.from_bytes(data[:2], "little") != sockaddr.AF_UNIX or not data[2]:
             return ()  # another family, or abstract
         path = data[2:].split(b"\0")[0]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import _thread
 import errno
 
-from sandbox.egress import messages, sockets
+from sandbox.egress import sockets
 from sandbox.egress.brokered import STACK, Brokered, Duplicates
 from sandbox.egress.destinations import Denied
 from sandbox.egress.sending import Sends
 from sandbox.egress.targets import Targets
 from sandbox.kernel import tables
+from sandbox.kernel.memory import socket_address
 from sandbox.kernel.sockaddr import AF_UNIX, SOCK_DGRAM
 from sandbox.kernel.task import socket_kind
 
@@ -104,7 +105,7 @@ class Egress:
 
     def _connect(self, brokered: Brokered) -> Answer | None:
         call, fd = brokered.call, brokered.fd
-        address = messages.read_address(brokered.task, call.args[1], call.args[2] & LOW)
+        address = socket_address(brokered.task, call.args[1], call.args[2] & LOW)
         if not brokered.listener.is_valid(call.id):
             return None
         target = self.targets.decide(brokered, address)

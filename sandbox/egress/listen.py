@@ -16,10 +16,11 @@ import os
 
 from sandbox.behaviour import access, listener
 from sandbox.behaviour.destination import Entry, clean_path, is_loopback
-from sandbox.egress import messages, sockets
+from sandbox.egress import sockets
 from sandbox.egress.destinations import Denied
 from sandbox.egress.targets import parsed
 from sandbox.kernel import landlock, seccomp, sockaddr
+from sandbox.kernel.memory import socket_address
 from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, AF_UNSPEC, SOCK_DGRAM, SOCK_RAW
 from sandbox.kernel.task import socket_name
 
@@ -62,7 +63,7 @@ class Listens:
 
     def _bind(self, brokered: Brokered) -> Answer | None:
         call = brokered.call
-        address = messages.read_address(brokered.task, call.args[1], call.args[2] & LOW)
+        address = socket_address(brokered.task, call.args[1], call.args[2] & LOW)
         if not brokered.listener.is_valid(call.id):
             return None
         brokered.address = parsed(address)

@@ -10,7 +10,7 @@ import os
 import struct
 
 from sandbox.kernel import sockaddr
-from sandbox.kernel.memory import MOST_PIECES, message_header
+from sandbox.kernel.memory import MOST_PIECES, copy, message_header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,21 +50,6 @@ class Message:
 
 def _wrong(number: int) -> OSError:
     return OSError(number, os.strerror(number))
-
-
-def copy(memory: Readable, address: int, length: int) -> bytes:
-    """So many bytes. Raises OSError (EFAULT)."""
-    data = memory.read(address, length) if length else b""
-    if len(data) != length:
-        raise _wrong(errno.EFAULT)
-    return data
-
-
-def read_address(memory: Readable, address: int, length: int) -> bytes:
-    """A struct sockaddr of connect or sendto. Raises OSError (EINVAL, EFAULT)."""
-    if length > sockaddr.LONGEST:
-        raise _wrong(errno.EINVAL)
-    return copy(memory, address, length)
 
 
 def read_data(memory: Readable, address: int, length: int, *, stream: bool) -> bytes:

@@ -15,7 +15,7 @@ from sandbox.egress.destinations import Denied
 from sandbox.egress.messages import Message
 from sandbox.egress.sockets import MSG_DONTWAIT, MSG_FASTOPEN
 from sandbox.egress.targets import link, parsed
-from sandbox.kernel.memory import MMSGHDR, MOST_PIECES, MSGHDR
+from sandbox.kernel.memory import MMSGHDR, MOST_PIECES, MSGHDR, socket_address
 from sandbox.kernel.sockaddr import AF_NETLINK, AF_UNIX, SOCK_STREAM
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ class Sends:
         """The answer of sendto or sendmsg; None where nobody waits for it, or a thread gives it."""
         call, memory, stream = brokered.call, brokered.task, brokered.socket_type == SOCK_STREAM
         if brokered.syscall == "sendto":
-            address = messages.read_address(memory, call.args[4], call.args[5] & LOW) if call.args[4] else None
+            address = socket_address(memory, call.args[4], call.args[5] & LOW) if call.args[4] else None
             message = Message(address, messages.read_data(memory, call.args[1], call.args[2], stream=stream))
             flags = call.args[3] & LOW
         else:

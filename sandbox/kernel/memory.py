@@ -10,7 +10,7 @@ import errno
 import os
 import struct
 
-from sandbox.kernel import abi
+from sandbox.kernel import abi, sockaddr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +56,21 @@ def message_header(memory: Readable, address: int) -> MessageHeader | None:
     """The struct user_msghdr at an address, which a struct mmsghdr begins with; None where it cannot be read whole."""
     data = memory.read(address, MSGHDR)
     return MessageHeader(data) if len(data) == MSGHDR else None
+
+
+def copy(memory: Readable, address: int, length: int) -> bytes:
+    """So many bytes. Raises OSError (EFAULT)."""
+    data = memory.read(address, length) if length else b""
+    if len(data) != length:
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+    return data
+
+
+def socket_address(memory: Readable, address: int, length: int) -> bytes:
+    """A struct sockaddr of connect, bind or sendto, as the kernel copies it. Raises OSError (EINVAL, EFAULT)."""
+    if length > sockaddr.LONGEST:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return copy(memory, address, length)
 
 
 def string(memory: Readable, address: int, longest: int = PAGE) -> tuple[bytes, bool]:

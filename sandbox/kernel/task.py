@@ -148,18 +148,23 @@ class Task:
             return False
         return count == len(data)
 
-    def socket_protocol(self, fd: int) -> str:
-        """tcp, udp or typeN for its socket; '' for another descriptor, or where the kernel gives no duplicates."""
+    def socket_kind(self, fd: int) -> tuple[int, int] | None:
+        """(domain, type) of its socket; None for another descriptor, or where the kernel gives no duplicates."""
         try:
             copy = self.duplicate(fd)
         except OSError:
-            return ""
+            return None
         try:
-            return sockaddr.protocol(socket_kind(copy)[1])
+            return socket_kind(copy)
         except OSError:
-            return ""
+            return None
         finally:
             os.close(copy)
+
+    def socket_protocol(self, fd: int) -> str:
+        """tcp, udp or typeN for its socket; '' where `socket_kind` says nothing."""
+        kind = self.socket_kind(fd)
+        return sockaddr.protocol(kind[1]) if kind else ""
 
     def datagram_peer(self, fd: int) -> SocketAddress | None:
         """What its IPv4 or IPv6 datagram socket is connected to; None where it is not such a socket, or to nothing."""

@@ -62,10 +62,16 @@ def headers(task: Task, syscall: str, args: Sequence[int]) -> Iterator[MessageHe
 
 def sent_to(task: Task, syscall: str, args: Sequence[int], named: Sequence[MessageHeader]) -> list[bytes]:
     """The socket addresses that a send names, of its `headers` too."""
-    places = [(header.name, header.name_length) for header in named]
+    places = [(header.name, min(header.name_length, sockaddr.LONGEST)) for header in named]
     if at := tables.address_arguments(syscall):
         places.append((args[at[0]], args[at[1]] & arguments.LOW))
-    return [task.read(name, min(length, sockaddr.LONGEST)) for name, length in places if name and length]
+    found = []
+    for name, length in places:
+        try:
+            found.append(memory.socket_address(task, name, length) if name and length else b"")
+        except OSError:
+            continue  # the kernel refuses it the same
+    return [data for data in found if data]
 
 
 def begin_of_sent(task: Task, syscall: str, args: Sequence[int], named: Sequence[MessageHeader]) -> bytes:

@@ -18,6 +18,7 @@ from sandbox.behaviour.aim import aim
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import below
 from sandbox.kernel import sockaddr, tables
+from sandbox.kernel.memory import socket_address
 from sandbox.kernel.notification import Notification
 from sandbox.kernel.sockaddr import SocketAddress
 from sandbox.kernel.task import Task, Tasks
@@ -166,15 +167,18 @@ class Recorder:
             self._emit(NewItem(found, self.phase, call.syscall, call.arg_class))
         return found
 
-    def _fact(self, fact: Fact) -> tuple[int, ...]:
-        """Note a fact as of this span, and tell it if it is new. Returns its id, and that of the volume it lies in."""
+    def _fact(self, fact: Fact, real: str = "") -> tuple[int, ...]:
+        """Note a fact as of this span, and tell it if it is new. Returns its id, and that of the volume it lies in.
+
+        `real` is where the path of a file that is read leads, '' where nobody should look (a server that may hang).
+        """
         ids = self._facts.get(fact)
         if ids is None:
             ids = (self._told,)
             self._told += 1
             self._emit(NewFact(ids[0], fact))
             if isinstance(fact, FileAccess) and fact.mode == "read":
-                folder = volume(fact.path, os.path.realpath(fact.path))
+                folder = volume(fact.path, real) if real else ""
                 if folder:  # with all below: the files of the next turn are others
                     ids += self._fact(FileAccess(f"{folder}/**", "read"))
             self._facts[fact] = ids
@@ -227,7 +231,7 @@ class Recorder:
             modes = ("entry", "write") if call.syscall in tables.OPENS else ("entry",)
         for path in links.told(asked):
             for mode in modes:
-                self._fact(FileAccess(self._as_placed(path), mode))
+                self._fact(FileAccess(self._as_placed(path), mode), "" if asked.unsure else asked.thing)
         if asked.entry:
             self._replaced.made(asked.thing)
         elif asked.reach == access.READ and not asked.folder:
@@ -247,7 +251,10 @@ class Recorder:
         """The address that a connect or bind names, as it is read and parsed."""
         at = tables.address_arguments(name)
         assert at is not None
-        data = task.read(args[at[0]], min(args[at[1]] & arguments.LOW, sockaddr.LONGEST))
+        try:
+            data = socket_address(task, args[at[0]], args[at[1]] & arguments.LOW)
+        except OSError:  # the kernel refuses it the same
+            return b"", None
         return data, sockaddr.parse(data)
 
     def _take_denied(self, task: Task, call: Call, args: tuple[int, ...], number: int) -> int:
@@ -268,7 +275,10 @@ class Recorder:
             return
         self.connects = data, address
         fd = args[0] & arguments.LOW
-        protocol = "" if address.family == "AF_UNIX" else task.socket_protocol(fd)
+        kind = task.socket_kind(fd)
+        if not _fits(address, kind):
+            return
+        protocol = sockaddr.protocol(kind[1]) if kind and address.family != "AF_UNIX" else ""
         if protocol != "udp" and address.is_ip and (address.host, address.port) in self._api:
             if self.phase == "init":
                 self._close_bucket("init")
@@ -309,8 +319,9 @@ class Recorder:
         headers = list(decode.headers(task, name, args))
         for data in decode.sent_to(task, name, args, headers):
             address = sockaddr.parse(data)
-            if address and address.family != "AF_NETLINK":
-                protocol = "" if address.family == "AF_UNIX" else task.socket_protocol(fd)
+            kind = task.socket_kind(fd)
+            if address and address.family != "AF_NETLINK" and _fits(address, kind):
+                protocol = sockaddr.protocol(kind[1]) if kind and address.family != "AF_UNIX" else ""
                 self._destination(task, address, protocol or "udp", data)
         if self.phase == "invoke":
             request = decode.parse_request(decode.begin_of_sent(task, name, args, headers))
@@ -350,3 +361,12 @@ class Recorder:
         else:
             self._close_bucket("tail")
         self._emit(End(status, tuple(self._last)))
+
+
+def _fits(address: SocketAddress, kind: tuple[int, int] | None) -> bool:
+    """Whether a socket of a kind takes such an address: what it refuses is no destination. None takes any."""
+    if kind is None:
+        return True
+    if kind[0] == sockaddr.AF_UNIX or address.family == "AF_UNIX":
+        return kind[0] == sockaddr.AF_UNIX and address.family == "AF_UNIX"
+    return address.is_ip or kind[0] not in (sockaddr.AF_INET, sockaddr.AF_INET6)

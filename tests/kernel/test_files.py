@@ -659,6 +659,28 @@ def test_nothing_is_notified_without_a_look(area: Area) -> None:
     assert done.violations == []
 
 
+def test_moves_between_folders_below_further_layers(area: Area) -> None:
+    """Files move and are linked between places to write; below a layer of the function's own that is EXDEV."""
+    found = policy_of(learned("rename", "link", writes=frozenset({f"{area.work}/**", f"{area.folder}/other/**"})))
+    (area.folder / "other" / "file").write_text("x")
+    (area.folder / "other" / "second").write_text("x")
+    for name in ("file", "second"):
+        os.chown(area.folder / "other" / name, *(2 * (area.uid if area.uid is not None else os.getuid(),)))
+
+    def attempts() -> Answers:
+        other, inner = area.folder / "other", area.work / "inner"
+        moved = tried(os.rename, other / "file", inner / "file")
+        answers: Answers = [moved, tried(os.link, inner / "file", other / "l")]
+        landlock.restrict(network=landlock.ACCESS_NET_CONNECT_TCP, ports={}, scoped=0)
+        return [
+            *answers, tried(os.rename, inner / "file", other / "file"), tried(os.link, other / "l", inner / "l"),
+            tried(os.rename, other / "l", other / "m"),
+        ]  # fmt: skip
+
+    if landlock.abi_version() >= 4:
+        assert confined(found, area.uid, attempts) == [0, 0, errno.EXDEV, errno.EXDEV, 0]
+
+
 @pytest.mark.parametrize("kind", ["pipe", "fifo", "socket", "deleted", "memory", "links", "mount"])
 def test_each_sort_of_file_as_a_learned_path(area: Area, kind: str) -> None:
     """A rule on it hinders no start and hangs none: what it means is open, and the file beside it is not."""

@@ -26,6 +26,7 @@ from sandbox.confine import single_exec
 from sandbox.confine.single_exec import block
 from sandbox.egress import messages, sending
 from sandbox.kernel import abi, bpf, sockaddr, tables
+from sandbox.kernel.memory import socket_address
 from sandbox.kernel.notification import CallTable, Notification
 from sandbox.policy import supervision
 from sandbox.policy.build import build
@@ -468,7 +469,7 @@ def test_any_message_is_read_or_refused(data: bytes, at: int, stream: bool) -> N
 def test_any_address_and_data_are_read_or_refused(data: bytes, at: int, length: int, stream: bool) -> None:
     """The same for a sockaddr and for a buffer."""
     reads: list[Callable[[], bytes]] = [
-        lambda: messages.read_address(Soup(data), at, length & 0xFFFFFFFF),
+        lambda: socket_address(Soup(data), at, length & 0xFFFFFFFF),
         lambda: messages.read_data(Soup(data), at, length, stream=stream),
     ]
     for read in reads:
