@@ -6,11 +6,12 @@ PYTHON_IN_VENV := .venv/bin/python
 SCRIPTS := $(filter-out %.py,$(shell grep -lsE '^.!/.*python' bootstrap $(wildcard tools/*)))
 TYPED := sandbox $(wildcard tests tools/*.py) $(SCRIPTS)
 
-.PHONY: help setup demo test lint types pytest bench clean
+.PHONY: help setup demo test test-clients lint types pytest bench clean
 
 help:
 	@echo 'make demo    learn a profile, enforce it, and attack it: one table (sets itself up)'
 	@echo 'make test    ruff, mypy --strict and the tests (sets itself up)'
+	@echo 'make test-clients   train and serve functions with real clients, in an environment of their own'
 	@echo 'make bench   the benchmarks as tables (sets itself up)'
 	@echo 'make setup   only the set-up: system packages, .venv, emulator'
 	@echo 'make clean   remove .venv, the emulator and the caches'
@@ -30,7 +31,11 @@ types: setup
 	.venv/bin/mypy $(TYPED)
 
 pytest: setup
-	$(PYTHON_IN_VENV) -m pytest -q -n auto --dist loadfile --promises=SPECIFICATION.md
+	$(PYTHON_IN_VENV) -m pytest -q -n auto --dist loadfile --ignore=tests/clients --promises=SPECIFICATION.md
+
+test-clients: setup
+	@tools/clients
+	$(PYTHON_IN_VENV) -m pytest -q -n auto --dist loadfile tests/clients
 
 bench: setup
 	$(PYTHON_IN_VENV) tools/bench learn

@@ -97,6 +97,8 @@ def ask(python: str | None, root: str) -> Interpreter:
     path = python or sys.executable
     if os.path.isdir(path):
         path = os.path.join(path, "bin", "python")  # a virtual environment was named
+    if os.sep in path:
+        path = os.path.abspath(path)  # from where the user stands, and not from the function's folder
     todo = "give --python the function's interpreter, or the folder of its virtual environment"
     try:
         done = subprocess.run(

@@ -303,3 +303,13 @@ def test_the_default_output_is_profiles_name(workshop: Workshop) -> None:
     workshop.sandbox("learn", "defaulted", "--cold-starts", "1", "--", "/bin/true")
     profile: Profile = document.read(str(workshop.folder / "profiles" / "defaulted.yaml")).profile
     assert profile.function.name == "defaulted"
+
+
+def test_the_interpreter_is_named_from_where_the_user_stands(workshop: Workshop) -> None:
+    """A relative --python, of an interpreter or of its environment, does not start at the function's folder."""
+    (workshop.folder / "environment").symlink_to(Path(sys.executable).parents[1])
+    start = ("--handler", "hello.handler", "--root", workshop.targets, "--events", workshop.events({}))
+    for python in ("environment", "environment/bin/python"):
+        path = workshop.new()
+        workshop.sandbox("learn", "hello", *start, "--python", python, "--output", path, "--cold-starts", "1")
+        workshop.sandbox("invoke", path, *start, "--python", python)

@@ -1,0 +1,63 @@
+"""docs/tutorial.md: each of its commands runs, and prints what the page says, but for numbers."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from users_and_folders import HOME
+
+PAGE = HOME / "docs" / "tutorial.md"
+LIMIT = 150
+"""Seconds for the whole walk."""
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Each command of the page (`    $ ...`, with its continuations) and the lines that it prints there."""
+    command: list[str] = []
+    printed: list[str] = []
+    for line in [*PAGE.read_text().splitlines(), "end"]:
+        text = line.removeprefix("    ") if line.startswith("    ") else ""
+        if command and command[-1].endswith("\\"):
+            command.append(text)
+        elif text.startswith("$ ") or not text:
+            if command:
+                yield "\n".join(command), printed
+            command, printed = [text[2:]] if text else [], []
+        elif command:
+            printed.append(text)
+
+
+def plain(line: str) -> str:
+    """A line without its numbers and digests."""
+    return re.sub(r"[0-9a-f]{8,}|\d+(\.\d+)?", "N", line)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes a network of its own, for port 4566: needs root")
+def test_the_walk() -> None:
+    """Nothing on the page is invented: each line that it shows is among those that the command prints."""
+    walk = list(commands())
+    assert len(walk) > 12
+    shutil.rmtree(HOME / "build" / "orders", ignore_errors=True)
+    script = "ip link set lo up\nset -m\n" + "".join(f"echo '@@{i}'\n{text}\n" for i, (text, _) in enumerate(walk))
+    # The page goes on by hand, when moto listens.
+    script = script.replace("&\necho", "&\nuntil (: >/dev/tcp/127.0.0.1/4566) 2>/dev/null; do sleep 0.2; done\necho")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SANDBOX_"))}
+    done = subprocess.run(
+        ["unshare", "-n", "bash", "-e", "-c", f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"], cwd=HOME,
+        env=kept, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        timeout=LIMIT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    outputs = re.split(r"^@@\d+\n", done.stdout, flags=re.MULTILINE)[1:]
+    for (text, expected), output in zip(walk, outputs, strict=True):
+        printed = [plain(line) for line in output.splitlines()]
+        for line in expected:
+            begin = plain(line).removesuffix("...").rstrip()
+            assert any(found == begin or (line.endswith("...") and found.startswith(begin)) for found in printed), (
+                f"{text}\nprinted\n{output}\nand not\n{line}"
+            )
