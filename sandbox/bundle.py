@@ -103,6 +103,8 @@ SUPERVISION: Mapping[str, Any] = {
     "denied": {str: [str]},
     "never-granted": [str],
     "tolerates": [str],
+    "names-keep": int,
+    "names-receives": [str],
 }
 """The shape of what a supervisor needs; [x] is any number of x, {int: x} has numbers in decimal as keys."""
 
@@ -128,8 +130,8 @@ class Supervision:
     """
 
     __slots__ = (
-        "brokered", "denied", "destinations", "init", "init_calls", "listen", "messages", "never_granted", "paths",
-        "responses", "runtime_api", "sockets", "terminate", "tolerates",
+        "brokered", "denied", "destinations", "init", "init_calls", "listen", "messages", "names_keep",
+        "names_receives", "never_granted", "paths", "responses", "runtime_api", "sockets", "terminate", "tolerates",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], arch: str) -> None:
@@ -157,6 +159,10 @@ class Supervision:
         """{syscall: argument classes, none for all} of the hard deny."""
         self.never_granted: Sequence[str] = data["never-granted"]
         self.tolerates: Sequence[str] = data["tolerates"]
+        self.names_keep: int = data["names-keep"]
+        """For how many seconds an address stays with its name after its time to live; 0 for good."""
+        self.names_receives: Sequence[str] = data["names-receives"]
+        """The calls that the supervisor makes on sockets which asked a resolver."""
         """`phase aim syscall class` of hard-denied calls that training survived."""
 
 

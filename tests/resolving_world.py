@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dnslib import AAAA, QTYPE, RR, A, DNSRecord
 
@@ -26,7 +26,10 @@ NAMES = {
     "twin.demo.test": ADDRESSES[:2],
     "both.demo.test": ADDRESSES,
     "other.demo.test": ADDRESSES[:1],
+    "big.demo.test": ADDRESSES[:1],
 }
+TRUNCATED = "big.demo.test"
+"""Whose answer has no room in a datagram."""
 PORT = 7777
 
 
@@ -36,12 +39,15 @@ class World:
     def __init__(self) -> None:
         self._sinks: list[socket.socket] = []
         self.asked: list[str] = []
+        self.packets: list[bytes] = []
 
     def open(self, addresses: tuple[str, ...]) -> None:
         """Start what runs in it."""
         resolver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         resolver.bind((RESOLVER, 53))
         threading.Thread(target=self._resolve, args=(resolver,), daemon=True).start()
+        streams = socket.create_server((RESOLVER, 53))
+        threading.Thread(target=_serve, args=(streams, self._resolve_stream), daemon=True).start()
         for address in addresses:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             sink = socket.socket(family, socket.SOCK_DGRAM)
@@ -49,7 +55,7 @@ class World:
             sink.setblocking(False)
             self._sinks.append(sink)
             listener = socket.create_server((address, PORT), family=family)
-            threading.Thread(target=_greet, args=(listener,), daemon=True).start()
+            threading.Thread(target=_serve, args=(listener, _greet), daemon=True).start()
 
     def received(self) -> int:
         """How many datagrams came to any address."""
@@ -64,23 +70,39 @@ class World:
     def _resolve(self, sock: socket.socket) -> None:
         while True:
             packet, who = sock.recvfrom(4096)
-            record = DNSRecord.parse(packet)
-            name = str(record.q.qname).rstrip(".").lower()
-            self.asked.append(name)
-            reply = record.reply()
-            for address in NAMES.get(name, ()):
-                if record.q.qtype == QTYPE.AAAA and ":" in address:
-                    reply.add_answer(RR(name, QTYPE.AAAA, rdata=AAAA(address), ttl=60))
-                elif record.q.qtype == QTYPE.A and ":" not in address:
-                    reply.add_answer(RR(name, QTYPE.A, rdata=A(address), ttl=60))
-            sock.sendto(reply.pack(), who)
+            sock.sendto(self._answer(packet, stream=False), who)
+
+    def _resolve_stream(self, connection: socket.socket) -> None:
+        while length := int.from_bytes(connection.recv(2, socket.MSG_WAITALL), "big"):
+            answer = self._answer(connection.recv(length, socket.MSG_WAITALL), stream=True)
+            connection.sendall(len(answer).to_bytes(2, "big") + answer)
+
+    def _answer(self, packet: bytes, *, stream: bool) -> bytes:
+        record = DNSRecord.parse(packet)
+        name = str(record.q.qname).rstrip(".").lower()
+        self.asked.append(name)
+        self.packets.append(packet)
+        reply = record.reply()
+        if name == TRUNCATED and not stream:
+            reply.header.tc = 1
+            return bytes(reply.pack())
+        for address in NAMES.get(name, ()):
+            if record.q.qtype == QTYPE.AAAA and ":" in address:
+                reply.add_answer(RR(name, QTYPE.AAAA, rdata=AAAA(address), ttl=60))
+            elif record.q.qtype == QTYPE.A and ":" not in address:
+                reply.add_answer(RR(name, QTYPE.A, rdata=A(address), ttl=60))
+        return bytes(reply.pack())
 
 
-def _greet(listener: socket.socket) -> None:
+def _greet(connection: socket.socket) -> None:
+    connection.sendall(b"hello")
+
+
+def _serve(listener: socket.socket, talk: Callable[[socket.socket], None]) -> None:
     while True:
         connection, _ = listener.accept()
-        with connection:
-            connection.sendall(b"hello")
+        with connection, contextlib.suppress(OSError):
+            talk(connection)
 
 
 @contextlib.contextmanager

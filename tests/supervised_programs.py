@@ -82,9 +82,10 @@ class Supervision:
         self, *items: str, init: Sequence[str] = (), network: Sequence[str] = (), runtime_api: bool = False,
         responses: Mapping[str, str] = MappingProxyType({}), audit_until: str = "", grants: Sequence[str] = (),
         tolerates: Sequence[Tolerated] = (), listen: Sequence[str] = (), writes: Sequence[str] = (),
+        receives: Sequence[str] = (),
     ) -> Path:  # fmt: skip
         """The compiled bundle of a profile with these `syscall class` items; `init` are those of the first phase."""
-        lists = tuple(map(tuple, (init, network, responses.items(), grants, tolerates, listen, writes)))
+        lists = tuple(map(tuple, (init, network, responses.items(), grants, tolerates, listen, writes, receives)))
         key: object = (items, lists, runtime_api, audit_until)
         if key not in self._bundles:
             found = guests.profile(
@@ -94,7 +95,7 @@ class Supervision:
             early = {Use("init", *item.partition(" ")[::2], 0, frozenset({"a test needs it"})) for item in init}
             found = dataclasses.replace(
                 found, uses=found.uses | early, responses=frozenset(responses.items()), audit_until=audit_until,
-                tolerates=frozenset(tolerates), writes=frozenset(writes),
+                tolerates=frozenset(tolerates), writes=frozenset(writes), names_receives=frozenset(receives),
                 reads=frozenset({"/**"} if writes else ()),
             )
             path = self._bundles[key] = self.new(".bundle")

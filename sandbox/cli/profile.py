@@ -127,7 +127,9 @@ def _more(profile: Profile) -> Iterator[str]:
     for place, library in sorted(profile.network_by):
         yield f"network {place} by {library}"
     if profile.names_keep:
-        yield f"names: an address stays with its name for {profile.names_keep}"
+        yield f"names: an address stays with its name for {profile.names_keep}".replace("for forever", "for good")
+    if profile.names_receives:
+        yield f"names: resolvers receive by {', '.join(sorted(profile.names_receives))}"
     if found := profile.verified:
         outcome = f"audit {found.audit}, enforced {found.enforce}"
         yield f"verified on {found.date} by {found.tool} with {found.events} events: {outcome}"
@@ -196,6 +198,7 @@ def _described(profile: Profile) -> dict[str, Any]:
         ],
         "beyond_the_profile": {title.split()[0]: opened for title, opened in _beyond(profile)},
         "names_keep": profile.names_keep,
+        "names_receives": sorted(profile.names_receives),
         "network_by": sorted(profile.network_by),
         "verified": vars(profile.verified) if profile.verified else None,
         "completeness": [_estimate(id_, estimate) for id_, estimate in best_estimates(profile.trainings)],

@@ -10,6 +10,7 @@ import _thread
 import errno
 
 from sandbox.egress import sockets
+from sandbox.egress.answers import Answers
 from sandbox.egress.brokered import STACK, Brokered, Duplicates
 from sandbox.egress.destinations import Denied
 from sandbox.egress.sending import Sends
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sandbox.egress.destinations import Destinations
     from sandbox.egress.listen import Listens
     from sandbox.kernel.notification import Listener, Notification
+    from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.kernel.task import Task
 
 LOW = 0xFFFFFFFF
@@ -53,6 +55,7 @@ class Egress:
         self._listen = listen
         self._listens: Listens | None = None
         self._allows_own = destinations.allows_own
+        self._answers = Answers(self.targets.resolvers, self._source, self._is_forwarder)
         _thread.stack_size(STACK)
 
     def take(self, listener: Listener, call: Notification, syscall: str, task: Task) -> None:
@@ -103,12 +106,22 @@ class Egress:
                 self.targets.own = self._listens.is_own
         return self._listens
 
+    def receive(self, listener: Listener, call: Notification, syscall: str, task: Task) -> None:
+        """Answer one call of RECEIVES (sandbox/egress/answers.py) that the profile has."""
+        if not self._answers.take(listener, call, syscall, task):
+            listener.let_through(call.id)
+
+    def _is_forwarder(self, address: SocketAddress) -> bool:
+        return self.targets.forwarder is not None and self.targets.forwarder.is_own(address)
+
     def _connect(self, brokered: Brokered) -> Answer | None:
         call, fd = brokered.call, brokered.fd
         address = socket_address(brokered.task, call.args[1], call.args[2] & LOW)
         if not brokered.listener.is_valid(call.id):
             return None
         target = self.targets.decide(brokered, address)
+        if target.resolver:
+            self.targets.resolvers.note(fd, target.resolver)
         try:
             if target.mute:
                 return 0, sockets.connect_mute(fd, target.address)

@@ -51,13 +51,17 @@ class Target:
 
     `pinned` are descriptors of ours that the call needs: of the unix socket that the address names, or those that the
     message hands over. `mute`: the socket may be connected, and sends nothing afterwards.
+    `resolver` is the struct sockaddr of the resolver in whose place the address is the forwarder's, else b"".
     """
 
-    __slots__ = ("address", "mute", "pinned")
+    __slots__ = ("address", "mute", "pinned", "resolver")
 
-    def __init__(self, address: bytes | None, pinned: Iterable[int] = (), *, mute: bool = False) -> None:
+    def __init__(
+        self, address: bytes | None, pinned: Iterable[int] = (), *, mute: bool = False, resolver: bytes = b""
+    ) -> None:
         self.address = address
         self.mute = mute
+        self.resolver = resolver
         self.pinned = list(pinned)
 
     def close(self) -> None:

@@ -21,11 +21,20 @@ from sandbox.kernel.sockaddr import AF_NETLINK, AF_UNIX, SOCK_STREAM
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Protocol
 
+    from sandbox.egress.answers import Resolvers
     from sandbox.egress.brokered import Answer, Brokered
-    from sandbox.egress.targets import Targets
     from sandbox.kernel.notification import Notification
     from sandbox.kernel.task import Task
+
+    class Targets(Protocol):
+        """Who decides: Targets (sandbox/egress/targets.py), or training, which follows resolvers alone."""
+
+        resolvers: Resolvers
+
+        def allows_family(self, name: str) -> bool: ...
+        def decide(self, brokered: Brokered, address: bytes, *, sending: bool = False) -> Target: ...
 
 LOW = 0xFFFFFFFF
 MSG_NOSIGNAL = 0x4000
@@ -129,7 +138,10 @@ class Sends:
                 brokered.address = parsed(message.address)
                 reason = "changes routes, addresses or links, which no mode lets through"
                 raise Denied(reason, "family:AF_NETLINK", brokered.address, final=True)
-        return self._targets.decide(brokered, message.address, sending=True)
+        target = self._targets.decide(brokered, message.address, sending=True)
+        if target.resolver:
+            self._targets.resolvers.note(brokered.fd, target.resolver, message.data)
+        return target
 
     def _hand_over(self, brokered: Brokered, message: Message, numbers: Mapping[int, int]) -> Target:
         """Put our copies of the sender's descriptors into its message. Raises Denied, OSError (EBADF, EMFILE).

@@ -12,7 +12,7 @@ import select
 import time
 
 from sandbox.kernel import abi, sockaddr
-from sandbox.kernel.memory import packed_header
+from sandbox.kernel.memory import FLAGS, MSGHDR, MessageHeader, packed_header
 from sandbox.kernel.task import socket_name
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sandbox.kernel.notification import Listener, Notification
 
-SOL_SOCKET, SO_SNDTIMEO = 1, 21  # asm-generic/socket.h
+SOL_SOCKET, SO_RCVTIMEO, SO_SNDTIMEO, SO_COOKIE = 1, 20, 21, 57  # asm-generic/socket.h
 IPPROTO_IPV6, IPV6_V6ONLY = 41, 26  # linux/in6.h
 MSG_DONTWAIT = 0x40
 SHUT_WR = 1
@@ -43,6 +43,9 @@ _GETSOCKOPT = _LIBC.getsockopt
 _GETSOCKOPT.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _SENDTO = _LIBC.sendto
 _SENDTO.restype = ctypes.c_ssize_t
+_RECVMSG = _LIBC.recvmsg
+_RECVMSG.restype = ctypes.c_ssize_t
+_RECVMSG.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int)
 _SENDTO.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
 
 
@@ -59,6 +62,13 @@ def option(fd: int, name: int) -> int:
     """A number that getsockopt(2) says of SOL_SOCKET; -1 where it says none."""
     value, size = ctypes.c_int(), ctypes.c_uint32(4)
     return value.value if _GETSOCKOPT(fd, SOL_SOCKET, name, ctypes.byref(value), ctypes.byref(size)) == 0 else -1
+
+
+def cookie(fd: int) -> bytes:
+    """The 8 bytes that stand for a socket, whatever descriptors lead to it, and for no other until the next boot."""
+    value, size = ctypes.create_string_buffer(8), ctypes.c_uint32(8)
+    _GETSOCKOPT(fd, SOL_SOCKET, SO_COOKIE, value, ctypes.byref(size))
+    return value.raw
 
 
 def state(fd: int) -> int:
@@ -176,10 +186,10 @@ def wait_writable(fd: int, seconds: float) -> bool:
     return bool(poll.poll(int(seconds * 1000)))
 
 
-def send_timeout(fd: int) -> float | None:
-    """SO_SNDTIMEO in seconds; None where a call waits for as long as it takes."""
+def time_limit(fd: int, option_name: int) -> float | None:
+    """SO_SNDTIMEO or SO_RCVTIMEO in seconds; None where a call waits for as long as it takes."""
     value, size = (ctypes.c_long * 2)(), ctypes.c_uint32(16)  # struct timeval, 64-bit
-    if _GETSOCKOPT(fd, SOL_SOCKET, SO_SNDTIMEO, ctypes.byref(value), ctypes.byref(size)):
+    if _GETSOCKOPT(fd, SOL_SOCKET, option_name, ctypes.byref(value), ctypes.byref(size)):
         return None
     return value[0] + value[1] / 1e6 if value[0] or value[1] else None
 
@@ -199,7 +209,7 @@ def wait_connected(listener: Listener, call: Notification, fd: int, address: byt
     then does for the call what it does for its own (kernel/signal.c, arch_do_signal_or_restart). A thread without a
     signal would see errno 512; so it is only given where a signal is certain to be delivered.
     """
-    limit = send_timeout(fd)
+    limit = time_limit(fd, SO_SNDTIMEO)
     deadline, pause = time.monotonic() + (limit or 0.0), SHORTEST
     while True:
         left = None if limit is None else deadline - time.monotonic()
@@ -215,6 +225,26 @@ def wait_connected(listener: Listener, call: Notification, fd: int, address: byt
             return interrupted if limit is None else errno.EINTR  # net/sock.h, sock_intr_errno
         if left is not None and left <= pause:
             return first
+        pause = min(2 * pause, LONGEST)
+
+
+def wait_received(listener: Listener, call: Notification, fd: int) -> int:
+    """Wait as its task would until something has come: 0, or EAGAIN after SO_RCVTIMEO, or what a signal makes of it."""
+    limit = time_limit(fd, SO_RCVTIMEO)
+    deadline, pause = time.monotonic() + (limit or 0.0), SHORTEST
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    while True:
+        left = pause if limit is None else min(pause, deadline - time.monotonic())
+        ready = poll.poll(max(0.0, left) * 1000)
+        if not listener.is_valid(call.id):
+            return errno.EINTR  # nobody waits any more, and what comes is for the next call
+        if ready:
+            return 0
+        if interrupted := interruption(call.pid):
+            return interrupted if limit is None else errno.EINTR  # net/sock.h, sock_intr_errno
+        if limit is not None and time.monotonic() >= deadline:
+            return errno.EAGAIN
         pause = min(2 * pause, LONGEST)
 
 
@@ -274,3 +304,37 @@ def send(fd: int, data: bytes, flags: int, address: bytes | None, control: bytes
     )  # fmt: skip
     result = _LIBC.sendmsg(fd, header, flags)
     return (result, 0) if result >= 0 else (0, ctypes.get_errno())
+
+
+class Received:
+    """One message as recvmsg(2) gave it: `value` is what it returned, `name` whom it came from."""
+
+    __slots__ = ("control", "data", "flags", "name", "value")
+
+    def __init__(self, value: int, data: bytes, name: bytes, control: bytes, flags: int) -> None:
+        self.value = value
+        self.data = data
+        self.name = name
+        self.control = control
+        self.flags = flags
+
+
+def receive(fd: int, room: int, control_room: int, flags: int) -> tuple[Received | None, int]:
+    """recvmsg(2) into buffers of so many bytes: the message and 0, or None and the errno."""
+    data, name = ctypes.create_string_buffer(max(room, 1)), ctypes.create_string_buffer(sockaddr.LONGEST)
+    control = ctypes.create_string_buffer(max(control_room, 1))
+    vector = (ctypes.c_uint64 * 2)(ctypes.addressof(data), room)
+    header = ctypes.create_string_buffer(
+        packed_header(
+            ctypes.addressof(name), sockaddr.LONGEST, ctypes.addressof(vector), 1,
+            ctypes.addressof(control) if control_room else 0, control_room,
+        ), MSGHDR,
+    )  # fmt: skip
+    value = _RECVMSG(fd, header, flags)
+    if value < 0:
+        return None, ctypes.get_errno()
+    got = MessageHeader(header.raw)
+    said = int.from_bytes(header.raw[FLAGS : FLAGS + 4], "little")
+    return Received(
+        value, data.raw[: min(value, room)], name.raw[: got.name_length], control.raw[: got.control_length], said
+    ), 0

@@ -9,6 +9,7 @@ import struct
 from sandbox.behaviour import access
 from sandbox.behaviour.destination import RUNTIME_API
 from sandbox.egress import sockets
+from sandbox.egress.answers import Resolvers, resolver_seen
 from sandbox.egress.brokered import Target
 from sandbox.egress.destinations import Denied
 from sandbox.kernel import sockaddr
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sandbox.egress.destinations import Destinations
     from sandbox.egress.relay import Relay
     from sandbox.kernel.notification import Notification
+    from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.kernel.task import Task
     from sandbox.names.forwarder import Forwarder
 
@@ -53,6 +55,7 @@ class Targets:
         self._connected_to_api = connected_to_api
         self._report = report
         self._asked: dict[str, None] = {}
+        self.resolvers = Resolvers()
 
     def note_question(self, name: str) -> None:
         """In audit a name was asked for that no entry holds: the next connect to it is reported, with its port."""
@@ -90,14 +93,7 @@ class Targets:
         protocol = sockaddr.protocol(brokered.socket_type)
         forwarder = self.forwarder
         if port == DNS_PORT and forwarder and protocol in ("tcp", "udp"):
-            if sending:
-                # The answer would come from the forwarder's address, which such a client does not take.
-                reason = "a DNS question without connect; the resolver must connect its socket (musl and c-ares do not)"
-                denied = Denied(reason, address=brokered.address)
-                if not self._report(brokered.call, brokered.task, brokered.syscall, denied):
-                    raise denied
-                return Target(address)
-            return Target(forwarder.address(protocol, int.from_bytes(address[:2], "little")))
+            return to_forwarder(forwarder, brokered.domain, protocol, destination, decided)
         value = destination.value
         if self.own and isinstance(value, bytes) and self.own(protocol, value, port):
             return Target(address)
@@ -181,6 +177,14 @@ class Targets:
         if not self._report(brokered.call, brokered.task, brokered.syscall, denied):
             raise denied
         return ""
+
+
+def to_forwarder(forwarder: Forwarder, domain: int, protocol: str, resolver: SocketAddress, address: bytes) -> Target:
+    """The forwarder instead of a resolver, at an address of the family that the call names (`address`, parsed)."""
+    family = int.from_bytes(address[:2], "little")
+    mapped = family == AF_INET6 and resolver.family == "AF_INET"
+    own = forwarder.address(protocol, family, mapped=mapped)
+    return Target(own, resolver=resolver_seen(domain, resolver, address))
 
 
 def _family(domain: int) -> str:

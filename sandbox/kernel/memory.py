@@ -27,6 +27,8 @@ PAGE = 4096
 _MSGHDR = struct.Struct("<QI4xQQQQ8x")
 MSGHDR = _MSGHDR.size
 """Bytes of struct user_msghdr on a 64-bit kernel (linux/socket.h)."""
+NAME_LENGTH, CONTROL_LENGTH, FLAGS = 8, 40, 48
+"""Where these fields stand in it."""
 MMSGHDR = 64
 """Bytes of struct mmsghdr: a msghdr, msg_len behind it, and padding."""
 MOST_PIECES = 1024

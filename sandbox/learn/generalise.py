@@ -64,6 +64,7 @@ def generalise(cold_starts: Sequence[ColdStart], name: str, *, trusted: bool = T
         uses=uses,
         processes=frozenset(texts["exec"]),
         network=network | {"runtime-api"} if runtime_api else network,
+        names_receives=frozenset(call for cold_start in cold_starts for call in cold_start.receives),
         reads=read,
         writes=written,
         promises=promises_of(uses),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.behaviour.call import Call
+from sandbox.egress.answers import RECEIVES
 from sandbox.errors import ObservationError, ProfileError
 from sandbox.kernel import tables
 from sandbox.learn.records import (
@@ -31,6 +32,7 @@ from sandbox.learn.records import (
     NewItem,
     ObservedLine,
     Program,
+    Receive,
     Record,
     Span,
     SpanKind,
@@ -101,6 +103,7 @@ class ColdStart:
     writes: frozenset[str] = frozenset()
     entries: frozenset[str] = frozenset()
     processes: frozenset[str] = frozenset()
+    receives: frozenset[str] = frozenset()
     refusals: frozenset[RefusedCall] = frozenset()
     status: int | None = None
     last: tuple[str, ...] = ()
@@ -125,6 +128,7 @@ class _Building:
     network: set[str] = field(default_factory=set)
     listen: set[str] = field(default_factory=set)
     processes: set[str] = field(default_factory=set)
+    receives: set[str] = field(default_factory=set)
     refusals: list[tuple[DeniedCall, Span | None]] = field(default_factory=list)
     end: End | None = None
 
@@ -148,6 +152,7 @@ class _Building:
             writes=frozenset(self.files["write"]),
             entries=frozenset(self.files["entry"]),
             processes=frozenset(self.processes),
+            receives=frozenset(self.receives),
             refusals=frozenset(
                 RefusedCall(
                     refused.phase, refused.call, refused.at, label(span.request) if span else "",
@@ -201,6 +206,10 @@ class _Building:
                 self.listen.add(address)
             case Program(path):
                 self.processes.add(path)
+            case Receive(syscall):
+                if syscall not in RECEIVES:
+                    raise ValueError(f"not a call that receives: {syscall!r}")
+                self.receives.add(syscall)
 
 
 def read(paths: Iterable[str]) -> tuple[ColdStart, ...]:

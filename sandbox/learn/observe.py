@@ -74,8 +74,8 @@ def observe(command: Command, duties: ObserverDuties) -> int:
         arch, sink.emit, api=_addresses(duties.api), denied=denials.load(), granted=duties.grants, places=start.places
     )
     poll = select.poll()
-    naming = Naming(recorder.tasks, duties.local_domains, poll, duties.stand_ins)
-    recorder.names_of = naming.names_of
+    naming = Naming(recorder.tasks, duties.local_domains, poll, arch, recorder.note_receive, duties.stand_ins)
+    recorder.names_of, recorder.leads = naming.names_of, naming.leads
     return _Observation(recorder, sink, naming, poll).run(command, program, debug=duties.debug)
 
 
@@ -188,7 +188,8 @@ class _Observation:
                     if call is None:
                         continue
                     refused = recorder.take(call)
-                    if recorder.connects and not refused and naming.redirect(listener, call, *recorder.connects):
+                    asked = naming.calls.get(call.nr)
+                    if asked and recorder.started and not refused and naming.take(listener, call, asked):
                         continue
                     done = listener.refuse(call.id, refused) if refused else listener.let_through(call.id)
                     if not done:

@@ -37,6 +37,7 @@ from sandbox.learn.records import (
     NewFact,
     NewItem,
     Program,
+    Receive,
     Record,
     Span,
     SpanKind,
@@ -81,8 +82,8 @@ class Recorder:
         led = ((os.path.realpath(folder), folder.rstrip("/")) for folder in places.values() if folder != "/")
         self._places = [(real, spelled) for real, spelled in led if real not in (spelled, "/")]
         self.tasks = self._tasks = Tasks(MOST_TASKS, sees_every_exec=True)
-        self.connects: tuple[bytes, SocketAddress] | None = None
-        """The address that the last noted call connects to, as it was read and parsed; None for any other call."""
+        self.leads: Callable[[SocketAddress], bool] = lambda address: False
+        """Whether what goes to this address is a resolver's question: answered by names, and no destination."""
         self.names_of: Callable[[bytes], frozenset[str]] = lambda address: frozenset()
         self._names = tables.names(arch)
         self._masks = {nr: arguments.masks(name) for nr, name in self._names.items()}
@@ -106,7 +107,8 @@ class Recorder:
         self._pending: dict[tuple[int, int], SocketAddress] = {}
         self._listening = Listening()
         self._last: deque[str] = deque(maxlen=LAST_CALLS)
-        self._started = False
+        self.started = False
+        """Whether the handler's exec is past, so that calls are its own."""
         self._texts: list[str] = []
         self._counted = -1
 
@@ -121,14 +123,13 @@ class Recorder:
         The launcher's own calls before the handler's exec are not noted.
         """
         self._counted = -1
-        self.connects = None
         nr = call.nr
         name = self._names.get(nr)
         if name is None:
             return errno.ENOSYS
-        if not self._started:
-            self._started = name == "execve"
-            if self._started:
+        if not self.started:
+            self.started = name == "execve"
+            if self.started:
                 self._tasks.forget()
             return 0
         if nr in self._special:
@@ -273,7 +274,6 @@ class Recorder:
         data, address = self._address(task, "connect", args)
         if address is None:
             return
-        self.connects = data, address
         fd = args[0] & arguments.LOW
         kind = task.socket_kind(fd)
         if not _fits(address, kind):
@@ -284,6 +284,8 @@ class Recorder:
                 self._close_bucket("init")
                 self.phase = "invoke"
             self._fact(Connect("runtime-api"))
+            return
+        if protocol in ("tcp", "udp") and self.leads(address):
             return
         if protocol == "udp":
             # getaddrinfo connects UDP sockets only to sort addresses: a destination when something is sent.
@@ -322,11 +324,17 @@ class Recorder:
             kind = task.socket_kind(fd)
             if address and address.family != "AF_NETLINK" and _fits(address, kind):
                 protocol = sockaddr.protocol(kind[1]) if kind and address.family != "AF_UNIX" else ""
+                if protocol in ("tcp", "udp") and self.leads(address):
+                    continue
                 self._destination(task, address, protocol or "udp", data)
         if self.phase == "invoke":
             request = decode.parse_request(decode.begin_of_sent(task, name, args, headers))
             if request:
                 self._requested(request)
+
+    def note_receive(self, syscall: str) -> None:
+        """A resolver sees by this call who answered."""
+        self._fact(Receive(syscall))
 
     def _requested(self, request: decode.ApiRequest) -> None:
         if request.kind == "next":

@@ -97,7 +97,14 @@ class Program(NamedTuple):
     reach: Literal["exec"] = "exec"
 
 
-Fact = FileAccess | Connect | Listen | Program
+class Receive(NamedTuple):
+    """A call by which a resolver sees who answered."""
+
+    syscall: str
+    reach: Literal["receive"] = "receive"
+
+
+Fact = FileAccess | Connect | Listen | Program | Receive
 """What was reached: each once in a file, with an id by which spans name it."""
 
 
@@ -226,6 +233,8 @@ class ObservedLine:
                 return _fact(fields, Listen(str(fields["value"])))
             case "exec":
                 return _fact(fields, Program(str(fields["value"])))
+            case "receive":
+                return _fact(fields, Receive(str(fields["value"])))
             case "denied":
                 return DeniedCall(str(fields["value"]), str(fields.get("phase", "")), str(fields.get("at", "")))
             case "failed":

@@ -18,10 +18,10 @@ HOSTS = "/etc/hosts"
 MOST_SERVERS = 3  # MAXNS of resolv.h
 LARGEST = 1 << 20
 """Bytes of either file that are read."""
-GRACE = 60.0
-"""Seconds beyond the time to live: who was just given an address may still be on the way to it."""
 LONGEST = 86400.0
 """Seconds; no answer is believed for longer."""
+LARGEST_TABLE = 4 << 20
+"""Bytes of a table of connections that are read."""
 MOST_ADDRESSES = 1024
 MOST_NAMES = 16
 """For one address: many hosts of a content network share one."""
@@ -30,8 +30,15 @@ MOST_NAMES = 16
 class KnownAddresses:
     """Bounded: the address, and for one address the name, that was not heard of for longest is forgotten first."""
 
-    def __init__(self, clock: Callable[[], float], most: int = MOST_ADDRESSES) -> None:
+    def __init__(
+        self, clock: Callable[[], float], keep: float, most: int = MOST_ADDRESSES,
+        connected: Callable[[bytes], bool] | None = None,
+    ) -> None:  # fmt: skip
+        """`keep` is for how many seconds beyond its time to live an address stands for a name; behind that, as long as
+        a connection to it is open (`connected`)."""
         self._clock = clock
+        self._keep = keep
+        self._connected = connected or is_connected
         self._most = most
         # Both are ordered: what was used last stands last.
         self._names: dict[bytes, dict[str, float]] = {}
@@ -40,8 +47,8 @@ class KnownAddresses:
         return len(self._names)
 
     def remember(self, name: str, address: bytes, ttl: float) -> None:
-        """The packed address stands for the name for `ttl` seconds from now, and the grace. Never shortens."""
-        until = self._clock() + min(ttl, LONGEST) + GRACE
+        """The packed address stands for the name for `ttl` seconds from now, and is kept. Never shortens."""
+        until = self._clock() + min(ttl, LONGEST) + self._keep
         names = self._names.pop(address, {})
         until = max(until, names.pop(name, 0.0))
         if len(names) >= MOST_NAMES:
@@ -58,9 +65,37 @@ class KnownAddresses:
             return frozenset()
         now = self._clock()
         current = {name: until for name, until in names.items() if until > now}
+        if len(current) < len(names) and self._connected(address):
+            current = names
         if current:
             self._names[address] = current
         return frozenset(current)
+
+
+CONNECTIONS = ("tcp", "tcp6", "udp", "udp6")
+OPEN = (b"01", b"08")
+"""TCP_ESTABLISHED, as which connected datagram sockets count, too, and TCP_CLOSE_WAIT (net/tcp_states.h)."""
+
+
+def is_connected(address: bytes, folder: str = "/proc/net") -> bool:
+    """Whether a socket of this network is connected to a packed address (man 5 proc, /proc/net/tcp)."""
+    words = [address[at : at + 4] for at in range(0, len(address), 4)]
+    if len(words) == 1:
+        words = [bytes(4), bytes(4), b"\0\0\xff\xff", *words]
+    # Each word as the number that it is on a little-endian machine; an IPv4 address is the last one alone.
+    whole = "".join([word[::-1].hex().upper() for word in words]).encode()
+    ends = (whole, whole[-8:]) if len(address) == 4 else (whole,)
+    for name in CONNECTIONS:
+        try:
+            with open(f"{folder}/{name}", "rb") as file:
+                lines = file.read(LARGEST_TABLE).splitlines()
+        except OSError:
+            continue
+        for line in lines[1:]:
+            fields = line.split(None, 4)
+            if len(fields) == 5 and fields[3] in OPEN and fields[2].partition(b":")[0] in ends:
+                return True
+    return False
 
 
 def upstreams(path: str = RESOLV_CONF) -> list[tuple[str, int]]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sandbox.behaviour.stand_ins import StandIns
+    from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.names.questions import Question
 
 ANSWER_TIME = 2.5
@@ -47,8 +48,9 @@ class Forwarder:
     """`allowed` says which names may be asked for; `on_denied(name, type)` hears of every other question.
 
     `on_answer(name, addresses)` hears which addresses an answer gave. `observing` forwards every question, for
-    learning and audit. `known_hosts` is what `hosts` returns; `stand_ins` has addresses for names that no server is
-    asked for. Raises OSError when loopback has no IPv4 address to bind.
+    learning and audit. `known_hosts` is what `hosts` returns, `keep` for how many seconds an address outlives its
+    answer; `stand_ins` has addresses for names that no server is asked for. Raises OSError when loopback has no IPv4
+    address to bind.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Forwarder:
         on_denied: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
         *,
+        keep: float,
         searches: Iterable[str] = (),
         known_hosts: Mapping[bytes, frozenset[str]] | None = None,
         on_answer: Callable[[str, frozenset[str]], None] | None = None,
@@ -73,7 +76,7 @@ class Forwarder:
         self._suffixes = tuple(f".{name}" for name in searches)
         self._hosts = dict(known_hosts or {})
         self._stand_ins = stand_ins
-        self._known = KnownAddresses(clock)
+        self._known = KnownAddresses(clock, keep)
         self._clock = clock
         self._most = max(8, min(MOST_QUESTIONS, os.sysconf("SC_OPEN_MAX") // 4))
         self._epoll = select.epoll()
@@ -90,6 +93,8 @@ class Forwarder:
                     self.close()
                     raise
                 self._stop_listening(family)  # no IPv6 here: `address` gives the IPv4-mapped form
+        places = [sock.getsockname() for sock in self._listening.values()]
+        self._own = frozenset((packed(host), port) for host, port, *_ in places)
 
     def _listen(self, family: int, host: str) -> None:
         udp = self._listening["udp", family] = socket.socket(family, socket.SOCK_DGRAM)
@@ -106,15 +111,22 @@ class Forwarder:
         for key in [key for key in self._listening if key[1] == family]:
             self.drop(self._listening.pop(key))
 
-    def address(self, protocol: str, family: int) -> bytes:
-        """The struct sockaddr that stands for every resolver, for a `tcp` or `udp` socket of AF_INET or AF_INET6."""
-        own = self._listening.get((protocol, family))
+    def address(self, protocol: str, family: int, *, mapped: bool = False) -> bytes:
+        """The struct sockaddr that stands for every resolver, for a `tcp` or `udp` socket of AF_INET or AF_INET6.
+
+        `mapped`: of AF_INET6, for a resolver whose address is IPv4-mapped.
+        """
+        own = None if mapped else self._listening.get((protocol, family))
         port = (own or self._listening[protocol, socket.AF_INET]).getsockname()[1]
         loopback = socket.INADDR_LOOPBACK.to_bytes(4, "big")
         if family == socket.AF_INET:
             return struct.pack("<H", family) + struct.pack(">H4s8x", port, loopback)
         host = bytes(15) + b"\1" if own else sockaddr.MAPPED + loopback
         return struct.pack("<H", socket.AF_INET6) + struct.pack(">HI16sI", port, 0, host, 0)
+
+    def is_own(self, address: SocketAddress) -> bool:
+        """Whether an address is one of the forwarder's."""
+        return (address.value, address.port) in self._own
 
     def descriptors(self) -> dict[int, int]:
         """{descriptor: events} to poll for; the same for as long as the forwarder lives."""

@@ -18,9 +18,12 @@ HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 def make(
     allowed: Callable[[str], bool], on_denied: Callable[[str, str], None], local_domains: Sequence[str], *,
-    observing: bool = False, stand_ins: StandIns | None = None,
+    keep: float, observing: bool = False, stand_ins: StandIns | None = None,
 ) -> Forwarder | None:  # fmt: skip
-    """The forwarder for the names that are allowed; None where dnslib is missing or loopback cannot be bound."""
+    """The forwarder for the names that are allowed; None where dnslib is missing or loopback cannot be bound.
+
+    `keep` is for how many seconds beyond its time to live an address stands for its name.
+    """
     from sandbox.names import addresses
 
     try:
@@ -29,7 +32,7 @@ def make(
         known = addresses.hosts(wanted) | (stand_ins.hosts(wanted) if stand_ins else {})
         return Forwarder(
             addresses.upstreams(), allowed, on_denied, searches=addresses.searches(local=local_domains),
-            known_hosts=known, observing=observing, stand_ins=stand_ins,
+            known_hosts=known, keep=keep, observing=observing, stand_ins=stand_ins,
         )  # fmt: skip
     except (ImportError, OSError):
         return None

@@ -7,11 +7,12 @@ that the supervisor can make them itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sandbox.behaviour import arguments, comparison, destination, listener
 from sandbox.behaviour.call import Call
+from sandbox.behaviour.comparison import Condition
 from sandbox.behaviour.path import rule_of
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import Rule, Rules, refused_quietly, rules_for
@@ -53,7 +54,9 @@ def _supervised(profile: Profile, later: Rules) -> Rules:
     """The rules of the supervised program, from what is allowed after the init phase."""
     arch = later.arch
     numbers = tables.numbers(arch)
-    brokered = {numbers[name] for name in (*brokered_calls(profile), *BY_THREAD) if name in numbers}
+    receives = receiving_calls(profile)
+    brokered = {numbers[name] for name in (*brokered_calls(profile), *BY_THREAD, *receives) if name in numbers}
+    recvfrom = numbers["recvfrom"]
     allow = {nr: found for nr, found in later.allow.items() if nr not in brokered}
     sendto = numbers["sendto"]
     if sendto in allow:
@@ -61,6 +64,10 @@ def _supervised(profile: Profile, later: Rules) -> Rules:
         first = allow[sendto][0]
         connected = comparison.conditions("sendto", "connected", arch)
         allow = {**allow, sendto: tuple(replace(first, arg_class="connected", conditions=found) for found in connected)}
+    if recvfrom in brokered and recvfrom in later.allow:
+        # Who does not ask for the source is left alone.
+        nobody = Condition(SOURCE, arguments.FULL, 0)
+        allow = {**allow, recvfrom: (replace(later.allow[recvfrom][0], conditions=(nobody,)),)}
     socket = numbers["socket"]
     if socket in allow:
         allow = {**allow, socket: tuple(rule for rule in allow[socket] if not _is_netlink(rule.call))}
@@ -127,9 +134,18 @@ def sees_listeners(profile: Profile) -> bool:
     return listener.decided(profile.listen) or destination.OWN in profile.network
 
 
+def receiving_calls(profile: Profile) -> tuple[str, ...]:
+    """The calls that the supervisor makes where a socket has asked a resolver; none for a profile without names."""
+    named = any(entry.kind in ("name", "suffix") for entry in destination.entries(profile.network))
+    return tuple(sorted(profile.names_receives)) if named else ()
+
+
 COMPILES = ("exec-anon", "exec-write", "exec")
 MEMORY = ("mapping", "protection")
 """Classes of memory that is written and run; `exec-file` is a library, and those of init are loaded."""
+
+SOURCE = 4
+"""The argument of recvfrom(2) that says where the source goes."""
 
 BY_THREAD = ("tkill", "pidfd_send_signal")
 """Signals whose target no constant in a filter can tell from the supervisor."""
@@ -142,12 +158,12 @@ BY_POINTER = (*tables.WITH_DESTINATION, *tables.LISTENS, *tables.EXECS)
 """The calls of which registers alone say too little; those that listen only where listening is decided by address."""
 
 
-def _brokered_items(filters: Filters) -> set[str]:
-    """The texts of the calls that the profile allows of BROKERED, in any phase."""
+def _brokered_items(filters: Filters, receives: Sequence[str]) -> set[str]:
+    """The texts of the calls that the profile allows of BROKERED and `receives`, in any phase."""
     found: set[str] = set()
     brokered = (*BROKERED, *tables.LISTENS) if filters.listening else BROKERED
     for call in _items(filters.plain):
-        if call.syscall in brokered or _is_netlink(call):
+        if call.syscall in (*brokered, *receives) or _is_netlink(call):
             classes = (call.arg_class,) if call.arg_class else arguments.partition_classes(call.syscall) or ("",)
             found.update(str(Call(call.syscall, arg_class)) for arg_class in classes)
     return found
@@ -164,7 +180,7 @@ def init_items(filters: Filters) -> Mapping[str, tuple[str, ...]]:
     return {syscall: tuple(classes) for syscall, classes in found.items()}
 
 
-def init_calls(filters: Filters) -> dict[str, list[list[list[int]]]]:
+def init_calls(filters: Filters, receives: Sequence[str] = ()) -> dict[str, list[list[list[int]]]]:
     """{number: alternatives of [argument, mask, value]} of the init items that registers alone decide."""
     items = init_items(filters)
     found: dict[str, list[list[list[int]]]] = {}
@@ -173,7 +189,7 @@ def init_calls(filters: Filters) -> dict[str, list[list[list[int]]]]:
             decides = rule.syscall not in tables.LISTENS or filters.listening
             if rule.arg_class not in items.get(rule.syscall, ()):
                 continue
-            if decides and rule.syscall in (*BY_POINTER, *BY_THREAD):
+            if decides and rule.syscall in (*BY_POINTER, *BY_THREAD, *receives):
                 continue
             if _is_netlink(rule.call):
                 continue
@@ -220,6 +236,7 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
     for text in sorted(profile.listen):
         listener.parse(text)
     granted = {grant.syscall for grant in profile.grants}
+    receives = receiving_calls(profile)
     denied: dict[str, list[str]] = {}
     for entry in base.hard_deny():
         if entry.syscall not in granted:
@@ -228,18 +245,20 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "runtime-api": profile.function.runtime_api,
         "init": {arch: {syscall: list(classes) for syscall, classes in init_items(both).items()}
                  for arch, both in compiled.items()},
-        "init-calls": {arch: init_calls(both) for arch, both in compiled.items()},
+        "init-calls": {arch: init_calls(both, receives) for arch, both in compiled.items()},
         "sockets": {arch: socket_calls(both) for arch, both in compiled.items()},
         "paths": {arch: path_calls(profile, both) for arch, both in compiled.items()},
         "messages": any(use.syscall == "sendmsg" for use in profile.uses),
         "destinations": sorted(profile.network),
         "listen": sorted(profile.listen),
-        "brokered": sorted({item for both in compiled.values() for item in _brokered_items(both)}),
+        "brokered": sorted({item for both in compiled.values() for item in _brokered_items(both, receives)}),
         "terminate": sorted(entry.syscall for entry in base.hard_deny() if entry.response == "terminate"
                             and entry.syscall not in granted),
         "responses": dict(sorted(profile.responses)),
         "denied": denied,
         "tolerates": sorted(f"{entry.phase} {entry.at} {entry.call}" for entry in profile.tolerates),
+        "names-keep": profile.names_kept(),
+        "names-receives": list(receives),
         "never-granted": sorted(str(Call(entry.syscall, arg_class)) for entry in base.hard_deny()
                                 if not entry.grantable for arg_class in entry.classes or ("",)),
     }  # fmt: skip

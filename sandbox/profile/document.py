@@ -179,6 +179,7 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
         listen_because=frozenset(_notes(tree.get("listen", ()), "because")),
         network_by=frozenset(_notes(tree.get("network", ()), "by")),
         names_keep=tree.get("names", {}).get("keep", ""),
+        names_receives=frozenset(tree.get("names", {}).get("receives", ())),
         tolerates=frozenset(_tolerated(tree.get("tolerates", ()), document)),
         verified=_verified(tree, document),
     )

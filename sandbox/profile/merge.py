@@ -12,11 +12,10 @@ from functools import reduce
 
 from sandbox.errors import ProfileError
 from sandbox.profile.folding import listed, united
-from sandbox.profile.model import Profile, ProfiledFunction, Tolerated, Training, Use, Verified
+from sandbox.profile.model import Profile, ProfiledFunction, Tolerated, Training, Use, Verified, seconds
 from sandbox.profile.promises import promises_of
 from sandbox.profile.random_names import sockets
 
-SECONDS = {"s": 1, "m": 60, "h": 3600}
 STRICTNESS = ("report", "deny", "terminate")
 
 
@@ -71,14 +70,15 @@ def merge(one: Profile, other: Profile) -> Profile:
         listen=_listeners(one, other),
         listen_because=one.listen_because | other.listen_because,
         network_by=one.network_by | other.network_by,
-        names_keep=max(one.names_keep, other.names_keep, key=_seconds),
+        names_keep=max(one.names_keep, other.names_keep, key=_longer),
+        names_receives=one.names_receives | other.names_receives,
         tolerates=_tolerated(one.tolerates | other.tolerates),
         verified=_latest(one.verified, other.verified),
     )
 
 
-def _seconds(duration: str) -> tuple[int, str]:
-    return (int(duration[:-1]) * SECONDS[duration[-1]], duration) if duration else (0, "")
+def _longer(duration: str) -> tuple[bool, int, str]:
+    return duration == "forever", seconds(duration) if duration else 0, duration  # one that says nothing gives way
 
 
 def _tolerated(entries: frozenset[Tolerated]) -> frozenset[Tolerated]:

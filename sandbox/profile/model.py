@@ -24,6 +24,16 @@ RUNTIME_API = "runtime-api"
 """The destination that every function of the Runtime API has."""
 
 
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+NAMES_KEEP = "1h"
+"""The usual: pools and virtual machines connect to an address long after they have looked it up."""
+
+
+def seconds(duration: str) -> int:
+    """The seconds of `90s`, `15m` or `2h`; 0 for `forever`."""
+    return 0 if duration == "forever" else int(duration[:-1]) * SECONDS[duration[-1]]
+
+
 @dataclass(frozen=True, order=True)
 class ProfiledFunction:
     """What the profile is for. `handler` is MODULE.FUNCTION or a command, as information for people.
@@ -147,7 +157,8 @@ class Profile:
 
     `listen` are the addresses to listen on, as destinations are written. `network_by` and `listen_because` are pairs of
     an entry and a distribution that uses it, or a person's reason for it. `names_keep` is how long an address stays
-    with its name (`90s`), '' for the usual.
+    with its name (`90s`, `forever`), '' for the usual; `names_receives` are the calls by which resolvers see who
+    answered.
 
     `audit_until` is the date (YYYY-MM-DD) from which on it is enforced, '' for always; `responses` are pairs (text of a
     call, deny|terminate|report) where a person wants another answer than the usual.
@@ -168,8 +179,13 @@ class Profile:
     listen_because: frozenset[tuple[str, str]] = frozenset()
     network_by: frozenset[tuple[str, str]] = frozenset()
     names_keep: str = ""
+    names_receives: frozenset[str] = frozenset()
     tolerates: frozenset[Tolerated] = frozenset()
     verified: Verified | None = None
+
+    def names_kept(self) -> int:
+        """For how many seconds an address stays with its name after its time to live; 0 for good."""
+        return seconds(self.names_keep or NAMES_KEEP)
 
     def phase(self, phase: Phase) -> tuple[Use, ...]:
         """The uses of one phase, sorted by syscall and class."""

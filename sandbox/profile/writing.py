@@ -68,7 +68,7 @@ def write(profile: Profile) -> str:
         {"listen": _FlowList(_annotated(profile.listen, profile.listen_because, "at", "because"))}
         if profile.listen
         else {},
-        {"names": _Flow(keep=profile.names_keep)} if profile.names_keep else {},
+        {"names": of_names} if (of_names := _names(profile)) else {},
         {"files": {"read": sorted(profile.reads), "write": sorted(profile.writes)}},
         {"grants": [_grant(grant) for grant in sorted(profile.grants, key=_order)]}
         if profile.grants
@@ -90,6 +90,12 @@ def write(profile: Profile) -> str:
         if lines:
             body.append(f"  {phase}:\n" + "".join("    " + line for line in _dump(lines).splitlines(keepends=True)))
     return "\n".join(parts) + "\n" + "".join(body)
+
+
+def _names(profile: Profile) -> _Flow:
+    receives = sorted(profile.names_receives)
+    keep = {"keep": profile.names_keep} if profile.names_keep else {}
+    return _Flow(keep | ({"receives": _FlowList(receives)} if receives else {}))
 
 
 def _dump(data: Mapping[str, Any]) -> str:

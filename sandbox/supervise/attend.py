@@ -107,6 +107,7 @@ def _supervisor(
         runtime_api=supervision.runtime_api, one_phase=duties.one_phase, signals=policy.signals,
         scoped=not audit and landlock.abi_version() >= LANDLOCK_SCOPES, owned=owned,
         listen=followed(supervision.listen),
+        receives=supervision.names_receives,
     )  # fmt: skip
     supervisor.set_look(duties.look)
     supervisor.set_stand_ins(duties.stand_ins)
@@ -115,11 +116,11 @@ def _supervisor(
 
         supervisor.set_programs(programs.granted(policy, duties.task_root))
     if destinations.has_names:
-        from sandbox.names import resolver
+        from sandbox.names import FOR_GOOD, resolver
 
         forwarder = resolver.make(
-            destinations.allows_name, supervisor.report_question, duties.local_domains, observing=audit,
-            stand_ins=duties.stand_ins,
+            destinations.allows_name, supervisor.report_question, duties.local_domains,
+            keep=supervision.names_keep or FOR_GOOD, observing=audit, stand_ins=duties.stand_ins,
         )  # fmt: skip
         if forwarder is None:
             missing = (

@@ -72,12 +72,12 @@ class Supervisor:
     def __init__(
         self, function: str, arch: str, decider: Decider, destinations: Destinations, journal: Journal,
         init: CallTable, *, runtime_api: bool, one_phase: bool, signals: str, scoped: bool = False,
-        owned: OwnedSockets | None = None, listen: Sequence[str] = (),
+        owned: OwnedSockets | None = None, listen: Sequence[str] = (), receives: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """`owned` makes the function's sockets where they cannot be duplicated. `signals` is the policy's: `self` where
         every signal to others is notified, whatever its class. `scoped`: Landlock keeps signals in the function's
         domain. `listen` are the entries for listeners. `one_phase`: the first connection to the Runtime API does not
-        end the init phase.
+        end the init phase. `receives` are the calls by which resolvers see who answered.
         """
         self._function = function
         self._arch = arch
@@ -99,6 +99,7 @@ class Supervisor:
         self._tolerant: set[tuple[int, Call]] = set()
         self._signalling = Signalling(scoped=scoped)
         self._owned = owned
+        self._receives = frozenset(receives)
         self._egress = Egress(destinations, self._connected, self._report_egress, owned, listen)
 
     def set_forwarder(self, forwarder: Forwarder | None) -> None:
@@ -264,6 +265,9 @@ class Supervisor:
             return
         if syscall in BROKERED and self._decider.takes(asked, self.phase):
             self._egress.take(listener, call, syscall, task)
+            return
+        if syscall in self._receives and self._decider.takes(asked, self.phase):
+            self._egress.receive(listener, call, syscall, task)
             return
         if self._programs and syscall in tables.EXECS:
             self._start_program(listener, call, syscall, task, self._programs)

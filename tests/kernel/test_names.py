@@ -72,7 +72,8 @@ class Bench:
         self.answers: list[tuple[str, frozenset[str]]] = []
         self.forwarder = Forwarder(
             upstreams, ALLOWED.__contains__, lambda name, kind: self.denied.append((name, kind)), self.clock,
-            on_answer=lambda name, addresses: self.answers.append((name, addresses)), **options,  # type: ignore[arg-type]
+            keep=60, on_answer=lambda name, addresses: self.answers.append((name, addresses)),
+            **options,  # type: ignore[arg-type]
         )  # fmt: skip
         self._poll = select.poll()
         for fd, events in self.forwarder.descriptors().items():

@@ -351,7 +351,7 @@ def test_behind_a_file_system_that_hangs(top: Path) -> None:
         if LIBC.mount(b"stuck", os.fsencode(point), b"fuse", 0, options):
             return [], True, ["skipped"]
         judge = Judge(top)
-        judge.recorder._started = True
+        judge.recorder.started = True
         told: list[str] = []
 
         def calls(_: socket.socket) -> None:

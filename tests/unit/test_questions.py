@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from dnslib.label import DNSBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.names import addresses, questions
-from sandbox.names.addresses import GRACE, MOST_NAMES, KnownAddresses
+from sandbox.behaviour.destination import packed
+from sandbox.names import FOR_GOOD, addresses, questions
+from sandbox.names.addresses import MOST_NAMES, KnownAddresses, is_connected
 from sandbox.names.questions import Question, read_answer, read_question, reversed_address
 
+KEEP = 60.0
 IPV4, IPV6 = b"\xc0\x00\x02\x01", bytes.fromhex("20010db8000000000000000000000001")
 
 
@@ -193,14 +196,14 @@ class Clock:
         return self.now
 
 
-def test_an_address_is_known_for_its_time_to_live_and_a_grace() -> None:
+def test_an_address_is_known_for_its_time_to_live_and_kept() -> None:
     """And a shorter answer later does not cut that short."""
     clock = Clock()
-    known = KnownAddresses(clock)
+    known = KnownAddresses(clock, KEEP, connected=lambda address: False)
     known.remember("a", IPV4, 30)
     known.remember("a", IPV4, 0)
     known.remember("b", IPV4, 0)
-    clock.now += GRACE
+    clock.now += KEEP
     assert known.names_of(IPV4) == {"a"}
     clock.now += 29
     assert known.names_of(IPV4) == {"a"}
@@ -209,9 +212,42 @@ def test_an_address_is_known_for_its_time_to_live_and_a_grace() -> None:
     assert len(known) == 0
 
 
+def test_an_address_stays_while_a_connection_is_open_or_for_good() -> None:
+    """However long ago it was given out; behind the end of the last connection it is gone."""
+    clock, known_connections = Clock(), {IPV4}
+    known = KnownAddresses(clock, KEEP, connected=known_connections.__contains__)
+    known.remember("a", IPV4, 30)
+    clock.now += 10 * KEEP
+    assert known.names_of(IPV4) == {"a"}
+    known_connections.clear()
+    assert known.names_of(IPV4) == frozenset()
+    for_good = KnownAddresses(clock, FOR_GOOD)
+    for_good.remember("a", IPV4, 0)
+    clock.now += 1e9
+    assert for_good.names_of(IPV4) == {"a"}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.9", "::ffff:127.0.0.9", "::1"])
+def test_an_open_connection_is_seen(host: str) -> None:
+    """On each kind of socket while it is open, and not for the address beside it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address = packed(host)
+    assert address is not None
+    with socket.socket(family) as listener, socket.socket(family) as client:
+        listener.bind((host, 0))
+        listener.listen()
+        before = is_connected(address)
+        client.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        assert is_connected(address)
+        accepted.close()
+    assert not before or host == "::1"
+    assert not is_connected(b"\x7f\0\0\xf1")
+
+
 def test_known_addresses_are_bounded() -> None:
     """The one that was not used for longest is forgotten, and of one address's names the oldest."""
-    known = KnownAddresses(Clock(), most=3)
+    known = KnownAddresses(Clock(), KEEP, most=3)
     for i in range(3):
         known.remember("a", bytes([i]), 60)
     assert known.names_of(b"\0")

@@ -16,7 +16,7 @@ CODE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from sandbox.names import resolver
-found = resolver.make(lambda name: True, lambda name, kind: None, ())
+found = resolver.make(lambda name: True, lambda name, kind: None, (), keep=60)
 print(found and type(found).__name__, [path for path in sys.path if ".venv" in path], "dnslib" in sys.modules)
 """
 
