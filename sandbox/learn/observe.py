@@ -76,6 +76,11 @@ def observe(command: Command, duties: ObserverDuties) -> int:
     poll = select.poll()
     naming = Naming(recorder.tasks, duties.local_domains, poll, arch, recorder.note_receive, duties.stand_ins)
     recorder.names_of, recorder.leads = naming.names_of, naming.leads
+    if duties.stand_ins and not naming.forwarder:
+        raise InstallRefused(
+            "names cannot be led: dnslib is not there, or loopback cannot be bound", where=WHERE,
+            todo="install dnslib beside the package, or train without it",
+        )  # fmt: skip
     return _Observation(recorder, sink, naming, poll).run(command, program, debug=duties.debug)
 
 

@@ -286,6 +286,12 @@ def confine(
         in_force.degraded.append(f"everything that is not listed as enforced: {error}")
         if tell:
             tell(None)
+    if settings.stand_ins and "supervision" not in in_force.enforced:
+        # The function would reach production instead, although nobody meant it to.
+        raise InstallRefused(
+            "is set, and there is no supervisor that could lead a connect", where=STANDS_FOR,
+            todo="unset it, or start where a supervisor can be (the status line of a start without it says why)",
+        )  # fmt: skip
     if tell and "supervision" in in_force.enforced and settings.one_phase:
         why = "AWS_LAMBDA_MAX_CONCURRENCY: workers start meanwhile"
         in_force.degraded.append(f"phases: init calls stay allowed ({why})")

@@ -568,6 +568,25 @@ def test_the_same_below_another_listener(pair: Pair, command: str) -> None:
     assert command == "exit 5" or theirs.signal in (signal.SIGTERM, signal.SIGKILL)
 
 
+def test_a_fake_needs_a_supervisor_that_leads_to_it(pair: Pair) -> None:
+    """Below another listener nobody could lead a connect to it, and production would be reached: nothing starts."""
+
+    def start(which: str, write: int) -> None:
+        seccomp.set_no_new_privs()
+        os.set_inheritable(seccomp.install(notifying("getitimer"), seccomp.FLAG_NEW_LISTENER), True)
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        known = {"PATH": "/usr/bin:/bin", "SANDBOX_POLICY": str(pair.folder / "granted")}
+        known["SANDBOX_STANDS_FOR"] = "db.test:5432=127.0.0.1:15432"
+        os.execve(pair.programs[which], [pair.programs[which], "/bin/echo", "started"], known)
+
+    for which in pair.programs:
+        found = ended(functools.partial(start, which), pair.uid)
+        assert os.waitstatus_to_exitcode(found.status) == 69, found.output
+        assert b"SANDBOX_STANDS_FOR: is set, and there is no supervisor" in found.output
+        assert b"started" not in found.output.splitlines()
+
+
 @SUPERVISED
 def test_ends_are_the_handlers(pair: Pair, supervise: str) -> None:
     """Exit codes and signals of the handler are those of the program that was started."""

@@ -66,3 +66,14 @@ def test_a_checkout_has_its_own_libraries_for_this_import_alone(tree: Path) -> N
     libraries.mkdir(parents=True)
     shutil.copytree(Path(dnslib.__file__).parent, libraries / "dnslib")
     assert made(tree) == "Forwarder [] True"
+
+
+def test_training_against_a_fake_needs_names(tree: Path) -> None:
+    """Without dnslib the function would ask the real resolver and reach production: it is not started."""
+    shutil.copy(PACKAGE.parent / "bootstrap", tree)
+    known = {"PATH": "/usr/bin:/bin", "SANDBOX_MODE": "learn"}
+    command = [sys.executable, "-I", "-S", str(tree / "bootstrap"), "/bin/echo", "started"]
+    for more, status in (({}, 0), ({"SANDBOX_STANDS_FOR": "db.test:5432=127.0.0.1:15432"}, 69)):
+        done = subprocess.run(command, env=known | more, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stdout) == (status, "" if status else "started\n"), done.stderr
+    assert "SANDBOX_STANDS_FOR: names cannot be led" in done.stderr
