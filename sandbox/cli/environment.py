@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -12,7 +13,8 @@ import typer
 from sandbox.behaviour.destination import canonical_name
 from sandbox.behaviour.stand_ins import StandIns
 from sandbox.errors import UsageError
-from sandbox.runtime_api.variables import variables
+from sandbox.learn.training import TrainingFailure
+from sandbox.runtime_api.variables import masked, variables
 
 Env = Annotated[
     list[str] | None,
@@ -50,6 +52,18 @@ def _resolved(text: str) -> str:
         raise UsageError(what, where="--stands-for", todo="give the fake's address") from error
     address = str(min(found, key=lambda one: one[0] != socket.AF_INET)[4][0])
     return f"{production}={f'[{address}]' if ':' in address else address}:{port}"
+
+
+def without_values(failures: Sequence[TrainingFailure], variables: Mapping[str, str]) -> list[TrainingFailure]:
+    """The failures with the names of variables in place of their values: a traceback may print what is secret."""
+
+    def plain(texts: Sequence[str]) -> tuple[str, ...]:
+        return tuple(masked(text, variables) for text in texts)
+
+    return [
+        replace(failure, error=masked(failure.error, variables), last=plain(failure.last), log=plain(failure.log))
+        for failure in failures
+    ]
 
 
 def chosen(

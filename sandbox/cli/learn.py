@@ -186,7 +186,7 @@ def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> Learned
             trained = train(plan, advance)
     else:
         trained = train(plan, lambda step: print(f"{_describe(step, plan)}: {step.new_items} new", flush=True))
-    _refuse_failures(trained.failures, allow_failed, json_output)
+    _refuse_failures(environment.without_values(trained.failures, plan.environment), allow_failed, json_output)
     if not trained.cold_starts:
         raise LearningFailed("nothing was observed", where="sandbox learn", todo="correct what failed; see above")
     return generalise(trained.cold_starts, plan.name)

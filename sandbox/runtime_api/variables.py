@@ -33,6 +33,8 @@ RESERVED = {
 }
 PREFIX = "SANDBOX_"
 
+SHORTEST_MASKED = 8
+
 _NAME = re.compile(r"[^=\0\s]+")
 _EXPORT = "eval \"$(aws configure export-credentials --format env)\" puts any profile's into the environment"
 
@@ -55,6 +57,14 @@ def variables(
         where = f"--env {name}" if name else "--env"
         found[_checked(name, where)] = _fit(value, where) if given else _from_here(name, where, here)
     return found
+
+
+def masked(text: str, found: Mapping[str, str]) -> str:
+    """A text with `<NAME>` in place of each value; values of a few characters stay, as they may mean anything."""
+    for name, value in sorted(found.items(), key=lambda entry: -len(entry[1])):
+        if len(value) >= SHORTEST_MASKED and "REGION" not in name:
+            text = text.replace(value, f"<{name}>")
+    return text
 
 
 def _checked(name: str, where: str) -> str:

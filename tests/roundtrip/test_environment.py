@@ -61,6 +61,20 @@ def test_a_function_is_trained_and_served_with_its_variables(workshop: Workshop)
     assert f"training was given {missing}, which this start lacks" in bare.stderr
 
 
+def test_a_failure_is_told_without_values(workshop: Workshop) -> None:
+    """What a function prints of its secrets while it fails does not come out of a training's report."""
+    (workshop.folder / "shows.py").write_text(
+        "import os\nprint('with', os.environ['TOKEN'])\n"
+        "def handler(event, context):\n    raise ValueError(os.environ['TOKEN'])\n"
+    )
+    start = ("--handler", "shows.handler", "--root", ".", "--events", workshop.events({}), "--env", "TOKEN")
+    for json_option in ((), ("--json",)):
+        done = workshop.sandbox("learn", "shows", *start, *json_option, expect=74, more={"TOKEN": SECRET})
+        assert "ValueError: <TOKEN>" in done.stdout + done.stderr
+        assert "with <TOKEN>" in done.stdout + done.stderr
+        assert SECRET not in done.stdout + done.stderr
+
+
 def test_a_runtime_is_given_its_handler(workshop: Workshop) -> None:
     """--handler together with a command is the _HANDLER of a custom runtime, in training and enforced."""
     path, events = workshop.new(), workshop.events({})

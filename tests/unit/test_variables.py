@@ -10,7 +10,7 @@ from types import MappingProxyType
 import pytest
 
 from sandbox.errors import UsageError, trace
-from sandbox.runtime_api.variables import variables
+from sandbox.runtime_api.variables import masked, variables
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 SECRET = "hunter2-and-more"
@@ -173,3 +173,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             of_credentials({"HOME": str(tmp_path), "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / name)})
         assert caught.value.where == f"{tmp_path / name}:{line}"
         assert SECRET not in str(caught.value) + trace(caught.value)
+
+
+def test_values_are_masked_by_name() -> None:
+    """The longest first, so that none is left in part; short values and regions say nothing secret."""
+    found = {"KEY": SECRET, "TOKEN": f"{SECRET}-token", "AWS_REGION": "eu-west-1", "STAGE": "prod"}
+    text = f"{SECRET}-token, {SECRET} in prod at eu-west-1"
+    assert masked(text, found) == "<TOKEN>, <KEY> in prod at eu-west-1"
