@@ -16,11 +16,12 @@ Answer = Callable[[DNSRecord, str], list[bytes]]
 
 
 class Resolver:
-    """`asked` holds (name, type, protocol) of each question; `address` is (host, port)."""
+    """`asked` holds (name, type, protocol) of each question, `packets` the whole; `address` is (host, port)."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self.asked: list[tuple[str, str, str]] = []
+        self.packets: list[bytes] = []
         self.senders: list[Any] = []
         self.udp, self._tcp = _bound_pair()
         self.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -48,6 +49,7 @@ class Resolver:
 
     def _take(self, packet: bytes, protocol: str) -> list[bytes]:
         record = DNSRecord.parse(packet)
+        self.packets.append(packet)
         kind = {1: "A", 28: "AAAA", 12: "PTR", 16: "TXT"}.get(record.q.qtype, str(record.q.qtype))
         self.asked.append((str(record.q.qname).rstrip("."), kind, protocol))
         return self._answer(record, protocol)

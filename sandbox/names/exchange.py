@@ -167,7 +167,7 @@ class Inquiry:
         family = socket.AF_INET6 if ":" in upstream[0] else socket.AF_INET
         stream = self.client.stream
         start = os.urandom(2)
-        message = start + self._packet[2:]
+        message = start + questions.to_ask(self.question)
         try:
             sock = socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
         except OSError:

@@ -213,6 +213,8 @@ class Forwarder:
             client.answer(questions.reply(question, questions.REFUSED))
         elif not self._may_ask(question):
             client.answer(questions.reply(question, questions.NAME_ERROR))
+        elif question.qtype not in questions.TYPES:
+            client.answer(questions.reply(question))
         elif self._stand_ins and (host := self._stand_ins.address(question.name)):
             client.answer(questions.addressed(question, host))
         elif len(self._inquiries) >= self._most:
@@ -255,9 +257,9 @@ class Forwarder:
         inquiry.stop()
 
     def answered(self, inquiry: Inquiry, packet: bytes, answer: questions.DnsAnswer) -> None:
-        """An upstream gave its answer; the packet goes on as it is, but for the id."""
+        """An upstream gave its answer, which goes on to the client."""
         question = inquiry.question
-        packet = question.id.to_bytes(2, "big") + packet[2:]
+        packet = questions.answer_for(question, packet, stream=inquiry.client.stream)
         if answer.code in FAILED and inquiry.attempts < len(self._upstreams):
             inquiry.failure = packet
             self.ask_next(inquiry)

@@ -28,6 +28,15 @@ NO_ERROR = 0
 SERVER_FAILURE, NAME_ERROR, NOT_IMPLEMENTED, REFUSED = 2, 3, 4, 5
 A, CNAME, PTR, AAAA, OPT, IXFR, AXFR = 1, 5, 12, 28, 41, 251, 252
 INTERNET = 1
+TYPES = frozenset(
+    # A, NS, CNAME, SOA, PTR, MX, TXT, AAAA, SRV, NAPTR, SVCB, HTTPS, ANY, CAA
+    (1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 64, 65, 255, 257)
+)
+"""What is asked about a name. Any of 65,536 types would be two bytes a question that the function can choose."""
+RECURSION = 0x0100
+TRUNCATED = 0x0200
+SMALLEST_OFFER = 512
+"""Bytes of a datagram that every client takes (RFC 1035, 4.2.1)."""
 OFFERED_SIZE = 1232
 """Bytes of a datagram that we say to take, as resolvers do (dnsflagday.net/2020)."""
 
@@ -38,10 +47,10 @@ _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 class Question:
     """One question. `name` is lower case without a last dot, odd bytes as \\DDD; `plain` is whether we take it at all.
 
-    `wire` holds its bytes behind the header.
+    `wire` holds its bytes behind the header, as the client wrote them; `offer` is the longest datagram that it takes.
     """
 
-    __slots__ = ("edns", "id", "name", "plain", "qclass", "qtype", "recursion", "wire")
+    __slots__ = ("edns", "id", "name", "offer", "plain", "qclass", "qtype", "recursion", "wire")
 
     def __init__(self, id_: int, recursion: int, *, plain: bool) -> None:
         self.id = id_
@@ -52,6 +61,7 @@ class Question:
         self.qclass = 0
         self.wire = b""
         self.edns = False
+        self.offer = SMALLEST_OFFER
 
     @property
     def type_name(self) -> str:
@@ -79,9 +89,10 @@ def read_question(packet: bytes) -> Question | None:
         question.qtype, question.qclass = buffer.unpack("!HH")
         question.wire = bytes(packet[12 : buffer.offset])
         if header.ar:
-            name, kind, _, _, length = _record(buffer)
+            name, kind, offer, _, length = _record(buffer)
             buffer.get(length)
             question.edns = kind == OPT and not name
+            question.offer = max(SMALLEST_OFFER, offer)
         if buffer.remaining():
             return None
     except (WireError, DNSError, RecursionError):
@@ -91,8 +102,32 @@ def read_question(packet: bytes) -> Question | None:
     return question
 
 
-def reply(question: Question, code: int) -> bytes:
-    """An answer without records: NAME_ERROR, REFUSED or SERVER_FAILURE."""
+def to_ask(question: Question) -> bytes:
+    """What is sent for a question, behind the id: the question and nothing else that a client chose.
+
+    So the name is in lower case, the flags ask for recursion and no more, and of EDNS only our own offer is left.
+    """
+    buffer = DNSBuffer()
+    DNSHeader(id=0, bitmap=RECURSION, q=1, ar=int(question.edns)).pack(buffer)
+    buffer.append(question.wire[:-4].lower() + question.wire[-4:])  # no length of a label is a letter: below 64
+    if question.edns:
+        EDNS0(udp_len=OFFERED_SIZE).pack(buffer)
+    return bytes(buffer.data[2:])
+
+
+def answer_for(question: Question, packet: bytes, *, stream: bool) -> bytes:
+    """An upstream's answer under the client's id, with its spelling of the name, and cut to what it takes."""
+    end = 12 + len(question.wire)
+    whole = packet[12:end].lower() == question.wire.lower()
+    packet = question.id.to_bytes(2, "big") + packet[2:12] + (question.wire if whole else packet[12:end]) + packet[end:]
+    if stream or len(packet) <= question.offer:
+        return packet
+    flags = int.from_bytes(packet[2:4], "big") | TRUNCATED
+    return packet[:2] + flags.to_bytes(2, "big") + b"\0\1" + bytes(6) + question.wire
+
+
+def reply(question: Question, code: int = 0) -> bytes:
+    """An answer without records: NAME_ERROR, REFUSED or SERVER_FAILURE, or (0) that there are none of this type."""
     opt = 1 if question.edns else 0
     header = DNSHeader(
         id=question.id, bitmap=0, q=1 if question.wire else 0, ar=opt, qr=1, rd=question.recursion, ra=1, rcode=code

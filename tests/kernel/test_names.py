@@ -169,7 +169,7 @@ def test_an_allowed_name_is_answered_and_remembered(protocol: str) -> None:
         assert bench.forwarder.names_of("192.0.2.1") == {"a.example.com"}
         assert bench.forwarder.names_of("::ffff:192.0.2.1") == {"a.example.com"}
         assert bench.forwarder.names_of("2001:db8:0::1") == {"b.example.com"}
-        assert resolver.asked == [("A.Example.com", "A", protocol), ("b.example.com", "AAAA", protocol)]
+        assert resolver.asked == [("a.example.com", "A", protocol), ("b.example.com", "AAAA", protocol)]
         assert bench.denied == []
         # How a filtering resolver says no gives nobody a name for loopback.
         assert not bench.forwarder.names_of("127.0.0.1")
@@ -379,21 +379,69 @@ def test_what_is_no_plain_question_is_refused() -> None:
         assert addresses(bench.ask("a.example.com")) == {"192.0.2.1", "0.0.0.0"}
 
 
-def test_edns_passes_through() -> None:
-    """The OPT record reaches the resolver and its answer's reaches the client; a refusal has one, too."""
-    seen: list[int] = []
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_nothing_leaves_but_the_question(protocol: str) -> None:
+    """No letter case, no flags, no EDNS options, size or version; the client sees its own spelling in the answer."""
+    wire = b"\1A\7eXaMpLe\3CoM\0\0\1\0\1"
+    plain = b"\1a\7example\3com\0\0\1\0\1"
+    opt = b"\0\0\x29\x04\xd0" + bytes(6)
+    data = b"\0\x0a\0\x08secrets!" + b"\0\x0c\0\x20" + b"padding!" * 4  # a cookie, padding
+    options = b"\0\0\x29\x10\0\x01\0\x80\0" + len(data).to_bytes(2, "big") + data
+    with benched() as (bench, resolver):
+        for flags in (0x0100, 0x0000, 0x07F0, 0x0130):
+            for extra in (b"", b"\0\0\x29\x05\x78" + bytes(6), options):
+                head = b"\x12\x34" + flags.to_bytes(2, "big") + b"\0\1" + bytes(5) + bytes([bool(extra)])
+                found = bench.ask_raw(head + wire + extra, protocol)
+                sent = b"\1\0\0\1" + bytes(5) + bytes([bool(extra)]) + plain + (opt if extra else b"")
+                assert resolver.packets.pop()[2:] == sent
+                assert found[:2] == b"\x12\x34"
+                assert found[12 : 12 + len(wire)] == wire
+                assert addresses(DNSRecord.parse(found)) == {"192.0.2.1", "0.0.0.0"}
+                assert len(DNSRecord.parse(found).ar) == bool(extra)
 
-    def note(record: DNSRecord, protocol: str) -> list[bytes]:
-        seen.extend(extra.edns_len for extra in record.ar if extra.rtype == QTYPE.OPT)
-        return zone(record, protocol)
 
-    with benched(note) as (bench, _):
-        for name in ("a.example.com", "evil.org"):
-            record = DNSRecord.question(name)
-            record.add_ar(EDNS0(udp_len=1400))
-            found = DNSRecord.parse(bench.ask_raw(record.pack()))
-            assert [extra.edns_len for extra in found.ar] == [1232]
-        assert seen == [1400]
+def test_a_refusal_has_an_opt_record_where_the_question_had_one() -> None:
+    """As EDNS asks for (RFC 6891, 7)."""
+    with benched() as (bench, resolver):
+        record = DNSRecord.question("evil.org")
+        record.add_ar(EDNS0(udp_len=1400))
+        found = DNSRecord.parse(bench.ask_raw(record.pack()))
+        assert [extra.edns_len for extra in found.ar] == [1232]
+        assert resolver.packets == []
+
+
+def test_types_of_no_use_are_not_asked() -> None:
+    """An allowed name with one has no records of it, in training and audit too, and no packet leaves."""
+    for observing in (False, True):
+        with benched(observing=observing) as (bench, resolver):
+            for kind in (0, 3, 99, 1234, 65280, 65535):
+                question = DNSQuestion("a.example.com", kind)
+                found = DNSRecord.parse(bench.ask_raw(DNSRecord(DNSHeader(id=9, rd=1), q=question).pack()))
+                assert (found.header.id, found.header.rcode, found.rr) == (9, NOERROR, [])
+            assert resolver.packets == []
+            assert bench.ask("a.example.com", "TXT").header.rcode == NOERROR
+            assert len(resolver.packets) == 1
+
+
+def test_an_answer_is_cut_to_what_the_client_takes() -> None:
+    """Longer ones come as truncated, with nothing but the question, so that the client asks by TCP."""
+
+    def long(record: DNSRecord, protocol: str) -> list[bytes]:
+        reply = record.reply()
+        for i in range(60):
+            reply.add_answer(RR("a.example.com", QTYPE.A, rdata=A(f"198.51.100.{i}"), ttl=60))
+        return [bytes(reply.pack())]
+
+    with benched(long) as (bench, _):
+        for size, cut in ((0, True), (512, True), (700, True), (1232, False), (4096, False)):
+            record = DNSRecord.question("a.example.com")
+            if size:
+                record.add_ar(EDNS0(udp_len=size))
+            packet = bench.ask_raw(record.pack())
+            found = DNSRecord.parse(packet)
+            assert (bool(found.header.tc), len(found.rr)) == ((True, 0) if cut else (False, 60))
+            assert len(packet) <= max(512, size)
+            assert len(DNSRecord.parse(bench.ask_raw(record.pack(), "tcp")).rr) == 60
 
 
 def test_reverse_names_only_for_known_addresses() -> None:
