@@ -153,6 +153,11 @@ def _granted(grant: Grant) -> Iterable[str]:
 
 def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output: bool) -> Learned:
     cold_starts = observations.read(files)
+    if older := sorted({cold_start.source for cold_start in cold_starts if not cold_start.names_facts_of_events}):
+        errors.print(
+            f"{', '.join(older)}: of an older version, which told a file or destination once and not in each event: "
+            "the estimate takes it for new in the first", markup=False,
+        )  # fmt: skip
     failures = [
         TrainingFailure(0, failure.label or "initialisation", f"in {cold_start.source}", failure.last, ())
         for cold_start in cold_starts

@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from sandbox.behaviour import destination
 from sandbox.behaviour.call import Call
-from sandbox.behaviour.path import Cover
+from sandbox.behaviour.path import Cover, check
+from sandbox.errors import ProfileError
 from sandbox.learn import rights
 from sandbox.learn.allowed import Allowed
 from sandbox.learn.observations import ColdStart, Sample
@@ -82,7 +83,9 @@ class LeaveOneOut:
         self._always: set[Need] = set()
         self.events = self._collected()
         self._holders = Counter(need for event in self.events for need in event.gives)
-        known = {need for need in (*self._always, *self._holders) if isinstance(need, Thing)}
+        # What no profile can hold (a path through `..`) is allowed by none.
+        known = {need for need in (*self._always, *self._holders) if isinstance(need, Thing) and _is_listable(need)}
+        self._programs = frozenset(thing.text for thing in known if thing.reach == "exec")
         self._reads = Folding(thing.text for thing in known if thing.reach == "read")
         self._writes = Folding(thing.text for thing in known if thing.reach == "write")
         self._units: dict[Need, Need] = {}
@@ -197,7 +200,7 @@ class LeaveOneOut:
         return not folds and self._is_single(need)
 
     def _is_single(self, need: Need) -> bool:
-        return not isinstance(need, Thing) or self._whole.only_by_name(need)
+        return not isinstance(need, Thing) or not _is_listable(need) or self._whole.only_by_name(need)
 
     def _quiet(self, events: Sequence[Event]) -> int:
         """How many of the last events the profile of those before them, and of other phases, would have allowed."""
@@ -235,7 +238,7 @@ class LeaveOneOut:
             return set(things)
         self.rounds += 1
         allowed = Allowed(self._without(frozenset(need for need in removed if isinstance(need, Thing))))
-        return {thing for thing in things if not allowed.allows(thing)}
+        return {thing for thing in things if not _is_listable(thing) or not allowed.allows(thing)}
 
     def _without(self, removed: frozenset[Thing]) -> Profile:
         """The profile without some things, as far as it is asked here."""
@@ -259,7 +262,7 @@ class LeaveOneOut:
         programs = {thing.text for thing in removed if thing.reach == "exec"}
         return replace(
             self._profile, reads=lists["read"], writes=lists["write"], network=network | self._accepted["network"],
-            listen=listen | self._accepted["listen"], processes=self._profile.processes - programs,
+            listen=listen | self._accepted["listen"], processes=self._programs - programs,
         )  # fmt: skip
 
     def _unit(self, need: Need) -> Need:
@@ -278,6 +281,15 @@ class LeaveOneOut:
 def _halves(found: list[_T]) -> list[list[_T]]:
     middle = (len(found) + 1) // 2
     return [half for half in (found[:middle], found[middle:]) if half]
+
+
+def _is_listable(thing: Thing) -> bool:
+    try:
+        if thing.reach in ("read", "write", "exec"):
+            check(thing.text, "", program=thing.reach == "exec")
+    except ProfileError:
+        return False
+    return True
 
 
 def _closed(call: Call) -> tuple[Call, ...]:

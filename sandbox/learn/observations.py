@@ -109,6 +109,11 @@ class ColdStart:
     last: tuple[str, ...] = ()
 
     @property
+    def names_facts_of_events(self) -> bool:
+        """Whether each sample has all its facts; in format 1 a fact stands in the first of them alone."""
+        return self.start.format != 1
+
+    @property
     def denied(self) -> frozenset[str]:
         """The hard-denied calls that were refused."""
         return frozenset(refusal.call for refusal in self.refusals)

@@ -242,7 +242,7 @@ def changed(entries: Iterable[str]) -> set[str]:
 def folder_of(path: str, made: Collection[str]) -> str:
     """The pattern of the folder that an entry lies in, or of the one above all that was made."""
     folder, deep = os.path.dirname(path), False
-    while folder in made:
+    while folder in made and folder != os.path.dirname(folder):  # a hostile file may say that / was made
         folder, deep = os.path.dirname(folder), True
     # Nobody is given the root folder for a file in it.
     return path if folder == "/" else below(folder) if deep else f"{folder}/*"

@@ -182,6 +182,24 @@ def test_observations_of_a_failed_run_give_no_profile(workshop: Workshop) -> Non
         assert path.exists()
 
 
+def test_observations_of_an_older_version(workshop: Workshop) -> None:
+    """They give the same files and programs; the report says that the estimate knows only where each came first."""
+    file, old = observed(workshop, "subprocess_one.handler", {}, {}), workshop.new(".jsonl")
+    lines = []
+    for line in map(json.loads, file.read_text().splitlines()):
+        dropped = "id" if line["event"] in ("file", "network", "exec", "listen") else "facts"
+        kept = {key: value for key, value in line.items() if key != dropped}
+        lines.append(json.dumps({**kept, "format": 1} if line["event"] == "start" else kept) + "\n")
+    old.write_text("".join(lines))
+    path, older = workshop.new(), workshop.new()
+    done = workshop.sandbox("learn", "f", "--output", path, "--from", file)
+    assert "older version" not in done.stderr
+    done = workshop.sandbox("learn", "f", "--output", older, "--from", old)
+    assert f"{old}: of an older version" in done.stderr
+    one, other = (document.read(str(name)).profile for name in (path, older))
+    assert (one.reads, one.writes, one.processes, one.uses) == (other.reads, other.writes, other.processes, other.uses)
+
+
 def test_damaged_observations_are_named(workshop: Workshop) -> None:
     """Exit status 75 with file and line."""
     file = observed(workshop, "hello.handler", {})

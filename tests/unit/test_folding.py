@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox.behaviour.path import covers as path_covers
-from sandbox.profile.folding import FEW, LONGEST, fold, named
+from sandbox.profile.folding import FEW, LONGEST, changed, fold, named
 
 NAMES = st.sampled_from(
     ["a", "b", "c", "d", "e", "lib", "x86", "n1", "n2", "n3", "n4", ".hidden", "with space", "%", "é"]
@@ -128,6 +128,11 @@ def test_made_up_names_are_folded() -> None:
     made_up = {f"/tmp/tmp{name}/x.zip" for name in ("a1", "b2", "c3", "d4")}
     assert fold(made_up) == ("/tmp/**",)
     assert fold({"/tmp/thumbnails/a.png", "/tmp/cache.db"}) == ("/tmp/cache.db", "/tmp/thumbnails/a.png")
+
+
+def test_a_root_that_was_made_ends_the_way_up() -> None:
+    """A hostile observation may say that / was made: the folders above an entry end there."""
+    assert changed({"/", "/a", "/a/b"}) == {"/", "/a", "/a/b"}
 
 
 def test_secrets_are_never_folded() -> None:

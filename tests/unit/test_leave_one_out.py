@@ -36,6 +36,12 @@ def shares(*facts: Fact) -> tuple[float, int]:
     return found.novelty, found.quiet
 
 
+HOSTILE: list[Fact] = [
+    read("/srv/../etc/shadow"), read("/srv//x"), Program("/bin/*"), Connect("unix:relative"), read("/a\0b"), read(""),
+    read("relative"), read("*"), FileAccess("/", "entry"), FileAccess("/../x", "entry"), Program(""), Connect(""),
+    Listen("everywhere"), read("/**"), FileAccess("/srv/**/x", "write"),
+]  # fmt: skip
+
 NEW = {
     "files of folders that do not fold": [read(f"/etc/app{n}/settings") for n in range(6)],
     "files of a folder of keys": [read(f"/etc/ssh/key{n}") for n in range(6)],
@@ -122,6 +128,26 @@ def test_thousands_of_events_are_asked_in_halves(facts: Callable[[int], list[Fac
     assert found.samples == 5000
     assert left_out.rounds <= 64
     assert left_out.work <= MOST_WORK
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(FACTS | st.sampled_from(HOSTILE), max_size=12))
+def test_what_was_reached_is_allowed_by_what_is_learned(facts: list[Fact]) -> None:
+    """The decision that the estimate asks refuses nothing of training but what no profile can hold."""
+    cold_start = started([invoked(f"{n}.json", fact) for n, fact in enumerate(facts)])
+    profile = generalise([cold_start], "f").profile
+    if any(fact in HOSTILE for fact in facts):
+        return  # read all the same, and told where the profile is written
+    allowed = Allowed(profile)
+    assert all(allowed.allows(thing) for _, thing in rights.things(cold_start, profile.listen))
+
+
+def test_what_no_profile_can_hold_is_new() -> None:
+    """A path or destination that nobody can write into a profile is refused, and does not hinder the estimate."""
+    usual = read("/srv/data.bin")
+    for fact in HOSTILE[:4]:
+        assert shares(fact, fact, usual)[0] == 0.0
+        assert shares(usual, usual, fact)[0] == pytest.approx(1 / 3)
 
 
 def naive(cold_starts: Sequence[ColdStart]) -> set[tuple[str, str]]:

@@ -117,6 +117,19 @@ def test_how_many_more_quiet_invocations() -> None:
     assert bound(9 + more) <= 0.01 < bound(9 + more - 1)
 
 
+def test_the_estimate_has_one_line() -> None:
+    """Two thin phases are one warning, of the thinner; a high novelty is one even where the last events were quiet."""
+    init = "init: {samples: 3, items: 9, once: 0, novelty: 0, quiet: 2, bound: 0.78, chao2: 9}"
+    thin = GOOD.replace("invoke: {samples", f"{init}, invoke: {{samples").replace("bound: 0.04", "bound: 0.3")
+    (finding,) = found(thin + "  init:\n    openat: {classes: {read: 3}, because: learned at cold start}\n")
+    assert finding.message.startswith("init: up to 78% of cold starts may need something unseen (if")
+    (finding,) = found(GOOD.replace("novelty: 0,", "novelty: 0.25,"))
+    assert finding.severity == "warning"
+    assert finding.message.startswith(
+        "invoke: up to 4% of invocations may need something unseen, and 25% of those in training were new to the others"
+    )
+
+
 def test_the_best_training_counts() -> None:
     """A merged profile is as complete as its best training."""
     thin = "{training: thin, invoke: {samples: 1, items: 9, once: 9, novelty: 1, quiet: 0, bound: 1, chao2: 9}}"
