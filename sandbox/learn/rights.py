@@ -52,15 +52,16 @@ def network(cold_starts: Sequence[ColdStart], listen: frozenset[str]) -> frozens
 
 
 def listeners(cold_starts: Sequence[ColdStart]) -> frozenset[str]:
-    """The listeners; any port of an address where each of two starts has some port that the other has not."""
+    """The listeners; any port of an address where each of two events, or starts, has a port that the other has not."""
     ports: dict[tuple[str, str | bytes], list[set[int]]] = {}
     for cold_start in cold_starts:
-        found: dict[tuple[str, str | bytes], set[int]] = {}
-        for entry in listener.entries(cold_start.listen):
-            if entry.kind == "address":
-                found.setdefault((entry.protocol, entry.value), set()).add(entry.port)
-        for place, numbers in found.items():
-            ports.setdefault(place, []).append(numbers)
+        for addresses in (cold_start.listen, *_of_events(cold_start)):
+            found: dict[tuple[str, str | bytes], set[int]] = {}
+            for entry in listener.entries(addresses):
+                if entry.kind == "address":
+                    found.setdefault((entry.protocol, entry.value), set()).add(entry.port)
+            for place, numbers in found.items():
+                ports.setdefault(place, []).append(numbers)
     differing = {
         Entry(protocol, "address", value, ANY_PORT)
         for (protocol, value), several in ports.items()
@@ -75,6 +76,14 @@ def listeners(cold_starts: Sequence[ColdStart]) -> frozenset[str]:
         if not any(listener.covers(entry, one) for one in listener.entries([text]) for entry in wide)
     }  # fmt: skip
     return sockets(kept) | {entry.text for entry in wide}
+
+
+def _of_events(cold_start: ColdStart) -> Iterator[frozenset[str]]:
+    """Where each event listened, of what counts of the start."""
+    for sample in cold_start.samples:
+        if sample.kind == "invocation":
+            heard = (fact.address for fact in sample.facts if isinstance(fact, Listen))
+            yield cold_start.listen.intersection(heard)
 
 
 def _listens(cold_start: ColdStart) -> bool:

@@ -47,7 +47,7 @@ NEW = {
     "files of a folder of keys": [read(f"/etc/ssh/key{n}") for n in range(6)],
     "hosts": [Connect(f"shard-{n}.db.example.com:5432") for n in range(6)],
     "addresses": [Connect(f"tcp://10.0.0.{n}:443") for n in range(1, 7)],
-    "listeners": [Listen(f"tcp://127.0.0.1:{n}") for n in range(8001, 8007)],
+    "listeners": [Listen(f"tcp://127.0.0.{n}:8001") for n in range(1, 7)],
     "programs": [Program(f"/usr/bin/tool{n}") for n in range(6)],
     "folders that are written": [FileAccess(f"/var/lib/app{n}/x", "entry") for n in range(6)],
 }
@@ -66,6 +66,7 @@ KNOWN = {
     "files that every profile may read": [read(f"/usr/share/zoneinfo/{name}") for name in ("UTC", "CET", "EET", "MET")],
     "sockets of random names": [Connect(f"unix:/tmp/pymp-{name}/listener-{name}") for name in ("abcdefgh", "ijklmnop")],
     "temporary files": [FileAccess(f"/tmp/{name}", "entry") for name in "abcdef"],
+    "ports of one's own": [Listen(f"tcp://127.0.0.1:{n}") for n in range(8001, 8007)],
 }
 
 

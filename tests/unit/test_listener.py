@@ -8,8 +8,8 @@ from guests import profile
 from sandbox.behaviour import listener
 from sandbox.errors import ProfileError
 from sandbox.learn.generalise import generalise
-from sandbox.learn.observations import ColdStart
-from sandbox.learn.records import Start
+from sandbox.learn.observations import ColdStart, Sample
+from sandbox.learn.records import Listen, Start
 from sandbox.profile import document, lint
 from sandbox.profile.amend import propose
 from sandbox.profile.merge import merge
@@ -115,6 +115,19 @@ def test_connects_to_ports_that_differ_become_own() -> None:
         "own", far, "tcp://127.0.0.1:9",
     }  # fmt: skip
     assert learned(({one}, {one})).network == {one}
+
+
+def test_ports_that_differ_between_events_become_any() -> None:
+    """Also within one start; a server that goes on from event to event has one port."""
+    def events(*listen: set[int]) -> Profile:
+        facts = [frozenset(Listen(f"tcp://127.0.0.1:{port}") for port in ports) for ports in listen]
+        samples = tuple(Sample("invocation", str(i), "ok", {}, float(i), found) for i, found in enumerate(facts))
+        addresses = frozenset(fact.address for found in facts for fact in found)
+        start = ColdStart(id="1", source="x", start=Start(), samples=samples, listen=addresses)
+        return generalise([start], "f").profile
+
+    assert events({8001}, {8002}).listen == {"tcp://127.0.0.1:*"}
+    assert events({8001}, set(), {8001, 8002}).listen == {"tcp://127.0.0.1:8001", "tcp://127.0.0.1:8002"}
 
 
 def test_merging_folds_the_sockets_of_both() -> None:
