@@ -49,7 +49,8 @@ class Entry:
     runtime-api (and any, see behaviour/listener.py).
 
     `value` is the packed address (with its prefix length in `bits` for a network), the name in lower case, the
-    `.suffix` behind a `*`, the path without what the kernel ignores, or the family's name. `port` may be ANY_PORT.
+    `.suffix` behind a `*`, the path without what the kernel ignores, the @name, or the family's name. `port` may be
+    ANY_PORT.
     `text` is the entry as it was written; entries that mean the same are equal, however they were written.
     """
 
@@ -114,8 +115,8 @@ def parse(text: str) -> Entry:
     """One entry of a profile's `network`. Raises ProfileError, which says what is wrong with it.
 
     `runtime-api` | `own` | [tcp://|udp://]HOST:PORT | unix:/path | unix:/folder/* | unix:/folder/name-*/s-* |
-    unix:@abstract | family:AF_NAME, where HOST is an address ([...] around an IPv6 one), NETWORK/BITS, a name or
-    *.name, and PORT a number or `*`. In a unix path a `*` stands for the random part of a name
+    unix:@abstract | unix:@name-* | family:AF_NAME, where HOST is an address ([...] around an IPv6 one), NETWORK/BITS, a
+    name or *.name, and PORT a number or `*`. In a unix path or name a `*` stands for its random part
     (sandbox/behaviour/path.py). `own` is what the function itself is bound to on loopback. `typeN://` stands for
     sockets of another type (the number of SOCK_RAW and the like), as learning writes them.
     """
@@ -159,7 +160,7 @@ def covers(entry: Entry, other: Entry) -> bool:
     """Whether an entry allows all that another one does, as far as their texts tell: equal ones, and unix sockets."""
     if entry == other:
         return True
-    if entry.kind not in ("folder", "pattern") or other.kind not in ("folder", "pattern", "path"):
+    if entry.kind not in ("folder", "pattern") or other.kind not in ("folder", "pattern", "path", "abstract"):
         return False
     from sandbox.behaviour.path import is_like
 
@@ -244,7 +245,9 @@ def _parse_unix(text: str, place: str) -> Entry:
     if place.startswith("@"):
         if len(place) < 2:
             raise _wrong(text, "has no name behind the @", "write unix:@name")
-        return Entry("unix", "abstract", place, text=text)
+        if place[1] == "*" or "**" in place:
+            raise _wrong(text, "has a wildcard where its name begins, or two together", "write unix:@name-*")
+        return Entry("unix", "pattern" if "*" in place else "abstract", place, text=text)
     if not place.startswith("/"):
         raise _wrong(text, "is not an absolute path", "write unix:/path, unix:/folder/* or unix:@abstract")
     path = clean_path(place)

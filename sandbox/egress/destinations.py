@@ -195,7 +195,8 @@ class Destinations:
     def _decide_unix(self, place: str) -> Match:
         rule: str | None = None
         if place.startswith("@"):
-            rule = None if "\ufffd" in place else self._exact.get(("unix", place, ANY_PORT))
+            if "\ufffd" not in place:
+                rule = self._exact.get(("unix", place, ANY_PORT)) or self._by_pattern(place)
         else:
             path = clean_path(place)
             # What could not be decoded could be any other byte.

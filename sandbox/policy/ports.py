@@ -61,9 +61,10 @@ def _knows_destinations(profile: Profile) -> bool:
 
 def _keeps_abstract(profile: Profile) -> bool:
     """Whether the function connects to no abstract unix socket but those that it listens on itself."""
-    listens = {entry.value for entry in listener.entries(profile.listen) if entry.kind == "abstract"}
-    used = {entry.value for entry in destination.entries(profile.network) if entry.kind == "abstract"}
-    return _knows_destinations(profile) and used <= listens
+    listens = list(listener.entries(profile.listen))
+    used = [entry for entry in destination.entries(profile.network) if str(entry.value).startswith("@")]
+    own = all(any(listener.covers(one, entry) for one in listens if one.kind != listener.ANY) for entry in used)
+    return _knows_destinations(profile) and own
 
 
 def _binds(profile: Profile) -> tuple[str, list[int]]:

@@ -46,24 +46,39 @@ _YEAR = re.compile(r"(?:19|20)\d\d")
 
 
 def sockets(entries: Iterable[str]) -> frozenset[str]:
-    """The entries of a profile's `network`, those of unix sockets by path generalised.
+    """The entries of a profile's `network` or `listen`, those of unix sockets generalised.
 
     The supervisor compares these patterns itself, so they may stand anywhere but where secrets lie.
     """
     found: set[str] = set()
     paths: set[str] = set()
+    names: set[str] = set()
     for text in entries:
         try:
             entry = parse_destination(text)
         except ProfileError:
             entry = None
-        if entry and entry.kind in ("path", "pattern"):
+        if entry and str(entry.value).startswith("@"):
+            names.add(str(entry.value))
+        elif entry and entry.kind in ("path", "pattern"):
             paths.add(str(entry.value))
         else:
             found.add(text)
     named = generalised(paths, numbers=_SHORT)
     kept = {path for path in named if not any(other != path and covers(other, path) for other in named)}
+    found.update(f"unix:{name}" for name in _abstract(names))
     return frozenset(found | {Entry("unix", "pattern" if "*" in path else "path", path).text for path in kept})
+
+
+def _abstract(names: Iterable[str]) -> set[str]:
+    """Abstract names with a `*` for each random part; one that would begin with it keeps its text."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        known = "@" + "/".join(_KNOWN.sub("*", part) for part in name[1:].split("/"))
+        name = name if known.startswith("@*") else known
+        groups.setdefault(tuple("*".join(texts[::2]) for texts in _names(name, _SHORT)), []).append(name)
+    merged = ((_pattern(members, _SHORT), members) for members in groups.values())
+    return {name for pattern, members in merged for name in (members if pattern.startswith("@*") else (pattern,))}
 
 
 def generalised(paths: Iterable[str], *, numbers: re.Pattern[str] = _LONG) -> set[str]:
@@ -135,6 +150,12 @@ def _names(path: str, numbers: re.Pattern[str]) -> tuple[tuple[str, ...], ...]:
 
 def _merged(members: list[str], numbers: re.Pattern[str]) -> set[str]:
     """The pattern for paths of one shape, or the paths where it would open too much."""
+    pattern = _pattern(members, numbers)
+    return {pattern} if pattern in members or may_open(pattern) else set(members)
+
+
+def _pattern(members: list[str], numbers: re.Pattern[str]) -> str:
+    """The texts of one shape, with a `*` where they differ."""
     first = [list(texts) for texts in _names(members[0], numbers)]
     for other in (_names(path, numbers) for path in members[1:]):
         for texts, more in zip(first, other, strict=True):
@@ -142,5 +163,4 @@ def _merged(members: list[str], numbers: re.Pattern[str]) -> set[str]:
                 if texts[at] != more[at]:
                     texts[at] = "*"
     names = ("".join(texts) for texts in first)
-    pattern = "/".join(name if name == "**" else name.replace("**", "*") for name in names)
-    return {pattern} if pattern in members or may_open(pattern) else set(members)
+    return "/".join(name if name == "**" else name.replace("**", "*") for name in names)

@@ -159,7 +159,7 @@ def followed(entries: Iterable[str]) -> list[str]:
             path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
         elif entry.kind == "folder":
             path = os.path.realpath(path or "/").rstrip("/")
-        elif entry.kind == "pattern":
+        elif entry.kind == "pattern" and path.startswith("/"):
             folder = path.partition("*")[0].rpartition("/")[0]
             path = os.path.realpath(folder) + path.removeprefix(folder)
         else:

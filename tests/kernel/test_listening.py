@@ -75,11 +75,11 @@ u = bound(("127.0.0.1", {ports[1]}), kind=2, listens=False)
 v = socket.socket(2, 2)
 v.sendto(b"datagram", u.getsockname())
 print(u.recv(9).decode())
-print(bound("\\0learned", family=1).getsockname())
+print(bound("\\0learned", family=1).getsockname(), bound("\\0pool-17", family=1).getsockname())
 """
-    listen = (f"tcp://127.0.0.1:{ports[0]}", "tcp://127.0.0.1:*", f"udp://127.0.0.1:{ports[1]}", "unix:@learned")
-    done = listening(bench, code, *listen)
-    assert done.stdout == "served True 1\nserved False 1\ndatagram\nb'\\x00learned'\n", done.stderr
+    listen = (f"tcp://127.0.0.1:{ports[0]}", "tcp://127.0.0.1:*", f"udp://127.0.0.1:{ports[1]}")
+    done = listening(bench, code, *listen, "unix:@learned", "unix:@pool-*")
+    assert done.stdout == "served True 1\nserved False 1\ndatagram\nb'\\x00learned' b'\\x00pool-17'\n", done.stderr
     assert done.violations == []
 
 

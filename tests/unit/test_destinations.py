@@ -265,10 +265,11 @@ def test_the_runtime_api_is_always_allowed() -> None:
     ("unix:/tmp/p-*/s-*", "/tmp//p-1/./s-2", True), ("unix:/tmp/p-*/s-*", "/tmp/p-1/x/s-2", False),
     ("unix:/tmp/p-*/s-*", "/tmp/p-1/../s-2", False), ("unix:/tmp/p-*", "/tmp/p-\ufffd", False),
     ("unix:/tmp/p-*/*", "/tmp/p-1/s", True), ("unix:/tmp/p-*/*", "/tmp/p-1", False),
-    ("unix:/tmp/p-*", "@/tmp/p-1", False),
+    ("unix:/tmp/p-*", "@/tmp/p-1", False), ("unix:@p-*-0", "@p-17-0", True), ("unix:@p-*-0", "@p-17-1", False),
+    ("unix:@p-*", "@p-a/b", False), ("unix:@p-*", "@p-\ufffd", False), ("unix:@/p-*", "/p-1", False),
 ])  # fmt: skip
 def test_unix_sockets(entry: str, place: str, expected: bool) -> None:
-    """Paths are compared without what the kernel ignores, `*` is one name in a folder, abstract names are exact."""
+    """Paths are compared without what the kernel ignores, abstract names as they are; `*` is a name or part of it."""
     assert allows(entry, "unix", place) is expected
 
 

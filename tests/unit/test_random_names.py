@@ -115,10 +115,14 @@ def test_nothing_is_lost_and_the_order_does_not_matter(some: frozenset[str], mor
 
 def test_sockets_of_a_pool() -> None:
     """The paths of unix sockets alike; other entries stay as they were written."""
-    others = {"db.internal:5432", "tcp://127.0.0.1:4001", "tcp://127.0.0.1:4002", "unix:@pymp-k2j4_x1z", "nonsense"}
+    others = {"db.internal:5432", "tcp://127.0.0.1:4001", "tcp://127.0.0.1:4002", "unix:@k2j4_x1z", "nonsense"}
     found = sockets({f"unix:{path}" for path in POOL} | others)
     assert found == others | {"unix:/tmp/pool/pymp-*/listener-*"}
     assert sockets(found) == found
+    names = {"unix:@listener-4711-0", "unix:@listener-99-0", "unix:@/tmp/dbus-k3X9aQ2m1Z", "unix:@/tmp/dbus-Zb3dEf6h9Q"}
+    kept = {"unix:@plain", "unix:@17", "unix:@18", "any", "own"}
+    assert sockets(names | kept) == {"unix:@listener-*-0", "unix:@/tmp/dbus-*"} | kept
+    assert sockets({"unix:@listener-0abcdef1", "unix:@pymp-k2j4_x1z"}) == {"unix:@listener-*", "unix:@pymp-*"}
     assert sockets([f"unix:{POOL[0]}", "unix:/tmp/pool/pymp-*/listener-*"]) == {"unix:/tmp/pool/pymp-*/listener-*"}
     (entry,) = destination.entries(found - others)
     assert (entry.kind, str(entry), entry.is_pattern) == ("pattern", "unix:/tmp/pool/pymp-*/listener-*", True)
