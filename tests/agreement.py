@@ -81,17 +81,17 @@ class Trip:
         self.workshop, self.start, self.command = workshop, start, ("--", *command) if command else ()
         self.lines = workshop.folder
 
-    def learn(self, *events: Event) -> Path:
-        """The profile of one cold start with these events."""
+    def learn(self, *events: Event | Path) -> Path:
+        """The profile of one cold start with these events, or those of a folder."""
         path = self.workshop.new()
-        options = ("--events", self.workshop.events(*events), "--output", path, "--cold-starts", "1")
+        options = ("--events", self._written(events), "--output", path, "--cold-starts", "1")
         self.workshop.sandbox("learn", "trip", *self.start, *options, *self.command)
         return path
 
-    def serve(self, profile: Path, events: Sequence[Event], mode: Mapping[str, str]) -> Served:
+    def serve(self, profile: Path, events: Sequence[Event] | Path, mode: Mapping[str, str]) -> Served:
         """Serve events with a supervisor; nothing of it is expected here."""
         self.last = self.lines / self.workshop.new(".jsonl").name
-        path = self.workshop.events(*events)
+        path = events if isinstance(events, Path) else self._written(events)
         more = {"SANDBOX_SUPERVISE": "1", "SANDBOX_EVENTS": f"file:{self.last}", **mode}
         results, said = self.invoke(profile, path, more)
         status = [json.loads(line) for line in said.splitlines() if line.startswith('{"event": "sandbox"')]
@@ -135,6 +135,10 @@ class Trip:
             if count == ROUNDS or not served.lines or "nothing to add" in self.amend(amended):
                 break
         pytest.fail("\n".join(history))
+
+    def _written(self, events: Sequence[Event | Path]) -> Path:
+        folders = [event for event in events if isinstance(event, Path)]
+        return folders[0] if folders else self.workshop.events(*(e for e in events if not isinstance(e, Path)))
 
     def _copy(self, profile: Path) -> Path:
         copy = self.workshop.new()

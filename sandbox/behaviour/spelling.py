@@ -1,7 +1,7 @@
 """How profiles and reports are spelled: the exact text that would allow a call, and strangers' text made safe to show.
 
     >>> of_use("invoke", Call("openat", "create"))
-    'syscalls.invoke.openat.classes: {create: 1}'
+    'syscalls.invoke.openat: {classes: {create: 1}, because: <your reason>}'
 
 What the supervisor prints beside a violation and what an amendment proposes are the same, because both come from here.
 """
@@ -32,9 +32,8 @@ def scalar(text: str) -> str:
 
 def of_use(phase: str, call: Call, count: int = 1) -> str:
     """For a call in a phase."""
-    if call.arg_class:
-        return f"syscalls.{phase}.{call.syscall}.classes: {{{scalar(call.arg_class)}: {count}}}"
-    return f"syscalls.{phase}.{call.syscall}: {{count: {count}, because: <your reason>}}"
+    times = f"classes: {{{scalar(call.arg_class)}: {count}}}" if call.arg_class else f"count: {count}"
+    return f"syscalls.{phase}.{call.syscall}: {{{times}, because: <your reason>}}"
 
 
 def of_entry(section: str, entry: str) -> str:

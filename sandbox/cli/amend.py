@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from sandbox.behaviour.spelling import printable
-from sandbox.cli.events import opened
-from sandbox.cli.output import write_text
+from sandbox.cli.events import key_of, opened
+from sandbox.cli.output import errors, write_text
 from sandbox.errors import UsageError
 from sandbox.profile import document
 from sandbox.profile.amend import Amendment, propose
 from sandbox.profile.diff import diff, lines
 from sandbox.profile.model import Profile
 from sandbox.violations import reader
+from sandbox.violations.chain import Verifier
 from sandbox.violations.record import DENIED, TERMINATED, Violation
 
 
@@ -23,16 +24,17 @@ def amend(
     profile: Annotated[str, typer.Argument(help="The profile (YAML)", metavar="PROFILE")],
     from_: Annotated[str, typer.Option("--from", help="A log or events file; - for standard input", metavar="EVENTS")],
     syscall: Annotated[list[str] | None, typer.Option(help="Only the violations of these syscalls")] = None,
+    key_file: Annotated[str, typer.Option(help="Take only lines that verify with the key in this file")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking")] = False,
 ) -> None:
     """Propose the smallest widening that would have allowed the violations, and write it if you agree."""
     read = document.read(profile)
     wanted = reader.Filter(frozenset(syscall or ()))
-    with opened(from_) as source:
-        violations = [one for line in reader.lines(source) if (one := line.violation) and wanted.admits(one)]
+    violations = [one for one in _taken(from_, key_of(key_file) if key_file else b"") if wanted.admits(one)]
     if not violations:
         raise UsageError(
-            "holds no violations" + (f" of {', '.join(syscall)}" if syscall else ""), where=from_,
+            "holds no violations" + (f" of {', '.join(syscall)}" if syscall else "")
+            + (" that verify" if key_file else ""), where=from_,
             todo="collect the supervisor's lines (stderr, or SANDBOX_EVENTS=file:PATH)",
         )  # fmt: skip
     foreign = {violation.function for violation in violations} - {read.profile.function.name}
@@ -55,6 +57,23 @@ def amend(
         raise typer.Exit(1)
     write_text(profile, text)
     print(f"{profile}: {len(found.proposals)} lines added; review them, then compile the profile again")
+
+
+def _taken(source: str, key: bytes) -> list[Violation]:
+    """The violations of a log; with a key those that the supervisor signed, and a word about the others."""
+    verifier = Verifier(key) if key else None
+    found, broken = [], []
+    with opened(source) as file:
+        for line in reader.lines(file):
+            problem = verifier.step(line) if verifier else ""  # of summaries, too: each line is chained to the last
+            if line.violation and problem:
+                broken.append(f"line {line.number}: {problem}")
+            elif line.violation:
+                found.append(line.violation)
+    if broken:
+        left = "1 violation that does" if len(broken) == 1 else f"{len(broken)} violations that do"
+        errors.print(f"left out {left} not verify, the first in {broken[0]}", markup=False)
+    return found
 
 
 def _show(before: Profile, found: Amendment) -> None:

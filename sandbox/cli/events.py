@@ -66,7 +66,7 @@ def events(
     with opened(file) as source:
         found = reader.lines(source)
         if verify:
-            _verify(found, _key(key_file), json_output)
+            _verify(found, key_of(key_file), json_output)
         elif summary:
             _summary(reader.summarise(found, wanted), json_output)
         else:
@@ -88,7 +88,8 @@ def opened(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _key(path: str) -> bytes:
+def key_of(path: str) -> bytes:
+    """The key in a file, without its line end. Raises UsageError when there is none."""
     with opened(path) as file:
         key = file.read(1 << 16).rstrip(b"\r\n")
     if not key:

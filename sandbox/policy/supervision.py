@@ -117,7 +117,7 @@ def outlasts_init(use: Use) -> bool:
     Who compiles code at the start goes on when it runs hot, which a training of few events does not see (V8, HotSpot).
     """
     compiles = use.arg_class in COMPILES and arguments.classification(use.syscall) in MEMORY
-    return compiles or use.syscall in ("execve", "execveat")
+    return compiles or use.syscall in ("execve", "execveat", *MEASURES)
 
 
 def brokered_calls(profile: Profile) -> tuple[str, ...]:
@@ -139,6 +139,10 @@ def receiving_calls(profile: Profile) -> tuple[str, ...]:
     named = any(entry.kind in ("name", "suffix") for entry in destination.entries(profile.network))
     return tuple(sorted(profile.names_receives)) if named else ()
 
+
+MEASURES = ("getrusage", "times", "sysinfo", "uname", "getpriority", "sched_getscheduler", "sched_getparam")
+"""What tells of the caller and its host no more than it was told at the start: runtimes' own threads (collectors of
+garbage, compilers) ask again by the clock, and not by the event."""
 
 COMPILES = ("exec-anon", "exec-write", "exec")
 MEMORY = ("mapping", "protection")

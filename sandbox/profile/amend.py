@@ -7,7 +7,7 @@ proposed. A hard-denied call never is: it is listed with what a person would hav
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,6 +20,7 @@ from sandbox.profile import base, document
 from sandbox.profile.folding import is_secret, proposed
 from sandbox.profile.model import PHASES, Phase, Profile, Use
 from sandbox.profile.promises import promises_of
+from sandbox.profile.unfit import also_by_tcp, unfit
 from sandbox.violations.record import DENIED, QUESTION, TERMINATED, Violation, technique_of
 
 Risk = Literal["high", "medium", "low"]
@@ -94,8 +95,10 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
     """
     counts: dict[_Wish, int] = {}
     examples: dict[_Wish, Violation] = {}
-    for violation in _without_guesses(list(violations)):
-        for wish in _wishes(profile, violation):
+    asked = _without_guesses(list(violations))
+    reached = tuple(destination.entries({*profile.network, *(violation.target for violation in asked)}))
+    for violation in asked:
+        for wish in _wishes(profile, violation, reached):
             counts[wish] = counts.get(wish, 0) + 1
             examples.setdefault(wish, violation)
     counts, examples = _generalised(profile, counts, examples)
@@ -208,8 +211,8 @@ def _is_question(violation: Violation) -> bool:
     return violation.syscall == "connect" and violation.reason.startswith(QUESTION)
 
 
-def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:
-    """What one violation asks for; one refusal when any part of it cannot be had."""
+def _wishes(profile: Profile, violation: Violation, reached: Collection[destination.Entry]) -> Iterable[_Wish]:
+    """What one violation asks for; one refusal when any part of it cannot be had. `reached` is what others name."""
     what, target = str(violation.call), violation.target
     phase = _phase(profile, violation.phase)
     if violation.syscall not in tables.every_name():
@@ -238,7 +241,10 @@ def _wishes(profile: Profile, violation: Violation) -> Iterable[_Wish]:
         yield _Wish(what=f"{what} {target}", reason=reason, how=violation.allow)
         return
     section, target, entry = _thing(call, violation)
-    if refused := _unfit(section, target, asked=_is_question(violation)):
+    refused = unfit(section, target, asked=_is_question(violation))
+    if not refused and call.syscall == "connect":
+        refused = also_by_tcp(target, reached)
+    if refused:
         yield _Wish(what=f"{what} {target}", reason=refused[0], how=refused[1])
         return
     found = []
@@ -310,52 +316,6 @@ def _section(call: Call) -> str:
         return "processes"
     promise = base.promise_of(call)
     return "files.write" if promise in _WRITING else "files.read" if promise == "rpath" else ""
-
-
-def _unfit(section: str, target: str, *, asked: bool) -> tuple[str, str] | None:
-    """(reason, what a person would write) for a target that no amendment may add."""
-    if not section:
-        return None
-    if not target.isprintable() or len(target) > 1024:
-        return "names something that no profile can hold", ""
-    if section == "network":
-        return _unfit_destination(target, asked=asked)
-    if section == "listen":
-        return _unfit_listener(target)
-    if not target.startswith(("/", "{root}/")) or f"{target}/".count("/../"):
-        return "is not an absolute path", ""
-    if "*" in target:
-        return "would be read as a pattern", ""
-    return None
-
-
-def _unfit_destination(target: str, *, asked: bool) -> tuple[str, str] | None:
-    """The same for a destination, which is one and no pattern: what the supervisor writes into a line (`target`).
-
-    Of a name that was only `asked` for, the port is not known: any.
-    """
-    try:
-        entry = destination.parse(target)
-    except ProfileError as error:
-        return f"is not a destination: {error.what}", ""
-    if entry.kind == destination.RUNTIME_API:
-        return "is not a destination but the Runtime API, which no violation names", ""
-    if entry.is_pattern and not (asked and entry.kind == "name"):
-        return "stands for more than one destination", ""
-    if entry.is_metadata:
-        return "hands out credentials: no amendment adds it", spelling.of_entry("network", target)
-    return None
-
-
-def _unfit_listener(target: str) -> tuple[str, str] | None:
-    """The same for an address to listen on, whose port may be any: the kernel chose it."""
-    try:
-        entry = listener.parse(target)
-    except ProfileError as error:
-        return f"is not an address to listen on: {error.what}", ""
-    if entry.kind not in ("address", "path", "abstract"):
-        return "stands for more than one address", ""
-    return None
 
 
 def _allows(profile: Profile, section: str, target: str) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from agreement import Trip, everyday, greeter
+import yaml
+from agreement import AUDIT, LOOKING, Trip, everyday, greeter
 from sandbox_command import Event, Workshop, workshop_of
 from users_and_folders import TARGETS, USERS, user_id
 
 from sandbox.kernel import landlock
+from sandbox.profile import base
 
 pytestmark = pytest.mark.skipif(landlock.abi_version() < 3, reason="Landlock ABI 3 is needed (Linux 6.2)")
 
@@ -26,7 +29,7 @@ KINDS: dict[str, list[Event]] = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[None], ids=[user_id(None)])
 def trained_on_nothing(request: pytest.FixtureRequest) -> Iterator[tuple[Trip, Path]]:
     """Each user's function with the profile of an event that does nothing."""
     with workshop_of(request.param) as workshop:
@@ -67,3 +70,37 @@ def test_refusals_heal_in_a_few_rounds(trained_on_nothing: tuple[Trip, Path], ki
     with greeter() as port:
         rounds = trip.heals_by_refusals(profile, events([kind], trip.workshop, port))
     assert rounds > 0
+
+
+def joined(known: Any, more: Any) -> Any:
+    """Two values of a profile as one: mappings by their keys, lists as sets."""
+    if isinstance(known, dict) and isinstance(more, dict):
+        return {key: joined(known.get(key), more.get(key)) for key in {**known, **more}}
+    if isinstance(known, list) and isinstance(more, list):
+        return sorted({*known, *more})
+    return more if known is None else known
+
+
+def applied(profile: Any, text: str) -> Any:
+    """A profile with a line's `allow`, as a person would put it in: its dotted key says where it belongs."""
+    ((key, value),) = yaml.safe_load(text).items()
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return joined(profile, value)
+
+
+def test_what_lines_say_to_allow_has_its_effect(trained_on_nothing: tuple[Trip, Path]) -> None:
+    """The `allow` of every line of an audit, put into the profile by hand, serves the events without a line."""
+    trip, profile = trained_on_nothing
+    with greeter() as port:
+        asked = events(list(KINDS), trip.workshop, port)
+        audited = trip.serve(profile, asked, AUDIT)
+        edited = yaml.safe_load(profile.read_text())
+        for text in sorted({line["allow"] for line in audited.lines if line["event"] == "violation"}):
+            edited = applied(edited, text)
+        # Words for groups of these calls; an error names those that are left out.
+        edited["promises"] = [promise.name for promise in base.promises()]
+        by_hand = trip.workshop.new()
+        by_hand.write_text(yaml.safe_dump(edited))
+        served = trip.serve(by_hand, asked, LOOKING)
+    assert served.is_quiet, (served.failed, served.told)

@@ -206,22 +206,3 @@ def test_compiling_twice_gives_the_same_bytes(workshop: Workshop, hello: Path) -
     workshop.sandbox("compile", hello, "--output", other, "--arch", "all")
     for file in one.iterdir():
         assert file.read_bytes() == (other / file.name).read_bytes()
-
-
-EXAMPLES = ("archive", "hello", "imports", "notes", "wordcount")
-"""Those that the tests' own interpreter runs."""
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
-@pytest.mark.parametrize("mode", ["", "audit"])
-def test_the_events_of_an_example_write_no_line(workshop: Workshop, name: str, mode: str) -> None:
-    """What was trained is served again by a supervisor that has nothing to report, neither refused nor let through."""
-    path, lines = workshop.new(), workshop.new(".jsonl")
-    root = workshop.home / "examples" / name
-    start = ("--handler", "app.handler", "--root", root, "--events", root / "events")
-    workshop.sandbox("learn", name, *start, "--output", path)
-    more = {"SANDBOX_SUPERVISE": "1", "SANDBOX_EVENTS": f"file:{lines}", "SANDBOX_MODE": mode}
-    done = workshop.sandbox("invoke", path, *start, "--json", more={key: value for key, value in more.items() if value})
-    assert {json.loads(line)["status"] for line in done.stdout.splitlines()} == {"ok"}
-    assert f'"mode": "{mode or "enforce"}"' in done.stderr
-    assert (lines.read_text() if lines.exists() else "") == ""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.behaviour import comparison
+from sandbox.behaviour import comparison, spelling
 from sandbox.behaviour.call import Call
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import rules_for
@@ -186,7 +186,7 @@ def test_destinations_programs_and_files_are_added_where_they_belong() -> None:
     assert {c.use.syscall for c in changes if isinstance(c, UseChange)} == {"connect", "execve", "openat", "unlink"}
     assert not [c for c in changes if isinstance(c, GrantChange)]
     texts = [proposal.change for proposal in found.proposals]
-    assert "syscalls.invoke.openat.classes: {create: 2}" in texts
+    assert "syscalls.invoke.openat: {classes: {create: 2}, because: <your reason>}" in texts
     assert "processes: [/usr/bin/ffmpeg]" in texts
     assert found.proposals[0].risk == "high"
     assert all(use.because == {REASON} for use in found.profile.uses)
@@ -258,6 +258,16 @@ def test_no_folder_that_holds_secrets_is_proposed() -> None:
         (event("connect", target="tcp://169.254.170.23:80"), "hands out credentials"),
         (event("connect", target="udp://[64:ff9b::a9fe:a9fe]:80"), "hands out credentials"),
         (event("connect", target="tcp://[::ffff:169.254.169.254]:80"), "hands out credentials"),
+        *((event("connect", target=target), "hands out credentials") for target in (
+            "0xa9fea9fe:80", "tcp://169.254.1.1:80",
+            "tcp://[::ffff:a9fe:a9fe]:80", "tcp://[::169.254.169.254]:80", "tcp://[2002:a9fe:a9fe::1]:80",
+            "tcp://[fe80::1]:80", "tcp://[fe80::a9fe:a9fe]:80", "tcp://[fd00:ec2::1]:80", "tcp://100.100.100.200:80",
+            "udp://168.63.129.16:80", "metadata.google.internal:80", "instance-data:80",
+        )),
+        *((event("connect", target=target), "not a destination") for target in (
+            "2852039166:80", "0251.0376.0251.0376:80", "169.254.43518:80", "169.254.169.254.:80",
+        )),
+        *((event("execve", target=target), "is a shell") for target in ("/bin/sh", "/usr/bin/bash", "/bin/busybox")),
         (event("connect", target="tcp://10.0.0.0/8:443"), "more than one"),
         (event("connect", target="*.example.com:443"), "more than one"),
         (event("connect", target="example.com:*"), "more than one"),
@@ -287,6 +297,40 @@ def test_what_cannot_be_had_is_refused_with_its_reason(what: Violation, words: s
     assert found.proposals == ()
     (refusal,) = found.refusals
     assert words in refusal.reason
+
+
+def test_datagrams_to_what_is_reached_by_tcp_are_left_to_a_person() -> None:
+    """libc connects a datagram socket to sort addresses; of a name and of an address, and in either order."""
+    for stream, datagram in (("example.com:443", "udp://example.com:443"), ("tcp://10.0.0.1:5", "udp://10.0.0.1:0")):
+        lines = [event("connect", target=datagram), event("connect", target=stream)]
+        for found in (propose(PLAIN, lines), propose(PLAIN, lines[::-1])):
+            assert found.profile.network == {RUNTIME_API, stream}
+            assert [refusal.how for refusal in found.refusals] == [spelling.of_entry("network", datagram)]
+    apart = [event("connect", target="tcp://10.0.0.1:5"), event("connect", target="udp://10.0.0.1:6")]
+    assert len(propose(PLAIN, apart).profile.network) == 3
+
+
+def test_with_a_key_only_lines_that_verify_count(tmp_path: Path) -> None:
+    """A forged line is left out and told; without any that verifies nothing is changed."""
+    profile, journal, key = tmp_path / "thumbnail.yaml", tmp_path / "events", tmp_path / "key"
+    profile.write_text(document.write(PLAIN))
+    key.write_text("secret\n")
+    sink = Sink(f"file:{journal}", key=b"secret")
+    sink.write(event("connect", target="example.com:443"))
+    sink.close()
+    plain = tmp_path / "plain"
+    forger = Sink(f"file:{plain}")
+    forger.write(event("connect", target="evil.example:443"))
+    forger.close()
+    journal.write_bytes(journal.read_bytes() + plain.read_bytes())
+    run = sandbox("profile", "amend", str(profile), "--from", str(journal), "--key-file", str(key), "--yes")
+    assert run.returncode == 0, run.stderr
+    assert b"left out 1 violation that does not verify, the first in line 2: carries no signature" in run.stderr
+    assert document.read(str(profile)).profile.network == {RUNTIME_API, "example.com:443"}
+    key.write_text("another")
+    wrong = sandbox("profile", "amend", str(profile), "--from", str(journal), "--key-file", str(key), "--yes")
+    assert wrong.returncode == 64
+    assert b"holds no violations that verify" in wrong.stderr
 
 
 def test_calls_that_a_filter_cannot_read_become_those_that_it_can() -> None:

@@ -582,3 +582,15 @@ def test_netlink_is_made_refused_in_silence_or_reported() -> None:
     both = supervision.filters(early, abi.MACHINE)
     assert "AF_NETLINK SOCK_RAW NETLINK_ROUTE" in supervision.init_items(both)["socket"]
     assert str(NUMBERS["socket"]) not in supervision.init_calls(both)
+
+
+def test_measures_of_the_start_outlast_it() -> None:
+    """What a runtime asked about itself at its start its threads ask again; other calls of the start end with it."""
+    uses = frozenset(
+        Use("init", *call, 1, frozenset({"learned at cold start"}))
+        for call in (("getrusage", ""), ("uname", ""), ("readlink", ""))
+    )
+    found = dataclasses.replace(profiles()["api"], uses=uses)
+    gone = supervision.init_items(supervision.filters(found, abi.MACHINE))
+    assert "readlink" in gone
+    assert not {"getrusage", "uname"} & gone.keys()

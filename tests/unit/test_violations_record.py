@@ -188,14 +188,18 @@ def test_allowing_texts_are_yaml(text: str) -> None:
         return  # no UTF-8, no YAML
     assert yaml.safe_load(f"[{spelling.scalar(text)}]") == [text]
     use = yaml.safe_load(spelling.of_use("invoke", Call("openat", text), 3))
-    assert use == {"syscalls.invoke.openat.classes": {text: 3}}
+    assert use == {"syscalls.invoke.openat": {"classes": {text: 3}, "because": "<your reason>"}}
 
 
 def test_allowing_texts_read_as_people_write_them() -> None:
     """The texts of the usual cases, word for word."""
-    assert spelling.of_use("invoke", Call("openat", "create")) == "syscalls.invoke.openat.classes: {create: 1}"
+    assert spelling.of_use("invoke", Call("openat", "create")) == (
+        "syscalls.invoke.openat: {classes: {create: 1}, because: <your reason>}"
+    )
     stream = "AF_INET SOCK_STREAM"
-    assert spelling.of_use("init", Call("socket", stream)) == "syscalls.init.socket.classes: {AF_INET SOCK_STREAM: 1}"
+    assert spelling.of_use("init", Call("socket", stream)) == (
+        "syscalls.init.socket: {classes: {AF_INET SOCK_STREAM: 1}, because: <your reason>}"
+    )
     assert spelling.of_use("run", Call("chmod")) == "syscalls.run.chmod: {count: 1, because: <your reason>}"
     assert spelling.of_entry("network", "example.com:443") == 'network: ["example.com:443"]'
     assert spelling.of_entry("network", "tcp://10.0.0.1:443") == "network: [tcp://10.0.0.1:443]"
