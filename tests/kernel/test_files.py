@@ -572,6 +572,47 @@ def test_what_the_rules_refuse_is_reported(area: Area, mode: str) -> None:
 
 
 @LOOKS
+def test_what_the_file_system_refuses_has_no_line(area: Area, mode: str) -> None:
+    """Each of these fails whatever the profile holds, outside its places; only the last, which would work, is told."""
+    other = area.folder / "other"
+    (other / "full" / "inner").mkdir(parents=True)
+    (other / "loop").symlink_to("loop")
+    (other / "file").write_text("x")
+    (other / "closed").mkdir(mode=0o700)
+    owner = area.uid if area.uid is not None else os.getuid()
+    for path in (other / "full", other / "full" / "inner", other / "file"):
+        os.chown(path, owner, owner)
+    items = ("openat create", "openat write", "mkdir", "unlink", "rmdir", "rename", "link", "symlink", "truncate")
+    found = learned(*LOADING, *items, writes=frozenset({f"{area.work}/*"}), reads=frozenset({"{root}/**"}))
+    code = (
+        "import errno, os\n"
+        "def tried(call, *args):\n"
+        "    try:\n"
+        "        call(*args); return 'done'\n"
+        "    except OSError as error:\n"
+        "        return errno.errorcode[error.errno]\n"
+        f"o = {str(other)!r} + '/'\n"
+        "w, x = os.O_CREAT | os.O_WRONLY, os.O_CREAT | os.O_EXCL | os.O_WRONLY\n"
+        "print(tried(os.mkdir, o + 'file'), tried(os.open, o + 'file', x), tried(os.rmdir, o + 'full'),\n"
+        "  tried(os.rmdir, o + 'file'), tried(os.unlink, o + 'missing'), tried(os.open, o + 'missing/new', w),\n"
+        "  tried(os.open, o + 'full', os.O_RDWR), tried(os.open, o + 'loop', w), tried(os.open, o + 'file/', 0),\n"
+        "  tried(os.rename, o + 'file', o + 'full'), tried(os.rename, o + 'full', o + 'full/inner/x'),\n"
+        "  tried(os.rename, o + 'file', '/dev/shm/file'), tried(os.link, o + 'full', o + 'new'),\n"
+        "  tried(os.symlink, 'x', o + 'file'), tried(os.truncate, o + 'full', 0),\n"
+        "  tried(os.open, o + 'closed/secret', 0) if os.getuid() else 'EACCES', tried(os.unlink, o + 'file'))\n"
+    )
+    done = looked(area, found, code, mode)
+    answers = done.stdout.split()
+    assert answers.count("done") == (mode == "audit"), done.status
+    if mode == "audit":
+        assert answers == [
+            "EEXIST", "EEXIST", "ENOTEMPTY", "ENOTDIR", "ENOENT", "ENOENT", "EISDIR", "ELOOP", "ENOTDIR", "EISDIR",
+            "EINVAL", "EXDEV", "EPERM", "EEXIST", "EISDIR", "EACCES", "done",
+        ]  # fmt: skip
+    assert [(v["syscall"], v["target"]) for v in done.violations] == [("unlink", str(other / "file"))]
+
+
+@LOOKS
 def test_a_file_that_another_replaces(area: Area, mode: str) -> None:
     """A rule ends with its file, and the line says so and names the folder; under that the new one is readable."""
     folder = area.folder / "settings"
