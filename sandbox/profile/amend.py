@@ -293,8 +293,12 @@ def _thing(call: Call, violation: Violation) -> tuple[str, str, bool]:
     entry = section == "files.write" and (call.arg_class == "create" or base.promise_of(call) in ("cpath", "dpath"))
     if section == "listen" and target.startswith("family:"):
         section = "network"  # what sockets of a family do, an entry of it allows
-    if section in ("network", "listen", "processes"):
+    if section in ("network", "listen"):
         return section, target, False
+    if section == "processes":
+        text = violation.allow.removeprefix("processes: [").rstrip("]").strip('"')
+        inside = text.removeprefix("{root}")
+        return section, text if inside != text and target.endswith(inside) else target, False
     for name in ("files.read", "files.write"):
         if target and violation.allow.startswith(f"{name}: ["):
             text = violation.allow[len(name) + 3 : -1].strip('"')

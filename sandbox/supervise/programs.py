@@ -13,7 +13,7 @@ import os
 from sandbox.behaviour import access
 from sandbox.behaviour.call import Call
 from sandbox.confine import parent
-from sandbox.confine.landlock_rules import located
+from sandbox.confine.landlock_rules import located, root_folder
 from sandbox.kernel import abi, landlock, tables
 
 TYPE_CHECKING = False
@@ -41,8 +41,14 @@ class ExecRefused(Exception):
 class Programs:
     """The programs that one policy grants. `held` is whether Landlock holds them for the process."""
 
-    def __init__(self, listed: Sequence[str] | None, *, held: bool) -> None:
-        """`listed` are absolute paths, looked up once, at the start; None where any program may be started."""
+    def __init__(
+        self, listed: Sequence[str] | None, *, held: bool, names: Sequence[tuple[str, str]] = ()
+    ) -> None:  # fmt: skip
+        """`listed` are absolute paths, looked up once, at the start; None where any program may be started.
+
+        `names` are (folder, name) of what a profile calls by a name.
+        """
+        self.names = names
         self._any = listed is None
         self._held = held
         self._known: dict[tuple[int, int], str] = {}
@@ -140,4 +146,6 @@ def granted(policy: Policy, task_root: str) -> Programs | None:
     files = policy.files
     held = not files.memfd and landlock.abi_version() > 0
     listed = [located(rule, task_root) for rule in files.programs] if files.limited else None
-    return Programs(listed, held=held)
+    root = root_folder(task_root)
+    folders = {root, os.path.realpath(root)} - {"/"}
+    return Programs(listed, held=held, names=[(folder, "{root}") for folder in sorted(folders)])

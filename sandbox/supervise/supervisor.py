@@ -377,7 +377,8 @@ class Supervisor:
             if refused.reason:
                 from sandbox.behaviour import spelling
 
-                text = spelling.of_entry("processes", refused.path) if refused.path else ""
+                path = spelling.below_named(refused.path, programs.names)
+                text = spelling.of_entry("processes", path) if path else ""
                 self._report(call, task, Call(syscall), Decision(answer, refused.reason, text), refused.path)
             if answer != REPORT:
                 if answer == TERMINATE:

@@ -436,6 +436,21 @@ def test_the_bootstrap_holds_programs(area: Area, supervised: bool) -> None:
     assert seen == [("execve", "/usr/bin/id", "processes: [/usr/bin/id]")] * (2 * supervised)
 
 
+def test_a_program_of_the_functions_own(area: Area) -> None:
+    """The line of one that is not listed has its physical path, and what to write has {root} as a profile has it."""
+    shutil.copy("/usr/bin/true", area.work / "tool")
+    (area.work / "tool").chmod(0o755)
+    (area.work / "alias").symlink_to("tool")
+    found = learned(*STARTS, reads=frozenset({"{root}/**"}), processes=frozenset({"/usr/bin/true"}))
+    done = run(area, found, START + "print(start('./alias'))\n", supervised=True)
+    assert done.stdout.split() == [str(-errno.EPERM)]
+    seen = [(line["target"], line["allow"]) for line in done.violations]
+    assert seen == [(str(area.work / "tool"), 'processes: ["{root}/tool"]')]
+    listed = learned(*STARTS, reads=frozenset({"{root}/**"}), processes=frozenset({"{root}/tool"}))
+    done = run(area, listed, START + "print(start('./alias'))\n", supervised=True)
+    assert (done.stdout.split(), done.violations) == (["0"], [])
+
+
 def test_a_program_by_its_descriptor(area: Area) -> None:
     """execveat with a path is decided as execve is; with an empty path it is refused, for the listed program, too."""
     found = learned(*STARTS, reads=frozenset({"{root}/**"}), processes=frozenset({"/usr/bin/true"}))

@@ -218,6 +218,13 @@ def test_files_are_proposed_as_training_would_have_learned_them() -> None:
     assert [p.evidence for p in found.proposals if p.change == 'files.read: ["/srv/many/*"]'] == [9]
 
 
+def test_a_program_of_the_functions_own_is_proposed_by_its_folder() -> None:
+    """{root} serves other hosts; a text that does not end like the target is not believed."""
+    for allow, thing in (("{root}/bin/tool", "{root}/bin/tool"), ("{root}/other", "/opt/f/bin/tool")):
+        found = propose(PLAIN, [refused_file("execve", "/opt/f/bin/tool", f'processes: ["{allow}"]')])
+        assert found.profile.processes == {thing}
+
+
 def test_the_folder_of_a_replaced_file_is_left_to_a_person() -> None:
     """It lies above what was refused; the person reads what to write."""
     found = propose(PLAIN, [refused_file("openat", "/srv/conf/app", 'files.read: ["/srv/conf/**"]', "read")])
