@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -644,6 +645,7 @@ def test_a_file_that_another_replaces(area: Area, mode: str) -> None:
         "        return error.errno\n"
         f"place = {str(place)!r}\n"
         "before = tried(place)\n"
+        "os.close(os.open('ready', os.O_CREAT | os.O_WRONLY))\n"
         "while os.stat(place).st_size == 3:\n"
         "    time.sleep(0.01)\n"
         f"print(before, tried(place), tried({str(beside)!r}))\n"
@@ -655,12 +657,21 @@ def test_a_file_that_another_replaces(area: Area, mode: str) -> None:
         (folder / "next").write_text("newer")
         for path in folder.iterdir():
             path.chmod(0o644)
-        replaces = threading.Timer(2, (folder / "next").rename, (place,))
+        ready = area.work / "ready"
+        ready.unlink(missing_ok=True)
+
+        def replace() -> None:
+            while not ready.exists():
+                time.sleep(0.01)
+            (folder / "next").rename(place)
+
+        replaces = threading.Thread(target=replace, daemon=True)
         replaces.start()
-        found = learned(*LOADING, "clock_nanosleep", "nanosleep", reads=frozenset({"{root}/**", *reads}))
-        done = looked(area, found, code, mode)
-        replaces.join()
-        return done
+        found = learned(
+            *LOADING, "clock_nanosleep", "nanosleep", "openat create", reads=frozenset({"{root}/**", *reads}),
+            writes=frozenset({f"{area.work}/*"}),
+        )  # fmt: skip
+        return looked(area, found, code, mode)
 
     done = served(str(place))
     assert done.stdout.split() == ["0", str(no), str(no)], done.status

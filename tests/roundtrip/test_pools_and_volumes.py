@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import threading
@@ -137,21 +139,33 @@ def test_a_file_that_was_replaced_in_training_is_readable_when_it_is_replaced(wo
     conf.mkdir()
     conf.chmod(0o755)
 
-    def put(text: str) -> None:
-        (conf / "next").write_text(text)
+    def put(number: int) -> None:
+        (conf / "next").write_text(str(number))
         (conf / "next").chmod(0o644)
         (conf / "next").rename(conf / "settings.json")
 
-    put("one")
+    @contextlib.contextmanager
+    def replacing() -> Iterator[None]:
+        over = threading.Event()
+
+        def run() -> None:
+            while not over.wait(0.5):
+                put(next(numbers))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield
+        over.set()
+        thread.join()
+
+    numbers = itertools.count(1)
+    put(next(numbers))
     path = workshop.new()
-    timer = threading.Timer(3, put, ("two",))
-    timer.start()
     training = workshop.events({"wait": 60})
-    workshop.sandbox("learn", "replaced", *start, "--events", training, "--cold-starts", "1", "--output", path)
-    timer.join()
+    with replacing():
+        workshop.sandbox("learn", "replaced", *start, "--events", training, "--cold-starts", "1", "--output", path)
     assert f"{conf}/**" in document.read(str(path)).profile.reads
-    timer = threading.Timer(3, put, ("three",))
-    timer.start()
-    (line,) = workshop.invoke(path, start, workshop.events({"wait": 60}))
-    timer.join()
-    assert json.loads(line["result"]) == "two three"
+    with replacing():
+        (line,) = workshop.invoke(path, start, workshop.events({"wait": 60}))
+    before, after = map(int, json.loads(line["result"]).split())
+    assert 0 < before < after
