@@ -27,7 +27,11 @@ NAMES = {
     "both.demo.test": ADDRESSES,
     "other.demo.test": ADDRESSES[:1],
     "big.demo.test": ADDRESSES[:1],
+    "local.demo.test": ("127.0.0.9",),
+    "link.demo.test": ("169.254.7.7",),
 }
+OWN = ("127.0.0.9", "169.254.7.7")
+"""This host's own addresses, which somebody lets names mean."""
 TRUNCATED = "big.demo.test"
 """Whose answer has no room in a datagram."""
 PORT = 7777
@@ -48,7 +52,7 @@ class World:
         threading.Thread(target=self._resolve, args=(resolver,), daemon=True).start()
         streams = socket.create_server((RESOLVER, 53))
         threading.Thread(target=_serve, args=(streams, self._resolve_stream), daemon=True).start()
-        for address in addresses:
+        for address in (*addresses, *OWN):
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             sink = socket.socket(family, socket.SOCK_DGRAM)
             sink.bind((address, PORT))
@@ -118,7 +122,7 @@ def unshared(*, ipv6: bool) -> Iterator[World]:
             with contextlib.suppress(FileNotFoundError), open(switch, "w", encoding="ascii") as file:
                 file.write("1")
     addresses = tuple(address for address in ADDRESSES if ipv6 or ":" not in address)
-    for address in (RESOLVER, *addresses):
+    for address in (RESOLVER, *addresses, OWN[1]):
         size, more = ("/128", ["nodad"]) if ":" in address else ("/32", [])
         subprocess.run(["ip", "addr", "add", address + size, "dev", "lo", *more], check=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -301,6 +301,20 @@ def is_loopback(address: bytes) -> bool:
     return address[:1] == b"\x7f" if len(address) == 4 else address == _UNSPECIFIED[bytes(16)]
 
 
+def needs_own_entry(address: bytes) -> bool:
+    """Whether packed bytes, as `reached` gives them, are this host, its link or an address that hands out credentials.
+
+    Whoever answers for a name could make it mean one of these (rebinding), so that only an entry with an address
+    allows them. Also as a NAT64 gateway would reach them.
+    """
+    if address.startswith(_NAT64[:12]) and len(address) == 16:
+        address = address[12:]
+    if len(address) == 16:
+        link_local = address[0] == 0xFE and address[1] & 0xC0 == 0x80
+        return link_local or is_loopback(address) or address in METADATA
+    return is_loopback(address) or address.startswith(b"\xa9\xfe")  # 169.254.0.0/16
+
+
 def _pton(host: str) -> bytes | None:
     try:
         return inet_pton(AF_INET6 if ":" in host else AF_INET, host)

@@ -17,6 +17,7 @@ from sandbox.behaviour.destination import (
     Entry,
     canonical_name,
     clean_path,
+    needs_own_entry,
     packed,
     parse,
     written,
@@ -188,6 +189,8 @@ class Destinations:
         if others:
             found = ", ".join(sorted(others)[:3])
             return f"{place} is not allowed with {protocol} port {port}; the profile has {found}"
+        if self.has_names and needs_own_entry(address):
+            return f"no entry names {place} with {protocol} port {port}, which no name that resolves to it allows"
         if self.has_names and not names:
             return f"no entry names {place}, and no host name of the profile stands for it now"
         return f"no entry names {place} with {protocol} port {port}"

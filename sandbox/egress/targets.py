@@ -98,7 +98,7 @@ class Targets:
         if self.own and isinstance(value, bytes) and self.own(protocol, value, port):
             return Target(address)
         names = forwarder.names_of(destination.value) if forwarder else frozenset()
-        sorts = protocol == "udp" and names and not sending
+        sorts = protocol == "udp" and not sending and forwarder and (names or forwarder.asked_as(destination.value))
         if sorts and not self._match(protocol, destination.value, port, names).allowed:
             # getaddrinfo(3) connects to each address that it was given for a name, to sort them, and sends nothing.
             return Target(address, mute=True)

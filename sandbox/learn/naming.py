@@ -81,6 +81,10 @@ class Naming:
         """The names for which an address was given out, or that the hosts file gives it."""
         return self.forwarder.names_of(address) if self.forwarder else frozenset()
 
+    def asked_as(self, address: bytes) -> frozenset[str]:
+        """The names for which an answer gave an address, whatever it is."""
+        return self.forwarder.asked_as(address) if self.forwarder else frozenset()
+
     def leads(self, address: SocketAddress) -> bool:
         """Whether what goes to this address goes to the forwarder."""
         return address.is_ip and address.port == DNS_PORT and self._duplicates and self.forwarder is not None

@@ -75,7 +75,7 @@ def observe(command: Command, duties: ObserverDuties) -> int:
     )
     poll = select.poll()
     naming = Naming(recorder.tasks, duties.local_domains, poll, arch, recorder.note_receive, duties.stand_ins)
-    recorder.names_of, recorder.leads = naming.names_of, naming.leads
+    recorder.names_of, recorder.asked_as, recorder.leads = naming.names_of, naming.asked_as, naming.leads
     if duties.stand_ins and not naming.forwarder:
         raise InstallRefused(
             "names cannot be led: dnslib is not there, or loopback cannot be bound", where=WHERE,

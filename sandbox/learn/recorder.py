@@ -85,6 +85,8 @@ class Recorder:
         self.leads: Callable[[SocketAddress], bool] = lambda address: False
         """Whether what goes to this address is a resolver's question: answered by names, and no destination."""
         self.names_of: Callable[[bytes], frozenset[str]] = lambda address: frozenset()
+        self.asked_as: Callable[[bytes], frozenset[str]] = lambda address: frozenset()
+        """The names by which destinations are learned, and those that an answer gave an address for."""
         self._names = tables.names(arch)
         self._masks = {nr: arguments.masks(name) for nr, name in self._names.items()}
         self._special = {
@@ -306,9 +308,13 @@ class Recorder:
         if loopback and self._listening.is_own(task, protocol, address.port):
             self._fact(Connect(destination.OWN))
             return
-        named = protocol in ("tcp", "udp") and value not in LOOPBACK
-        names = self.names_of(value) if named and isinstance(value, bytes) else frozenset()
-        for name in sorted(names) or [""]:
+        names: set[str] = set()
+        if protocol in ("tcp", "udp") and isinstance(value, bytes):
+            names.update(self.names_of(value) if value not in LOOPBACK else ())
+            if not names and destination.needs_own_entry(destination.reached(value)):
+                # By the name it is looked up, by the address it is allowed.
+                names = {"", *self.asked_as(value)}
+        for name in sorted(names or {""}):
             self._fact(Connect(destination.of_address(address, protocol, name).text))
 
     def _sending(self, task: Task, name: str, args: tuple[int, ...]) -> None:

@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 
-from sandbox.behaviour.destination import packed, reached, written
+from sandbox.behaviour.destination import needs_own_entry, packed, reached, written
 from sandbox.kernel import sockaddr
 from sandbox.names import questions
 from sandbox.names.addresses import KnownAddresses
@@ -161,12 +161,20 @@ class Forwarder:
             client.close()
 
     def names_of(self, address: str | bytes) -> frozenset[str]:
-        """The allowed names for which an address, as text or packed, stands now; none for what is not an address."""
-        host = packed(address)
-        return frozenset() if host is None else self._names_of(host)
+        """The allowed names for which an address, as text or packed, stands now; none for what is not an address.
 
-    def _names_of(self, host: bytes) -> frozenset[str]:
-        return self._known.names_of(host) | self._hosts.get(host, frozenset())
+        No answer makes a name mean this host, its link or a metadata address (rebinding); the hosts file does.
+        """
+        host = packed(address)
+        if host is None:
+            return frozenset()
+        known = frozenset[str]() if needs_own_entry(host) else self._known.names_of(host)
+        return known | self._hosts.get(host, frozenset())
+
+    def asked_as(self, address: str | bytes) -> frozenset[str]:
+        """The names for which an answer gave an address, whatever it is."""
+        host = packed(address)
+        return frozenset() if host is None else self._known.names_of(host)
 
     def close(self) -> None:
         """Close every descriptor."""
@@ -227,7 +235,7 @@ class Forwarder:
         name = question.name
         if question.qtype == questions.PTR:
             host = questions.reversed_address(name)
-            if host is not None and self._names_of(reached(host)):
+            if host is not None and (self.names_of(host) or self.asked_as(host)):
                 return True
         if self._allowed(name):
             return True

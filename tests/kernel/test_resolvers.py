@@ -105,6 +105,15 @@ def test_a_resolver_is_trained_and_enforced_by_name(
     assert (f"{name}.demo.test" == TRUNCATED) == (asked.count(f"{name}.demo.test") > 1)
 
 
+def test_a_name_of_this_host_is_learned_with_its_address(bench: Supervision) -> None:
+    """By the name it is looked up, by the address it is allowed."""
+    path = program(bench, "glibc")
+    profile, (same,), _ = trained_and_enforced(bench, [path, "connected", "local.demo.test"], [])
+    assert profile.network == {f"local.demo.test:{PORT}", f"tcp://127.0.0.9:{PORT}"}
+    assert same.stdout == "hello\n", same.stderr
+    assert same.violations == []
+
+
 def test_nodes_own_resolver(bench: Supervision) -> None:
     """dns.resolve4, which is c-ares, in another thread than the program."""
     node = shutil.which("node")

@@ -130,10 +130,11 @@ print(json.dumps(found))
 
 
 def run(
-    bench: Supervision, program: str, *, ipv6: bool, mode: str = "", without: tuple[str, ...] = ()
+    bench: Supervision, program: str, *, ipv6: bool, mode: str = "", without: tuple[str, ...] = (),
+    network: tuple[str, ...] = NETWORK,
 ) -> tuple[Done, Any, int, list[str], str]:  # fmt: skip
     """The program's run, what it said bare, the datagrams that came, the names that were asked, and all addresses."""
-    bundle = bench.bundle(*(item for item in ITEMS if item not in without), network=NETWORK)
+    bundle = bench.bundle(*(item for item in ITEMS if item not in without), network=network)
     bench.new("")  # the child's name for its events, which the next child must not have again
 
     def inside() -> tuple[Done, Any, int, list[str], str]:
@@ -204,6 +205,33 @@ def test_another_name_of_an_allowed_address_is_a_line_in_audit_too(bench: Superv
     lines = {(line["target"], line["class"], line["verdict"]) for line in done.of("connect")}
     wanted = {("other.demo.test:*", "", verdict), ("stranger.demo.test:*", "", verdict)}
     assert lines == wanted | ({("other.demo.test:7777", "", verdict)} if mode else set())
+
+
+REBOUND = """
+import socket
+for name in ("local.demo.test", "link.demo.test", "one.demo.test"):
+    try:
+        with socket.create_connection((name, 7777), 5) as sock:
+            print(name, sock.recv(10).decode())
+    except OSError as error:
+        print(name, type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize("mode", ["", "audit"])
+def test_a_name_that_means_this_host_or_its_link_allows_nothing(bench: Supervision, mode: str) -> None:
+    """Whoever answers for a name cannot open this host's services with it; an entry with the address does."""
+    names = tuple(f"{name}.demo.test:{PORT}" for name in ("local", "link", "one"))
+    done, _, _, _, _ = run(bench, REBOUND, ipv6=False, mode=mode, network=(*names, "unix:/run/nscd/socket"))
+    answers = dict(line.split() for line in done.stdout.splitlines())
+    refused = "hello" if mode else "PermissionError"
+    assert answers == {"local.demo.test": refused, "link.demo.test": refused, "one.demo.test": "hello"}
+    targets = [line["target"] for line in done.violations]
+    assert targets == [f"tcp://127.0.0.9:{PORT}", f"tcp://169.254.7.7:{PORT}"]
+    allowed = tuple(targets)
+    done, _, _, _, _ = run(bench, REBOUND, ipv6=False, mode=mode, network=(*names, *allowed, "unix:/run/nscd/socket"))
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["hello"] * 3
+    assert done.violations == []
 
 
 LATER = """

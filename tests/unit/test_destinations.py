@@ -18,6 +18,7 @@ from sandbox.behaviour.destination import (
     canonical_name,
     clean_path,
     entries,
+    needs_own_entry,
     of_address,
     packed,
     parse,
@@ -425,3 +426,17 @@ def test_abstract_names_and_paths_are_told_apart() -> None:
     assert allows("unix:@bus", "unix", "@bus")
     assert not allows("unix:@bus", "unix", "./@bus")
     assert not allows("unix:@b\ufffd", "unix", "@b\ufffd")
+
+
+def test_which_addresses_names_never_open() -> None:
+    """Loopback, link-local and metadata addresses of both families, in each spelling; their neighbours are others."""
+    own = ("127.0.0.1", "127.255.255.255", "169.254.0.1", "169.254.169.254", "::1", "fe80::1", "febf::1", "0.0.0.0",
+           "::", "::ffff:127.0.0.9", "::ffff:169.254.170.2", "fd00:ec2::254", "64:ff9b::169.254.1.1",
+           "64:ff9b::127.0.0.1")  # fmt: skip
+    others = ("126.255.255.255", "128.0.0.1", "169.253.1.1", "169.255.1.1", "10.0.0.1", "192.168.1.1", "::2", "fec0::1",
+              "fe7f::1", "fd00:ec2::255", "2001:db8::7f00:1", "64:ff9b::10.0.0.1")  # fmt: skip
+    for expected, hosts in ((True, own), (False, others)):
+        for host in hosts:
+            address = packed(host)
+            assert address is not None
+            assert needs_own_entry(address) is expected, host
