@@ -20,6 +20,7 @@ from sandbox.errors import ProfileError
 from sandbox.learn import rights
 from sandbox.learn.allowed import Allowed
 from sandbox.learn.observations import ColdStart, Sample
+from sandbox.learn.records import Fact
 from sandbox.learn.rights import Thing
 from sandbox.policy.rules import refused_quietly, relatives
 from sandbox.policy.supervision import outlasts_init
@@ -32,6 +33,8 @@ PHASE_OF: dict[str, Phase] = {"init": "init", "invocation": "invoke", "run": "ru
 
 Need = Thing | tuple[Phase, Call]
 """What an event needs: a thing, or a call in a phase."""
+_Listed = dict[Fact, list[Thing]]
+"""The facts of one cold start, with what a profile lists of each."""
 _T = TypeVar("_T")
 
 ONE_BY_ONE = 32
@@ -97,49 +100,57 @@ class LeaveOneOut:
         self._whole = Allowed(self._without(frozenset()))
 
     def _collected(self) -> list[Event]:
-        runtime_api = self._profile.function.runtime_api
-        entries = (*base.floor(), *(base.runtime_client() if runtime_api else ()))
-        self._floor = {
-            call for entry in entries for arg_class in entry.classes or ("",)
-            for call in _closed(Call(entry.syscall, arg_class))
-        }  # fmt: skip
-        self._refused_quietly = refused_quietly(self._profile)
-        samples: list[tuple[Sample, dict[object, list[Thing]]]] = []
+        """The events in the order of time. What no event holds, and what came after the last one, is always there."""
+        taken: list[tuple[Sample, _Listed]] = []
         for cold_start in self.cold_starts:
-            listed: dict[object, list[Thing]] = {}
-            for fact, thing in rights.things(cold_start, self._profile.listen):
-                listed.setdefault(fact, []).append(thing)
-            samples += [(sample, listed) for sample in cold_start.samples]
-            reached = frozenset[object]().union(*(sample.facts for sample in cold_start.samples))
-            self._always.update(thing for fact, found in listed.items() if fact not in reached for thing in found)
+            listed = _listed(cold_start, self._profile.listen)
+            taken += [(sample, listed) for sample in cold_start.samples]
+            reached = frozenset[Fact]().union(*(sample.facts for sample in cold_start.samples))
+            self._always.update(thing for fact, things in listed.items() if fact not in reached for thing in things)
             called = {item for sample in cold_start.samples for item in sample.items}
             for where, syscall, arg_class in cold_start.items - called:
                 self._always.update(self._given(where, Call(syscall, arg_class)))  # type: ignore[arg-type]  # as read
         events: dict[tuple[Phase, str], Event] = {}
-        for number, (sample, listed) in enumerate(sorted(samples, key=lambda pair: _moment(pair[0]))):
-            phase = PHASE_OF.get(sample.kind, "invoke")
-            event = Event(phase, sample.label)
-            if sample.kind in PHASE_OF:
-                label = sample.label if phase == "invoke" and sample.label else str(number)
-                event = events.setdefault((phase, label), event)
-            for where, syscall, arg_class in sample.items:
-                call = Call(syscall, arg_class).as_compared()
-                event.gives.update(self._given(where, call))  # type: ignore[arg-type]  # checked when it was read
-                if not self._is_always_allowed(call) and not base.kept_out(Call(syscall, arg_class)):
-                    event.needs.add((where, call))  # type: ignore[arg-type]
-            for fact in sample.facts:
-                found = [thing for thing in listed.get(fact, ()) if thing.text != destination.RUNTIME_API]
-                event.gives.update(found)
-                event.needs.update(found)
-            if sample.kind not in PHASE_OF:  # what came after the last event
-                self._always |= event.gives
+        for number, (sample, listed) in enumerate(sorted(taken, key=lambda pair: _moment(pair[0]))):
+            phase = PHASE_OF.get(sample.kind)
+            if phase is None:
+                self._take(sample, listed, after := Event("invoke", ""))
+                self._always |= after.gives
+                continue
+            label = sample.label if phase == "invoke" and sample.label else str(number)
+            self._take(sample, listed, events.setdefault((phase, label), Event(phase, sample.label)))
         return list(events.values())
 
-    def _is_always_allowed(self, call: Call) -> bool:
-        """Whether every profile allows it, or none that this function could have does."""
-        if call in self._floor or Call(call.syscall) in self._floor:
+    def _take(self, sample: Sample, listed: _Listed, event: Event) -> None:
+        """Add a sample to its event."""
+        for phase, syscall, arg_class in sample.items:
+            call = Call(syscall, arg_class)
+            event.gives.update(self._given(phase, call))  # type: ignore[arg-type]  # checked when it was read
+            if not self._is_free(call):
+                event.needs.add((phase, call.as_compared()))  # type: ignore[arg-type]
+        for fact in sample.facts:
+            things = [thing for thing in listed.get(fact, ()) if thing.text != destination.RUNTIME_API]
+            event.gives.update(things)
+            event.needs.update(things)
+
+    def _is_free(self, call: Call) -> bool:
+        """Whether every profile of this function allows a call, or refuses it as training did."""
+        if base.kept_out(call) or base.find(self._refused_quietly, call):
             return True
-        return base.find(self._refused_quietly, call) is not None
+        call = call.as_compared()
+        return call in self._floor or Call(call.syscall) in self._floor
+
+    @cached_property
+    def _refused_quietly(self) -> tuple[base.BaseEntry, ...]:
+        return refused_quietly(self._profile)
+
+    @cached_property
+    def _floor(self) -> frozenset[Call]:
+        entries = (*base.floor(), *(base.runtime_client() if self._profile.function.runtime_api else ()))
+        return frozenset(
+            call for entry in entries for arg_class in entry.classes or ("",)
+            for call in _closed(Call(entry.syscall, arg_class))
+        )  # fmt: skip
 
     @staticmethod
     def _given(phase: Phase, call: Call) -> Iterable[Need]:
@@ -281,6 +292,13 @@ class LeaveOneOut:
 def _halves(found: list[_T]) -> list[list[_T]]:
     middle = (len(found) + 1) // 2
     return [half for half in (found[:middle], found[middle:]) if half]
+
+
+def _listed(cold_start: ColdStart, listen: frozenset[str]) -> _Listed:
+    found: _Listed = {}
+    for fact, thing in rights.things(cold_start, listen):
+        found.setdefault(fact, []).append(thing)
+    return found
 
 
 def _is_listable(thing: Thing) -> bool:
