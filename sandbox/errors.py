@@ -18,6 +18,7 @@
       FunctionTerminated                  77  Runtime.SandboxTerminated
       PackageInvalid                      79  Runtime.SandboxPackageInvalid
       PolicyWritable                      80  Runtime.SandboxPolicyWritable
+      VerificationFailed                  81  Runtime.SandboxVerificationFailed
 
 The codes avoid those of shells (126, 127, 128+n) and of the Python runtime client (1; 64 and 65 only after a snapshot
 restore). A message says what happened, where, and what to do next.
@@ -216,3 +217,10 @@ class PolicyWritable(SandboxError):
 
     exit_code = 80
     error_type = "Runtime.SandboxPolicyWritable"
+
+
+class VerificationFailed(SandboxError):
+    """A profile does not serve the events that it was learned from; it was written with what disagreed."""
+
+    exit_code = 81
+    error_type = "Runtime.SandboxVerificationFailed"

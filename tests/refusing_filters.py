@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from sandbox.kernel import abi, bpf, seccomp, tables
 from sandbox.kernel.bpf import Instruction
@@ -17,6 +19,13 @@ def refuse(errnos: Mapping[str, int]) -> None:
     """Put this process below such a filter, as on a host that refuses these syscalls and sets NoNewPrivs."""
     seccomp.set_no_new_privs()
     seccomp.install(refusing(errnos))
+
+
+def below(errnos: Mapping[str, int], *command: str) -> list[str]:
+    """A command that puts itself below such a filter and then execs `command`, whose first part is a path."""
+    paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+    code = f"import os, sys; sys.path[:0] = {paths}; from refusing_filters import refuse; refuse({dict(errnos)}); "
+    return [sys.executable, "-c", code + "os.execv(sys.argv[1], sys.argv[1:])", *command]
 
 
 def notifying(*names: str) -> bytes:

@@ -16,11 +16,12 @@ from sandbox.behaviour.call import Call
 from sandbox.cli import environment
 from sandbox.cli import generalise as generalising
 from sandbox.cli.output import console, errors, json_line, write_text
+from sandbox.cli.verification import beside, failure_of, prove
 from sandbox.errors import LearningFailed, ProfileError, UsageError
 from sandbox.learn import observations
 from sandbox.learn.generalise import Learned, generalise
 from sandbox.learn.host import ask_for_client
-from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, train
+from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, ended_by_signals, train
 from sandbox.profile import base, document
 from sandbox.profile.completeness import TARGET, still_needed
 from sandbox.profile.merge import merge_all
@@ -28,6 +29,9 @@ from sandbox.profile.model import Grant, Profile, ProfiledFunction, Tolerated
 from sandbox.runtime_api.events import load_events
 
 UNITS = {"init": ("cold starts", "starts"), "invoke": ("events", "invocations"), "run": ("runs", "runs")}
+
+NO_EVENTS = ("cold start", "run")
+"""What a failure names where no event failed."""
 
 ENDED_WELL = (None, 0, *(sign for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) for sign in (-n, 128 + n)))
 """Exit statuses of a process that a platform, or its user, was free to end; None: the file ends before the process."""
@@ -56,6 +60,9 @@ def learn(
     allow_failed: Annotated[bool, typer.Option("--allow-failed", help="Write a profile even if a run failed")] = False,
     snapstart: Annotated[bool, typer.Option("--snapstart", help="Start it as from a snapshot, with its hooks")] = False,
     generalise_option: generalising.Option = generalising.Generalise.ask,
+    check: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Serve the events again, audited and enforced, at the end")
+    ] = True,
     timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of one event", metavar="SECONDS")] = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
     env: environment.Env = None,
@@ -75,27 +82,41 @@ def learn(
         _refuse_to_lose(document.read(path).profile, path)
     variables = environment.chosen(name, env, env_file, aws_credentials)
     fakes = environment.stand_ins(stands_for)
-    if from_:
-        if variables or fakes:
-            todo = "leave the variables out; the profile of a training notes their names"
-            raise UsageError("starts nothing that could be given variables", where="--from", todo=todo)
-        learned = _from_files([*from_, *(command or ())], name, allow_failed, json_output)
-    else:
-        plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known, variables)
-        plan = replace(plan, snapstart=snapstart, stand_ins=fakes.texts)
-        learned = _train(plan, allow_failed, json_output)
-        learned = _noting(learned, variables)
+    plan, failed = None, frozenset[str]()
+
     def merged(profile: Profile) -> Profile:
         return merge_all((known, profile)) if known else profile
 
-    learned, offered = generalising.offer(learned, generalise_option, merged, json_output=json_output)
-    profile = merged(learned.profile)
+    with ended_by_signals():
+        if from_:
+            if variables or fakes:
+                todo = "leave the variables out; the profile of a training notes their names"
+                raise UsageError("starts nothing that could be given variables", where="--from", todo=todo)
+            learned = _from_files([*from_, *(command or ())], name, allow_failed, json_output)
+        else:
+            plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known, variables)
+            plan = replace(plan, snapstart=snapstart, stand_ins=fakes.texts)
+            learned, failed = _train(plan, allow_failed, json_output)
+            learned = _noting(learned, variables)
+        learned, offered = generalising.offer(learned, generalise_option, merged, json_output=json_output)
+        profile = merged(learned.profile)
+        document.parse(document.write(profile), path)
+        proof = prove(plan, failed, profile, learned.denied, json_output) if plan and check else None
+    if proof:
+        profile = replace(profile, verified=proof.written())
     document.parse(text := document.write(profile), path)  # what we write must be what we accept
+    if proof and not (proof.agrees or force or allow_failed):
+        path = beside(path)
     write_text(path, text)
     _report(profile, learned, path, offered, json_output)
     for production in fakes.productions:
         if production not in learned.profile.network:
             errors.print(f"nothing connected to {production}, for which --stands-for names a fake", markup=False)
+    if proof and not proof.agrees:
+        failure = failure_of(proof, path)
+        if not allow_failed:
+            raise failure
+        errors.print(str(failure), markup=False)
 
 
 def _refuse_to_lose(profile: Profile, path: str) -> None:
@@ -172,7 +193,8 @@ def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output
     return generalise(cold_starts, name, trusted=False)
 
 
-def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> Learned:
+def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> tuple[Learned, frozenset[str]]:
+    """What was learned, and the events that failed all the same; '' is a start."""
     if json_output:
         trained = train(plan, lambda step: json_line({"event": "step", **_sample(step)}))
     elif console.is_terminal:
@@ -191,10 +213,15 @@ def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> Learned
             trained = train(plan, advance)
     else:
         trained = train(plan, lambda step: print(f"{_describe(step, plan)}: {step.new_items} new", flush=True))
+    if json_output:
+        json_line({"event": "place", "description": trained.place})
+    else:
+        print(trained.place)
     _refuse_failures(environment.without_values(trained.failures, plan.environment), allow_failed, json_output)
     if not trained.cold_starts:
         raise LearningFailed("nothing was observed", where="sandbox learn", todo="correct what failed; see above")
-    return generalise(trained.cold_starts, plan.name)
+    failed = frozenset("" if failure.event in NO_EVENTS else failure.event for failure in trained.failures)
+    return generalise(trained.cold_starts, plan.name), failed
 
 
 def _sample(told: Step | TrainingFailure) -> dict[str, Any]:

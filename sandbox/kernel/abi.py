@@ -19,7 +19,7 @@ _NUMBERS = {
         "pidfd_send_signal": 424, "pidfd_open": 434, "pidfd_getfd": 438, "faccessat2": 439,
         "landlock_create_ruleset": 444, "landlock_add_rule": 445, "landlock_restrict_self": 446,
         "process_vm_writev": 311, "kcmp": 312, "capget": 125, "capset": 126,
-        "setgroups": 116, "setfsuid": 122, "setfsgid": 123,
+        "setgroups": 116, "setfsuid": 122, "setfsgid": 123, "mount": 165, "unshare": 272,
     },
     "aarch64": {
         "socket": 198, "clone": 220, "execve": 221, "kill": 129, "ptrace": 117, "prctl": 167, "tgkill": 131,
@@ -27,7 +27,7 @@ _NUMBERS = {
         "pidfd_send_signal": 424, "pidfd_open": 434, "pidfd_getfd": 438, "faccessat2": 439,
         "landlock_create_ruleset": 444, "landlock_add_rule": 445, "landlock_restrict_self": 446,
         "process_vm_writev": 271, "kcmp": 272, "capget": 90, "capset": 91,
-        "setgroups": 159, "setfsuid": 151, "setfsgid": 152,
+        "setgroups": 159, "setfsuid": 151, "setfsgid": 152, "mount": 40, "unshare": 97,
     },
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,9 @@ from sandbox.profile import base
 from sandbox.profile.folding import listed
 from sandbox.profile.model import AIMS, PHASES, Profile, ProfiledFunction, Tolerated, Training, Use
 from sandbox.profile.promises import promises_of
+
+LATEST = 253402300799
+"""The last second of the year 9999."""
 
 
 @dataclass(frozen=True)
@@ -154,4 +158,12 @@ def _training(cold_starts: Sequence[ColdStart], left_out: LeaveOneOut) -> Traini
         handler_digest=common(lambda start: start.handler_digest),
         lock_digest=common(lambda start: start.lock_digest),
         estimates=left_out.estimates(),
+        date=_day(sample for cold_start in cold_starts for sample in cold_start.samples),
+        tool=common(lambda start: start.version),
     )
+
+
+def _day(samples: Iterable[Sample]) -> str:
+    """The day (UTC) of the last sample, '' where none says a time that a date can name."""
+    times = [sample.time for sample in samples if 0 < sample.time <= LATEST]
+    return datetime.datetime.fromtimestamp(max(times), datetime.UTC).date().isoformat() if times else ""

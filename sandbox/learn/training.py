@@ -1,23 +1,26 @@
 """The training driver: cold starts of the function under observation, served with the sample events.
 
-Every cold start serves all events, each beginning with another one; some starts close the connection to the Runtime
-API once in a while, so that reconnecting is learned. What failed is remembered, and no profile is made of it unless
-the user insists.
+Every cold start serves all events, each beginning with another one, in a clean place (learn/place.py); some starts
+close the connection to the Runtime API once in a while, so that reconnecting is learned. What failed is remembered, and
+no profile is made of it unless the user insists.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import prctl
 
 from sandbox.learn import observations, records
 from sandbox.learn.observations import ColdStart
+from sandbox.learn.place import Place, prepare
 from sandbox.runtime_api import Environment, Function, Invocation, Outcome
 from sandbox.runtime_api.model import exit_text
 
@@ -26,6 +29,11 @@ INIT_TIMEOUT = 60.0
 CLOSE_EVERY = 2
 """Answers on one connection, in every second cold start, before the emulator closes it."""
 LOG_LINES = 15
+OUTSIDE = "/var/tmp"
+GRACE = 2.0
+"""Seconds that a program gets to end after SIGTERM, when its user ends us."""
+WORKING_FOLDERS = ("PWD", "OLDPWD")
+"""What a shell says of its own folders, which name nothing that a program needs."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,54 @@ class TrainingPlan:
     environment: Mapping[str, str] = field(default_factory=dict)
     snapstart: bool = False
     stand_ins: tuple[str, ...] = ()  # db.internal:5432=127.0.0.1:15432
+
+    def settings(self) -> dict[str, str]:
+        """Variables of the starter in any mode."""
+        # A function's folder is read-only in production: bytecode that Python would leave there is not its doing.
+        found = {"PYTHONDONTWRITEBYTECODE": "1"}
+        if self.python:
+            found["SANDBOX_PYTHON"] = self.python
+        if self.stand_ins:
+            found["SANDBOX_STANDS_FOR"] = ",".join(self.stand_ins)
+        return found
+
+    def function(self, place: Place, environment: Mapping[str, str]) -> Function:
+        """What the emulator starts, with these variables beside the plan's own."""
+        return Function(
+            command=(*place.command, *bootstrap(), *self.command), root=self.root,
+            environment={**self.environment, **environment}, name=self.name, handler=self.handler,
+            timeout=self.timeout, init_timeout=INIT_TIMEOUT, snapstart=self.snapstart,
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Place]:
+        """The place of the starts, and with it a scratch folder.
+
+        A program's folder stays as it is: what it does there is what it is run for.
+        """
+        variables = {**({} if self.events else _inherited()), **self.environment}
+        named = [value for key, value in variables.items() if key not in WORKING_FOLDERS]
+        events = [event.payload.decode(errors="replace") for event in self.events]
+        prefix = os.path.dirname(os.path.dirname(self.python))  # of a virtual environment, which is more than its bin
+        with tempfile.TemporaryDirectory(prefix="sandbox-learn-", dir=_outside()) as scratch:
+            yield prepare(
+                root=self.root, closed=bool(self.events), scratch=scratch,
+                named=(self.python, prefix, *self.command, *named, *events),
+            )  # fmt: skip
+
+
+def _outside() -> str | None:
+    """A folder for scratch that few functions write to: a policy below /tmp could be one that they can change.
+
+    None for that of TMPDIR, or where there is no such folder.
+    """
+    named = "TMPDIR" in os.environ
+    return OUTSIDE if not named and os.path.isdir(OUTSIDE) and os.access(OUTSIDE, os.W_OK | os.X_OK) else None
+
+
+def _inherited() -> dict[str, str]:
+    """What a plain program gets of our own environment."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("SANDBOX_", "AWS_LAMBDA_"))}
 
 
 @dataclass(frozen=True)
@@ -69,10 +125,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training observed."""
+    """What a training observed, and in what kind of place, in words."""
 
     cold_starts: tuple[ColdStart, ...]
     failures: tuple[TrainingFailure, ...]
+    place: str
 
 
 def bootstrap() -> tuple[str, ...]:
@@ -81,55 +138,97 @@ def bootstrap() -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", os.path.join(home, "bootstrap"))
 
 
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Here SIGTERM, SIGHUP and SIGINT end us as an exception does, so that no process, folder or mount stays.
+
+    The second one is not heard: cleaning up takes at most some seconds.
+    """
+
+    def end(number: int, _frame: object) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def train(plan: TrainingPlan, progress: Callable[[Step], None]) -> Trained:
     """Run the plan. Raises HandlerNotFound or EmulatorError when it cannot start at all."""
     prctl.set_child_subreaper(True)  # what a function leaves behind comes to us, not to init, and is not lost
     failures: list[TrainingFailure] = []
-    with tempfile.TemporaryDirectory(prefix="sandbox-learn-") as scratch:
-        files = []
+    seen: list[ColdStart] = []
+    with plan.place() as place:
         for start in range(1, plan.cold_starts + 1):
-            run = _Start(plan, start, os.path.join(scratch, f"{start}.jsonl"), progress)
+            run = _Start(plan, place, start, progress)
             run.serve() if plan.events else run.once()
             failures += run.failures
-            files.append(run.file)
-        written = [path for path in files if os.path.exists(path)]
-        return Trained(observations.read(written) if written or not failures else (), tuple(failures))
+            if os.path.exists(run.file):
+                place.translate(run.file, str(start))
+                seen += map(place.as_learned, observations.read([run.file]))
+        return Trained(tuple(seen), tuple(failures), str(place))
+
+
+def run_program(plan: TrainingPlan, place: Place, environment: Mapping[str, str], log: int) -> int:
+    """Run the command of a plain program to its end; its exit status, negative for a signal.
+
+    Whatever ends us meanwhile ends it first, with all that it started in its group.
+    """
+    child = subprocess.Popen(
+        [*place.command, *bootstrap(), *plan.command], cwd=plan.root,
+        env={**_inherited(), **plan.environment, **environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        process_group=0,
+    )  # fmt: skip
+    try:
+        return child.wait()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(GRACE)
+        raise
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
 
 
 class _Start:
     """One cold start."""
 
-    def __init__(self, plan: TrainingPlan, number: int, file: str, progress: Callable[[Step], None]) -> None:
+    def __init__(self, plan: TrainingPlan, place: Place, number: int, progress: Callable[[Step], None]) -> None:
         self._plan = plan
+        self._place = place
         self._number = number
         self._progress = progress
-        self._log = file + ".log"
-        self._known = 0
         self._read = 0
-        self.file = file
+        self.file = os.path.join(place.layout.scratch, f"{number}.jsonl")
+        self._log = self.file + ".log"
         self.failures: list[TrainingFailure] = []
 
     def _environment(self) -> dict[str, str]:
-        # A function's folder is read-only in production: bytecode that Python would leave there is not its doing.
-        ours = {"PYTHONDONTWRITEBYTECODE": "1", "SANDBOX_MODE": "learn", "SANDBOX_OBSERVATIONS": self.file}
-        if self._plan.python:
-            ours["SANDBOX_PYTHON"] = self._plan.python
-        if self._plan.stand_ins:
-            ours["SANDBOX_STANDS_FOR"] = ",".join(self._plan.stand_ins)
+        ours = {
+            **self._plan.settings(), "SANDBOX_MODE": "learn", "SANDBOX_OBSERVATIONS": self._place.inside(self.file),
+            **self._place.variables(str(self._number)),
+        }  # fmt: skip
         if self._plan.grants:
             ours["SANDBOX_GRANTS"] = ",".join(sorted(self._plan.grants))
-        return {**self._plan.environment, **ours}
+        return ours
 
     def serve(self) -> None:
         """A Runtime API function: all events, beginning with another one each time."""
         plan = self._plan
         shift = (self._number - 1) * len(plan.events) // max(1, plan.cold_starts)
         ordered = plan.events[shift:] + plan.events[:shift]
-        function = Function(
-            command=(*bootstrap(), *plan.command), root=plan.root, environment=self._environment(), name=plan.name,
-            handler=plan.handler, timeout=plan.timeout, init_timeout=INIT_TIMEOUT,
-            snapstart=plan.snapstart,
-        )  # fmt: skip
+        function = plan.function(self._place, self._environment())
         labels: dict[str, str] = {}
         with open(self._log, "wb") as log:
             close_every = CLOSE_EVERY if self._number % 2 == 0 or plan.cold_starts == 1 else 0
@@ -159,15 +258,11 @@ class _Start:
 
     def once(self) -> None:
         """A plain program: one run to its end."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("SANDBOX_", "AWS_LAMBDA_"))}
         with open(self._log, "wb") as log:
-            done = subprocess.run(
-                [*bootstrap(), *self._plan.command], cwd=self._plan.root, env={**kept, **self._environment()},
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False,
-            )  # fmt: skip
-        self._step("", "ok" if done.returncode == 0 else "error")
-        if done.returncode:
-            error = f"exit status {done.returncode}"
+            status = run_program(self._plan, self._place, self._environment(), log.fileno())
+        self._step("", "error" if status else "ok")
+        if status:
+            error = f"exit status {status}"
             self.failures.append(TrainingFailure(self._number, "run", error, self._last(), self._tail()))
 
     def _step(self, event: str, status: str) -> None:

@@ -22,6 +22,7 @@ from sandbox.kernel import tables
 from sandbox.profile import base
 from sandbox.profile.model import (
     PHASES,
+    PROVENANCE,
     SCHEMA,
     Estimate,
     Grant,
@@ -413,10 +414,5 @@ def _trainings(tree: Mapping[str, Any], document: Document) -> Iterable[Training
         )  # fmt: skip
     origins = {line["training"]: line for line in tree.get("provenance", ())}
     for key in sorted(estimates.keys() | origins.keys()):
-        line = origins.get(key, {})
-        yield Training(
-            id=key, host=line.get("host", ""), kernel=line.get("kernel", ""), libc=line.get("libc", ""),
-            python=line.get("python", ""), architecture=line.get("architecture", ""),
-            handler_digest=line.get("handler", ""), lock_digest=line.get("lock", ""), estimates=estimates.get(key, ()),
-            date=line.get("date", ""), tool=line.get("tool", ""),
-        )  # fmt: skip
+        facts = {attribute: origins.get(key, {}).get(name, "") for name, attribute in PROVENANCE.items()}
+        yield Training(id=key, estimates=estimates.get(key, ()), **facts)

@@ -151,6 +151,13 @@ class Training:
     tool: str = ""
 
 
+PROVENANCE = {
+    "host": "host", "kernel": "kernel", "libc": "libc", "python": "python", "architecture": "architecture",
+    "handler": "handler_digest", "lock": "lock_digest", "date": "date", "tool": "tool",
+}  # fmt: skip
+"""The facts of a training by their names in a profile, in their order there: the attributes of Training."""
+
+
 @dataclass(frozen=True)
 class Profile:
     """A function's profile. `reads` and `writes` are folded paths (`/tmp/*`, `{root}/**`), `network` destinations.

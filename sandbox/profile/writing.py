@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from sandbox.behaviour import arguments
-from sandbox.profile.model import PHASES, SCHEMA, Grant, Profile, Tolerated, Training, Use
+from sandbox.profile.model import PHASES, PROVENANCE, SCHEMA, Grant, Profile, Tolerated, Training, Use
 from sandbox.profile.promises import promises_of
 
 BREAKS = frozenset("\n\r\x85\u2028\u2029")
@@ -140,12 +140,8 @@ def _completeness(training: Training) -> dict[str, Any]:
 
 
 def _provenance(training: Training) -> _Flow:
-    fields = {
-        "training": training.id, "host": training.host, "kernel": training.kernel, "libc": training.libc,
-        "python": training.python, "architecture": training.architecture, "handler": training.handler_digest,
-        "lock": training.lock_digest, "date": training.date, "tool": training.tool,
-    }  # fmt: skip
-    return _Flow({key: value for key, value in fields.items() if value})
+    facts = {name: getattr(training, attribute) for name, attribute in PROVENANCE.items()}
+    return _Flow({"training": training.id} | {name: value for name, value in facts.items() if value})
 
 
 def _phase(uses: Iterable[Use]) -> dict[str, Any]:

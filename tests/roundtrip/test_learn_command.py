@@ -86,7 +86,7 @@ def test_json_lines(workshop: Workshop) -> None:
     start = ("--handler", "fails.handler", "--root", workshop.targets, "--cold-starts", "2", "--json")
     good = workshop.sandbox("learn", "json", *start, "--events", workshop.events({}), "--output", path)
     lines = [json.loads(line) for line in good.stdout.splitlines()]
-    assert [line["event"] for line in lines] == ["step"] * 4 + ["profile"]
+    assert [line["event"] for line in lines] == ["step"] * 4 + ["place", "verified", "profile"]
     assert [(line["cold_start"], line["status"]) for line in lines[:4]] == [
         (1, "ready"),
         (1, "ok"),
@@ -95,8 +95,8 @@ def test_json_lines(workshop: Workshop) -> None:
     ]
     assert sum(line["new_items"] for line in lines[:2]) > 5
     profile = document.read(str(path)).profile
-    assert (lines[4]["path"], lines[4]["promises"]) == (str(path), list(profile.promises))
-    assert lines[4]["completeness"]["invoke"]["samples"] == 1
+    assert (lines[-1]["path"], lines[-1]["promises"]) == (str(path), list(profile.promises))
+    assert lines[-1]["completeness"]["invoke"]["samples"] == 1
     events = workshop.events({"fail": True})
     bad = workshop.sandbox("learn", "json", *start, "--events", events, "--output", workshop.new(), expect=74)
     failed = [line for line in map(json.loads, bad.stdout.splitlines()) if line["event"] == "failed"]
@@ -215,8 +215,9 @@ def test_hard_denied_calls_need_a_persons_word(workshop: Workshop) -> None:
     start = ("--handler", "hard_denied.handler", "--root", str(workshop.targets))
     events = workshop.events({"call": "ptrace"})
     learn = ("learn", "debugger", *start, "--events", events, "--output", path, "--cold-starts", "1")
-    done = workshop.sandbox(*learn)
+    done = workshop.sandbox(*learn, expect=81)
     assert "refused in training, hard-denied: ptrace" in done.stdout
+    assert "enforce: ptrace (events-" in done.stderr  # it ends the function
     (grant,) = re.findall(r"to grant it: (grants: .*)", done.stdout)
     assert "ptrace" not in {use.syscall for use in document.read(str(path)).profile.uses}
     # Supervised it would be ended for it.

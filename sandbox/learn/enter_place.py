@@ -1,0 +1,136 @@
+"""Enter a mount namespace with a fresh /tmp, then exec: the child's half of learn/place.py, a program of its own.
+
+    python3 -I -S enter_place.py JSON COMMAND...
+
+JSON is a Layout. Whoever may mount does it as he is; another user makes a user namespace first, in which he keeps his
+uid and the exec takes his capabilities away again (man 7 user_namespaces). Nothing reaches the host: propagation is
+private before the first mount, and the kernel unmounts all when the last process of the namespace has ended.
+
+What is refused goes to standard error as one line, `STEP: reason`, with exit status 69.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from sandbox.errors import InstallRefused
+from sandbox.kernel import abi
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000  # linux/sched.h
+# linux/mount.h
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+MS_RELATIME = 1 << 21
+SAME = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME
+"""Flags of statvfs(3) that mount(2) has under the same numbers; ST_RELATIME is the one that has another."""
+
+
+class Layout(NamedTuple):
+    """How the place looks. `fresh` are folders to cover with an empty tmpfs, `kept` paths below them to show as before.
+
+    `closed` is a folder to make read-only, '' for none. `scratch` is a folder of ours to show at `desk`, wherever it
+    was.
+    """
+
+    fresh: Sequence[str]
+    kept: Sequence[str]
+    closed: str
+    scratch: str
+    desk: str
+
+
+def enter(layout: Layout) -> None:
+    """Make the place around this process, which must have no second thread. Raises InstallRefused with the step."""
+    step = "unshare(CLONE_NEWNS)"
+    here = os.getcwd()
+    try:
+        try:
+            abi.syscall(abi.number("unshare"), CLONE_NEWNS)
+        except OSError as error:
+            if error.errno != errno.EPERM or os.geteuid() == 0:
+                raise
+            step = "unshare(CLONE_NEWUSER)"
+            _own_namespace()
+        step = "mount(MS_PRIVATE)"
+        _mount("none", "/", flags=MS_REC | MS_PRIVATE)
+        # Opened before anything covers them; a descriptor of the folder leads there all the same.
+        held = {path: os.open(path, os.O_PATH) for path in (layout.scratch, *layout.kept)}
+        covered = any(_below(layout.closed, folder) for folder in layout.fresh)
+        if layout.closed and not covered:
+            step = f"mount(MS_RDONLY) of {layout.closed}"
+            _close(layout.closed)
+        for folder in layout.fresh:
+            step = f"mount(tmpfs) on {folder}"
+            _mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+        for path in sorted(layout.kept, key=len):
+            step = f"mount(MS_BIND) of {path}"
+            _show(held[path], path)
+        if layout.closed and covered:
+            step = f"mount(MS_RDONLY) of {layout.closed}"
+            _close(layout.closed)
+        step = f"mount(MS_BIND) on {layout.desk}"
+        _mount(f"/proc/self/fd/{held[layout.scratch]}", layout.desk, flags=MS_BIND)
+        for fd in held.values():
+            os.close(fd)
+        step = f"chdir({here})"
+        os.chdir(here)  # the working folder was that below the mounts
+    except OSError as error:
+        raise InstallRefused(error.strerror or str(error), where=step) from error
+
+
+def _own_namespace() -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    abi.syscall(abi.number("unshare"), CLONE_NEWUSER | CLONE_NEWNS)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+
+
+def _below(path: str, folder: str) -> bool:
+    return path.startswith(folder.rstrip("/") + "/")
+
+
+def _mount(source: str, target: str, kind: str = "none", flags: int = 0, options: str = "") -> None:
+    texts = [os.fsencode(text) for text in (source, target, kind)]
+    abi.syscall(abi.number("mount"), *texts, flags, options.encode() or None)
+
+
+def _show(fd: int, path: str) -> None:
+    """Show what `fd` is at `path`, where only an empty file system is now."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    source = f"/proc/self/fd/{fd}"
+    if os.path.isdir(source):
+        os.makedirs(path, exist_ok=True)
+    else:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    _mount(source, path, flags=MS_BIND | MS_REC)
+
+
+def _close(folder: str) -> None:
+    """Make a folder read-only, as its mount is otherwise: in a user namespace no other flag may go (man 7)."""
+    _mount(folder, folder, flags=MS_BIND | MS_REC)
+    flags = os.statvfs(folder).f_flag
+    more = MS_RELATIME if flags & os.ST_RELATIME else 0
+    _mount("none", folder, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | flags & SAME | more)
+
+
+def main() -> None:
+    """See the module."""
+    layout, command = Layout(*json.loads(sys.argv[1])), sys.argv[2:]
+    try:
+        enter(layout)
+    except InstallRefused as error:
+        os.write(2, f"{error.where}: {error.what}\n".encode(errors="backslashreplace"))
+        sys.exit(error.exit_code)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()
