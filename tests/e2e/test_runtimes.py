@@ -73,7 +73,8 @@ def learned(request: pytest.FixtureRequest) -> Iterator[Learned]:
         if runtime.python:
             start = ("--python", command[0], "--handler", command[-1])
         workshop.sandbox(
-            "learn", runtime.name, "--root", TARGETS, "--events", workshop.events(*events), "--output", profile,
+            "learn", runtime.name, "--no-verify",
+            "--root", TARGETS, "--events", workshop.events(*events), "--output", profile,
             "--cold-starts", "1", *start,
         )  # fmt: skip
         workshop.sandbox("compile", profile, "--output", bundle)

@@ -75,8 +75,8 @@ class Trial:
         self.workshop = workshop
         self.profile = workshop.new()
         start = ("--handler", "attacked.handler", "--root", workshop.targets)
-        workshop.sandbox("learn", "attacked", *start, "--events", workshop.events(*EVENTS), "--output", self.profile,
-                         "--cold-starts", "1")  # fmt: skip
+        workshop.sandbox("learn", "attacked", "--no-verify", *start, "--events", workshop.events(*EVENTS),
+                         "--output", self.profile, "--cold-starts", "1")  # fmt: skip
         self.bundle = workshop.new("")
         workshop.sandbox("compile", self.profile, "--output", self.bundle)
         subprocess.run(["chmod", "-R", "a+rX", str(workshop.folder)], check=True)
