@@ -36,7 +36,7 @@ _NAMED = re.compile(r"(?<![\w.~-])/+tmp/[^\s\"'\\:;,=]+")
 
 
 @dataclass(frozen=True)
-class Place:
+class StartPlace:
     """Where the starts of one training run. `command` comes before the bootstrap's own; () where nothing is mounted.
 
     `refused` is the step that could not be done and why, '' where the place is clean; `layout` is what was asked for.
@@ -126,7 +126,7 @@ class Place:
         return f"{fresh} fresh for each start{closed}{kept}"
 
 
-def prepare(*, root: str, closed: bool, named: Iterable[str], scratch: str) -> Place:
+def prepare(*, root: str, closed: bool, named: Iterable[str], scratch: str) -> StartPlace:
     """Try what the host lets us mount. `closed`: the root is read-only; `scratch` is a folder that the starts share.
 
     `named` are texts, any of which may name a path below /tmp that the starts need: arguments, variables, events.
@@ -140,7 +140,7 @@ def prepare(*, root: str, closed: bool, named: Iterable[str], scratch: str) -> P
     enter = (sys.executable, "-I", "-S", os.path.join(_HERE, "enter_place.py"), json.dumps(layout))
     refused = _tried([*enter, sys.executable, "-I", "-S", "-c", ""], root)
     before = frozenset(os.listdir(TMP)) if refused else frozenset()
-    return Place(() if refused else enter, layout, refused, before)
+    return StartPlace(() if refused else enter, layout, refused, before)
 
 
 def _tried(command: list[str], root: str) -> str:

@@ -20,7 +20,7 @@ import prctl
 
 from sandbox.learn import observations, records
 from sandbox.learn.observations import ColdStart
-from sandbox.learn.place import Place, prepare
+from sandbox.learn.place import StartPlace, prepare
 from sandbox.runtime_api import Environment, Function, Invocation, Outcome
 from sandbox.runtime_api.model import exit_text
 
@@ -63,7 +63,7 @@ class TrainingPlan:
             found["SANDBOX_STANDS_FOR"] = ",".join(self.stand_ins)
         return found
 
-    def function(self, place: Place, environment: Mapping[str, str]) -> Function:
+    def function(self, place: StartPlace, environment: Mapping[str, str]) -> Function:
         """What the emulator starts, with these variables beside the plan's own."""
         return Function(
             command=(*place.command, *bootstrap(), *self.command), root=self.root,
@@ -72,7 +72,7 @@ class TrainingPlan:
         )  # fmt: skip
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[Place]:
+    def place(self) -> Iterator[StartPlace]:
         """The place of the starts, and with it a scratch folder.
 
         A program's folder stays as it is: what it does there is what it is run for.
@@ -177,7 +177,7 @@ def train(plan: TrainingPlan, progress: Callable[[Step], None]) -> Trained:
         return Trained(tuple(seen), tuple(failures), str(place))
 
 
-def run_program(plan: TrainingPlan, place: Place, environment: Mapping[str, str], log: int) -> int:
+def run_program(plan: TrainingPlan, place: StartPlace, environment: Mapping[str, str], log: int) -> int:
     """Run the command of a plain program to its end; its exit status, negative for a signal.
 
     Whatever ends us meanwhile ends it first, with all that it started in its group.
@@ -204,7 +204,7 @@ def run_program(plan: TrainingPlan, place: Place, environment: Mapping[str, str]
 class _Start:
     """One cold start."""
 
-    def __init__(self, plan: TrainingPlan, place: Place, number: int, progress: Callable[[Step], None]) -> None:
+    def __init__(self, plan: TrainingPlan, place: StartPlace, number: int, progress: Callable[[Step], None]) -> None:
         self._plan = plan
         self._place = place
         self._number = number

@@ -18,7 +18,7 @@ from sandbox import __version__
 from sandbox.behaviour.spelling import printable
 from sandbox.errors import InstallRefused, PolicyWritable, SandboxError
 from sandbox.kernel import tables
-from sandbox.learn.place import Place
+from sandbox.learn.place import StartPlace
 from sandbox.learn.training import CLOSE_EVERY, TrainingPlan, run_program
 from sandbox.policy import build
 from sandbox.profile.model import Profile, Verified
@@ -110,7 +110,7 @@ def verify(plan: TrainingPlan, profile: Profile, denied: frozenset[str]) -> Veri
     return Verification(len(plan.events), *found)
 
 
-def _served(plan: TrainingPlan, place: Place, mode: str, policy: str, denied: frozenset[str]) -> Served:
+def _served(plan: TrainingPlan, place: StartPlace, mode: str, policy: str, denied: frozenset[str]) -> Served:
     journal, log_file = policy + ".journal", policy + ".log"
     variables = {
         **plan.settings(), "SANDBOX_POLICY": place.inside(policy), "SANDBOX_MODE": mode, "SANDBOX_FILES": "look",
@@ -135,7 +135,7 @@ def _served(plan: TrainingPlan, place: Place, mode: str, policy: str, denied: fr
 
 
 def _events(
-    plan: TrainingPlan, place: Place, variables: Mapping[str, str], log: int, mode: str
+    plan: TrainingPlan, place: StartPlace, variables: Mapping[str, str], log: int, mode: str
 ) -> tuple[str, str]:
     """Serve every event once, in order. What failed first and its error type, '' for nothing."""
     function = plan.function(place, variables)
