@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from waiting_calls import Supervised, supervised
 
 from sandbox.behaviour import access, destination
+from sandbox.behaviour.call import Call
 from sandbox.behaviour.permissions import Permissions
 from sandbox.confine.landlock_rules import READ, WRITE
 from sandbox.egress.broker import Egress
@@ -34,16 +35,17 @@ from sandbox.kernel.notification import CallTable, Notification
 from sandbox.kernel.task import Task
 from sandbox.learn.denials import Denials
 from sandbox.learn.recorder import Recorder
-from sandbox.learn.records import Connect, Fact, FileAccess, NewFact, Record
+from sandbox.learn.records import Connect, Fact, FileAccess, NewFact, Program, Record
 from sandbox.probe import raw
 from sandbox.supervise.look import Look
+from sandbox.supervise.programs import ExecRefused, Programs
 
 PR_SET_DUMPABLE = 4
 CLONE_FS, CLONE_FILES, CLONE_NEWNS = 0x200, 0x400, 0x20000
 NOBODY = 65534
 LIBC = ctypes.CDLL(None, use_errno=True)
 NAMES = ("openat", "mkdirat", "unlinkat", "renameat2", "linkat", "symlinkat", "truncate", "connect", "getppid",
-         "execve")  # fmt: skip
+         "execve", "execveat")  # fmt: skip
 Op = tuple[str, tuple[object, ...]]
 
 # Paths of the child, in parts; {pid} is its own number, {top} the tree, which lies deeper than any of them leads up.
@@ -68,6 +70,8 @@ OPS: st.SearchStrategy[Op] = st.one_of(
     st.tuples(st.just("symlinkat"), st.tuples(st.just("file"), FOLDER, PATHS)),
     st.tuples(st.just("truncate"), st.tuples(PATHS, st.just(1))),
     st.tuples(st.just("connect"), st.tuples(PATHS)),
+    st.tuples(st.just("execveat"), st.tuples(FOLDER, PATHS, st.just(0), st.just(0), st.sampled_from((0, 0x100)))),
+    st.tuples(st.just("execveat"), st.tuples(st.just("<file>"), st.just(""), st.just(0), st.just(0), st.just(0x1000))),
 )
 KINDS = ("plain", "chroot", "mounts", "folder", "descriptors", "grandchild", "undumpable")
 
@@ -79,6 +83,7 @@ def build(top: Path, inside: str) -> None:
     (top / "here" / "mounted").mkdir()
     for name in ("here/file", "releases/file", "releases/7/file", "here/deep/file"):
         (top / name).write_text("x")
+        (top / name).chmod(0o755)
     links = {"link": "../releases/7", "up": "..", "nowhere": "missing/x", "file-link": "file", "absolute": inside}
     for name, target in links.items():
         (top / "here" / name).symlink_to(target)
@@ -211,6 +216,7 @@ class Judge:
     def __post_init__(self) -> None:
         self.recorder = Recorder(abi.MACHINE, self.facts.append, api=frozenset(), denied=Denials({}))
         self.look = Look(Permissions(READ | WRITE, []), CallTable({}), (), audit=True)
+        self.programs = Programs([], held=True)
         self.egress = Egress(Destinations([], frozenset()), lambda: None, self._report)
 
     def _report(self, call: Notification, task: Task, syscall: str, denied: Denied) -> bool:
@@ -230,8 +236,8 @@ class Judge:
                     self._after(call)
                 begun = True
             elif begun:
-                if name == "connect":
-                    self._connect(other, call)
+                if name in ("connect", "execveat"):
+                    (self._connect if name == "connect" else self._start)(other, call)
                     continue
                 self._look(call, name)
             other.listener.let_through(call.id)
@@ -267,6 +273,23 @@ class Judge:
         refused = [_meant(text) for text in self.denied]
         assert refused in ((meant,) if self.exact else (meant, [])), (noted, self.denied)
         self.checked += bool(self.denied)
+
+    def _start(self, other: Supervised, call: Notification) -> None:
+        self.asked = ()
+        noted = [fact.path for fact in self._noted(call) if isinstance(fact, Program)]
+        task = Task(call.pid)
+        (asked,) = access.of_call(Call("execveat"), call.args, task, "run")
+        with pytest.raises(ExecRefused) as caught:
+            self.programs.check(call, "execveat", task)
+        path = caught.value.path
+        # By a descriptor, and where the file system refuses, nobody names a program.
+        assert bool(path) == bool(noted) or asked.magic, (asked, noted)
+        assert path in ("", asked.thing)
+        if noted and path:
+            assert noted[0] in (asked.thing, asked.name)
+            self.checked += 1
+        task.close()
+        other.listener.refuse(call.id, errno.EPERM)
 
     def _after(self, call: Notification) -> None:
         """What the kernel made of the last call."""
