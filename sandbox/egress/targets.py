@@ -88,6 +88,8 @@ class Targets:
         destination = brokered.address if decided is address else parsed(decided)
         if destination is None or not destination.is_ip:
             return Target(address)  # the kernel refuses it; AF_UNSPEC to connect dissolves an association
+        if not sockaddr.takes(domain, address):
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
         brokered.address = brokered.address or destination
         port = destination.port
         protocol = sockaddr.protocol(brokered.socket_type)

@@ -90,6 +90,17 @@ def parse(data: bytes) -> SocketAddress | None:
     return None if family == AF_UNSPEC else SocketAddress(name)
 
 
+def takes(domain: int, data: bytes) -> bool:
+    """Whether sockets of a domain take a struct sockaddr of its family; others are refused (EAFNOSUPPORT, EINVAL).
+
+    AF_UNSPEC dissolves an association, or stands for the socket's own family (net/ipv4/udp.c, net/ipv6/raw.c).
+    """
+    family = int.from_bytes(data[:2], "little")
+    if domain in (AF_INET, AF_INET6):
+        return family in (domain, AF_INET, AF_UNSPEC)
+    return family == domain
+
+
 def protocol(socket_type: int) -> str:
     """What an entry of `network` calls a socket of this type: tcp, udp, or typeN for any other."""
     return "tcp" if socket_type == SOCK_STREAM else "udp" if socket_type == SOCK_DGRAM else f"type{socket_type}"

@@ -278,8 +278,8 @@ class Recorder:
             return
         fd = args[0] & arguments.LOW
         kind = task.socket_kind(fd)
-        if not _fits(address, kind):
-            return
+        if kind and not sockaddr.takes(kind[0], data):
+            return  # the socket refuses it
         protocol = sockaddr.protocol(kind[1]) if kind and address.family != "AF_UNIX" else ""
         if protocol != "udp" and address.is_ip and (address.host, address.port) in self._api:
             if self.phase == "init":
@@ -328,7 +328,7 @@ class Recorder:
         for data in decode.sent_to(task, name, args, headers):
             address = sockaddr.parse(data)
             kind = task.socket_kind(fd)
-            if address and address.family != "AF_NETLINK" and _fits(address, kind):
+            if address and address.family != "AF_NETLINK" and (not kind or sockaddr.takes(kind[0], data)):
                 protocol = sockaddr.protocol(kind[1]) if kind and address.family != "AF_UNIX" else ""
                 if protocol in ("tcp", "udp") and self.leads(address):
                     continue
@@ -375,12 +375,3 @@ class Recorder:
         else:
             self._close_bucket("tail")
         self._emit(End(status, tuple(self._last)))
-
-
-def _fits(address: SocketAddress, kind: tuple[int, int] | None) -> bool:
-    """Whether a socket of a kind takes such an address: what it refuses is no destination. None takes any."""
-    if kind is None:
-        return True
-    if kind[0] == sockaddr.AF_UNIX or address.family == "AF_UNIX":
-        return kind[0] == sockaddr.AF_UNIX and address.family == "AF_UNIX"
-    return address.is_ip or kind[0] not in (sockaddr.AF_INET, sockaddr.AF_INET6)
