@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
@@ -21,7 +20,8 @@ from sandbox.errors import LearningFailed, ProfileError, UsageError
 from sandbox.learn import observations
 from sandbox.learn.generalise import Learned, generalise
 from sandbox.learn.host import ask_for_client
-from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, ended_by_signals, train
+from sandbox.learn.program import ENDED_WELL, Serving, ended_by_signals
+from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, train
 from sandbox.profile import base, document
 from sandbox.profile.completeness import TARGET, still_needed
 from sandbox.profile.merge import merge_all
@@ -32,10 +32,6 @@ UNITS = {"init": ("cold starts", "starts"), "invoke": ("events", "invocations"),
 
 NO_EVENTS = ("cold start", "run")
 """What a failure names where no event failed."""
-
-ENDED_WELL = (None, 0, *(sign for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) for sign in (-n, 128 + n)))
-"""Exit statuses of a process that a platform, or its user, was free to end; None: the file ends before the process."""
-
 
 def learn(
     name: Annotated[str, typer.Argument(help="Name of the function, as in profiles/NAME.yaml", metavar="NAME")],
@@ -58,6 +54,13 @@ def learn(
         typer.Option("--from", help="Observation files of SANDBOX_MODE=learn, instead of training", metavar="FILE..."),
     ] = None,
     allow_failed: Annotated[bool, typer.Option("--allow-failed", help="Write a profile even if a run failed")] = False,
+    drive: Annotated[
+        str, typer.Option(help="A server: once it listens, run this shell command, then end it", metavar="COMMAND")
+    ] = "",
+    seconds: Annotated[
+        float, typer.Option("--for", min=0.0, help="A server: end it after that; without, on Ctrl-C", metavar="SECONDS")
+    ] = 0.0,
+    until_signal: Annotated[bool, typer.Option("--until-signal", hidden=True)] = False,  # what happens without it, too
     snapstart: Annotated[bool, typer.Option("--snapstart", help="Start it as from a snapshot, with its hooks")] = False,
     generalise_option: generalising.Option = generalising.Generalise.ask,
     check: Annotated[
@@ -82,7 +85,7 @@ def learn(
         _refuse_to_lose(document.read(path).profile, path)
     variables = environment.chosen(name, env, env_file, aws_credentials)
     fakes = environment.stand_ins(stands_for)
-    plan, failed = None, frozenset[str]()
+    plan, failed, asked = None, frozenset[str](), False
 
     def merged(profile: Profile) -> Profile:
         return merge_all((known, profile)) if known else profile
@@ -95,13 +98,18 @@ def learn(
             learned = _from_files([*from_, *(command or ())], name, allow_failed, json_output)
         else:
             plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known, variables)
-            plan = replace(plan, snapstart=snapstart, stand_ins=fakes.texts)
-            learned, failed = _train(plan, allow_failed, json_output)
+            plan = replace(
+                plan, snapstart=snapstart, stand_ins=fakes.texts, serving=_serving(plan, drive, seconds, until_signal)
+            )
+            if seconds or until_signal:
+                plan = replace(plan, cold_starts=1)  # somebody asks it meanwhile, once
+            learned, failed, stopped = _train(plan, allow_failed, json_output)
+            asked = stopped or bool(seconds) or until_signal  # by somebody who does not do it again
             learned = _noting(learned, variables)
         learned, offered = generalising.offer(learned, generalise_option, merged, json_output=json_output)
         profile = merged(learned.profile)
         document.parse(document.write(profile), path)
-        proof = prove(plan, failed, profile, learned.denied, json_output) if plan and check else None
+        proof = prove(plan, failed, profile, learned.denied, json_output) if plan and check and not asked else None
     if proof:
         profile = replace(profile, verified=proof.written())
     document.parse(text := document.write(profile), path)  # what we write must be what we accept
@@ -128,6 +136,17 @@ def _refuse_to_lose(profile: Profile, path: str) -> None:
             f"holds {' and '.join(found)} that would be lost", where=path,
             todo="add to it with --merge, write elsewhere with --output, or replace it with --force",
         )  # fmt: skip
+
+
+def _serving(plan: TrainingPlan, drive: str, seconds: float, until_signal: bool) -> Serving:
+    """Raises UsageError for more than one end, and for a function, which its events end."""
+    ends = (("--drive", drive), ("--for", seconds), ("--until-signal", until_signal))
+    chosen = [name for name, value in ends if value]
+    if len(chosen) > 1:
+        raise UsageError(f"cannot go together with {chosen[1]}", where=chosen[0], todo="choose one of them")
+    if chosen and plan.events:
+        raise UsageError("is for a server, which has no events", where=chosen[0], todo="leave it out, or --events")
+    return Serving(drive, seconds, until_signal)
 
 
 def _plan(
@@ -187,14 +206,14 @@ def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output
     failures += [
         TrainingFailure(0, "the process", f"ended with {cold_start.status} in {cold_start.source}", cold_start.last, ())
         for cold_start in cold_starts
-        if cold_start.status not in ENDED_WELL and not cold_start.failures
+        if cold_start.status not in (None, *ENDED_WELL) and not cold_start.failures
     ]
     _refuse_failures(failures, allow_failed, json_output)
     return generalise(cold_starts, name, trusted=False)
 
 
-def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> tuple[Learned, frozenset[str]]:
-    """What was learned, and the events that failed all the same; '' is a start."""
+def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> tuple[Learned, frozenset[str], bool]:
+    """What was learned; the events that failed all the same, '' is a start; whether a signal ended the training."""
     if json_output:
         trained = train(plan, lambda step: json_line({"event": "step", **_sample(step)}))
     elif console.is_terminal:
@@ -221,7 +240,7 @@ def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> tuple[L
     if not trained.cold_starts:
         raise LearningFailed("nothing was observed", where="sandbox learn", todo="correct what failed; see above")
     failed = frozenset("" if failure.event in NO_EVENTS else failure.event for failure in trained.failures)
-    return generalise(trained.cold_starts, plan.name), failed
+    return generalise(trained.cold_starts, plan.name), failed, trained.stopped
 
 
 def _sample(told: Step | TrainingFailure) -> dict[str, Any]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import prctl
 
-from sandbox.learn import observations, records
+from sandbox.learn import observations, program, records
 from sandbox.learn.observations import ColdStart
 from sandbox.learn.place import StartPlace, prepare
 from sandbox.runtime_api import Environment, Function, Invocation, Outcome
@@ -30,8 +28,6 @@ CLOSE_EVERY = 2
 """Answers on one connection, in every second cold start, before the emulator closes it."""
 LOG_LINES = 15
 OUTSIDE = "/var/tmp"
-GRACE = 2.0
-"""Seconds that a program gets to end after SIGTERM, when its user ends us."""
 WORKING_FOLDERS = ("PWD", "OLDPWD")
 """What a shell says of its own folders, which name nothing that a program needs."""
 
@@ -52,6 +48,7 @@ class TrainingPlan:
     environment: Mapping[str, str] = field(default_factory=dict)
     snapstart: bool = False
     stand_ins: tuple[str, ...] = ()  # db.internal:5432=127.0.0.1:15432
+    serving: program.Serving = program.TO_THE_END
 
     def settings(self) -> dict[str, str]:
         """Variables of the starter in any mode."""
@@ -125,40 +122,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training observed, and in what kind of place, in words."""
+    """What a training observed, and in what kind of place, in words; whether its user ended it."""
 
     cold_starts: tuple[ColdStart, ...]
     failures: tuple[TrainingFailure, ...]
     place: str
+    stopped: bool = False
 
 
 def bootstrap() -> tuple[str, ...]:
     """The command that starts the bootstrap beside this package with this interpreter."""
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return (sys.executable, "-I", "-S", os.path.join(home, "bootstrap"))
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Here SIGTERM, SIGHUP and SIGINT end us as an exception does, so that no process, folder or mount stays.
-
-    The second one is not heard: cleaning up takes at most some seconds.
-    """
-
-    def end(number: int, _frame: object) -> None:
-        for other in before:
-            signal.signal(other, signal.SIG_IGN)
-        sys.exit(128 + number)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
-    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def train(plan: TrainingPlan, progress: Callable[[Step], None]) -> Trained:
@@ -174,31 +149,15 @@ def train(plan: TrainingPlan, progress: Callable[[Step], None]) -> Trained:
             if os.path.exists(run.file):
                 place.translate(run.file, str(start))
                 seen += map(place.as_learned, observations.read([run.file]))
-        return Trained(tuple(seen), tuple(failures), str(place))
+            if run.stopped:
+                break
+        return Trained(tuple(seen), tuple(failures), str(place), run.stopped)
 
 
-def run_program(plan: TrainingPlan, place: StartPlace, environment: Mapping[str, str], log: int) -> int:
-    """Run the command of a plain program to its end; its exit status, negative for a signal.
-
-    Whatever ends us meanwhile ends it first, with all that it started in its group.
-    """
-    child = subprocess.Popen(
-        [*place.command, *bootstrap(), *plan.command], cwd=plan.root,
-        env={**_inherited(), **plan.environment, **environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        process_group=0,
-    )  # fmt: skip
-    try:
-        return child.wait()
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(GRACE)
-        raise
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+def run_program(plan: TrainingPlan, place: StartPlace, environment: Mapping[str, str], log: int) -> program.Run:
+    """Run the command of a plain program, as long as the plan says."""
+    command = (*place.command, *bootstrap(), *plan.command)
+    return program.run(command, plan.root, {**_inherited(), **plan.environment, **environment}, log, plan.serving)
 
 
 class _Start:
@@ -213,6 +172,7 @@ class _Start:
         self.file = os.path.join(place.layout.scratch, f"{number}.jsonl")
         self._log = self.file + ".log"
         self.failures: list[TrainingFailure] = []
+        self.stopped = False
 
     def _environment(self) -> dict[str, str]:
         ours = {
@@ -259,11 +219,11 @@ class _Start:
     def once(self) -> None:
         """A plain program: one run to its end."""
         with open(self._log, "wb") as log:
-            status = run_program(self._plan, self._place, self._environment(), log.fileno())
-        self._step("", "error" if status else "ok")
-        if status:
-            error = f"exit status {status}"
-            self.failures.append(TrainingFailure(self._number, "run", error, self._last(), self._tail()))
+            run = run_program(self._plan, self._place, self._environment(), log.fileno())
+        self.stopped = run.stopped
+        self._step("", "error" if run.problem else "ok")
+        if run.problem:
+            self.failures.append(TrainingFailure(self._number, "run", run.problem, self._last(), self._tail()))
 
     def _step(self, event: str, status: str) -> None:
         # The observer writes before it lets the answer go, so that what was new is in the file by now; a bootstrap

@@ -121,9 +121,9 @@ def _served(plan: TrainingPlan, place: StartPlace, mode: str, policy: str, denie
             failed, error_type = _events(plan, place, variables, log.fileno(), mode)
             refused = error_type in {error.error_type for error in NOT_INSTALLED}
         else:
-            status = run_program(plan, place, variables, log.fileno())
-            failed = f"the run ended with {exit_text(status)}" if status else ""
-            refused = status in {error.exit_code for error in NOT_INSTALLED}
+            run = run_program(plan, place, variables, log.fileno())
+            failed = f"the run: {run.problem}" if run.problem else ""
+            refused = run.status in {error.exit_code for error in NOT_INSTALLED}
     with open(log_file, "rb") as log:
         text = log.read()
     said = [line for line in text.splitlines() if not line.startswith(BEGIN)]

@@ -1,0 +1,188 @@
+"""Running a plain program for training: to its end, or a server until it has been asked what it is for.
+
+A server ends the way its platform ends it, by SIGTERM and ten seconds later by SIGKILL, and that is a good end. What
+the program started in its process group ends with it, whatever happens to us meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+from sandbox.confine.parent import descendants
+from sandbox.runtime_api.model import exit_text
+
+GRACE = 10.0
+"""Seconds from SIGTERM to SIGKILL, as container engines give."""
+LISTENS = 60.0
+"""Seconds in which a server must listen before its driver starts; observation slows a start down."""
+POLL = 0.05
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+ENDED_WELL = (0, *(status for number in ENDING for status in (-number, 128 + number)))
+"""Exit statuses of a process that a platform, or its user, was free to end."""
+LISTENING = {"tcp": (3, b"0A", 9), "tcp6": (3, b"0A", 9), "unix": (3, b"00010000", 6)}
+"""Of each table of /proc/PID/net: the column that tells, what it says of a socket that listens, that of the inode.
+
+TCP_LISTEN of include/net/tcp_states.h; __SO_ACCEPTCON of include/uapi/linux/net.h, among the flags of a unix socket.
+"""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """When a program has served enough that does not end by itself: after its driver, some seconds, or a signal to us.
+
+    `drive` is a command for sh(1), which finds the server's number in SERVER_PID; none of the three: the
+    program is waited for.
+    """
+
+    drive: str = ""
+    seconds: float = 0.0
+    until_signal: bool = False
+
+
+TO_THE_END = Serving()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that ended: its exit status, negative for a signal, and what was wrong, '' for nothing.
+
+    `stopped`: it ended because a signal asked us to end.
+    """
+
+    status: int
+    problem: str = ""
+    stopped: bool = False
+
+
+class Stopped(SystemExit):
+    """A signal asked us to end."""
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Here SIGTERM, SIGHUP and SIGINT end us as an exception does, so that no process, folder or mount stays.
+
+    The second one is not heard: cleaning up takes at most some seconds.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for other in before:
+            signal.signal(other, _unheard)
+        raise Stopped(128 + number)
+
+    before = {number: signal.getsignal(number) for number in ENDING}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _unheard(_number: int, _frame: FrameType | None) -> None:
+    """Unlike SIG_IGN this is not handed down to what we start."""
+
+
+def run(command: Sequence[str], folder: str, variables: Mapping[str, str], log: int, serving: Serving) -> Run:
+    """Run a command to its end in `folder`; its output and that of its driver go to the descriptor `log`.
+
+    The first signal to us (ended_by_signals) ends the program, and its run counts; the second gives up: raises Stopped.
+    """
+    child = subprocess.Popen(
+        command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+    )
+    try:
+        try:
+            problem = _until_served(child, log, serving)
+        except Stopped:
+            with ended_by_signals():
+                return _ended(child, "", stopped=True)
+        return _ended(child, problem)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _ended(child: subprocess.Popen[bytes], problem: str, *, stopped: bool = False) -> Run:
+    """End the child, unless it has ended. What was wrong with its end goes before, for it is often the reason."""
+    asked = child.poll() is None
+    if asked:
+        child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(GRACE)
+    status = child.poll()
+    if status is None:
+        return Run(-signal.SIGKILL, problem or f"did not end within {GRACE:.0f} s of SIGTERM", stopped)
+    if status not in (ENDED_WELL if asked or stopped else (0,)):
+        problem = f"exit status {status}" if status > 0 else exit_text(status)
+    return Run(status, problem, stopped)
+
+
+def _until_served(child: subprocess.Popen[bytes], log: int, serving: Serving) -> str:
+    """Wait for what `serving` says, or for the child's end. What went wrong, '' for nothing."""
+    if serving.drive:
+        return _driven(child, log, serving.drive)
+    if serving.seconds:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(serving.seconds)
+            return f"ended before its {serving.seconds:g} s were over"
+        return ""
+    child.wait()
+    return "ended before a signal came" if serving.until_signal else ""
+
+
+def _driven(child: subprocess.Popen[bytes], log: int, drive: str) -> str:
+    end = time.monotonic() + LISTENS
+    while not _listens(child.pid):
+        if child.poll() is not None:
+            return "ended before it listened"
+        if time.monotonic() > end:
+            return f"did not listen within {LISTENS:.0f} s"
+        time.sleep(POLL)
+    variables = {**os.environ, "SERVER_PID": str(child.pid)}
+    driver = subprocess.Popen(
+        ("/bin/sh", "-c", drive), env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+    )
+    try:
+        status = driver.wait()
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+    if child.poll() is not None:
+        return "ended while it was driven"
+    return f"the driver ended with status {status}" if status else ""
+
+
+def _listens(pid: int) -> bool:
+    """Whether something below a process has a socket that listens, TCP or unix; what it is itself, is ours."""
+    sockets = set(_listening(pid))
+    return bool(sockets) and any(sockets & set(_sockets(below)) for below in descendants(pid))
+
+
+def _listening(pid: int) -> Iterator[bytes]:
+    for table, (column, listens, inode) in LISTENING.items():
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/net/{table}", "rb") as file:
+            for line in file.readlines()[1:]:
+                fields = line.split()
+                if len(fields) > inode and fields[column] == listens:
+                    yield fields[inode]
+
+
+def _sockets(pid: int) -> Iterator[bytes]:
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder := f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                target = os.fsencode(os.readlink(f"{folder}/{name}"))
+                if target.startswith(b"socket:["):
+                    yield target[8:-1]

@@ -1,0 +1,176 @@
+"""Programs that do not end: trained while a driver asks them, for a time, or until a signal, and then enforced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sandbox_command import LIMIT, Workshop
+
+from sandbox.profile import document
+
+ASK = f"{sys.executable} -c 'import urllib.request as r; print(r.urlopen(\"http://127.0.0.1:{{port}}{{path}}\").read())'"
+
+
+def free_port() -> int:
+    """A port that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int, path: str = "/") -> tuple[int, str]:
+    """What a server says, as soon as it listens."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
+def program(workshop: Workshop, port: int, *more: str) -> tuple[str, ...]:
+    """The server's folder and command."""
+    return ("--root", str(workshop.targets), "--", sys.executable, "server.py", str(port), *more)
+
+
+@contextmanager
+def in_background(
+    workshop: Workshop, *arguments: str | Path, folder: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """The command, which runs meanwhile in a folder and takes signals as one on a terminal does."""
+
+    def ready() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    child = subprocess.Popen(
+        [sys.executable, "-m", "sandbox", *map(str, arguments)], cwd=folder or workshop.folder, text=True,
+        env={"PATH": os.defpath, "HOME": "/tmp", "PYTHONPATH": str(workshop.home), "LANG": "C.UTF-8"},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=ready,
+    )  # fmt: skip
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def ended(child: subprocess.Popen[str]) -> tuple[int, str]:
+    """How the command ended, and what it said."""
+    said, _ = child.communicate(timeout=LIMIT)
+    return child.returncode, said
+
+
+def test_a_driver_trains_a_server(workshop: Workshop) -> None:
+    """The driver asks, in training and again to prove the profile; enforced, what it did not ask for is refused."""
+    port, profile = free_port(), workshop.new()
+    drive = ASK.format(port=port, path="/hello")
+    done = workshop.sandbox(
+        "learn", "server", "--drive", drive, "--output", profile, "--cold-starts", "1", *program(workshop, port)
+    )
+    assert "enforce: ok" in done.stdout
+    verified = document.read(str(profile)).profile.verified
+    assert verified is not None
+    assert (verified.audit, verified.enforce) == ("ok", "ok")
+    start = program(workshop, port)[2:]
+    with in_background(workshop, "run", profile, *start, folder=workshop.targets) as child:
+        assert answers(port, "/hello") == (200, "/hello")
+        assert answers(port, "/shell")[0] == 500
+        assert answers(port, "/again") == (200, "/again")
+        child.terminate()
+        status, said = ended(child)
+    assert status in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    assert said.count('"event": "violation"') == 1
+    assert "pwned" not in said
+
+
+def interrupted(child: subprocess.Popen[str]) -> None:
+    """Ctrl-C."""
+    child.send_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("end", [interrupted, subprocess.Popen.terminate])
+def test_a_signal_ends_the_training(workshop: Workshop, end: Callable[[subprocess.Popen[str]], None]) -> None:
+    """Ctrl-C and SIGTERM end a server's training with a profile, and leave nothing running."""
+    port, profile = free_port(), workshop.new()
+    with in_background(workshop, "learn", "server", "--output", profile, *program(workshop, port)) as child:
+        assert answers(port) == (200, "/")
+        end(child)
+        status, said = ended(child)
+    assert status == 0, said
+    assert "listen" in {use.syscall for use in document.read(str(profile)).profile.uses}
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_the_second_signal_gives_up(workshop: Workshop) -> None:
+    """A server that ignores SIGTERM is waited for after the first Ctrl-C; the second ends it, without a profile."""
+    port, profile = free_port(), workshop.new()
+    with in_background(workshop, "learn", "server", "--output", profile, *program(workshop, port, "deaf")) as child:
+        assert answers(port) == (200, "/")
+        interrupted(child)
+        time.sleep(0.5)
+        assert child.poll() is None
+        interrupted(child)
+        status, said = ended(child)
+    assert status == 128 + signal.SIGINT, said
+    assert not profile.exists()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_server_is_trained_for_a_time(workshop: Workshop) -> None:
+    """--for ends the server after its seconds, which is a good end."""
+    port, profile = free_port(), workshop.new()
+    learn: Sequence[str | Path] = ("learn", "server", "--for", "4", "--output", profile, *program(workshop, port))
+    with in_background(workshop, *learn) as child:
+        assert answers(port) == (200, "/")
+        status, said = ended(child)
+    assert status == 0, said
+    assert profile.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "said"),
+    [
+        (["--drive", "exit 3"], "server.py {port}", "the driver ended with status 3"),
+        (["--drive", "kill -KILL $SERVER_PID; sleep 1"], "server.py {port}", "signal: killed"),
+        (["--drive", "true"], "hello.py", "ended before it listened"),
+        (["--for", "60"], "hello.py", "ended before its 60 s were over"),
+        (["--until-signal"], "hello.py", "ended before a signal came"),
+    ],
+)
+def test_what_went_wrong_is_said(workshop: Workshop, options: list[str], command: str, said: str) -> None:
+    """A driver that fails, and a program that ends too early, leave no profile and say why."""
+    profile = workshop.new()
+    start = ("--root", str(workshop.targets), "--", sys.executable, *command.format(port=free_port()).split())
+    done = workshop.sandbox(
+        "learn", "server", *options, "--output", profile, "--cold-starts", "1", *start, expect=None
+    )
+    assert done.returncode not in (0, 1)
+    assert said in done.stderr
+    assert not profile.exists()
+
+
+@pytest.mark.parametrize(
+    "options", [("--drive", "true", "--for", "3"), ("--for", "3", "--handler", "hello.handler", "--events", ".")]
+)
+def test_ends_that_do_not_fit(workshop: Workshop, options: tuple[str, ...]) -> None:
+    """Two ends at once, and an end for a function that has events, are errors of use."""
+    done = workshop.sandbox("learn", "server", *options, *program(workshop, 1), expect=64)
+    assert "what to do" in done.stderr
