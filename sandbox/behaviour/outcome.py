@@ -33,8 +33,8 @@ def of_opening(walked: Walked, path: bytes, flags: int) -> tuple[int, bool]:
         return errno.EISDIR, False
     if walked.error == errno.ENOENT and walked.parent and create:
         return walked.refused, True
-    if not walked.mode:
-        return of_walk(walked), False
+    if not walked.mode:  # behind a server that may hang it may be there or not: both rights are asked for
+        return of_walk(walked), create and walked.unsure and not walked.error
     folder = stat.S_ISDIR(walked.mode)
     if create and flags & os.O_EXCL:
         return errno.EEXIST, False
@@ -50,7 +50,7 @@ def of_opening(walked: Walked, path: bytes, flags: int) -> tuple[int, bool]:
 def of_making(walked: Walked, path: bytes = b"", *, folder: bool = False) -> int:
     """The errno of making an entry (filename_create)."""
     if not walked.error:
-        return errno.EEXIST
+        return 0 if walked.unsure else errno.EEXIST
     if walked.error == errno.ENOENT and walked.parent:
         return errno.ENOENT if path.endswith(b"/") and not folder else walked.refused
     return walked.error
@@ -61,7 +61,7 @@ def of_removing(walked: Walked, path: bytes, user: int, *, folder: bool) -> int:
 
     `user` is who may remove only his own from a sticky folder; 0 for whoever may remove any.
     """
-    if walked.error:
+    if walked.error or walked.unsure:
         return walked.error
     if (last := _last(path)) in _NO_NAMES:
         return _NO_NAMES[last] if folder else errno.EISDIR
@@ -86,6 +86,8 @@ def of_linking(old: Walked, new: Walked, path: bytes) -> int:
 
 def of_moving(old: Walked, path: bytes, user: int) -> int:
     """The errno that the old name of a rename gives cause for (do_renameat2)."""
+    if old.unsure:
+        return old.error
     if not old.error and _last(path) in _NO_NAMES:
         return errno.EBUSY
     if not old.error and path.endswith(b"/") and not stat.S_ISDIR(old.mode):
@@ -95,6 +97,8 @@ def of_moving(old: Walked, path: bytes, user: int) -> int:
 
 def of_replacing(old: Walked, new: Walked, path: bytes, flags: int, user: int) -> int:
     """The errno that the new name of a rename gives cause for, at which there may be an entry already."""
+    if old.unsure or new.unsure:
+        return new.error if new.unsure or not new.parent else 0
     exchange = flags & RENAME_EXCHANGE
     if path.endswith(b"/") and not stat.S_ISDIR(old.mode) and not exchange:
         return errno.ENOTDIR

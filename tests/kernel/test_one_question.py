@@ -360,7 +360,7 @@ def test_random_addresses(tmp_path: Path, asked: list[tuple[int, tuple[bytes, in
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
 def test_behind_a_file_system_that_hangs(top: Path) -> None:
-    """An open and a connect behind a server that never answers stop neither recorder, look nor broker."""
+    """Calls behind a server that never answers stop neither recorder, look nor broker, and give what they need."""
     if not os.path.exists("/dev/fuse"):
         pytest.skip("no FUSE here")
     point = top / "remote"
@@ -381,24 +381,35 @@ def test_behind_a_file_system_that_hangs(top: Path) -> None:
             line = socket.socket(socket.AF_UNIX)
             address = b"\1\0" + os.fsencode(point / "sock")
             raw.call("connect", line.fileno(), guarded(address), len(address) + 1)
-            raw.call("openat", raw.AT_FDCWD, guarded(os.fsencode(point / "file")), 0, 0)
+            at = raw.AT_FDCWD
+            raw.call("mkdirat", at, guarded(os.fsencode(point / "folder")), 0o700)
+            old, new = (guarded(os.fsencode(point / name)) for name in ("a/one", "b"))
+            raw.call("renameat2", at, old, at, new, 0)
+            raw.call("unlinkat", at, guarded(os.fsencode(point / "c" / "two")), 0)
+            raw.call("openat", at, guarded(os.fsencode(point / "d" / "new")), os.O_CREAT | os.O_WRONLY, 0o600)
+            raw.call("openat", at, guarded(os.fsencode(point / "file")), 0, 0)
 
-        with supervised(calls, "connect", "openat") as other:
+        with supervised(calls, *NAMES) as other:
             for call in other.calls():
-                if tables.names(abi.MACHINE)[call.nr] == "connect":
+                name = tables.names(abi.MACHINE)[call.nr]
+                if name == "connect":
                     judge._connect(other, call)
                     continue
                 task = Task(call.pid)
-                judge.look.ask(access.call_of(task, "openat", call.args, abi.MACHINE), call.args, task, "run")
-                told += [fact.path for fact in judge._noted(call) if isinstance(fact, FileAccess)]
-                break  # let through, it would never come back
+                judge.look.ask(access.call_of(task, name, call.args, abi.MACHINE), call.args, task, "run")
+                noted = [fact for fact in judge._noted(call) if isinstance(fact, FileAccess)]
+                told += [f"{fact.mode} {fact.path.removeprefix(str(point))}" for fact in noted]
+                other.listener.refuse(call.id, errno.EIO)  # let through, it would never come back
         os.close(fuse)
         return told, judge.look.unread, judge.denied
 
     told, unread, denied = in_child(inside, None)
     if denied == ["skipped"]:
         pytest.skip("FUSE cannot be mounted here")
-    assert (told, unread, denied) == ([str(point / "file")], True, [f"unix:{point}/sock"])
+    assert (unread, denied) == (True, [f"unix:{point}/sock"])
+    assert told == [
+        "entry /folder", "entry /a/one", "entry /b", "entry /c/two", "entry /d/new", "write /d/new", "read /file",
+    ]  # fmt: skip
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
