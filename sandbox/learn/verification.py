@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from sandbox.policy import build
 from sandbox.profile.model import Profile, Verified
 from sandbox.runtime_api import Environment
 from sandbox.runtime_api.model import exit_text
+from sandbox.runtime_api.variables import masked
 from sandbox.violations.reader import BEGIN, lines
 
 AUDIT, ENFORCE = MODES = "audit", "enforce"
@@ -106,8 +107,18 @@ def verify(plan: TrainingPlan, profile: Profile, denied: frozenset[str]) -> Veri
             policy = os.path.join(place.layout.scratch, f"{mode}-policy")
             build.write(build.build(place.as_enforced(profile, mode), (tables.machine(),)), policy)
             build.close(policy)
-            found.append(_served(plan, place, mode, policy, denied))
+            found.append(_without_values(_served(plan, place, mode, policy, denied), plan.environment))
     return Verification(len(plan.events), *found)
+
+
+def _without_values(served: Served, variables: Mapping[str, str]) -> Served:
+    """With the names of variables in place of their values: the outcome is written into the profile."""
+
+    def plain(texts: Iterable[str]) -> tuple[str, ...]:
+        return tuple(masked(text, variables) for text in texts)
+
+    (failed, absent), accesses, log = plain((served.failed, served.absent)), plain(served.accesses), plain(served.log)
+    return replace(served, failed=failed, absent=absent, accesses=accesses, log=log)
 
 
 def _served(plan: TrainingPlan, place: StartPlace, mode: str, policy: str, denied: frozenset[str]) -> Served:

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,24 @@ def test_a_failure_is_told_without_values(workshop: Workshop) -> None:
         assert "ValueError: <TOKEN>" in done.stdout + done.stderr
         assert "with <TOKEN>" in done.stdout + done.stderr
         assert SECRET not in done.stdout + done.stderr
+
+
+def test_an_outcome_is_written_without_values(workshop: Workshop) -> None:
+    """What a function says when it fails at the end of training stands in the profile, and no secret in it."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as outside:
+        (workshop.folder / "once.py").write_text(
+            "import os\n"
+            "def handler(event, context):\n"
+            f"    if os.path.exists('{outside}/served'):\n        raise ValueError(os.environ['TOKEN'])\n"
+            f"    open('{outside}/served', 'w').close()\n"
+        )
+        path = workshop.new()
+        start = ("--handler", "once.handler", "--root", ".", "--events", workshop.events({}), "--env", "TOKEN")
+        done = workshop.sandbox(
+            "learn", "once", *start, "--cold-starts", "1", "--output", path, "--allow-failed", more={"TOKEN": SECRET}
+        )
+    assert "ValueError: <TOKEN>" in path.read_text()
+    assert SECRET not in path.read_text() + done.stdout + done.stderr
 
 
 def test_a_runtime_is_given_its_handler(workshop: Workshop) -> None:
