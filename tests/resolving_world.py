@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 
-from dnslib import AAAA, QTYPE, RR, A, DNSRecord
+from dnslib import AAAA, QTYPE, RCODE, RR, A, DNSRecord
 
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000  # linux/sched.h
 RESOLVER = "10.99.0.1"
@@ -87,6 +87,8 @@ class World:
         self.asked.append(name)
         self.packets.append(packet)
         reply = record.reply()
+        if name not in NAMES:
+            reply.header.rcode = RCODE.NXDOMAIN
         if name == TRUNCATED and not stream:
             reply.header.tc = 1
             return bytes(reply.pack())
@@ -110,8 +112,11 @@ def _serve(listener: socket.socket, talk: Callable[[socket.socket], None]) -> No
 
 
 @contextlib.contextmanager
-def unshared(*, ipv6: bool) -> Iterator[World]:
-    """Move this process into a new network and new mounts. Only for a child: there is no way back."""
+def unshared(*, ipv6: bool, options: str = "") -> Iterator[World]:
+    """Move this process into a new network and new mounts. Only for a child: there is no way back.
+
+    `options` are further lines of resolv.conf.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.unshare(CLONE_NEWNS | CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
@@ -126,7 +131,8 @@ def unshared(*, ipv6: bool) -> Iterator[World]:
         size, more = ("/128", ["nodad"]) if ":" in address else ("/32", [])
         subprocess.run(["ip", "addr", "add", address + size, "dev", "lo", *more], check=True)
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in (("resolv.conf", f"nameserver {RESOLVER}\n"), ("nsswitch.conf", "hosts: files dns\n")):
+        texts = {"resolv.conf": f"nameserver {RESOLVER}\n{options}", "nsswitch.conf": "hosts: files dns\n"}
+        for name, text in texts.items():
             path = os.path.join(folder, name)
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)

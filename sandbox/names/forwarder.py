@@ -242,9 +242,10 @@ class Forwarder:
         if name == "localhost" or name.endswith(".localhost"):
             # The C library asks where the hosts file lacks a family; it leads nowhere (RFC 6761, 6.3).
             return self._observing
-        # Resolvers try an allowed name with each search domain behind it, too: no harm is meant.
+        # Resolvers try an allowed name with each search domain behind it, too, and a short one with each until one of
+        # the names exists: no harm is meant.
         stems = [name.removesuffix(suffix) for suffix in self._suffixes if name.endswith(suffix)]
-        if not any(self._allowed(stem) for stem in stems):
+        if not any(self._allowed(stem + suffix) for stem in stems for suffix in ("", *self._suffixes)):
             self._on_denied(name or ".", question.type_name)
         return self._observing
 

@@ -57,15 +57,18 @@ def learned(bench: Supervision, *command: str, events: Path) -> Profile:
 
 
 def trained_and_enforced(
-    bench: Supervision, trained: list[str], others: list[list[str]]
+    bench: Supervision, trained: list[str], others: list[list[str]], more: str = ""
 ) -> tuple[Profile, list[Done], list[str]]:
-    """The profile of a command, what it and others do under it, and the names that were asked for then."""
+    """The profile of a command, what it and others do under it, and the names that were asked for then.
+
+    `more` are further lines of resolv.conf.
+    """
     events = bench.new(".observations")
     for _ in range(3 + len(others)):
         bench.new("")  # the child's names, which the next child must not have again
 
     def inside() -> tuple[Profile, list[Done], list[str]]:
-        with unshared(ipv6=True) as world:
+        with unshared(ipv6=True, options=more) as world:
             profile = learned(bench, *trained, events=events)
             folder = bench.new(".bundle")
             build.write(build.build(profile, (abi.MACHINE,)), str(folder))
@@ -103,6 +106,21 @@ def test_a_resolver_is_trained_and_enforced_by_name(
     assert {line["target"] for line in other.violations} == {"other.demo.test:*"}
     assert set(asked) == {f"{name}.demo.test"}
     assert (f"{name}.demo.test" == TRUNCATED) == (asked.count(f"{name}.demo.test") > 1)
+
+
+@pytest.mark.parametrize("libc", ["glibc", "musl"])
+@pytest.mark.parametrize(("name", "reached"), [("one.demo.test", "one.demo.test"), ("one", "one.demo.test")])
+def test_search_domains_are_tried_without_a_line(bench: Supervision, libc: str, name: str, reached: str) -> None:
+    """As in a cluster: five dots, several domains. The profile has the whole name, and only that is asked for."""
+    path = program(bench, libc)
+    more = "search ns.svc.test svc.test demo.test\noptions ndots:5\n"
+    trained = [path, "libc", name]
+    profile, (same, other), asked = trained_and_enforced(bench, trained, [[path, "libc", "other"]], more)
+    assert profile.network - {"unix:/run/nscd/socket"} == {f"{reached}:{PORT}"}
+    assert same.stdout == "hello\n", (same.stdout, same.violations)
+    assert [line["target"] for line in same.violations] == []
+    assert other.stdout.startswith("other: ")
+    assert set(asked) == {reached}
 
 
 def test_a_name_of_this_host_is_learned_with_its_address(bench: Supervision) -> None:
