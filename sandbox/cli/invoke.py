@@ -53,6 +53,9 @@ def invoke(
     variables = chosen(checked.function.name, env, env_file, aws_credentials)
     # What the caller sets for the bootstrap (SANDBOX_SUPERVISE, SANDBOX_EVENTS ...) holds here too.
     environment = {key: value for key, value in os.environ.items() if key.startswith("SANDBOX_")}
+    kind, _, path = environment.get("SANDBOX_EVENTS", "").partition(":")
+    if kind in ("file", "unix") and not path.startswith("@"):
+        environment["SANDBOX_EVENTS"] = f"{kind}:{os.path.abspath(path)}"  # the function starts in another folder
     # As in training: a function's folder is read-only in production.
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     if not command:

@@ -31,6 +31,9 @@ REASON = "learned from violations"
 READABLE = {"clone3": "clone", "openat2": "openat"}
 """Calls whose flags lie behind a pointer, and the ones that libc makes after ENOSYS."""
 
+EPHEMERAL = 32768
+"""From here on the kernel chooses ports for those who ask for none (net.ipv4.ip_local_port_range, man 7 ip)."""
+
 _WRITING = ("wpath", "cpath", "dpath", "fattr")
 _SECTIONS: Mapping[str, Literal["processes", "network", "listen", "reads", "writes"]] = {
     "processes": "processes", "network": "network", "listen": "listen", "files.read": "reads", "files.write": "writes",
@@ -101,7 +104,7 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
         for wish in _wishes(profile, violation, reached):
             counts[wish] = counts.get(wish, 0) + 1
             examples.setdefault(wish, violation)
-    counts, examples = _generalised(profile, counts, examples)
+    counts, examples = _generalised(profile, *_own_ports(profile, counts, examples))
     added: list[Use] = []
     places: dict[str, set[str]] = {}
     proposals, refusals = [], []
@@ -166,6 +169,32 @@ def _companions(
                 known.add((use.phase, call))
                 found.append((Use(use.phase, *call, 0, frozenset({REASON})), because, violation))
     return found
+
+
+def _own_ports(
+    profile: Profile, counts: Mapping[_Wish, int], examples: Mapping[_Wish, Violation]
+) -> tuple[dict[_Wish, int], dict[_Wish, Violation]]:
+    """The wishes with `own`, as training learns it, for a connect on loopback to a port that the kernel chose.
+
+    Only where the function listens at such a port: `own` is what itself is bound to, so that nothing else is opened.
+    """
+    listens = {*profile.listen, *(wish.place for wish in counts if wish.section == "listen" and not wish.reason)}
+    chosen = any(
+        entry.kind == "address" and entry.port in (destination.ANY_PORT, listener.CHOSEN)
+        for entry in listener.entries(listens)
+    )
+    found: dict[_Wish, int] = {}
+    shown: dict[_Wish, Violation] = {}
+    for wish, count in counts.items():
+        changed = wish
+        if chosen and wish.section == "network" and not wish.reason and destination.OWN not in profile.network:
+            entry = destination.parse(wish.place)
+            address = entry.value if isinstance(entry.value, bytes) and entry.kind == "address" else b""
+            if address and destination.is_loopback(address) and entry.port >= EPHEMERAL:
+                changed = _Wish(section="network", place=destination.OWN)
+        found[changed] = found.get(changed, 0) + count
+        shown.setdefault(changed, examples[wish])
+    return found, shown
 
 
 def _generalised(

@@ -24,6 +24,7 @@ KINDS: dict[str, list[Event]] = {
     "child": [{"do": "child", "path": str(TARGETS / "hello.py"), "port": "PORT"}],
     "pool": [{"do": "pool", "n": 2}],
     "names": [{"do": "names", "hosts": ["localhost", "127.0.0.1"]}],
+    "server": [{"do": "server", "n": 2, "port": 0}],
     "state": [{"do": "state", "n": 2, "folder": "FOLDER"}],
     "logs": [{"do": "logs", "n": 99, "folder": "FOLDER"}],
 }

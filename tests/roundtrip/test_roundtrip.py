@@ -206,3 +206,12 @@ def test_compiling_twice_gives_the_same_bytes(workshop: Workshop, hello: Path) -
     workshop.sandbox("compile", hello, "--output", other, "--arch", "all")
     for file in one.iterdir():
         assert file.read_bytes() == (other / file.name).read_bytes()
+
+
+def test_a_log_lies_where_its_path_says(workshop: Workshop, hello: Path) -> None:
+    """A relative path of SANDBOX_EVENTS is the caller's, not one in the function's folder."""
+    start = ("--handler", "forks.handler", "--root", str(workshop.targets))
+    marker, lines = workshop.new(""), workshop.new(".jsonl")
+    more = {"SANDBOX_SUPERVISE": "1", "SANDBOX_EVENTS": f"file:{lines.name}"}
+    workshop.invoke(hello, start, workshop.events({"marker": str(marker)}), more=more)
+    assert json.loads(lines.read_text().splitlines()[0])["event"] == "violation"

@@ -317,6 +317,17 @@ def test_datagrams_to_what_is_reached_by_tcp_are_left_to_a_person() -> None:
     assert len(propose(PLAIN, apart).profile.network) == 3
 
 
+def test_a_connect_to_a_port_that_the_kernel_chose_is_one_to_its_own_listener() -> None:
+    """Where the function listens at such a port; fixed ports and other addresses stay as they are."""
+    targets = ("tcp://127.0.0.1:40001", "tcp://127.0.0.1:50002", "tcp://127.0.0.1:2000", "tcp://10.0.0.1:40001")
+    connects = [event("connect", target=target) for target in targets]
+    found = propose(PLAIN, [event("listen", target="tcp://127.0.0.1:*"), *connects])
+    assert found.profile.network == {RUNTIME_API, "own", "tcp://127.0.0.1:2000", "tcp://10.0.0.1:40001"}
+    assert found.profile.listen == {"tcp://127.0.0.1:*"}
+    assert propose(PLAIN, connects).profile.network == {RUNTIME_API, *targets}
+    assert "tcp://127.0.0.1:40001" in propose(found.profile, connects).profile.network
+
+
 def test_with_a_key_only_lines_that_verify_count(tmp_path: Path) -> None:
     """A forged line is left out and told; without any that verifies nothing is changed."""
     profile, journal, key = tmp_path / "thumbnail.yaml", tmp_path / "events", tmp_path / "key"
