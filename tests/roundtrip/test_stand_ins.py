@@ -154,3 +154,33 @@ def test_what_stands_for_nothing(workshop: Workshop, text: str, says: str) -> No
     done = workshop.sandbox("learn", "x", "--stands-for", text, "--", "/bin/true", expect=64)
     assert done.stderr.startswith("sandbox: --stands-for: ")
     assert says in done.stderr
+
+
+OWN_RESOLVER = """
+import socket, struct
+SERVER = ("192.0.2.53", 53)
+
+def handler(event, context):
+    labels = b"".join(bytes([len(part)]) + part.encode() for part in event["host"].split("."))
+    question = struct.pack(">6H", 7, 256, 1, 0, 0, 0) + labels + b"\\0" + struct.pack(">2H", 1, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as resolver:
+        resolver.settimeout(5)
+        resolver.sendto(question, SERVER)
+        answer, sender = resolver.recvfrom(512)
+    if sender != SERVER or answer[7] != 1:
+        return {"sender": sender, "answers": answer[7]}
+    with socket.create_connection((socket.inet_ntoa(answer[-4:]), event["port"]), 5) as connection:
+        connection.sendall(b"hello\\n")
+        return {"answer": connection.recv(64).decode()}
+"""
+
+
+def test_a_resolver_of_the_functions_own_finds_the_fake(workshop: Workshop) -> None:
+    """One that sends without connecting and looks at who answers, as musl and dnspython do, is led like any other."""
+    (workshop.folder / "own_resolver.py").write_text(OWN_RESOLVER)
+    path, events = workshop.new(), workshop.events({"host": NAME, "port": 5432})
+    with fake() as port:
+        where = ("--handler", "own_resolver.handler", "--root", ".", "--stands-for", f"{NAME}:5432=127.0.0.1:{port}")
+        workshop.sandbox("learn", "own", *where, "--events", events, "--output", path, "--cold-starts", "1")
+        assert network(path) == {"runtime-api", f"{NAME}:5432"}
+        assert results(workshop.invoke(path, where, events)) == [{"answer": "the fake\n"}]
