@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
-from guests import profile
+from dataclasses import replace
 
-from sandbox.behaviour import listener
+import pytest
+import yaml
+from guests import profile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.behaviour import listener, spelling
 from sandbox.errors import ProfileError
+from sandbox.kernel import tables
 from sandbox.learn.generalise import generalise
 from sandbox.learn.observations import ColdStart, Sample
 from sandbox.learn.records import Listen, Start
+from sandbox.policy import supervision
 from sandbox.profile import document, lint
 from sandbox.profile.amend import propose
 from sandbox.profile.merge import merge
@@ -47,6 +54,24 @@ syscalls:
 def test_what_an_entry_allows(text: str, other: str, allowed: bool) -> None:
     """Its address and port; the unspecified address is each address of the host, and any is everything."""
     assert listener.covers(listener.parse(text), listener.parse(other)) is allowed
+
+
+BOUND = st.tuples(
+    st.sampled_from(["tcp", "udp", "type5"]), st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16),
+    st.integers(0, 65535),
+)  # fmt: skip
+
+
+@given(BOUND, BOUND)
+def test_what_a_refusal_proposes_allows_just_that(one: tuple[str, bytes, int], other: tuple[str, bytes, int]) -> None:
+    """The text of a bound socket is read back as it, in YAML too, and allows no other but where it says so."""
+    entry, stranger = listener.of_socket(*one), listener.of_socket(*other)
+    (text,) = yaml.safe_load(spelling.of_entry("listen", entry.text))["listen"]
+    assert listener.parse(text) == entry
+    assert listener.covers(listener.parse(text), entry)
+    if one[0] != other[0] or (one[2] and one[2] != other[2]):
+        assert not listener.covers(entry, stranger)
+    assert entry.text.endswith(":*") == (one[2] == 0)
 
 
 @pytest.mark.parametrize("text", ["localhost:80", "tcp://10.0.0.0/8:80", "runtime-api", "own", "family:AF_VSOCK", "*"])
@@ -157,3 +182,23 @@ def test_amending_adds_listeners() -> None:
     assert odd.profile == made
     heard = propose(made, [refused("tcp://127.0.0.1:*", "listen")]).profile
     assert {str(use.call) for use in heard.uses} == {"bind", "listen"}
+
+
+@pytest.mark.parametrize(
+    ("listen", "network", "made"),
+    [((), (), True), (("tcp://127.0.0.1:80",), (), True), (("any",), (), False), (("any",), ("own",), True)],
+)
+def test_the_supervisor_makes_what_it_decides(listen: tuple[str, ...], network: tuple[str, ...], made: bool) -> None:
+    """Bind and listen are notified where their address is decided or noted, in the init phase too; else they pass."""
+    api = ("runtime-api", *network)
+    found = profile("bind", "listen", runtime_api=True, network=api, listen=listen)
+    early = replace(found, uses=frozenset(replace(use, phase="init") for use in found.uses))
+    for each in (found, early):
+        filters = supervision.filters(each, "x86_64")
+        numbers = {tables.numbers("x86_64")[name] for name in tables.LISTENS}
+        told = supervision.description(each, {"x86_64": filters})
+        assert ({"bind", "listen"} <= {*told["brokered"]}) is made  # type: ignore[misc]
+        assert numbers.isdisjoint(filters.supervised.allow) or not made
+        passes = numbers & {*filters.supervised.allow, *map(int, supervision.init_calls(filters))}
+        assert passes == (set() if made else numbers)
+    assert told["listen"] == sorted(listen)
