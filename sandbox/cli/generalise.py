@@ -65,8 +65,8 @@ def offer(
                 print(f"  {line}")
             if answer is Generalise.ask and sys.stdin.isatty() and console.is_terminal:
                 accepted = typer.confirm("Accept them?", default=False)
-            elif not accepted:
-                print("  not accepted; --generalise yes does")
+            else:
+                print("  accepted" if accepted else "  not accepted; --generalise yes does")
     return wider if accepted else learned, {**told, "generalised": accepted}
 
 
