@@ -77,9 +77,12 @@ def compiled(workshop: Workshop, name: str, *options: str) -> str:
 
 
 @contextlib.contextmanager
-def workshop_of(uid: int | None) -> Iterator[Workshop]:
-    """A user's workshop. Skips the test where the user cannot use this interpreter."""
-    with home_for(uid) as home, place(uid) as folder:
+def workshop_of(uid: int | None, below: str = "/tmp") -> Iterator[Workshop]:
+    """A user's workshop. Skips the test where the user cannot use this interpreter.
+
+    Training starts functions with an empty /tmp: data beside a function's own folder lie `below` another.
+    """
+    with home_for(uid) as home, place(uid, below) as folder:
         if problem := imports(uid, home):
             pytest.skip(problem)
         yield Workshop(uid, home, folder)

@@ -54,9 +54,9 @@ def as_user(uid: int | None, command: Sequence[str]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def place(uid: int | None) -> Iterator[Path]:
+def place(uid: int | None, below: str = "/tmp") -> Iterator[Path]:
     """A new folder that belongs to the user and that only open folders lead to."""
-    folder = Path(tempfile.mkdtemp(prefix="sandbox-test-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="sandbox-test-", dir=below))
     try:
         if uid is not None:
             os.chown(folder, uid, uid)

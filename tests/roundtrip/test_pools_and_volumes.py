@@ -69,7 +69,7 @@ def handler(event, context):
 @pytest.fixture(scope="module", params=USERS, ids=user_id)
 def workshop(request: pytest.FixtureRequest) -> Iterator[Workshop]:
     """Each user with the commands."""
-    with workshop_of(request.param) as found:
+    with workshop_of(request.param, "/var/tmp") as found:
         yield found
 
 
