@@ -141,6 +141,14 @@ class OwnedSockets:
         self._in_use[fd] = owned
         return fd
 
+    def copy(self, task: Task, number: int) -> int:
+        """A duplicate of one of the sockets that were made, which its owner closes; -1 for any other descriptor."""
+        try:
+            owned = self._sockets.get(_inode(task, number))
+        except (OSError, Denied):
+            return -1
+        return os.dup(owned.fd) if owned else -1
+
     def release(self, fd: int) -> None:
         """The call with a descriptor of `duplicate` is made, and its task has no answer yet."""
         owned = self._in_use.pop(fd)

@@ -17,6 +17,8 @@ from sandbox.kernel.memory import PAGE, Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandbox.kernel.sockaddr import SocketAddress
 
 PIDFD_THREAD = 0o200  # O_EXCL; Linux 6.9 (man 2 pidfd_open)
@@ -39,10 +41,12 @@ _VALUE_AT, _SIZE_AT = ctypes.addressof(_VALUE), ctypes.addressof(_SIZE)
 class Task:
     """One thread, by its number. Raises OSError only where a method says so."""
 
-    __slots__ = ("_memory", "_pidfd", "_process", "exact", "tid")
+    __slots__ = ("_copy", "_memory", "_pidfd", "_process", "exact", "tid")
 
-    def __init__(self, tid: int) -> None:
+    def __init__(self, tid: int, copy: Callable[[Task, int], int] | None = None) -> None:
+        """`copy(task, fd)` gives a duplicate of a descriptor where the kernel would not; -1 where it has none."""
         self.tid = tid
+        self._copy = copy
         self.exact = False
         """Whether the pidfd, once there is one, stands for this very thread."""
         self._pidfd = -1
@@ -82,6 +86,8 @@ class Task:
 
     def duplicate(self, fd: int) -> int:
         """A duplicate of its descriptor. Raises OSError: EBADF, or what refuses pidfd_open(2) or pidfd_getfd(2)."""
+        if self._copy is not None and (known := self._copy(self, fd)) >= 0:
+            return known
         if self._pidfd < 0:
             self._open()
         copy: int = _syscall(_GETFD, self._pidfd, fd, 0, 0)
@@ -210,6 +216,8 @@ class Tasks:
         self._most = most
         self._all = sees_every_exec
         self._kept: dict[int, Task] = {}
+        self.copy: Callable[[Task, int], int] | None = None
+        """How tasks duplicate descriptors where the kernel refuses it (Task)."""
 
     def take(self, tid: int) -> Task:
         """The task with a thread's number; give it back with `done`."""
@@ -219,7 +227,7 @@ class Tasks:
                 return task
             del self._kept[tid]
             task.close()
-        return Task(tid)
+        return Task(tid, self.copy)
 
     def done(self, task: Task) -> None:
         """Its call is answered."""

@@ -1,8 +1,9 @@
 """Names for destinations while learning: resolvers' sockets lead to a forwarder of ours, which hears the names.
 
 Everything is allowed; what was asked and answered is remembered, so that a connect to an address is learned as a
-connect to the name it was asked for. Where the kernel refuses pidfd_getfd(2) nothing is redirected, and destinations
-stay addresses.
+connect to the name it was asked for. Where the kernel refuses pidfd_getfd(2) the datagram sockets of the function are
+made for it, so that its questions are heard there too. A stream is not: our descriptor would keep it open, and a
+question by TCP goes to its resolver.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from sandbox.egress import sockets
 from sandbox.egress.answers import RECEIVES, Answers, Resolvers
 from sandbox.egress.brokered import Brokered, Duplicates, Target
 from sandbox.egress.destinations import Denied
+from sandbox.egress.owned import SOCK_TYPE, OwnedSockets
 from sandbox.egress.sending import Sends
 from sandbox.egress.targets import parsed, to_forwarder
 from sandbox.kernel import sockaddr, tables
-from sandbox.kernel.memory import message_header
-from sandbox.kernel.notification import Listener, Notification
-from sandbox.kernel.sockaddr import AF_INET, AF_INET6, SOCK_STREAM, SocketAddress
+from sandbox.kernel.notification import CallTable, Listener, Notification
+from sandbox.kernel.sockaddr import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, SocketAddress
 from sandbox.kernel.task import Task, Tasks, socket_kind
 from sandbox.learn.stand_ins import connect
 from sandbox.names import DNS_PORT, FOR_GOOD, resolver
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from sandbox.egress.brokered import Answer
     from sandbox.names.forwarder import Forwarder
 
+NO_CALLS = CallTable({})
 SENDS = ("sendto", "sendmsg", "sendmmsg")
 
 
@@ -54,9 +56,12 @@ class Naming:
         self._stand_ins = stand_ins
         numbers = tables.numbers(arch)
         self.calls: Mapping[int, str] = {
-            numbers[name]: name for name in ("connect", *SENDS, *RECEIVES) if name in numbers
+            numbers[name]: name for name in ("connect", *SENDS, *RECEIVES, "socket") if name in numbers
         }
         """The calls of which some are answered here, by number."""
+        self._made = OwnedSockets(NO_CALLS, NO_CALLS, messages=False) if refuses_duplicates() else None
+        if self._made:
+            tasks.copy = self._made.copy
         self.resolvers = Resolvers()
         self._source = Duplicates()
         self._sends = Sends(self, lambda call, task, syscall, denied: True)
@@ -73,10 +78,6 @@ class Naming:
             self._poll.register(fd, events)
         return found
 
-    @cached_property
-    def _duplicates(self) -> bool:
-        return not refuses_duplicates()
-
     def names_of(self, address: bytes) -> frozenset[str]:
         """The names for which an address was given out, or that the hosts file gives it."""
         return self.forwarder.names_of(address) if self.forwarder else frozenset()
@@ -87,26 +88,38 @@ class Naming:
 
     def leads(self, address: SocketAddress) -> bool:
         """Whether what goes to this address goes to the forwarder."""
-        return address.is_ip and address.port == DNS_PORT and self._duplicates and self.forwarder is not None
+        return address.is_ip and address.port == DNS_PORT and self.forwarder is not None
 
-    def take(self, listener: Listener, call: Notification, syscall: str) -> bool:
-        """Answer what goes to a resolver, or comes from one; False for any other of `calls`."""
-        if syscall in RECEIVES and not self.resolvers:
+    def take(self, listener: Listener, call: Notification, syscall: str, named: Sequence[bytes]) -> bool:
+        """Answer what goes to a resolver, or comes from one; False for any other of `calls`.
+
+        `named` are the addresses that the call names, as the recorder has read them.
+        """
+        if syscall == "socket" and not self._makes(call):
+            return False
+        if not (self.resolvers if syscall in RECEIVES else named or syscall == "socket"):
             return False
         task = self._tasks.take(call.pid)
         try:
+            if syscall == "socket" and self._made:
+                self._made.make(listener, call, task)
+                return True
             if syscall in RECEIVES:
                 return self._answers.take(listener, call, syscall, task)
-            address = sockaddr.parse(_named(task, syscall, call.args))
+            address = parsed(named[0])
             if address is None:
                 return False
             if syscall == "connect" and self._lead_to_stand_in(listener, call, address, task):
                 return True
-            return self.leads(address) and self._lead(listener, call, syscall, task)
+            return self.leads(address) and self._lead(listener, call, syscall, task, named[0])
         finally:
             self._tasks.done(task)
 
-    def _lead(self, listener: Listener, call: Notification, syscall: str, task: Task) -> bool:
+    def _makes(self, call: Notification) -> bool:
+        domain, kind = call.args[0] & LOW, call.args[1] & SOCK_TYPE
+        return self._made is not None and domain in (AF_INET, AF_INET6) and kind == SOCK_DGRAM
+
+    def _lead(self, listener: Listener, call: Notification, syscall: str, task: Task, address: bytes) -> bool:
         try:
             fd = task.duplicate(call.args[0] & LOW)
         except OSError:
@@ -118,7 +131,7 @@ class Naming:
             if brokered.domain not in (AF_INET, AF_INET6) or not listener.is_valid(call.id):
                 return False
             if syscall == "connect":
-                target = self.decide(brokered, _named(task, syscall, call.args))
+                target = self.decide(brokered, address)
                 if not target.resolver:
                     return False
                 self.resolvers.note(fd, target.resolver)
@@ -169,13 +182,3 @@ class Naming:
 
     def _is_forwarder(self, address: SocketAddress) -> bool:
         return self.forwarder is not None and self.forwarder.is_own(address)
-
-
-def _named(task: Task, syscall: str, args: Sequence[int]) -> bytes:
-    """The address that a connect or send names, of several messages the first one's; b"" for none."""
-    at, length = 0, 0
-    if found := tables.address_arguments(syscall):
-        at, length = args[found[0]], args[found[1]] & LOW
-    elif header := message_header(task, args[1]):
-        at, length = header.name, header.name_length
-    return task.read(at, min(length, sockaddr.LONGEST)) if at and length else b""

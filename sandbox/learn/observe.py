@@ -193,8 +193,8 @@ class _Observation:
                     if call is None:
                         continue
                     refused = recorder.take(call)
-                    asked = naming.calls.get(call.nr)
-                    if asked and recorder.started and not refused and naming.take(listener, call, asked):
+                    name = naming.calls.get(call.nr)
+                    if name and recorder.started and not refused and naming.take(listener, call, name, recorder.named):
                         continue
                     done = listener.refuse(call.id, refused) if refused else listener.let_through(call.id)
                     if not done:

@@ -82,6 +82,8 @@ class Recorder:
         led = ((os.path.realpath(folder), folder.rstrip("/")) for folder in places.values() if folder != "/")
         self._places = [(real, spelled) for real, spelled in led if real not in (spelled, "/")]
         self.tasks = self._tasks = Tasks(MOST_TASKS, sees_every_exec=True)
+        self.named: list[bytes] = []
+        """The addresses that the last noted connect or send names, as they were read; none for any other call."""
         self.leads: Callable[[SocketAddress], bool] = lambda address: False
         """Whether what goes to this address is a resolver's question: answered by names, and no destination."""
         self.names_of: Callable[[bytes], frozenset[str]] = lambda address: frozenset()
@@ -125,6 +127,7 @@ class Recorder:
         The launcher's own calls before the handler's exec are not noted.
         """
         self._counted = -1
+        self.named = []
         nr = call.nr
         name = self._names.get(nr)
         if name is None:
@@ -276,6 +279,7 @@ class Recorder:
         data, address = self._address(task, "connect", args)
         if address is None:
             return
+        self.named = [data]
         fd = args[0] & arguments.LOW
         kind = task.socket_kind(fd)
         if kind and not sockaddr.takes(kind[0], data):
@@ -325,7 +329,8 @@ class Recorder:
             if pending and task.datagram_peer(fd) == pending:
                 self._destination(task, pending, "udp")
         headers = list(decode.headers(task, name, args))
-        for data in decode.sent_to(task, name, args, headers):
+        self.named = decode.sent_to(task, name, args, headers)
+        for data in self.named:
             address = sockaddr.parse(data)
             kind = task.socket_kind(fd)
             if address and address.family != "AF_NETLINK" and (not kind or sockaddr.takes(kind[0], data)):

@@ -46,8 +46,9 @@ def program(bench: Supervision, libc: str) -> str:
 
 
 def learned(bench: Supervision, *command: str, events: Path) -> Profile:
-    """The profile of one run; where sockets cannot be duplicated training shows no names, so that it is elsewhere."""
-    trainer = Supervision(bench.uid, bench.home, bench.folder, {})
+    """The profile of one run. Where sockets cannot be duplicated, a question by TCP shows no name in training."""
+    by_tcp = TRUNCATED in command
+    trainer = Supervision(bench.uid, bench.home, bench.folder, {}) if by_tcp else bench
     done = trainer.run(bench.folder, *command, more={
         "SANDBOX_MODE": "learn", "SANDBOX_OBSERVATIONS": str(events), "SANDBOX_POLICY": "", "SANDBOX_SUPERVISE": "",
         "SANDBOX_EVENTS": "",

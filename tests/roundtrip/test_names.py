@@ -98,14 +98,15 @@ def events(folder: Path, *found: dict[str, object]) -> Path:
 def test_names_are_learned_and_only_they_are_reached(tmp_path: Path, zone: Zone, service: int, guest: str) -> None:
     """A profile learned from a name allows that name and port, and no other name, no address, and no DNS tunnel.
 
-    Also where the supervisor cannot duplicate the function's sockets and makes them.
+    Also where the supervisor cannot duplicate the function's sockets and makes them, in training too.
     """
     training = events(tmp_path / "training", {"host": "good.test", "port": service})
     profile = tmp_path / "fetch.yaml"
     where = ["--handler", "fetch.handler", "--root", str(ROOT / "tests" / "targets")]
     learned = sandbox(
-        tmp_path, "learn", "fetch", *where, "--events", str(training), "--output", str(profile), "--cold-starts", "1"
-    )
+        tmp_path, "learn", "fetch", *where, "--events", str(training), "--output", str(profile), "--cold-starts", "1",
+        guest=guest,
+    )  # fmt: skip
     assert learned.returncode == 0, learned.stderr
     assert f"good.test:{service}" in profile.read_text()
     zone.asked.clear()
