@@ -399,8 +399,9 @@ class Supervisor:
     ) -> None:  # fmt: skip
         """`target` and `address` are what was decided on, where the decision has read it: it is not read again."""
         syscall, arg_class = asked
+        walks = target is None and syscall in TARGETS
         if target is None:
-            target = self._target(asked, call, task) if syscall in TARGETS else ""
+            target = self._target(asked, call, task, foresee=False) if walks else ""
         verdict = VERDICTS[decision.answer]
         if decision.risk:
             wanted = self._is_first(task, asked)
@@ -409,6 +410,8 @@ class Supervisor:
             wanted = self._journal.wants(syscall, arg_class, verdict, target)
         if not wanted:
             return
+        if walks:  # with the errno, which takes longer: few lines have room
+            target = self._target(asked, call, task)
         # Loaded with the first violation: a start without one does without.
         from sandbox.violations.decode import decode_args
 
@@ -416,14 +419,14 @@ class Supervisor:
         got = "" if decision.answer == REPORT else errno.errorcode[number]
         self._write(asked, args, target, decision, task.process(), call.pid, got)
 
-    def _target(self, asked: Call, call: Notification, task: Task) -> str:
+    def _target(self, asked: Call, call: Notification, task: Task, *, foresee: bool = True) -> str:
         """The physical path that a call reaches, the last of two; '' for a descriptor, which no list could hold.
 
         Nor is what the file system refuses anyway a thing to add to a profile.
         """
         from sandbox.behaviour import access  # a start without violations does without
 
-        accesses = access.of_call(asked, call.args, task, self.phase)
+        accesses = access.of_call(asked, call.args, task, self.phase, foresee=foresee)
         last = accesses[-1] if accesses else None
         return "" if last is None or last.error or (last.magic and not last.name) else last.thing
 
