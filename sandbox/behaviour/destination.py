@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sandbox.kernel.sockaddr import SocketAddress
 
 RUNTIME_API = "runtime-api"
+DNS_PORT = 53
+"""Where resolvers wait: what goes there goes to the forwarder, in a profile with names and in training."""
 OWN = "own"
 """What the function itself is bound to on loopback, whatever the port."""
 ANY_PORT = -1

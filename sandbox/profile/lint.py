@@ -13,6 +13,7 @@ from typing import Literal
 
 from sandbox.behaviour import destination, listener
 from sandbox.behaviour.call import Call
+from sandbox.behaviour.destination import needs_own_entry
 from sandbox.behaviour.path import below, covers, rule_of
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
@@ -157,7 +158,12 @@ def _network(document: Document) -> Iterator[_Raw]:
                 "error", path, f"{place} hands out the machine's credentials",
                 "remove it; give the function credentials of its own",
             )  # fmt: skip
-        elif entry.kind == "address" and isinstance(entry.value, bytes) and not destination.is_loopback(entry.value):
+        elif entry.port == destination.DNS_PORT:
+            yield (
+                "warning", path, f"{place} carries questions to a resolver, and whatever else is put into them",
+                "train again where the supervisor can answer them, so that names take its place",
+            )  # fmt: skip
+        elif isinstance(entry.value, bytes) and entry.kind != "network" and not needs_own_entry(entry.value):
             yield "warning", path, f"{place} is an address", "write the host's name: addresses change owners"
 
 

@@ -68,6 +68,7 @@ def test_nothing_to_object_to() -> None:
         ("tcp://example.org:443", "tcp://169.254.169.254:80", "5:24: error: tcp://169.254.169.254:80 hands out"),
         ("tcp://example.org:443", "tcp://169.254.170.2:80", "5:24: error: tcp://169.254.170.2:80 hands out"),
         ("tcp://example.org:443", "tcp://[::ffff:169.254.169.254]:80", "5:24: error"),
+        ("tcp://example.org:443", "udp://10.0.0.2:53", "5:24: warning: udp://10.0.0.2:53 carries questions"),
         ("tcp://example.org:443", "udp://0.0.0.0/0:*", "5:24: warning: udp://0.0.0.0/0:* is any destination"),
         ("tcp://example.org:443", "udp://*", "5:24: error: 'udp://*': has no port"),
         ("tcp://example.org:443", "93.184.216.34:443", "5:24: warning: 93.184.216.34:443 is an address"),
