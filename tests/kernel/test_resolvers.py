@@ -88,6 +88,8 @@ CASES = [
         ("musl static", "libc", "one", HERE), ("glibc", "connected", "one", HERE),
         ("glibc", "connected", "one", ELSEWHERE),
         ("glibc", "recvfrom", "one", ELSEWHERE), ("musl", "recvmsg", "one", HERE), ("glibc", "recvmsg", "big", HERE),
+        ("glibc", "several", "one", HERE), ("glibc", "recvfrom", "one", "2001:db8::53"),
+        ("glibc", "connected", "one", "2001:db8::53"),
     )
 ]  # fmt: skip
 
@@ -122,6 +124,17 @@ def test_search_domains_are_tried_without_a_line(bench: Supervision, libc: str, 
     assert [line["target"] for line in same.violations] == []
     assert other.stdout.startswith("other: ")
     assert set(asked) == {reached}
+
+
+def test_several_resolvers_are_asked_at_once(bench: Supervision) -> None:
+    """musl sends the question to each; one answer, from any of them, is enough."""
+    command = [program(bench, "musl"), "libc", "one.demo.test"]
+    more = "nameserver 10.99.0.8\nnameserver 2001:db8::53\n"
+    profile, (same,), asked = trained_and_enforced(bench, command, [], more)
+    assert profile.network == {f"one.demo.test:{PORT}"}
+    assert same.stdout == "hello\n", (same.stdout, same.violations)
+    assert same.violations == []
+    assert set(asked) == {"one.demo.test"}
 
 
 def test_a_name_of_this_host_is_learned_with_its_address(bench: Supervision) -> None:

@@ -4,7 +4,8 @@
    resolver connected NAME [RESOLVER]      like c-ares: connect, send, recvfrom with the source compared
    resolver recvfrom NAME [RESOLVER]       like dnspython: sendto, recvfrom
    resolver recvmsg NAME [RESOLVER]        like musl since 1.2.4: sendto to an IPv6 socket, recvmsg; answers by TCP with
-                                           sendmsg(MSG_FASTOPEN) where one was truncated */
+                                           sendmsg(MSG_FASTOPEN) where one was truncated
+   resolver several NAME [RESOLVER]        like libuv and Netty: sendmmsg, recvmmsg */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -70,20 +71,31 @@ static void own(const char *how, const char *name, const char *resolver, struct 
     inet_pton(AF_INET, resolver, &four.sin_addr);
     memcpy(&six.sin6_addr, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
     memcpy((char *)&six.sin6_addr + 12, &four.sin_addr, 4);
-    const struct sockaddr *there = by_message ? (void *)&six : (void *)&four;
-    socklen_t size = by_message ? sizeof six : sizeof four;
+    int is_six = by_message || inet_pton(AF_INET6, resolver, &six.sin6_addr) == 1;
+    const struct sockaddr *there = is_six ? (void *)&six : (void *)&four;
+    socklen_t size = is_six ? sizeof six : sizeof four;
     unsigned char asked[300], answer[512];
     int length = question(asked, name, getpid() & 255), got = 0;
     int fd = socket(there->sa_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) fail("socket");
     if (connected && (connect(fd, there, size) || send(fd, asked, length, 0) < 0)) fail("connect");
-    if (!connected && sendto(fd, asked, length, MSG_NOSIGNAL, there, size) < 0) fail("sendto");
+    int several = !strcmp(how, "several");
+    struct iovec whole = {asked, length};
+    struct mmsghdr sent = {.msg_hdr = {.msg_name = (void *)there, .msg_namelen = size, .msg_iov = &whole, .msg_iovlen = 1}};
+    if (several && (sendmmsg(fd, &sent, 1, 0) != 1 || (int)sent.msg_len != length)) fail("sendmmsg");
+    if (!connected && !several && sendto(fd, asked, length, MSG_NOSIGNAL, there, size) < 0) fail("sendto");
     for (int tries = 0;; tries++) {
         struct pollfd ready = {fd, POLLIN, 0};
         struct sockaddr_storage from;
         socklen_t from_size = sizeof from;
         if (tries == 3 || poll(&ready, 1, 1000) != 1) errno = ETIMEDOUT, fail("no answer");
-        if (by_message) {
+        if (several) {
+            struct iovec parts[] = {{answer, sizeof answer}, {answer, sizeof answer}};
+            struct mmsghdr heard[2] = {{.msg_hdr = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = parts, .msg_iovlen = 1}},
+                                       {.msg_hdr = {.msg_iov = parts + 1, .msg_iovlen = 1}}};
+            if (recvmmsg(fd, heard, 2, 0, 0) != 1) fail("recvmmsg");
+            got = heard[0].msg_len, from_size = heard[0].msg_hdr.msg_namelen;
+        } else if (by_message) {
             struct iovec part = {answer, sizeof answer};
             struct msghdr message = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &part, .msg_iovlen = 1};
             got = recvmsg(fd, &message, 0);
