@@ -11,9 +11,11 @@ What is refused goes to standard error as one line, `STEP: reason`, with exit st
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -35,12 +37,13 @@ SAME = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME 
 class Layout(NamedTuple):
     """How the place looks. `fresh` are folders to cover with an empty tmpfs, `kept` paths below them to show as before.
 
-    `closed` is a folder to make read-only, '' for none. `scratch` is a folder of ours to show at `desk`, wherever it
-    was.
+    `empty` are folders below them that are made again, with the owner and the mode that they have. `closed` is a folder
+    to make read-only, '' for none. `scratch` is a folder of ours to show at `desk`, wherever it was.
     """
 
     fresh: Sequence[str]
     kept: Sequence[str]
+    empty: Sequence[str]
     closed: str
     scratch: str
     desk: str
@@ -62,6 +65,7 @@ def enter(layout: Layout) -> None:
         _mount("none", "/", flags=MS_REC | MS_PRIVATE)
         # Opened before anything covers them; a descriptor of the folder leads there all the same.
         held = {path: os.open(path, os.O_PATH) for path in (layout.scratch, *layout.kept)}
+        made = {path: os.stat(path) for path in layout.empty}
         covered = any(_below(layout.closed, folder) for folder in layout.fresh)
         if layout.closed and not covered:
             step = f"mount(MS_RDONLY) of {layout.closed}"
@@ -69,6 +73,9 @@ def enter(layout: Layout) -> None:
         for folder in layout.fresh:
             step = f"mount(tmpfs) on {folder}"
             _mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+        for path, was in sorted(made.items()):
+            step = f"mkdir({path})"
+            _make_again(path, was)
         for path in sorted(layout.kept, key=len):
             step = f"mount(MS_BIND) of {path}"
             _show(held[path], path)
@@ -100,6 +107,13 @@ def _below(path: str, folder: str) -> bool:
 def _mount(source: str, target: str, kind: str = "none", flags: int = 0, options: str = "") -> None:
     texts = [os.fsencode(text) for text in (source, target, kind)]
     abi.syscall(abi.number("mount"), *texts, flags, options.encode() or None)
+
+
+def _make_again(path: str, was: os.stat_result) -> None:
+    os.makedirs(path)
+    with contextlib.suppress(OSError):  # an owner whom this user namespace does not know
+        os.chown(path, was.st_uid, was.st_gid)
+    os.chmod(path, stat.S_IMODE(was.st_mode))
 
 
 def _show(fd: int, path: str) -> None:

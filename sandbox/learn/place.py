@@ -10,12 +10,13 @@ its own instead, which counts as /tmp.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sandbox.learn.enter_place import Layout
@@ -29,6 +30,10 @@ FRESH = (TMP, "/dev/shm")
 MADE: tuple[Mode, ...] = ("write", "entry")
 LIMIT = 30.0
 """Seconds for the attempt."""
+MOST_SOURCES, LARGEST_SOURCE = 500, 1 << 18
+"""Files of the function, and bytes of one, that are searched for folders in /tmp."""
+LIBRARIES = frozenset({"node_modules", "site-packages", "__pycache__", "python", "vendor"})
+"""Folders of other people's code."""
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _TOOL = os.path.dirname(os.path.dirname(_HERE))
 _NAMED = re.compile(r"(?<![\w.~-])/+tmp/[^\s\"'\\:;,=]+")
@@ -123,7 +128,9 @@ class StartPlace:
         fresh = " and ".join(self.layout.fresh) or "nothing"
         closed = ", the function's folder is read-only" if self.layout.closed else ""
         kept = f"; of this host's they show {', '.join(self.layout.kept)}" if self.layout.kept else ""
-        return f"{fresh} fresh for each start{closed}{kept}"
+        made = ", ".join(self.layout.empty)
+        empty = f"; made for each, since its files name them: {made}" if made else ""
+        return f"{fresh} fresh for each start{closed}{kept}{empty}"
 
 
 def prepare(*, root: str, closed: bool, named: Iterable[str], scratch: str) -> StartPlace:
@@ -135,12 +142,43 @@ def prepare(*, root: str, closed: bool, named: Iterable[str], scratch: str) -> S
     fresh = [folder for folder in FRESH if os.path.isdir(folder) and not f"{folder}/".startswith(f"{root}/")]
     kept = {path for text in (*ours, *named) for path in _named(text)} if TMP in fresh else set()
     outer = sorted(path for path in kept if not any(path.startswith(f"{other}/") for other in kept))
+    empty = sorted(_empty_folders(root) - set(outer)) if TMP in fresh else []
     desk = os.path.join(_HERE, "scratch")
-    layout = Layout(fresh, outer, root if closed and root != "/" else "", scratch, desk)
+    layout = Layout(fresh, outer, empty, root if closed and root != "/" else "", scratch, desk)
     enter = (sys.executable, "-I", "-S", os.path.join(_HERE, "enter_place.py"), json.dumps(layout))
     refused = _tried([*enter, sys.executable, "-I", "-S", "-c", ""], root)
     before = frozenset(os.listdir(TMP)) if refused else frozenset()
     return StartPlace(() if refused else enter, layout, refused, before)
+
+
+def _empty_folders(root: str) -> set[str]:
+    """Empty folders below /tmp that a file of the function names: no leftovers, but something that it is given."""
+    found = set()
+    for text in _sources(root):
+        for match in _NAMED.finditer(text):
+            path = os.path.normpath(re.sub("^/+", "/", match[0]))
+            with contextlib.suppress(OSError):
+                if path.startswith(f"{TMP}/") and os.path.realpath(path) == path and not os.listdir(path):
+                    found.add(path)
+    return found
+
+
+def _sources(root: str) -> Iterator[str]:
+    """The function's own text files, as far as they are small and not too many."""
+    left = MOST_SOURCES
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in LIBRARIES)
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                if os.path.isfile(path) and os.path.getsize(path) <= LARGEST_SOURCE:
+                    with open(path, "rb") as file:
+                        text = file.read(LARGEST_SOURCE)
+                    if b"\0" not in text:
+                        yield text.decode(errors="replace")
+                    left -= 1
+            if not left:
+                return
 
 
 def _tried(command: list[str], root: str) -> str:

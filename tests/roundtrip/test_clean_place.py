@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,6 +81,30 @@ def test_what_is_named_below_tmp_is_shown(workshop: Workshop) -> None:
         other.unlink()
     assert f"of this host's they show {workshop.folder}" in done.stdout
     assert text.read_text() == "shown" + "more\n" * 3
+
+
+def test_an_empty_folder_that_the_function_is_given(workshop: Workshop) -> None:
+    """An empty folder in /tmp that the function's code names is there, empty; one with files in it is not."""
+    given, filled = Path(f"/tmp/clean-place-given-{os.getpid()}"), Path(f"/tmp/clean-place-filled-{os.getpid()}")
+    root = workshop.folder / "given"
+    root.mkdir()
+    root.chmod(0o755)
+    code = (
+        "import os\n\ndef handler(event, context):\n"
+        f"    assert os.listdir({str(given)!r}) == []\n    assert not os.path.exists({str(filled)!r})\n"
+    )
+    (root / "app.py").write_text(code)
+    (root / "app.py").chmod(0o644)
+    try:
+        given.mkdir()
+        filled.mkdir()
+        (filled / "cache").touch()
+        start = ("--handler", "app.handler", "--root", root, "--events", workshop.events({}), "--cold-starts", "1")
+        done = workshop.sandbox("learn", "given", "--no-verify", "--output", workshop.new(), *start)
+    finally:
+        shutil.rmtree(given)
+        shutil.rmtree(filled)
+    assert f"since its files name them: {given}" in done.stdout
 
 
 @pytest.mark.parametrize("refused", [NO_MOUNTS, {"mount": errno.EACCES}], ids=["no namespace", "no mount"])
