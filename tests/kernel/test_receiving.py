@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from child_processes import in_child
 from resolving_world import PORT, RESOLVER, unshared
-from supervised_programs import HOSTS, PYTHON, SOCKETS, Supervision, bench_for
+from supervised_programs import HOSTS, PYTHON, SOCKETS, Supervision, bench_for, supervision
 from users_and_folders import TARGETS
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes a network namespace: needs root")
@@ -40,18 +41,28 @@ def test_a_receive_is_the_kernels_own_but_for_the_resolvers_address(bench: Super
     assert [(line["syscall"], line["class"], line["reason"]) for line in violations] == []
 
 
-def test_a_receive_that_was_not_learned_is_let_go_on(bench: Supervision) -> None:
-    """Without a word of it in the profile the kernel receives, and the forwarder's own address is seen."""
-    program = (
-        "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
-        "s.sendto(bytes.fromhex('1234010000010000000000000361626304746573740000010001'), ('10.99.0.1', 53))\n"
-        "print(s.recvfrom(512)[1][0])"
-    )
-    bundle = bench.bundle(*ITEMS, network=NETWORK)
-    bench.new("")
+ASK = """
+import socket
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.sendto(bytes.fromhex("12340100000100000000000003") + b"one\\x04demo\\x04test\\0\\0\\1\\0\\1", ("10.99.0.1", 53))
+print(sock.recvfrom(512)[1][0])
+"""
 
-    def inside() -> str:
-        with unshared(ipv6=False):
-            return bench.run(bundle, *PYTHON, program).stdout.strip()
 
-    assert in_child(inside, None) == "127.0.0.1"
+@pytest.mark.parametrize(
+    ("receives", "refused", "seen"),
+    [(RECEIVES, {}, RESOLVER), ((), {}, "127.0.0.1"), (RECEIVES, {"process_vm_writev": errno.EPERM}, "127.0.0.1")],
+    ids=["learned", "not learned", "not to be had"],
+)
+def test_a_receive_that_cannot_be_made_is_let_go_on(
+    receives: tuple[str, ...], refused: dict[str, int], seen: str
+) -> None:
+    """Where the profile has no word of it, or the host lets nobody write for the caller, the kernel receives."""
+    with supervision(None, refused) as bench:
+        bundle = bench.bundle(*ITEMS, network=NETWORK, receives=receives)
+
+        def inside() -> str:
+            with unshared(ipv6=False):
+                return bench.run(bundle, *PYTHON, ASK).stdout.strip()
+
+        assert in_child(inside, None) == seen
