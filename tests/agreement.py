@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import shutil
 import socket
 import threading
@@ -49,10 +50,17 @@ class Served:
         return not self.failed and not self.lines
 
 
+def _server() -> socket.socket:
+    for port in random.sample(range(20000, 30000), 50):
+        with contextlib.suppress(OSError):
+            return socket.create_server(("127.0.0.1", port))
+    raise OSError("no port is free")
+
+
 @contextlib.contextmanager
 def greeter() -> Iterator[int]:
-    """The port of a server on loopback that greets whoever connects."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    """The port of a server on loopback that greets whoever connects; none of those that the kernel chooses."""
+    with _server() as listener:
 
         def greet() -> None:
             with contextlib.suppress(OSError):

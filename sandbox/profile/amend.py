@@ -190,7 +190,8 @@ def _own_ports(
         if chosen and wish.section == "network" and not wish.reason and destination.OWN not in profile.network:
             entry = destination.parse(wish.place)
             address = entry.value if isinstance(entry.value, bytes) and entry.kind == "address" else b""
-            if address and destination.is_loopback(address) and entry.port >= EPHEMERAL:
+            here = entry.value == "localhost" or (address and destination.is_loopback(address))
+            if here and entry.port >= EPHEMERAL:
                 changed = _Wish(section="network", place=destination.OWN)
         found[changed] = found.get(changed, 0) + count
         shown.setdefault(changed, examples[wish])

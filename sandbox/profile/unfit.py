@@ -17,6 +17,8 @@ SHELLS = frozenset((
     "sh", "ash", "bash", "busybox", "csh", "dash", "fish", "ksh", "ksh93", "mksh", "rbash", "tcsh", "toybox", "zsh",
 ))  # fmt: skip
 
+DNS_PORT = 53
+
 _V4 = (
     "169.254.0.0/16",  # link-local: EC2, ECS, EKS, Azure, Google
     "100.100.100.200/32",  # Alibaba
@@ -73,6 +75,9 @@ def _destination(target: str, *, asked: bool) -> tuple[str, str] | None:
         return "is not a destination but the Runtime API, which no violation names", ""
     if entry.is_pattern and not (asked and entry.kind == "name"):
         return "stands for more than one destination", ""
+    if entry.kind == "address" and entry.port == DNS_PORT:
+        reason = "is a resolver, through which anything leaves: names belong into a profile, which an audit tells"
+        return reason, spelling.of_entry("network", target)
     if entry.is_metadata or _hands_out_credentials(entry):
         return "hands out credentials: no amendment adds it", spelling.of_entry("network", target)
     return None

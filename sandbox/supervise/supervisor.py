@@ -422,13 +422,17 @@ class Supervisor:
     def _target(self, asked: Call, call: Notification, task: Task, *, foresee: bool = True) -> str:
         """The physical path that a call reaches, the last of two; '' for a descriptor, which no list could hold.
 
+        A program is named as it was asked for, as in training: without Landlock a list holds no other name of it.
+
         Nor is what the file system refuses anyway a thing to add to a profile.
         """
         from sandbox.behaviour import access  # a start without violations does without
 
         accesses = access.of_call(asked, call.args, task, self.phase, foresee=foresee)
         last = accesses[-1] if accesses else None
-        return "" if last is None or last.error or (last.magic and not last.name) else last.thing
+        if last is None or last.error or (last.magic and not last.name):
+            return ""
+        return last.name or last.thing if last.reach == access.PROGRAM else last.thing
 
     def _write(
         self, asked: Call, args: Sequence[str], target: str, decision: Decision, pid: int, tid: int, got: str

@@ -110,12 +110,12 @@ def open_workshop() -> Iterator[Workshop]:
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "guests can be made")
 def test_in_guests(open_workshop: Workshop) -> None:
-    """Trained on this machine, served in guests: with sockets that the supervisor makes, and without Landlock."""
+    """Trained on this machine, served in guests, and healed there by an audit; with owned sockets, without Landlock."""
     trip = Trip(open_workshop, everyday(open_workshop))
     with greeter() as port:
         data = open_workshop.folder / "data"
         trained, others = kinds(data, port)
-        profile = trip.learn({}, *trained)
+        profile, nothing = trip.learn({}, *trained), trip.learn({})
         for guest in GUESTS:
             shutil.rmtree(data)  # what another uid made there
             data.mkdir()
@@ -124,6 +124,7 @@ def test_in_guests(open_workshop: Workshop) -> None:
             for name, mode in MODES.items():
                 served = there.serve(profile, [*trained, *others], mode)
                 assert served.is_quiet, (guest, name, served.failed, served.told)
+            there.heals_by_audit(nothing, trained)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a network namespace: needs root")

@@ -275,6 +275,8 @@ def test_no_folder_that_holds_secrets_is_proposed() -> None:
             "2852039166:80", "0251.0376.0251.0376:80", "169.254.43518:80", "169.254.169.254.:80",
         )),
         *((event("execve", target=target), "is a shell") for target in ("/bin/sh", "/usr/bin/bash", "/bin/busybox")),
+        (event("connect", target="udp://10.0.0.2:53"), "is a resolver"),
+        (event("connect", target="tcp://[2001:db8::53]:53"), "is a resolver"),
         (event("connect", target="tcp://10.0.0.0/8:443"), "more than one"),
         (event("connect", target="*.example.com:443"), "more than one"),
         (event("connect", target="example.com:*"), "more than one"),
