@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ GRACE = 10.0
 LISTENS = 60.0
 """Seconds in which a server must listen before its driver starts; observation slows a start down."""
 POLL = 0.05
+OUTPUT = 1.0
+"""Seconds for the last output of a program that has ended."""
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 ENDED_WELL = (0, *(status for number in ENDING for status in (-number, 128 + number)))
 """Exit statuses of a process that a platform, or its user, was free to end."""
@@ -59,6 +62,30 @@ class Run:
     status: int
     problem: str = ""
     stopped: bool = False
+
+
+@contextlib.contextmanager
+def piped(path: str) -> Iterator[int]:
+    """A descriptor for output, of a pipe that is copied into the file `path`.
+
+    A platform gives a program pipes, and some do more with these than with a file: libuv makes them non-blocking. Who
+    outlives its start and holds the pipe is not waited for.
+    """
+    reading, writing = os.pipe()
+
+    def copy() -> None:
+        with open(path, "wb", buffering=0) as file:
+            while data := os.read(reading, 1 << 16):
+                file.write(data)
+        os.close(reading)
+
+    copying = threading.Thread(target=copy, daemon=True)
+    copying.start()
+    try:
+        yield writing
+    finally:
+        os.close(writing)
+        copying.join(OUTPUT)
 
 
 class Stopped(SystemExit):

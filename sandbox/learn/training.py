@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -190,7 +191,7 @@ class _Start:
         ordered = plan.events[shift:] + plan.events[:shift]
         function = plan.function(self._place, self._environment())
         labels: dict[str, str] = {}
-        with open(self._log, "wb") as log:
+        with program.piped(self._log) as log:
             close_every = CLOSE_EVERY if self._number % 2 == 0 or plan.cold_starts == 1 else 0
             with Environment(function, close_every=close_every, stdout=log, stderr=log) as environment:
                 environment.start()
@@ -218,8 +219,8 @@ class _Start:
 
     def once(self) -> None:
         """A plain program: one run to its end."""
-        with open(self._log, "wb") as log:
-            run = run_program(self._plan, self._place, self._environment(), log.fileno())
+        with program.piped(self._log) as log:
+            run = run_program(self._plan, self._place, self._environment(), log)
         self.stopped = run.stopped
         self._step("", "error" if run.problem else "ok")
         if run.problem:
@@ -258,6 +259,7 @@ class _Start:
         return last
 
     def _tail(self) -> tuple[str, ...]:
+        time.sleep(program.POLL)  # what it wrote may still be on its way through the pipe
         with open(self._log, "rb") as file:
             return tuple(file.read().decode(errors="replace").splitlines()[-LOG_LINES:])
 

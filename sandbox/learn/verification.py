@@ -18,6 +18,7 @@ from sandbox import __version__
 from sandbox.behaviour.spelling import printable
 from sandbox.errors import InstallRefused, PolicyWritable, SandboxError
 from sandbox.kernel import tables
+from sandbox.learn import program
 from sandbox.learn.place import StartPlace
 from sandbox.learn.training import CLOSE_EVERY, TrainingPlan, run_program
 from sandbox.policy import build
@@ -127,12 +128,12 @@ def _served(plan: TrainingPlan, place: StartPlace, mode: str, policy: str, denie
         **plan.settings(), "SANDBOX_POLICY": place.inside(policy), "SANDBOX_MODE": mode, "SANDBOX_FILES": "look",
         "SANDBOX_EVENTS": f"file:{place.inside(journal)}", **place.variables(mode),
     }  # fmt: skip
-    with open(log_file, "wb") as log:
+    with program.piped(log_file) as log:
         if plan.events:
-            failed, error_type = _events(plan, place, variables, log.fileno(), mode)
+            failed, error_type = _events(plan, place, variables, log, mode)
             refused = error_type in {error.error_type for error in NOT_INSTALLED}
         else:
-            run = run_program(plan, place, variables, log.fileno())
+            run = run_program(plan, place, variables, log)
             failed = f"the run: {run.problem}" if run.problem else ""
             refused = run.status in {error.exit_code for error in NOT_INSTALLED}
     with open(log_file, "rb") as log:

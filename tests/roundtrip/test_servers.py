@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -143,6 +144,30 @@ def test_a_server_is_trained_for_a_time(workshop: Workshop) -> None:
         status, said = ended(child)
     assert status == 0, said
     assert profile.exists()
+
+
+NODE = """
+const timer = setInterval(() => {}, 1000);
+process.stdout.write("started\\n");
+setTimeout(() => clearInterval(timer), 50);
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+def test_output_is_a_pipe_in_training(workshop: Workshop) -> None:
+    """Node makes its pipes non-blocking at its start and its end: trained, it runs with pipes and ends well."""
+    profile, root = workshop.new(), workshop.folder / "piped"
+    root.mkdir()
+    root.chmod(0o755)
+    (root / "app.js").write_text(NODE)
+    (root / "app.js").chmod(0o644)
+    command = (str(shutil.which("node")), "app.js")
+    workshop.sandbox("learn", "piped", "--cold-starts", "1", "--output", profile, "--root", root, "--", *command)
+    with in_background(workshop, "run", profile, "--", *command, folder=root) as child:
+        status, said = ended(child)
+    assert status == 0, said
+    assert "started" in said
+    assert '"violation"' not in said
 
 
 @pytest.mark.parametrize(
