@@ -127,7 +127,7 @@ class Targets:
 
         Another name of the same address may allow it in audit, and does not help under enforcement.
         """
-        asked = names & self._asked.keys()
+        asked = frozenset(names & self._asked.keys())  # a view makes a set of it, which no memo takes
         for name in asked:
             del self._asked[name]
         if not asked or not self._match("tcp", value, port, names).allowed:

@@ -115,14 +115,14 @@ def _supervisor(
         from sandbox.supervise import programs
 
         supervisor.set_programs(programs.granted(policy, duties.task_root))
-    if destinations.has_names:
+    if destinations.has_names or audit:  # in audit whatever is asked for is told by its name
         from sandbox.names import FOR_GOOD, resolver
 
         forwarder = resolver.make(
             destinations.allows_name, supervisor.report_question, duties.local_domains,
             keep=supervision.names_keep or FOR_GOOD, observing=audit, stand_ins=duties.stand_ins,
         )  # fmt: skip
-        if forwarder is None:
+        if forwarder is None and destinations.has_names:
             missing = (
                 "dnslib is not there, or loopback cannot be bound: names cannot be resolved, their hosts not reached"
             )

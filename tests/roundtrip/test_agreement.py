@@ -130,7 +130,7 @@ def test_in_guests(open_workshop: Workshop) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a network namespace: needs root")
 @pytest.mark.parametrize("ipv6", [False, True], ids=["v4", "dual"])
 def test_names(workshop: Workshop, ipv6: bool) -> None:
-    """Names looked up in all ways and connected to, in a network with IPv4 only and in one with both."""
+    """Names looked up in all ways and connected to, with IPv4 only and with both; an audit tells names by name."""
     hosts = ["one.demo.test", "twin.demo.test", "both.demo.test"]
     events: list[Event] = [{"do": "names", "hosts": hosts}, {"do": "connects", "hosts": hosts, "port": PORT}]
     trip = Trip(workshop, everyday(workshop))
@@ -138,6 +138,7 @@ def test_names(workshop: Workshop, ipv6: bool) -> None:
     def inside_network() -> list[str]:
         found = []
         with unshared(ipv6=ipv6):
+            trip.heals_by_audit(trip.learn({}), events)
             profile = trip.learn({}, *events)
             for name, mode in MODES.items():
                 served = trip.serve(profile, events, mode)
