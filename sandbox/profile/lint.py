@@ -215,6 +215,18 @@ def _schema(document: Document) -> Iterator[_Raw]:
         )  # fmt: skip
 
 
+def _verified(document: Document) -> Iterator[_Raw]:
+    found = document.profile.verified
+    for mode, outcome in (("audit", found.audit), ("enforce", found.enforce)) if found else ():
+        if outcome.split(",")[0] == "ok":
+            continue
+        yield (
+            "warning" if outcome.startswith("not installed") else "error", ("verified", mode),
+            f"{mode}: the events of the training were not served again as they were trained: {outcome}",
+            "amend the profile, or train it again; `sandbox learn` serves the events again at its end",
+        )  # fmt: skip
+
+
 def _writes(document: Document) -> Iterator[_Raw]:
     for i, place in enumerate(document.tree.get("files", {}).get("write", ())):
         if any(covers(expected, posixpath.normpath(place)) for expected in EXPECTED_WRITES):
@@ -286,6 +298,6 @@ def _provenance(document: Document) -> Iterator[_Raw]:
 
 
 CHECKS = (
-    _schema, _environment, _reasons, _grants, _promises, _processes, _network, _listen, _writes, _random_parts,
-    _tolerates, _completeness, _provenance,
+    _schema, _environment, _verified, _reasons, _grants, _promises, _processes, _network, _listen, _writes,
+    _random_parts, _tolerates, _completeness, _provenance,
 )  # fmt: skip

@@ -87,6 +87,17 @@ def test_findings_point_at_their_line(old: str, new: str, line: str) -> None:
     assert str(changed(old, new)).startswith(f"p.yaml:{line}")
 
 
+@pytest.mark.parametrize(
+    ("outcome", "severity"),
+    [("ok", ""), ("'ok, but not in force here: files'", ""), ("umask", "error"), ("'not installed: no'", "warning")],
+)
+def test_what_did_not_serve_its_own_events_is_told(outcome: str, severity: str) -> None:
+    """An outcome that is not ok is an error, or a warning where the host refused to enforce anything."""
+    line = f"verified: {{date: '2030-01-31', tool: 0.1.0, events: 3, audit: ok, enforce: {outcome}}}\n"
+    findings = found(GOOD.replace("completeness:", line + "completeness:", 1))
+    assert [(finding.severity, finding.line) for finding in findings] == ([(severity, 8)] if severity else [])
+
+
 def test_loopback_is_no_strange_address() -> None:
     """A destination on the machine itself needs no name."""
     assert found(GOOD.replace("tcp://example.org:443", "tcp://127.0.0.1:80")) == []
