@@ -94,7 +94,8 @@ def test_what_lines_say_to_allow_has_its_effect(trained_on_nothing: tuple[Trip, 
     """The `allow` of every line of an audit, put into the profile by hand, serves the events without a line."""
     trip, profile = trained_on_nothing
     with greeter() as port:
-        asked = events(list(KINDS), trip.workshop, port)
+        # A port that the kernel chooses is another one at each event: only amend knows that it is the function's own.
+        asked = events([kind for kind in KINDS if kind != "server"], trip.workshop, port)
         audited = trip.serve(profile, asked, AUDIT)
         edited = yaml.safe_load(profile.read_text())
         for text in sorted({line["allow"] for line in audited.lines if line["event"] == "violation"}):
