@@ -13,7 +13,7 @@ from sandbox.learn.host import TOOL
 from sandbox.learn.observations import ColdStart
 from sandbox.learn.records import FORMAT, Connect, Fact, FileAccess, Listen, Program
 from sandbox.profile.folding import folder_of, named
-from sandbox.profile.random_names import sockets
+from sandbox.profile.random_names import TERMINALS, sockets
 
 
 class Thing(NamedTuple):
@@ -21,6 +21,10 @@ class Thing(NamedTuple):
 
     reach: Literal["read", "write", "network", "listen", "exec"]
     text: str
+
+
+MULTIPLEXERS = ("/dev/ptmx", "/dev/pts/ptmx")
+"""Who opens one for writing makes a pair of pseudo-terminals (man 4 ptmx)."""
 
 
 def things(cold_start: ColdStart, listen: frozenset[str]) -> Iterator[tuple[Fact, Thing]]:
@@ -34,6 +38,9 @@ def things(cold_start: ColdStart, listen: frozenset[str]) -> Iterator[tuple[Fact
             yield from _files(FileAccess(path, "read"), literal(path), cold_start)
     for path in cold_start.writes:
         yield from _files(FileAccess(path, "write"), literal(path), cold_start)
+        if path in MULTIPLEXERS:
+            # ioctl TIOCGPTPEER opens the other end, of a number that the kernel chooses, and names no path.
+            yield FileAccess(path, "write"), Thing("write", TERMINALS)
     for path in made:
         if path.startswith("/"):
             yield from _files(FileAccess(path, "entry"), literal(folder_of(path, made)), cold_start)

@@ -26,6 +26,9 @@ TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 SECRET = ("/etc", "/proc", "/dev", "/run/secrets", "/var/run/secrets")
 """Nothing below is generalised: what lies beside what was asked for is nobody's guess."""
 
+TERMINALS = "/dev/pts/*"
+"""Pseudo-terminals: the kernel numbers them as they are made."""
+
 CREDENTIALS = frozenset({".ssh", ".aws", ".gnupg", ".kube", ".docker", ".azure", "gcloud"})
 """Folders of a home that hold keys and tokens."""
 
@@ -109,6 +112,8 @@ def shaped(path: str, numbers: re.Pattern[str] = _LONG) -> tuple[str, tuple[str,
 
     The shape has a name for each of the path's, and is empty for a path under {root} and the like.
     """
+    if path.startswith("/dev/pts/") and path[len("/dev/pts/") :].isdigit():
+        return TERMINALS, ()
     known = "/".join(_KNOWN.sub("*", name) for name in path.split("/"))
     path = known if may_open(known) else path
     shape = tuple("*".join(texts[::2]) for texts in _names(path, numbers)) if path.startswith("/") else ()

@@ -66,6 +66,19 @@ def handler(event, context):
 """
 
 
+TERMINALS = """
+import os, tty
+
+
+def handler(event, context):
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    os.write(slave, b"through")
+    with open(os.ttyname(slave), "rb"):
+        return os.read(master, 100).decode()
+"""
+
+
 @pytest.fixture(scope="module", params=USERS, ids=user_id)
 def workshop(request: pytest.FixtureRequest) -> Iterator[Workshop]:
     """Each user with the commands."""
@@ -170,3 +183,18 @@ def test_a_file_that_was_replaced_in_training_is_readable_when_it_is_replaced(wo
         (line,) = workshop.invoke(path, start, workshop.events({"wait": 60}))
     before, after = map(int, json.loads(line["result"]).split())
     assert 0 < before < after
+
+
+def test_pseudo_terminals_of_any_number_are_served(workshop: Workshop) -> None:
+    """A function that makes a pair of pseudo-terminals gets another number in production, and its two ends work."""
+    _, start = function(workshop, "terminals", TERMINALS)
+    path, events = workshop.new(), workshop.events({})
+    workshop.sandbox("learn", "terminals", *start, "--events", events, "--cold-starts", "1", "--output", path)
+    assert "/dev/pts/*" in document.read(str(path)).profile.writes
+    mine = os.openpty()
+    try:
+        (line,) = workshop.invoke(path, start, events)
+    finally:
+        for end in mine:
+            os.close(end)
+    assert json.loads(line["result"]) == "through"
