@@ -181,7 +181,9 @@ def test_amending_adds_listeners() -> None:
     odd = propose(made, [refused(text) for text in ("any", "localhost:1", "unix:/tmp/*", "tcp://10.0.0.0/8:1")])
     assert odd.profile == made
     heard = propose(made, [refused("tcp://127.0.0.1:*", "listen")]).profile
-    assert {str(use.call) for use in heard.uses} == {"bind", "listen"}
+    calls = {str(use.call) for use in heard.uses}
+    assert calls >= {"bind", "listen", "accept", "accept4"}
+    assert not [call for call in calls if call.startswith(("connect", "socket", "execve"))]
 
 
 @pytest.mark.parametrize(
