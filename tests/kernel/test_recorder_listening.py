@@ -89,7 +89,7 @@ class InContainer(Bench):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a guest: needs root")
 def test_where_sockets_cannot_be_duplicated(tmp_path: Path) -> None:
-    """The protocol of a port is told by /proc there, the program's choice and the kernel's alike."""
+    """The observer makes the datagram sockets there, so that their ports are told from those of streams."""
     tmp_path.chmod(0o777)
     with home_for(None) as home:
         found = InContainer(None, home, tmp_path).python(
