@@ -159,11 +159,11 @@ class Supervision:
         """{syscall: argument classes, none for all} of the hard deny."""
         self.never_granted: Sequence[str] = data["never-granted"]
         self.tolerates: Sequence[str] = data["tolerates"]
+        """`phase aim syscall class` of hard-denied calls that training survived."""
         self.names_keep: int = data["names-keep"]
         """For how many seconds an address stays with its name after its time to live; 0 for good."""
         self.names_receives: Sequence[str] = data["names-receives"]
         """The calls that the supervisor makes on sockets which asked a resolver."""
-        """`phase aim syscall class` of hard-denied calls that training survived."""
 
 
 class Policy:

@@ -18,7 +18,7 @@ from sandbox.kernel import sockaddr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sandbox.kernel.sockaddr import SocketAddress
 
@@ -170,11 +170,14 @@ def covers(entry: Entry, other: Entry) -> bool:
     return is_like(path, other_path)
 
 
-def entries(texts: Iterable[str]) -> Iterator[Entry]:
-    """The entries among some texts; a reader of profiles (profile/document.py) refuses the others with their place."""
+def entries(texts: Iterable[str], parser: Callable[[str], Entry] | None = None) -> Iterator[Entry]:
+    """The entries among some texts; a reader of profiles (profile/document.py) refuses the others with their place.
+
+    `parser` is `parse`, or that of listeners.
+    """
     for text in texts:
         try:
-            yield parse(text)
+            yield (parser or parse)(text)
         except ProfileError:
             continue
 

@@ -48,11 +48,7 @@ def parse(text: str) -> Entry:
 
 def entries(texts: Iterable[str]) -> Iterator[Entry]:
     """The entries among some texts; a reader of profiles (profile/document.py) refuses the others with their place."""
-    for text in texts:
-        try:
-            yield parse(text)
-        except ProfileError:
-            continue
+    return destination.entries(texts, parse)
 
 
 def own_address(address: bytes) -> bytes:

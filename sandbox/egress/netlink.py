@@ -21,6 +21,8 @@ from sandbox.kernel.sockaddr import AF_NETLINK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sandbox.kernel.notification import Listener, Notification
 
 NETLINK_ROUTE = 0
@@ -29,6 +31,7 @@ NLM_F_REQUEST = 1
 QUESTIONS = (18, 22, 26, 30)
 """RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE and RTM_GETNEIGH (linux/rtnetlink.h)."""
 RTM_BASE, RTNL_KIND_GET = 16, 2
+UNREADABLE = -1
 _HEADER = struct.Struct("<IHHII")  # struct nlmsghdr
 _ADDRESS = struct.Struct("<HxxII")  # struct sockaddr_nl: family, port id (0 is the kernel), groups
 _CAP_NET_ADMIN = 1 << 12
@@ -43,15 +46,8 @@ def is_question(fd: int, address: bytes, data: bytes) -> bool:
         return False
     if sockets.option(fd, SO_PROTOCOL) != NETLINK_ROUTE:
         return False
-    at = 0
-    while at < len(data):
-        if at + _HEADER.size > len(data):
-            return False
-        length, kind, flags, _, _ = _HEADER.unpack_from(data, at)
-        if not _HEADER.size <= length <= len(data) - at or kind not in QUESTIONS or not flags & NLM_F_REQUEST:
-            return False
-        at += length + 3 & -4
-    return bool(data)
+    parts = [*_parts(data)]
+    return bool(parts) and all(kind in QUESTIONS and flags & NLM_F_REQUEST for kind, flags in parts)
 
 
 def changes(fd: int, data: bytes) -> bool:
@@ -61,15 +57,19 @@ def changes(fd: int, data: bytes) -> bool:
     """
     if sockets.option(fd, SO_PROTOCOL) != NETLINK_ROUTE:
         return False
+    return any(kind == UNREADABLE or (kind >= RTM_BASE and kind & 3 != RTNL_KIND_GET) for kind, _ in _parts(data))
+
+
+def _parts(data: bytes) -> Iterator[tuple[int, int]]:
+    """(kind, flags) of each message in one send; UNREADABLE for the first whose length the kernel would not take."""
     at = 0
     while at < len(data):
-        if at + _HEADER.size > len(data):
-            return True
-        length, kind, _, _, _ = _HEADER.unpack_from(data, at)
-        if length < _HEADER.size or (kind >= RTM_BASE and kind & 3 != RTNL_KIND_GET):
-            return True
+        length, kind, flags = _HEADER.unpack_from(data, at)[:3] if at + _HEADER.size <= len(data) else (0, 0, 0)
+        if not _HEADER.size <= length <= len(data) - at:
+            yield UNREADABLE, 0
+            return
+        yield kind, flags
         at += length + 3 & -4
-    return False
 
 
 def make(kind: int, protocol: int) -> int:

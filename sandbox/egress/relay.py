@@ -54,7 +54,7 @@ class Relay:
                     raise
             else:
                 self._listening[family] = sock
-                self._watch(sock, select.EPOLLIN, lambda events, sock=sock: self._accept(sock))  # type: ignore[misc]
+                self._watch(sock, select.EPOLLIN, self._accepting(sock))
 
     def address(self, host: str, port: int, family: int) -> bytes:
         """The struct sockaddr in place of the Runtime API's (`host`, `port`), for a socket of AF_INET or AF_INET6."""
@@ -124,6 +124,9 @@ class Relay:
             self._watch(sock, events, owner)
         else:
             self._unwatch(sock)
+
+    def _accepting(self, listening: _socket.socket) -> Callable[[int], None]:
+        return lambda _events: self._accept(listening)
 
     def _accept(self, listening: _socket.socket) -> None:
         try:

@@ -16,7 +16,7 @@ from sandbox.learn.records import Start
 from sandbox.learn.rights import Thing
 from sandbox.profile import base
 from sandbox.profile.folding import listed
-from sandbox.profile.model import AIMS, PHASES, Profile, ProfiledFunction, Tolerated, Training, Use
+from sandbox.profile.model import AIMS, PHASES, Aim, Phase, Profile, ProfiledFunction, Tolerated, Training, Use
 from sandbox.profile.promises import promises_of
 
 LATEST = 253402300799
@@ -92,11 +92,12 @@ def _survived(
 
     What attacks another's process or the machine is never tolerated (profiles/base/hard-deny.yaml, `terminate`).
     """
-    labels: dict[tuple[str, str, str], set[str]] = {}
-    for cold_start in cold_starts:
-        for refusal in cold_start.refusals:
-            if refusal.survived and refusal.phase in PHASES and refusal.at in AIMS:
-                labels.setdefault((refusal.phase, refusal.call, refusal.at), set()).add(refusal.label)
+    labels: dict[tuple[Phase, str, Aim], set[str]] = {}
+    for refusal in (refusal for cold_start in cold_starts for refusal in cold_start.refusals if refusal.survived):
+        phase = next((phase for phase in PHASES if phase == refusal.phase), None)
+        at = next((at for at in AIMS if at == refusal.at), None)
+        if phase and at:
+            labels.setdefault((phase, refusal.call, at), set()).add(refusal.label)
     total = {sample.label for sample in samples if sample.kind == "invocation"}
     found, fatal = set(), set()
     for (phase, text, at), seen in labels.items():
@@ -108,7 +109,7 @@ def _survived(
             fatal.add((phase, text))
             continue
         because = frozenset({_reason(phase, seen & total, total)})
-        found.add(Tolerated(phase, *call, at, entry.errno, because))  # type: ignore[arg-type]  # checked above
+        found.add(Tolerated(phase, *call, at, entry.errno, because))
     return frozenset(found), frozenset(fatal)
 
 
@@ -127,8 +128,7 @@ def _uses(cold_starts: Sequence[ColdStart], samples: Sequence[Sample]) -> Iterab
         if base.kept_out(Call(syscall, arg_class)):
             continue  # whoever wrote the observations
         seen, total = labels.get((phase, syscall, arg_class), set()), everywhere.get("invoke", set())
-        # mypy: phases were checked when the file was read.
-        yield Use(phase, syscall, arg_class, count, frozenset({_reason(phase, seen, total)}))  # type: ignore[arg-type]
+        yield Use(phase, syscall, arg_class, count, frozenset({_reason(phase, seen, total)}))
 
 
 def _reason(phase: str, seen: set[str], total: set[str]) -> str:

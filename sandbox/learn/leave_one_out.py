@@ -109,7 +109,7 @@ class LeaveOneOut:
             self._always.update(thing for fact, things in listed.items() if fact not in reached for thing in things)
             called = {item for sample in cold_start.samples for item in sample.items}
             for where, syscall, arg_class in cold_start.items - called:
-                self._always.update(self._given(where, Call(syscall, arg_class)))  # type: ignore[arg-type]  # as read
+                self._always.update(self._given(where, Call(syscall, arg_class)))
         events: dict[tuple[Phase, str], Event] = {}
         for number, (sample, listed) in enumerate(sorted(taken, key=lambda pair: _moment(pair[0]))):
             phase = PHASE_OF.get(sample.kind)
@@ -125,9 +125,9 @@ class LeaveOneOut:
         """Add a sample to its event."""
         for phase, syscall, arg_class in sample.items:
             call = Call(syscall, arg_class)
-            event.gives.update(self._given(phase, call))  # type: ignore[arg-type]  # checked when it was read
+            event.gives.update(self._given(phase, call))
             if not self._is_free(call):
-                event.needs.add((phase, call.as_compared()))  # type: ignore[arg-type]
+                event.needs.add((phase, call.as_compared()))
         for fact in sample.facts:
             things = [thing for thing in listed.get(fact, ()) if thing.text != destination.RUNTIME_API]
             event.gives.update(things)

@@ -40,9 +40,9 @@ from sandbox.learn.records import (
     parse,
 )
 from sandbox.profile import base
-from sandbox.profile.model import PHASES
+from sandbox.profile.model import PHASES, Phase
 
-Item = tuple[str, str, str]
+Item = tuple[Phase, str, str]
 """(phase, syscall, class)"""
 
 
@@ -172,9 +172,10 @@ class _Building:
     def add(self, record: Record | None, line: ObservedLine) -> None:
         """Take in one record of this environment. Raises one of DAMAGE, or ProfileError."""
         match record:
-            case NewItem(id_, phase, syscall, arg_class):
-                if phase not in PHASES:
-                    raise ValueError(f"unknown phase {phase!r}")
+            case NewItem(id_, text, syscall, arg_class):
+                phase = next((phase for phase in PHASES if phase == text), None)
+                if phase is None:
+                    raise ValueError(f"unknown phase {text!r}")
                 if syscall not in tables.every_name():
                     raise ValueError(f"unknown system call {syscall!r}")
                 base.arguments_exist(Call(syscall, arg_class), "class")

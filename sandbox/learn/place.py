@@ -30,7 +30,7 @@ FRESH = (TMP, "/dev/shm")
 MADE: tuple[Mode, ...] = ("write", "entry")
 LIMIT = 30.0
 """Seconds for the attempt."""
-MOST_SOURCES, LARGEST_SOURCE = 500, 1 << 18
+MOST_SOURCES, LARGEST_SOURCE = 1000, 1 << 18
 """Files of the function, and bytes of one, that are searched for folders in /tmp."""
 LIBRARIES = frozenset({"node_modules", "site-packages", "__pycache__", "python", "vendor"})
 """Folders of other people's code."""
@@ -176,7 +176,7 @@ def _sources(root: str) -> Iterator[str]:
                         text = file.read(LARGEST_SOURCE)
                     if b"\0" not in text:
                         yield text.decode(errors="replace")
-                    left -= 1
+            left -= 1
             if not left:
                 return
 

@@ -69,15 +69,17 @@ def piped(path: str) -> Iterator[int]:
     """A descriptor for output, of a pipe that is copied into the file `path`.
 
     A platform gives a program pipes, and some do more with these than with a file: libuv makes them non-blocking. Who
-    outlives its start and holds the pipe is not waited for.
+    outlives its start and holds the pipe is not waited for. On a full disk the rest is lost, and nobody waits for it.
     """
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     reading, writing = os.pipe()
 
     def copy() -> None:
-        with open(path, "wb", buffering=0) as file:
-            while data := os.read(reading, 1 << 16):
-                file.write(data)
+        while data := os.read(reading, 1 << 16):
+            with contextlib.suppress(OSError):
+                os.write(file, data)
         os.close(reading)
+        os.close(file)
 
     copying = threading.Thread(target=copy, daemon=True)
     copying.start()

@@ -58,7 +58,7 @@ def merge(one: Profile, other: Profile) -> Profile:
         ),
         uses=merged,
         processes=one.processes | other.processes,
-        network=_destinations(one, other),
+        network=_folded(one.network, other.network, (entry for entry, _ in one.network_by | other.network_by)),
         reads=united(one.reads, other.reads),
         writes=united(one.writes, other.writes),
         grants=one.grants | other.grants,
@@ -67,7 +67,7 @@ def merge(one: Profile, other: Profile) -> Profile:
         responses=_stricter(one.responses | other.responses),
         trainings=frozenset(trainings.values()),
         promises=promises_of(merged),
-        listen=_listeners(one, other),
+        listen=_folded(one.listen, other.listen, (entry for entry, _ in one.listen_because | other.listen_because)),
         listen_because=one.listen_because | other.listen_because,
         network_by=one.network_by | other.network_by,
         names_keep=max(one.names_keep, other.names_keep, key=_longer),
@@ -95,22 +95,12 @@ def _latest(one: Verified | None, other: Verified | None) -> Verified | None:
     return max((found for found in (one, other) if found), default=None)
 
 
-def _destinations(one: Profile, other: Profile) -> frozenset[str]:
-    """The destinations of both, folded as learning does; those that `by` names keep their text."""
-    if one.network == other.network:
-        return one.network
-    kept = {entry for entry, _ in one.network_by | other.network_by}
-    everything = one.network | other.network
-    return sockets(everything - kept) | everything & kept
-
-
-def _listeners(one: Profile, other: Profile) -> frozenset[str]:
-    """The listeners of both, folded in the same way; those with a person's reason keep their text."""
-    if one.listen == other.listen:
-        return one.listen
-    kept = {entry for entry, _ in one.listen_because | other.listen_because}
-    everything = one.listen | other.listen
-    return sockets(everything - kept) | everything & kept
+def _folded(one: frozenset[str], other: frozenset[str], kept: Iterable[str]) -> frozenset[str]:
+    """The destinations, or listeners, of both, folded as learning does; what a person said something of is `kept`."""
+    if one == other:
+        return one
+    everything, named = one | other, frozenset(kept)
+    return sockets(everything - named) | everything & named
 
 
 def _stricter(responses: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:

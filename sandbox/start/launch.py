@@ -207,17 +207,17 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
     if not settings.supervise:
         if settings.relays:
             raise UsageError(
-                "is relay, which a supervisor does, and there is none", where=REQUEST_ID,
+                "is relay, but without a supervisor nobody relays", where=REQUEST_ID,
                 todo="set SANDBOX_SUPERVISE=1, or unset it",
             )  # fmt: skip
         if settings.looks:
             raise UsageError(
-                "is look, which a supervisor does, and there is none", where=FILES,
+                "is look, but without a supervisor nobody looks", where=FILES,
                 todo="set SANDBOX_SUPERVISE=1, or unset it",
             )  # fmt: skip
         if settings.stand_ins:
             raise UsageError(
-                "is set, and what it says a supervisor does, and there is none", where=STANDS_FOR,
+                "is set, but without a supervisor no connect is led to a fake", where=STANDS_FOR,
                 todo="set SANDBOX_SUPERVISE=1, or unset it",
             )  # fmt: skip
         confine(command, policy, settings, stale, degraded, tell=None, audit=audit)
@@ -289,7 +289,7 @@ def confine(
     if settings.stand_ins and "supervision" not in in_force.enforced:
         # The function would reach production instead, although nobody meant it to.
         raise InstallRefused(
-            "is set, and there is no supervisor that could lead a connect", where=STANDS_FOR,
+            "is set, but nothing here could redirect a connect to a fake", where=STANDS_FOR,
             todo="unset it, or start where a supervisor can be (the status line of a start without it says why)",
         )  # fmt: skip
     if tell and "supervision" in in_force.enforced and settings.one_phase:

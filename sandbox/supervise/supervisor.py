@@ -26,7 +26,6 @@ from sandbox.supervise.decision import (
     SIGNALS,
     TERMINATE,
     TO_SUPERVISOR,
-    VERDICTS,
     Decider,
     Decision,
     Signalling,
@@ -47,14 +46,12 @@ if TYPE_CHECKING:
     from sandbox.names.forwarder import Forwarder
     from sandbox.supervise.look import Look
     from sandbox.supervise.programs import Programs
+    from sandbox.supervise.reports import Reports
 
 DRAIN = 0.2
 """Seconds after the handler's end in which waiting calls of its children are still answered."""
 ROUNDS = 100
 """How often what was left behind is looked for and killed: it may be making more of itself."""
-
-MOST_TOLERANT = 64
-"""Processes whose first tolerated refusal has a line; those of further ones are only counted."""
 
 ENDS = ("SIGTERM", "SIGKILL")
 """With these a process may end its own children. Whether it does is often chance: a pool of processes that is closed
@@ -62,8 +59,6 @@ signals the workers that have not ended by then, which training sees or not."""
 
 BROKERED = (*tables.WITH_DESTINATION, *tables.LISTENS)
 """The calls that the broker makes in the function's place."""
-TARGETS = (*tables.HELD_BY_PATH, "openat2", *tables.EXECS)
-"""The calls whose violation names the file or program as its target."""
 
 
 class Supervisor:
@@ -96,7 +91,7 @@ class Supervisor:
         self._pid = 0
         self._tasks = Tasks()
         self._own_pid = os.getpid()
-        self._tolerant: set[tuple[int, Call]] = set()
+        self._reports: Reports | None = None
         self._signalling = Signalling(scoped=scoped)
         self._owned = owned
         self._receives = frozenset(receives)
@@ -124,24 +119,17 @@ class Supervisor:
 
     def report_question(self, name: str, kind: str) -> None:
         """A DNS question for a name that the profile does not hold: NXDOMAIN, or answered in audit."""
-        asked = Call("connect")
         answer = REPORT if self._decider.audit else DENY
         if answer == REPORT:
             self._egress.targets.note_question(name)
-        from sandbox.behaviour import spelling
-        from sandbox.behaviour.destination import Entry
+        self._reporting().question(name, kind, answer, self.phase, self._pid)
 
-        target = str(Entry("tcp", "name", name))  # the port is not known yet
-        if not self._journal.wants(*asked, VERDICTS[answer], target):
-            return
-        from sandbox.violations.record import QUESTION
+    def _reporting(self) -> Reports:
+        if self._reports is None:
+            from sandbox.supervise.reports import Reports
 
-        reason = QUESTION if answer == REPORT else f"{QUESTION}: NXDOMAIN"
-        decision = Decision(answer, reason, spelling.of_entry("network", target))
-        self._write(asked, [name, kind], target, decision, self._pid, self._pid, "")
-
-    def _request(self) -> str | None:
-        return self._relay.request() if self._relay else None
+            self._reports = Reports(self._function, self._arch, self._journal, self._forwarder, self._relay)
+        return self._reports
 
     def _connected(self) -> None:
         if self.phase == "init" and not self._one_phase:
@@ -357,14 +345,6 @@ class Supervisor:
             return None
         return Decision(DENY, f"tolerated: training met the same refusal, at {at}", risk="low")
 
-    def _is_first(self, task: Task, asked: Call) -> bool:
-        """Whether this process gets its line for tolerated calls of this kind now; the others are counted."""
-        key = (task.process(), asked)
-        if key in self._tolerant or len(self._tolerant) >= MOST_TOLERANT:
-            return False
-        self._tolerant.add(key)
-        return True
-
     def _start_program(
         self, listener: Listener, call: Notification, syscall: str, task: Task, programs: Programs
     ) -> None:
@@ -397,57 +377,7 @@ class Supervisor:
         self, call: Notification, task: Task, asked: Call, decision: Decision,
         target: str | None = None, address: SocketAddress | None = None, number: int = errno.EPERM,
     ) -> None:  # fmt: skip
-        """`target` and `address` are what was decided on, where the decision has read it: it is not read again."""
-        syscall, arg_class = asked
-        walks = target is None and syscall in TARGETS
-        if target is None:
-            target = self._target(asked, call, task, foresee=False) if walks else ""
-        verdict = VERDICTS[decision.answer]
-        if decision.risk:
-            wanted = self._is_first(task, asked)
-            self._journal.count(syscall, arg_class, verdict, line=wanted)
-        else:
-            wanted = self._journal.wants(syscall, arg_class, verdict, target)
-        if not wanted:
-            return
-        if walks:  # with the errno, which takes longer: few lines have room
-            target = self._target(asked, call, task)
-        # Loaded with the first violation: a start without one does without.
-        from sandbox.violations.decode import decode_args
-
-        args = decode_args(syscall, call.args, task.read, self._arch, self._host_name, address)
-        got = "" if decision.answer == REPORT else errno.errorcode[number]
-        self._write(asked, args, target, decision, task.process(), call.pid, got)
-
-    def _target(self, asked: Call, call: Notification, task: Task, *, foresee: bool = True) -> str:
-        """The physical path that a call reaches, the last of two; '' for a descriptor, which no list could hold.
-
-        A program is named as it was asked for, as in training: without Landlock a list holds no other name of it.
-
-        Nor is what the file system refuses anyway a thing to add to a profile.
-        """
-        from sandbox.behaviour import access  # a start without violations does without
-
-        accesses = access.of_call(asked, call.args, task, self.phase, foresee=foresee)
-        last = accesses[-1] if accesses else None
-        if last is None or last.error or (last.magic and not last.name):
-            return ""
-        return last.name or last.thing if last.reach == access.PROGRAM else last.thing
-
-    def _write(
-        self, asked: Call, args: Sequence[str], target: str, decision: Decision, pid: int, tid: int, got: str
-    ) -> None:
-        """Write the line of a violation by the thread `tid` of a process; `got` is the errno that it sees, or ''."""
-        from sandbox.violations.record import Violation
-
-        self._journal.write(
-            Violation(
-                function=self._function, phase=self.phase, request=self._request(), pid=pid, tid=tid, comm=_comm(tid),
-                syscall=asked.syscall, arg_class=asked.arg_class, args=args, target=target,
-                verdict=VERDICTS[decision.answer], errno=got, reason=decision.reason, allow=decision.allow,
-                risk=decision.risk,
-            )
-        )  # fmt: skip
+        self._reporting().report(call, task, asked, decision, self.phase, target, address, number)
 
     def _report_egress(self, call: Notification, task: Task, syscall: str, denied: Denied) -> bool:
         """Report what the broker met. Whether it is let through all the same: the response, or audit, says so."""
@@ -459,10 +389,6 @@ class Supervisor:
             self._terminate(f"{syscall} to {denied.destination}".strip())
         return answer == REPORT
 
-    def _host_name(self, address: bytes) -> str:
-        names = self._forwarder.names_of(address) if self._forwarder else frozenset()
-        return min(names, default="")
-
 
 def _kill(pids: list[int]) -> None:
     for pid in pids:
@@ -470,11 +396,3 @@ def _kill(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             continue  # it is gone already, or another user's by now
-
-
-def _comm(tid: int) -> str:
-    try:
-        with open(f"/proc/{tid}/comm", "rb") as file:
-            return file.read().decode(errors="replace").strip()
-    except OSError:
-        return ""

@@ -549,19 +549,25 @@ def test_a_supervised_start_on_a_host_that_refuses(pair: Pair, refused: Mapping[
     assert (theirs.code == 0) == ("clone" not in refused)
 
 
-@pytest.mark.parametrize("command", ["exit 5", "kill -9 $$", "kill -TERM $$"])
-def test_the_same_below_another_listener(pair: Pair, command: str) -> None:
-    """Where a listener stands above, both say so, enforce by themselves, wait beside the handler and end as it."""
+def below_a_listener(pair: Pair, which: str, *command: str, **more: str) -> Ended:
+    """A start where another filter's listener stands above, which nobody answers."""
 
-    def start(which: str, write: int) -> None:
+    def start(write: int) -> None:
         seccomp.set_no_new_privs()
         os.set_inheritable(seccomp.install(notifying("getitimer"), seccomp.FLAG_NEW_LISTENER), True)
         os.dup2(write, 1)
         os.dup2(write, 2)
-        known = {"PATH": "/usr/bin:/bin", "SANDBOX_POLICY": str(pair.folder / "granted")}
-        os.execve(pair.programs[which], [pair.programs[which], "/bin/sh", "-c", command], known)
+        known = {"PATH": "/usr/bin:/bin", "SANDBOX_POLICY": str(pair.folder / "granted"), **more}
+        os.execve(pair.programs[which], [pair.programs[which], *command], known)
 
-    ours, theirs = (ended(functools.partial(start, which), pair.uid) for which in pair.programs)
+    return ended(start, pair.uid)
+
+
+@pytest.mark.parametrize("command", ["exit 5", "kill -9 $$", "kill -TERM $$"])
+def test_the_same_below_another_listener(pair: Pair, command: str) -> None:
+    """Where a listener stands above, both say so, enforce by themselves, wait beside the handler and end as it."""
+
+    ours, theirs = (below_a_listener(pair, which, "/bin/sh", "-c", command) for which in pair.programs)
     assert (ours.status, ours.output) == (theirs.status, theirs.output)
     assert b"supervision: a listener stands above" in theirs.output
     assert theirs.status == (5 << 8 if command == "exit 5" else theirs.signal)
@@ -570,20 +576,11 @@ def test_the_same_below_another_listener(pair: Pair, command: str) -> None:
 
 def test_a_fake_needs_a_supervisor_that_leads_to_it(pair: Pair) -> None:
     """Below another listener nobody could lead a connect to it, and production would be reached: nothing starts."""
-
-    def start(which: str, write: int) -> None:
-        seccomp.set_no_new_privs()
-        os.set_inheritable(seccomp.install(notifying("getitimer"), seccomp.FLAG_NEW_LISTENER), True)
-        os.dup2(write, 1)
-        os.dup2(write, 2)
-        known = {"PATH": "/usr/bin:/bin", "SANDBOX_POLICY": str(pair.folder / "granted")}
-        known["SANDBOX_STANDS_FOR"] = "db.test:5432=127.0.0.1:15432"
-        os.execve(pair.programs[which], [pair.programs[which], "/bin/echo", "started"], known)
-
+    fake = "db.test:5432=127.0.0.1:15432"
     for which in pair.programs:
-        found = ended(functools.partial(start, which), pair.uid)
+        found = below_a_listener(pair, which, "/bin/echo", "started", SANDBOX_STANDS_FOR=fake)
         assert os.waitstatus_to_exitcode(found.status) == 69, found.output
-        assert b"SANDBOX_STANDS_FOR: is set, and there is no supervisor" in found.output
+        assert b"SANDBOX_STANDS_FOR: is set, but nothing here could redirect a connect to a fake" in found.output
         assert b"started" not in found.output.splitlines()
 
 

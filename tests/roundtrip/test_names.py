@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import dnslib
 import pytest
 from dnslib.server import BaseResolver, DNSServer
 from guests import inside
+from local_service import answering
 
 ROOT = Path(__file__).resolve().parents[2]
 DNS = "127.0.0.77"
@@ -55,23 +54,8 @@ def zone() -> Iterator[Zone]:
 @pytest.fixture(scope="module")
 def service() -> Iterator[int]:
     """A TCP service that answers each connection once; yields its port."""
-    with socket.socket() as listener:
-        listener.bind((SERVICE, 0))
-        listener.listen()
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(64)
-                    connection.sendall(b"service\n")
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
+    with answering(SERVICE, b"service\n") as port:
+        yield port
 
 
 def sandbox(tmp_path: Path, *arguments: str, guest: str = "") -> subprocess.CompletedProcess[str]:

@@ -7,13 +7,12 @@ import os
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from guests import inside
+from local_service import answering
 from sandbox_command import Workshop
 
 from sandbox.profile import document
@@ -23,25 +22,9 @@ NAME = "db.example.invalid"
 """No resolver has it (RFC 6761, 6.4), so that an answer can only be the fake's."""
 
 
-@contextmanager
-def fake(host: str = "127.0.0.1") -> Iterator[int]:
+def fake(host: str = "127.0.0.1") -> AbstractContextManager[int]:
     """A TCP service that answers each connection once; its port."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as listener:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(64)
-                    connection.sendall(b"the fake\n")
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
+    return answering(host, b"the fake\n")
 
 
 def network(path: Path) -> set[str]:
@@ -89,7 +72,7 @@ def test_a_function_is_trained_and_served_against_a_fake(workshop: Workshop, hos
         alone = workshop.sandbox(
             "invoke", path, *where, *stands_for, "--events", asked, expect=1, more={"SANDBOX_SUPERVISE": "0"}
         )
-        assert "SANDBOX_STANDS_FOR: is set, and what it says a supervisor does, and there is none" in alone.stderr
+        assert "SANDBOX_STANDS_FOR: is set, but without a supervisor no connect is led to a fake" in alone.stderr
         assert "the fake" not in alone.stdout
         [answer] = results(workshop.invoke(path, where, workshop.events(good)))
         assert str(answer).startswith("{'error': 'gaierror")

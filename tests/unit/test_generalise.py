@@ -112,7 +112,8 @@ def single(*invocations: tuple[str, Item]) -> Profile:
 
 def test_reasons_say_which_events_needed_a_call() -> None:
     """Every event, some events by the first of their names, or the cold start."""
-    everywhere, some = ("invoke", "getcwd", ""), ("invoke", "uname", "")
+    everywhere: Item = ("invoke", "getcwd", "")
+    some: Item = ("invoke", "uname", "")
     profile = single(("1", everywhere), ("1", some), ("2", everywhere), ("3", everywhere), ("2", some))
     assert {use.syscall: use.because for use in profile.uses} == {
         "getcwd": {"learned from every event"}, "uname": {"learned from 1 and 1 other"},

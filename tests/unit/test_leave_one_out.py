@@ -16,11 +16,11 @@ from sandbox.learn import rights
 from sandbox.learn.allowed import Allowed
 from sandbox.learn.generalise import generalise
 from sandbox.learn.leave_one_out import MOST_WORK, LeaveOneOut
-from sandbox.learn.observations import ColdStart, Sample
+from sandbox.learn.observations import ColdStart, Item, Sample
 from sandbox.learn.records import Connect, Fact, FileAccess, Listen, Program, SpanKind
 from sandbox.policy import supervision
 from sandbox.profile import base
-from sandbox.profile.model import Estimate
+from sandbox.profile.model import Estimate, Phase
 
 
 def estimated(*samples: Sample) -> Estimate:
@@ -84,9 +84,11 @@ def test_a_folder_that_only_all_events_fold_is_new_in_each() -> None:
 
 def test_calls_count_as_they_are_enforced() -> None:
     """A call that only one event made is new, but not where the floor, its family or another phase allows it."""
-    usual, lone = [("invoke", "mkdir", ""), USUAL], ("invoke", "setsid", "")
-    family, floor = ("invoke", "mkdirat", ""), ("invoke", "futex", "")
-    for items, novelty in (([*usual, lone], 1 / 3), ([family], 0.0), ([floor], 0.0)):
+    usual: list[Item] = [("invoke", "mkdir", ""), USUAL]
+    lone: list[Item] = [*usual, ("invoke", "setsid", "")]
+    family: list[Item] = [("invoke", "mkdirat", "")]
+    floor: list[Item] = [("invoke", "futex", "")]
+    for items, novelty in ((lone, 1 / 3), (family, 0.0), (floor, 0.0)):
         events = (invoked("1", items=usual), invoked("2", items=usual), invoked("3", items=items))
         assert estimated(*events).novelty == novelty
 
@@ -192,8 +194,8 @@ def trainings(draw: st.DrawFn) -> list[ColdStart]:
         samples = []
         for at in range(draw(st.integers(2, 8))):
             kind: SpanKind = "invocation" if at else "init"
-            phase = "invoke" if at else "init"
-            items = [(phase, name, CLASSES.get(name, "")) for name in draw(st.lists(CALLS, max_size=2))]
+            phase: Phase = "invoke" if at else "init"
+            items: list[Item] = [(phase, name, CLASSES.get(name, "")) for name in draw(st.lists(CALLS, max_size=2))]
             label = draw(st.sampled_from([f"{at}.json", f"{number}-{at}.json"])) if at else ""
             samples.append(invoked(label, *draw(st.lists(FACTS, max_size=3)), items=items, kind=kind))
         start = started(samples, str(number))

@@ -127,8 +127,8 @@ def test_ports_that_differ_between_starts_become_any() -> None:
 
 def test_older_observations_decide_nothing() -> None:
     """Those of format 1 noted no addresses, so that the profile of a function that listens is read as of schema 1."""
-    start, item = Start(format=1), ("run", "listen", "")
-    cold_start = ColdStart(id="1", source="x", start=start, items=frozenset({item}))
+    start = Start(format=1)
+    cold_start = ColdStart(id="1", source="x", start=start, items=frozenset({("run", "listen", "")}))
     assert generalise([cold_start], "f").profile.listen == {"any"}
     assert generalise([ColdStart(id="1", source="x", start=start)], "f").profile.listen == frozenset()
 

@@ -1,0 +1,133 @@
+"""The lines of one supervisor's violations: which of them are written, what they name, and what else is read for them.
+
+Loaded with the first violation: a start without one does without.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sandbox.behaviour import access, spelling
+from sandbox.behaviour.call import Call
+from sandbox.behaviour.destination import Entry
+from sandbox.kernel import tables
+from sandbox.supervise.decision import REPORT, VERDICTS, Decision
+from sandbox.violations.decode import decode_args
+from sandbox.violations.record import QUESTION, Violation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sandbox.egress.relay import Relay
+    from sandbox.kernel.notification import Notification
+    from sandbox.kernel.sockaddr import SocketAddress
+    from sandbox.kernel.task import Task
+    from sandbox.names.forwarder import Forwarder
+    from sandbox.violations.journal import Journal
+
+MOST_TOLERANT = 64
+"""Processes whose first tolerated refusal has a line; those of further ones are only counted."""
+
+TARGETS = (*tables.HELD_BY_PATH, "openat2", *tables.EXECS)
+"""The calls whose violation names the file or program as its target."""
+
+
+class Reports:
+    """What one function's supervisor reports."""
+
+    def __init__(
+        self, function: str, arch: str, journal: Journal, forwarder: Forwarder | None, relay: Relay | None
+    ) -> None:
+        """`forwarder` knows the names of addresses, `relay` the request that is served."""
+        self._function = function
+        self._arch = arch
+        self._journal = journal
+        self._forwarder = forwarder
+        self._relay = relay
+        self._tolerant: set[tuple[int, Call]] = set()
+
+    def report(
+        self, call: Notification, task: Task, asked: Call, decision: Decision, phase: str,
+        target: str | None = None, address: SocketAddress | None = None, number: int = errno.EPERM,
+    ) -> None:  # fmt: skip
+        """Count a violation, and write its line where there is room for one; `number` is the errno that the call gets.
+
+        `target` and `address` are what was decided on, where the decision has read it: it is not read again.
+        """
+        syscall, arg_class = asked
+        walks = target is None and syscall in TARGETS
+        if target is None:
+            target = self._target(asked, call, task, phase, foresee=False) if walks else ""
+        verdict = VERDICTS[decision.answer]
+        if decision.risk:
+            wanted = self._is_first(task, asked)
+            self._journal.count(syscall, arg_class, verdict, line=wanted)
+        else:
+            wanted = self._journal.wants(syscall, arg_class, verdict, target)
+        if not wanted:
+            return
+        if walks:  # with the errno, which takes longer: few lines have room
+            target = self._target(asked, call, task, phase)
+        args = decode_args(syscall, call.args, task.read, self._arch, self._host_name, address)
+        got = "" if decision.answer == REPORT else errno.errorcode[number]
+        self._write(asked, args, target, decision, phase, task.process(), call.pid, got)
+
+    def question(self, name: str, kind: str, answer: str, phase: str, pid: int) -> None:
+        """Report a DNS question of the function's process for a name that the profile does not hold."""
+        asked = Call("connect")
+        target = str(Entry("tcp", "name", name))  # the port is not known yet
+        if not self._journal.wants(*asked, VERDICTS[answer], target):
+            return
+        reason = QUESTION if answer == REPORT else f"{QUESTION}: NXDOMAIN"
+        decision = Decision(answer, reason, spelling.of_entry("network", target))
+        self._write(asked, [name, kind], target, decision, phase, pid, pid, "")
+
+    def _is_first(self, task: Task, asked: Call) -> bool:
+        """Whether this process gets its line for tolerated calls of this kind now; the others are counted."""
+        key = (task.process(), asked)
+        if key in self._tolerant or len(self._tolerant) >= MOST_TOLERANT:
+            return False
+        self._tolerant.add(key)
+        return True
+
+    @staticmethod
+    def _target(asked: Call, call: Notification, task: Task, phase: str, *, foresee: bool = True) -> str:
+        """The physical path that a call reaches, the last of two; '' for a descriptor, which no list could hold.
+
+        A program is named as it was asked for, as in training: without Landlock a list holds no other name of it.
+
+        Nor is what the file system refuses anyway a thing to add to a profile.
+        """
+        accesses = access.of_call(asked, call.args, task, phase, foresee=foresee)
+        last = accesses[-1] if accesses else None
+        if last is None or last.error or (last.magic and not last.name):
+            return ""
+        return last.name or last.thing if last.reach == access.PROGRAM else last.thing
+
+    def _write(
+        self, asked: Call, args: Sequence[str], target: str, decision: Decision, phase: str, pid: int, tid: int,
+        got: str,
+    ) -> None:  # fmt: skip
+        """Write the line of a violation by the thread `tid` of a process; `got` is the errno that it sees, or ''."""
+        request = self._relay.request() if self._relay else None
+        self._journal.write(
+            Violation(
+                function=self._function, phase=phase, request=request, pid=pid, tid=tid, comm=_comm(tid),
+                syscall=asked.syscall, arg_class=asked.arg_class, args=args, target=target,
+                verdict=VERDICTS[decision.answer], errno=got, reason=decision.reason, allow=decision.allow,
+                risk=decision.risk,
+            )
+        )  # fmt: skip
+
+    def _host_name(self, address: bytes) -> str:
+        names = self._forwarder.names_of(address) if self._forwarder else frozenset()
+        return min(names, default="")
+
+
+def _comm(tid: int) -> str:
+    try:
+        with open(f"/proc/{tid}/comm", "rb") as file:
+            return file.read().decode(errors="replace").strip()
+    except OSError:
+        return ""
