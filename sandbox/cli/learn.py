@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from sandbox.errors import LearningFailed, ProfileError, UsageError
 from sandbox.learn import observations
 from sandbox.learn.generalise import Learned, generalise
 from sandbox.learn.host import ask_for_client
-from sandbox.learn.program import ENDED_WELL, Serving, ended_by_signals
+from sandbox.learn.program import ENDED_WELL, ENDING_IT, LISTENING, Serving, ended_by_signals
 from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, train
 from sandbox.profile import base, document
 from sandbox.profile.completeness import TARGET, still_needed
@@ -32,6 +33,7 @@ UNITS = {"init": ("cold starts", "starts"), "invoke": ("events", "invocations"),
 
 NO_EVENTS = ("cold start", "run")
 """What a failure names where no event failed."""
+
 
 def learn(
     name: Annotated[str, typer.Argument(help="Name of the function, as in profiles/NAME.yaml", metavar="NAME")],
@@ -60,7 +62,12 @@ def learn(
     seconds: Annotated[
         float, typer.Option("--for", min=0.0, help="A server: end it after that; without, on Ctrl-C", metavar="SECONDS")
     ] = 0.0,
-    until_signal: Annotated[bool, typer.Option("--until-signal", hidden=True)] = False,  # what happens without it, too
+    until_signal: Annotated[
+        bool, typer.Option("--until-signal", help="A server: end it on Ctrl-C or SIGTERM, and fail if it ends before")
+    ] = False,
+    stop_signal: Annotated[
+        str, typer.Option(help="A server: the signal that ends it, as its image's STOPSIGNAL", metavar="NAME")
+    ] = "SIGTERM",
     snapstart: Annotated[bool, typer.Option("--snapstart", help="Start it as from a snapshot, with its hooks")] = False,
     generalise_option: generalising.Option = generalising.Generalise.ask,
     check: Annotated[
@@ -98,9 +105,8 @@ def learn(
             learned = _from_files([*from_, *(command or ())], name, allow_failed, json_output)
         else:
             plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known, variables)
-            plan = replace(
-                plan, snapstart=snapstart, stand_ins=fakes.texts, serving=_serving(plan, drive, seconds, until_signal)
-            )
+            serving = _serving(plan, drive, seconds, until_signal, stop_signal)
+            plan = replace(plan, snapstart=snapstart, stand_ins=fakes.texts, serving=serving)
             if seconds or until_signal:
                 plan = replace(plan, cold_starts=1)  # somebody asks it meanwhile, once
             learned, failed, stopped = _train(plan, allow_failed, json_output)
@@ -138,15 +144,20 @@ def _refuse_to_lose(profile: Profile, path: str) -> None:
         )  # fmt: skip
 
 
-def _serving(plan: TrainingPlan, drive: str, seconds: float, until_signal: bool) -> Serving:
-    """Raises UsageError for more than one end, and for a function, which its events end."""
+def _serving(plan: TrainingPlan, drive: str, seconds: float, until_signal: bool, stop_signal: str) -> Serving:
+    """Raises UsageError for more than one end, for a function, which its events end, and for a signal that is none."""
     ends = (("--drive", drive), ("--for", seconds), ("--until-signal", until_signal))
     chosen = [name for name, value in ends if value]
     if len(chosen) > 1:
         raise UsageError(f"cannot go together with {chosen[1]}", where=chosen[0], todo="choose one of them")
     if chosen and plan.events:
         raise UsageError("is for a server, which has no events", where=chosen[0], todo="leave it out, or --events")
-    return Serving(drive, seconds, until_signal)
+    name = stop_signal.upper()
+    stop = {number.name: number for number in signal.Signals}.get(name if name.startswith("SIG") else f"SIG{name}")
+    if stop is None or stop in (signal.SIGKILL, signal.SIGSTOP):
+        todo = "name one that the program can handle: SIGTERM, SIGQUIT, SIGINT, SIGWINCH ..."
+        raise UsageError(f"is {stop_signal!r}, which ends no server in order", where="--stop-signal", todo=todo)
+    return Serving(drive, seconds, until_signal, stop)
 
 
 def _plan(
@@ -226,12 +237,15 @@ def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> tuple[L
 
             def advance(step: Step) -> None:
                 nonlocal seen
+                if meanwhile := _meanwhile(step, plan):
+                    bar.console.print(meanwhile, markup=False)
+                    return
                 seen += step.new_items
                 bar.update(task, advance=1, description=_describe(step, plan), news=f"{seen} items")
 
             trained = train(plan, advance)
     else:
-        trained = train(plan, lambda step: print(f"{_describe(step, plan)}: {step.new_items} new", flush=True))
+        trained = train(plan, lambda step: print(_meanwhile(step, plan) or _describe_new(step, plan), flush=True))
     if json_output:
         json_line({"event": "place", "description": trained.place})
     else:
@@ -251,6 +265,20 @@ def _sample(told: Step | TrainingFailure) -> dict[str, Any]:
 def _describe(step: Step, plan: TrainingPlan) -> str:
     where = f"cold start {step.cold_start}/{plan.cold_starts}"
     return f"{where}, {step.event}: {step.status}" if step.event else f"{where}: {step.status}"
+
+
+def _describe_new(step: Step, plan: TrainingPlan) -> str:
+    return f"{_describe(step, plan)}: {step.new_items} new"
+
+
+def _meanwhile(step: Step, plan: TrainingPlan) -> str:
+    """What to say to the user while a program runs; '' for a step that is done."""
+    if step.status == LISTENING:
+        ends = f"it ends after {plan.serving.seconds:g} s" if plan.serving.seconds else "then press Ctrl-C"
+        return f"it listens: ask it now for all that it should serve; {ends}, which writes the profile"
+    if step.status == ENDING_IT:
+        return f"ending it with {signal.Signals(plan.serving.stop).name}; another signal gives up, without a profile"
+    return ""
 
 
 def _refuse_failures(failures: Sequence[TrainingFailure], allowed: bool, json_output: bool) -> None:

@@ -19,7 +19,11 @@ FORWARDED = (
     signal.SIGUSR1,
     signal.SIGUSR2,
     signal.SIGCONT,
+    signal.SIGWINCH,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
 )
+"""What people and platforms send to servers; the last three end Apache's and nginx's workers, or change gunicorn's."""
 HELD = (*FORWARDED, signal.SIGCHLD)
 """Signals that wait until the supervisor is there to take them: the child may end, or be asked to, before."""
 

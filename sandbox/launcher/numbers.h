@@ -32,8 +32,11 @@
 #define SIGKILL 9
 #define SIGQUIT 3
 #define SIGTERM 15
+#define SIGTTIN 21
+#define SIGTTOU 22
 #define SIGUSR1 10
 #define SIGUSR2 12
+#define SIGWINCH 28
 #define SIG_BLOCK 0
 #define SIG_SETMASK 2
 
@@ -123,7 +126,7 @@
 
 /* sandbox/confine/parent.py: the signals that wait for the supervisor */
 #define HELD_SIGNALS (BIT(SIGTERM) | BIT(SIGINT) | BIT(SIGHUP) | BIT(SIGQUIT) | BIT(SIGUSR1) | BIT(SIGUSR2) | \
-    BIT(SIGCONT) | BIT(SIGCHLD))
+    BIT(SIGCONT) | BIT(SIGWINCH) | BIT(SIGTTIN) | BIT(SIGTTOU) | BIT(SIGCHLD))
 
 /* sandbox/bundle.py: the calls that send a signal to a process by its number */
 #define SIGNALLING {NR_kill, NR_tgkill, NR_rt_sigqueueinfo, NR_rt_tgsigqueueinfo}

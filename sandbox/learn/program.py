@@ -1,7 +1,8 @@
 """Running a plain program for training: to its end, or a server until it has been asked what it is for.
 
-A server ends the way its platform ends it, by SIGTERM and ten seconds later by SIGKILL, and that is a good end. What
-the program started in its process group ends with it, whatever happens to us meanwhile.
+A server ends the way its platform ends it, by SIGTERM (or what the image's STOPSIGNAL names) and ten seconds later by
+SIGKILL, and that is a good end. What the program started in its process group ends with it, whatever happens to us
+meanwhile.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -23,13 +24,13 @@ GRACE = 10.0
 """Seconds from SIGTERM to SIGKILL, as container engines give."""
 LISTENS = 60.0
 """Seconds in which a server must listen before its driver starts; observation slows a start down."""
-POLL = 0.05
+POLL, SLOWEST = 0.05, 1.0
 OUTPUT = 1.0
 """Seconds for the last output of a program that has ended."""
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-ENDED_WELL = (0, *(status for number in ENDING for status in (-number, 128 + number)))
+ENDED_WELL = (0, *(status for number in (*ENDING, signal.SIGQUIT) for status in (-number, 128 + number)))
 """Exit statuses of a process that a platform, or its user, was free to end."""
-LISTENING = {"tcp": (3, b"0A", 9), "tcp6": (3, b"0A", 9), "unix": (3, b"00010000", 6)}
+TABLES = {"tcp": (3, b"0A", 9), "tcp6": (3, b"0A", 9), "unix": (3, b"00010000", 6)}
 """Of each table of /proc/PID/net: the column that tells, what it says of a socket that listens, that of the inode.
 
 TCP_LISTEN of include/net/tcp_states.h; __SO_ACCEPTCON of include/uapi/linux/net.h, among the flags of a unix socket.
@@ -41,15 +42,25 @@ class Serving:
     """When a program has served enough that does not end by itself: after its driver, some seconds, or a signal to us.
 
     `drive` is a command for sh(1), which finds the server's number in SERVER_PID; none of the three: the
-    program is waited for.
+    program is waited for. `stop` is the signal that asks it to end.
     """
 
     drive: str = ""
     seconds: float = 0.0
     until_signal: bool = False
+    stop: int = signal.SIGTERM
+
+    @property
+    def ended_well(self) -> tuple[int, ...]:
+        """Exit statuses of a server that was asked to end."""
+        return (*ENDED_WELL, -self.stop, 128 + self.stop)
 
 
 TO_THE_END = Serving()
+
+LISTENING, ENDING_IT = "listens", "ends"
+"""What a run tells meanwhile: the program listens, and nobody but its user can ask it; a signal to us ends it now."""
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -121,7 +132,9 @@ def _unheard(_number: int, _frame: FrameType | None) -> None:
     """Unlike SIG_IGN this is not handed down to what we start."""
 
 
-def run(command: Sequence[str], folder: str, variables: Mapping[str, str], log: int, serving: Serving) -> Run:
+def run(
+    command: Sequence[str], folder: str, variables: Mapping[str, str], log: int, serving: Serving, tell: Tell
+) -> Run:
     """Run a command to its end in `folder`; its output and that of its driver go to the descriptor `log`.
 
     The first signal to us (ended_by_signals) ends the program, and its run counts; the second gives up: raises Stopped.
@@ -131,43 +144,58 @@ def run(command: Sequence[str], folder: str, variables: Mapping[str, str], log: 
     )
     try:
         try:
-            problem = _until_served(child, log, serving)
+            problem = _until_served(child, log, serving, tell)
         except Stopped:
             with ended_by_signals():
-                return _ended(child, "", stopped=True)
-        return _ended(child, problem)
+                tell(ENDING_IT)
+                return _ended(child, "", serving, stopped=True)
+        return _ended(child, problem, serving)
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
 
-def _ended(child: subprocess.Popen[bytes], problem: str, *, stopped: bool = False) -> Run:
+def _ended(child: subprocess.Popen[bytes], problem: str, serving: Serving, *, stopped: bool = False) -> Run:
     """End the child, unless it has ended. What was wrong with its end goes before, for it is often the reason."""
     asked = child.poll() is None
     if asked:
-        child.terminate()
+        child.send_signal(serving.stop)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(GRACE)
     status = child.poll()
     if status is None:
-        return Run(-signal.SIGKILL, problem or f"did not end within {GRACE:.0f} s of SIGTERM", stopped)
-    if status not in (ENDED_WELL if asked or stopped else (0,)):
+        sent = signal.Signals(serving.stop).name
+        return Run(-signal.SIGKILL, problem or f"did not end within {GRACE:.0f} s of {sent}", stopped)
+    if status not in (serving.ended_well if asked or stopped else (0,)):
         problem = f"exit status {status}" if status > 0 else exit_text(status)
     return Run(status, problem, stopped)
 
 
-def _until_served(child: subprocess.Popen[bytes], log: int, serving: Serving) -> str:
+def _until_served(child: subprocess.Popen[bytes], log: int, serving: Serving, tell: Tell) -> str:
     """Wait for what `serving` says, or for the child's end. What went wrong, '' for nothing."""
     if serving.drive:
         return _driven(child, log, serving.drive)
-    if serving.seconds:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(serving.seconds)
+    end = time.monotonic() + (serving.seconds or threading.TIMEOUT_MAX)
+    if _awaited(child, min(end, time.monotonic() + LISTENS)):
+        tell(LISTENING)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(max(0.0, end - time.monotonic()))
+        if serving.seconds:
             return f"ended before its {serving.seconds:g} s were over"
-        return ""
-    child.wait()
     return "ended before a signal came" if serving.until_signal else ""
+
+
+def _awaited(child: subprocess.Popen[bytes], end: float) -> bool:
+    """Whether the child listens before `end`; looks ever less often, for what has not begun may never."""
+    pause = POLL
+    while child.poll() is None and time.monotonic() < end:
+        if _listens(child.pid):
+            return True
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(min(pause, max(0.0, end - time.monotonic())))
+        pause = min(pause * 1.5, SLOWEST)
+    return False
 
 
 def _driven(child: subprocess.Popen[bytes], log: int, drive: str) -> str:
@@ -200,7 +228,7 @@ def _listens(pid: int) -> bool:
 
 
 def _listening(pid: int) -> Iterator[bytes]:
-    for table, (column, listens, inode) in LISTENING.items():
+    for table, (column, listens, inode) in TABLES.items():
         with contextlib.suppress(OSError), open(f"/proc/{pid}/net/{table}", "rb") as file:
             for line in file.readlines()[1:]:
                 fields = line.split()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 import prctl
 
+from sandbox.bundle import nonblocking_opener
 from sandbox.learn import observations, program, records
 from sandbox.learn.observations import ColdStart
 from sandbox.learn.place import StartPlace, prepare
@@ -29,6 +31,8 @@ CLOSE_EVERY = 2
 """Answers on one connection, in every second cold start, before the emulator closes it."""
 LOG_LINES = 15
 OUTSIDE = "/var/tmp"
+LONGEST_CHAIN, LONGEST_LINE = 5, 256
+"""Of scripts that are interpreters of scripts, and of a line that names one, as the kernel follows them (execve(2))."""
 WORKING_FOLDERS = ("PWD", "OLDPWD")
 """What a shell says of its own folders, which name nothing that a program needs."""
 
@@ -78,12 +82,31 @@ class TrainingPlan:
         variables = {**({} if self.events else _inherited()), **self.environment}
         named = [value for key, value in variables.items() if key not in WORKING_FOLDERS]
         events = [event.payload.decode(errors="replace") for event in self.events]
-        prefix = os.path.dirname(os.path.dirname(self.python))  # of a virtual environment, which is more than its bin
+        programs = filter(None, (self.python, *self.command[:1]))
+        started = [text for path in programs for text in _needed_by(path, self.root)]
         with tempfile.TemporaryDirectory(prefix="sandbox-learn-", dir=_outside()) as scratch:
             yield prepare(
                 root=self.root, closed=bool(self.events), scratch=scratch,
-                named=(self.python, prefix, *self.command, *named, *events),
+                named=(*started, *self.command, *named, *events),
             )  # fmt: skip
+
+
+def _needed_by(program: str, root: str) -> Iterator[str]:
+    """A program, the interpreter that the first line of a script names, and of each the folder that holds its bin.
+
+    That is its virtual environment, which is more than the bin. `program` is a path from `root`, or a name in PATH.
+    """
+    path = os.path.join(root, program) if "/" in program else shutil.which(program) or program
+    for _ in range(LONGEST_CHAIN):
+        prefix = os.path.dirname(os.path.dirname(path))
+        yield path
+        yield prefix if os.path.basename(os.path.dirname(path)) == "bin" else ""
+        line = b""
+        with contextlib.suppress(OSError), open(path, "rb", opener=nonblocking_opener) as file:
+            line = file.readline(LONGEST_LINE)
+        if not line.startswith(b"#!") or not (words := line[2:].split()):
+            return
+        path = os.fsdecode(words[0])
 
 
 def _outside() -> str | None:
@@ -113,7 +136,7 @@ class TrainingFailure:
 
 @dataclass(frozen=True)
 class Step:
-    """Progress: one served event or finished start (`event` is '')."""
+    """Progress: one served event or finished start (`event` is ''), or what a program does (program.LISTENING)."""
 
     cold_start: int
     event: str
@@ -155,10 +178,14 @@ def train(plan: TrainingPlan, progress: Callable[[Step], None]) -> Trained:
         return Trained(tuple(seen), tuple(failures), str(place), run.stopped)
 
 
-def run_program(plan: TrainingPlan, place: StartPlace, environment: Mapping[str, str], log: int) -> program.Run:
-    """Run the command of a plain program, as long as the plan says."""
+def run_program(
+    plan: TrainingPlan, place: StartPlace, environment: Mapping[str, str], log: int,
+    tell: program.Tell = lambda state: None,
+) -> program.Run:  # fmt: skip
+    """Run the command of a plain program, as long as the plan says; `tell` hears how far it is."""
     command = (*place.command, *bootstrap(), *plan.command)
-    return program.run(command, plan.root, {**_inherited(), **plan.environment, **environment}, log, plan.serving)
+    variables = {**_inherited(), **plan.environment, **environment}
+    return program.run(command, plan.root, variables, log, plan.serving, tell)
 
 
 class _Start:
@@ -220,7 +247,10 @@ class _Start:
     def once(self) -> None:
         """A plain program: one run to its end."""
         with program.piped(self._log) as log:
-            run = run_program(self._plan, self._place, self._environment(), log)
+            run = run_program(
+                self._plan, self._place, self._environment(), log,
+                lambda state: self._progress(Step(self._number, "", state, 0)),
+            )  # fmt: skip
         self.stopped = run.stopped
         self._step("", "error" if run.problem else "ok")
         if run.problem:

@@ -110,10 +110,13 @@ def test_a_signal_ends_the_training(workshop: Workshop, end: Callable[[subproces
     """Ctrl-C and SIGTERM end a server's training with a profile, and leave nothing running."""
     port, profile = free_port(), workshop.new()
     with in_background(workshop, "learn", "server", "--output", profile, *program(workshop, port)) as child:
+        assert child.stdout
+        assert "it listens: ask it now" in child.stdout.readline()
         assert answers(port) == (200, "/")
         end(child)
         status, said = ended(child)
     assert status == 0, said
+    assert said.startswith("ending it with SIGTERM; another signal gives up")
     assert "listen" in {use.syscall for use in document.read(str(profile)).profile.uses}
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
@@ -136,14 +139,77 @@ def test_the_second_signal_gives_up(workshop: Workshop) -> None:
 
 
 def test_a_server_is_trained_for_a_time(workshop: Workshop) -> None:
-    """--for ends the server after its seconds, which is a good end."""
-    port, profile = free_port(), workshop.new()
-    learn: Sequence[str | Path] = ("learn", "server", "--for", "4", "--output", profile, *program(workshop, port))
+    """--for ends the server after its seconds; one in a virtual environment below /tmp finds all of that there."""
+    port, profile, environment = free_port(), workshop.new(), workshop.folder / "environment"
+    for folder in (environment, environment / "bin", environment / "lib"):
+        folder.mkdir(mode=0o755)
+    (environment / "bin" / "python").symlink_to(sys.executable)
+    shutil.copy(workshop.targets / "server.py", environment / "lib")
+    script = environment / "bin" / "serve"
+    library = environment / "lib" / "server.py"
+    code = f"import runpy\nrunpy.run_path({str(library)!r}, run_name='__main__')\n"
+    script.write_text(f"#!{environment}/bin/python\n{code}")
+    script.chmod(0o755)
+    command = ("--root", str(workshop.targets), "--", str(script), str(port))
+    learn: Sequence[str | Path] = ("learn", "server", "--for", "4", "--output", profile, *command)
     with in_background(workshop, *learn) as child:
         assert answers(port) == (200, "/")
         status, said = ended(child)
     assert status == 0, said
     assert profile.exists()
+
+
+def test_the_signal_of_its_image_ends_it(workshop: Workshop) -> None:
+    """--stop-signal ends a server that heeds no other, and what is no such signal is an error of use."""
+    port, profile = free_port(), workshop.new()
+    server = program(workshop, port, "deaf")
+    workshop.sandbox(
+        "learn", "server", "--for", "3", "--stop-signal", "quit", "--no-verify", "--output", profile, *server
+    )
+    assert profile.exists()
+    for name in ("KILL", "9", "SIGNOTHING"):
+        done = workshop.sandbox("learn", "server", "--stop-signal", name, *server, expect=64)
+        assert "--stop-signal" in done.stderr
+
+
+WEB = """
+const { execFileSync } = require("child_process");
+const server = require("http").createServer((request, response) => {
+  let status = 200, text = request.url;
+  if (request.url === "/shell") {
+    try {
+      text = execFileSync("/bin/sh", ["-c", "echo pwned"]).toString();
+    } catch (error) {
+      status = 500;
+      text = error.code;
+    }
+  }
+  response.writeHead(status, { "Content-Length": text.length });
+  response.end(text);
+});
+server.listen(Number(process.argv[2]), "127.0.0.1");
+process.on("SIGTERM", () => server.close(() => process.exit(0)) && server.closeAllConnections());
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+def test_node_serves_http(workshop: Workshop) -> None:
+    """Node's http server is trained by a driver and ends in order; enforced, it serves and starts no shell."""
+    port, profile, root = free_port(), workshop.new(), workshop.folder / "web"
+    root.mkdir(mode=0o755)
+    (root / "app.js").write_text(WEB)
+    (root / "app.js").chmod(0o644)
+    command = (str(shutil.which("node")), "app.js", str(port))
+    drive = ASK.format(port=port, path="/hello")
+    workshop.sandbox(
+        "learn", "web", "--drive", drive, "--cold-starts", "1", "--output", profile, "--root", root, "--", *command
+    )
+    with in_background(workshop, "run", profile, "--", *command, folder=root) as child:
+        assert answers(port, "/hello") == (200, "/hello")
+        assert answers(port, "/shell") == (500, "EPERM")
+        child.terminate()
+        status, said = ended(child)
+    assert (status, said.count('"event": "violation"')) == (0, 1), said
 
 
 NODE = """
