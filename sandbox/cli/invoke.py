@@ -60,7 +60,7 @@ def invoke(
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     if not command:
         found = ask_for_client(python or None, root)
-        environment["SANDBOX_PYTHON"] = os.path.abspath(found.path)
+        environment["SANDBOX_PYTHON"] = found.path
         environment["AWS_EXECUTION_ENV"] = found.execution_environment
     environment |= variables
     if fakes := stand_ins(stands_for):

@@ -20,7 +20,7 @@ from sandbox.cli.verification import beside, failure_of, prove
 from sandbox.errors import LearningFailed, ProfileError, UsageError
 from sandbox.learn import observations
 from sandbox.learn.generalise import Learned, generalise
-from sandbox.learn.host import ask_for_client
+from sandbox.learn.host import ask_for_client, needs_of
 from sandbox.learn.program import ENDED_WELL, ENDING_IT, LISTENING, Serving, ended_by_signals
 from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, train
 from sandbox.profile import base, document
@@ -174,13 +174,15 @@ def _plan(
     if handler and not events:
         raise UsageError("needs --events for a handler", where="sandbox learn", todo="give a folder of *.json events")
     platform = {}
-    interpreter = ""
+    interpreter, needs = "", needs_of(command[0], root) if command else ()
     if not command:
         found = ask_for_client(python or None, root)
-        interpreter, platform = os.path.abspath(found.path), {"AWS_EXECUTION_ENV": found.execution_environment}
+        interpreter, needs = found.path, found.needs
+        platform = {"AWS_EXECUTION_ENV": found.execution_environment}
     return TrainingPlan(
         name=name, root=os.path.abspath(root), handler=handler, command=tuple(command),
-        events=load_events(events) if events else (), cold_starts=cold_starts, python=interpreter, timeout=timeout,
+        events=load_events(events) if events else (), cold_starts=cold_starts, python=interpreter, needs=needs,
+        timeout=timeout,
         grants=frozenset(call for grant in known.grants for call in _granted(grant)) if known else frozenset(),
         environment={**platform, **variables},
     )  # fmt: skip

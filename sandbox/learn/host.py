@@ -1,14 +1,18 @@
 """Where and on what a training ran: host, libc, digests of handler and lock file, and the function's own Python.
 
-Which interpreter that is, where its libraries lie, and whether the runtime client is there, it says itself.
+Which interpreter that is, where its libraries lie, what it needs of this host, and whether the runtime client is there,
+it says itself: a name on PATH may be a script that chooses one (pyenv), and a virtual environment's is a link.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from sandbox import __version__, provenance
@@ -51,25 +55,33 @@ def _os_release() -> dict[str, str]:
 
 def _interpreter(path: str, root: str) -> Interpreter | None:
     """The interpreter that the command starts; None for a program that is no Python."""
-    if not os.path.basename(os.path.realpath(path)).startswith("python"):
+    if not os.path.basename(os.path.realpath(path)).startswith(NAMES):
         return None
     try:
-        return ask(path, root)
+        return _answer([path], root, {"PATH": os.pathsep.join(os.get_exec_path()), "HOME": "/tmp"})
     except HandlerNotFound:
         return None
 
 
+NAMES = ("python", "pypy")
+"""How the file of an interpreter begins."""
+
 # The observed function waits for the answer, so nothing is imported for it that a start does not load anyway (json,
 # platform and importlib.util take as long as the start itself).
 _ASK = """
-import sys, sysconfig
+import os, sys, sysconfig
+os.chdir(sys.argv[1])
 client = any(finder.find_spec("awslambdaric", None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
-print(sys.version.split()[0], sysconfig.get_path("stdlib"), sys.prefix, sys.base_prefix, client, sep="\\0", end="")
+with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+    mapped = {line.split(None, 5)[5].rstrip("\\n") for line in maps if line.count("/")}
+print(sys.executable, sys.version.split()[0], sysconfig.get_path("stdlib"), sys.prefix, sys.base_prefix, client,
+      *sorted({*filter(None, sys.path), *mapped}), sep="\\0", end="")
 """
+TODO = "give --python the function's interpreter, or the folder of its virtual environment"
 
 
 class Interpreter(NamedTuple):
-    """An executable and what it says of itself."""
+    """An executable and what it says of itself. `needs` are files and folders of the host without which it fails."""
 
     path: str
     version: str
@@ -77,6 +89,7 @@ class Interpreter(NamedTuple):
     prefix: str
     base: str
     client: bool
+    needs: tuple[str, ...] = ()
 
     @property
     def execution_environment(self) -> str:
@@ -92,25 +105,81 @@ class Interpreter(NamedTuple):
         return places
 
 
+def find(python: str) -> str:
+    """The file that a user means by an interpreter: a path from where he stands, a folder with one, a name on PATH.
+
+    A link into a virtual environment is that environment's interpreter, which is one only under its own name. Raises
+    HandlerNotFound.
+    """
+    named = os.path.expanduser(python)
+    inner = os.path.join(named, "bin", "python")
+    if os.path.isdir(named) and (os.sep in named or os.path.exists(inner)):
+        path = inner
+    elif os.sep in named or not (path := shutil.which(named) or ""):
+        path = named
+    if os.path.isdir(path) or not os.path.exists(path):
+        what = "does not exist" if os.sep in named else "is neither on PATH nor the folder of an environment"
+        raise HandlerNotFound("is a folder" if os.path.isdir(path) else what, where=path, todo=TODO)
+    path = os.path.abspath(path)
+    return next((hop for hop in (path, *links(path)) if _is_in_venv(hop)), path)
+
+
+def links(path: str) -> Iterator[str]:
+    """The files that a link leads to, one after the other, and last the real one."""
+    for _ in range(MOST_LINKS):
+        try:
+            path = os.path.join(os.path.dirname(path), os.readlink(path))
+        except OSError:
+            break
+        yield os.path.normpath(path)
+    yield os.path.realpath(path)
+
+
+MOST_LINKS = 40
+"""As many as the kernel follows (path_resolution(7))."""
+
+
+def _is_in_venv(path: str) -> bool:
+    return os.path.exists(os.path.join(os.path.dirname(os.path.dirname(path)), "pyvenv.cfg"))
+
+
 def ask(python: str | None, root: str) -> Interpreter:
-    """Ask an interpreter (default: the one that runs this) from the function's root. Raises HandlerNotFound."""
-    path = python or sys.executable
-    if os.path.isdir(path):
-        path = os.path.join(path, "bin", "python")  # a virtual environment was named
-    if os.sep in path:
-        path = os.path.abspath(path)  # from where the user stands, and not from the function's folder
-    todo = "give --python the function's interpreter, or the folder of its virtual environment"
+    """Ask an interpreter (default: the one that runs this) about itself and the function's root.
+
+    Raises HandlerNotFound.
+    """
+    path = find(python) if python else sys.executable
+    # A script that chooses one does it by variables and by the folder that the user stands in.
+    found = _answer([path, "-s"], root, {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")})
+    with contextlib.suppress(OSError):
+        if os.path.samefile(found.path, path):  # by the name that the user gave
+            return found._replace(path=path)
+    return found
+
+
+def _answer(command: list[str], root: str, environment: Mapping[str, str]) -> Interpreter:
+    where = command[0]
     try:
-        done = subprocess.run(
-            [path, "-c", _ASK], cwd=root, capture_output=True, text=True, check=True, timeout=60,
-            env={"PATH": os.pathsep.join(os.get_exec_path()), "HOME": "/tmp"},
-        )  # fmt: skip
-        version, stdlib, prefix, base, client = done.stdout.split("\0")
-        return Interpreter(path, version, stdlib, prefix, base, client == "True")
+        done = subprocess.run([*command, "-c", _ASK, root], capture_output=True, text=True, check=True, timeout=60,
+                              errors="surrogateescape", env=environment)  # fmt: skip
+        path, version, stdlib, prefix, base, client, *needs = done.stdout.split("\0")
     except OSError as error:
-        raise HandlerNotFound(f"cannot be started: {error.strerror}", where=path, todo=todo) from error
+        raise HandlerNotFound(f"cannot be started: {error.strerror}", where=where, todo=TODO) from error
     except (subprocess.SubprocessError, ValueError, TypeError) as error:
-        raise HandlerNotFound(f"is not a usable Python: {error}", where=path, todo=todo) from error
+        raise HandlerNotFound(f"is not a usable Python: {error}", where=where, todo=TODO) from error
+    path = path or where
+    hops = (where, path, *links(path))
+    return Interpreter(path, version, stdlib, prefix, base, client == "True", (*hops, prefix, base, stdlib, *needs))
+
+
+def needs_of(command: str, root: str) -> tuple[str, ...]:
+    """What a program needs of this host beside its arguments, if it is a Python; () for others."""
+    path = shutil.which(command) or ""
+    if not os.path.basename(os.path.realpath(path)).startswith(NAMES):
+        return ()
+    with contextlib.suppress(HandlerNotFound):
+        return ask(path, root).needs
+    return ()
 
 
 def ask_for_client(python: str | None, root: str) -> Interpreter:

@@ -191,7 +191,10 @@ def _tried(command: list[str], root: str) -> str:
 
 
 def _named(text: str) -> Iterable[str]:
-    """What exists of the paths below /tmp in a text: each, or the folder nearest to it."""
+    """What exists of the paths below /tmp in a text: the text itself, or each in it, or the folder nearest to it."""
+    if text.startswith(f"{TMP}/") and os.path.exists(text):  # it may hold a space
+        yield os.path.normpath(text)
+        return
     for match in _NAMED.finditer(text):
         path = os.path.normpath(re.sub("^/+", "/", match[0]))
         while path.startswith(f"{TMP}/") and not os.path.exists(path):

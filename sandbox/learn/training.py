@@ -48,6 +48,7 @@ class TrainingPlan:
     events: tuple[Invocation, ...] = ()
     cold_starts: int = 3
     python: str = ""
+    needs: tuple[str, ...] = ()  # what the interpreter needs of this host: a place of its own must not hide it
     timeout: float = 60.0
     grants: frozenset[str] = frozenset()  # hard-denied calls to let through: `ptrace`, `prctl PR_SET_PTRACER`
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class TrainingPlan:
         with tempfile.TemporaryDirectory(prefix="sandbox-learn-", dir=_outside()) as scratch:
             yield prepare(
                 root=self.root, closed=bool(self.events), scratch=scratch,
-                named=(*started, *self.command, *named, *events),
+                named=(*started, *self.needs, *self.command, *named, *events),
             )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -252,7 +253,7 @@ def test_an_interpreter_without_the_runtime_client(workshop: Workshop, hello: Pa
             assert f"{other_python / 'bin' / 'python'} -m pip install awslambdaric" in done.stderr
 
 
-@pytest.mark.parametrize("named", ["/nowhere/python", "/bin/true", "/etc/passwd"])
+@pytest.mark.parametrize("named", ["/nowhere/python", "/bin/true", "/etc/passwd", "python-that-is-nowhere"])
 def test_what_is_no_interpreter(workshop: Workshop, named: str) -> None:
     """Exit status 73, the path and what to give instead."""
     start = ("--handler", "hello.handler", "--root", workshop.targets, "--events", workshop.events({}))
@@ -325,10 +326,38 @@ def test_the_default_output_is_profiles_name(workshop: Workshop) -> None:
 
 
 def test_the_interpreter_is_named_from_where_the_user_stands(workshop: Workshop) -> None:
-    """A relative --python, of an interpreter or of its environment, does not start at the function's folder."""
-    (workshop.folder / "environment").symlink_to(Path(sys.executable).parents[1])
-    start = ("--handler", "hello.handler", "--root", workshop.targets, "--events", workshop.events({}))
-    for python in ("environment", "environment/bin/python"):
+    """A relative folder, executable or link, a name on PATH, a script that chooses one: its packages load.
+
+    The environment's own interpreter lies below /tmp, where starts see nothing of the host that they do not need.
+    """
+    hidden = workshop.folder / "base"
+    (hidden / "bin").mkdir(parents=True)
+    python = shutil.copy(BASE_PYTHON, hidden / "bin")
+    (hidden / "lib").symlink_to(Path(sysconfig.get_path("stdlib")).parent)
+    other = workshop.new("")
+    subprocess.run([python, "-m", "venv", "--without-pip", other / "environment"], check=True)
+    (site,) = other.glob("environment/lib/python3*/site-packages")
+    (site / "client.pth").write_text(next(entry for entry in sys.path if (Path(entry) / "awslambdaric").is_dir()))
+    (other / "link").symlink_to("environment/bin/python")
+    (other / "shims").mkdir()
+    shim = other / "shims" / "chosen"
+    shim.write_text('#!/bin/sh\nexec "$(cat ./choice)" "$@"\n')
+    shim.chmod(0o755)
+    (workshop.folder / "choice").write_text(str(other / "environment" / "bin" / "python"))
+    (workshop.folder / "here").symlink_to(other)
+    start = ("--handler", "env_dump.handler", "--root", str(workshop.targets), "--events", workshop.events({}))
+    more = {"PATH": f"{other / 'shims'}:{os.defpath}"}
+    for named in ("here/environment", "here/environment/bin/python", "here/link", "chosen"):
         path = workshop.new()
-        workshop.sandbox("learn", "hello", *start, "--python", python, "--output", path, "--cold-starts", "1")
-        workshop.sandbox("invoke", path, *start, "--python", python)
+        workshop.sandbox(
+            "learn", "named", "--no-verify", *start, "--python", named, "--output", path, "--cold-starts", "1",
+            more=more,
+        )  # fmt: skip
+        reads = document.read(str(path)).profile.reads
+        assert "{venv}/**" in reads, named
+        assert not [pattern for pattern in reads if "shims" in pattern], named
+    done = workshop.sandbox("invoke", path, *start, "--python", "chosen", "--json", more=more)
+    seen = json.loads(json.loads(done.stdout)["result"])
+    assert seen["arguments"][0] == str(other / "environment" / "bin" / "python")
+    program = ("--", str(other / "environment" / "bin" / "python"), "-c", "import awslambdaric")
+    workshop.sandbox("learn", "program", "--no-verify", "--output", workshop.new(), "--cold-starts", "1", *program)
