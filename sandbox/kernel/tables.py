@@ -34,6 +34,8 @@ EXECS = ("execve", "execveat")
 """The calls that start a program."""
 OPENS = ("open", "creat", "openat", "openat2")
 """The calls that open a file by its path."""
+MKDIRS = ("mkdir", "mkdirat")
+"""The calls that make a folder."""
 HELD_BY_PATH = (
     "open", "openat", "creat", "truncate", "mkdir", "mkdirat", "mknod", "mknodat", "rename", "renameat", "renameat2",
     "link", "linkat", "symlink", "symlinkat", "unlink", "unlinkat", "rmdir",

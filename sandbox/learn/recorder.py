@@ -48,7 +48,6 @@ LAST_CALLS = 12
 """How many calls before a failure are told."""
 MOST_TASKS = 16
 """Tasks that stay open; more take turns, so that no number of children or threads exhausts descriptors."""
-MKDIRS = ("mkdir", "mkdirat")
 TEMPORARY = ("/tmp/", "/var/tmp/", "/dev/shm/")
 """What lies here is of an earlier run and gone at the next start: what a call would make counts as made."""
 LOOPBACK = (b"\x7f\0\0\1", bytes(15) + b"\1")
@@ -226,7 +225,7 @@ class Recorder:
     def _accessed(self, asked: Access) -> None:
         """Note what a call asks for, where it will have it: a right comes from an effect, not from an attempt."""
         call, leftover = asked.call, asked.thing.startswith(TEMPORARY)
-        if asked.error and not (leftover and asked.error == errno.EEXIST and call.syscall in MKDIRS):
+        if asked.error and not (leftover and asked.error == errno.EEXIST and call.syscall in tables.MKDIRS):
             return
         if asked.reach == access.PROGRAM:
             for path in links.told(asked)[:1]:

@@ -11,7 +11,7 @@ from sandbox.behaviour import access, spelling
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.destination import Entry
 from sandbox.kernel import tables
-from sandbox.supervise.decision import REPORT, VERDICTS, Decision
+from sandbox.supervise.decision import DENY, REPORT, VERDICTS, Decision
 from sandbox.violations.decode import decode_args
 from sandbox.violations.record import QUESTION, Violation
 
@@ -31,6 +31,10 @@ MOST_TOLERANT = 64
 
 TARGETS = (*tables.HELD_BY_PATH, "openat2", *tables.EXECS)
 """The calls whose violation names the file or program as its target."""
+BYTECODE = "/__pycache__"
+"""The folder that Python makes beside code whose bytecode is missing, as any import may. Refused, it does without: in
+training it is told not to (PYTHONDONTWRITEBYTECODE), and the refusal is no alarm.
+"""
 
 
 class Reports:
@@ -59,6 +63,8 @@ class Reports:
         walks = target is None and syscall in TARGETS
         if target is None:
             target = self._target(asked, call, task, phase, foresee=False) if walks else ""
+        if syscall in tables.MKDIRS and target.endswith(BYTECODE) and decision.answer == DENY:
+            return
         verdict = VERDICTS[decision.answer]
         if decision.risk:
             wanted = self._is_first(task, asked)

@@ -83,6 +83,25 @@ def test_the_signal_is_the_handlers(bench: Supervision, number: int) -> None:
     assert bench.run(bench.bundle(*SIGNALLED), *PYTHON, code).code == -number
 
 
+def test_bytecode_that_is_not_written_is_no_alarm(bench: Supervision) -> None:
+    """Python's own attempt to make its bytecode folder is refused in silence, any other folder with a line."""
+    folder = bench.new("")
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    (folder / "fresh.py").write_text("print('imported')\n")
+    code = (
+        "import os, sys\n"
+        f"sys.dont_write_bytecode = False; sys.path.insert(0, {str(folder)!r})\n"
+        "import fresh\n"
+        f"try: os.mkdir({str(folder)!r} + '/__pycache__x')\n"
+        "except OSError as error: print(error.errno)\n"
+    )
+    done = bench.run(bench.bundle(), *PYTHON, code)
+    assert done.stdout == "imported\n1\n", done.stderr
+    assert [event["target"] for event in done.violations] == [f"{folder}/__pycache__x"]
+    assert list(folder.iterdir()) == [folder / "fresh.py"]
+
+
 def test_signals_are_passed_on(bench: Supervision) -> None:
     """What is sent to the bootstrap arrives at the handler, which decides what to do with it."""
     numbers = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "WINCH", "TTIN", "TTOU")

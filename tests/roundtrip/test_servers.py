@@ -2,79 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from sandbox_command import LIMIT, Workshop
+from http_servers import answers, ended, free_port, in_background
+from sandbox_command import Workshop
 
 from sandbox.profile import document
 
 ASK = f"{sys.executable} -c 'import urllib.request as r; print(r.urlopen(\"http://127.0.0.1:{{port}}{{path}}\").read())'"
 
 
-def free_port() -> int:
-    """A port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers(port: int, path: str = "/") -> tuple[int, str]:
-    """What a server says, as soon as it listens."""
-    end = time.monotonic() + 30
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
-                return reply.status, reply.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)
-
-
 def program(workshop: Workshop, port: int, *more: str) -> tuple[str, ...]:
     """The server's folder and command."""
     return ("--root", str(workshop.targets), "--", sys.executable, "server.py", str(port), *more)
-
-
-@contextmanager
-def in_background(
-    workshop: Workshop, *arguments: str | Path, folder: Path | None = None
-) -> Iterator[subprocess.Popen[str]]:
-    """The command, which runs meanwhile in a folder and takes signals as one on a terminal does."""
-
-    def ready() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    child = subprocess.Popen(
-        [sys.executable, "-m", "sandbox", *map(str, arguments)], cwd=folder or workshop.folder, text=True,
-        env={"PATH": os.defpath, "HOME": "/tmp", "PYTHONPATH": str(workshop.home), "LANG": "C.UTF-8"},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=ready,
-    )  # fmt: skip
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.wait()
-
-
-def ended(child: subprocess.Popen[str]) -> tuple[int, str]:
-    """How the command ended, and what it said."""
-    said, _ = child.communicate(timeout=LIMIT)
-    return child.returncode, said
 
 
 def test_a_driver_trains_a_server(workshop: Workshop) -> None:
