@@ -527,7 +527,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_an_address_that_changes_during_the_call(bench: Supervision, what: str, kind: socket.SocketKind) -> None:
     """A thread flips the port between an allowed and a forbidden one: nothing ever reaches the forbidden one."""
     stream = kind == socket.SOCK_STREAM
-    count, seconds = (100_000, 300) if LONG else (20_000, 20)
+    count, seconds = (100_000, 300) if LONG else (5_000, 20)
     with socket.socket(type=kind) as good, socket.socket(type=kind) as bad:
         for found in (good, bad):
             found.bind(("127.0.0.1", 0))

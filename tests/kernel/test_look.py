@@ -154,7 +154,7 @@ ITEMS = st.frozensets(st.sampled_from([
 PLACES = st.frozensets(st.sampled_from((*FOLDERS, *FILES)), max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(call=CALLS, items=ITEMS, reads=PLACES, writes=PLACES)
 def test_a_policys_decision_is_the_kernels(
     call: Asked, items: frozenset[str], reads: frozenset[str], writes: frozenset[str]

@@ -18,7 +18,7 @@ from sandbox.profile import document
 
 pytestmark = pytest.mark.skipif(landlock.abi_version() < 3, reason="Landlock ABI 3 is needed (Linux 6.2)")
 
-EXAMPLES = {"archive": ("nothing", {"/usr/bin/gzip"}), "notes": ("/tmp", set()), "thumbnail": ("/tmp", set())}
+EXAMPLES = {"archive": ("nothing", {"/usr/bin/gzip"}), "notes": ("/tmp", set())}
 """Where each writes, and the programs that it starts."""
 
 

@@ -56,12 +56,12 @@ def for_users(*kinds: str, others: tuple[str, ...]) -> pytest.MarkDecorator:
     )  # fmt: skip
 
 
-@for_users(*KINDS, "all", others=("all",))
-def test_one_audit_heals(trained_on_nothing: tuple[Trip, Path], kind: str) -> None:
+@pytest.mark.parametrize("trained_on_nothing", USERS, indirect=True, ids=user_id)
+def test_one_audit_heals(trained_on_nothing: tuple[Trip, Path]) -> None:
     """What audit let through passes after amend, without a line."""
     trip, profile = trained_on_nothing
     with greeter() as port:
-        trip.heals_by_audit(profile, events(list(KINDS) if kind == "all" else [kind], trip.workshop, port))
+        trip.heals_by_audit(profile, events(list(KINDS), trip.workshop, port))
 
 
 @for_users(*KINDS, others=("child", "spill"))

@@ -93,7 +93,8 @@ def trained(workshop: Workshop) -> tuple[Path, tuple[str, ...]]:
     for place in (root, root / "app.py"):
         place.chmod(0o755)
     start, path = ("--handler", "app.handler", "--root", str(root)), workshop.new()
-    workshop.sandbox("learn", "listens", *start, "--events", workshop.events({"n": 1}, {"n": 2}), "--output", path)
+    events = ("--events", workshop.events({"n": 1}, {"n": 2}), "--cold-starts", "1")
+    workshop.sandbox("learn", "listens", "--no-verify", *start, *events, "--output", path)
     return path, start
 
 

@@ -12,7 +12,7 @@ from sandbox.learn.records import SpanKind, Start
 from sandbox.profile import document
 from sandbox.profile.model import Phase, Profile
 
-SOME = settings(max_examples=40)  # cold starts are large to draw
+SOME = settings(max_examples=25)  # cold starts are large to draw
 START = Start(handler="app.handler", api=True, places={"{root}": "/srv/task", "{tool}": "/opt/sandbox"})
 
 

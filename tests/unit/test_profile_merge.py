@@ -35,21 +35,21 @@ def learned(reads: frozenset[str], writes: frozenset[str]) -> Profile:
     return Profile(ProfiledFunction("f"), reads=read, writes=written)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(ANY, ANY)
 def test_merge_is_commutative(one: Profile, other: Profile) -> None:
     """The order of two profiles does not matter."""
     assert merge(one, other) == merge(other, one)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(ANY, ANY, ANY)
 def test_merge_is_associative(one: Profile, two: Profile, three: Profile) -> None:
     """The grouping of three profiles does not matter."""
     assert merge(merge(one, two), three) == merge(one, merge(two, three))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(ANY, ANY)
 def test_merge_is_idempotent(one: Profile, other: Profile) -> None:
     """Merging what is in there already changes nothing."""

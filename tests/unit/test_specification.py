@@ -75,9 +75,8 @@ def test_a_run_that_keeps_its_promises_passes(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="what only root can run is listed for others, and fails nothing")
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "many"])
-@pytest.mark.parametrize(("name", "reason"), [
-    ("test_skipped", "Skipped: not on this machine"), ("test_expected", "expected to fail"),
+@pytest.mark.parametrize(("name", "reason", "workers"), [
+    ("test_skipped", "Skipped: not on this machine", ("-n", "2")), ("test_expected", "expected to fail", ()),
 ])  # fmt: skip
 def test_a_promised_test_that_is_skipped_fails_the_run(
     tmp_path: Path, name: str, reason: str, workers: tuple[str, ...]
