@@ -26,7 +26,7 @@ from refusing_filters import refuse
 
 T = TypeVar("T")
 
-LIMIT = 30.0
+LIMIT = 60.0
 """Seconds after which a child that does not end is a failure."""
 PR_SET_DUMPABLE = 4  # linux/prctl.h
 
