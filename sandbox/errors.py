@@ -19,12 +19,18 @@
       PackageInvalid                      79  Runtime.SandboxPackageInvalid
       PolicyWritable                      80  Runtime.SandboxPolicyWritable
       VerificationFailed                  81  Runtime.SandboxVerificationFailed
+      DiskFull                            82  Runtime.SandboxDiskFull
+      LimitReached                        83  Runtime.SandboxLimitReached
+      CommandKilled                       84  Runtime.SandboxCommandKilled
 
 The codes avoid those of shells (126, 127, 128+n) and of the Python runtime client (1; 64 and 65 only after a snapshot
 restore). A message says what happened, where, and what to do next.
 """
 
 from __future__ import annotations
+
+import errno
+import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -224,3 +230,57 @@ class VerificationFailed(SandboxError):
 
     exit_code = 81
     error_type = "Runtime.SandboxVerificationFailed"
+
+
+class DiskFull(SandboxError):
+    """A file system has no room left, or the user's quota is used up; nothing half-written was left."""
+
+    exit_code = 82
+    error_type = "Runtime.SandboxDiskFull"
+
+
+class LimitReached(SandboxError):
+    """The host gives this user no further process, thread, descriptor or memory."""
+
+    exit_code = 83
+    error_type = "Runtime.SandboxLimitReached"
+
+
+class CommandKilled(SandboxError):
+    """A signal that nobody can handle ended the command; what it had started was ended and removed after it."""
+
+    exit_code = 84
+    error_type = "Runtime.SandboxCommandKilled"
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+LIMITS = {
+    errno.EMFILE: ("this process may open no more files", "raise `ulimit -n`"),
+    errno.ENFILE: ("this host opens no more files", "raise fs.file-max, or close some"),
+    errno.EAGAIN: ("this user may start no more processes or threads", "raise `ulimit -u` or pids.max, or end some"),
+    errno.ENOMEM: ("there is no more memory", "free some, or raise the limit"),
+}
+
+
+def shortage(error: BaseException) -> SandboxError | None:
+    """What an error is about where the host is at a limit or a disk is full; None for any other."""
+    for cause in (error, *causes(error)):
+        number = _number(cause)
+        if number in FULL:
+            file = cause.filename if isinstance(cause, OSError) else None
+            where = str(file) if file else getattr(error, "where", "")
+            return DiskFull(os.strerror(number), where=where, todo="make room, or choose another --output or TMPDIR")
+        if number in LIMITS:
+            what, todo = LIMITS[number]
+            return LimitReached(what, where=getattr(error, "where", ""), todo=todo)
+    return None
+
+
+def _number(error: BaseException) -> int:
+    """The errno that an exception stands for, 0 for none."""
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if isinstance(error, RuntimeError):
+        return errno.EAGAIN if "can't start new thread" in str(error) else 0
+    # EAGAIN of a write to a pipe that does not wait is no limit; such an error says how much was written.
+    return error.errno or 0 if isinstance(error, OSError) and not hasattr(error, "characters_written") else 0

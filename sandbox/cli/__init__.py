@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 from sandbox import __version__
 from sandbox.cli import compile as compile_command
 from sandbox.cli import doctor, events, invoke, learn, package, probe, profile
-from sandbox.errors import SandboxError, debugging, trace
+from sandbox.errors import SandboxError, debugging, shortage, trace
 
 app = typer.Typer(
     name="sandbox",
@@ -51,16 +52,27 @@ def main() -> None:
     try:
         app()
         sys.stdout.flush()
-    except SandboxError as error:
-        shown = f"{error}\n" + (trace(error) if debugging(os.environ) else "")
-        text = "\n".join(profile.visible(line) for line in shown.split("\n"))
-        sys.stderr.write(f"sandbox: {text}")
-        sys.exit(error.exit_code)
-    except OSError as error:
-        # Standard output is full or nobody reads it any more; nothing more can be written to it, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            sys.stderr.write(f"sandbox: {error}\n")
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        _write_no_more()
+        sys.exit(1)
+    except (SandboxError, OSError, RuntimeError, MemoryError) as error:
+        found = shortage(error) or error
+        if isinstance(found, SandboxError):
+            shown = f"{found}\n" + (trace(error) if debugging(os.environ) else "")
+            text = "\n".join(profile.visible(line) for line in shown.split("\n"))
+            sys.stderr.write(f"sandbox: {text}")
+        elif isinstance(found, OSError):
+            sys.stderr.write(f"sandbox: {found}\n")
+        else:
+            raise
+        if isinstance(error, OSError):
+            _write_no_more()
+        sys.exit(found.exit_code if isinstance(found, SandboxError) else 1)
+
+
+def _write_no_more() -> None:
+    """Standard output may be full or unread: nothing more can be written to it, not even at exit."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sandbox.cli import ending
 from sandbox.cli.environment import AwsCredentials, Env, EnvFile, StandsFor, chosen, stand_ins
 from sandbox.cli.output import json_line
 from sandbox.errors import UsageError
@@ -66,7 +67,8 @@ def invoke(
     if fakes := stand_ins(stands_for):
         environment["SANDBOX_STANDS_FOR"] = ",".join(fakes.texts)
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="sandbox-invoke-") as scratch:
+    ending.watch()
+    with tempfile.TemporaryDirectory(prefix=f"sandbox-invoke-{os.getpid()}-") as scratch:
         build.write(build.build(checked, (tables.machine(),)), scratch)
         build.close(scratch)
         function = Function(

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sandbox.behaviour import spelling
 from sandbox.behaviour.call import Call
-from sandbox.cli import environment
+from sandbox.cli import ending, environment
 from sandbox.cli import generalise as generalising
 from sandbox.cli.output import console, errors, json_line, write_text
 from sandbox.cli.verification import beside, failure_of, prove
@@ -21,7 +21,7 @@ from sandbox.errors import LearningFailed, ProfileError, UsageError
 from sandbox.learn import observations
 from sandbox.learn.generalise import Learned, generalise
 from sandbox.learn.host import ask_for_client, needs_of
-from sandbox.learn.program import ENDED_WELL, ENDING_IT, LISTENING, Serving, ended_by_signals
+from sandbox.learn.program import ENDED_WELL, ENDING_IT, LISTENING, Serving
 from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, train
 from sandbox.profile import base, document
 from sandbox.profile.completeness import TARGET, still_needed
@@ -97,25 +97,25 @@ def learn(
     def merged(profile: Profile) -> Profile:
         return merge_all((known, profile)) if known else profile
 
-    with ended_by_signals():
-        if from_:
-            if variables or fakes:
-                todo = "leave the variables out; the profile of a training notes their names"
-                raise UsageError("starts nothing that could be given variables", where="--from", todo=todo)
-            learned = _from_files([*from_, *(command or ())], name, allow_failed, json_output)
-        else:
-            plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known, variables)
-            serving = _serving(plan, drive, seconds, until_signal, stop_signal)
-            plan = replace(plan, snapstart=snapstart, stand_ins=fakes.texts, serving=serving)
-            if seconds or until_signal:
-                plan = replace(plan, cold_starts=1)  # somebody asks it meanwhile, once
-            learned, failed, stopped = _train(plan, allow_failed, json_output)
-            asked = stopped or bool(seconds) or until_signal  # by somebody who does not do it again
-            learned = _noting(learned, variables)
-        learned, offered = generalising.offer(learned, generalise_option, merged, json_output=json_output)
-        profile = merged(learned.profile)
-        document.parse(document.write(profile), path)
-        proof = prove(plan, failed, profile, learned.denied, json_output) if plan and check and not asked else None
+    ending.watch()
+    if from_:
+        if variables or fakes:
+            todo = "leave the variables out; the profile of a training notes their names"
+            raise UsageError("starts nothing that could be given variables", where="--from", todo=todo)
+        learned = _from_files([*from_, *(command or ())], name, allow_failed, json_output)
+    else:
+        plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known, variables)
+        serving = _serving(plan, drive, seconds, until_signal, stop_signal)
+        plan = replace(plan, snapstart=snapstart, stand_ins=fakes.texts, serving=serving)
+        if seconds or until_signal:
+            plan = replace(plan, cold_starts=1)  # somebody asks it meanwhile, once
+        learned, failed, stopped = _train(plan, allow_failed, json_output)
+        asked = stopped or bool(seconds) or until_signal  # by somebody who does not do it again
+        learned = _noting(learned, variables)
+    learned, offered = generalising.offer(learned, generalise_option, merged, json_output=json_output)
+    profile = merged(learned.profile)
+    document.parse(document.write(profile), path)
+    proof = prove(plan, failed, profile, learned.denied, json_output) if plan and check and not asked else None
     if proof:
         profile = replace(profile, verified=proof.written())
     document.parse(text := document.write(profile), path)  # what we write must be what we accept

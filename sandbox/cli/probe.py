@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from sandbox.bundle import Policy
+from sandbox.cli import ending
 from sandbox.cli.environment import AwsCredentials, Env, EnvFile, chosen
 from sandbox.cli.output import console, json_line
 from sandbox.confine import single_exec
@@ -52,6 +53,7 @@ def probe(
     built = build(read.profile, (tables.machine(),))
     policy, rules = built.policy(tables.machine()), built.rules[tables.machine()]
     rows = []
+    ending.watch()
     for attempt in ATTEMPTS:
         result = run_attempt(attempt, install=None if without else lambda: _install(policy))
         row = _bare(attempt, result) if without else _judge(attempt, result, rules, read)

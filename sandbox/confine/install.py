@@ -10,7 +10,7 @@ import errno
 import os
 
 from sandbox.confine import landlock_rules, single_exec
-from sandbox.errors import CanaryPassed, InstallRefused, KernelUnsupported, ListenerBusy
+from sandbox.errors import CanaryPassed, InstallRefused, KernelUnsupported, ListenerBusy, shortage
 from sandbox.kernel import abi, bpf, landlock, seccomp
 
 TYPE_CHECKING = False
@@ -184,7 +184,7 @@ def _restrict(
                 network=network, ports=dict(ports or {}), scoped=scoped, files=plan.handled, beneath=plan.beneath
             )
     except OSError as error:
-        raise InstallRefused(
+        raise shortage(error) or InstallRefused(
             f"Landlock refused its rules: {error.strerror}", where=f"Landlock ABI {platform.landlock}", todo=WARN
         ) from error
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 
+from sandbox.errors import shortage
 from sandbox.kernel import landlock
 
 TYPE_CHECKING = False
@@ -74,7 +75,9 @@ class Plan:
         """A rule on a path; without `entries` a folder can only be listed. False if the path does not exist."""
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except OSError:
+        except OSError as error:
+            if lacking := shortage(error):  # the path may exist
+                raise lacking from error
             return False
         if os.fstat(fd).st_mode & _FORMAT != _FOLDER:
             access &= OF_FILES

@@ -80,15 +80,21 @@ def piped(path: str) -> Iterator[int]:
     """A descriptor for output, of a pipe that is copied into the file `path`.
 
     A platform gives a program pipes, and some do more with these than with a file: libuv makes them non-blocking. Who
-    outlives its start and holds the pipe is not waited for. On a full disk the rest is lost, and nobody waits for it.
+    outlives its start and holds the pipe is not waited for. On a full disk the program goes on, and the block ends with
+    OSError: its observations lie on the same disk.
     """
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     reading, writing = os.pipe()
 
+    lost: list[OSError] = []
+
     def copy() -> None:
         while data := os.read(reading, 1 << 16):
-            with contextlib.suppress(OSError):
-                os.write(file, data)
+            try:
+                while data:
+                    data = data[os.write(file, data) :]
+            except OSError as error:
+                lost.append(error)
         os.close(reading)
         os.close(file)
 
@@ -99,6 +105,9 @@ def piped(path: str) -> Iterator[int]:
     finally:
         os.close(writing)
         copying.join(OUTPUT)
+    if lost:
+        lost[0].filename = path
+        raise lost[0]
 
 
 class Stopped(SystemExit):

@@ -85,7 +85,7 @@ class TrainingPlan:
         events = [event.payload.decode(errors="replace") for event in self.events]
         programs = filter(None, (self.python, *self.command[:1]))
         started = [text for path in programs for text in _needed_by(path, self.root)]
-        with tempfile.TemporaryDirectory(prefix="sandbox-learn-", dir=_outside()) as scratch:
+        with tempfile.TemporaryDirectory(prefix=f"sandbox-learn-{os.getpid()}-", dir=_outside()) as scratch:
             yield prepare(
                 root=self.root, closed=bool(self.events), scratch=scratch,
                 named=(*started, *self.needs, *self.command, *named, *events),

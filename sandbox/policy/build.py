@@ -91,9 +91,14 @@ def write(built: Bundle, directory: str) -> None:
         os.makedirs(directory, exist_ok=True)
         for name in sorted(built.files):
             with tempfile.NamedTemporaryFile(dir=directory, delete=False) as file:
-                file.write(built.files[name])
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, os.path.join(directory, name))
+                try:
+                    file.write(built.files[name])
+                    file.close()
+                    os.chmod(file.name, 0o644)
+                    os.replace(file.name, os.path.join(directory, name))
+                except BaseException:
+                    os.unlink(file.name)
+                    raise
     except OSError as error:
         raise UsageError(
             f"cannot be written: {error.strerror}", where=error.filename or directory, todo="choose another --output"

@@ -11,7 +11,7 @@ AUDIT_ARCH_* value that the program compares first) is replaced. The verifier ju
 from __future__ import annotations
 
 import errno
-import tempfile
+import os
 from collections.abc import Set
 from dataclasses import dataclass
 from functools import cache
@@ -100,7 +100,7 @@ def _tree(rules: Rules, through: Set[int]) -> Program:
         for nr, found in rulings.items():
             for rule in found if nr in through else ():
                 filter_.add_rule_exactly(action, nr, *[_compare(library, c) for c in rule.conditions])
-    with tempfile.TemporaryFile() as file:
+    with open(os.memfd_create("filter"), "w+b") as file:  # libseccomp says of a full disk only that it cannot
         filter_.export_bpf(file)
         file.seek(0)
         program = bpf.unpack(file.read())

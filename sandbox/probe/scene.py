@@ -79,7 +79,7 @@ class Scene:
         """Outside /tmp where that is possible: functions are often allowed to write there."""
         for folder in (*PREFERRED_FOLDERS, tempfile.gettempdir()):
             try:
-                made = Path(tempfile.mkdtemp(prefix="sandbox-probe-", dir=folder))
+                made = Path(tempfile.mkdtemp(prefix=f"sandbox-probe-{os.getpid()}-", dir=folder))
             except OSError:
                 continue
             self._own(made)

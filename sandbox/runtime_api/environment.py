@@ -334,6 +334,9 @@ class _Service:
     def answer(self, request: HttpRequest) -> Reply | None:
         return self.session.answer(request)
 
+    def broken(self, error: RuntimeError) -> None:
+        self.session.broken(error)
+
 
 def _platform_outcome(
     status: Status, error_type: str, message: str, request_id: str = "", exit_status: int | None = None

@@ -79,7 +79,12 @@ class Process:
         self._waiter = threading.Thread(
             target=self._watch, name=f"runtime-api-waiter-{self.pid}", daemon=True
         )
-        self._waiter.start()
+        try:
+            self._waiter.start()
+        except RuntimeError:  # no more threads
+            self._signal_group(signal.SIGKILL)
+            self._child.wait()
+            raise
 
     @property
     def exit_status(self) -> int | None:

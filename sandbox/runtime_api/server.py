@@ -71,6 +71,9 @@ class Service(Protocol):
     def answer(self, request: HttpRequest) -> Reply | None:
         """Return the reply, or None to close the connection without one. May block for any time."""
 
+    def broken(self, error: RuntimeError) -> None:
+        """Hear that a connection could not be served: no thread could be started for it."""
+
 
 def problem(status: int, error_type: str, message: str, *headers: tuple[str, str]) -> Reply:
     """Return an error reply in the Runtime API's form."""
@@ -106,10 +109,9 @@ class Server:
     def start(self) -> None:
         """Begin to accept; does nothing the second time."""
         if self._acceptor is None:
-            self._acceptor = threading.Thread(
-                target=self._accept, name=f"runtime-api-{self.port}", daemon=True
-            )
-            self._acceptor.start()
+            acceptor = threading.Thread(target=self._accept, name=f"runtime-api-{self.port}", daemon=True)
+            acceptor.start()
+            self._acceptor = acceptor
 
     def drain(self, timeout: float) -> None:
         """Let connections finish what their clients had sent, at most `timeout` seconds; then cut them."""
@@ -163,7 +165,12 @@ class Server:
                 if name == self._marker:
                     self._marker = None
                     self._changed.notify_all()
-            connection.thread.start()
+            try:
+                connection.thread.start()
+            except RuntimeError as error:
+                peer.close()
+                self._forget(connection)
+                self._service.broken(error)
 
     def _forget(self, connection: _Connection) -> None:
         with self._changed:

@@ -82,6 +82,7 @@ class Session:
         self._stopping = False
         self._cancelled = False
         self._exit_status: int | None = None
+        self._broken: RuntimeError | None = None
 
     @property
     def failure(self) -> Answer | None:
@@ -91,13 +92,15 @@ class Session:
     def initialised(self, deadline: float, *, extend: bool) -> Literal["ready", "failed", "ended", "late"]:
         """Wait until the runtime asks for an invocation, reports an error, ends, or `deadline` has passed.
 
-        With `extend`, a runtime that asks for its restoration gets the platform's time for that on top.
+        With `extend`, a runtime that asks for its restoration gets the platform's time for that on top. Raises
+        RuntimeError where a connection could not be served.
         """
         with self._changed:
             self._wait(lambda: self._settled() or self._restored is not None, deadline)
             if self._restored is not None and extend:
                 deadline = max(deadline, self._restored + RESTORE_LIMIT)
             self._wait(self._settled, deadline)
+            self._check()
             if self._failure is not None:
                 return "failed"
             if self._ready:
@@ -108,14 +111,27 @@ class Session:
         """Hand an invocation to the runtime and wait for its answer.
 
         Returns False when `deadline` (time.monotonic) has passed; True when the flight is answered or the
-        process has ended. After False no answer is taken any more.
+        process has ended. After False no answer is taken any more. Raises RuntimeError as `initialised` does.
         """
         with self._changed:
             self._flight = flight
             self._match()
-            done = self._wait(lambda: flight.answer is not None or self._exit_status is not None, deadline)
+            done = self._wait(
+                lambda: flight.answer is not None or self._exit_status is not None or self._broken is not None, deadline
+            )
             self._flight = None
+            self._check()
             return done
+
+    def broken(self, error: RuntimeError) -> None:
+        """A connection could not be served: who waits for the runtime hears why."""
+        with self._changed:
+            self._broken = error
+            self._changed.notify_all()
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise self._broken
 
     def stopping(self) -> None:
         """From now on every request is answered with status 500."""
@@ -161,7 +177,7 @@ class Session:
             return self._initialisation_error(request)
 
     def _settled(self) -> bool:
-        return self._ready or self._failure is not None or self._exit_status is not None
+        return self._ready or self._failure is not None or self._exit_status is not None or self._broken is not None
 
     def _wait(self, condition: Callable[[], bool], deadline: float) -> bool:
         return self._changed.wait_for(condition, max(0.0, deadline - time.monotonic()))

@@ -10,7 +10,7 @@ import sys
 import time
 
 from sandbox.confine import Command, not_executed, restore_signals
-from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError, log_entry
+from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError, log_entry, shortage
 from sandbox.plain_json import encode
 from sandbox.start.settings import (
     FILES,
@@ -61,6 +61,8 @@ def main() -> NoReturn:
         enforce(command, settings)
     except SandboxError as error:
         fail(error, settings)
+    except (OSError, MemoryError) as error:
+        fail(shortage(error) or internal(error), settings)
 
 
 def chain(environ: Mapping[str, str], settings: Settings) -> None:
@@ -232,7 +234,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
         except SandboxError as error:
             fail(error, settings)
         except BaseException as error:  # nobody is above it who could say so
-            fail(internal(error), settings)
+            fail(shortage(error) or internal(error), settings)
 
     found = duties(settings, audit=audit)
     degraded += [f"network: {text} ({STANDS_FOR})" for text in settings.stand_ins]

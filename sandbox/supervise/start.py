@@ -110,7 +110,10 @@ def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties)
         return attend.attend(pid, listener, policy, duties, sink)
     except BaseException:
         # Nobody would answer for it or report on it, and it would outlive the bootstrap.
-        os.kill(pid, _signal.SIGKILL)
+        try:  # noqa: SIM105  # contextlib is not loaded here
+            os.kill(pid, _signal.SIGKILL)
+        except ProcessLookupError:
+            pass
         raise
 
 

@@ -6,13 +6,11 @@ import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from process_table import all_end, descendants
 from refusing_filters import below
 from sandbox_command import Workshop, workshop_of
 from users_and_folders import NOBODY, identity
@@ -140,33 +138,6 @@ def test_what_was_in_tmp_before_counts_as_made(workshop: Workshop) -> None:
         cache.unlink()
     assert done.returncode == 0, done.stdout + done.stderr
     assert document.read(str(path)).profile.writes == {"/tmp/*"}
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_leaves_nothing(workshop: Workshop, number: signal.Signals) -> None:
-    """Ended in the middle of an event: no process, no folder of ours, no mount, exit status 128 and the signal."""
-    path, before, temporary = workshop.new(), mounts(), workshop.new("")
-    temporary.mkdir()
-    events = workshop.events({"wait": 60.0})
-    root = workshop.new("")
-    root.mkdir()
-    (root / "looks_around.py").write_text((workshop.targets / "looks_around.py").read_text())
-    command = [sys.executable, "-m", "sandbox", "learn", "looks", *LOOKS, "--root", str(root), "--output", str(path)]
-    process = subprocess.Popen(
-        [*command, "--events", str(events), "--cold-starts", "1"], cwd=workshop.folder, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(temporary)},
-    )  # fmt: skip
-    assert process.stdout
-    assert b"ready" in process.stdout.readline()
-    (scratch,) = temporary.iterdir()
-    working = [pid for pid in descendants(process.pid) if os.path.samefile(f"/proc/{pid}/cwd", root)]
-    assert working
-    process.send_signal(number)
-    assert process.wait(30) == 128 + number
-    assert all_end(working)
-    assert not scratch.exists()
-    assert mounts() == before
-    assert not path.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be two users")
