@@ -21,7 +21,9 @@ from sandbox.errors import LearningFailed, ProfileError, UsageError
 from sandbox.learn import observations
 from sandbox.learn.generalise import Learned, generalise
 from sandbox.learn.host import ask_for_client, needs_of
+from sandbox.learn.observations import ColdStart
 from sandbox.learn.program import ENDED_WELL, ENDING_IT, LISTENING, Serving
+from sandbox.learn.recorder import MOST_FACTS
 from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, train
 from sandbox.profile import base, document
 from sandbox.profile.completeness import TARGET, still_needed
@@ -53,7 +55,9 @@ def learn(
     force: Annotated[bool, typer.Option("--force", help="Replace a profile that holds a person's edits")] = False,
     from_: Annotated[
         list[str] | None,
-        typer.Option("--from", help="Observation files of SANDBOX_MODE=learn, instead of training", metavar="FILE..."),
+        typer.Option(
+            "--from", help="Logs of SANDBOX_MODE=learn, - for standard input, instead of training", metavar="FILE..."
+        ),
     ] = None,
     allow_failed: Annotated[bool, typer.Option("--allow-failed", help="Write a profile even if a run failed")] = False,
     drive: Annotated[
@@ -211,6 +215,7 @@ def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output
             f"{', '.join(older)}: of an older version, which told a file or destination once and not in each event: "
             "the estimate takes it for new in the first", markup=False,
         )  # fmt: skip
+    _warn_of_full(cold_starts)
     failures = [
         TrainingFailure(0, failure.label or "initialisation", f"in {cold_start.source}", failure.last, ())
         for cold_start in cold_starts
@@ -223,6 +228,12 @@ def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output
     ]
     _refuse_failures(failures, allow_failed, json_output)
     return generalise(cold_starts, name, trusted=False)
+
+
+def _warn_of_full(cold_starts: Iterable[ColdStart]) -> None:
+    for source in sorted({cold_start.source for cold_start in cold_starts if cold_start.full}):
+        what = f"{source}: more than {MOST_FACTS} files and destinations came; the profile lacks the rest"
+        errors.print(what, markup=False)
 
 
 def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> tuple[Learned, frozenset[str], bool]:
@@ -255,6 +266,7 @@ def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> tuple[L
     _refuse_failures(environment.without_values(trained.failures, plan.environment), allow_failed, json_output)
     if not trained.cold_starts:
         raise LearningFailed("nothing was observed", where="sandbox learn", todo="correct what failed; see above")
+    _warn_of_full(trained.cold_starts)
     failed = frozenset("" if failure.event in NO_EVENTS else failure.event for failure in trained.failures)
     return generalise(trained.cold_starts, plan.name), failed, trained.stopped
 

@@ -1,12 +1,13 @@
 """Reading observation files: JSON lines of any number of environments, in any order, become plain data.
 
 A damaged or foreign file is refused with file and line. The last line may be cut short: a platform kills without
-warning, and what was written before counts.
+warning, and what was written before counts. In a log, lines of others lie between ours, and its beginning may be gone.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,25 +16,29 @@ from sandbox.behaviour.call import Call
 from sandbox.egress.answers import RECEIVES
 from sandbox.errors import ObservationError, ProfileError
 from sandbox.kernel import tables
+from sandbox.learn.observation_log import EVENTS, ours
 from sandbox.learn.records import (
     DAMAGE,
     FORMAT,
     FORMATS,
-    OURS,
+    Again,
     Connect,
     DeniedCall,
     End,
     Fact,
     Failure,
     FileAccess,
+    Full,
     Listen,
     Mode,
     NewFact,
     NewItem,
     ObservedLine,
+    Part,
     Program,
     Receive,
     Record,
+    SoFar,
     Span,
     SpanKind,
     Start,
@@ -41,6 +46,9 @@ from sandbox.learn.records import (
 )
 from sandbox.profile import base
 from sandbox.profile.model import PHASES, Phase
+
+STDIN = "-"
+AGAIN = "remove the line, or collect the log again"
 
 Item = tuple[Phase, str, str]
 """(phase, syscall, class)"""
@@ -88,7 +96,7 @@ class RefusedCall:
 class ColdStart:
     """Everything that was observed of one environment, from its cold start to its end.
 
-    The facts by kind are those of all samples, and what was reached after the last of them.
+    The facts by kind are those of all samples, and what was reached after the last of them. `full`: there were more.
     """
 
     id: str
@@ -107,6 +115,7 @@ class ColdStart:
     refusals: frozenset[RefusedCall] = frozenset()
     status: int | None = None
     last: tuple[str, ...] = ()
+    full: bool = False
 
     @property
     def names_facts_of_events(self) -> bool:
@@ -126,6 +135,9 @@ class _Building:
     items: dict[int, Item] = field(default_factory=dict)
     facts: dict[int, Fact] = field(default_factory=dict)
     loose: set[Fact] = field(default_factory=set)
+    part: dict[Item, int] = field(default_factory=dict)
+    so_far: tuple[Mapping[Item, int], frozenset[Fact], float] | None = None
+    full: bool = False
     spans: list[tuple[Span, Mapping[Item, int], frozenset[Fact], float]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
@@ -141,13 +153,18 @@ class _Building:
         def label(request: str) -> str:
             return self.labels.get(request, request)
 
+        spans = list(self.spans)
+        if not spans and not self.start.api and self.items:
+            # A program that was killed, or still runs. Before the first SoFar nothing is counted.
+            heard = dict.fromkeys(self.items.values(), 0), frozenset(self.facts.values()), self.time
+            spans.append((Span("run", {}), *(self.so_far or heard)))
         return ColdStart(
             id=self.digest.hexdigest()[:16],
             source=source,
             start=self.start,
             samples=tuple(
                 Sample(span.kind, label(span.request), span.outcome, items, time, facts)
-                for span, items, facts, time in self.spans
+                for span, items, facts, time in spans
             ),
             failures=tuple(FailedSample(label(failure.request), failure.last) for failure in self.failures),
             items=frozenset(self.items.values()),
@@ -167,10 +184,12 @@ class _Building:
             ),
             status=self.end.status if self.end else None,
             last=self.end.last if self.end else (),
+            full=self.full,
         )
 
     def add(self, record: Record | None, line: ObservedLine) -> None:
         """Take in one record of this environment. Raises one of DAMAGE, or ProfileError."""
+        self.time = line.time
         match record:
             case NewItem(id_, text, syscall, arg_class):
                 phase = next((phase for phase in PHASES if phase == text), None)
@@ -180,10 +199,17 @@ class _Building:
                     raise ValueError(f"unknown system call {syscall!r}")
                 base.arguments_exist(Call(syscall, arg_class), "class")
                 self.items[id_] = (phase, syscall, arg_class)
+            case Part():
+                self.part, loose = self._reached(record)
+                self.loose = set(loose)
+            case SoFar():
+                self.so_far = (*self._reached(record), line.time)
+                self.part, self.loose = {}, set()
+            case Full():
+                self.full = True
             case Span():
-                items = {self.items[item]: count for item, count in record.items.items()}
-                facts = frozenset(self.facts[fact] for fact in record.facts) | self.loose
-                self.loose = set()
+                items, facts = self._reached(record)
+                self.part, self.loose = {}, set()
                 self.refusals = [(refused, span or record) for refused, span in self.refusals]
                 self.spans.append((record, items, facts, line.time))
             case Failure():
@@ -194,6 +220,11 @@ class _Building:
                 self.refusals.append((record, None))
             case End():
                 self.end = record
+
+    def _reached(self, record: Span | SoFar | Part) -> tuple[dict[Item, int], frozenset[Fact]]:
+        """The items and facts of a record, with those of the parts before it."""
+        items = {self.items[item]: count for item, count in record.items.items()}
+        return {**self.part, **items}, frozenset(self.facts[fact] for fact in record.facts) | self.loose
 
     def reached(self, id_: int | None, fact: Fact) -> None:
         """Take in a fact. Raises KeyError for one without the id that its format asks for."""
@@ -230,55 +261,70 @@ def read(paths: Iterable[str]) -> tuple[ColdStart, ...]:
 
 
 def _read_file(path: str) -> Iterator[ColdStart]:
+    name = path if path != STDIN else "standard input"
+    found: dict[str, _Building] = {}  # lines of environments that run at the same time may lie between each other
+    before: dict[str, str] = {}  # where lines begin whose start was not there yet: a log is cut at the front, too
+    cut = ""
     try:
-        with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
+        descriptor = os.dup(0) if path == STDIN else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = os.fdopen(descriptor, "rb")
     except OSError as error:
         raise ObservationError(f"cannot be read: {error.strerror}", where=path, todo="check the name") from error
-    building: _Building | None
-    found: dict[str, _Building] = {}  # lines of environments that run at the same time may lie between each other
-    for number, line in enumerate(lines, 1):
-        if not line.strip().startswith(b"{"):
-            continue  # a platform's log has lines of others between ours
-        where = f"{path}:{number}"
-        try:
-            read = parse(line)
-        except (ValueError, RecursionError) as error:
-            if not line.strip().startswith(OURS):
-                continue
-            if number == len(lines) or (number == len(lines) - 1 and not lines[-1].strip()):
-                continue  # cut short
-            todo = "remove the line, or collect the file again"
-            raise ObservationError("is not JSON", where=where, todo=todo) from error
-        if read is None:
-            continue
-        if label := read.label:  # the trainer's, which knows no environment
-            for known in found.values():
-                known.labels[label.request] = label.name
-            continue
-        if read.environment is None:
-            continue  # a program's own log may have events too
-        building = found.get(read.environment)
-        if building is None and not read.is_start:
-            raise ObservationError("comes before any start", where=where, todo="collect the whole file")
-        try:
-            record = read.record()
-            if isinstance(record, Start):
-                if record.format not in FORMATS:
-                    raise ObservationError(
-                        f"is of format {record.format!r}, this version reads {' and '.join(map(str, FORMATS))}",
-                        where=where,
-                        todo="observe again with the same version of seccomp-bootstrap",
-                    )  # fmt: skip
-                if building:
-                    yield building.finish(path)
-                building = found[read.environment] = _Building(record)
-            assert building is not None
-            building.add(record, read)
-        except (*DAMAGE, ProfileError) as error:
-            raise ObservationError(
-                f"is damaged ({type(error).__name__}: {error})", where=where, todo="remove the line, or observe again"
-            ) from error
-        building.digest.update(line.strip())
+    with file:
+        for number, line in enumerate(file, 1):
+            where = f"{name}:{number}"
+            pieces = list(ours(line))
+            for position, piece in enumerate(pieces):
+                try:
+                    read = parse(piece)
+                except (ValueError, RecursionError):
+                    if position == len(pieces) - 1 and piece.startswith(EVENTS):
+                        cut = cut or where  # fine, where nothing of that environment comes after it
+                    continue
+                if read is None:
+                    continue
+                if cut and not read.is_start:
+                    raise ObservationError("is not JSON", where=cut, todo=AGAIN)
+                cut = ""
+                if label := read.label:  # the trainer's, which knows no environment
+                    for known in found.values():
+                        known.labels[label.request] = label.name
+                    continue
+                if read.environment is None:
+                    continue  # a program's own log may have events too
+                if read.environment not in found and not read.is_start:
+                    before.setdefault(read.environment, where)
+                    continue
+                yield from _taken(found, read, piece, name, where)
+                before.pop(read.environment, None)
+    for where in before.values():
+        raise ObservationError("comes before any start", where=where, todo="collect the whole file")
     for building in found.values():
-        yield building.finish(path)
+        yield building.finish(name)
+
+
+def _taken(
+    found: dict[str, _Building], read: ObservedLine, line: bytes, name: str, where: str
+) -> Iterator[ColdStart]:
+    """Take in a line; what it ends is given. Raises ObservationError for a damaged one."""
+    environment = str(read.environment)
+    building = found.get(environment)
+    try:
+        record = read.record()
+        start = record.start if isinstance(record, Again) else record
+        if isinstance(start, Start):
+            if start.format not in FORMATS:
+                raise ObservationError(
+                    f"is of format {start.format!r}, this version reads {' and '.join(map(str, FORMATS))}",
+                    where=where,
+                    todo="observe again with the same version of seccomp-bootstrap",
+                )  # fmt: skip
+            if building and not isinstance(record, Again):
+                yield building.finish(name)
+            if not building or not isinstance(record, Again):
+                building = found[environment] = _Building(start)
+        assert building is not None
+        building.add(record, read)
+    except (*DAMAGE, ProfileError) as error:
+        raise ObservationError(f"is damaged ({type(error).__name__}: {error})", where=where, todo=AGAIN) from error
+    building.digest.update(line.strip())

@@ -7,7 +7,6 @@ error, or to the file that SANDBOX_OBSERVATIONS names.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import os
@@ -27,12 +26,14 @@ from sandbox.kernel.notification import Listener
 from sandbox.kernel.tables import machine
 from sandbox.learn import denials, host
 from sandbox.learn.naming import Naming
+from sandbox.learn.observation_log import ObservationLog
 from sandbox.learn.recorder import Recorder
-from sandbox.learn.records import Record, encode
 
 DRAIN = 0.5
 """Seconds that children of the handler get to end after it, before the observation closes."""
 
+ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH})
+"""Signals after which a platform kills, if the program does not end by itself."""
 READY = 10.0
 """Seconds until the child must have installed its filter."""
 PRCTL, SECCOMP = range(2)
@@ -67,7 +68,7 @@ def observe(command: Command, duties: ObserverDuties) -> int:
         )  # fmt: skip
     with open(os.path.join(denials.DATA, f"{arch}.bpf"), "rb") as file:
         program = file.read()
-    sink = _Sink(duties.observations)
+    sink = ObservationLog(duties.observations, duties.function)
     start = host.describe(command, duties.function, duties.handler, api=duties.api is not None)
     sink.emit(start)
     recorder = Recorder(
@@ -94,38 +95,10 @@ def _addresses(api: tuple[str, int] | None) -> frozenset[tuple[str, int]]:
         raise UsageError(what, where="AWS_LAMBDA_RUNTIME_API", todo="the platform sets it") from error
 
 
-class _Sink:
-    """Where the lines go: one write each, so that lines of several writers do not mix."""
-
-    def __init__(self, path: str) -> None:
-        try:
-            # Our own copy of standard error: the handler may close or redirect its own.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._fd = os.open(path, flags, 0o644) if path else os.dup(2)
-        except OSError as error:
-            raise UsageError(
-                f"cannot be written: {error.strerror}", where=f"SANDBOX_OBSERVATIONS={path}", todo="name another file"
-            ) from error
-
-        self._environment = os.urandom(4).hex()
-        self._lost = False
-
-    def emit(self, record: Record) -> None:
-        """Write one line. A place that is full or gone costs the rest of the observation, never the function."""
-        line = encode(record, self._environment, time.time())
-        try:
-            while line and not self._lost:
-                line = line[os.write(self._fd, line) :]
-        except OSError as error:
-            self._lost = True
-            with contextlib.suppress(OSError):
-                os.write(2, f"sandbox: the observations end here: {error.strerror}\n".encode())
-
-
 class _Observation:
     """The loop around one child."""
 
-    def __init__(self, recorder: Recorder, sink: _Sink, naming: Naming, poll: select.poll) -> None:
+    def __init__(self, recorder: Recorder, sink: ObservationLog, naming: Naming, poll: select.poll) -> None:
         self._recorder = recorder
         self._naming = naming
         self._poll = poll
@@ -179,12 +152,15 @@ class _Observation:
         released = False  # nobody is left under the filter
         deadline = 0.0
         while True:
-            for fd, event in poll.poll(None if ended is None else max(0, int((deadline - time.monotonic()) * 1000))):
+            pause = self._sink.timeout() if ended is None else max(0.0, deadline - time.monotonic())
+            for fd, event in poll.poll(None if pause is None else int(pause * 1000) + (ended is None)):
                 if fd == wake:
-                    os.read(wake, 512)
+                    signals = os.read(wake, 512)
                     if ended is None:
                         ended = parent.reaped(self._pid)
                         deadline = time.monotonic() + DRAIN
+                    if ended is None and not ENDING.isdisjoint(signals):
+                        recorder.so_far()  # a platform that asks for the end does not wait for it for long
                 elif fd != listener.fd:
                     if naming.forwarder:
                         naming.forwarder.handle(fd, event)
@@ -202,6 +178,8 @@ class _Observation:
                 elif event & select.POLLHUP:
                     poll.unregister(listener.fd)
                     released = True
+            if ended is None and self._sink.again():
+                recorder.so_far()
             if ended is not None and (released or time.monotonic() >= deadline):
                 recorder.finish(os.waitstatus_to_exitcode(ended))
                 return ended

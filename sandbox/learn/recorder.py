@@ -32,6 +32,7 @@ from sandbox.learn.records import (
     Fact,
     Failure,
     FileAccess,
+    Full,
     Listen,
     Mode,
     NewFact,
@@ -39,6 +40,7 @@ from sandbox.learn.records import (
     Program,
     Receive,
     Record,
+    SoFar,
     Span,
     SpanKind,
 )
@@ -46,6 +48,10 @@ from sandbox.learn.volumes import Replaced, volume
 
 LAST_CALLS = 12
 """How many calls before a failure are told."""
+MOST_FACTS = 20_000
+"""Files, destinations and so on of one environment: a server may serve for good, under names that never end."""
+LONGEST_NAME = 200
+"""Characters of a path among the last calls."""
 MOST_TASKS = 16
 """Tasks that stay open; more take turns, so that no number of children or threads exhausts descriptors."""
 TEMPORARY = ("/tmp/", "/var/tmp/", "/dev/shm/")
@@ -102,6 +108,7 @@ class Recorder:
         self._bucket: dict[int, int] = {}
         self._facts: dict[Fact, tuple[int, ...]] = {}
         self._told = 0
+        self._full = False
         self._replaced = Replaced()
         self._reached: set[int] = set()
         self._refused: set[DeniedCall] = set()
@@ -179,6 +186,11 @@ class Recorder:
         """
         ids = self._facts.get(fact)
         if ids is None:
+            if self._told >= MOST_FACTS:
+                if not self._full:
+                    self._emit(Full(self._told))
+                self._full = True
+                return ()
             ids = (self._told,)
             self._told += 1
             self._emit(NewFact(ids[0], fact))
@@ -213,7 +225,7 @@ class Recorder:
             for one in accesses:
                 self._accessed(one)
             if accesses and (name in tables.OPENS or name in tables.EXECS):
-                self._last[-1] += f" {accesses[0].name or accesses[0].thing}"
+                self._last[-1] += f" {accesses[0].name or accesses[0].thing}"[:LONGEST_NAME]
         if name in tables.EXECS:
             self._tasks.forget(task.process())
         return 0
@@ -364,6 +376,11 @@ class Recorder:
         self._bucket = {}
         self._reached = set()
         self._refused = set()
+
+    def so_far(self) -> None:
+        """Tell what a plain program, whose run is one span, did by now."""
+        if self.phase == "run":
+            self._emit(SoFar(self._bucket, frozenset(self._reached)))
 
     def finish(self, status: int) -> None:
         """The process ended with this exit status (as os.waitstatus_to_exitcode): tell what is left.

@@ -69,6 +69,20 @@ class Span(NamedTuple):
     facts: frozenset[int] = frozenset()
 
 
+class SoFar(NamedTuple):
+    """What a span of a whole run has by now, each time in place of the one before: its end may never be told."""
+
+    items: Mapping[int, int]
+    facts: frozenset[int] = frozenset()
+
+
+class Part(NamedTuple):
+    """More items and facts of the span, or SoFar, that comes next: a line has bounds."""
+
+    items: Mapping[int, int]
+    facts: frozenset[int] = frozenset()
+
+
 class FileAccess(NamedTuple):
     """A path that was read or written, or an entry of a folder that was made, removed or renamed."""
 
@@ -106,6 +120,18 @@ class Receive(NamedTuple):
 
 Fact = FileAccess | Connect | Listen | Program | Receive
 """What was reached: each once in a file, with an id by which spans name it."""
+
+
+class Again(NamedTuple):
+    """The same start once more, and then all that is known of it, for whoever has lost what came before."""
+
+    start: Start
+
+
+class Full(NamedTuple):
+    """Nothing more is noted: so many facts were."""
+
+    facts: int
 
 
 class NewFact(NamedTuple):
@@ -147,7 +173,7 @@ class Label(NamedTuple):
     name: str
 
 
-Record = Start | NewItem | NewFact | Span | DeniedCall | Failure | End | Label
+Record = Start | Again | NewItem | NewFact | Full | Span | SoFar | Part | DeniedCall | Failure | End | Label
 
 
 def encode(record: Record, environment: str = "", time: float = 0.0) -> bytes:
@@ -160,12 +186,19 @@ def _fields(record: Record) -> dict[str, object]:
     match record:
         case Start():
             return {"event": "start", **record._asdict(), "places": dict(record.places)}
+        case Again(start):
+            return {**_fields(start), "event": "again"}
+        case Full(count):
+            return {"event": "full", "count": count}
         case NewItem(id_, phase, syscall, arg_class):
             return {"event": "item", "id": id_, "phase": phase, "syscall": syscall, "class": arg_class}
         case Span(kind, items, request, outcome, facts):
             whose = {"request": request, "outcome": outcome} if kind == "invocation" else {}
-            counts = {str(item): count for item, count in sorted(items.items())}
-            return {"event": kind, **whose, "items": counts, "facts": sorted(facts)}
+            return {"event": kind, **whose, **_reached(items, facts)}
+        case SoFar(items, facts):
+            return {"event": "so-far", **_reached(items, facts)}
+        case Part(items, facts):
+            return {"event": "part", **_reached(items, facts)}
         case NewFact(id_, FileAccess(path, mode)):
             return {"event": "file", "id": id_, "value": path, "mode": mode}
         case NewFact(id_, (value, reach)):
@@ -178,6 +211,10 @@ def _fields(record: Record) -> dict[str, object]:
             return {"event": "end", "status": status, "last": list(last)}
         case Label(request, name):
             return {"event": "label", "request": request, "name": name}
+
+
+def _reached(items: Mapping[int, int], facts: frozenset[int]) -> dict[str, object]:
+    return {"items": {str(item): count for item, count in sorted(items.items())}, "facts": sorted(facts)}
 
 
 class ObservedLine:
@@ -199,8 +236,8 @@ class ObservedLine:
 
     @property
     def is_start(self) -> bool:
-        """Whether it begins an environment."""
-        return bool(self._fields["event"] == "start")
+        """Whether it begins an environment, or tells one from the beginning again."""
+        return bool(self._fields["event"] in ("start", "again"))
 
     @property
     def time(self) -> float:
@@ -216,14 +253,19 @@ class ObservedLine:
         match fields["event"]:
             case "start":
                 return _start(fields)
+            case "again":
+                return Again(_start(fields))
+            case "full":
+                return Full(int(fields["count"]))
             case "item":
                 return NewItem(int(fields["id"]), fields["phase"], fields["syscall"], fields["class"])
             case "init" | "run" | "invocation" | "tail" as kind:
-                items = {int(item): int(count) for item, count in fields["items"].items()}
-                if any(count < 0 for count in items.values()):
-                    raise ValueError("a count is impossible")
-                facts = frozenset(int(fact) for fact in _list(fields.get("facts", [])))
+                items, facts = _counted(fields)
                 return Span(kind, items, str(fields.get("request", "")), str(fields.get("outcome", "ok")), facts)
+            case "so-far":
+                return SoFar(*_counted(fields))
+            case "part":
+                return Part(*_counted(fields))
             case "file":
                 mode: Mode = fields["mode"] if fields["mode"] in ("read", "entry") else "write"
                 return _fact(fields, FileAccess(str(fields["value"]), mode))
@@ -242,6 +284,13 @@ class ObservedLine:
             case "end":
                 return End(int(fields["status"]), tuple(map(str, fields["last"])))
         return None
+
+
+def _counted(fields: Mapping[str, Any]) -> tuple[dict[int, int], frozenset[int]]:
+    items = {int(item): int(count) for item, count in fields["items"].items()}
+    if any(count < 0 for count in items.values()):
+        raise ValueError("a count is impossible")
+    return items, frozenset(int(fact) for fact in _list(fields.get("facts", [])))
 
 
 def _fact(fields: Mapping[str, Any], fact: Fact) -> NewFact:
@@ -265,8 +314,11 @@ def _start(fields: Mapping[str, Any]) -> Start:
 
 
 def parse(line: bytes) -> ObservedLine | None:
-    """A line of a file; None for what is not an event. Raises ValueError or RecursionError for what is not JSON."""
-    fields = json.loads(line)
+    """A line of a file, whatever follows it; None for what is not an event.
+
+    Raises ValueError or RecursionError for what is not JSON.
+    """
+    fields, _ = json.JSONDecoder().raw_decode(line.decode("utf-8", "surrogateescape").lstrip())
     return ObservedLine(fields) if isinstance(fields, dict) and "event" in fields else None
 
 

@@ -57,6 +57,7 @@ def main() -> NoReturn:
             run(command)
         if settings.mode == "learn":
             settings.require(RUNTIME_API)
+            _say(learning_line(settings))
             sys.exit(learn(command, settings))
         enforce(command, settings)
     except SandboxError as error:
@@ -171,6 +172,27 @@ def _which(name: str, path: str) -> str:
     raise HandlerNotFound(
         what if "/" in name else f"is in none of {path}", where=name, todo="correct the command"
     )
+
+
+def learning_line(settings: Settings) -> Mapping[str, object]:
+    """The status line of SANDBOX_MODE=learn: nothing is in force but the hard deny, whatever policy is there."""
+    degraded = ["everything but the hard deny: SANDBOX_MODE=learn observes and lets through"]
+    if policy := _policy_here(settings):
+        degraded.append(f"policy: {policy} is here, and is not in force")
+    return {
+        "event": "sandbox", "mode": "learn", "function": settings.function, "requested": [],
+        "enforced": ["hard deny"], "degraded": degraded,
+    }  # fmt: skip
+
+
+def _policy_here(settings: Settings) -> str:
+    """The path of the policy that another mode would use; '' for none, as before the first training."""
+    from sandbox.start import locate
+
+    try:
+        return locate.find(settings)
+    except SandboxError:
+        return ""
 
 
 def learn(command: Command, settings: Settings) -> int:

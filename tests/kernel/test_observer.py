@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from observed_programs import LIMIT, Bench, seen
+
+from sandbox.learn import observations
 
 
 def test_observations_go_to_standard_error_by_default(bench: Bench) -> None:
@@ -18,14 +22,32 @@ def test_observations_go_to_standard_error_by_default(bench: Bench) -> None:
     assert process.returncode == 0
     lines = log.splitlines()
     assert "own" in lines
-    events = [json.loads(line)["event"] for line in lines if line != "own"]
-    assert events[0] == "start"
+    events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
+    assert events[:2] == ["sandbox", "start"]
     assert events[-1] == "end"
     assert "item" in events
+    assert "sandbox: LEARNING: NOTHING IS ENFORCED but the hard deny" in log
     process, file = bench.start("/bin/sh", "-c", "echo own >&2")
     _, log = process.communicate(timeout=LIMIT)
-    assert log == "own\n"
+    status_line, *rest = log.splitlines()
+    assert json.loads(status_line)["degraded"][0].startswith("everything but the hard deny")
+    assert rest == ["own"]
     assert '"event": "end"' in file.read_text()
+
+
+def test_a_log_that_nobody_reads_at_once_loses_nothing(bench: Bench) -> None:
+    """A program that makes its standard error non-blocking, as libuv does, makes ours so: we wait for room."""
+    code = "import os\nos.set_blocking(2, False)\nfor n in range(1500): open(f'{os.environ[\"AT\"]}/{n}', 'wb').close()"
+    folder = bench.folder / "many"
+    folder.mkdir(mode=0o777, exist_ok=True)
+    folder.chmod(0o777)
+    process, _ = bench.start(sys.executable, "-I", "-S", "-c", code, SANDBOX_OBSERVATIONS="", AT=str(folder))
+    time.sleep(1)
+    _, log = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, log[-300:]
+    (file := bench.folder / "many.log").write_text(log)
+    (cold_start,) = observations.read([str(file)])
+    assert len([path for path in cold_start.writes if path.startswith(f"{folder}/")]) == 1500
 
 
 def test_the_variables_of_the_sandbox_do_not_reach_the_program(bench: Bench) -> None:

@@ -82,12 +82,18 @@ def test_a_packaged_guard_starts(bench: Supervision, guard: Path, keys: tuple[Pa
 
 
 def test_a_packaged_guard_learns(bench: Supervision, guard: Path) -> None:
-    """SANDBOX_MODE=learn works where a package is deployed: its log is what `sandbox learn --from` reads."""
+    """SANDBOX_MODE=learn works where a package is deployed: its log is what `sandbox learn --from` reads.
+
+    It says that the policy which is there is not in force; a misspelled mode starts nothing.
+    """
     done = started(bench, guard, SANDBOX_MODE="learn")
     assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
-    events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
-    assert (events[0], events[-1]) == ("start", "end")
-    assert "item" in events
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert [lines[0]["event"], lines[1]["event"], lines[-1]["event"]] == ["sandbox", "start", "end"]
+    assert lines[0]["enforced"] == ["hard deny"]
+    assert f"policy: {guard}/policy is here, and is not in force" in lines[0]["degraded"]
+    assert "item" in {line["event"] for line in lines}
+    assert started(bench, guard, SANDBOX_MODE="Learn").returncode == 64
 
 
 def test_nothing_to_confine_with(bench: Supervision, guard: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
+import time as clock
+import types
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sandbox.behaviour import arguments
 from sandbox.errors import ObservationError
+from sandbox.kernel import tables
 from sandbox.learn import records
 from sandbox.learn.generalise import generalise
+from sandbox.learn.observation_log import ObservationLog
 from sandbox.learn.observations import ColdStart, read
 
 PLACES = {"{tool}": "/opt/sandbox", "{root}": "/srv/task", "{python}": "/usr/lib/python3.11"}
@@ -128,6 +133,21 @@ LINES: tuple[tuple[records.Record, str], ...] = (
         '"places": {"{root}": "/srv"}, "lock_digest": "", "environment": "a", "time": 1.235}',
     ),
     (
+        records.Again(records.Start(version="1", places={"{root}": "/srv"})),
+        '{"event": "again", "format": 2, "version": "1", "function": "", "handler": "", "api": false, '
+        '"host": "", "kernel": "", "libc": "", "python": "", "architecture": "", "handler_digest": "", '
+        '"places": {"{root}": "/srv"}, "lock_digest": "", "environment": "a", "time": 1.235}',
+    ),
+    (records.Full(7), '{"event": "full", "count": 7, "environment": "a", "time": 1.235}'),
+    (
+        records.SoFar({1: 2}, frozenset({3})),
+        '{"event": "so-far", "items": {"1": 2}, "facts": [3], "environment": "a", "time": 1.235}',
+    ),
+    (
+        records.Part({1: 2}, frozenset({3})),
+        '{"event": "part", "items": {"1": 2}, "facts": [3], "environment": "a", "time": 1.235}',
+    ),
+    (
         records.NewItem(0, "init", "openat", "read"),
         '{"event": "item", "id": 0, "phase": "init", "syscall": "openat", "class": "read", "environment": "a", '
         '"time": 1.235}',
@@ -177,6 +197,63 @@ def test_each_record_has_its_line_and_reads_back(record: records.Record, line: s
     assert type(read_back.record()) is type(record)
     if isinstance(record, records.NewFact):
         assert type(read_back.record().fact) is type(record.fact)  # type: ignore[union-attr]
+
+
+def test_lines_are_found_in_any_log(tmp_path: Path) -> None:
+    """Behind a prefix, another's unended line or one another, in JSON of a log driver, and where a restart cut one."""
+    lines = text(environment("a")).splitlines(keepends=True)
+    (plain,) = read([write(tmp_path / "plain", b"".join(lines))])
+    logs = {
+        "prefix": b"".join(b"web-1  | 2026-11-30T11:00:00Z stderr F " + line for line in lines),
+        "unended": b"".join(b"..." + line + b"GET / 200\n" for line in lines),
+        "together": b"".join(line.rstrip() for line in lines),
+        "json": b"".join(json.dumps({"log": line.decode(), "stream": "stderr"}).encode() + b"\n" for line in lines),
+        "restart": b'{"event": "start", "for' + b"".join(lines),
+        "not ours": b'{"event": "login", "user": broken\n{"event": "login"}\n' + b"".join(lines),
+    }
+    for name, log in logs.items():
+        (found,) = read([write(tmp_path / name, log)])
+        assert facts(found) == facts(plain), name
+
+
+def test_a_log_without_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    """What is told again makes up for what a rotation took; each line is one piece of a pipe."""
+    now = [100.0]
+    frozen = types.SimpleNamespace(monotonic=lambda: now[0], time=clock.time)
+    monkeypatch.setattr("sandbox.learn.observation_log.time", frozen)
+    log = ObservationLog("", "web")
+    log.emit(records.Start(places=PLACES))
+    names = sorted(name for name in tables.every_name() if not arguments.has_classes(name))[:300]
+    for number, name in enumerate(names):
+        log.emit(records.NewItem(number, "run", name, ""))
+    for number in range(1000):
+        log.emit(records.NewFact(number, records.FileAccess(f"/srv/task/{number}", "read")))
+    assert not log.again()
+    now[0] += 61
+    assert log.timeout() == 0
+    assert log.again()
+    assert not log.again()
+    span = dict.fromkeys(range(300), 7), frozenset(range(1000))
+    log.emit(records.SoFar(*span))
+    killed = capfd.readouterr().err
+    log.emit(records.Span("run", span[0], facts=span[1]))
+    log.emit(records.End(0, ()))
+    whole = killed + capfd.readouterr().err
+    assert max(map(len, whole.splitlines())) < 4096
+    assert whole.count("NOTHING IS ENFORCED") == 2
+    (expected,) = read([write(tmp_path / "whole", whole.encode())])
+    assert {len(expected.items), len(expected.reads), len(expected.samples)} == {300, 1000, 1}
+    assert set(expected.samples[0].items.values()) == {7}
+    assert len(expected.samples[0].facts) == 1000
+    begin = whole.index('"event": "item", "id": 250')
+    for text_left, status in ((whole[begin:], 0), (killed[begin:], None)):
+        (found,) = read([write(tmp_path / "left", text_left.encode())])
+        assert (found.items, found.reads, found.status) == (expected.items, expected.reads, status)
+        assert (found.samples[0].items, found.samples[0].facts) == (
+            expected.samples[0].items, expected.samples[0].facts,
+        )  # fmt: skip
+    with pytest.raises(ObservationError, match="before any start"):
+        read([write(tmp_path / "none", whole[begin : whole.index('"event": "again"')].encode())])
 
 
 def test_a_label_belongs_to_no_environment() -> None:
