@@ -38,7 +38,7 @@ pytest: setup
 
 test-clients: setup
 	@tools/clients
-	$(PYTHON_IN_VENV) -m pytest -q -n auto --dist loadfile tests/clients
+	$(PYTHON_IN_VENV) -m pytest -q -n auto --dist loadgroup tests/clients
 
 bench: setup
 	$(PYTHON_IN_VENV) tools/bench learn
