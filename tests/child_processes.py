@@ -60,7 +60,9 @@ def become(uid: int | None) -> None:
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
-def ended(function: Callable[[int], object], uid: int | None, before: Callable[[], object] | None = None) -> Ended:
+def ended(
+    function: Callable[[int], object], uid: int | None, before: Callable[[], object] | None = None, limit: float = LIMIT
+) -> Ended:
     """Run `function(write end of a pipe)` in a child; `before` runs there first, still as the tests' user."""
     read, write = os.pipe()
     pid = os.fork()
@@ -69,7 +71,7 @@ def ended(function: Callable[[int], object], uid: int | None, before: Callable[[
         _run(function, write, uid, before)
     os.close(write)
     try:
-        output = _read_all(read, time.monotonic() + LIMIT)
+        output = _read_all(read, time.monotonic() + limit)
     finally:
         os.close(read)
         if output_missing := not _wait_until(pid, time.monotonic() + 5):
@@ -131,8 +133,10 @@ def _wait_until(pid: int, deadline: float) -> bool:
     return False
 
 
-def in_child(function: Callable[[], T], uid: int | None, before: Callable[[], object] | None = None) -> T:
-    """The value of a function that ran in a child. Fails the test with the child's traceback when it raised."""
+def in_child(
+    function: Callable[[], T], uid: int | None, before: Callable[[], object] | None = None, limit: float = LIMIT
+) -> T:
+    """The value of a function that ran in a child, within so many seconds. Fails with its traceback when it raised."""
 
     def report(write: int) -> None:
         try:
@@ -142,7 +146,7 @@ def in_child(function: Callable[[], T], uid: int | None, before: Callable[[], ob
         with open(write, "wb", closefd=False) as file:
             file.write(pickle.dumps(message))
 
-    found = ended(report, uid, before)
+    found = ended(report, uid, before, limit)
     if found.code or not found.output:
         pytest.fail(f"the child reported nothing and exited with {found.code}")
     kind, value = pickle.loads(found.output)

@@ -23,7 +23,7 @@ PROCESSES = {
     "move_pages": (0,), "perf_event_open": (1,), "prctl": (1,),
 }  # fmt: skip
 """Which arguments are numbers of processes or threads."""
-PIDFDS = {"pidfd_getfd": 0, "process_madvise": 0, "process_mrelease": 0, "setns": 0}
+PIDFDS = {"pidfd_getfd": 0, "pidfd_send_signal": 0, "process_madvise": 0, "process_mrelease": 0, "setns": 0}
 """Which argument is a descriptor that stands for a process, where it is a pidfd at all."""
 ZERO_IS_SELF = ("migrate_pages", "move_pages", "perf_event_open")
 MACHINE = (

@@ -105,7 +105,7 @@ def _supervisor(
     supervisor = Supervisor(
         policy.function, abi.MACHINE, Decider(supervision, audit=audit), destinations, journal, init,
         runtime_api=supervision.runtime_api, one_phase=duties.one_phase, signals=policy.signals,
-        scoped=not audit and landlock.abi_version() >= LANDLOCK_SCOPES, owned=owned,
+        scoped=landlock.abi_version() >= LANDLOCK_SCOPES, owned=owned,
         listen=followed(supervision.listen),
         receives=supervision.names_receives,
     )  # fmt: skip

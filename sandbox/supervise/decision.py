@@ -27,6 +27,7 @@ VERDICTS = {DENY: DENIED, TERMINATE: TERMINATED, REPORT: REPORTED}
 
 SIGNALS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal")
 TO_SUPERVISOR = "a signal to the supervisor, or to all that it is among"
+OUTSIDE = "a signal by a pidfd to a process that is none of the function's"
 UNSEEN = "a signal by a pidfd, whose target only Landlock ABI 6 could hold, which is not in force"
 
 
@@ -111,17 +112,18 @@ class Decider:
 
 
 class Signalling:
-    """`scoped` is whether Landlock keeps the function's signals in its own domain."""
+    """`scoped` is whether Landlock keeps the function's signals in its own domain, or in an `audit` would."""
 
-    def __init__(self, *, scoped: bool) -> None:
+    def __init__(self, *, scoped: bool, audit: bool) -> None:
         self._scoped = scoped
+        self._audit = audit
         self._pid = os.getpid()
         self._group = os.getpgrp()
 
     def objection(self, syscall: str, args: Sequence[int], task: Task) -> str:
         """Why the call may never go on, whatever the profile holds; '' when only the profile decides."""
         if syscall == "pidfd_send_signal":
-            return "" if self._scoped else UNSEEN
+            return self._objection_to_pidfd(args, task)
         target = args[0] & arguments.LOW
         if target in (self._pid, -1 & arguments.LOW, -self._group & arguments.LOW):
             return TO_SUPERVISOR
@@ -129,6 +131,20 @@ class Signalling:
         if os.path.exists(f"/proc/self/task/{target}"):
             return TO_SUPERVISOR
         return TO_SUPERVISOR if target == 0 and syscall == "kill" and _group(task.tid) in (self._group, -1) else ""
+
+    def _objection_to_pidfd(self, args: Sequence[int], task: Task) -> str:
+        """No signal reaches nobody: Go asks so whether pidfds work."""
+        if not args[1] & arguments.LOW or (self._scoped and not self._audit):
+            return ""
+        if not self._scoped:
+            return UNSEEN
+        from sandbox.behaviour.aim import OTHER, aim
+
+        return OUTSIDE if aim("pidfd_send_signal", args, task, self._pid) == OTHER else ""
+
+    def raises(self, syscall: str, args: Sequence[int], task: Task) -> bool:
+        """Whether a process signals itself by its number, as it always may by tgkill(2)."""
+        return syscall == "kill" and args[0] & arguments.LOW == task.process()
 
     def is_own(self, syscall: str, args: Sequence[int], task: Task) -> bool:
         """Whether the call reaches its caller's own process only; for a pidfd, where the domain holds it, too."""

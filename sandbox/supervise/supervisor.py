@@ -71,8 +71,8 @@ class Supervisor:
     ) -> None:  # fmt: skip
         """`owned` makes the function's sockets where they cannot be duplicated. `signals` is the policy's: `self` where
         every signal to others is notified, whatever its class. `scoped`: Landlock keeps signals in the function's
-        domain. `listen` are the entries for listeners. `one_phase`: the first connection to the Runtime API does not
-        end the init phase. `receives` are the calls by which resolvers see who answered.
+        domain, or in an audit would. `listen` are the entries for listeners. `one_phase`: the first connection to the
+        Runtime API does not end the init phase. `receives` are the calls by which resolvers see who answered.
         """
         self._function = function
         self._arch = arch
@@ -92,7 +92,7 @@ class Supervisor:
         self._tasks = Tasks()
         self._own_pid = os.getpid()
         self._reports: Reports | None = None
-        self._signalling = Signalling(scoped=scoped)
+        self._signalling = Signalling(scoped=scoped, audit=decider.audit)
         self._owned = owned
         self._receives = frozenset(receives)
         self._egress = Egress(destinations, self._connected, self._report_egress, owned, listen)
@@ -317,6 +317,8 @@ class Supervisor:
 
     def _decide_signal(self, call: Notification, asked: Call, task: Task) -> tuple[Call, Decision]:
         """By the class of the call and by whom it would reach: the call that is reported, and the decision."""
+        if self._signalling.raises(asked.syscall, call.args, task):
+            return asked, Decision(CONTINUE)
         inside = not self._signals_self or self._signalling.is_own(asked.syscall, call.args, task)
         objection = self._signalling.objection(asked.syscall, call.args, task)
         if inside and not objection and (self._decider.takes(asked, self.phase) or self._ends_child(call, asked, task)):

@@ -17,7 +17,8 @@ import pytest
 from process_table import descendants, marked, memory_of, runs, until
 from supervised_programs import PLAIN_HOSTS, PYTHON, SOCKETS, Supervision, bench_for, read_events
 
-from sandbox.kernel import abi, tables
+from sandbox.confine.install import LANDLOCK_SCOPES
+from sandbox.kernel import abi, landlock, tables
 from sandbox.profile.model import Aim, Tolerated
 
 C_ITEMS = ("clone thread", "setitimer")
@@ -78,9 +79,10 @@ def test_the_shortest_program_ends(bench: Supervision) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1])
 def test_the_signal_is_the_handlers(bench: Supervision, number: int) -> None:
-    """A handler that a signal ends is a bootstrap that the same signal ends."""
+    """A handler that a signal ends is a bootstrap that the same signal ends; to raise it needs no training."""
     code = f"import os; os.kill(os.getpid(), {int(number)})"
-    assert bench.run(bench.bundle(*SIGNALLED), *PYTHON, code).code == -number
+    done = bench.run(bench.bundle(), *PYTHON, code)
+    assert (done.code, done.violations) == (-number, [])
 
 
 def test_bytecode_that_is_not_written_is_no_alarm(bench: Supervision) -> None:
@@ -667,6 +669,35 @@ me = os.getpid()
 os.waitpid(child(lambda: os.write(writing, bytes([tried(sibling, 15), tried(me, 15), tried(int(sys.argv[1]), 15)]))), 0)
 print(*found, *os.read(reading, 10))
 """
+
+
+BY_PIDFD = """
+import os, signal, sys
+child = os.fork()
+if child == 0:
+    signal.pause()
+for pid, numbers in ((child, (0, signal.SIGKILL)), (int(sys.argv[1]), (0, signal.SIGCONT))):
+    for number in numbers:
+        try:
+            signal.pidfd_send_signal(os.pidfd_open(pid), number)
+        except OSError:
+            pass
+os.waitpid(child, 0)
+"""
+
+
+def test_signals_by_pidfd(bench: Supervision) -> None:
+    """Audit reports what the kernel would hold: no line for the own processes, nor for no signal at all."""
+    if landlock.abi_version() < LANDLOCK_SCOPES or "landlock_create_ruleset" in bench.refused:
+        pytest.skip("no Landlock that holds signals")
+    bundle = bench.bundle(*PROCESSES, "pidfd_open", "pidfd_send_signal", "pause")
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        enforced = bench.run(bundle, *PYTHON, BY_PIDFD, str(stranger.pid))
+        audited = bench.run(bundle, *PYTHON, BY_PIDFD, str(stranger.pid), more={"SANDBOX_MODE": "audit"})
+        stranger.kill()
+    assert (enforced.code, enforced.violations) == (0, [])
+    assert [line["args"][1] for line in audited.of("pidfd_send_signal")] == ["SIGCONT"]
+    assert len(audited.violations) == 1
 
 
 def test_a_process_may_end_its_own_children(bench: Supervision) -> None:
