@@ -26,6 +26,8 @@ app = typer.Typer(no_args_is_help=True, help="Package the sandbox with a profile
 
 WRAPPER = File("wrapper", entry.wrapper(), EXECUTABLE)
 LAYER, IMAGE = "sandbox", "opt/sandbox"
+LEARNING = "learning"
+"""Stands for the function in a package without a policy."""
 PLACES = (runtimes.FOLDER, IMAGE, LAYER)
 """Where the guard folder lies in each package."""
 
@@ -51,6 +53,8 @@ class Arch(enum.StrEnum):
 
 
 Policy = Annotated[str, typer.Argument(help="A profile (YAML) or a compiled bundle", metavar="POLICY")]
+Optional = Annotated[str, typer.Argument(help="A profile (YAML) or a compiled bundle", metavar="POLICY")]
+Learn = Annotated[bool, typer.Option("--learn", help="Without a policy, for SANDBOX_MODE=learn and no other mode")]
 Output = Annotated[str, typer.Option(help="The file to write", metavar="FILE")]
 Sign = Annotated[str, typer.Option(help="Sign the manifest with this Ed25519 key (PEM)", metavar="KEY")]
 Python = Annotated[
@@ -61,12 +65,14 @@ OnlyPython = Annotated[bool, typer.Option("--python", help="Leave the native lau
 
 @app.command()
 def layer(
-    policy: Policy, output: Output, sign: Sign = "", compile_for: Python = "", python: OnlyPython = False
-) -> None:
+    output: Output, policy: Optional = "", learn: Learn = False, sign: Sign = "", compile_for: Python = "",
+    python: OnlyPython = False,
+) -> None:  # fmt: skip
     """Build a Lambda layer: AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper starts the function under its policy."""
-    guard, files = _guarded(policy, sign, compile_for, native=not python)
+    guard, files = _guarded(_chosen(policy, learn), sign, compile_for, native=not python)
     _write(output, archive.zipped(file.under(LAYER) for file in files))
-    _say(output, guard, "set AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper on the function, and add the layer")
+    todo = "set AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper on the function, and add the layer"
+    _say(output, guard, f"{todo}; start it with SANDBOX_MODE=learn" if learn else todo)
 
 
 @app.command()
@@ -90,13 +96,14 @@ def runtime(
 
 @app.command()
 def image(
-    policy: Policy, output: Output, sign: Sign = "", compile_for: Python = "", python: OnlyPython = False
-) -> None:
+    output: Output, policy: Optional = "", learn: Learn = False, sign: Sign = "", compile_for: Python = "",
+    python: OnlyPython = False,
+) -> None:  # fmt: skip
     """Build a tar for an image: ADD it to /, and start /opt/sandbox/wrapper with the program as arguments."""
-    guard, files = _guarded(policy, sign, compile_for, native=not python)
+    guard, files = _guarded(_chosen(policy, learn), sign, compile_for, native=not python)
     _write(output, archive.tarred(file.under(IMAGE) for file in files))
-    todo = f'ADD {os.path.basename(output)} / and ENTRYPOINT ["/opt/sandbox/wrapper"]: see `snippet dockerfile`'
-    _say(output, guard, todo)
+    todo = f'ADD {os.path.basename(output)} / and ENTRYPOINT ["/opt/sandbox/wrapper"]'
+    _say(output, guard, f"{todo}; start it with SANDBOX_MODE=learn" if learn else f"{todo}: see `snippet dockerfile`")
 
 
 @app.command("snippet")
@@ -170,15 +177,24 @@ def _unpacked(package: str, files: Mapping[str, File], folder: Path) -> Path:
     return folder / place
 
 
+def _chosen(policy: str, learn: bool) -> str:
+    """The policy to package, '' for none. Raises UsageError where it is not said which."""
+    if bool(policy) == learn:
+        todo = "name a profile or bundle, or give --learn where there is none yet"
+        raise UsageError("needs a policy, or --learn in place of one", where="sandbox package", todo=todo)
+    return policy
+
+
 def _guarded(policy: str, sign: str, python: str, *, native: bool, start: File = WRAPPER) -> tuple[Guard, list[File]]:
-    """The whole guard folder for a profile or bundle; `start` is what the platform starts."""
+    """The whole guard folder for a profile or bundle, or for learning (''); `start` is what the platform starts."""
     with tempfile.TemporaryDirectory() as name:
         directory = policy
-        if not os.path.isdir(policy):
+        if policy and not os.path.isdir(policy):
             directory = name
             build.write(build.build(document.read(policy).check_network().profile, tables.ARCHES), name)
-        guard = contents.guard(directory, native=native, python=python)
-        function = bundle.read(directory, tables.machine()).function
+        # The launcher learns nothing, and would only start Python.
+        guard = contents.guard(directory, native=native and bool(policy), python=python)
+        function = bundle.read(directory, tables.machine()).function if policy else LEARNING
     files: list[File] = [*guard.files, start]
     files.append(bom(function, files))
     listed = manifest.manifest(function, files)

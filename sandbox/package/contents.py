@@ -60,14 +60,14 @@ class Guard:
 
 
 def guard(policy: str, *, native: bool, python: str = "") -> Guard:
-    """The guard folder for a compiled bundle, without its manifest.
+    """The guard folder for a compiled bundle, or for none (''), without its manifest.
 
     With `native` the launchers that are built go in. `python` is an interpreter for which byte code is added, so that
     the start on a read-only file system takes half the time. Raises UsageError, or PolicyInvalid for a damaged bundle.
     """
     notes: list[str] = []
     launchers = dict(_launchers(notes)) if native else {}
-    files = [*_policy(policy), *modules(), *_libraries()]
+    files = [*(_policy(policy) if policy else ()), *modules(), *_libraries()]
     if python:
         files += _byte_code(files, python)
     files += [File(f"launcher.{arch}", data, EXECUTABLE) for arch, data in launchers.items()]

@@ -418,8 +418,8 @@ def test_a_package_has_the_same_bytes_on_another_machine(tmp_path: Path, policy:
 def test_verify_reads_every_package(tmp_path: Path, policy: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What `package` writes, `verify` finds whole, also where the function has a sandbox/ of its own."""
     original = written(tmp_path / "some.zip", (member("bootstrap"), b"x"), ("sandbox/manifest.json", b"theirs"))
-    cli.layer(policy, str(tmp_path / "layer.zip"), python=True)
-    cli.image(policy, str(tmp_path / "image.tar"), python=True)
+    cli.layer(str(tmp_path / "layer.zip"), policy, python=True)
+    cli.image(str(tmp_path / "image.tar"), policy, python=True)
     cli.runtime(policy, original, str(tmp_path / "guarded.zip"), python=True)
     for name in ("layer.zip", "image.tar", "guarded.zip"):
         cli.verify(str(tmp_path / name))
