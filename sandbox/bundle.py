@@ -103,6 +103,8 @@ SUPERVISION: Mapping[str, Any] = {
     "denied": {str: [str]},
     "never-granted": [str],
     "tolerates": [str],
+    "contents": {str: [str]},
+    "interpreters": [str],
     "names-keep": int,
     "names-receives": [str],
 }
@@ -120,7 +122,7 @@ class FileRules:
     renames: bool  # the function can put one folder in the place of another
     read: Sequence[PathRule]
     write: Sequence[PathRule]
-    programs: Sequence[PathRule]
+    programs: Sequence[PathRule]  # all below a place: what the function puts there itself, by Supervision.contents
 
 
 class Supervision:
@@ -130,8 +132,9 @@ class Supervision:
     """
 
     __slots__ = (
-        "brokered", "denied", "destinations", "init", "init_calls", "listen", "messages", "names_keep",
-        "names_receives", "never_granted", "paths", "responses", "runtime_api", "sockets", "terminate", "tolerates",
+        "brokered", "contents", "denied", "destinations", "init", "init_calls", "interpreters", "listen", "messages",
+        "names_keep", "names_receives", "never_granted", "paths", "responses", "runtime_api", "sockets", "terminate",
+        "tolerates",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], arch: str) -> None:
@@ -160,6 +163,10 @@ class Supervision:
         self.never_granted: Sequence[str] = data["never-granted"]
         self.tolerates: Sequence[str] = data["tolerates"]
         """`phase aim syscall class` of hard-denied calls that training survived."""
+        self.contents: Mapping[str, Sequence[str]] = data["contents"]
+        """{program, with a `*` for random parts of its path: SHA-256 of each content} where the function writes."""
+        self.interpreters: Sequence[str] = data["interpreters"]
+        """Those of files.programs that are there for programs of `contents`, and are not to be started themselves."""
         self.names_keep: int = data["names-keep"]
         """For how many seconds an address stays with its name after its time to live; 0 for good."""
         self.names_receives: Sequence[str] = data["names-receives"]

@@ -33,7 +33,7 @@ def started(samples: Sequence[Sample], name: str = "0") -> ColdStart:
         items=frozenset(item for sample in taken for item in sample.items),
         network=frozenset(fact.destination for fact in facts if isinstance(fact, Connect)),
         listen=frozenset(fact.address for fact in facts if isinstance(fact, Listen)),
-        processes=frozenset(fact.path for fact in facts if isinstance(fact, Program)),
+        processes=frozenset(fact for fact in facts if isinstance(fact, Program)),
         reads=frozenset(fact.path for fact in facts if isinstance(fact, FileAccess) and fact.mode == "read"),
         writes=frozenset(fact.path for fact in facts if isinstance(fact, FileAccess) and fact.mode == "write"),
         entries=frozenset(fact.path for fact in facts if isinstance(fact, FileAccess) and fact.mode == "entry"),
@@ -50,6 +50,8 @@ FACTS = st.one_of(
     st.builds(FileAccess, PATHS, st.just("read")),
     st.builds(Connect, st.sampled_from(["a.example.com:443", "b.example.com:443", "tcp://10.0.0.1:80", "unix:/run/x",
                                         "unix:/tmp/pymp-abcdefgh/s", "unix:/tmp/pymp-ijklmnop/s", "runtime-api"])),
-    st.builds(Program, st.sampled_from(["/bin/true", "/srv/task/tool"])),
+    st.builds(Program, st.sampled_from(["/bin/true", "/srv/task/tool", "/var/data/a"]),
+              real=st.just(""), sha256=st.sampled_from(["", "a" * 64, "b" * 64]), interpreters=st.just(()),
+              loader=st.just("")),
     st.builds(Listen, st.sampled_from(["tcp://127.0.0.1:8001", "tcp://127.0.0.1:8002", "tcp://0.0.0.0:8001"])),
 )  # fmt: skip

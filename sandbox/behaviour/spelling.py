@@ -41,6 +41,13 @@ def of_entry(section: str, entry: str) -> str:
     return f"{section}: [{scalar(entry)}]"
 
 
+def of_program(path: str, sha256: str) -> str:
+    """For a program; one that lies where the function writes is told from others by its content."""
+    if not sha256:
+        return of_entry("processes", path)
+    return f"processes: [{{program: {scalar(path)}, sha256: [{scalar(sha256)}]}}]"
+
+
 def of_tolerated(call: Call, phase: str, at: str, errno: str) -> str:
     """For a refusal that a person knows to be survived."""
     what = f"call: {scalar(str(call))}, phase: {phase}, at: {at}, errno: {errno}"

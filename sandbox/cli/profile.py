@@ -120,6 +120,10 @@ def _beyond(profile: Profile) -> tuple[tuple[str, list[str]], ...]:
 
 def _more(profile: Profile) -> Iterator[str]:
     """What only some profiles hold."""
+    for program, digest in sorted(profile.digests):
+        yield f"{program}: by its content, SHA-256 {digest}"
+    for program, interpreter in sorted(profile.interpreters):
+        yield f"{program}: interpreted by {interpreter}"
     for entry in sorted(profile.tolerates):
         yield f"tolerates in {entry.phase}: {entry.call} at {entry.at}, refused with {entry.errno}"
     for place, reason in sorted(profile.listen_because):
@@ -199,6 +203,8 @@ def _described(profile: Profile) -> dict[str, Any]:
         "beyond_the_profile": {title.split()[0]: opened for title, opened in _beyond(profile)},
         "names_keep": profile.names_keep,
         "names_receives": sorted(profile.names_receives),
+        "digests": sorted(profile.digests),
+        "interpreters": sorted(profile.interpreters),
         "network_by": sorted(profile.network_by),
         "verified": vars(profile.verified) if profile.verified else None,
         "completeness": [_estimate(id_, estimate) for id_, estimate in best_estimates(profile.trainings)],

@@ -240,6 +240,7 @@ def _files(policy: Policy, platform: Platform, in_force: InForce, command: Comma
 
 def _say_files(policy: Policy, plan: landlock_rules.Plan, platform: Platform, in_force: InForce) -> None:
     by = f"by Landlock ABI {platform.landlock}"
+    in_force.degraded += [f"programs: {path} lies where the function writes" for path in plan.exposed]
     if plan.handled & landlock_rules.READ:
         places = _some(plan.write) or "nothing"
         in_force.enforced.append(f"files: read {plan.read} places, write {places}, {by}")

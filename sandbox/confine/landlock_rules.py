@@ -52,10 +52,11 @@ LONGEST_CHAIN = 5
 class Plan:
     """The rules for landlock.restrict: `handled` accesses, `beneath` {descriptor: accesses}, and what to say of them.
 
-    `read` counts places, `write` and `programs` name them, `absent` names what is not here. Close it.
+    `read` counts places, `write` and `programs` name them, `absent` names what is not here, `exposed` programs that the
+    function could rewrite and that do not start. Close it.
     """
 
-    __slots__ = ("absent", "beneath", "handled", "programs", "read", "write")
+    __slots__ = ("absent", "beneath", "exposed", "handled", "programs", "read", "write")
 
     def __init__(self) -> None:
         self.handled = 0
@@ -64,6 +65,7 @@ class Plan:
         self.write: list[str] = []
         self.programs: list[str] = []
         self.absent: list[str] = []
+        self.exposed: list[str] = []
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -125,7 +127,7 @@ def plan(policy: Policy, abi: int, command: Command) -> Plan:
             for path, _ in _paths(rule, command, folders, found.absent):
                 _write(found, path)
     # The kernel opens what it executes for reading, too (fs/exec.c: do_open_execat).
-    for path in _chain(command.path, command.search):
+    for path, _ in chain(command.path, command.search):
         found.allow(path, PROGRAM, entries=False)  # a folder is not a program
     if files.limited:
         _programs(found, files.programs, command)
@@ -227,18 +229,25 @@ def _write(found: Plan, path: str) -> None:
 
 
 def _programs(found: Plan, listed: Sequence[PathRule], command: Command) -> None:
+    """Programs as they lie here; a rule for all below a place is for what the function puts there itself.
+
+    Which program that is, a supervisor tells by its content; a rule cannot.
+    """
     writable = [os.path.realpath(place) for place in found.write]
     for rule in listed:
         path = located(rule, command.root)
+        if rule[2]:
+            found.allow(path, PROGRAM)
+            continue
         real = os.path.realpath(path)
         if any(real == place or real.startswith(place + "/") for place in writable):
-            found.absent.append(f"{path} (lies where the function writes)")
+            found.exposed.append(path)
             continue
         if not os.path.isfile(path):
             found.absent.append(path)
             continue
         found.programs.append(path)
-        for other in _chain(path, command.search):
+        for other, _ in chain(path, command.search):
             found.allow(other, PROGRAM, entries=False)
 
 
@@ -248,15 +257,18 @@ def located(rule: PathRule, root: str) -> str:
     return (root_folder(root) if base == "{root}" else base) + path
 
 
-def _chain(path: str, search: str) -> Iterator[str]:
-    """A program, the interpreters of its `#!` lines, and their dynamic loader (man 2 execve, man 5 elf)."""
+def chain(path: str, search: str) -> Iterator[tuple[str, bool]]:
+    """A program, the interpreters of its `#!` lines, and their dynamic loaders (man 2 execve, man 5 elf).
+
+    Each with whether it is a loader. `search` is the PATH in which env looks for what it starts.
+    """
     for _ in range(LONGEST_CHAIN):
-        yield path
+        yield path, False
         head = _head(path)
         if head[:4] == b"\x7fELF":
             loader = _loader(path, head)
             if loader:
-                yield loader
+                yield loader, True
             return
         if head[:2] != b"#!":
             return
@@ -264,10 +276,10 @@ def _chain(path: str, search: str) -> Iterator[str]:
         if not words:
             return
         if os.path.basename(words[0]) == "env":
-            yield words[0]
+            yield words[0], False
             loader = _loader(words[0], _head(words[0]))
             if loader:
-                yield loader
+                yield loader, True
             name = _named(words[1:])
             path = _searched(name, search) if name else ""
         else:

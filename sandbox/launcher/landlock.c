@@ -27,9 +27,11 @@ static int allow(const char *path, uint32_t access, int whole) {
     return 1;
 }
 
-/* What {root}, {python} or {venv} is here, into at most two folders. */
+/* What {root}, {python} or {venv} is here, into at most two folders; one of no name is the root, by no text. */
 static int folders_of(int name, const char *into[2]) {
     int n = 0;
+    into[0] = "";
+    if (name == BASE_NONE) return 1;
     if (name == BASE_ROOT) {
         into[0] = absolute_path(task_root());
         return !same(real_path(into[0]), "/");
@@ -65,8 +67,7 @@ static void allow_places(const struct list *places, int write) {
     static int delivered;
     const char *place = places->first, *into[2];
     for (uint32_t i = 0; i < places->count; i++, place = next_text(place)) {
-        int name = base_of(place), count = name ? folders_of(name, into) : 1;
-        into[0] = name ? into[0] : "";
+        int name = base_of(place), count = folders_of(name, into);
         if (!count && !(delivered >> name & 1)) {
             delivered |= 1 << name;
             note(&absent, BASES[name]);
@@ -141,13 +142,15 @@ static void allow_programs(void) {
     for (uint32_t i = 0; i < policy.files.programs.count; i++, place = next_text(place)) {
         int name = base_of(place), inside = 0;
         const char *path = format("%%", name == BASE_ROOT ? absolute_path(task_root()) : BASES[name], path_in(place)),
-                   *is = real_path(path);
-        for (struct item *item = written.first; item; item = item->next) {
-            const char *own = real_path(item->text);
-            inside |= same(is, own) || starts_with(is, format("%/", own));
-        }
-        if (inside || !is_file(path)) {
-            note(&absent, format("%%", path, inside ? " (lies where the function writes)" : ""));
+                   *is = format("%/", real_path(path));
+        for (struct item *item = written.first; item; item = item->next)
+            inside |= starts_with(is, format("%/", real_path(item->text)));
+        if (is_whole(place)) { /* a place for programs that the function puts there itself */
+            allow(path, FS_PROGRAM, 1);
+        } else if (inside) {
+            note(&degraded, format("programs: % lies where the function writes", path));
+        } else if (!is_file(path)) {
+            note(&absent, path);
         } else {
             note(&programs, path);
             allow_chain(path);

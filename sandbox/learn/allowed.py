@@ -10,7 +10,7 @@ from sandbox.behaviour import destination, listener
 from sandbox.behaviour.access import Access
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.destination import Entry
-from sandbox.behaviour.path import rule_of
+from sandbox.behaviour.path import covers, rule_of
 from sandbox.behaviour.permissions import Permissions, allows
 from sandbox.confine.landlock_rules import DEVICES, READ, WRITE
 from sandbox.egress.destinations import Destinations
@@ -43,7 +43,8 @@ class Allowed:
             return _decide(self._destinations, thing.text)
         if thing.reach == "listen":
             return bool(self._listeners(thing.text))
-        return thing.text in self._profile.processes
+        known = self._profile.processes
+        return thing.text in known or any(covers(line, thing.text) for line in known if "*" in line)
 
     def only_by_name(self, thing: Thing) -> bool:
         """Whether it is allowed by a line that means this one thing, so that without this line it would not be."""
@@ -53,7 +54,7 @@ class Allowed:
             return self.allows(thing) and not _decide(self._wide, thing.text)
         if thing.reach == "listen":
             return self._listeners(thing.text) == [thing.text]
-        return self.allows(thing)
+        return thing.text in self._profile.processes
 
     def _listeners(self, text: str) -> list[str]:
         """The entries of `listen` that allow an address."""

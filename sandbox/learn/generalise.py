@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from sandbox.behaviour.call import Call
-from sandbox.learn import rights
+from sandbox.learn import executables, rights
 from sandbox.learn.leave_one_out import LeaveOneOut, in_order
 from sandbox.learn.observations import ColdStart, Item, Sample
 from sandbox.learn.proposal import accept
@@ -59,14 +59,17 @@ def generalise(cold_starts: Sequence[ColdStart], name: str, *, trusted: bool = T
     uses = frozenset(_uses(cold_starts, samples))
     listen = rights.listeners(cold_starts)
     network = rights.network(cold_starts, listen)
-    texts: dict[str, set[str]] = {"read": set(), "write": set(), "exec": set()}
+    texts: dict[str, set[str]] = {"read": set(), "write": set()}
     for reach, text in (thing for cold_start in cold_starts for _, thing in rights.things(cold_start, listen)):
         texts.setdefault(reach, set()).add(text)
     read, written = listed(texts["read"], texts["write"])
+    programs = executables.learned(cold_starts, written)
     profile = Profile(
         function=ProfiledFunction(name, first.start.handler, runtime_api),
         uses=uses,
-        processes=frozenset(texts["exec"]),
+        processes=programs.paths,
+        digests=programs.digests,
+        interpreters=programs.interpreters,
         network=network | {"runtime-api"} if runtime_api else network,
         names_receives=frozenset(call for cold_start in cold_starts for call in cold_start.receives),
         reads=read,

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from sandbox.behaviour import destination
 from sandbox.behaviour.call import Call
-from sandbox.behaviour.path import Cover, check
+from sandbox.behaviour.path import Cover, check, covers
 from sandbox.errors import ProfileError
 from sandbox.learn import rights
 from sandbox.learn.allowed import Allowed
@@ -89,6 +89,11 @@ class LeaveOneOut:
         # What no profile can hold (a path through `..`) is allowed by none.
         known = {need for need in (*self._always, *self._holders) if isinstance(need, Thing) and _is_listable(need)}
         self._programs = frozenset(thing.text for thing in known if thing.reach == "exec")
+        self._by_content = {
+            line: {program for program in self._programs if covers(line, program)}
+            for line in profile.processes if "*" in line
+        }  # fmt: skip
+        """The lines for random paths, whose programs are told by their content: what such a program is listed by."""
         self._reads = Folding(thing.text for thing in known if thing.reach == "read")
         self._writes = Folding(thing.text for thing in known if thing.reach == "write")
         self._units: dict[Need, Need] = {}
@@ -270,10 +275,12 @@ class LeaveOneOut:
             ]
             network, listen = rights.network(left, listen) - gone["network"], rights.listeners(left)
             self.work += sum(len(c.network) + len(c.listen) for c in left)
-        programs = {thing.text for thing in removed if thing.reach == "exec"}
+        programs = self._programs - {thing.text for thing in removed if thing.reach == "exec"}
+        lines_of_programs = {line for line, covered in self._by_content.items() if covered & programs}
+        programs -= set[str]().union(*self._by_content.values())
         return replace(
             self._profile, reads=lists["read"], writes=lists["write"], network=network | self._accepted["network"],
-            listen=listen | self._accepted["listen"], processes=self._programs - programs,
+            listen=listen | self._accepted["listen"], processes=programs | lines_of_programs,
         )  # fmt: skip
 
     def _unit(self, need: Need) -> Need:

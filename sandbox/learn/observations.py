@@ -110,7 +110,7 @@ class ColdStart:
     reads: frozenset[str] = frozenset()
     writes: frozenset[str] = frozenset()
     entries: frozenset[str] = frozenset()
-    processes: frozenset[str] = frozenset()
+    processes: frozenset[Program] = frozenset()
     receives: frozenset[str] = frozenset()
     refusals: frozenset[RefusedCall] = frozenset()
     status: int | None = None
@@ -144,7 +144,7 @@ class _Building:
     files: dict[Mode, set[str]] = field(default_factory=lambda: {"read": set(), "write": set(), "entry": set()})
     network: set[str] = field(default_factory=set)
     listen: set[str] = field(default_factory=set)
-    processes: set[str] = field(default_factory=set)
+    processes: set[Program] = field(default_factory=set)
     receives: set[str] = field(default_factory=set)
     refusals: list[tuple[DeniedCall, Span | None]] = field(default_factory=list)
     end: End | None = None
@@ -241,8 +241,8 @@ class _Building:
                 self.network.add(destination)
             case Listen(address):
                 self.listen.add(address)
-            case Program(path):
-                self.processes.add(path)
+            case Program():
+                self.processes.add(fact)
             case Receive(syscall):
                 if syscall not in RECEIVES:
                     raise ValueError(f"not a call that receives: {syscall!r}")

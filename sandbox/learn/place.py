@@ -117,9 +117,13 @@ class StartPlace:
             found = frozenset(patterns)
             return found | {f"{prefix}{new}/{p.removeprefix(begin)}" for p in found if p.startswith(begin)}
 
+        def noted(pairs: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+            return frozenset((program, text) for one, text in pairs for program in both((one,)))
+
         return replace(
             profile, reads=both(profile.reads), writes=both(profile.writes), processes=both(profile.processes),
             network=both(profile.network, "unix:"), listen=both(profile.listen, "unix:"),
+            digests=noted(profile.digests), interpreters=noted(profile.interpreters),
         )  # fmt: skip
 
     def __str__(self) -> str:

@@ -37,13 +37,13 @@ from sandbox.learn.records import (
     Mode,
     NewFact,
     NewItem,
-    Program,
     Receive,
     Record,
     SoFar,
     Span,
     SpanKind,
 )
+from sandbox.learn.started import Started
 from sandbox.learn.volumes import Replaced, volume
 
 LAST_CALLS = 12
@@ -110,6 +110,7 @@ class Recorder:
         self._told = 0
         self._full = False
         self._replaced = Replaced()
+        self._programs = Started()
         self._reached: set[int] = set()
         self._refused: set[DeniedCall] = set()
         self._pid = os.getpid()
@@ -223,7 +224,7 @@ class Recorder:
                 _, address = self._address(task, name, args)
                 self._listens(self._listening.bind(task, args[0] & arguments.LOW, address, accesses))
             for one in accesses:
-                self._accessed(one)
+                self._accessed(one, task)
             if accesses and (name in tables.OPENS or name in tables.EXECS):
                 self._last[-1] += f" {accesses[0].name or accesses[0].thing}"[:LONGEST_NAME]
         if name in tables.EXECS:
@@ -234,14 +235,14 @@ class Recorder:
         for entry in entries:
             self._fact(Listen(entry))
 
-    def _accessed(self, asked: Access) -> None:
+    def _accessed(self, asked: Access, task: Task) -> None:
         """Note what a call asks for, where it will have it: a right comes from an effect, not from an attempt."""
         call, leftover = asked.call, asked.thing.startswith(TEMPORARY)
         if asked.error and not (leftover and asked.error == errno.EEXIST and call.syscall in tables.MKDIRS):
             return
         if asked.reach == access.PROGRAM:
             for path in links.told(asked)[:1]:
-                self._fact(Program(path))
+                self._fact(self._programs.program(path, asked, task))
             return
         modes: tuple[Mode, ...] = ("read",) if asked.reach == access.READ else ("write",)
         if asked.entry or (leftover and call.arg_class == "create"):

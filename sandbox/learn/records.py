@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +22,8 @@ OURS = b'{"event": "'
 
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a record of a line raises where the line is not one of ours or was damaged."""
+
+SHA256 = re.compile("[0-9a-f]{64}")
 
 Mode = Literal["read", "write", "entry"]
 SpanKind = Literal["init", "run", "invocation", "tail"]
@@ -105,10 +108,18 @@ class Listen(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A program that was started."""
+    """A program that was started: by which path, and the physical one (`real`) where a link led there.
+
+    `sha256` is the digest of its content, in hexadecimal, '' where that could not be read. `interpreters` are the
+    programs that its `#!` line starts, and those of their scripts; `loader` is the dynamic loader of a compiled one.
+    """
 
     path: str
     reach: Literal["exec"] = "exec"
+    real: str = ""
+    sha256: str = ""
+    interpreters: tuple[str, ...] = ()
+    loader: str = ""
 
 
 class Receive(NamedTuple):
@@ -201,8 +212,11 @@ def _fields(record: Record) -> dict[str, object]:
             return {"event": "part", **_reached(items, facts)}
         case NewFact(id_, FileAccess(path, mode)):
             return {"event": "file", "id": id_, "value": path, "mode": mode}
-        case NewFact(id_, (value, reach)):
-            return {"event": reach, "id": id_, "value": value}
+        case NewFact(id_, Program(path, reach, real, sha256, interpreters, loader)):
+            what = {"real": real, "sha256": sha256, "interpreters": list(interpreters), "loader": loader}
+            return {"event": reach, "id": id_, "value": path, **{key: told for key, told in what.items() if told}}
+        case NewFact(id_, fact):
+            return {"event": fact[1], "id": id_, "value": fact[0]}
         case DeniedCall(call, phase, at):
             return {"event": "denied", "value": call, "phase": phase, "at": at}
         case Failure(request, last):
@@ -274,7 +288,7 @@ class ObservedLine:
             case "listen":
                 return _fact(fields, Listen(str(fields["value"])))
             case "exec":
-                return _fact(fields, Program(str(fields["value"])))
+                return _fact(fields, _program(fields))
             case "receive":
                 return _fact(fields, Receive(str(fields["value"])))
             case "denied":
@@ -297,9 +311,18 @@ def _fact(fields: Mapping[str, Any], fact: Fact) -> NewFact:
     return NewFact(int(fields["id"]) if "id" in fields else None, fact)
 
 
+def _program(fields: Mapping[str, Any]) -> Program:
+    sha256 = str(fields.get("sha256", ""))
+    if sha256 and not SHA256.fullmatch(sha256):
+        raise ValueError("not a SHA-256")
+    interpreters = tuple(map(str, _list(fields.get("interpreters", []))))
+    real, loader = (str(fields.get(key, "")) for key in ("real", "loader"))
+    return Program(str(fields["value"]), "exec", real, sha256, interpreters, loader)
+
+
 def _list(value: object) -> list[Any]:
     if not isinstance(value, list):
-        raise TypeError("the facts are not a list")
+        raise TypeError("what should be a list is not one")
     return value
 
 

@@ -11,7 +11,7 @@ from sandbox.behaviour.path import below, literal
 from sandbox.kernel import tables
 from sandbox.learn.host import TOOL
 from sandbox.learn.observations import ColdStart
-from sandbox.learn.records import FORMAT, Connect, Fact, FileAccess, Listen, Program
+from sandbox.learn.records import FORMAT, Connect, Fact, FileAccess, Listen
 from sandbox.profile.folding import folder_of, named
 from sandbox.profile.random_names import TERMINALS, sockets
 
@@ -44,9 +44,9 @@ def things(cold_start: ColdStart, listen: frozenset[str]) -> Iterator[tuple[Fact
     for path in made:
         if path.startswith("/"):
             yield from _files(FileAccess(path, "entry"), literal(folder_of(path, made)), cold_start)
-    for path in cold_start.processes:
-        if path.startswith("/"):
-            yield Program(path), Thing("exec", _program(path, cold_start))
+    for program in cold_start.processes:
+        if program.path.startswith("/"):
+            yield program, Thing("exec", under_root(program.path, cold_start))
     for text, entry in _connects(cold_start, listen):
         yield Connect(text), Thing("network", entry)
     for text in cold_start.listen:
@@ -122,7 +122,7 @@ def _holds_the_function(path: str, cold_start: ColdStart) -> bool:
     )
 
 
-def _program(path: str, cold_start: ColdStart) -> str:
+def under_root(path: str, cold_start: ColdStart) -> str:
     """The path of a program, under {root} where it lies with the function."""
     root = cold_start.start.places.get("{root}", "/")
     inside = root != "/" and path.startswith(root + "/")

@@ -16,7 +16,7 @@ from sandbox.behaviour import arguments
 from sandbox.behaviour.path import check, outermost
 from sandbox.errors import SandboxError, UsageError, debugging, trace
 from sandbox.kernel import bpf, tables
-from sandbox.policy import ports, supervision
+from sandbox.policy import executables, ports, supervision
 from sandbox.policy.compiler import halves
 from sandbox.policy.encode import Compiled, encode
 from sandbox.policy.listing import listing
@@ -50,6 +50,9 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         plain, programs[arch], evidence[arch] = _compiled(both.plain)
         supervised, *_ = _compiled(both.supervised)
         compiled[arch] = plain, supervised
+    unsupervised = ports.open_kinds(profile)
+    if exec_granted(profile) and profile.processes:
+        unsupervised += executables.description(profile).unsupervised
     values = {
         "function": profile.function.name,
         "exec": "granted" if exec_granted(profile) else "single-use",
@@ -57,6 +60,7 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         "audit_until": profile.audit_until,
         "provenance": _provenance(profile),
         **ports.description(profile),
+        "unsupervised": unsupervised,
         **{f"files.{name}": value for name, value in file_fields(profile).items()},
     }
     told = supervision.description(profile, filters)
@@ -146,10 +150,10 @@ def file_fields(profile: Profile) -> dict[str, object]:
     where = profile.function.name
     reads = [check(pattern, where) for pattern in profile.reads]
     writes = [check(pattern, where) for pattern in profile.writes]
-    programs = sorted(check(path, where, program=True) for path in profile.processes)
+    programs = executables.description(profile)
     listed = bool(reads or writes)
     write = outermost([*writes, *(place.path for place in base.writable())])
-    limited = exec_granted(profile) and bool(programs)
+    limited = exec_granted(profile) and bool(profile.processes)
     syscalls = _syscalls(profile)
     function = profile.function.runtime_api
     starts = any(arguments.classification(use.syscall) == "clone" for use in profile.uses) or exec_granted(profile)
@@ -161,7 +165,7 @@ def file_fields(profile: Profile) -> dict[str, object]:
         "read": sorted(read) if listed else [],
         "write": sorted(write) if listed else [],
         "limited": limited,
-        "programs": programs if limited else [],
+        "programs": programs.rules if limited else [],
         "memfd": MAKES_PROGRAMS in syscalls,
         "renames": any(syscall in RENAMES for syscall in syscalls),
     }

@@ -31,7 +31,6 @@ def description(profile: Profile) -> dict[str, object]:
         "network": network, "network_ports": ports, "network_shown": _shown(ports, "to", behind=network == RUNTIME_API),
         "bind": bind, "bind_ports": listens, "bind_shown": _shown(listens, "on"),
         "abstract": "own" if _keeps_abstract(profile) else "any",
-        "unsupervised": _open_kinds(profile, network, bind),
     }  # fmt: skip
 
 
@@ -91,8 +90,9 @@ def _shown(ports: list[int], how: str, *, behind: bool = False) -> str:
     return f"TCP {how} port {', '.join(listed)} only" if ports else "no TCP"
 
 
-def _open_kinds(profile: Profile, network: str, bind: str) -> list[str]:
-    """What the kernel alone cannot close, as the status line of a start without a supervisor says it."""
+def open_kinds(profile: Profile) -> list[str]:
+    """What of sockets the kernel alone cannot close, as the status line of a start without a supervisor says it."""
+    (network, _), (bind, _) = _connects(profile), _binds(profile)
     found = set[str]()
     if network == "family":
         found.add("network: TCP to any address")

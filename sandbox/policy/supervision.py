@@ -15,8 +15,10 @@ from sandbox.behaviour.call import Call
 from sandbox.behaviour.comparison import Condition
 from sandbox.behaviour.path import rule_of
 from sandbox.kernel import bpf, tables
+from sandbox.policy import executables
 from sandbox.policy.rules import Rule, Rules, refused_quietly, rules_for
 from sandbox.profile import base
+from sandbox.profile.executables import by_program
 from sandbox.profile.model import Profile, Use
 
 STATIC = ("seccomp", "prctl")
@@ -263,6 +265,8 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "tolerates": sorted(f"{entry.phase} {entry.at} {entry.call}" for entry in profile.tolerates),
         "names-keep": profile.names_kept(),
         "names-receives": list(receives),
+        "contents": {program: sorted(digests) for program, digests in sorted(by_program(profile.digests).items())},
+        "interpreters": executables.description(profile).interpreters,
         "never-granted": sorted(str(Call(entry.syscall, arg_class)) for entry in base.hard_deny()
                                 if not entry.grantable for arg_class in entry.classes or ("",)),
     }  # fmt: skip

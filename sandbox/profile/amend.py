@@ -270,6 +270,10 @@ def _wishes(profile: Profile, violation: Violation, reached: Collection[destinat
         reason = "reads what was put in the place of another file: a person decides about the folder"
         yield _Wish(what=f"{what} {target}", reason=reason, how=violation.allow)
         return
+    if call.syscall in tables.EXECS and "sha256: [" in violation.allow:
+        reason = "lies where the function writes: a person decides whether it is what it should be"
+        yield _Wish(what=f"{what} {target}", reason=reason, how=violation.allow)
+        return
     section, target, entry = _thing(call, violation)
     refused = unfit(section, target, asked=_is_question(violation))
     if not refused and call.syscall == "connect":

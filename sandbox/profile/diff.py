@@ -112,7 +112,7 @@ def diff(old: Profile, new: Profile) -> Diff:
         promises=tuple(_promises(old, new)),
         uses=tuple(_uses(old, new)),
         places=(
-            *_places("processes", old.processes, new.processes),
+            *_places("processes", old.processes | _contents(old), new.processes | _contents(new)),
             *_places("network", old.network, new.network),
             *_places("listen", old.listen, new.listen),
             *_places("read", old.reads, new.reads),
@@ -123,6 +123,10 @@ def diff(old: Profile, new: Profile) -> Diff:
         variables=tuple(_variables(old.function.environment, new.function.environment)),
         client=client,
     )
+
+
+def _contents(profile: Profile) -> frozenset[str]:
+    return frozenset(f"{program} with the content {digest}" for program, digest in profile.digests)
 
 
 def _phases_of(profile: Profile) -> dict[str, tuple[Phase, ...]]:

@@ -87,7 +87,7 @@ class Document:
         return self
 
     def entries(self, section: str) -> tuple[str, ...]:
-        """The texts of `network` or `listen` in the order of the file, without what else is said of them."""
+        """The texts of `processes`, `network` or `listen` in the order of the file, without what is said of them."""
         return tuple(_entry(line) for line in self.tree.get(section, ()))
 
 
@@ -167,7 +167,9 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
             tuple(sorted(function.get("environment", ()))),
         ),
         uses=frozenset(_uses(tree["syscalls"], document)),
-        processes=frozenset(tree.get("processes", ())),
+        processes=frozenset(map(_entry, tree.get("processes", ()))),
+        digests=frozenset(_notes(tree.get("processes", ()), "sha256")),
+        interpreters=frozenset(_notes(tree.get("processes", ()), "interpreters")),
         network=frozenset(map(_entry, tree.get("network", ()))),
         reads=frozenset(tree.get("files", {}).get("read", ())),
         writes=frozenset(tree.get("files", {}).get("write", ())),
@@ -314,8 +316,8 @@ def _grants(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[
 
 
 def _entry(line: str | Mapping[str, Any]) -> str:
-    """The entry that a line of `network` or `listen` is about."""
-    return line if isinstance(line, str) else str(line.get("to", line.get("at")))
+    """The entry that a line of `processes`, `network` or `listen` is about."""
+    return line if isinstance(line, str) else str(line.get("to", line.get("at", line.get("program"))))
 
 
 def _undecided(tree: Mapping[str, Any]) -> frozenset[str]:
@@ -327,7 +329,7 @@ def _undecided(tree: Mapping[str, Any]) -> frozenset[str]:
 def _notes(lines: Iterable[str | Mapping[str, Any]], key: str) -> Iterable[tuple[str, str]]:
     for line in lines:
         if not isinstance(line, str):
-            yield from ((_entry(line), text) for text in _reasons(line[key]))
+            yield from ((_entry(line), text) for text in _reasons(line.get(key, ())))
 
 
 def _tolerated(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[Tolerated]:

@@ -15,11 +15,13 @@ from sandbox.behaviour import destination, listener
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.destination import needs_own_entry
 from sandbox.behaviour.path import below, covers, rule_of
+from sandbox.behaviour.spelling import scalar
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base
 from sandbox.profile.completeness import THIN, best_estimates, still_needed
 from sandbox.profile.document import Document
+from sandbox.profile.executables import by_program, written
 from sandbox.profile.model import PHASES, SCHEMA, Phase
 from sandbox.profile.places import Path
 from sandbox.profile.promises import promises_of
@@ -141,6 +143,22 @@ def _processes(document: Document) -> Iterator[_Raw]:
             f"{executes[0].syscall} is allowed, but no program is listed under processes",
             "name the programs that the function starts, or remove it",
         )  # fmt: skip
+    contents, places = by_program(profile.digests), written(profile)
+    for i, program in enumerate(document.entries("processes")):
+        if program in places and program in contents:
+            yield (
+                "warning", ("processes", i),
+                f"{program} lies where the function writes ({places[program]}): a supervisor tells it by its content, "
+                "and without one whatever is put there can be started",
+                "package it with the function, outside of what it writes, where that is possible",
+            )  # fmt: skip
+        elif program in places:
+            yield (
+                "error", ("processes", i),
+                f"{program} lies where the function writes ({places[program]}), and nothing says what its content is: "
+                "it is not started",
+                f"train again, or write {{program: {scalar(program)}, sha256: [...]}}; better, package it elsewhere",
+            )  # fmt: skip
 
 
 def _network(document: Document) -> Iterator[_Raw]:

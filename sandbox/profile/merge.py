@@ -74,6 +74,8 @@ def merge(one: Profile, other: Profile) -> Profile:
         names_receives=one.names_receives | other.names_receives,
         tolerates=_tolerated(one.tolerates | other.tolerates),
         verified=_latest(one.verified, other.verified),
+        digests=one.digests | other.digests,
+        interpreters=one.interpreters | other.interpreters,
     )
 
 

@@ -162,10 +162,11 @@ PROVENANCE = {
 class Profile:
     """A function's profile. `reads` and `writes` are folded paths (`/tmp/*`, `{root}/**`), `network` destinations.
 
-    `listen` are the addresses to listen on, as destinations are written. `network_by` and `listen_because` are pairs of
-    an entry and a distribution that uses it, or a person's reason for it. `names_keep` is how long an address stays
-    with its name (`90s`, `forever`), '' for the usual; `names_receives` are the calls by which resolvers see who
-    answered.
+    `digests` are pairs of a program and the SHA-256 of its content, `interpreters` pairs of one and a program that
+    interprets it (man 2 execve). `listen` are the addresses to listen on, as destinations are written. `network_by` and
+    `listen_because` are pairs of an entry and a distribution that uses it, or a person's reason for it. `names_keep` is
+    how long an address stays with its name (`90s`, `forever`), '' for the usual; `names_receives` are the calls by
+    which resolvers see who answered.
 
     `audit_until` is the date (YYYY-MM-DD) from which on it is enforced, '' for always; `responses` are pairs (text of a
     call, deny|terminate|report) where a person wants another answer than the usual.
@@ -189,6 +190,8 @@ class Profile:
     names_receives: frozenset[str] = frozenset()
     tolerates: frozenset[Tolerated] = frozenset()
     verified: Verified | None = None
+    digests: frozenset[tuple[str, str]] = frozenset()
+    interpreters: frozenset[tuple[str, str]] = frozenset()
 
     def names_kept(self) -> int:
         """For how many seconds an address stays with its name after its time to live; 0 for good."""

@@ -43,7 +43,7 @@ _DATE = r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d(?:[T_-]?[0-2]\d[-:._]?[0-5]\d(?
 _TOKEN = r"(?<!\w)(?=\w*\d\w*[A-Za-z])(?:\w{10,}|\w{8}|\w{6})(?!\w)"
 _LONG = re.compile(rf"\*|(?<!\d){_DATE}|{_TOKEN}|\d{{3,}}", re.ASCII)
 """What may differ from run to run: a date with its time, a token with a letter behind a digit, a number."""
-_SHORT = re.compile(rf"\*|(?<!\d){_DATE}|{_TOKEN}|\d+", re.ASCII)
+EVERY_NUMBER = re.compile(rf"\*|(?<!\d){_DATE}|{_TOKEN}|\d+", re.ASCII)
 """The same for sockets and temporary folders, where small numbers are those of processes."""
 _YEAR = re.compile(r"(?:19|20)\d\d")
 
@@ -67,7 +67,7 @@ def sockets(entries: Iterable[str]) -> frozenset[str]:
             paths.add(str(entry.value))
         else:
             found.add(text)
-    named = generalised(paths, numbers=_SHORT)
+    named = generalised(paths, numbers=EVERY_NUMBER)
     kept = {path for path in named if not any(other != path and covers(other, path) for other in named)}
     found.update(f"unix:{name}" for name in _abstract(names))
     return frozenset(found | {Entry("unix", "pattern" if "*" in path else "path", path).text for path in kept})
@@ -79,8 +79,8 @@ def _abstract(names: Iterable[str]) -> set[str]:
     for name in names:
         known = "@" + "/".join(_KNOWN.sub("*", part) for part in name[1:].split("/"))
         name = name if known.startswith("@*") else known
-        groups.setdefault(tuple("*".join(texts[::2]) for texts in _names(name, _SHORT)), []).append(name)
-    merged = ((_pattern(members, _SHORT), members) for members in groups.values())
+        groups.setdefault(tuple("*".join(texts[::2]) for texts in _names(name, EVERY_NUMBER)), []).append(name)
+    merged = ((_pattern(members, EVERY_NUMBER), members) for members in groups.values())
     return {name for pattern, members in merged for name in (members if pattern.startswith("@*") else (pattern,))}
 
 
@@ -138,12 +138,12 @@ def _names(path: str, numbers: re.Pattern[str]) -> tuple[tuple[str, ...], ...]:
     """The names of a path, each as its texts, and between these what may differ (at odd places)."""
     found: list[tuple[str, ...]] = []
     dated = False
-    wide = _SHORT if any(path.startswith(f"{folder}/") for folder in TEMPORARY) else numbers
+    wide = EVERY_NUMBER if any(path.startswith(f"{folder}/") for folder in TEMPORARY) else numbers
     for name in path.split("/"):
         if name == "**":  # all below, which is no name
             found.append((name,))
             continue
-        pattern = _SHORT if dated and len(name) == 2 and name.isdecimal() else wide
+        pattern = EVERY_NUMBER if dated and len(name) == 2 and name.isdecimal() else wide
         dated = dated or _YEAR.fullmatch(name) is not None
         texts, at = [], 0
         for match in pattern.finditer(name):

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from sandbox.behaviour import arguments
+from sandbox.profile.executables import by_program
 from sandbox.profile.model import PHASES, PROVENANCE, SCHEMA, Grant, Profile, Tolerated, Training, Use
 from sandbox.profile.promises import promises_of
 
@@ -62,7 +63,7 @@ def write(profile: Profile) -> str:
                 | ({"environment": _FlowList(names)} if (names := profile.function.environment) else {})
             ),
             "promises": _FlowList(promises_of(profile.uses)),
-            "processes": _FlowList(sorted(profile.processes)),
+            "processes": _FlowList(_programs(profile)),
             "network": _FlowList(_annotated(profile.network, profile.network_by, "to", "by")),
         },
         {"listen": _FlowList(_annotated(profile.listen, profile.listen_because, "at", "because"))}
@@ -90,6 +91,16 @@ def write(profile: Profile) -> str:
         if lines:
             body.append(f"  {phase}:\n" + "".join("    " + line for line in _dump(lines).splitlines(keepends=True)))
     return "\n".join(parts) + "\n" + "".join(body)
+
+
+def _programs(profile: Profile) -> list[Any]:
+    """The programs in order, each as a text or, where more is known of it, with its contents and interpreters."""
+    more = {"sha256": by_program(profile.digests), "interpreters": by_program(profile.interpreters)}
+    lines = (
+        (program, {key: _FlowList(known[program]) for key, known in more.items() if program in known})
+        for program in sorted(profile.processes)
+    )
+    return [_Flow({"program": program} | notes) if notes else program for program, notes in lines]
 
 
 def _names(profile: Profile) -> _Flow:

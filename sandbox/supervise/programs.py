@@ -10,16 +10,19 @@ from __future__ import annotations
 import errno
 import os
 
-from sandbox.behaviour import access
+from sandbox.behaviour import access, spelling
 from sandbox.behaviour.call import Call
+from sandbox.behaviour.path import below, covers
 from sandbox.confine import parent
 from sandbox.confine.landlock_rules import located, root_folder
 from sandbox.kernel import abi, landlock, tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from sandbox.behaviour.access import Access
+    from sandbox.behaviour.content import Digests
     from sandbox.bundle import Policy
     from sandbox.kernel.notification import Notification
     from sandbox.kernel.task import Task
@@ -29,30 +32,40 @@ VFORKS = ("vfork", "clone")
 
 
 class ExecRefused(Exception):
-    """An exec that may not go on: the errno for the task, a reason when it is a violation (else ''), and the path."""
+    """An exec that may not go on: the errno for the task, a reason when it is a violation (else ''), and the path.
 
-    def __init__(self, number: int, reason: str = "", path: str = "") -> None:
+    `sha256` is the digest of its content, where a profile needs that to allow it.
+    """
+
+    def __init__(self, number: int, reason: str = "", path: str = "", sha256: str = "") -> None:
         super().__init__(reason)
         self.errno = number
         self.reason = reason
         self.path = path
+        self.sha256 = sha256
 
 
 class Programs:
     """The programs that one policy grants. `held` is whether Landlock holds them for the process."""
 
     def __init__(
-        self, listed: Sequence[str] | None, *, held: bool, names: Sequence[tuple[str, str]] = ()
+        self, listed: Sequence[str] | None, *, held: bool, names: Sequence[tuple[str, str]] = (),
+        contents: Mapping[str, Sequence[str]] | None = None, writes: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """`listed` are absolute paths, looked up once, at the start; None where any program may be started.
 
-        `names` are (folder, name) of what a profile calls by a name.
+        `names` are (folder, name) of what a profile calls by a name. `contents` are the digests of programs that lie
+        where the function writes, by physical path with a `*` for random parts; `writes` are the patterns of these
+        places.
         """
         self.names = names
+        self._contents = contents or {}
+        self._writes = writes
         self._any = listed is None
         self._held = held
         self._known: dict[tuple[int, int], str] = {}
         self._paths: dict[str, tuple[int, int]] = {}
+        self._digests: Digests | None = None
         for path in listed or ():
             try:
                 found = os.stat(path)
@@ -82,6 +95,9 @@ class Programs:
         # Behind a file system that may hang nothing is opened: there the path says which file it is.
         identity = self._paths.get(asked.thing) if asked.unsure else asked.identity
         path = asked.thing if self._held else asked.name or asked.thing
+        if any(covers(pattern, asked.thing) for pattern in self._writes):
+            self._compare(asked, path)
+            return
         if identity not in self._known:
             raise ExecRefused(errno.EPERM, "a program that the profile does not list", path)
         if self._held:
@@ -92,6 +108,42 @@ class Programs:
             raise ExecRefused(errno.EPERM, reason, path)
         if sharer:
             raise ExecRefused(errno.EPERM, f"{sharer}, and no Landlock here that could hold the program")
+
+
+    def _compare(self, asked: Access, path: str) -> None:
+        """For a program that lies where the function writes: by its content. Raises ExecRefused for another one."""
+        digest = self._digest(asked)
+        patterns = [pattern for pattern in self._contents if covers(pattern, asked.thing)]
+        if digest and any(digest in self._contents[pattern] for pattern in patterns):
+            return
+        if not digest:
+            reason = "a program where the function writes, whose content cannot be read"
+        elif patterns:
+            reason = "a program where the function writes, with another content than the profile has"
+        elif self._paths.get(asked.thing):
+            reason = "a program where the function writes, of which the profile does not have the content"
+        else:
+            reason = "a program that the profile does not list, and that lies where the function writes"
+        raise ExecRefused(errno.EPERM, reason, path, digest)
+
+    def _digest(self, asked: Access) -> str:
+        """The digest of a program, '' where it cannot be read."""
+        if asked.unsure:
+            return ""
+        from sandbox.behaviour.content import Digests, Opened  # few functions have such programs
+
+        if self._digests is None:
+            self._digests = Digests()
+        try:
+            with Opened(asked.thing, asked.identity) as file:
+                return self._digests.of(file)
+        except OSError:
+            return ""
+
+    def spelled(self, refused: ExecRefused) -> str:
+        """The text of a profile that allows what was refused; '' where none can."""
+        path = spelling.below_named(refused.path, self.names)
+        return spelling.of_program(path, refused.sha256) if path else ""
 
 
 def _shares_memory(task: Task) -> str:
@@ -143,9 +195,18 @@ def granted(policy: Policy, task_root: str) -> Programs | None:
     """
     if policy.exec != "granted":
         return None
-    files = policy.files
+    files, supervision = policy.files, policy.supervision
     held = not files.memfd and landlock.abi_version() > 0
-    listed = [located(rule, task_root) for rule in files.programs] if files.limited else None
     root = root_folder(task_root)
-    folders = {root, os.path.realpath(root)} - {"/"}
-    return Programs(listed, held=held, names=[(folder, "{root}") for folder in sorted(folders)])
+    real = os.path.realpath(root)
+    folders = {root, real} - {"/"}
+    names = [(folder, "{root}") for folder in sorted(folders)]
+    if not files.limited:
+        return Programs(None, held=held, names=names)
+    free = {path.replace("{root}", root, 1) for path in supervision.interpreters}
+    listed = [located(rule, task_root) for rule in files.programs if not rule[2]]
+    contents = {path.replace("{root}", real, 1): digests for path, digests in supervision.contents.items()}
+    writes = [below(os.path.realpath(located(rule, task_root))) for rule in files.write]
+    return Programs(
+        [path for path in listed if path not in free], held=held, names=names, contents=contents, writes=writes
+    )  # fmt: skip

@@ -357,10 +357,7 @@ class Supervisor:
         except ExecRefused as refused:
             answer = self._decider.response(Call(syscall)) if refused.reason else DENY
             if refused.reason:
-                from sandbox.behaviour import spelling
-
-                path = spelling.below_named(refused.path, programs.names)
-                text = spelling.of_entry("processes", path) if path else ""
+                text = programs.spelled(refused)
                 self._report(call, task, Call(syscall), Decision(answer, refused.reason, text), refused.path)
             if answer != REPORT:
                 if answer == TERMINATE:

@@ -372,7 +372,7 @@ def test_a_folder_of_devices_is_named(pair: Pair) -> None:
         pair.make("shm", dataclasses.replace(found, processes=frozenset({"/dev/shm/tool"})))
     for done in pair.both("/bin/echo", "ran", more={"SANDBOX_POLICY": "{folder}/shm"}):
         assert "write /dev/shm, by" in done.stderr
-        assert "/dev/shm/tool (lies where the function writes)" in done.stderr
+        assert "programs: /dev/shm/tool lies where the function writes" in status_of(done)["degraded"]
 
 
 def test_standard_output_as_a_place_to_write(pair: Pair) -> None:

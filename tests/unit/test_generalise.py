@@ -8,11 +8,15 @@ from profile_strategies import items
 
 from sandbox.learn.generalise import generalise
 from sandbox.learn.observations import ColdStart, Item, RefusedCall, Sample
-from sandbox.learn.records import SpanKind, Start
+from sandbox.learn.records import Program, SpanKind, Start
 from sandbox.profile import document
 from sandbox.profile.model import Phase, Profile
 
 SOME = settings(max_examples=25)  # cold starts are large to draw
+PROGRAMS = [
+    Program("/bin/true"), Program("/tmp/x", sha256="a" * 64, loader="/lib/ld.so"),
+    Program("/tmp/run", real="/srv/task/run", sha256="b" * 64, interpreters=("/bin/sh",)),
+]  # fmt: skip
 START = Start(handler="app.handler", api=True, places={"{root}": "/srv/task", "{tool}": "/opt/sandbox"})
 
 
@@ -60,7 +64,7 @@ def cold_starts(draw: st.DrawFn) -> list[ColdStart]:
                 network=draw(st.frozensets(st.sampled_from(["runtime-api", "tcp://127.0.0.1:80"]))),
                 reads=draw(paths),
                 writes=draw(paths),
-                processes=draw(st.frozensets(st.sampled_from(["/bin/true"]))),
+                processes=draw(st.frozensets(st.sampled_from(PROGRAMS))),
                 refusals=draw(st.frozensets(refusals(), max_size=3)),
             )
         )

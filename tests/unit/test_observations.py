@@ -21,6 +21,7 @@ from sandbox.learn import records
 from sandbox.learn.generalise import generalise
 from sandbox.learn.observation_log import ObservationLog
 from sandbox.learn.observations import ColdStart, read
+from sandbox.learn.records import Program
 
 PLACES = {"{tool}": "/opt/sandbox", "{root}": "/srv/task", "{python}": "/usr/lib/python3.11"}
 TMP = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
@@ -93,7 +94,7 @@ def test_everything_of_an_environment_is_read(tmp_path: Path) -> None:
     assert found.reads == {"/srv/task/app.py"}
     assert found.writes == {"/tmp/out"}
     assert found.network == {"runtime-api"}
-    assert found.processes == {"/usr/bin/gzip"}
+    assert found.processes == {Program("/usr/bin/gzip")}
     assert found.denied == {"ptrace"}
     assert (found.status, found.last) == (-15, ("sendto connected", "recvfrom"))
 

@@ -1,0 +1,169 @@
+"""Programs as functions have them: unpacked at run time, scripts, links, their own file; trained, audited, enforced."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from sandbox_command import Workshop, workshop_of
+from users_and_folders import USERS, user_id
+
+from sandbox.kernel import landlock
+from sandbox.profile import document
+
+HANDLER = """
+import os, shutil, subprocess, tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def ran(*command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
+    except OSError as error:
+        return error.errno
+
+
+def unpacked(name, source):
+    place = os.path.join(tempfile.mkdtemp(), name)
+    shutil.copyfile(os.path.join(HERE, source), place + ".part")
+    os.chmod(place + ".part", 0o755)
+    os.rename(place + ".part", place)
+    return place
+
+
+def handler(event, context):
+    do, tool = event["do"], event.get("source", "tool.bin")
+    if do == "unpack":
+        return ran(unpacked("tool", tool), "made")
+    if do == "script":
+        return ran(unpacked("run.sh", event.get("source", "unpacked.sh")), "made")
+    if do == "link":
+        os.symlink(event.get("to", "/usr/bin/basename"), link := os.path.join(tempfile.mkdtemp(), "link"))
+        return ran(link, "/by/link")
+    if do == "swap":
+        place = unpacked("tool", "tool.bin")
+        first = ran(place, "first")
+        shutil.copyfile(os.path.join(HERE, tool), place + ".new")
+        os.chmod(place + ".new", 0o755)
+        os.rename(place + ".new", place)
+        return [first, ran(place, "second")]
+    return ran(*(word.replace("HERE", HERE) for word in event["command"]))
+"""
+
+TRAINED = (
+    {"do": "unpack"}, {"do": "script"}, {"do": "link"}, {"do": "run", "command": ["HERE/packaged.sh", "one"]},
+    {"do": "run", "command": ["HERE/again"]},
+)  # fmt: skip
+AGAIN = """
+#include <string.h>
+#include <unistd.h>
+int main(int n, char **words) {
+    if (n > 1) return write(1, words[1], strlen(words[1])) < 0;
+    return execl("/proc/self/exe", "again", "itself", (char *)0);
+}
+"""
+REFUSED = errno.EPERM
+
+
+class Function(NamedTuple):
+    """A trained function: the workshop, its folder, its profile, and the options that start it."""
+
+    workshop: Workshop
+    root: Path
+    profile: Path
+    start: tuple[str, ...]
+
+    def answers(self, *events: dict[str, Any], **variables: str) -> tuple[list[Any], dict[str, Any], list[Any]]:
+        """What it answers in a start of its own, with the status line and the other lines of the supervisor."""
+        options = ("--handler", "app.handler", "--root", self.root, "--events", self.workshop.events(*events), "--json")
+        done = self.workshop.sandbox("invoke", self.profile, *options, expect=None, more=variables)
+        lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        status = next(line for line in lines if line["event"] == "sandbox")
+        results = [json.loads(json.loads(line)["result"]) for line in done.stdout.splitlines()]
+        return results, status, [line for line in lines if line["event"] == "violation"]
+
+
+@pytest.fixture(scope="module", params=USERS, ids=user_id)
+def function(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
+    """One training for all tests of a user."""
+    if landlock.abi_version() < 3 or not shutil.which("cc"):
+        pytest.skip("needs Landlock ABI 3 and a C compiler")
+    with workshop_of(request.param, "/var/tmp") as workshop:
+        root = workshop.folder / "programs"
+        root.mkdir()
+        (root / "app.py").write_text(HANDLER)
+        for name, source in (("tool.bin", "/usr/bin/echo"), ("other.bin", "/usr/bin/printf")):
+            shutil.copy(source, root / name)
+        for name, text in (("unpacked.sh", "unpacked $1"), ("packaged.sh", "packaged $1"), ("other.sh", "other $1")):
+            (root / name).write_text(f"#!/bin/sh\necho {text}\n")
+        subprocess.run(["cc", "-o", root / "again", "-x", "c", "-"], input=AGAIN, text=True, check=True)
+        for path in (root, *root.iterdir()):
+            path.chmod(0o755)
+        start = ("--handler", "app.handler", "--root", str(root))
+        profile = workshop.new()
+        events = workshop.events(*TRAINED)
+        options = ("--no-verify", "--cold-starts", "2", *start, "--events", events, "--output", profile)
+        workshop.sandbox("learn", "programs", *options)
+        yield Function(workshop, root, profile, start)
+
+
+def test_what_is_learned_of_programs(function: Function) -> None:
+    """Where the function writes a program is its content at a path with random parts; a script has its interpreter."""
+    found = document.read(str(function.profile)).profile
+    tool, script = (
+        hashlib.sha256((function.root / name).read_bytes()).hexdigest() for name in ("tool.bin", "unpacked.sh")
+    )
+    assert found.digests == {("/tmp/tmp*/tool", tool), ("/tmp/tmp*/run.sh", script)}
+    assert found.processes == {
+        "/tmp/tmp*/tool", "/tmp/tmp*/run.sh", "/usr/bin/basename", "{root}/packaged.sh", "{root}/again",
+    }  # fmt: skip
+    assert {pair for pair in found.interpreters if pair[0].endswith(".sh")} == {
+        ("/tmp/tmp*/run.sh", "/bin/sh"), ("{root}/packaged.sh", "/bin/sh"),
+    }  # fmt: skip
+
+
+def test_programs_are_served_after_training(function: Function) -> None:
+    """Audited in silence and enforced, with and without a supervisor, whose absence is told as degraded."""
+    expected = ["made", "unpacked made", "link", "packaged one", "itself"]
+    audited, _, lines = function.answers(*TRAINED, SANDBOX_MODE="audit")
+    assert (audited, lines) == (expected, [])
+    enforced, status, lines = function.answers(*TRAINED)
+    assert (enforced, lines) == (expected, [])
+    assert not any(line.startswith("programs") for line in status["degraded"])
+    alone, status, _ = function.answers(*TRAINED, SANDBOX_SUPERVISE="0")
+    assert alone == expected
+    told = [line for line in status["degraded"] if line.startswith("programs")]
+    assert told[0] == "programs: whatever is put into /tmp can be started"
+    assert "/bin/sh" in told[1]
+
+
+ATTACKS = (
+    {"do": "unpack", "source": "other.bin"}, {"do": "script", "source": "other.sh"},
+    {"do": "run", "command": ["/bin/sh", "-c", "echo free"]},
+    {"do": "run", "command": ["/bin/sh", "HERE/packaged.sh", "one"]},
+    {"do": "run", "command": ["HERE/other.sh", "one"]}, {"do": "link", "to": "/usr/bin/env"},
+    {"do": "run", "command": ["/usr/bin/printf", "free"]},
+)  # fmt: skip
+
+
+def test_no_other_program_starts_in_their_place(function: Function) -> None:
+    """Other content at the path, another script, the interpreter by itself, another target of a link: EPERM, a line."""
+    answers, _, lines = function.answers(*ATTACKS, TRAINED[0])
+    assert answers == [REFUSED] * len(ATTACKS) + ["made"]
+    assert len(lines) == len(ATTACKS)
+    other = hashlib.sha256((function.root / "other.bin").read_bytes()).hexdigest()
+    assert other in lines[0]["allow"]
+    assert "another content" in lines[0]["reason"]
+    (swapped,), _, (line,) = function.answers({"do": "swap", "source": "other.bin"})
+    assert swapped == ["first", REFUSED]
+    assert line["target"].endswith("/tool")
+    audited, _, lines = function.answers(*ATTACKS[:2], SANDBOX_MODE="audit")
+    assert (len(audited), {line["verdict"] for line in lines}, len(lines)) == (2, {"reported"}, 2)
