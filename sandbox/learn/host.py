@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from sandbox import __version__, provenance
+from sandbox.bundle import nonblocking_opener
 from sandbox.confine import Command
 from sandbox.errors import HandlerNotFound
 from sandbox.learn.records import Start
@@ -41,9 +42,18 @@ def describe(command: Command, function: str, handler: str, *, api: bool) -> Sta
         python=python.version if python else "",
         architecture=platform.machine(),
         handler_digest=provenance.digest(provenance.handler_file(command.path, handler, root)),
-        places={TOOL: _PACKAGE, "{root}": root, **(python.places if python else {})},
+        places={TOOL: _PACKAGE, "{root}": root, **(_places(python, command.path) if python else {})},
         lock_digest=provenance.digest(provenance.lock_file(root)),
     )
+
+
+def _places(python: Interpreter, path: str) -> Mapping[str, str]:
+    """Those of its folders that a starter finds again by the path of the command: a script's environment alone."""
+    places = python.places
+    if os.path.basename(os.path.realpath(path)).startswith(NAMES):
+        return places
+    beside = os.path.dirname(os.path.dirname(os.path.abspath(path)))
+    return {name: folder for name, folder in places.items() if name == "{venv}" and folder == beside}
 
 
 def _os_release() -> dict[str, str]:
@@ -54,15 +64,31 @@ def _os_release() -> dict[str, str]:
 
 
 def _interpreter(path: str, root: str) -> Interpreter | None:
-    """The interpreter that the command starts; None for a program that is no Python."""
-    if not os.path.basename(os.path.realpath(path)).startswith(NAMES):
-        return None
-    try:
-        return _answer([path], root, {"PATH": os.pathsep.join(os.get_exec_path()), "HOME": "/tmp"})
-    except HandlerNotFound:
-        return None
+    """The interpreter that the command starts, itself or by the first line of a script; None for another program."""
+    for started in started_by(path):
+        if os.path.basename(os.path.realpath(started)).startswith(NAMES):
+            with contextlib.suppress(HandlerNotFound):
+                return _answer([started], root, {"PATH": os.pathsep.join(os.get_exec_path()), "HOME": "/tmp"})
+    return None
 
 
+def started_by(path: str) -> Iterator[str]:
+    """A program, and what the first line of a script starts in its place (execve(2)), by env(1) too."""
+    for _ in range(LONGEST_CHAIN):
+        yield path
+        line = b""
+        with contextlib.suppress(OSError), open(path, "rb", opener=nonblocking_opener) as file:
+            line = file.readline(LONGEST_LINE)
+        words = os.fsdecode(line[2:]).split() if line.startswith(b"#!") else []
+        if words and os.path.basename(words[0]) == "env" and words[1:] and not words[1].startswith("-"):
+            words[0] = shutil.which(words[1]) or words[0]
+        if not words:
+            return
+        path = words[0]
+
+
+LONGEST_CHAIN, LONGEST_LINE = 5, 256
+"""Of scripts that are interpreters of scripts, and of a line that names one, as the kernel follows them (execve(2))."""
 NAMES = ("python", "pypy")
 """How the file of an interpreter begins."""
 

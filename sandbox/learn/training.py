@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 
 import prctl
 
-from sandbox.bundle import nonblocking_opener
 from sandbox.learn import observations, program, records
+from sandbox.learn.host import started_by
 from sandbox.learn.observations import ColdStart
 from sandbox.learn.place import StartPlace, prepare
 from sandbox.runtime_api import Environment, Function, Invocation, Outcome
@@ -31,8 +31,6 @@ CLOSE_EVERY = 2
 """Answers on one connection, in every second cold start, before the emulator closes it."""
 LOG_LINES = 15
 OUTSIDE = "/var/tmp"
-LONGEST_CHAIN, LONGEST_LINE = 5, 256
-"""Of scripts that are interpreters of scripts, and of a line that names one, as the kernel follows them (execve(2))."""
 WORKING_FOLDERS = ("PWD", "OLDPWD")
 """What a shell says of its own folders, which name nothing that a program needs."""
 
@@ -97,17 +95,10 @@ def _needed_by(program: str, root: str) -> Iterator[str]:
 
     That is its virtual environment, which is more than the bin. `program` is a path from `root`, or a name in PATH.
     """
-    path = os.path.join(root, program) if "/" in program else shutil.which(program) or program
-    for _ in range(LONGEST_CHAIN):
-        prefix = os.path.dirname(os.path.dirname(path))
+    for path in started_by(os.path.join(root, program) if "/" in program else shutil.which(program) or program):
         yield path
-        yield prefix if os.path.basename(os.path.dirname(path)) == "bin" else ""
-        line = b""
-        with contextlib.suppress(OSError), open(path, "rb", opener=nonblocking_opener) as file:
-            line = file.readline(LONGEST_LINE)
-        if not line.startswith(b"#!") or not (words := line[2:].split()):
-            return
-        path = os.fsdecode(words[0])
+        if os.path.basename(os.path.dirname(path)) == "bin":
+            yield os.path.dirname(os.path.dirname(path))
 
 
 def _outside() -> str | None:

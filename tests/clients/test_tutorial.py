@@ -1,4 +1,4 @@
-"""docs/tutorial.md: each of its commands runs, and prints what the page says, but for numbers."""
+"""The walks in docs: each of their commands runs, and prints what the page says, but for numbers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from collections.abc import Iterator
 import pytest
 from users_and_folders import HOME
 
-PAGE = HOME / "docs" / "tutorial.md"
+PAGES = {"tutorial.md": 4566, "servers.md": 8008}
+"""Each walk, and the port of what it starts in the background."""
 LIMIT = 150
 """Seconds for the whole walk."""
 
 
-def commands() -> Iterator[tuple[str, list[str]]]:
+def commands(page: str) -> Iterator[tuple[str, list[str]]]:
     """Each command of the page (`    $ ...`, with its continuations) and the lines that it prints there."""
     command: list[str] = []
     printed: list[str] = []
-    for line in [*PAGE.read_text().splitlines(), "end"]:
+    for line in [*(HOME / "docs" / page).read_text().splitlines(), "end"]:
         text = line.removeprefix("    ") if line.startswith("    ") else ""
         if command and command[-1].endswith("\\"):
             command.append(text)
@@ -37,15 +38,18 @@ def plain(line: str) -> str:
     return re.sub(r"[0-9a-f]{8,}|\d+(\.\d+)?", "N", line)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="takes a network of its own, for port 4566: needs root")
-def test_the_walk() -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes a network of its own, for its ports: needs root")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_walk(page: str) -> None:
     """Nothing on the page is invented: each line that it shows is among those that the command prints."""
-    walk = list(commands())
+    walk = list(commands(page))
     assert len(walk) > 12
-    shutil.rmtree(HOME / "build" / "orders", ignore_errors=True)
+    for folder in ("orders", "web"):
+        shutil.rmtree(HOME / "build" / folder, ignore_errors=True)
     script = "ip link set lo up\nset -m\n" + "".join(f"echo '@@{i}'\n{text}\n" for i, (text, _) in enumerate(walk))
-    # The page goes on by hand, when moto listens.
-    script = script.replace("&\necho", "&\nuntil (: >/dev/tcp/127.0.0.1/4566) 2>/dev/null; do sleep 0.2; done\necho")
+    # The page goes on by hand, when what it started listens.
+    listens = f"until (: >/dev/tcp/127.0.0.1/{PAGES[page]}) 2>/dev/null; do sleep 0.2; done"
+    script = script.replace(" &\necho", f" &\n{listens}\necho")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SANDBOX_"))}
     done = subprocess.run(
         ["unshare", "-n", "bash", "-e", "-c", f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"], cwd=HOME,

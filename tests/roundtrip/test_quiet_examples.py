@@ -77,8 +77,8 @@ def test_the_events_of_an_example_write_no_line(workshop: Workshop, name: str) -
         assert served.is_quiet, (served.failed, served.told)
 
 
-ELSEWHERE = {"orders"}
-"""Needs boto3 and a fake of DynamoDB: tests/clients/test_orders.py."""
+ELSEWHERE = {"orders", "web"}
+"""Need boto3 and a fake of DynamoDB (tests/clients/test_orders.py), and gunicorn (docs/servers.md)."""
 
 
 def test_every_example_is_here() -> None:
