@@ -36,6 +36,7 @@ def invoke(
     python: Annotated[str, typer.Option(help="The function's interpreter or virtual environment", metavar="EXE")] = "",
     timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of one event", metavar="SECONDS")] = 60.0,
     snapstart: Annotated[bool, typer.Option("--snapstart", help="Start it as from a snapshot, with its hooks")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Of so many workers, as on Managed Instances", metavar="N")] = 0,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each event")] = False,
     env: Env = None,
     env_file: EnvFile = None,
@@ -74,7 +75,7 @@ def invoke(
         function = Function(
             command=(*bootstrap(), *(command or ())), root=os.path.abspath(root), handler=handler, timeout=timeout,
             environment={**environment, "SANDBOX_POLICY": scratch}, name=checked.function.name,
-            snapstart=snapstart,
+            snapstart=snapstart, workers=workers,
         )  # fmt: skip
         if missing := sorted(set(checked.function.environment) - process.variables(function, "").keys()):
             sys.stderr.write(f"sandbox: training was given {', '.join(missing)}, which this start lacks: see --env\n")

@@ -24,12 +24,14 @@ from sandbox.learn.host import ask_for_client, needs_of
 from sandbox.learn.observations import ColdStart
 from sandbox.learn.program import ENDED_WELL, ENDING_IT, LISTENING, Serving
 from sandbox.learn.recorder import MOST_FACTS
-from sandbox.learn.training import Step, TrainingFailure, TrainingPlan, train
+from sandbox.learn.training import Step, Trained, TrainingFailure, TrainingPlan, train
+from sandbox.learn.visits import visits
 from sandbox.profile import base, document
 from sandbox.profile.completeness import TARGET, still_needed
 from sandbox.profile.merge import merge_all
 from sandbox.profile.model import Grant, Profile, ProfiledFunction, Tolerated
 from sandbox.runtime_api.events import load_events
+from sandbox.runtime_api.variables import masked
 
 UNITS = {"init": ("cold starts", "starts"), "invoke": ("events", "invocations"), "run": ("runs", "runs")}
 
@@ -73,6 +75,7 @@ def learn(
         str, typer.Option(help="A server: the signal that ends it, as its image's STOPSIGNAL", metavar="NAME")
     ] = "SIGTERM",
     snapstart: Annotated[bool, typer.Option("--snapstart", help="Start it as from a snapshot, with its hooks")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Of so many workers, as on Managed Instances", metavar="N")] = 0,
     generalise_option: generalising.Option = generalising.Generalise.ask,
     check: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Serve the events again, audited and enforced, at the end")
@@ -110,11 +113,13 @@ def learn(
     else:
         plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known, variables)
         serving = _serving(plan, drive, seconds, until_signal, stop_signal)
-        plan = replace(plan, snapstart=snapstart, stand_ins=fakes.texts, serving=serving)
+        plan = replace(plan, snapstart=snapstart, workers=workers, stand_ins=fakes.texts, serving=serving)
         if seconds or until_signal:
             plan = replace(plan, cold_starts=1)  # somebody asks it meanwhile, once
-        learned, failed, stopped = _train(plan, allow_failed, json_output)
-        asked = stopped or bool(seconds) or until_signal  # by somebody who does not do it again
+        trained, learned = _train(plan, allow_failed, json_output)
+        failed = frozenset("" if failure.event in NO_EVENTS else failure.event for failure in trained.failures)
+        plan = replace(plan, once_only=frozenset(trained.once_only))
+        asked = trained.stopped or bool(seconds) or until_signal  # by somebody who does not do it again
         learned = _noting(learned, variables)
     learned, offered = generalising.offer(learned, generalise_option, merged, json_output=json_output)
     profile = merged(learned.profile)
@@ -236,12 +241,14 @@ def _warn_of_full(cold_starts: Iterable[ColdStart]) -> None:
         errors.print(what, markup=False)
 
 
-def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> tuple[Learned, frozenset[str], bool]:
-    """What was learned; the events that failed all the same, '' is a start; whether a signal ended the training."""
+def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> tuple[Trained, Learned]:
+    """What was served, and what was learned of it."""
     if json_output:
         trained = train(plan, lambda step: json_line({"event": "step", **_sample(step)}))
     elif console.is_terminal:
-        total = plan.cold_starts * (len(plan.events) + 1)
+        total = plan.cold_starts + sum(
+            len(list(visits(plan.events, start, plan.cold_starts))) for start in range(1, plan.cold_starts + 1)
+        )
         news = TextColumn("{task.fields[news]}")
         columns = (TextColumn("{task.description}"), BarColumn(), news, TimeElapsedColumn())
         with Progress(*columns, console=console, transient=True) as bar:
@@ -258,17 +265,27 @@ def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> tuple[L
 
             trained = train(plan, advance)
     else:
-        trained = train(plan, lambda step: print(_meanwhile(step, plan) or _describe_new(step, plan), flush=True))
+
+        def tell(step: Step) -> None:
+            if step.new_items or not step.order:  # a repeat that brings nothing is what everybody expects
+                print(_meanwhile(step, plan) or _describe_new(step, plan), flush=True)
+
+        trained = train(plan, tell)
     if json_output:
         json_line({"event": "place", "description": trained.place})
     else:
         print(trained.place)
+    for event, said in trained.once_only.items():
+        how = masked(said, plan.environment)
+        if json_output:
+            json_line({"event": "once-only", "sample": event, "how": how})
+        else:
+            print(f"{event} failed {how}; production meets that where the event comes again")
     _refuse_failures(environment.without_values(trained.failures, plan.environment), allow_failed, json_output)
     if not trained.cold_starts:
         raise LearningFailed("nothing was observed", where="sandbox learn", todo="correct what failed; see above")
     _warn_of_full(trained.cold_starts)
-    failed = frozenset("" if failure.event in NO_EVENTS else failure.event for failure in trained.failures)
-    return generalise(trained.cold_starts, plan.name), failed, trained.stopped
+    return trained, generalise(trained.cold_starts, plan.name)
 
 
 def _sample(told: Step | TrainingFailure) -> dict[str, Any]:
@@ -278,7 +295,8 @@ def _sample(told: Step | TrainingFailure) -> dict[str, Any]:
 
 def _describe(step: Step, plan: TrainingPlan) -> str:
     where = f"cold start {step.cold_start}/{plan.cold_starts}"
-    return f"{where}, {step.event}: {step.status}" if step.event else f"{where}: {step.status}"
+    order = f" {step.order}" if step.order else ""
+    return f"{where}, {step.event}{order}: {step.status}" if step.event else f"{where}: {step.status}"
 
 
 def _describe_new(step: Step, plan: TrainingPlan) -> str:
@@ -334,6 +352,9 @@ def _report(profile: Profile, learned: Learned, path: str, offered: Mapping[str,
         )  # fmt: skip
         return
     print(f"{path}: promises {' '.join(profile.promises)}")
+    for training in learned.profile.trainings:
+        if training.circumstances:
+            print(f"  starts and requests: {training.circumstances}")
     for phase, e in estimates.items():
         unit, next_ = UNITS[phase]
         more = still_needed(e.quiet)

@@ -38,7 +38,8 @@ class Layout(NamedTuple):
     """How the place looks. `fresh` are folders to cover with an empty tmpfs, `kept` paths below them to show as before.
 
     `empty` are folders below them that are made again, with the owner and the mode that they have. `closed` is a folder
-    to make read-only, '' for none. `scratch` is a folder of ours to show at `desk`, wherever it was.
+    to make read-only, '' for none. `scratch` is a folder of ours to show at `desk`, wherever it was. `lasting` is the
+    name of one below it, from which the fresh folders come where they outlast a process, '' where they do not.
     """
 
     fresh: Sequence[str]
@@ -47,6 +48,7 @@ class Layout(NamedTuple):
     closed: str
     scratch: str
     desk: str
+    lasting: str = ""
 
 
 def enter(layout: Layout) -> None:
@@ -72,7 +74,10 @@ def enter(layout: Layout) -> None:
             _close(layout.closed)
         for folder in layout.fresh:
             step = f"mount(tmpfs) on {folder}"
-            _mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+            if layout.lasting:
+                _mount(_lasting(held[layout.scratch], layout.lasting, folder), folder, flags=MS_BIND)
+            else:
+                _mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
         for path, was in sorted(made.items()):
             step = f"mkdir({path})"
             _make_again(path, was)
@@ -98,6 +103,15 @@ def _own_namespace() -> None:
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
+
+
+def _lasting(scratch: int, name: str, folder: str) -> str:
+    """The folder below scratch that stands for a fresh one, as the processes before left it."""
+    source = f"/proc/self/fd/{scratch}/{name}{folder}"
+    if not os.path.isdir(source):
+        os.makedirs(source)
+        os.chmod(source, 0o1777)
+    return source
 
 
 def _below(path: str, folder: str) -> bool:

@@ -14,7 +14,7 @@ from sandbox.learn.observations import ColdStart, Item, Sample
 from sandbox.learn.proposal import accept
 from sandbox.learn.records import Start
 from sandbox.learn.rights import Thing
-from sandbox.profile import base
+from sandbox.profile import base, circumstances
 from sandbox.profile.folding import listed
 from sandbox.profile.model import AIMS, PHASES, Aim, Phase, Profile, ProfiledFunction, Tolerated, Training, Use
 from sandbox.profile.promises import promises_of
@@ -163,6 +163,7 @@ def _training(cold_starts: Sequence[ColdStart], left_out: LeaveOneOut) -> Traini
         estimates=left_out.estimates(),
         date=_day(sample for cold_start in cold_starts for sample in cold_start.samples),
         tool=common(lambda start: start.version),
+        circumstances=circumstances.written({name for c in cold_starts for name in c.circumstances}),
     )
 
 

@@ -2,7 +2,8 @@
 
 Only an event that reached something no other did can be one that they do not allow. For these, what the others give is
 generalised again, without what was reached in this event alone, and asked (learn/allowed.py). All repeats of an event
-are left out together. The samples of the init phase and of plain programs are their starts.
+are left out together. The samples of the init phase and of plain programs are their starts; what a restart needs
+belongs to the profile in any case, since it is no start like the others.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sandbox.learn.rights import Thing
 from sandbox.policy.rules import refused_quietly, relatives
 from sandbox.policy.supervision import outlasts_init
 from sandbox.profile import base
+from sandbox.profile.circumstances import RESTARTED
 from sandbox.profile.completeness import estimate
 from sandbox.profile.folding import Folding, shortened
 from sandbox.profile.model import PHASES, Estimate, Phase, Profile, Use
@@ -106,21 +108,22 @@ class LeaveOneOut:
 
     def _collected(self) -> list[Event]:
         """The events in the order of time. What no event holds, and what came after the last one, is always there."""
-        taken: list[tuple[Sample, _Listed]] = []
+        taken: list[tuple[Sample, _Listed, bool]] = []
         for cold_start in self.cold_starts:
             listed = _listed(cold_start, self._profile.listen)
-            taken += [(sample, listed) for sample in cold_start.samples]
+            restarted = RESTARTED in cold_start.circumstances
+            taken += [(sample, listed, restarted) for sample in cold_start.samples]
             reached = frozenset[Fact]().union(*(sample.facts for sample in cold_start.samples))
             self._always.update(thing for fact, things in listed.items() if fact not in reached for thing in things)
             called = {item for sample in cold_start.samples for item in sample.items}
             for where, syscall, arg_class in cold_start.items - called:
                 self._always.update(self._given(where, Call(syscall, arg_class)))
         events: dict[tuple[Phase, str], Event] = {}
-        for number, (sample, listed) in enumerate(sorted(taken, key=lambda pair: _moment(pair[0]))):
+        for number, (sample, listed, restarted) in enumerate(sorted(taken, key=lambda one: _moment(one[0]))):
             phase = PHASE_OF.get(sample.kind)
-            if phase is None:
-                self._take(sample, listed, after := Event("invoke", ""))
-                self._always |= after.gives
+            if phase is None or (phase == "init" and restarted):  # no start like the others: it finds what they left
+                self._take(sample, listed, apart := Event(phase or "invoke", ""))
+                self._always |= apart.gives
                 continue
             label = sample.label if phase == "invoke" and sample.label else str(number)
             self._take(sample, listed, events.setdefault((phase, label), Event(phase, sample.label)))

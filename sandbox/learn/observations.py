@@ -97,6 +97,7 @@ class ColdStart:
     """Everything that was observed of one environment, from its cold start to its end.
 
     The facts by kind are those of all samples, and what was reached after the last of them. `full`: there were more.
+    `circumstances` (names of profile/circumstances.py) are known to whoever served the events.
     """
 
     id: str
@@ -116,6 +117,7 @@ class ColdStart:
     status: int | None = None
     last: tuple[str, ...] = ()
     full: bool = False
+    circumstances: frozenset[str] = frozenset()
 
     @property
     def names_facts_of_events(self) -> bool:

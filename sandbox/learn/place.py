@@ -61,8 +61,15 @@ class StartPlace:
         """What the start of this name needs to know: its TMPDIR, where /tmp is not fresh."""
         if self.command:
             return {}
-        os.makedirs(folder := self._temporary(name), mode=0o700)
+        os.makedirs(folder := self._temporary(name), mode=0o700, exist_ok=True)
         return {"TMPDIR": folder}
+
+    def lasting(self, name: str) -> StartPlace:
+        """The same for one start whose /tmp outlasts its process, as a platform's does when it starts it again."""
+        if not self.command:
+            return self  # its TMPDIR does
+        layout = self.layout._replace(lasting=f"lasting-{name}")
+        return replace(self, layout=layout, command=_entering(layout))
 
     def _temporary(self, name: str) -> str:
         return os.path.join(self.layout.scratch, f"tmp-{name}")
@@ -149,10 +156,15 @@ def prepare(*, root: str, closed: bool, named: Iterable[str], scratch: str) -> S
     empty = sorted(_empty_folders(root) - set(outer)) if TMP in fresh else []
     desk = os.path.join(_HERE, "scratch")
     layout = Layout(fresh, outer, empty, root if closed and root != "/" else "", scratch, desk)
-    enter = (sys.executable, "-I", "-S", os.path.join(_HERE, "enter_place.py"), json.dumps(layout))
+    enter = _entering(layout)
     refused = _tried([*enter, sys.executable, "-I", "-S", "-c", ""], root)
     before = frozenset(os.listdir(TMP)) if refused else frozenset()
     return StartPlace(() if refused else enter, layout, refused, before)
+
+
+def _entering(layout: Layout) -> tuple[str, ...]:
+    """The command that makes the place and then execs what follows."""
+    return (sys.executable, "-I", "-S", os.path.join(_HERE, "enter_place.py"), json.dumps(layout))
 
 
 def _empty_folders(root: str) -> set[str]:

@@ -22,6 +22,8 @@ from sandbox.learn import observations, program, records
 from sandbox.learn.host import started_by
 from sandbox.learn.observations import ColdStart
 from sandbox.learn.place import StartPlace, prepare
+from sandbox.learn.visits import visits
+from sandbox.profile.circumstances import ON_DEMAND, RESTARTED, RESTORED, WORKERS
 from sandbox.runtime_api import Environment, Function, Invocation, Outcome
 from sandbox.runtime_api.model import exit_text
 
@@ -51,6 +53,8 @@ class TrainingPlan:
     grants: frozenset[str] = frozenset()  # hard-denied calls to let through: `ptrace`, `prctl PR_SET_PTRACER`
     environment: Mapping[str, str] = field(default_factory=dict)
     snapstart: bool = False
+    workers: int = 0
+    once_only: frozenset[str] = frozenset()  # events that fail when they come again
     stand_ins: tuple[str, ...] = ()  # db.internal:5432=127.0.0.1:15432
     serving: program.Serving = program.TO_THE_END
 
@@ -64,12 +68,19 @@ class TrainingPlan:
             found["SANDBOX_STANDS_FOR"] = ",".join(self.stand_ins)
         return found
 
+    def circumstances(self) -> frozenset[str]:
+        """What each of its starts has."""
+        if not self.events:
+            return frozenset()
+        return frozenset({RESTORED if self.snapstart else ON_DEMAND, *((WORKERS,) if self.workers else ())})
+
     def function(self, place: StartPlace, environment: Mapping[str, str]) -> Function:
         """What the emulator starts, with these variables beside the plan's own."""
         return Function(
             command=(*place.command, *bootstrap(), *self.command), root=self.root,
             environment={**self.environment, **environment}, name=self.name, handler=self.handler,
             timeout=self.timeout, init_timeout=INIT_TIMEOUT, snapstart=self.snapstart,
+            workers=self.workers,
         )  # fmt: skip
 
     @contextlib.contextmanager
@@ -134,16 +145,21 @@ class Step:
     event: str
     status: str
     new_items: int
+    order: str = ""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training observed, and in what kind of place, in words; whether its user ended it."""
+    """What a training observed, and in what kind of place, in words; whether its user ended it.
+
+    `once_only` are the events that failed when they came again, and how: production meets that, too.
+    """
 
     cold_starts: tuple[ColdStart, ...]
     failures: tuple[TrainingFailure, ...]
     place: str
     stopped: bool = False
+    once_only: Mapping[str, str] = field(default_factory=dict)
 
 
 def bootstrap() -> tuple[str, ...]:
@@ -164,10 +180,10 @@ def train(plan: TrainingPlan, progress: Callable[[Step], None]) -> Trained:
             failures += run.failures
             if os.path.exists(run.file):
                 place.translate(run.file, str(start))
-                seen += map(place.as_learned, observations.read([run.file]))
+                seen += (place.as_learned(cold_start) for cold_start in run.cold_starts())
             if run.stopped:
                 break
-        return Trained(tuple(seen), tuple(failures), str(place), run.stopped)
+        return Trained(tuple(seen), tuple(failures), str(place), run.stopped, run.once_only)
 
 
 def run_program(
@@ -178,6 +194,10 @@ def run_program(
     command = (*place.command, *bootstrap(), *plan.command)
     variables = {**_inherited(), **plan.environment, **environment}
     return program.run(command, plan.root, variables, log, plan.serving, tell)
+
+
+def _said(outcome: Outcome) -> str:
+    return ": ".join(filter(None, (outcome.error_type, outcome.error_message))) or outcome.status
 
 
 class _Start:
@@ -192,6 +212,8 @@ class _Start:
         self.file = os.path.join(place.layout.scratch, f"{number}.jsonl")
         self._log = self.file + ".log"
         self.failures: list[TrainingFailure] = []
+        self.once_only: dict[str, str] = {}  # events that fail when they come again, and how
+        self.circumstances = set(plan.circumstances())
         self.stopped = False
 
     def _environment(self) -> dict[str, str]:
@@ -206,9 +228,9 @@ class _Start:
     def serve(self) -> None:
         """A Runtime API function: all events, beginning with another one each time."""
         plan = self._plan
-        shift = (self._number - 1) * len(plan.events) // max(1, plan.cold_starts)
-        ordered = plan.events[shift:] + plan.events[:shift]
-        function = plan.function(self._place, self._environment())
+        last = self._number == plan.cold_starts
+        place = self._place.lasting(str(self._number)) if last else self._place
+        function = plan.function(place, self._environment())
         labels: dict[str, str] = {}
         with program.piped(self._log) as log:
             close_every = CLOSE_EVERY if self._number % 2 == 0 or plan.cold_starts == 1 else 0
@@ -220,20 +242,24 @@ class _Start:
                     return
                 self._step("", "ready")
                 seen = 0
-                for position, invocation in enumerate(ordered):
-                    # The platform samples some requests: each event is served in both ways where it is served twice.
-                    sampled = (position if plan.cold_starts == 1 else self._number - 1) % 2 == 1
-                    outcome = environment.invoke(replace(invocation, sampled=sampled))
-                    labels[outcome.request_id] = invocation.name
-                    self._step(invocation.name, outcome.status)
+                for visit in visits(plan.events, self._number, plan.cold_starts):
+                    outcome = visit.carried_out(environment)
+                    labels[outcome.request_id] = visit.name
+                    self._step(visit.name, outcome.status, visit.order)
                     if ended := [status for status in environment.resets[seen:] if status]:
                         # After its answer, or the one before: production would start it anew, and lose an event.
-                        self._fail_at(invocation.name, f"it ended between two events: {exit_text(ended[0])}")
+                        self._fail_at(visit.name, f"it ended between two events: {exit_text(ended[0])}")
                     seen = len(environment.resets)
-                    if outcome.status != "ok":
-                        self._fail(invocation.name, outcome)
+                    if outcome.status in ("ok", "error"):
+                        self.circumstances |= visit.circumstances(outcome)
+                    if outcome.status == "ok":
+                        continue
+                    if visit.is_first:
+                        self._fail(visit.name, outcome)
                         if outcome.status != "error":
                             break  # the process is gone, or in a state that production would not keep
+                    elif not any(failure.event == visit.name for failure in self.failures):
+                        self.once_only[visit.name] = f"{visit.order}: {_said(outcome)}"
         self._label(labels)
 
     def once(self) -> None:
@@ -248,7 +274,15 @@ class _Start:
         if run.problem:
             self.failures.append(TrainingFailure(self._number, "run", run.problem, self._last(), self._tail()))
 
-    def _step(self, event: str, status: str) -> None:
+    def cold_starts(self) -> Iterator[ColdStart]:
+        """What was observed of its process, and of the one that took its place."""
+        in_order = sorted(observations.read([self.file]), key=lambda one: min((s.time for s in one.samples), default=0))
+        for cold_start in in_order:
+            is_restart = RESTARTED in self.circumstances and cold_start is in_order[-1] is not in_order[0]
+            shared = self.circumstances - {RESTARTED}
+            yield replace(cold_start, circumstances=frozenset({RESTARTED} if is_restart else shared))
+
+    def _step(self, event: str, status: str, order: str = "") -> None:
         # The observer writes before it lets the answer go, so that what was new is in the file by now; a bootstrap
         # that found no command to start has written none.
         data = b""
@@ -257,10 +291,10 @@ class _Start:
                 file.seek(self._read)
                 data = file.read()
         self._read += len(data)
-        self._progress(Step(self._number, event, status, records.count_items(data)))
+        self._progress(Step(self._number, event, status, records.count_items(data), order))
 
     def _fail(self, event: str, outcome: Outcome) -> None:
-        self._fail_at(event, ": ".join(filter(None, (outcome.error_type, outcome.error_message))) or outcome.status)
+        self._fail_at(event, _said(outcome))
 
     def _fail_at(self, event: str, error: str) -> None:
         self.failures.append(TrainingFailure(self._number, event, error, self._last(), self._tail()))

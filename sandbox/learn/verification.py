@@ -21,6 +21,7 @@ from sandbox.kernel import tables
 from sandbox.learn import program
 from sandbox.learn.place import StartPlace
 from sandbox.learn.training import CLOSE_EVERY, TrainingPlan, run_program
+from sandbox.learn.visits import visits
 from sandbox.policy import build
 from sandbox.profile.model import Profile, Verified
 from sandbox.runtime_api import Environment
@@ -149,20 +150,23 @@ def _served(plan: TrainingPlan, place: StartPlace, mode: str, policy: str, denie
 def _events(
     plan: TrainingPlan, place: StartPlace, variables: Mapping[str, str], log: int, mode: str
 ) -> tuple[str, str]:
-    """Serve every event once, in order. What failed first and its error type, '' for nothing."""
-    function = plan.function(place, variables)
+    """Serve the events, enforced as the last start of training did. What failed first and its error type, or ''."""
+    function = plan.function(place.lasting(mode), variables)
     close_every = CLOSE_EVERY if mode == ENFORCE else 0
     with Environment(function, close_every=close_every, stdout=log, stderr=log) as environment:
         environment.start()
         if failed := environment.wait_ready():
             return f"the cold start failed: {failed.error_message or failed.status}", failed.error_type or ""
-        for position, invocation in enumerate(plan.events):
-            outcome = environment.invoke(replace(invocation, sampled=position % 2 == 1))
-            if outcome.status != "ok":
+        for visit in visits(plan.events, plan.cold_starts, plan.cold_starts):
+            if mode == AUDIT and not visit.is_first:
+                break
+            outcome = visit.carried_out(environment)
+            name = f"{visit.name} {visit.order}".strip()
+            if outcome.status != "ok" and (visit.is_first or visit.name not in plan.once_only):
                 why = ": ".join(filter(None, (outcome.error_type, outcome.error_message))) or outcome.status
-                return f"{invocation.name} failed: {why}", ""
+                return f"{name} failed: {why}", ""
             if ended := [status for status in environment.resets if status]:
-                return f"{invocation.name}: it ended between two events: {exit_text(ended[0])}", ""
+                return f"{name}: it ended between two events: {exit_text(ended[0])}", ""
     return "", ""
 
 

@@ -19,6 +19,7 @@ from sandbox.behaviour.spelling import scalar
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base
+from sandbox.profile.circumstances import unseen
 from sandbox.profile.completeness import THIN, best_estimates, still_needed
 from sandbox.profile.document import Document
 from sandbox.profile.executables import by_program, written
@@ -315,7 +316,18 @@ def _provenance(document: Document) -> Iterator[_Raw]:
             )  # fmt: skip
 
 
+def _circumstances(document: Document) -> Iterator[_Raw]:
+    """One finding a profile: how production may start and serve the function that no training did."""
+    found = list(unseen([training.circumstances for training in document.profile.trainings]))
+    if found:
+        yield (
+            "info", ("provenance",), f"training saw no {', no '.join(what for what, _ in found)}",
+            "; ".join(dict.fromkeys(todo for _, todo in found)),
+        )  # fmt: skip
+
+
 CHECKS = (
     _schema, _environment, _verified, _reasons, _grants, _promises, _processes, _network, _listen, _writes,
     _random_parts, _tolerates, _completeness, _provenance,
+    _circumstances,
 )  # fmt: skip

@@ -170,6 +170,12 @@ class Environment:
                     continue
                 return self._conclude(flight, in_time)
 
+    def reset(self) -> None:
+        """Kill the process, as the platform does after a time-out; the next `invoke` starts it again."""
+        with self._turn:
+            if self.pid is not None:
+                self._expect_exit()
+
     def stop(self, grace: float = 2.0) -> int | None:
         """End the process group (SIGTERM, after `grace` seconds SIGKILL) and the server; idempotent.
 
@@ -271,6 +277,7 @@ class Environment:
                 flight.request_id,
                 self._process.exit_status if self._process is not None else None,
                 answer.fault,
+                answer.streamed,
             )
         duration = 0.0 if flight.began is None else time.monotonic() - flight.began
         if in_time:

@@ -40,7 +40,8 @@ class Function:
     `root` is its working directory and LAMBDA_TASK_ROOT; a relative command is looked up from there.
     `environment` is added to the platform's variables and wins over them. Times in seconds, memory in MiB
     (told to the function, not enforced). With `snapstart` the function is started as one that is restored from a
-    snapshot: its hooks run around restore/next, though nothing is restored and no clock jumps.
+    snapshot: its hooks run around restore/next, though nothing is restored and no clock jumps. With
+    `workers` it is told to serve so many events at once, as on Managed Instances; here one comes at a time.
     """
 
     command: tuple[str, ...]
@@ -52,6 +53,7 @@ class Function:
     init_timeout: float = 10.0
     memory: int = 512
     snapstart: bool = False
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,9 @@ class Outcome:
 
     `payload` is what an invoker would receive. `error_type` is the one in the error document when there is
     one; `fault` is the category that the platform records: the header Lambda-Runtime-Function-Error-Type,
-    normalised. `duration` in seconds from the answer to /next until the whole response had arrived, 0.0 when
-    nothing was delivered. `exit_status` as os.waitstatus_to_exitcode gives it, None while the process lives.
+    normalised. `streamed`: it came in pieces. `duration` in seconds
+    from the answer to /next until the whole response had arrived, 0.0 when nothing was delivered. `exit_status` as
+    os.waitstatus_to_exitcode gives it, None while the process lives.
     """
 
     status: Status
@@ -88,6 +91,7 @@ class Outcome:
     request_id: str = ""
     exit_status: int | None = None
     fault: str = ""
+    streamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class Answer:
     error_type: str = ""
     error_message: str = ""
     fault: str = ""
+    streamed: bool = False
 
 
 def normalise_error_type(text: str) -> str:

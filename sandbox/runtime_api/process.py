@@ -41,7 +41,7 @@ def variables(function: Function, address: str) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start" if function.snapstart else "on-demand",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": _initialization_type(function),
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": stream,
         "AWS_LAMBDA_RUNTIME_API": address,
@@ -49,8 +49,15 @@ def variables(function: Function, address: str) -> dict[str, str]:
         "AWS_XRAY_DAEMON_ADDRESS": TRACING_DAEMON,
         "LAMBDA_TASK_ROOT": str(Path(function.root).absolute()),
         "_HANDLER": function.handler,
+        **({"AWS_LAMBDA_MAX_CONCURRENCY": str(function.workers)} if function.workers else {}),
         **function.environment,
     }
+
+
+def _initialization_type(function: Function) -> str:
+    if function.workers:
+        return "lambda-managed-instances"
+    return "snap-start" if function.snapstart else "on-demand"
 
 
 class Process:

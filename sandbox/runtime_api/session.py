@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sandbox.runtime_api.model import (
@@ -271,9 +271,10 @@ class Session:
             self._settle(flight, error_answer(request.body, header, ended=now))
         elif ERROR_TYPE in trailers or ERROR_BODY in trailers:
             kind, document = trailers.get(ERROR_TYPE, ""), trailers.get(ERROR_BODY, "")
-            self._settle(flight, trailer_answer(request.body, kind, document, ended=now))
+            answer = trailer_answer(request.body, kind, document, ended=now)
+            self._settle(flight, replace(answer, streamed=mode == "streaming"))
         else:
-            self._settle(flight, Answer("ok", request.body, now))
+            self._settle(flight, Answer("ok", request.body, now, streamed=mode == "streaming"))
         return _ACCEPTED
 
     def _oversize(self, flight: Flight, limit: int) -> Reply:

@@ -34,7 +34,10 @@ def mounts() -> list[str]:
 
 
 def test_each_start_finds_an_empty_tmp_and_a_closed_folder(workshop: Workshop) -> None:
-    """Three starts and two of the verification: all see nothing in /tmp, EROFS, and leave no file and no mount."""
+    """Three starts and two of the verification: all see nothing in /tmp, EROFS, and leave no file and no mount.
+
+    A restart sees what its own start left, and that alone.
+    """
     before = mounts()
     path = workshop.new()
     events = workshop.events({}, {"n": 1})

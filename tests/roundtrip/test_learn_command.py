@@ -87,13 +87,11 @@ def test_json_lines(workshop: Workshop) -> None:
     start = ("--handler", "fails.handler", "--root", workshop.targets, "--cold-starts", "2", "--json")
     good = workshop.sandbox("learn", "json", *start, "--events", workshop.events({}), "--output", path)
     lines = [json.loads(line) for line in good.stdout.splitlines()]
-    assert [line["event"] for line in lines] == ["step"] * 4 + ["place", "verified", "profile"]
-    assert [(line["cold_start"], line["status"]) for line in lines[:4]] == [
-        (1, "ready"),
-        (1, "ok"),
-        (2, "ready"),
-        (2, "ok"),
-    ]
+    assert [line["event"] for line in lines] == ["step"] * 6 + ["place", "verified", "profile"]
+    assert [(line["cold_start"], line["status"], line["order"]) for line in lines[:6]] == [
+        (1, "ready", ""), (1, "ok", ""), (2, "ready", ""), (2, "ok", ""), (2, "ok", "again"),
+        (2, "ok", "after a restart"),
+    ]  # fmt: skip
     assert sum(line["new_items"] for line in lines[:2]) > 5
     profile = document.read(str(path)).profile
     assert (lines[-1]["path"], lines[-1]["promises"]) == (str(path), list(profile.promises))

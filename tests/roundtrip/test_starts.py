@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sandbox_command import Workshop, workshop_of
@@ -69,3 +72,69 @@ def test_restored_starts_are_trained(workshop: Workshop) -> None:
     assert json.loads(served["result"]) == []
     (refused,) = workshop.invoke(on_demand, options, events, expect=1)
     assert refused["status"] == "error"
+
+
+KEEPS = """
+import os, shutil
+
+HOME = "/tmp/FOLDER"
+if os.path.exists(HOME):
+    os.utime(HOME)
+else:
+    os.mkdir(HOME)
+once = []
+
+
+def handler(event, context):
+    if once:
+        os.replace(HOME + "/state", HOME + "/state.old")
+    elif os.path.exists(HOME + "/state"):
+        shutil.move(HOME + "/state", HOME + "/before")
+    with open(HOME + "/state", "w") as file:
+        file.write("state")
+    if event.get("makes"):
+        os.mkdir(HOME + "/made")
+    once.append(event)
+    return len(once)
+"""
+
+
+def test_repeats_and_restarts_are_trained(workshop: Workshop) -> None:
+    """What an event finds of its own, and a restart of its predecessor's, is trained; the report says how it served."""
+    kept = Path(f"/tmp/keeps-{os.getpid()}-{user_id(workshop.uid)}")
+    start = start_of(workshop, "keeps", KEEPS.replace("FOLDER", kept.name))
+    profile, events = workshop.new(), workshop.events({}, {"makes": 1})
+    options = ("--events", events, "--cold-starts", "1", "--output", profile)
+    said = workshop.sandbox("learn", "keeps", *start, *options).stdout
+    assert "starts and requests: on-demand, again, restarted, sampled" in said
+    assert f"{events.name}:2 failed again: FileExistsError" in said
+    assert "  enforce: ok" in said
+    repeated = workshop.events({}, {}, {"makes": 1}, {})
+    try:
+        served = workshop.invoke(profile, start, repeated, more={"SANDBOX_SUPERVISE": "1"})
+    finally:
+        shutil.rmtree(kept)
+    assert [line["result"] for line in served] == ["1", "2", "3", "4"]
+    (finding,) = [line for line in workshop.sandbox("profile", "lint", profile, expect=None).stdout.splitlines()
+                  if "training saw no" in line]  # fmt: skip
+    assert finding.endswith("no start from a snapshot (SnapStart), no second worker (Managed Instances)")
+
+
+WORKERS = """
+import os
+
+
+def handler(event, context):
+    return os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"], os.environ["AWS_LAMBDA_MAX_CONCURRENCY"]
+"""
+
+
+def test_several_workers_are_trained(workshop: Workshop) -> None:
+    """With --workers the real client forks them, which the profile allows at init and enforcement serves."""
+    start, events, profile = start_of(workshop, "several", WORKERS), workshop.events({}), workshop.new()
+    options = (*start, "--workers", "2")
+    one = ("--events", events, "--cold-starts", "1", "--no-verify")
+    workshop.sandbox("learn", "several", *options, *one, "--output", profile)
+    assert "workers" in profile.read_text()
+    (served,) = workshop.invoke(profile, options, events)
+    assert json.loads(served["result"]) == ["lambda-managed-instances", "2"]

@@ -38,7 +38,7 @@ def test_without_verification_nothing_is_claimed(workshop: Workshop) -> None:
     start = ("--handler", "hello.handler", "--root", workshop.targets, "--cold-starts", "1", "--no-verify")
     told = workshop.sandbox("learn", "x", *start, "--events", workshop.events({}), "--output", path).stdout
     assert document.read(str(path)).profile.verified is None
-    assert "again" not in told
+    assert "under the profile" not in told
     seen = workshop.new(".jsonl")
     environment = {"PATH": "/usr/bin:/bin", "SANDBOX_MODE": "learn", "SANDBOX_OBSERVATIONS": str(seen)}
     subprocess.run([str(workshop.home / "bootstrap"), "/bin/true"], env=environment, check=True)
@@ -47,7 +47,7 @@ def test_without_verification_nothing_is_claimed(workshop: Workshop) -> None:
 
 
 def test_what_disagrees_is_an_error_with_the_access(workshop: Workshop) -> None:
-    """A function that does more at its second start: exit status 81, the access, and the outcome in the profile."""
+    """A function that does more than it was trained to: exit status 81, the access, and the outcome in the profile."""
     path = workshop.new()
     start = ("--handler", "changes_its_mind.handler", "--root", workshop.targets, "--cold-starts", "1")
     events = workshop.events({"path": str(workshop.new(".mark"))})
