@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 KCMP_VM = 1  # linux/kcmp.h
 VFORKS = ("vfork", "clone")
+OWN_FILE = ("/proc/self/exe", "/proc/thread-self/exe")
 
 
 class ExecRefused(Exception):
@@ -102,8 +103,10 @@ class Programs:
             raise ExecRefused(errno.EPERM, "a program that the profile does not list", path)
         if self._held:
             return
-        # What is written through `..` has no name: a link on the way could lead elsewhere the next moment.
-        if asked.unsure or self._paths.get(asked.name) != identity:
+        # What is written through `..` has no name: a link on the way could lead elsewhere the next moment. A process's
+        # own link to what it runs leads nowhere else before its exec.
+        stays = asked.name in OWN_FILE or self._paths.get(asked.name) == identity
+        if asked.unsure or not stays:
             reason = "a listed program by another path, and no Landlock here that could hold it"
             raise ExecRefused(errno.EPERM, reason, path)
         if sharer:
