@@ -29,6 +29,7 @@ AwsCredentials = Annotated[
 ]
 
 
+On = Annotated[str, typer.Option("--platform", help="What to imitate: lambda, container or host", metavar="NAME")]
 StandsFor = Annotated[
     list[str] | None,
     typer.Option("--stands-for", help="A local fake for a destination of production", metavar="HOST:PORT=ADDRESS:PORT"),

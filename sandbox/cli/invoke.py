@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
@@ -12,12 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from sandbox.cli import ending
-from sandbox.cli.environment import AwsCredentials, Env, EnvFile, StandsFor, chosen, stand_ins
+from sandbox.cli.environment import AwsCredentials, Env, EnvFile, On, StandsFor, chosen, stand_ins
 from sandbox.cli.output import json_line
 from sandbox.errors import UsageError
 from sandbox.kernel import tables
-from sandbox.learn.host import ask_for_client
-from sandbox.learn.training import bootstrap
+from sandbox.learn import platforms
+from sandbox.learn.host import ask_for_client, needs_of
+from sandbox.learn.training import TrainingPlan, bootstrap
 from sandbox.policy import build
 from sandbox.profile import document
 from sandbox.runtime_api import Environment, Function, Outcome, process
@@ -42,6 +42,7 @@ def invoke(
     env_file: EnvFile = None,
     aws_credentials: AwsCredentials = False,
     stands_for: StandsFor = None,
+    platform: On = "",
     sampled: Annotated[bool, typer.Option("--sampled", help="Serve the events as X-Ray samples them")] = False,
 ) -> None:
     """Serve events under ./bootstrap and print each result; exit 1 if an event failed or the function ended."""
@@ -50,6 +51,7 @@ def invoke(
             "needs --events and --handler MODULE.FUNCTION or a command after --", where="sandbox invoke",
             todo="name the events and what to start",
         )  # fmt: skip
+    on = platforms.of(platform or platforms.HOST.name)
     invocations = load_events(events)
     checked = document.read(profile).check_network().profile
     variables = chosen(checked.function.name, env, env_file, aws_credentials)
@@ -58,25 +60,25 @@ def invoke(
     kind, _, path = environment.get("SANDBOX_EVENTS", "").partition(":")
     if kind in ("file", "unix") and not path.startswith("@"):
         environment["SANDBOX_EVENTS"] = f"{kind}:{os.path.abspath(path)}"  # the function starts in another folder
-    # As in training: a function's folder is read-only in production.
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    python_, needs = "", needs_of(command[0], root) if command else ()
     if not command:
         found = ask_for_client(python or None, root)
-        environment["SANDBOX_PYTHON"] = found.path
-        environment["AWS_EXECUTION_ENV"] = found.execution_environment
-    environment |= variables
-    if fakes := stand_ins(stands_for):
-        environment["SANDBOX_STANDS_FOR"] = ",".join(fakes.texts)
+        python_, needs, environment["AWS_EXECUTION_ENV"] = found.path, found.needs, found.execution_environment
+    plan = TrainingPlan(
+        name=checked.function.name, root=os.path.abspath(root), handler=handler, command=tuple(command or ()),
+        events=invocations, python=python_, needs=needs, timeout=timeout, environment={**environment, **variables},
+        snapstart=snapstart, workers=workers, stand_ins=stand_ins(stands_for).texts, platform=on,
+    )  # fmt: skip
     failed = 0
     ending.watch()
-    with tempfile.TemporaryDirectory(prefix=f"sandbox-invoke-{os.getpid()}-") as scratch:
-        build.write(build.build(checked, (tables.machine(),)), scratch)
-        build.close(scratch)
-        function = Function(
-            command=(*bootstrap(), *(command or ())), root=os.path.abspath(root), handler=handler, timeout=timeout,
-            environment={**environment, "SANDBOX_POLICY": scratch}, name=checked.function.name,
-            snapstart=snapstart, workers=workers,
-        )  # fmt: skip
+    with plan.place() if platform else plan.no_place() as place:
+        policy = os.path.join(place.layout.scratch, "policy")
+        build.write(build.build(checked, (tables.machine(),)), policy)
+        build.close(policy)
+        if platform:
+            sys.stderr.write(f"sandbox: {on.name}: {place}\n")
+        starts = {**plan.settings(), "SANDBOX_POLICY": place.inside(policy), **place.variables("invoke")}
+        function = replace(plan.function(place, starts), init_timeout=Function.init_timeout)
         if missing := sorted(set(checked.function.environment) - process.variables(function, "").keys()):
             sys.stderr.write(f"sandbox: training was given {', '.join(missing)}, which this start lacks: see --env\n")
         # The function's own output goes to standard error: standard output holds the results.

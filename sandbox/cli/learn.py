@@ -18,10 +18,11 @@ from sandbox.cli import generalise as generalising
 from sandbox.cli.output import console, errors, json_line, write_text
 from sandbox.cli.verification import beside, failure_of, prove
 from sandbox.errors import LearningFailed, ProfileError, UsageError
-from sandbox.learn import observations
+from sandbox.learn import observations, platforms
 from sandbox.learn.generalise import Learned, generalise
 from sandbox.learn.host import ask_for_client, needs_of
 from sandbox.learn.observations import ColdStart
+from sandbox.learn.platforms import DeploymentPlatform
 from sandbox.learn.program import ENDED_WELL, ENDING_IT, LISTENING, Serving
 from sandbox.learn.recorder import MOST_FACTS
 from sandbox.learn.training import Step, Trained, TrainingFailure, TrainingPlan, train
@@ -86,6 +87,7 @@ def learn(
     env_file: environment.EnvFile = None,
     aws_credentials: environment.AwsCredentials = False,
     stands_for: environment.StandsFor = None,
+    platform: environment.On = platforms.HOST.name,
 ) -> None:
     """Run a function on sample events, observe its system calls, write a profile to review."""
     try:
@@ -99,6 +101,7 @@ def learn(
         _refuse_to_lose(document.read(path).profile, path)
     variables = environment.chosen(name, env, env_file, aws_credentials)
     fakes = environment.stand_ins(stands_for)
+    on = platforms.of(platform)
     plan, failed, asked = None, frozenset[str](), False
 
     def merged(profile: Profile) -> Profile:
@@ -113,14 +116,16 @@ def learn(
     else:
         plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known, variables)
         serving = _serving(plan, drive, seconds, until_signal, stop_signal)
-        plan = replace(plan, snapstart=snapstart, workers=workers, stand_ins=fakes.texts, serving=serving)
+        plan = replace(
+            plan, snapstart=snapstart, workers=workers, stand_ins=fakes.texts, serving=serving, platform=on
+        )
         if seconds or until_signal:
             plan = replace(plan, cold_starts=1)  # somebody asks it meanwhile, once
         trained, learned = _train(plan, allow_failed, json_output)
         failed = frozenset("" if failure.event in NO_EVENTS else failure.event for failure in trained.failures)
         plan = replace(plan, once_only=frozenset(trained.once_only))
         asked = trained.stopped or bool(seconds) or until_signal  # by somebody who does not do it again
-        learned = _noting(learned, variables)
+        learned = _noting(learned, variables, on)
     learned, offered = generalising.offer(learned, generalise_option, merged, json_output=json_output)
     profile = merged(learned.profile)
     document.parse(document.write(profile), path)
@@ -132,6 +137,10 @@ def learn(
         path = beside(path)
     write_text(path, text)
     _report(profile, learned, path, offered, json_output)
+    if plan and plan.events and on is platforms.HOST and not json_output:
+        for other in (platforms.LAMBDA, platforms.CONTAINER):
+            if differing := list(other.differs_for(profile)):
+                print(f"  {other.name} differs: {' and '.join(differing)}; --platform {other.name} trains its way")
     for production in fakes.productions:
         if production not in learned.profile.network:
             errors.print(f"nothing connected to {production}, for which --stands-for names a fake", markup=False)
@@ -197,11 +206,13 @@ def _plan(
     )  # fmt: skip
 
 
-def _noting(learned: Learned, names: Iterable[str]) -> Learned:
-    """With the names of the variables that training was given."""
+def _noting(learned: Learned, names: Iterable[str], platform: DeploymentPlatform) -> Learned:
+    """With the names of the variables that training was given, and the platform that it imitated."""
     profile = learned.profile
     function = replace(profile.function, environment=tuple(sorted(names)))
-    return replace(learned, profile=replace(profile, function=function))
+    on = "" if platform is platforms.HOST else platform.name
+    trainings = frozenset(replace(training, platform=on) for training in profile.trainings)
+    return replace(learned, profile=replace(profile, function=function, trainings=trainings))
 
 
 def _granted(grant: Grant) -> Iterable[str]:
@@ -272,16 +283,17 @@ def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> tuple[T
 
         trained = train(plan, tell)
     if json_output:
-        json_line({"event": "place", "description": trained.place})
+        json_line({"event": "place", "platform": plan.platform.name, "description": trained.place})
     else:
-        print(trained.place)
+        print(f"trained for {plan.platform.name}: {trained.place}")
     for event, said in trained.once_only.items():
         how = masked(said, plan.environment)
         if json_output:
             json_line({"event": "once-only", "sample": event, "how": how})
         else:
             print(f"{event} failed {how}; production meets that where the event comes again")
-    _refuse_failures(environment.without_values(trained.failures, plan.environment), allow_failed, json_output)
+    failures = environment.without_values(trained.failures, plan.environment)
+    _refuse_failures(failures, allow_failed, json_output, plan.platform)
     if not trained.cold_starts:
         raise LearningFailed("nothing was observed", where="sandbox learn", todo="correct what failed; see above")
     _warn_of_full(trained.cold_starts)
@@ -313,7 +325,9 @@ def _meanwhile(step: Step, plan: TrainingPlan) -> str:
     return ""
 
 
-def _refuse_failures(failures: Sequence[TrainingFailure], allowed: bool, json_output: bool) -> None:
+def _refuse_failures(
+    failures: Sequence[TrainingFailure], allowed: bool, json_output: bool, platform: DeploymentPlatform = platforms.HOST
+) -> None:
     for failure in failures:
         if json_output:
             json_line({"event": "failed", **_sample(failure)})
@@ -325,10 +339,12 @@ def _refuse_failures(failures: Sequence[TrainingFailure], allowed: bool, json_ou
         for line in failure.log:
             errors.print(f"  | {line}", markup=False)
     if failures and not allowed:
+        other = f"; with --platform host it runs as if nothing of {platform.name} were missing"
         raise LearningFailed(
             f"{len(failures)} of the training failed, so that no profile was written",
             where="sandbox learn",
-            todo="correct the events or the function; --allow-failed writes the profile anyway",
+            todo="correct the events or the function; --allow-failed writes the profile anyway"
+            + (other if platform is not platforms.HOST else ""),
         )
 
 

@@ -12,11 +12,12 @@ from rich.table import Table
 
 from sandbox.bundle import Policy
 from sandbox.cli import ending
-from sandbox.cli.environment import AwsCredentials, Env, EnvFile, chosen
+from sandbox.cli.environment import AwsCredentials, Env, EnvFile, On, chosen
 from sandbox.cli.output import console, json_line
 from sandbox.confine import single_exec
 from sandbox.confine.install import install
 from sandbox.kernel import tables
+from sandbox.learn import platforms
 from sandbox.policy.build import build
 from sandbox.policy.rules import Rule, Rules
 from sandbox.probe import ATTEMPTS, Attempt, Result, run_attempt
@@ -46,8 +47,11 @@ def probe(
     env: Env = None,
     env_file: EnvFile = None,
     aws_credentials: AwsCredentials = False,
+    platform: On = "",
 ) -> None:
     """Attack a process under the profile in every way we know; exit 1 if an attack gets through."""
+    user = platforms.of(platform).user if platform else None
+    uid = user.uid if user and os.geteuid() == 0 else os.geteuid()
     read = document.read(profile)
     os.environ.update(chosen(read.profile.function.name, env, env_file, aws_credentials))  # each attempt inherits them
     built = build(read.profile, (tables.machine(),))
@@ -55,13 +59,13 @@ def probe(
     rows = []
     ending.watch()
     for attempt in ATTEMPTS:
-        result = run_attempt(attempt, install=None if without else lambda: _install(policy))
+        result = run_attempt(attempt, install=None if without else lambda: _install(policy), uid=uid)
         row = _bare(attempt, result) if without else _judge(attempt, result, rules, read)
         rows.append(row)
         if json_output:
             json_line(_json(row))
     if not json_output:
-        _print(rows, without)
+        _print(rows, without, uid)
     if any(row.state == "open" for row in rows) and not without:
         raise typer.Exit(1)
 
@@ -115,8 +119,8 @@ STYLES = {"blocked": "green", "allowed": "yellow", "open": "bold red", "inconclu
 BARE = {"open": "live", "blocked": "refused by the kernel itself", "inconclusive": "inconclusive"}
 
 
-def _print(rows: list[Row], without: bool) -> None:
-    user = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+def _print(rows: list[Row], without: bool, uid: int) -> None:
+    user = "root" if uid == 0 else f"uid {uid}"
     title = f"{len(rows)} attempts as {user}" + (", bare" if without else "")
     counts = Counter(BARE[row.state] if without else row.state for row in rows)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))

@@ -70,7 +70,7 @@ def look() -> Platform:
 def install(
     policy: Policy, addresses: Sequence[int], api_port: int | None, in_force: InForce | None = None, *,
     tell: Callable[[int | None], None] | None = None, audit: bool = False, looks: bool = False,
-    command: Command | None = None,
+    command: Command | None = None, refuses: Sequence[tuple[int, int]] = (),
 ) -> InForce:  # fmt: skip
     """Confine the calling process. `addresses` are the three of its one later execve, `api_port` the Runtime API's.
 
@@ -80,6 +80,8 @@ def install(
     program is installed, `tell` hears None, and the status line says so. `audit` leaves out what the supervisor could
     not let through. Without a supervisor audit is refused: it would enforce. `looks`: path calls are notified, too, so
     that the supervisor sees what Landlock refuses; audit looks in any case.
+
+    `refuses` are numbers of syscalls with the errnos of a platform that this host imitates, whatever the policy says.
 
     `in_force` is filled in on the way, so that its owner knows after an error how far it came, and returned.
 
@@ -106,12 +108,13 @@ def install(
         _restrict(platform, landlock_rules.Plan(), in_force, supervised=True)
     else:
         scoped = _landlock(policy, platform, api_port, in_force, command, supervised=tell is not None)
+    first = bpf.refusing(refuses, abi.AUDIT_ARCH)
     single_use = policy.exec == "single-use"
     own_pid = os.getpid() if policy.signals == "self" else None
     before = _open_status() if platform.proc else -1
     try:
         looks = policy.files.listed and bool(platform.landlock) and (audit or looks)
-        if tell and _install_supervised(policy, addresses, tell, in_force, scoped=scoped, looks=looks):
+        if tell and _install_supervised(policy, addresses, tell, in_force, first, scoped=scoped, looks=looks):
             if looks and not audit:
                 in_force.reported.append("files: what Landlock refuses")
             _read_back(before, platform, in_force)
@@ -122,7 +125,7 @@ def install(
             )  # fmt: skip
         else:
             in_force.degraded += policy.unsupervised
-            _install(policy, addresses if single_use else None, own_pid)
+            _install(policy, addresses if single_use else None, own_pid, first)
             _read_back(before, platform, in_force)
             _exec_canary(single_use)
     finally:
@@ -264,8 +267,8 @@ def _some(places: Sequence[str]) -> str:
 
 
 def _install_supervised(
-    policy: Policy, addresses: Sequence[int], tell: Callable[[int | None], None], in_force: InForce, *, scoped: bool,
-    looks: bool,
+    policy: Policy, addresses: Sequence[int], tell: Callable[[int | None], None], in_force: InForce, first: bytes, *,
+    scoped: bool, looks: bool,
 ) -> bool:  # fmt: skip
     """Install the supervised program; False, after telling, where the kernel gives no listener."""
     # Where the kernel does not keep signals in the domain, the supervisor looks at each that leaves the process.
@@ -281,6 +284,7 @@ def _install_supervised(
         program = bpf.pack(_own_sockets(policy)) + program
     if looks:
         program = bpf.pack(_paths(policy)) + program
+    program = first + program
     in_force.requested.append("supervision")
     exposed = _memory_is_open(os.getppid())
     for flags in (seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV, seccomp.FLAG_NEW_LISTENER):
@@ -311,7 +315,7 @@ def _own_sockets(policy: Policy) -> bpf.Program:
 
     Everything else goes on to the program, which refuses or notifies it as ever.
     """
-    return _before(bpf.returning(abi.number("socket"), policy.supervision.sockets, bpf.USER_NOTIF))
+    return bpf.before(bpf.returning(abi.number("socket"), policy.supervision.sockets, bpf.USER_NOTIF), abi.AUDIT_ARCH)
 
 
 def _paths(policy: Policy) -> bpf.Program:
@@ -319,12 +323,7 @@ def _paths(policy: Policy) -> bpf.Program:
     body: list[bpf.Instruction] = []
     for number, alternatives in policy.supervision.paths.items():
         body += bpf.returning(int(number), alternatives, bpf.USER_NOTIF)
-    return _before(tuple(body))
-
-
-def _before(body: bpf.Program) -> bpf.Program:
-    """What goes before a program, for calls of this architecture; the program decides about all others."""
-    return ((bpf.LD_ABS, 0, 0, bpf.OFFSET_ARCH), (bpf.JEQ_K, 1, 0, abi.AUDIT_ARCH), (bpf.JA, 0, 0, len(body)), *body)
+    return bpf.before(tuple(body), abi.AUDIT_ARCH)
 
 
 def _memory_is_open(pid: int) -> bool:
@@ -336,10 +335,10 @@ def _memory_is_open(pid: int) -> bool:
     return True
 
 
-def _install(policy: Policy, addresses: Sequence[int] | None, own_pid: int | None) -> None:
+def _install(policy: Policy, addresses: Sequence[int] | None, own_pid: int | None, first: bytes) -> None:
     found = single_exec.block(addresses, own_pid, bpf.ERRNO | errno.EPERM)
     try:
-        seccomp.install(single_exec.put(found, policy.program, policy.head))
+        seccomp.install(first + single_exec.put(found, policy.program, policy.head))
     except OSError as error:
         raise _refusal(error) from error
 

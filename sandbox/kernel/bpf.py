@@ -83,6 +83,19 @@ def returning(nr: int, alternatives: Iterable[Sequence[Sequence[int]]], action: 
     return ((LD_ABS, 0, 0, OFFSET_NR), (JEQ_K, 1, 0, nr), (JA, 0, 0, len(body)), *body)
 
 
+def before(body: Program, audit_arch: int) -> Program:
+    """What goes before a program, for calls of this architecture; the program decides about all others."""
+    return ((LD_ABS, 0, 0, OFFSET_ARCH), (JEQ_K, 1, 0, audit_arch), (JA, 0, 0, len(body)), *body)
+
+
+def refusing(refuses: Iterable[tuple[int, int]], audit_arch: int) -> bytes:
+    """What goes before a program, as bytes: fails the syscalls of these numbers with these errnos."""
+    body: list[Instruction] = []
+    for nr, number in refuses:
+        body += returning(nr, ((),), ERRNO | number)
+    return pack(before(tuple(body), audit_arch)) if body else b""
+
+
 def pack(program: Iterable[Instruction]) -> bytes:
     """The program as an array of struct sock_filter, 8 bytes an instruction."""
     return b"".join([struct.pack("<HBBI", code, jt, jf, k) for code, jt, jf, k in program])

@@ -239,6 +239,7 @@ static void choose_policy(const char *named, enum mode mode) {
         needs_python(KERNEL_UNSUPPORTED, "SANDBOX_MODE: is audit");
     if (setting("SANDBOX_FILES", "off look")) needs_python(USAGE, "SANDBOX_FILES");
     unset_or_python(USAGE, "SANDBOX_STANDS_FOR");
+    unset_or_python(USAGE, "SANDBOX_REFUSES");
     unset_or_python(PACKAGE_INVALID, "SANDBOX_VERIFY_KEY");
     /* Whether the function's own places hold its bundle the Python bootstrap tells. */
     if (SYS1(geteuid, 0) && writable()) {

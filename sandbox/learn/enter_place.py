@@ -1,12 +1,15 @@
 """Enter a mount namespace with a fresh /tmp, then exec: the child's half of learn/place.py, a program of its own.
 
+On the way it becomes what the platform's processes are: their user, with their limits, in a /dev like theirs.
+
     python3 -I -S enter_place.py JSON COMMAND...
 
 JSON is a Layout. Whoever may mount does it as he is; another user makes a user namespace first, in which he keeps his
 uid and the exec takes his capabilities away again (man 7 user_namespaces). Nothing reaches the host: propagation is
 private before the first mount, and the kernel unmounts all when the last process of the namespace has ended.
 
-What is refused goes to standard error as one line, `STEP: reason`, with exit status 69.
+What is refused goes to standard error as one line, `STEP: reason`, with exit status 69. The steps of what can be left
+out begin with the name of a field of Layout: `user: setresuid(993)`.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ import contextlib
 import errno
 import json
 import os
+import re
+import resource
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 if __name__ == "__main__":
@@ -33,13 +38,22 @@ MS_RELATIME = 1 << 21
 SAME = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME
 """Flags of statvfs(3) that mount(2) has under the same numbers; ST_RELATIME is the one that has another."""
 
+KERNELS_OWN = ("proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "mqueue", "securityfs", "tracefs", "debugfs")
+PASSWD = "/etc/passwd"
+
 
 class Layout(NamedTuple):
     """How the place looks. `fresh` are folders to cover with an empty tmpfs, `kept` paths below them to show as before.
 
+    Without a `desk` nothing is mounted.
+
     `empty` are folders below them that are made again, with the owner and the mode that they have. `closed` is a folder
     to make read-only, '' for none. `scratch` is a folder of ours to show at `desk`, wherever it was. `lasting` is the
     name of one below it, from which the fresh folders come where they outlast a process, '' where they do not.
+
+    `devices` are those of a /dev without shared memory, none for the host's. `read_only`: nothing else can be written
+    to. `user` are a uid and a gid, nothing for the caller's; `passwd` is a file to show in place of the host's.
+    `limits` are numbers of setrlimit(2) with their values.
     """
 
     fresh: Sequence[str]
@@ -49,12 +63,39 @@ class Layout(NamedTuple):
     scratch: str
     desk: str
     lasting: str = ""
+    devices: Sequence[str] = ()
+    read_only: bool = False
+    user: Sequence[int] = ()
+    passwd: str = ""
+    limits: Sequence[tuple[int, int]] = ()
 
 
 def enter(layout: Layout) -> None:
     """Make the place around this process, which must have no second thread. Raises InstallRefused with the step."""
-    step = "unshare(CLONE_NEWNS)"
     here = os.getcwd()
+    if layout.desk:
+        _mount_all(layout)
+    step = ""
+    try:
+        for limit, value in layout.limits:
+            step = f"limits: setrlimit({limit})"
+            hard = resource.getrlimit(limit)[1]
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(limit, (value, value))
+        if layout.user:
+            uid, gid = layout.user
+            step = f"user: setresuid({uid})"
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+        step = f"{'user: ' if layout.user else ''}chdir({here})"
+        os.chdir(here)  # the working folder was that below the mounts
+    except (OSError, ValueError) as error:
+        raise InstallRefused(getattr(error, "strerror", None) or str(error), where=step) from error
+
+
+def _mount_all(layout: Layout) -> None:
+    step = "unshare(CLONE_NEWNS)"
     try:
         try:
             abi.syscall(abi.number("unshare"), CLONE_NEWNS)
@@ -91,8 +132,20 @@ def enter(layout: Layout) -> None:
         _mount(f"/proc/self/fd/{held[layout.scratch]}", layout.desk, flags=MS_BIND)
         for fd in held.values():
             os.close(fd)
-        step = f"chdir({here})"
-        os.chdir(here)  # the working folder was that below the mounts
+        if layout.devices:
+            step = "devices: mount(tmpfs) on /dev"
+            _make_devices(layout.devices)
+        if layout.passwd:
+            step = f"passwd: mount(MS_BIND) on {PASSWD}"
+            _mount(layout.desk + layout.passwd.removeprefix(layout.scratch), PASSWD, flags=MS_BIND)
+        if layout.read_only:
+            for path in _others((*layout.fresh, *layout.kept, layout.desk)):
+                step = f"read_only: mount(MS_RDONLY) of {path}"
+                try:
+                    _remount(path)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:  # a mount that another covers is out of reach
+                        raise
     except OSError as error:
         raise InstallRefused(error.strerror or str(error), where=step) from error
 
@@ -144,9 +197,39 @@ def _show(fd: int, path: str) -> None:
 def _close(folder: str) -> None:
     """Make a folder read-only, as its mount is otherwise: in a user namespace no other flag may go (man 7)."""
     _mount(folder, folder, flags=MS_BIND | MS_REC)
+    _remount(folder)
+
+
+def _remount(folder: str) -> None:
     flags = os.statvfs(folder).f_flag
     more = MS_RELATIME if flags & os.ST_RELATIME else 0
     _mount("none", folder, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | flags & SAME | more)
+
+
+def _make_devices(names: Sequence[str]) -> None:
+    """A /dev of these devices and the links that every /dev has, to which nothing can be added."""
+    held = {f"/dev/{name}": os.open(f"/dev/{name}", os.O_PATH) for name in names}
+    _mount("tmpfs", "/dev", "tmpfs", MS_NOSUID, "mode=755")
+    for path, fd in held.items():
+        _show(fd, path)
+        os.close(fd)
+    for name, target in {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}.items():
+        os.symlink(f"/proc/self/fd{target}", f"/dev/{name}")
+
+
+def _others(kept: Sequence[str]) -> Iterator[str]:
+    """What is mounted, but for the kernel's own file systems and what lies at or below `kept`, each path once."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        lines = [line.partition(" - ") for line in file]
+    for path, kind in {_unescaped(fields.split()[4]): rest.split()[0] for fields, _, rest in lines}.items():
+        inside = any(path == folder or _below(path, folder) for folder in (*kept, "/proc", "/sys"))
+        if not (inside or kind in KERNELS_OWN) and os.path.lexists(path):
+            yield path
+
+
+def _unescaped(text: str) -> str:
+    """A path of mountinfo, in which blanks are octal (man 5 proc)."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def main() -> None:
@@ -157,7 +240,11 @@ def main() -> None:
     except InstallRefused as error:
         os.write(2, f"{error.where}: {error.what}\n".encode(errors="backslashreplace"))
         sys.exit(error.exit_code)
-    os.execv(command[0], command)
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        os.write(2, f"{'user: ' * bool(layout.user)}execv({command[0]}): {error.strerror}\n".encode())
+        sys.exit(InstallRefused.exit_code)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from sandbox.confine import Command, not_executed, parent, restore_signals
 from sandbox.confine.child import ChildRefused, ListenerPage, spawn
 from sandbox.egress.destinations import api_addresses
 from sandbox.errors import InstallRefused, ListenerBusy, UsageError, log_entry
-from sandbox.kernel import seccomp
+from sandbox.kernel import abi, bpf, seccomp
 from sandbox.kernel.notification import Listener
 from sandbox.kernel.tables import machine
 from sandbox.learn import denials, host
@@ -45,7 +45,8 @@ class ObserverDuties(NamedTuple):
 
     `function` and `handler` are the platform's names, `api` is (host, port) of its Runtime API. `grants` are calls of
     the hard deny to let through, `observations` the file for the lines ('': standard error), `local_domains` what
-    LOCALDOMAIN says (man 5 resolv.conf); `debug` shows the causes of an error, `stand_ins` stand for destinations.
+    LOCALDOMAIN says (man 5 resolv.conf); `debug` shows the causes of an error, `stand_ins` stand for destinations,
+    `refuses` are numbers of syscalls with the errnos of the platform that is trained for.
     """
 
     function: str
@@ -56,6 +57,7 @@ class ObserverDuties(NamedTuple):
     local_domains: Sequence[str]
     debug: bool
     stand_ins: StandIns | None = None
+    refuses: Sequence[tuple[int, int]] = ()
 
 
 def observe(command: Command, duties: ObserverDuties) -> int:
@@ -67,7 +69,7 @@ def observe(command: Command, duties: ObserverDuties) -> int:
             todo="train without it, or where pidfd_getfd(2) is allowed",
         )  # fmt: skip
     with open(os.path.join(denials.DATA, f"{arch}.bpf"), "rb") as file:
-        program = file.read()
+        program = bpf.refusing(duties.refuses, abi.AUDIT_ARCH) + file.read()
     sink = ObservationLog(duties.observations, duties.function)
     start = host.describe(command, duties.function, duties.handler, api=duties.api is not None)
     sink.emit(start)

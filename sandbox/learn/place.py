@@ -13,19 +13,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from sandbox.learn.enter_place import Layout
+from sandbox.errors import InstallRefused
+from sandbox.learn.enter_place import PASSWD, Layout
 from sandbox.learn.observations import ColdStart, Sample
+from sandbox.learn.platforms import HOST, SHARED_MEMORY, DeploymentPlatform
 from sandbox.learn.records import FileAccess, Mode
 from sandbox.profile.model import Profile
 
 TMP = "/tmp"
-FRESH = (TMP, "/dev/shm")
+FRESH = (TMP, SHARED_MEMORY)
 """What a platform empties at each start. /var/tmp is kept: it outlives a boot (hier(7)), and volumes are there."""
 MADE: tuple[Mode, ...] = ("write", "entry")
 LIMIT = 30.0
@@ -34,6 +39,24 @@ MOST_SOURCES, LARGEST_SOURCE = 1000, 1 << 18
 """Files of the function, and bytes of one, that are searched for folders in /tmp."""
 LIBRARIES = frozenset({"node_modules", "site-packages", "__pycache__", "python", "vendor"})
 """Folders of other people's code."""
+WITHOUT: Mapping[str, Any] = {"devices": [], "read_only": False, "user": [], "passwd": "", "limits": []}
+"""What can be left out of a layout: the value that asks for nothing."""
+SAID = {
+    "devices": f"no {SHARED_MEMORY}", "read_only": "only /tmp can be written to", "user": "its user",
+    "passwd": "its user's name", "limits": "its limits",
+}  # fmt: skip
+MOUNTING = ("unshare(", "mount(", "mkdir(")
+LIMITS = {resource.RLIMIT_NOFILE: "descriptors", resource.RLIMIT_NPROC: "processes and threads"}
+OF_A_USER = {resource.RLIMIT_NPROC}
+_READS = """
+import os, sys
+if sys.argv[1:]:
+    tree = [os.path.join(folder, name) for folder, _, names in os.walk(sys.argv[-1]) for name in names][:5000]
+    for path in (*sys.argv[1:], *tree):
+        if not os.access(path, os.R_OK) and os.path.lexists(path):
+            sys.exit(f"user: {path} cannot be read by others")
+"""
+"""Whether a start can read its programs and the function's folder, which comes last."""
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _TOOL = os.path.dirname(os.path.dirname(_HERE))
 _NAMED = re.compile(r"(?<![\w.~-])/+tmp/[^\s\"'\\:;,=]+")
@@ -42,31 +65,52 @@ _NAMED = re.compile(r"(?<![\w.~-])/+tmp/[^\s\"'\\:;,=]+")
 
 @dataclass(frozen=True)
 class StartPlace:
-    """Where the starts of one training run. `command` comes before the bootstrap's own; () where nothing is mounted.
+    """Where the starts of one training run. `command` comes before the bootstrap's own, () for nothing.
 
-    `refused` is the step that could not be done and why, '' where the place is clean; `layout` is what was asked for.
+    `refused` is the step that could not be done and why, '' where the place is clean; `layout` is what was done.
+    `missing` says of the platform what this host could not imitate, and why.
     """
 
     command: tuple[str, ...]
     layout: Layout
     refused: str = ""
     before: frozenset[str] = frozenset()
+    platform: DeploymentPlatform = HOST
+    missing: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether /tmp is fresh for each start."""
+        return not self.refused
 
     def inside(self, path: str) -> str:
         """What a path below the scratch folder is called by the starts."""
         scratch = self.layout.scratch
-        return self.layout.desk + path.removeprefix(scratch) if self.command and path.startswith(scratch) else path
+        return self.layout.desk + path.removeprefix(scratch) if self.clean and path.startswith(scratch) else path
 
     def variables(self, name: str) -> Mapping[str, str]:
-        """What the start of this name needs to know: its TMPDIR, where /tmp is not fresh."""
-        if self.command:
-            return {}
-        os.makedirs(folder := self._temporary(name), mode=0o700, exist_ok=True)
-        return {"TMPDIR": folder}
+        """What the start of this name needs to know: its TMPDIR, where /tmp is not fresh; what the platform refuses."""
+        found = {"SANDBOX_REFUSES": self.platform.variable} if self.platform.refuses else {}
+        if not self.clean:
+            os.makedirs(folder := self._temporary(name), mode=0o700, exist_ok=True)
+            self._give(folder)
+            found["TMPDIR"] = folder
+        return found
+
+    def file(self, path: str) -> str:
+        """A file of the scratch folder that a start can write to: what it calls the path."""
+        if self.layout.user:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._give(path)
+        return self.inside(path)
+
+    def _give(self, path: str) -> None:
+        if self.layout.user:
+            os.chown(path, *self.layout.user)
 
     def lasting(self, name: str) -> StartPlace:
         """The same for one start whose /tmp outlasts its process, as a platform's does when it starts it again."""
-        if not self.command:
+        if not self.clean:
             return self  # its TMPDIR does
         layout = self.layout._replace(lasting=f"lasting-{name}")
         return replace(self, layout=layout, command=_entering(layout))
@@ -76,7 +120,7 @@ class StartPlace:
 
     def translate(self, file: str, name: str) -> None:
         """Write TMPDIR as /tmp in the observations of the start of this name, where /tmp is not fresh."""
-        if self.command:
+        if self.clean:
             return
         with open(file, "r+b") as observations:
             old = re.escape(self._temporary(name).encode())
@@ -91,7 +135,7 @@ class StartPlace:
         What it read in /tmp and what was there before the training counts as made by it too: the first start on a
         fresh machine has to make it.
         """
-        left = {path for path in cold_start.reads if not self.command and self._was(path)}
+        left = {path for path in cold_start.reads if not self.clean and self._was(path)}
         if not left:
             return cold_start
 
@@ -115,7 +159,7 @@ class StartPlace:
 
     def as_enforced(self, profile: Profile, name: str) -> Profile:
         """The profile for the start of this name: where /tmp is not fresh, what holds there holds in its TMPDIR."""
-        if self.command:
+        if self.clean:
             return profile
         new = self._temporary(name)
 
@@ -134,6 +178,9 @@ class StartPlace:
         )  # fmt: skip
 
     def __str__(self) -> str:
+        return "; ".join((self._clean_or_not(), *self._as_there()))
+
+    def _clean_or_not(self) -> str:
         if self.refused:
             return f"/tmp is the host's ({self.refused}): a TMPDIR for each start, and what was there counts as made"
         fresh = " and ".join(self.layout.fresh) or "nothing"
@@ -143,23 +190,105 @@ class StartPlace:
         empty = f"; made for each, since its files name them: {made}" if made else ""
         return f"{fresh} fresh for each start{closed}{kept}{empty}"
 
+    def _as_there(self) -> Iterator[str]:
+        """What is as on the platform, and what is not."""
+        layout, platform = self.layout, self.platform
+        limits = dict(layout.limits)
+        found = [
+            f"no {SHARED_MEMORY}" if layout.devices else "",
+            "only /tmp can be written to" if layout.read_only else "",
+            f"uid {layout.user[0]}" if layout.user else "",
+            *(f"{limits[number]} {what}" for number, what in LIMITS.items() if number in limits),
+            f"no {', '.join(platform.unset)}" if platform.unset else "",
+            f"it refuses {platform.refusals}" if platform.refuses else "",
+        ]
+        if told := ", ".join(filter(None, found)):
+            yield f"as on {platform.name}: {told}"
+        if self.missing:
+            yield f"not as on {platform.name}: {', '.join(self.missing)}"
 
-def prepare(*, root: str, closed: bool, named: Iterable[str], scratch: str) -> StartPlace:
+
+def nowhere(scratch: str) -> StartPlace:
+    """This host as it is, where the starts have a folder at least."""
+    return StartPlace((), Layout((), (), (), "", scratch, scratch))
+
+
+def prepare(
+    *, root: str, closed: bool, named: Iterable[str], scratch: str, platform: DeploymentPlatform = HOST,
+    programs: Iterable[str] = (),
+) -> StartPlace:  # fmt: skip
     """Try what the host lets us mount. `closed`: the root is read-only; `scratch` is a folder that the starts share.
 
     `named` are texts, any of which may name a path below /tmp that the starts need: arguments, variables, events.
+    `programs` are what a start runs, which its user must be able to read. What this host does not let us imitate of the
+    platform is left out, one thing after the other.
     """
     ours = (root, _TOOL, sys.prefix, sys.base_prefix, sys.executable)
-    fresh = [folder for folder in FRESH if os.path.isdir(folder) and not f"{folder}/".startswith(f"{root}/")]
+    fresh = [
+        folder for folder in FRESH
+        if os.path.isdir(folder) and not f"{folder}/".startswith(f"{root}/")
+        and (folder != SHARED_MEMORY or platform.shared_memory)
+    ]  # fmt: skip
     kept = {path for text in (*ours, *named) for path in _named(text)} if TMP in fresh else set()
     outer = sorted(path for path in kept if not any(path.startswith(f"{other}/") for other in kept))
     empty = sorted(_empty_folders(root) - set(outer)) if TMP in fresh else []
     desk = os.path.join(_HERE, "scratch")
     layout = Layout(fresh, outer, empty, root if closed and root != "/" else "", scratch, desk)
-    enter = _entering(layout)
-    refused = _tried([*enter, sys.executable, "-I", "-S", "-c", ""], root)
+    layout, missing = _like(layout, platform)
+    readable = [os.path.join(_TOOL, "bootstrap"), *programs, root]
+    refused = ""
+    while step := _tried([*_entering(layout), sys.executable, "-I", "-S", "-c", _READS, *readable], root):
+        name, _, reason = step.partition(": ")
+        if name in WITHOUT and getattr(layout, name) != WITHOUT[name]:
+            missing.append(f"{SAID[name]} ({reason})")
+        elif layout.user and not step.startswith(MOUNTING):
+            name = "user"
+            missing.append(f"{SAID[name]} ({step})")
+        elif layout.desk:
+            missing += [SAID[name] for name in ("devices", "read_only") if getattr(layout, name)]
+            layout, refused = Layout([], outer, [], "", scratch, "", user=layout.user, limits=layout.limits), step
+            continue
+        else:
+            raise InstallRefused("no start can be prepared", where=step, todo="train with --platform host")
+        layout = layout._replace(**{name: WITHOUT[name]})
+        if name == "user":
+            missing += [f"{value} {LIMITS[number]}" for number, value in layout.limits if number in OF_A_USER]
+            layout = layout._replace(passwd="", limits=[one for one in layout.limits if one[0] not in OF_A_USER])
+    if layout.user:
+        os.chmod(scratch, 0o711)
     before = frozenset(os.listdir(TMP)) if refused else frozenset()
-    return StartPlace(() if refused else enter, layout, refused, before)
+    asked = layout.desk or layout.user or layout.limits
+    return StartPlace(_entering(layout) if asked else (), layout, refused, before, platform, tuple(missing))
+
+
+def _like(layout: Layout, platform: DeploymentPlatform) -> tuple[Layout, list[str]]:
+    """The layout with what the platform asks for, and what is left out of it from the beginning."""
+    limits, missing = dict(platform.limits), []
+    user = platform.user
+    if user and os.geteuid() != 0:
+        user = None
+        missing.append(f"{SAID['user']} (only root can be another)")
+        # All processes of a user count, of whom a developer has many (man 2 getrlimit).
+        missing += [f"{limits.pop(number)} {LIMITS[number]}" for number in OF_A_USER & limits.keys()]
+    passwd = ""
+    if user and not _is_known(user.uid):
+        passwd = os.path.join(layout.scratch, "passwd")
+        with open(PASSWD, "rb") as known, open(passwd, "wb") as file:
+            file.write(known.read() + user.line.encode())
+        os.chmod(passwd, 0o644)
+    found = layout._replace(
+        devices=[name for name in platform.devices if os.path.exists(f"/dev/{name}")], read_only=platform.read_only,
+        user=[user.uid, user.gid] if user else [], passwd=passwd, limits=sorted(limits.items()),
+    )  # fmt: skip
+    return found, missing
+
+
+def _is_known(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def _entering(layout: Layout) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ no profile is made of it unless the user insists.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -21,7 +22,8 @@ import prctl
 from sandbox.learn import observations, program, records
 from sandbox.learn.host import started_by
 from sandbox.learn.observations import ColdStart
-from sandbox.learn.place import StartPlace, prepare
+from sandbox.learn.place import StartPlace, nowhere, prepare
+from sandbox.learn.platforms import HOST, DeploymentPlatform
 from sandbox.learn.visits import visits
 from sandbox.profile.circumstances import ON_DEMAND, RESTARTED, RESTORED, WORKERS
 from sandbox.runtime_api import Environment, Function, Invocation, Outcome
@@ -57,6 +59,7 @@ class TrainingPlan:
     once_only: frozenset[str] = frozenset()  # events that fail when they come again
     stand_ins: tuple[str, ...] = ()  # db.internal:5432=127.0.0.1:15432
     serving: program.Serving = program.TO_THE_END
+    platform: DeploymentPlatform = HOST
 
     def settings(self) -> dict[str, str]:
         """Variables of the starter in any mode."""
@@ -79,7 +82,7 @@ class TrainingPlan:
         return Function(
             command=(*place.command, *bootstrap(), *self.command), root=self.root,
             environment={**self.environment, **environment}, name=self.name, handler=self.handler,
-            timeout=self.timeout, init_timeout=INIT_TIMEOUT, snapstart=self.snapstart,
+            timeout=self.timeout, init_timeout=INIT_TIMEOUT, snapstart=self.snapstart, unset=self.platform.unset,
             workers=self.workers,
         )  # fmt: skip
 
@@ -94,11 +97,30 @@ class TrainingPlan:
         events = [event.payload.decode(errors="replace") for event in self.events]
         programs = filter(None, (self.python, *self.command[:1]))
         started = [text for path in programs for text in _needed_by(path, self.root)]
-        with tempfile.TemporaryDirectory(prefix=f"sandbox-learn-{os.getpid()}-", dir=_outside()) as scratch:
+        with _scratch() as scratch:
             yield prepare(
                 root=self.root, closed=bool(self.events), scratch=scratch,
-                named=(*started, *self.needs, *self.command, *named, *events),
+                named=(*started, *self.needs, *self.command, *named, *events), platform=self.platform,
+                programs=filter(None, (self.python, *self.command[:1])),
             )  # fmt: skip
+
+
+    @contextlib.contextmanager
+    def no_place(self) -> Iterator[StartPlace]:
+        """A scratch folder alone, for a start on the host as it is."""
+        with _scratch() as scratch:
+            yield nowhere(scratch)
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix=f"sandbox-learn-{os.getpid()}-", dir=_outside()) as scratch:
+        try:
+            yield scratch
+        except OSError as error:
+            # Of a write that failed the kernel does not say where.
+            error.filename = error.filename or (scratch if error.errno == errno.ENOSPC else None)
+            raise
 
 
 def _needed_by(program: str, root: str) -> Iterator[str]:
@@ -178,7 +200,7 @@ def train(plan: TrainingPlan, progress: Callable[[Step], None]) -> Trained:
             run = _Start(plan, place, start, progress)
             run.serve() if plan.events else run.once()
             failures += run.failures
-            if os.path.exists(run.file):
+            if os.path.exists(run.file) and os.path.getsize(run.file):
                 place.translate(run.file, str(start))
                 seen += (place.as_learned(cold_start) for cold_start in run.cold_starts())
             if run.stopped:
@@ -192,7 +214,8 @@ def run_program(
 ) -> program.Run:  # fmt: skip
     """Run the command of a plain program, as long as the plan says; `tell` hears how far it is."""
     command = (*place.command, *bootstrap(), *plan.command)
-    variables = {**_inherited(), **plan.environment, **environment}
+    inherited = {key: value for key, value in _inherited().items() if key not in plan.platform.unset}
+    variables = {**inherited, **plan.environment, **environment}
     return program.run(command, plan.root, variables, log, plan.serving, tell)
 
 
@@ -218,7 +241,7 @@ class _Start:
 
     def _environment(self) -> dict[str, str]:
         ours = {
-            **self._plan.settings(), "SANDBOX_MODE": "learn", "SANDBOX_OBSERVATIONS": self._place.inside(self.file),
+            **self._plan.settings(), "SANDBOX_MODE": "learn", "SANDBOX_OBSERVATIONS": self._place.file(self.file),
             **self._place.variables(str(self._number)),
         }  # fmt: skip
         if self._plan.grants:

@@ -127,7 +127,7 @@ def _served(plan: TrainingPlan, place: StartPlace, mode: str, policy: str, denie
     journal, log_file = policy + ".journal", policy + ".log"
     variables = {
         **plan.settings(), "SANDBOX_POLICY": place.inside(policy), "SANDBOX_MODE": mode, "SANDBOX_FILES": "look",
-        "SANDBOX_EVENTS": f"file:{place.inside(journal)}", **place.variables(mode),
+        "SANDBOX_EVENTS": f"file:{place.file(journal)}", **place.variables(mode),
     }  # fmt: skip
     with program.piped(log_file) as log:
         if plan.events:

@@ -305,6 +305,11 @@ def _environment(document: Document) -> Iterator[_Raw]:
 
 def _provenance(document: Document) -> Iterator[_Raw]:
     trainings = document.profile.trainings
+    if on := sorted({training.platform for training in trainings} - {""}):
+        yield (
+            "info", ("provenance",), f"trained for {', '.join(on)}",
+            "what it lacks was not there in training: train for another platform before you deploy there",
+        )  # fmt: skip
     for field, values in (
         ("architecture", {training.architecture for training in trainings}),
         ("libc", {training.libc for training in trainings}),

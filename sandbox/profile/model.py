@@ -135,7 +135,8 @@ class Estimate:
 class Training:
     """One training: where it ran, what it ran, and how complete it was. `id` is a digest of its observations.
 
-    `date` is YYYY-MM-DD, `tool` the version that learned, `circumstances` names of profile/circumstances.py.
+    `date` is YYYY-MM-DD, `tool` the version that learned, `circumstances` names of profile/circumstances.py, `platform`
+    what was imitated.
     """
 
     id: str
@@ -150,12 +151,13 @@ class Training:
     date: str = ""
     tool: str = ""
     circumstances: str = ""
+    platform: str = ""
 
 
 PROVENANCE = {
     "host": "host", "kernel": "kernel", "libc": "libc", "python": "python", "architecture": "architecture",
     "handler": "handler_digest", "lock": "lock_digest", "date": "date", "tool": "tool",
-    "circumstances": "circumstances",
+    "circumstances": "circumstances", "platform": "platform",
 }  # fmt: skip
 """The facts of a training by their names in a profile, in their order there: the attributes of Training."""
 

@@ -41,7 +41,8 @@ class Function:
     `environment` is added to the platform's variables and wins over them. Times in seconds, memory in MiB
     (told to the function, not enforced). With `snapstart` the function is started as one that is restored from a
     snapshot: its hooks run around restore/next, though nothing is restored and no clock jumps. With
-    `workers` it is told to serve so many events at once, as on Managed Instances; here one comes at a time.
+    `workers` it is told to serve so many events at once, as on Managed Instances; here one comes at a time. `unset`
+    are variables of the emulator's that this platform does not set.
     """
 
     command: tuple[str, ...]
@@ -54,6 +55,7 @@ class Function:
     memory: int = 512
     snapstart: bool = False
     workers: int = 0
+    unset: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def variables(function: Function, address: str) -> dict[str, str]:
     """
     stream = f"{time.strftime('%Y/%m/%d')}/[$LATEST]{uuid.uuid4().hex}"
     region = function.environment.get("AWS_REGION", REGION)
-    return {
+    defined = {
         "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
         "HOME": "/tmp",
         "LANG": "en_US.UTF-8",
@@ -50,8 +50,8 @@ def variables(function: Function, address: str) -> dict[str, str]:
         "LAMBDA_TASK_ROOT": str(Path(function.root).absolute()),
         "_HANDLER": function.handler,
         **({"AWS_LAMBDA_MAX_CONCURRENCY": str(function.workers)} if function.workers else {}),
-        **function.environment,
     }
+    return {key: value for key, value in defined.items() if key not in function.unset} | dict(function.environment)
 
 
 def _initialization_type(function: Function) -> str:

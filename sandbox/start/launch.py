@@ -17,6 +17,7 @@ from sandbox.start.settings import (
     MODE,
     NEXT_WRAPPER,
     ON_UNAVAILABLE,
+    REFUSES,
     REQUEST_ID,
     RUNTIME_API,
     STALE,
@@ -56,7 +57,7 @@ def main() -> NoReturn:
             _say({"event": "sandbox", "mode": "off", "enforced": [], "degraded": ["everything: SANDBOX_MODE=off"]})
             run(command)
         if settings.mode == "learn":
-            settings.require(RUNTIME_API)
+            settings.require(RUNTIME_API, REFUSES)
             _say(learning_line(settings))
             sys.exit(learn(command, settings))
         enforce(command, settings)
@@ -201,7 +202,7 @@ def learn(command: Command, settings: Settings) -> int:
 
     duties = ObserverDuties(
         settings.function, settings.handler, _address(settings.api), settings.grants, settings.observations,
-        settings.local_domains, settings.debug, stand_ins(settings),
+        settings.local_domains, settings.debug, stand_ins(settings), settings.refuses,
     )  # fmt: skip
     return observe(command, duties)
 
@@ -220,7 +221,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
     exposed = locate.check_writable(path, policy, settings)
     degraded = [exposed] if exposed else []
     audit = settings.mode == "audit" or time.strftime("%Y-%m-%d", time.gmtime()) < policy.audit_until
-    settings.require(RUNTIME_API, STALE, REQUEST_ID, SUPERVISE, FILES)
+    settings.require(RUNTIME_API, STALE, REQUEST_ID, SUPERVISE, FILES, REFUSES)
     root = settings.task_root or os.getcwd()
     stale = provenance.differences(policy.provenance, command.path, settings.handler, root)
     if settings.refuse_stale and stale:
@@ -303,7 +304,10 @@ def confine(
     in_force.degraded += degraded
     try:
         port = settings.api.port if settings.api else None
-        install(policy, launch.addresses, port, in_force, tell=tell, audit=audit, looks=settings.looks, command=command)
+        install(
+            policy, launch.addresses, port, in_force, tell=tell, audit=audit, looks=settings.looks, command=command,
+            refuses=settings.refuses,
+        )  # fmt: skip
     except InstallRefused as error:
         if settings.on_unavailable == "fail":
             raise

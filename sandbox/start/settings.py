@@ -30,6 +30,7 @@ FILES = "SANDBOX_FILES"
 RUNTIME_API = "AWS_LAMBDA_RUNTIME_API"
 NEXT_WRAPPER = "SANDBOX_NEXT_WRAPPER"
 STANDS_FOR = "SANDBOX_STANDS_FOR"
+REFUSES = "SANDBOX_REFUSES"
 VERIFY_KEY = "SANDBOX_VERIFY_KEY"
 
 LARGEST_PORT = 65535
@@ -57,14 +58,15 @@ class Settings:
 
     `api` is None where there is no Runtime API, `verify_key` where no signature is asked for. `task_root`, `handler`,
     `function`, `policy`, `python`, `observations` are '' where they are not set. `stand_ins` are parsed where they are
-    used (sandbox/behaviour/stand_ins.py). `one_phase`: workers are forked while others serve already, so that the init
+    used (sandbox/behaviour/stand_ins.py). `refuses` are numbers of syscalls with the errnos that a platform gives them.
+    `one_phase`: workers are forked while others serve already, so that the init
     phase has no end. `local_domains` are what LOCALDOMAIN says (man 5 resolv.conf).
     """
 
     __slots__ = (
         "api", "debug", "entry", "environ", "event_key", "events", "function", "grants", "handler", "has_api",
         "local_domains", "looks", "mode", "next_wrapper", "observations", "on_unavailable", "one_phase", "policy",
-        "problems", "python", "refuse_stale", "relays", "search", "stand_ins", "supervise", "task_root",
+        "problems", "python", "refuse_stale", "refuses", "relays", "search", "stand_ins", "supervise", "task_root",
         "verify_key",
     )  # fmt: skip
 
@@ -85,6 +87,7 @@ class Settings:
         self.relays = setting(environ, REQUEST_ID, ("off", "relay"), problems) == "relay"
         self.supervise = setting(environ, SUPERVISE, ("1", "0"), problems) == "1"
         self.looks = setting(environ, FILES, ("off", "look"), problems) == "look"
+        self.refuses = _refuses(environ, problems)
         self.problems = tuple(problems)
 
         self.next_wrapper = environ.get(NEXT_WRAPPER, "")
@@ -128,6 +131,20 @@ def setting(environ: Mapping[str, str], name: str, choices: Sequence[str], probl
         UsageError(f"is {value!r}, not one of {', '.join(choices)}", where=name, todo="correct or unset it")
     )
     return choices[0]
+
+
+def _refuses(environ: Mapping[str, str], problems: list[UsageError]) -> tuple[tuple[int, int], ...]:
+    """`157:1,434:38` as pairs of numbers; of anything else `problems` hears."""
+    text = environ.get(REFUSES, "")
+    try:
+        pairs = [one.split(":") for one in text.split(",") if one]
+        found = tuple((int(nr), int(number)) for nr, number in pairs)
+    except ValueError:
+        found = ((-1, 0),)
+    if all(0 <= nr < 1 << 30 and 0 < number < 4096 for nr, number in found):
+        return found
+    problems.append(UsageError(f"is {text!r}, not NUMBER:ERRNO,...", where=REFUSES, todo="correct or unset it"))
+    return ()
 
 
 def _absolute(environ: Mapping[str, str], name: str) -> str:

@@ -23,13 +23,13 @@ from refusing_filters import deciding, notifying
 from guests.filters import containers, without_listeners
 from sandbox.confine.child import spawn
 from sandbox.kernel import bpf, seccomp
+from sandbox.learn.platforms import LAMBDA
 
 CLONE_NEWNS = 0x20000  # linux/sched.h
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
     1, 2, 4, 8, 32, 4096, 16384, 1 << 18,
 )  # fmt: skip
 KERNELS_OWN = ("proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "mqueue", "securityfs", "tracefs", "debugfs")
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -73,14 +73,6 @@ def _containers(_: Collection[str]) -> bytes:
 
 
 LANDLOCK = dict.fromkeys(("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"), errno.ENOSYS)
-LAMBDA = {
-    **dict.fromkeys(("prctl", "ptrace", "bpf", "perf_event_open", "unshare", "mount", "chroot"), errno.EPERM),
-    **dict.fromkeys(
-        ("clone3", "pidfd_open", "pidfd_getfd", "io_uring_setup", "io_uring_enter", "io_uring_register",
-         "epoll_pwait2"), errno.ENOSYS,
-    ),
-    **LANDLOCK,
-}  # fmt: skip
 DOCKER = (
     "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
     "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
@@ -93,10 +85,11 @@ OUTSIDE = {"pidfd_getfd": errno.EPERM, "kcmp": errno.EPERM, "unshare": errno.EPE
 
 
 def _lambda(name: str, more: Mapping[str, int] = MappingProxyType({})) -> Guest:
-    refused = {**LAMBDA, **more}
+    refused = {**LAMBDA.refuses, **more}
+    assert LAMBDA.user
     return Guest(
-        name, 993, _plain(refused, bpf.KILL_PROCESS), refused, no_new_privs=True, read_only=True, shared_memory=False,
-        limits={resource.RLIMIT_NOFILE: 1024, resource.RLIMIT_NPROC: 1024},
+        name, LAMBDA.user.uid, _plain(refused, bpf.KILL_PROCESS), refused, no_new_privs=True,
+        read_only=LAMBDA.read_only, shared_memory=LAMBDA.shared_memory, limits=LAMBDA.limits,
     )  # fmt: skip
 
 
@@ -147,7 +140,8 @@ def _bound(kept: tuple[str, ...]) -> None:
 
 def _become(guest: Guest) -> None:
     if guest.uid:
-        group = 990 if guest.uid == 993 else guest.uid
+        assert LAMBDA.user
+        group = LAMBDA.user.gid if guest.uid == LAMBDA.user.uid else guest.uid
         os.setgroups([])
         os.setresgid(group, group, group)
         os.setresuid(guest.uid, guest.uid, guest.uid)
@@ -230,7 +224,7 @@ def _mounts() -> list[tuple[str, str, int]]:
 
 
 def _devices() -> None:
-    kept = {name: os.open(f"/dev/{name}", os.O_PATH) for name in DEVICES}
+    kept = {name: os.open(f"/dev/{name}", os.O_PATH) for name in LAMBDA.devices}
     _mount("tmpfs", "/dev", 0, "tmpfs")
     for name, fd in kept.items():
         os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o666))

@@ -97,3 +97,13 @@ def test_no_other_module_of_the_start_looks_a_variable_up() -> None:
     asks = re.compile(r"environ(?:ment)?(?:\.get\(|\[)")
     paths = {path for floor in floors for path in (HOME / floor).glob("*.py")} | set(observer)
     assert {path.name for path in paths if asks.search(path.read_text())} == {"settings.py"}
+
+
+@pytest.mark.parametrize("text", ["157", "157:0", "157:4096", "-1:1", "prctl:EPERM", "157:1:2", "1:2;3:4"])
+def test_refused_calls_are_numbers(text: str) -> None:
+    """Syscalls with errnos, both numbers in their range; nothing else is taken."""
+    assert Settings({settings.REFUSES: "157:1,434:38"}).refuses == ((157, 1), (434, 38))
+    found = Settings({settings.REFUSES: text})
+    assert found.refuses == ()
+    with pytest.raises(UsageError, match="not NUMBER:ERRNO"):
+        found.require(settings.REFUSES)
