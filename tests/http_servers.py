@@ -56,7 +56,7 @@ def in_background(
     child = subprocess.Popen(
         [sys.executable, "-m", "sandbox", *map(str, arguments)], cwd=folder or workshop.folder, text=True,
         env={"PATH": os.defpath, "HOME": "/tmp", "PYTHONPATH": str(workshop.home), "LANG": "C.UTF-8", **more},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=ready,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=ready, process_group=0,
     )  # fmt: skip
     try:
         yield child

@@ -70,8 +70,11 @@ def learn(
         float, typer.Option("--for", min=0.0, help="A server: end it after that; without, on Ctrl-C", metavar="SECONDS")
     ] = 0.0,
     until_signal: Annotated[
-        bool, typer.Option("--until-signal", help="A server: end it on Ctrl-C or SIGTERM, and fail if it ends before")
-    ] = False,
+        bool,
+        typer.Option(
+            "--until-signal", hidden=True, help="A server: end it on Ctrl-C or SIGTERM, and fail if it ends before"
+        ),
+    ] = False,  # nearly what happens without it
     stop_signal: Annotated[
         str, typer.Option(help="A server: the signal that ends it, as its image's STOPSIGNAL", metavar="NAME")
     ] = "SIGTERM",

@@ -25,6 +25,8 @@ GRACE = 10.0
 LISTENS = 60.0
 """Seconds in which a server must listen before its driver starts; observation slows a start down."""
 POLL, SLOWEST = 0.05, 1.0
+ECHO = 0.25
+"""Seconds in which a signal to our process group may come twice: from its sender, and by a parent that hands it on."""
 OUTPUT = 1.0
 """Seconds for the last output of a program that has ended."""
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -115,13 +117,16 @@ class Stopped(SystemExit):
 
 
 @contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
+def ended_by_signals(deaf: float = 0.0) -> Iterator[None]:
     """Here SIGTERM, SIGHUP and SIGINT end us as an exception does, so that no process, folder or mount stays.
 
-    The second one is not heard: cleaning up takes at most some seconds.
+    The second one is not heard: cleaning up takes at most some seconds. Nor are those of the first `deaf` seconds.
     """
+    hears = time.monotonic() + deaf
 
     def end(number: int, _frame: FrameType | None) -> None:
+        if time.monotonic() < hears:
+            return
         for other in before:
             signal.signal(other, _unheard)
         raise Stopped(128 + number)
@@ -155,7 +160,7 @@ def run(
         try:
             problem = _until_served(child, log, serving, tell)
         except Stopped:
-            with ended_by_signals():
+            with ended_by_signals(ECHO):
                 tell(ENDING_IT)
                 return _ended(child, "", serving, stopped=True)
         return _ended(child, problem, serving)

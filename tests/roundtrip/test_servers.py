@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -53,7 +54,12 @@ def interrupted(child: subprocess.Popen[str]) -> None:
     child.send_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("end", [interrupted, subprocess.Popen.terminate])
+def interrupted_from_a_script(child: subprocess.Popen[str]) -> None:
+    """Ctrl-C as a script sends it, to the whole process group: no terminal's, which kernel and command tell apart."""
+    os.killpg(child.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("end", [interrupted_from_a_script, subprocess.Popen.terminate])
 def test_a_signal_ends_the_training(workshop: Workshop, end: Callable[[subprocess.Popen[str]], None]) -> None:
     """Ctrl-C and SIGTERM end a server's training with a profile, and leave nothing running."""
     port, profile = free_port(), workshop.new()
