@@ -191,8 +191,13 @@ def _answer(command: list[str], root: str, environment: Mapping[str, str]) -> In
         path, version, stdlib, prefix, base, client, *needs = done.stdout.split("\0")
     except OSError as error:
         raise HandlerNotFound(f"cannot be started: {error.strerror}", where=where, todo=TODO) from error
-    except (subprocess.SubprocessError, ValueError, TypeError) as error:
-        raise HandlerNotFound(f"is not a usable Python: {error}", where=where, todo=TODO) from error
+    except subprocess.CalledProcessError as error:  # a script that chooses says why it has none
+        said = [line for line in error.stderr.splitlines() if line.strip()] or [f"exit status {error.returncode}"]
+        why = said[-1 if said[0].startswith(("Traceback", "  File")) else 0].strip()
+        raise HandlerNotFound(f"is not a usable Python: {why}", where=where, todo=TODO) from error
+    except (subprocess.SubprocessError, ValueError) as error:
+        why = "it answers nothing that a Python would" if isinstance(error, ValueError) else error
+        raise HandlerNotFound(f"is not a usable Python: {why}", where=where, todo=TODO) from error
     path = path or where
     hops = (where, path, *links(path))
     return Interpreter(path, version, stdlib, prefix, base, client == "True", (*hops, prefix, base, stdlib, *needs))

@@ -142,7 +142,7 @@ def receiving_calls(profile: Profile) -> tuple[str, ...]:
     return tuple(sorted(profile.names_receives)) if named else ()
 
 
-MEASURES = ("getrusage", "times", "sysinfo", "uname", "getpriority", "sched_getscheduler", "sched_getparam")
+MEASURES = ("getrusage", "times", "sysinfo", "uname", "getpriority")
 """What tells of the caller and its host no more than it was told at the start: runtimes' own threads (collectors of
 garbage, compilers) ask again by the clock, and not by the event."""
 

@@ -25,7 +25,8 @@ type event struct {
 
 var sink [][]byte
 
-// work keeps every processor busy for longer than the scheduler lets a goroutine run, and makes garbage meanwhile.
+// work keeps every processor busy for longer than the scheduler lets a goroutine run, makes garbage meanwhile, and waits
+// in calls that take a thread each.
 func work(rounds int) {
 	var all sync.WaitGroup
 	for i := 0; i < 2*runtime.NumCPU(); i++ {
@@ -36,6 +37,13 @@ func work(rounds int) {
 				for n := 0; n < 1<<20; n++ {
 				}
 			}
+		}()
+	}
+	for i := 0; i < 20; i++ {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			syscall.Nanosleep(&syscall.Timespec{Nsec: 50e6}, nil)
 		}()
 	}
 	for i := 0; i < rounds*4; i++ {
