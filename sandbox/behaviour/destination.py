@@ -27,6 +27,8 @@ DNS_PORT = 53
 """Where resolvers wait: what goes there goes to the forwarder, in a profile with names and in training."""
 OWN = "own"
 """What the function itself is bound to on loopback, whatever the port."""
+ROUTES = "routes"
+"""Nothing: datagram sockets that are connected for the source address that the route gives them, and send nothing."""
 ANY_PORT = -1
 LARGEST_PORT = 65535
 
@@ -47,8 +49,8 @@ EKS (169.254.170.23, fd00:ec2::23), also as a NAT64 gateway would reach them."""
 
 
 class Entry:
-    """One parsed entry. `kind` is address, network, name, suffix, path, folder, pattern, abstract, family, own or
-    runtime-api (and any, see behaviour/listener.py).
+    """One parsed entry. `kind` is address, network, name, suffix, path, folder, pattern, abstract, family, own, routes
+    or runtime-api (and any, see behaviour/listener.py).
 
     `value` is the packed address (with its prefix length in `bits` for a network), the name in lower case, the
     `.suffix` behind a `*`, the path without what the kernel ignores, the @name, or the family's name. `port` may be
@@ -82,7 +84,7 @@ class Entry:
 
     def __str__(self) -> str:
         """The entry as learning and the supervisor write it, which `parse` reads back as an equal one."""
-        if self.kind in (RUNTIME_API, OWN):
+        if self.kind in (RUNTIME_API, OWN, ROUTES):
             return self.kind
         if self.protocol in ("unix", "family"):
             last = "/*" if self.kind == "folder" else ""
@@ -116,16 +118,17 @@ class Entry:
 def parse(text: str) -> Entry:
     """One entry of a profile's `network`. Raises ProfileError, which says what is wrong with it.
 
-    `runtime-api` | `own` | [tcp://|udp://]HOST:PORT | unix:/path | unix:/folder/* | unix:/folder/name-*/s-* |
-    unix:@abstract | unix:@name-* | family:AF_NAME, where HOST is an address ([...] around an IPv6 one), NETWORK/BITS, a
-    name or *.name, and PORT a number or `*`. In a unix path or name a `*` stands for its random part
-    (sandbox/behaviour/path.py). `own` is what the function itself is bound to on loopback. `typeN://` stands for
-    sockets of another type (the number of SOCK_RAW and the like), as learning writes them.
+    `runtime-api` | `own` | `routes` | [tcp://|udp://]HOST:PORT | unix:/path | unix:/folder/* |
+    unix:/folder/name-*/s-* | unix:@abstract | unix:@name-* | family:AF_NAME, where HOST is an address ([...] around an
+    IPv6 one), NETWORK/BITS, a name or *.name, and PORT a number or `*`. In a unix path or name a `*` stands for its
+    random part (sandbox/behaviour/path.py). `own` is what the function itself is bound to on loopback. With `routes` a
+    datagram socket may be connected anywhere, and can then send nothing. `typeN://` stands for sockets of another type
+    (the number of SOCK_RAW and the like), as learning writes them.
     """
     if text == RUNTIME_API:
         return Entry("tcp", RUNTIME_API, text=text)
-    if text == OWN:
-        return Entry(OWN, OWN, text=text)
+    if text in (OWN, ROUTES):
+        return Entry(text, text, text=text)
     if text.startswith("unix:"):
         return _parse_unix(text, text[5:])
     if text.startswith("family:"):
@@ -140,6 +143,11 @@ def parse(text: str) -> Entry:
         raise _wrong(text, f"{scheme!r} is not a protocol that a destination can have", todo)
     host, port = _split(text, rest if found else text)
     return _parse_host(text, protocol, host, port)
+
+
+def by_datagram(entry: Entry) -> bool:
+    """Whether datagram sockets of IP serve for it."""
+    return entry.protocol in ("udp", OWN, ROUTES)
 
 
 def of_address(address: SocketAddress, protocol: str, name: str = "") -> Entry:

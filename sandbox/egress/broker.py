@@ -84,6 +84,8 @@ class Egress:
                 answer = self._sends.several(brokered)
             else:
                 answer = self._sends.one(brokered)
+            if brokered.reaches_own and brokered.socket_type == SOCK_DGRAM and not brokered.in_thread:
+                self._listeners().note(brokered)  # the kernel has given it a port, to which the answer goes
         except OSError as error:
             answer = 0, error.errno or errno.EPERM
         except Denied as denied:
@@ -103,7 +105,7 @@ class Egress:
 
             self._listens = Listens(self._listen, self.targets, self._report)
             if self._allows_own:
-                self.targets.own = self._listens.is_own
+                self.targets.own = self._listens
         return self._listens
 
     def receive(self, listener: Listener, call: Notification, syscall: str, task: Task) -> None:

@@ -74,9 +74,13 @@ class Brokered:
     """One call that the broker answers, with the descriptor of its socket.
 
     `address` is the one that the call, or the message of it that is under work, names; as it was read and parsed.
+    `reaches_own`: it leads to a socket of the function itself.
     """
 
-    __slots__ = ("address", "call", "domain", "fd", "in_thread", "listener", "socket_type", "source", "syscall", "task")
+    __slots__ = (
+        "address", "call", "domain", "fd", "in_thread", "listener", "reaches_own", "socket_type", "source", "syscall",
+        "task",
+    )  # fmt: skip
 
     def __init__(
         self, listener: Listener, call: Notification, syscall: str, task: Task, fd: int, source: SocketSource
@@ -91,6 +95,7 @@ class Brokered:
         """A thread answers, and releases the descriptor."""
         self.domain = self.socket_type = 0
         self.address: SocketAddress | None = None
+        self.reaches_own = False
 
     def answer(self, value: int, number: int) -> None:
         """A value, or an errno that is not 0."""

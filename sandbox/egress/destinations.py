@@ -13,6 +13,7 @@ from sandbox.behaviour.destination import (
     ANY_PORT,
     METADATA,
     OWN,
+    ROUTES,
     RUNTIME_API,
     Entry,
     canonical_name,
@@ -103,6 +104,8 @@ class Destinations:
         self._api = {(packed(host) or canonical_name(host), port) for host, port in api}
         self.allows_own = False
         """Whether the function may reach what it is bound to itself; the caller knows what that is."""
+        self.allows_routes = False
+        """Whether datagram sockets may be connected to any destination, to send nothing."""
         for text in entries:
             self._add(parse(text))
         self._names.update(host for host, _ in self._api if isinstance(host, str) and host)
@@ -121,6 +124,8 @@ class Destinations:
             self._patterns.setdefault(str(value), entry.text)
         elif entry.kind == OWN:
             self.allows_own = True
+        elif entry.kind == ROUTES:
+            self.allows_routes = True
         elif entry.kind != RUNTIME_API:
             self._exact.setdefault((entry.protocol, value, entry.port), entry.text)
             if entry.kind == "name":

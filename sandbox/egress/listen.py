@@ -76,7 +76,7 @@ class Listens:
             self._targets.judge_family(brokered)
         number = sockets.bind(brokered.fd, address)
         if inet and not number and brokered.socket_type == SOCK_DGRAM:
-            self._note(brokered)
+            self.note(brokered)
         return 0, number
 
     def _decide(self, brokered: Brokered, address: bytes) -> None:
@@ -107,13 +107,13 @@ class Listens:
             self._targets.judge_family(brokered)
         number = sockets.listen(fd, brokered.call.args[1] & LOW)
         if inet and not number:
-            self._note(brokered)
+            self.note(brokered)
         return 0, number
 
-    def _note(self, brokered: Brokered) -> None:
+    def note(self, brokered: Brokered) -> None:
         """The function's own: the address that its socket is bound to by now."""
         named = sockaddr.parse(socket_name(brokered.fd))
-        if named is None or not isinstance(named.value, bytes):
+        if named is None or not isinstance(named.value, bytes) or not named.port:
             return
         places = [listener.own_address(named.value)]
         if not any(places[0]) and brokered.domain == AF_INET6 and not sockets.is_ipv6_only(brokered.fd):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sandbox.behaviour.stand_ins import StandIns
     from sandbox.egress.brokered import Brokered
     from sandbox.egress.destinations import Destinations
+    from sandbox.egress.listen import Listens
     from sandbox.egress.relay import Relay
     from sandbox.kernel.notification import Notification
     from sandbox.kernel.sockaddr import SocketAddress
@@ -50,8 +51,8 @@ class Targets:
         self.forwarder: Forwarder | None = None
         self.relay: Relay | None = None
         self.stand_ins: StandIns | None = None
-        self.own: Callable[[str, bytes, int], bool] | None = None
-        """Whether the function is bound to (protocol, address, port) itself, where its profile allows that."""
+        self.own: Listens | None = None
+        """Who knows what the function is bound to itself, where its profile allows that."""
         self._connected_to_api = connected_to_api
         self._report = report
         self._asked: dict[str, None] = {}
@@ -97,12 +98,16 @@ class Targets:
         if port == DNS_PORT and forwarder and protocol in ("tcp", "udp"):
             return to_forwarder(forwarder, brokered.domain, protocol, destination, decided)
         value = destination.value
-        if self.own and isinstance(value, bytes) and self.own(protocol, value, port):
+        if self.own and isinstance(value, bytes) and self.own.is_own(protocol, value, port):
+            brokered.reaches_own = True
             return Target(address)
         names = forwarder.names_of(destination.value) if forwarder else frozenset()
-        sorts = protocol == "udp" and not sending and forwarder and (names or forwarder.asked_as(destination.value))
-        if sorts and not self._match(protocol, destination.value, port, names).allowed:
-            # getaddrinfo(3) connects to each address that it was given for a name, to sort them, and sends nothing.
+        routes = self._destinations.allows_routes and port != DNS_PORT
+        sorts = routes or names or (forwarder and forwarder.asked_as(destination.value))
+        connects = protocol == "udp" and not sending
+        if connects and sorts and not self._match(protocol, destination.value, port, names).allowed:
+            # getaddrinfo(3) connects to each address that it was given for a name, to sort them, and sends nothing;
+            # others so ask for their own address.
             return Target(address, mute=True)
         if self._asked and protocol == "tcp" and not sending:
             names = self._report_asked(brokered, destination.value, port, names)

@@ -107,6 +107,8 @@ def _decide(destinations: Destinations, text: str) -> bool:
         return False  # what no profile can hold
     if entry.kind == destination.OWN:
         return destinations.allows_own
+    if entry.kind == destination.ROUTES:
+        return destinations.allows_routes
     return entry.kind == destination.RUNTIME_API or _matches(destinations, entry)
 
 

@@ -1,4 +1,4 @@
-"""What a function listens on, learned from bind(2) and listen(2), and which loopback ports are its own.
+"""What a function listens on, learned from bind(2) and listen(2), its own ports, and datagram sockets that send none.
 
 A bind to a port of the function's choice is a listener, as it is decided (sandbox/egress/listen.py). Where the kernel
 chooses the port, a listen is one, with `*` for the port; a datagram socket that is bound so is none.
@@ -15,7 +15,7 @@ from sandbox.behaviour.access import Access
 from sandbox.behaviour.destination import Entry
 from sandbox.kernel import sockaddr
 from sandbox.kernel.sockaddr import SOCK_RAW, SocketAddress
-from sandbox.kernel.task import Task, socket_name
+from sandbox.kernel.task import Task, Tasks, socket_name
 
 _T = TypeVar("_T")
 
@@ -66,11 +66,14 @@ class Listening:
         yield listener.of_socket(protocol, address.value, listener.CHOSEN).text
         _remember(self._chosen, inode, protocol)
 
-    def is_own(self, task: Task, protocol: str, port: int) -> bool:
-        """Whether the kernel chose this port for a socket of the function's."""
+    def is_own(self, task: Task, fd: int, protocol: str, port: int) -> bool:
+        """Whether the kernel chose this port for a socket of the function's, to which `fd` connects or sends."""
         if self._chosen:
             self._look(task)
-        return (protocol, port) in self._own
+        own = (protocol, port) in self._own
+        if own and protocol == "udp" and (inode := _inode(task, fd)) not in self._bound:
+            _remember(self._chosen, inode, "udp")  # given a port now, to which the answer goes
+        return own
 
     def _look(self, task: Task) -> None:
         """Find the ports of the sockets whose ports were not known when they were bound."""
@@ -80,6 +83,36 @@ class Listening:
                     if self._chosen.get(inode) in (protocol, "") and port:
                         self._own.add((protocol, port))
                         del self._chosen[inode]
+
+
+class Unsent:
+    """Datagram sockets that were connected and have sent nothing: with a route they have an address, and no more."""
+
+    def __init__(self) -> None:
+        self._connected: dict[tuple[int, int], SocketAddress] = {}
+
+    def connects(self, task: Task, fd: int, address: SocketAddress) -> list[SocketAddress]:
+        """A descriptor is connected; what it was connected to before, without a send."""
+        key = (task.process(), fd)
+        before = self._connected.pop(key, None)
+        if address.is_ip:  # AF_UNSPEC dissolves it
+            self._connected[key] = address
+        return [before] if before else []
+
+    def sends(self, task: Task, fd: int) -> SocketAddress | None:
+        """A descriptor sends; what it is connected to, if this is the first time."""
+        address = self._connected.pop((task.process(), fd), None) if self._connected else None
+        # Closing is not notified: the number may stand for another socket or a file by now.
+        return address if address and task.datagram_peer(fd) == address else None
+
+    def gone(self, tasks: Tasks) -> Iterator[SocketAddress]:
+        """What those were connected to that are closed by now, each once."""
+        for (process, fd), address in list(self._connected.items()):
+            task = tasks.take(process)
+            if task.datagram_peer(fd) != address:
+                del self._connected[process, fd]
+                yield address
+            tasks.done(task)
 
 
 def _remember(where: dict[int, _T], inode: int, what: _T) -> None:

@@ -24,7 +24,7 @@ from sandbox.kernel.sockaddr import SocketAddress
 from sandbox.kernel.task import Task, Tasks
 from sandbox.learn import decode, links
 from sandbox.learn.denials import Denials
-from sandbox.learn.listening import Listening
+from sandbox.learn.listening import Listening, Unsent
 from sandbox.learn.records import (
     Connect,
     DeniedCall,
@@ -115,7 +115,7 @@ class Recorder:
         self._refused: set[DeniedCall] = set()
         self._pid = os.getpid()
         self._answer: tuple[str, str] | None = None
-        self._pending: dict[tuple[int, int], SocketAddress] = {}
+        self._unsent = Unsent()
         self._listening = Listening()
         self._last: deque[str] = deque(maxlen=LAST_CALLS)
         self.started = False
@@ -306,13 +306,13 @@ class Recorder:
         if protocol in ("tcp", "udp") and self.leads(address):
             return
         if protocol == "udp":
-            # getaddrinfo connects UDP sockets only to sort addresses: a destination when something is sent.
-            self._pending[(task.process(), fd)] = address
-            return
-        self._destination(task, address, protocol or "tcp", data)
+            # Many connect UDP sockets only to see their own address: a destination when something is sent.
+            self._sent_nothing(self._unsent.connects(task, fd, address))
+        else:
+            self._destination(task, fd, address, protocol or "tcp", data)
 
-    def _destination(self, task: Task, address: SocketAddress, protocol: str, data: bytes = b"") -> None:
-        """Note a destination, by name where the function asked for one. Loopback has too many names to mean one.
+    def _destination(self, task: Task, fd: int, address: SocketAddress, protocol: str, data: bytes = b"") -> None:
+        """Note a socket's destination, by name where the function asked for one. Loopback has too many to mean one.
 
         `data` is the address as it was read, for a unix socket.
         """
@@ -321,7 +321,7 @@ class Recorder:
             # Where it leads is what enforcement decides on.
             address = SocketAddress(address.family, access.socket_text(access.socket_path(task, data[2:])))
         loopback = isinstance(value, bytes) and destination.is_loopback(destination.reached(value))
-        if loopback and self._listening.is_own(task, protocol, address.port):
+        if loopback and self._listening.is_own(task, fd, protocol, address.port):
             self._fact(Connect(destination.OWN))
             return
         names: set[str] = set()
@@ -335,11 +335,8 @@ class Recorder:
 
     def _sending(self, task: Task, name: str, args: tuple[int, ...]) -> None:
         fd = args[0] & arguments.LOW
-        if self._pending:
-            pending = self._pending.pop((task.process(), fd), None)
-            # Closing is not notified: the number may stand for another socket or a file by now.
-            if pending and task.datagram_peer(fd) == pending:
-                self._destination(task, pending, "udp")
+        if connected := self._unsent.sends(task, fd):
+            self._destination(task, fd, connected, "udp")
         headers = list(decode.headers(task, name, args))
         self.named = decode.sent_to(task, name, args, headers)
         for data in self.named:
@@ -349,11 +346,16 @@ class Recorder:
                 protocol = sockaddr.protocol(kind[1]) if kind and address.family != "AF_UNIX" else ""
                 if protocol in ("tcp", "udp") and self.leads(address):
                     continue
-                self._destination(task, address, protocol or "udp", data)
+                self._destination(task, fd, address, protocol or "udp", data)
         if self.phase == "invoke":
             request = decode.parse_request(decode.begin_of_sent(task, name, args, headers))
             if request:
                 self._requested(request)
+
+    def _sent_nothing(self, addresses: Iterable[SocketAddress]) -> None:
+        """Note datagram sockets that were connected for their own addresses, unless a resolver gave the others."""
+        if any(not self.asked_as(one.value) for one in addresses if isinstance(one.value, bytes)):
+            self._fact(Connect(destination.ROUTES))
 
     def note_receive(self, syscall: str) -> None:
         """A resolver sees by this call who answered."""
@@ -373,6 +375,7 @@ class Recorder:
             self._emit(Failure("", tuple(self._last)))
 
     def _close_bucket(self, kind: SpanKind, request: str = "", outcome: str = "ok") -> None:
+        self._sent_nothing(self._unsent.gone(self._tasks))
         self._emit(Span(kind, self._bucket, request, outcome, frozenset(self._reached)))
         self._bucket = {}
         self._reached = set()

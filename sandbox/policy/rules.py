@@ -155,7 +155,7 @@ def refused_quietly(profile: Profile) -> tuple[base.BaseEntry, ...]:
     """What is refused without loss and without report (profiles/base/runtime-client.yaml, `refuse` and `resolver`)."""
     known = tuple(destination.entries(profile.network))
     found: tuple[base.BaseEntry, ...] = ()
-    if profile.function.runtime_api and not any(entry.protocol in ("udp", destination.OWN) for entry in known):
+    if profile.function.runtime_api and not any(destination.by_datagram(entry) for entry in known):
         found = base.refusals()
     if any(entry.kind in ("name", "suffix") for entry in known):
         learned = {use.call for use in profile.uses}

@@ -302,7 +302,7 @@ def _granted(profile: Profile, call: Call) -> bool:
 
 
 def _sends_datagrams(profile: Profile) -> bool:
-    return any(entry.protocol in ("udp", destination.OWN) for entry in destination.entries(profile.network))
+    return any(map(destination.by_datagram, destination.entries(profile.network)))
 
 
 def _problem(profile: Profile, phase: Phase, call: Call) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,10 +57,20 @@ def datagram():
     with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
         one.bind(("127.0.0.1", 0))
         two.sendto(b"sent", one.getsockname())
-        return one.recv(9).decode()
+        data, client = one.recvfrom(9)
+        one.sendto(data, client)
+        return two.recv(9).decode()
+
+
+def route(said):
+    with socket.socket(type=socket.SOCK_DGRAM) as line:
+        line.connect(("127.0.0.3", PORT))
+        return line.send(said) if said else line.getsockname()[0]
 
 
 def handler(event, context):
+    if "said" in event:
+        return route(event["said"].encode())
     if "listen" in event:
         host, port = event["listen"]
         with socket.socket() as line:
@@ -71,9 +82,9 @@ def handler(event, context):
         shared = manager.dict()
         shared["kept"] = "kept"
         kept = shared["kept"]
-    return [web("127.0.0.1", 0), web("127.0.0.1", PORT), asyncio.run(echo()), datagram(), kept]
+    return [web("127.0.0.1", 0), web("127.0.0.1", PORT), asyncio.run(echo()), datagram(), route(b""), kept]
 """
-ALL = ["pong", "pong", "echo", "sent", "kept"]
+ALL = ["pong", "pong", "echo", "sent", "127.0.0.1", "kept"]
 FREE = 18471
 
 
@@ -110,7 +121,7 @@ def test_what_is_learned(trained: tuple[Path, tuple[str, ...]]) -> None:
     assert {"tcp://127.0.0.1:*"} <= profile.listen <= {
         "tcp://127.0.0.1:*", f"tcp://127.0.0.1:{FREE}", "unix:/tmp/pymp-*/listener-*",
     }  # fmt: skip
-    assert "own" in profile.network
+    assert {"own", "routes"} <= profile.network
     assert not [entry for entry in profile.network if entry.startswith(("tcp://", "udp://")) and str(FREE) not in entry]
 
 
@@ -118,11 +129,20 @@ def test_what_is_learned(trained: tuple[Path, tuple[str, ...]]) -> None:
 def test_trained_listeners_are_served(
     workshop: Workshop, trained: tuple[Path, tuple[str, ...]], mode: str
 ) -> None:
-    """An HTTP server, asyncio with its socket pair, a datagram to itself and a manager write no line in either mode."""
+    """An HTTP server, asyncio with its socket pair, a datagram to itself and back, and a manager write no line.
+
+    Neither does a datagram socket that only asks for its address, and what it then tries to send goes nowhere.
+    """
     profile, start = trained
-    events, more = workshop.events({"n": 3}), {"SANDBOX_MODE": mode}
-    done = workshop.sandbox("invoke", profile, *start, "--events", events, "--json", more=more)
-    assert [json.loads(json.loads(line)["result"]) for line in done.stdout.splitlines()] == [ALL]
+    events, more = workshop.events({"n": 3}, {"said": "a secret"}), {"SANDBOX_MODE": mode}
+    with socket.socket(type=socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.3", FREE))
+        stranger.setblocking(False)
+        done = workshop.sandbox("invoke", profile, *start, "--events", events, "--json", expect=1, more=more)
+        with pytest.raises(BlockingIOError):
+            stranger.recv(9)
+    served, mute = (json.loads(line) for line in done.stdout.splitlines())
+    assert (json.loads(served["result"]), mute["error_type"]) == (ALL, "BrokenPipeError")
     assert f'"mode": "{mode}"' in done.stderr
     assert violations(done.stderr) == []
 
