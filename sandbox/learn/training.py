@@ -34,6 +34,7 @@ INIT_TIMEOUT = 60.0
 CLOSE_EVERY = 2
 """Answers on one connection, in every second cold start, before the emulator closes it."""
 LOG_LINES = 15
+BYTECODE = "PYTHONDONTWRITEBYTECODE"
 OUTSIDE = "/var/tmp"
 WORKING_FOLDERS = ("PWD", "OLDPWD")
 """What a shell says of its own folders, which name nothing that a program needs."""
@@ -64,7 +65,7 @@ class TrainingPlan:
     def settings(self) -> dict[str, str]:
         """Variables of the starter in any mode."""
         # A function's folder is read-only in production: bytecode that Python would leave there is not its doing.
-        found = {"PYTHONDONTWRITEBYTECODE": "1"}
+        found = {} if BYTECODE in self.environment else {BYTECODE: "1"}
         if self.python:
             found["SANDBOX_PYTHON"] = self.python
         if self.stand_ins:

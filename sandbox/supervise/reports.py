@@ -35,6 +35,16 @@ BYTECODE = "/__pycache__"
 """The folder that Python makes beside code whose bytecode is missing, as any import may. Refused, it does without: in
 training it is told not to (PYTHONDONTWRITEBYTECODE), and the refusal is no alarm.
 """
+OPENS = ("open", "openat")
+
+
+def _is_bytecode(syscall: str, target: str) -> bool:
+    """Whether a call is to make Python's folder for bytecode, or in it the file that it then renames."""
+    if syscall in tables.MKDIRS:
+        return target.endswith(BYTECODE)
+    folder, _, name = target.rpartition("/")
+    module, _, number = name.rpartition(".")
+    return syscall in OPENS and folder.endswith(BYTECODE) and module.endswith(".pyc") and number.isdecimal()
 
 
 class Reports:
@@ -63,7 +73,7 @@ class Reports:
         walks = target is None and syscall in TARGETS
         if target is None:
             target = self._target(asked, call, task, phase, foresee=False) if walks else ""
-        if syscall in tables.MKDIRS and target.endswith(BYTECODE) and decision.answer == DENY:
+        if decision.answer == DENY and _is_bytecode(syscall, target):
             return
         verdict = VERDICTS[decision.answer]
         if decision.risk:
@@ -78,6 +88,15 @@ class Reports:
         args = decode_args(syscall, call.args, task.read, self._arch, self._host_name, address)
         got = "" if decision.answer == REPORT else errno.errorcode[number]
         self._write(asked, args, target, decision, phase, task.process(), call.pid, got)
+
+    def makes_bytecode(self, call: Notification, task: Task, asked: Call, phase: str) -> bool:
+        """Whether a call is Python's own to keep bytecode, which no function needs, and audit refuses, too.
+
+        Let through it could put other code where Python looks for it, and reported it would look like something that
+        the function needs.
+        """
+        makes = asked.syscall in (*tables.MKDIRS, *OPENS)
+        return makes and _is_bytecode(asked.syscall, self._target(asked, call, task, phase, foresee=False))
 
     def question(self, name: str, kind: str, answer: str, phase: str, pid: int) -> None:
         """Report a DNS question of the function's process for a name that the profile does not hold."""

@@ -269,6 +269,8 @@ class Supervisor:
         if decision.answer == CONTINUE:
             listener.let_through(call.id)
             return
+        if decision.answer == REPORT and self._reporting().makes_bytecode(call, task, asked, self.phase):
+            decision = Decision(DENY)  # in silence, as it is enforced
         self._report(call, task, asked, decision)
         if decision.answer == REPORT:
             if self._look and self._look.sees(call.nr):

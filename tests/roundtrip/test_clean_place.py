@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -176,3 +177,26 @@ def test_json_describes_the_place(workshop: Workshop) -> None:
     done = workshop.sandbox("learn", "looks", *start, "--events", workshop.events({}), "--output", workshop.new())
     (line,) = [found for found in map(json.loads, done.stdout.splitlines()) if found["event"] == "place"]
     assert line["description"].startswith("/tmp and /dev/shm fresh for each start")
+
+
+def test_bytecode_is_used_and_never_left(workshop: Workshop) -> None:
+    """Bytecode that is packaged is what a start imports; none is made, and where a start tries to, it is no alarm."""
+    root, path, events = workshop.new(""), workshop.new(), workshop.events({})
+    root.mkdir(mode=0o755)
+    made = root / "packaged.py"
+    made.write_text("SAYS = 'bytecode'\n")
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH  # it says otherwise than its source
+    packaged = py_compile.compile(str(made), invalidation_mode=unchecked)
+    assert packaged
+    made.write_text("SAYS = 'source'\n")
+    (root / "plain.py").write_text("SAYS = 'plain'\n")
+    handler = "import packaged, plain\n\ndef handler(event, context):\n    assert packaged.SAYS == 'bytecode'\n"
+    (root / "app.py").write_text(handler)
+    before = sorted(Path(packaged).parent.iterdir())
+    start = ("--handler", "app.handler", "--root", root, "--events", events)
+    workshop.sandbox("learn", "bytecode", *start, "--cold-starts", "1", "--no-verify", "--output", path)
+    for mode in ("enforce", "audit"):
+        more = {"SANDBOX_MODE": mode}
+        served = workshop.sandbox("invoke", path, *start, "--env", "PYTHONDONTWRITEBYTECODE=", more=more)
+        assert '"event": "violation"' not in served.stderr
+        assert sorted(Path(packaged).parent.iterdir()) == before
