@@ -85,15 +85,18 @@ def everyday(workshop: Workshop) -> tuple[str, ...]:
 class Trip:
     """One function, by the options that start it, with its profiles."""
 
-    def __init__(self, workshop: Workshop, start: Sequence[str], command: Sequence[str] = ()) -> None:
+    def __init__(
+        self, workshop: Workshop, start: Sequence[str], command: Sequence[str] = (), platform: str = "host"
+    ) -> None:
         self.workshop, self.start, self.command = workshop, start, ("--", *command) if command else ()
+        self.platform = platform
         self.lines = workshop.folder
 
     def learn(self, *events: Event | Path) -> Path:
         """The profile of one cold start with these events, or those of a folder."""
         path = self.workshop.new()
-        options = ("--events", self._written(events), "--output", path, "--cold-starts", "1")
-        self.workshop.sandbox("learn", "trip", "--no-verify", *self.start, *options, *self.command)
+        options = ("--cold-starts", "1", "--platform", self.platform, "--events", self._written(events))
+        self.workshop.sandbox("learn", "trip", "--no-verify", *self.start, *options, "--output", path, *self.command)
         return path
 
     def serve(self, profile: Path, events: Sequence[Event] | Path, mode: Mapping[str, str]) -> Served:
