@@ -56,6 +56,20 @@ def reaped(pid: int) -> int | None:
     return status if found else None
 
 
+def all_reaped(pid: int) -> int | None:
+    """The same, for the first process of a container, whose children are also those that have lost their parent."""
+    status = None
+    while True:
+        try:
+            found, ended = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return status
+        if not found:
+            return status
+        if found == pid:
+            status = ended
+
+
 def descendants(pid: int) -> Iterator[int]:
     """The processes below `pid`, children first, as far as /proc shows them."""
     parents: dict[int, list[int]] = {}

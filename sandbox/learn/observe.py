@@ -159,7 +159,7 @@ class _Observation:
                 if fd == wake:
                     signals = os.read(wake, 512)
                     if ended is None:
-                        ended = parent.reaped(self._pid)
+                        ended = parent.all_reaped(self._pid)
                         deadline = time.monotonic() + DRAIN
                     if ended is None and not ENDING.isdisjoint(signals):
                         recorder.so_far()  # a platform that asks for the end does not wait for it for long

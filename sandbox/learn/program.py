@@ -32,6 +32,7 @@ OUTPUT = 1.0
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 ENDED_WELL = (0, *(status for number in (*ENDING, signal.SIGQUIT) for status in (-number, 128 + number)))
 """Exit statuses of a process that a platform, or its user, was free to end."""
+IN_FRONT = " (a server must stay in the foreground: `daemon off;` for nginx)"
 TABLES = {"tcp": (3, b"0A", 9), "tcp6": (3, b"0A", 9), "unix": (3, b"00010000", 6)}
 """Of each table of /proc/PID/net: the column that tells, what it says of a socket that listens, that of the inode.
 
@@ -216,7 +217,7 @@ def _driven(child: subprocess.Popen[bytes], log: int, drive: str) -> str:
     end = time.monotonic() + LISTENS
     while not _listens(child.pid):
         if child.poll() is not None:
-            return "ended before it listened"
+            return f"ended before it listened{IN_FRONT}"
         if time.monotonic() > end:
             return f"did not listen within {LISTENS:.0f} s"
         time.sleep(POLL)

@@ -146,7 +146,7 @@ def _wait(pid: int, wake: int) -> int:
     """An unsupervised child: only wait for its end."""
     while True:
         select.select([wake], [], [], 1.0)
-        status = parent.reaped(pid)
+        status = parent.all_reaped(pid)
         if status is not None:
             return status
 

@@ -143,6 +143,20 @@ def test_an_image_without_a_profile_learns_one(image: Image, uid: int, end: sign
     assert refused <= {"vfork", "clone", "pipe2"}
 
 
+ORPHANS = """
+for i in 1 2 3; do (true & exec true); done; (sh -c 'sleep 0.2' & exec true)
+sleep 0.5; cat /proc/[0-9]*/stat | grep -c ') Z '
+"""
+
+
+def test_the_first_process_leaves_no_zombies(image: Image) -> None:
+    """In a container the observer gets the children that lost their parent, and reaps them."""
+    with image.started(0, "/bin/sh", "-c", ORPHANS, SANDBOX_MODE="learn") as container:
+        container.process.wait(LIMIT)
+        said = container.log.read_text().splitlines()
+    assert [line for line in said if line.isdigit()] == ["0"]
+
+
 def test_an_image_without_a_profile_serves_in_no_other_mode(image: Image) -> None:
     """Without SANDBOX_MODE=learn it does not start."""
     with image.started(65534, "/usr/bin/true") as container:
