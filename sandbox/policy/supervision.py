@@ -117,9 +117,11 @@ def outlasts_init(use: Use) -> bool:
     """Whether a use of the init phase says that there will be more of it.
 
     Who compiles code at the start goes on when it runs hot, which a training of few events does not see (V8, HotSpot).
+    Who waits by pipes and the like has threads that may not be ready when the phase ends, and more of them under load
+    (tokio, Node's workers).
     """
     compiles = use.arg_class in COMPILES and arguments.classification(use.syscall) in MEMORY
-    return compiles or use.syscall in ("execve", "execveat", *MEASURES)
+    return compiles or use.call in PAIRS or use.syscall in ("execve", "execveat", *MEASURES, *WAITS)
 
 
 def brokered_calls(profile: Profile) -> tuple[str, ...]:
@@ -145,6 +147,14 @@ def receiving_calls(profile: Profile) -> tuple[str, ...]:
 MEASURES = ("getrusage", "times", "sysinfo", "uname", "getpriority")
 """What tells of the caller and its host no more than it was told at the start: runtimes' own threads (collectors of
 garbage, compilers) ask again by the clock, and not by the event."""
+
+WAITS = (
+    "epoll_create", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd", "eventfd2",
+    "pipe", "pipe2", "poll", "ppoll", "select", "pselect6", "timerfd_create", "timerfd_settime",
+)  # fmt: skip
+"""By what threads of one process wait for and wake each other: it reaches nothing that is not open already."""
+PAIRS = (Call("socketpair", "AF_UNIX SOCK_STREAM"),)
+"""The same by sockets; a pair of datagram sockets could send to others."""
 
 COMPILES = ("exec-anon", "exec-write", "exec")
 MEMORY = ("mapping", "protection")

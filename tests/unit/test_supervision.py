@@ -584,13 +584,16 @@ def test_netlink_is_made_refused_in_silence_or_reported() -> None:
     assert str(NUMBERS["socket"]) not in supervision.init_calls(both)
 
 
-def test_measures_of_the_start_outlast_it() -> None:
-    """What a runtime asked about itself at its start its threads ask again; other calls of the start end with it."""
+def test_what_outlasts_the_start() -> None:
+    """What threads ask about themselves and wait by goes on after the start; other calls of the start end with it."""
+    pair, other = "AF_UNIX SOCK_STREAM", "AF_UNIX SOCK_DGRAM"
+    lasting = (("getrusage", ""), ("uname", ""), ("pipe2", ""), ("epoll_create1", ""), ("socketpair", pair))
     uses = frozenset(
         Use("init", *call, 1, frozenset({"learned at cold start"}))
-        for call in (("getrusage", ""), ("uname", ""), ("readlink", ""))
+        for call in (*lasting, ("readlink", ""), ("socketpair", other))
     )
     found = dataclasses.replace(profiles()["api"], uses=uses)
     gone = supervision.init_items(supervision.filters(found, abi.MACHINE))
     assert "readlink" in gone
-    assert not {"getrusage", "uname"} & gone.keys()
+    assert not {"getrusage", "uname", "pipe2", "epoll_create1"} & gone.keys()
+    assert list(gone["socketpair"]) == [other]
