@@ -105,6 +105,7 @@ SUPERVISION: Mapping[str, Any] = {
     "tolerates": [str],
     "contents": {str: [str]},
     "interpreters": [str],
+    "free-interpreters": [str],
     "names-keep": int,
     "names-receives": [str],
 }
@@ -132,9 +133,9 @@ class Supervision:
     """
 
     __slots__ = (
-        "brokered", "contents", "denied", "destinations", "init", "init_calls", "interpreters", "listen", "messages",
-        "names_keep", "names_receives", "never_granted", "paths", "responses", "runtime_api", "sockets", "terminate",
-        "tolerates",
+        "brokered", "contents", "denied", "destinations", "free_interpreters", "init", "init_calls", "interpreters",
+        "listen", "messages", "names_keep", "names_receives", "never_granted", "paths", "responses", "runtime_api",
+        "sockets", "terminate", "tolerates",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], arch: str) -> None:
@@ -167,6 +168,8 @@ class Supervision:
         """{program, with a `*` for random parts of its path: SHA-256 of each content} where the function writes."""
         self.interpreters: Sequence[str] = data["interpreters"]
         """Those of files.programs that are there for programs of `contents`, and are not to be started themselves."""
+        self.free_interpreters: Sequence[str] = data["free-interpreters"]
+        """Interpreters of listed scripts that are listed themselves, as env(1) starts them."""
         self.names_keep: int = data["names-keep"]
         """For how many seconds an address stays with its name after its time to live; 0 for good."""
         self.names_receives: Sequence[str] = data["names-receives"]

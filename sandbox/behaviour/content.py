@@ -28,13 +28,17 @@ _HARMLESS = 23
 class Opened:
     """A file that is open for reading. While it is `held`, by a lease, nobody opens it for writing or truncates it."""
 
-    def __init__(self, path: str, identity: tuple[int, int]) -> None:
-        """The regular file at a physical path; `identity` is its (st_dev, st_ino). Raises OSError for another one."""
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-        self.identity = identity
+    def __init__(self, path: str, *, follow: bool = False) -> None:
+        """The regular file at a physical path, or where a link leads. Raises OSError.
+
+        `identity` is its (st_dev, st_ino).
+        """
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+        self.fd = os.open(path, flags)
         try:
             seen = os.fstat(self.fd)
-            if (seen.st_dev, seen.st_ino) != identity or seen.st_mode & 0o170000 != 0o100000:
+            self.identity = seen.st_dev, seen.st_ino
+            if seen.st_mode & 0o170000 != 0o100000:
                 raise FileNotFoundError
         except OSError:
             self.close()

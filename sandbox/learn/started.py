@@ -25,7 +25,9 @@ class Started:
         if asked.unsure or not asked.thing.startswith("/"):
             return Program(path)  # nothing is opened behind a server that may hang
         try:
-            with Opened(asked.thing, asked.identity) as file:
+            with Opened(asked.thing) as file:
+                if file.identity != asked.identity:
+                    raise FileNotFoundError  # replaced meanwhile
                 digest, script = self._digests.of(file), os.pread(file.fd, 2, 0) == b"#!"
         except OSError:  # the task may read it, this process may not
             return Program(path, real=real)

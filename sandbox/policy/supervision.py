@@ -277,6 +277,7 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "names-receives": list(receives),
         "contents": {program: sorted(digests) for program, digests in sorted(by_program(profile.digests).items())},
         "interpreters": executables.description(profile).interpreters,
+        "free-interpreters": sorted(profile.processes & {path for _, path in profile.interpreters}),
         "never-granted": sorted(str(Call(entry.syscall, arg_class)) for entry in base.hard_deny()
                                 if not entry.grantable for arg_class in entry.classes or ("",)),
     }  # fmt: skip

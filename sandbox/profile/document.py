@@ -161,6 +161,9 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
     function = tree["function"]
     if tree["schema"] < SCHEMA and "environment" in function:
         _needs_2("environment", document.where(("function", "environment")))
+    notes = [i for i, line in enumerate(tree.get("processes", ())) if not isinstance(line, str)]
+    if tree["schema"] < SCHEMA and notes:
+        _needs_2("program", document.where(("processes", notes[0])))
     profile = Profile(
         function=ProfiledFunction(
             function["name"], function.get("handler", ""), function.get("runtime-api", True),

@@ -160,6 +160,13 @@ def _processes(document: Document) -> Iterator[_Raw]:
                 "it is not started",
                 f"train again, or write {{program: {scalar(program)}, sha256: [...]}}; better, package it elsewhere",
             )  # fmt: skip
+        scripts = sorted(script for script, interpreter in profile.interpreters if interpreter == program)
+        if scripts:
+            yield (
+                "warning", ("processes", i),
+                f"{program} interprets {', '.join(scripts)} and is listed itself, so that it starts for any script",
+                "name the interpreter by its path in the `#!` line: env(1) starts it by an exec of its own",
+            )  # fmt: skip
 
 
 def _network(document: Document) -> Iterator[_Raw]:

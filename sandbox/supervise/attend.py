@@ -115,9 +115,6 @@ def _supervisor(
         from sandbox.supervise import programs
 
         supervisor.set_programs(programs.granted(policy, duties.task_root))
-        if supervision.contents:
-            why = "what the function wrote is compared before it starts, and could be changed until it does"
-            journal.write(Degraded(policy.function, f"programs: {why}"))
     if destinations.has_names or audit:  # in audit whatever is asked for is told by its name
         from sandbox.names import FOR_GOOD, resolver
 

@@ -2,33 +2,39 @@
 
 With Landlock's execute right the kernel itself holds the list, so that going on is sound whatever the caller's memory
 says by then. Without it the supervisor lets a call go on only while no other thread or process could change the path
-between the look and the exec.
+between the look and the exec. Where the rules must let more start than the list has (interpreters of scripts, a folder
+in which the function puts programs itself), what really started is compared (sandbox/supervise/seized.py).
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import struct
 
 from sandbox.behaviour import access, spelling
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import below, covers
+from sandbox.behaviour.walker import Walker
+from sandbox.bundle import nonblocking_opener
 from sandbox.confine import parent
-from sandbox.confine.landlock_rules import located, root_folder
+from sandbox.confine.landlock_rules import chain, located, root_folder
 from sandbox.kernel import abi, landlock, tables
+from sandbox.kernel.memory import Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sandbox.behaviour.access import Access
-    from sandbox.behaviour.content import Digests
+    from sandbox.behaviour.content import Digests, Opened
     from sandbox.bundle import Policy
     from sandbox.kernel.notification import Notification
     from sandbox.kernel.task import Task
 
 KCMP_VM = 1  # linux/kcmp.h
 VFORKS = ("vfork", "clone")
+AT_EXECFN = 31  # linux/auxvec.h
 OWN_FILE = ("/proc/self/exe", "/proc/thread-self/exe")
 
 
@@ -46,20 +52,102 @@ class ExecRefused(Exception):
         self.sha256 = sha256
 
 
+class Expected:
+    """What an exec must start that was looked at: a file, for a script its interpreter with the script as its name."""
+
+    __slots__ = ("_identity", "_interpreter", "path", "script")
+    by_content = False
+
+    def __init__(self, asked: Access, task: Task) -> None:
+        self.path = asked.thing
+        self._identity = asked.identity
+        self.script = is_script(asked.thing)
+        self._interpreter = (0, 0)
+        if self.script:
+            # Without a PATH the chain ends at env, which starts the rest by another exec.
+            others = [other for other, is_loader in chain(asked.thing, "") if not is_loader]
+            self._interpreter = Walker(task.tid).walk(None, os.fsencode(others[-1])).identity
+
+    def runs_in(self, pid: int) -> bool:
+        """Whether it is what a process that stands in its exec is about to run."""
+        try:
+            exe = os.stat(f"/proc/{pid}/exe")
+            if (exe.st_dev, exe.st_ino) != (self._interpreter if self.script else self._identity):
+                return False
+            return not self.script or Walker(pid).walk(None, _executed(pid)).identity == self._identity
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class ExpectedContent(Expected):
+    """The same where the function writes. The file stays open, and held where it can be, until its program runs."""
+
+    __slots__ = ("_file", "_is_listed")
+    by_content = True
+
+    def __init__(self, asked: Access, task: Task, file: Opened, is_listed: Callable[[str, Opened], bool]) -> None:
+        """`is_listed` says whether a profile has the content of a file at a physical path; it raises OSError."""
+        super().__init__(asked, task)
+        self._identity = file.identity  # what lay there first may be replaced by now: the content decides
+        self._file = file
+        self._is_listed = is_listed
+
+    def runs_in(self, pid: int) -> bool:
+        """By what runs now, which nobody writes to any more (ETXTBSY): another file with a listed content may do so."""
+        if self.script or (self._file.held and super().runs_in(pid)):
+            return super().runs_in(pid)
+        from sandbox.behaviour.content import Opened
+
+        place = f"/proc/{pid}/exe"
+        try:
+            with Opened(place, follow=True) as file:
+                return self._is_listed(os.readlink(place).removesuffix(" (deleted)"), file)
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def is_script(path: str) -> bool:
+    """Whether a file begins with `#!`; False where it cannot be read."""
+    try:
+        with open(path, "rb", buffering=0, opener=nonblocking_opener) as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return False
+
+
+def _executed(pid: int) -> bytes:
+    """The path that a process was started by: the kernel's copy, which nobody else can reach. Raises OSError."""
+    with open(f"/proc/{pid}/auxv", "rb") as file:
+        words = file.read()
+    for at in range(0, len(words) - 15, 16):
+        kind, value = struct.unpack_from("<QQ", words, at)
+        if kind == AT_EXECFN:
+            return Memory(pid).string(value)
+    raise FileNotFoundError
+
+
 class Programs:
     """The programs that one policy grants. `held` is whether Landlock holds them for the process."""
 
     def __init__(
         self, listed: Sequence[str] | None, *, held: bool, names: Sequence[tuple[str, str]] = (),
-        contents: Mapping[str, Sequence[str]] | None = None, writes: Sequence[str] = (),
+        contents: Mapping[str, Sequence[str]] | None = None, writes: Sequence[str] = (), free: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """`listed` are absolute paths, looked up once, at the start; None where any program may be started.
 
         `names` are (folder, name) of what a profile calls by a name. `contents` are the digests of programs that lie
         where the function writes, by physical path with a `*` for random parts; `writes` are the patterns of these
-        places.
+        places, `free` the interpreters of listed scripts that are listed themselves.
         """
         self.names = names
+        self.free = free
         self._contents = contents or {}
         self._writes = writes
         self._any = listed is None
@@ -74,11 +162,15 @@ class Programs:
                 continue
             self._known[found.st_dev, found.st_ino] = path
             self._paths[path] = found.st_dev, found.st_ino
+        self._watches = bool(self._contents) or any(map(is_script, self._paths))
 
-    def check(self, call: Notification, syscall: str, task: Task) -> None:
-        """Returns when the call may go on. Raises ExecRefused."""
+    def check(self, call: Notification, syscall: str, task: Task) -> Expected | None:
+        """Returns when the call may go on: with what must start then, where the rules would let something else.
+
+        Raises ExecRefused.
+        """
         if self._any:
-            return
+            return None
         # Before the path is read: what could have changed it since would be gone by now.
         sharer = "" if self._held else _shares_memory(task)
         accesses = access.of_call(Call(syscall), call.args, task, "")
@@ -96,32 +188,46 @@ class Programs:
         # Behind a file system that may hang nothing is opened: there the path says which file it is.
         identity = self._paths.get(asked.thing) if asked.unsure else asked.identity
         path = asked.thing if self._held else asked.name or asked.thing
+        expected = None
         if any(covers(pattern, asked.thing) for pattern in self._writes):
-            self._compare(asked, path)
-            return
-        if identity not in self._known:
+            expected = self._compared(asked, path, task)
+        elif identity not in self._known:
             raise ExecRefused(errno.EPERM, "a program that the profile does not list", path)
+        elif self._watches and not asked.unsure:
+            expected = Expected(asked, task)
         if self._held:
-            return
+            return expected
         # What is written through `..` has no name: a link on the way could lead elsewhere the next moment. A process's
         # own link to what it runs leads nowhere else before its exec.
-        stays = asked.name in OWN_FILE or self._paths.get(asked.name) == identity
-        if asked.unsure or not stays:
+        own = asked.name in OWN_FILE or (expected and expected.by_content)
+        if asked.unsure or not (own or self._paths.get(asked.name) == identity):
             reason = "a listed program by another path, and no Landlock here that could hold it"
-            raise ExecRefused(errno.EPERM, reason, path)
-        if sharer:
-            raise ExecRefused(errno.EPERM, f"{sharer}, and no Landlock here that could hold the program")
+        elif sharer:
+            reason = f"{sharer}, and no Landlock here that could hold the program"
+        else:
+            return expected
+        if expected:
+            expected.close()
+        raise ExecRefused(errno.EPERM, reason, path)
 
-
-    def _compare(self, asked: Access, path: str) -> None:
+    def _compared(self, asked: Access, path: str, task: Task) -> Expected:
         """For a program that lies where the function writes: by its content. Raises ExecRefused for another one."""
-        digest = self._digest(asked)
-        patterns = [pattern for pattern in self._contents if covers(pattern, asked.thing)]
-        if digest and any(digest in self._contents[pattern] for pattern in patterns):
-            return
+        from sandbox.behaviour.content import Opened  # few functions have such programs
+
+        file, digest = None, ""
+        try:
+            if not asked.unsure:
+                file = Opened(asked.thing)
+                digest = self._digest(file)
+                if self._lists(asked.thing, digest):
+                    return ExpectedContent(asked, task, file, self._is_listed)
+        except OSError:
+            digest = ""
+        if file:
+            file.close()
         if not digest:
             reason = "a program where the function writes, whose content cannot be read"
-        elif patterns:
+        elif any(covers(pattern, asked.thing) for pattern in self._contents):
             reason = "a program where the function writes, with another content than the profile has"
         elif self._paths.get(asked.thing):
             reason = "a program where the function writes, of which the profile does not have the content"
@@ -129,19 +235,20 @@ class Programs:
             reason = "a program that the profile does not list, and that lies where the function writes"
         raise ExecRefused(errno.EPERM, reason, path, digest)
 
-    def _digest(self, asked: Access) -> str:
-        """The digest of a program, '' where it cannot be read."""
-        if asked.unsure:
-            return ""
-        from sandbox.behaviour.content import Digests, Opened  # few functions have such programs
+    def _digest(self, file: Opened) -> str:
+        from sandbox.behaviour.content import Digests
 
         if self._digests is None:
             self._digests = Digests()
-        try:
-            with Opened(asked.thing, asked.identity) as file:
-                return self._digests.of(file)
-        except OSError:
-            return ""
+        return self._digests.of(file)
+
+    def _is_listed(self, path: str, file: Opened) -> bool:
+        """Whether the profile has what a file holds, for a program at this physical path. Raises OSError."""
+        return self._lists(path, self._digest(file))
+
+    def _lists(self, path: str, digest: str) -> bool:
+        known = (digests for pattern, digests in self._contents.items() if covers(pattern, path))
+        return bool(digest) and any(digest in digests for digests in known)
 
     def spelled(self, refused: ExecRefused) -> str:
         """The text of a profile that allows what was refused; '' where none can."""
@@ -206,10 +313,11 @@ def granted(policy: Policy, task_root: str) -> Programs | None:
     names = [(folder, "{root}") for folder in sorted(folders)]
     if not files.limited:
         return Programs(None, held=held, names=names)
-    free = {path.replace("{root}", root, 1) for path in supervision.interpreters}
+    needed = {path.replace("{root}", root, 1) for path in supervision.interpreters}
     listed = [located(rule, task_root) for rule in files.programs if not rule[2]]
     contents = {path.replace("{root}", real, 1): digests for path, digests in supervision.contents.items()}
     writes = [below(os.path.realpath(located(rule, task_root))) for rule in files.write]
     return Programs(
-        [path for path in listed if path not in free], held=held, names=names, contents=contents, writes=writes
+        [path for path in listed if path not in needed], held=held, names=names, contents=contents, writes=writes,
+        free=supervision.free_interpreters,
     )  # fmt: skip

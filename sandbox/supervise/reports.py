@@ -65,9 +65,10 @@ class Reports:
         self, call: Notification, task: Task, asked: Call, decision: Decision, phase: str,
         target: str | None = None, address: SocketAddress | None = None, number: int = errno.EPERM,
     ) -> None:  # fmt: skip
-        """Count a violation, and write its line where there is room for one; `number` is the errno that the call gets.
+        """Count a violation, and write its line where there is room for one.
 
-        `target` and `address` are what was decided on, where the decision has read it: it is not read again.
+        `number` is the errno that the call gets, 0 for none. `target` and `address` are what was decided on,
+        where the decision has read it: it is not read again.
         """
         syscall, arg_class = asked
         walks = target is None and syscall in TARGETS
@@ -86,7 +87,7 @@ class Reports:
         if walks:  # with the errno, which takes longer: few lines have room
             target = self._target(asked, call, task, phase)
         args = decode_args(syscall, call.args, task.read, self._arch, self._host_name, address)
-        got = "" if decision.answer == REPORT else errno.errorcode[number]
+        got = "" if decision.answer == REPORT or not number else errno.errorcode[number]
         self._write(asked, args, target, decision, phase, task.process(), call.pid, got)
 
     def makes_bytecode(self, call: Notification, task: Task, asked: Call, phase: str) -> bool:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.notification import CallTable, Listener, Notification
     from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.names.forwarder import Forwarder
+    from sandbox.supervise.executing import Executing
     from sandbox.supervise.look import Look
     from sandbox.supervise.programs import Programs
     from sandbox.supervise.reports import Reports
@@ -84,13 +85,14 @@ class Supervisor:
         self._names = tables.names(arch)
         self._forwarder: Forwarder | None = None
         self._relay: Relay | None = None
-        self._programs: Programs | None = None
+        self._programs: Executing | None = None
         self._look: Look | None = None
         self.phase = "init" if runtime_api else "run"
         self.terminated = ""
         self._pid = 0
         self._tasks = Tasks()
         self._own_pid = os.getpid()
+        self._ended: int | None = None
         self._reports: Reports | None = None
         self._signalling = Signalling(scoped=scoped, audit=decider.audit)
         self._owned = owned
@@ -111,7 +113,15 @@ class Supervisor:
 
     def set_programs(self, programs: Programs | None) -> None:
         """Let the function start these programs; None where its profile has no exec."""
-        self._programs = programs
+        if programs is None:
+            self._programs = None
+            return
+        from sandbox.supervise.executing import Executing
+
+        self._programs = Executing(
+            programs, self._decider, self._report, degraded=self._degraded, terminate=self._terminate,
+            forget=self._tasks.forget, ended=self._note_end,
+        )  # fmt: skip
 
     def set_look(self, look: Look | None) -> None:
         """Look at the path calls, which are notified then; None where they are not."""
@@ -202,7 +212,7 @@ class Supervisor:
 
     def _reap(self) -> int | None:
         """Collect everything that has ended; the handler's wait status when it was among them."""
-        found = None
+        found, self._ended = self._ended, None
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -258,7 +268,7 @@ class Supervisor:
             self._egress.receive(listener, call, syscall, task)
             return
         if self._programs and syscall in tables.EXECS:
-            self._start_program(listener, call, syscall, task, self._programs)
+            self._programs.answer(listener, call, syscall, task)
             return
         if syscall in SIGNALS:
             asked, decision = self._decide_signal(call, asked, task)
@@ -349,25 +359,15 @@ class Supervisor:
             return None
         return Decision(DENY, f"tolerated: training met the same refusal, at {at}", risk="low")
 
-    def _start_program(
-        self, listener: Listener, call: Notification, syscall: str, task: Task, programs: Programs
-    ) -> None:
-        from sandbox.supervise.programs import ExecRefused
+    def _degraded(self, why: str) -> None:
+        from sandbox.violations.record import Degraded
 
-        try:
-            programs.check(call, syscall, task)
-        except ExecRefused as refused:
-            answer = self._decider.response(Call(syscall)) if refused.reason else DENY
-            if refused.reason:
-                text = programs.spelled(refused)
-                self._report(call, task, Call(syscall), Decision(answer, refused.reason, text), refused.path)
-            if answer != REPORT:
-                if answer == TERMINATE:
-                    self._terminate(syscall)
-                listener.refuse(call.id, refused.errno)
-                return
-        self._tasks.forget()
-        listener.let_through(call.id)
+        self._journal.write(Degraded(self._function, why))
+
+    def _note_end(self, pid: int, status: int) -> None:
+        """Of a process that somebody else than the loop has reaped."""
+        if pid == self._pid:
+            self._ended = status
 
     def _terminate(self, what: str) -> None:
         """End the whole tree before its call is answered: it never runs on."""

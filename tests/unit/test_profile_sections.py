@@ -112,6 +112,24 @@ def test_variables_are_merged_shown_and_allow_nothing() -> None:
     assert (note.severity, note.line, note.message) == ("info", 2, "training was given AWS_REGION, TABLE")
 
 
+def test_contents_of_programs_are_read_merged_and_widen() -> None:
+    """A content is a right of its own: with another one the same path allows more; a profile of schema 1 has none."""
+    one, other = (
+        document.parse(FULL.replace("processes: []", f"processes: [/bin/a, {{program: /tmp/x, sha256: [{digest}], "
+                                    "interpreters: [/bin/sh]}]")).profile
+        for digest in ("a" * 64, "b" * 64)
+    )  # fmt: skip
+    assert one.processes == {"/bin/a", "/tmp/x"}
+    assert one.interpreters == {("/tmp/x", "/bin/sh")}
+    both = merge(one, other)
+    assert document.parse(document.write(both)).profile.digests == {("/tmp/x", "a" * 64), ("/tmp/x", "b" * 64)}
+    assert [(change.sign, str(change.place)) for change in diff.diff(one, both).places] == [
+        ("+", f"/tmp/x with the content {'b' * 64}")
+    ]
+    with pytest.raises(ProfileError, match="needs `schema: 2`"):
+        document.parse(OLD + "processes: [{program: /tmp/x, interpreters: [/bin/sh]}]\n")
+
+
 def test_new_listeners_and_tolerated_refusals_widen() -> None:
     """A diff shows each as what is allowed now; the same listener in another spelling is none."""
     profile, old = document.parse(FULL).profile, document.parse(OLD).profile

@@ -1,0 +1,127 @@
+"""An exec that the supervisor follows into its program: by any thread, failing, under signals, of the function."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from guests import LOADING, profile
+from supervised_programs import PYTHON, Supervision, supervision
+from users_and_folders import USERS, user_id
+
+from sandbox.kernel import abi, landlock
+from sandbox.policy import build
+
+SIGNALS = ("SIGURG", "SIGWINCH", "SIGSTOP", "SIGCONT")
+STARTS = (
+    *LOADING, "execve", "clone process", "clone thread", "wait4", "openat write", "dup2",
+    *(f"kill {name} to others" for name in SIGNALS),
+)  # fmt: skip
+CODE = """
+import json, os, signal, sys, threading, time
+
+script, broken, unlisted = sys.argv[1:]
+
+
+def forked(act):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            act()
+        except OSError as error:
+            os._exit(error.errno)
+        os._exit(99)
+    return pid
+
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def start(path=script):
+    os.execv(path, [path, "7"])
+
+
+def by_thread():
+    threading.Thread(target=start).start()
+    time.sleep(30)
+
+
+def among_threads():
+    for _ in range(3):
+        threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
+    start()
+
+
+def signalled(number):
+    pid = forked(lambda: (time.sleep(0.01), start()))
+    for _ in range(200):
+        os.kill(pid, number)
+        time.sleep(0.0001)
+    return ended(pid)
+
+
+def stopped():
+    pid = forked(lambda: (os.kill(os.getpid(), signal.SIGSTOP), start()))
+    os.waitpid(pid, os.WUNTRACED)
+    time.sleep(0.01)
+    os.kill(pid, signal.SIGCONT)
+    return ended(pid)
+
+
+print(json.dumps([
+    ended(forked(start)), ended(forked(by_thread)), ended(forked(among_threads)), ended(forked(lambda: start(broken))),
+    ended(forked(lambda: start(unlisted))), ended(forked(lambda: start("/nowhere"))), signalled(signal.SIGURG),
+    signalled(signal.SIGWINCH), stopped(), [ended(pid) for pid in [forked(start) for _ in range(20)]] == [7] * 20,
+]), flush=True)
+start()
+"""
+
+
+@pytest.fixture(scope="module", params=USERS, ids=user_id)
+def bench(request: pytest.FixtureRequest) -> Iterator[Supervision]:
+    """Each user."""
+    if not landlock.abi_version():
+        pytest.skip("needs Landlock")
+    with supervision(request.param) as found:
+        yield found
+
+
+def bundle(bench: Supervision) -> tuple[Path, list[str]]:
+    """A bundle that lists a script and a file that is none, and these with another that it does not list."""
+    paths = [bench.folder / name for name in ("script", "broken", "unlisted")]
+    for path, text in zip(paths, ("#!/bin/sh\nexit $1\n", "\177ELF, but no more", "#!/bin/sh\nexit 7\n"), strict=True):
+        path.write_text(text)
+        path.chmod(0o755)
+    processes = frozenset({str(paths[0]), str(paths[1])})
+    found = dataclasses.replace(profile(*STARTS), processes=processes, reads=frozenset({"/**"}))
+    made = bench.new(".bundle")
+    build.write(build.build(found, (abi.MACHINE,)), str(made))
+    subprocess.run(["chmod", "-R", "a+rX", str(made)], check=True)
+    return made, list(map(str, paths))
+
+
+REFUSALS: tuple[Mapping[str, int], ...] = ({}, {"ptrace": errno.EPERM})
+
+
+@pytest.mark.parametrize("refused", REFUSALS, ids=["followed", "no ptrace"])
+def test_an_exec_ends_as_it_does_bare(bench: Supervision, refused: Mapping[str, int]) -> None:
+    """By one thread of several, with signals and stops meanwhile, where it fails, and where the function itself execs.
+
+    Where ptrace is refused the same programs start, and the log says what that leaves open.
+    """
+    made, paths = bundle(bench)
+    host = Supervision(bench.uid, bench.home, bench.folder, refused)
+    host._numbers = bench._numbers = bench._numbers + 100
+    done = host.run(made, *PYTHON, CODE, *paths)
+    answers = json.loads(done.stdout)
+    assert answers == [7, 7, 7, errno.ENOEXEC, errno.EPERM, errno.ENOENT, 7, 7, 7, True]
+    assert done.code == 7
+    assert [line["target"] for line in done.violations] == [paths[2]]
+    degraded = [line["reason"] for line in done.events if line["event"] == "degraded"]
+    assert [reason.startswith("programs: ptrace(2) is refused") for reason in degraded] == [True] * bool(refused)
