@@ -143,8 +143,12 @@ class Signalling:
         return OUTSIDE if aim("pidfd_send_signal", args, task, self._pid) == OTHER else ""
 
     def raises(self, syscall: str, args: Sequence[int], task: Task) -> bool:
-        """Whether a process signals itself by its number, as it always may by tgkill(2)."""
-        return syscall == "kill" and args[0] & arguments.LOW == task.process()
+        """Whether a process signals itself by its number, or a thread itself, as each always may by tgkill(2).
+
+        glibc's raise(3) is tgkill, musl's is tkill. Neither number can become another's while its owner waits for us.
+        """
+        target = args[0] & arguments.LOW
+        return (syscall == "tkill" and target == task.tid) or (syscall == "kill" and target == task.process())
 
     def is_own(self, syscall: str, args: Sequence[int], task: Task) -> bool:
         """Whether the call reaches its caller's own process only; for a pidfd, where the domain holds it, too."""

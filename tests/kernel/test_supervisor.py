@@ -80,9 +80,13 @@ def test_the_shortest_program_ends(bench: Supervision) -> None:
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1])
 def test_the_signal_is_the_handlers(bench: Supervision, number: int) -> None:
     """A handler that a signal ends is a bootstrap that the same signal ends; to raise it needs no training."""
-    code = f"import os; os.kill(os.getpid(), {int(number)})"
-    done = bench.run(bench.bundle(), *PYTHON, code)
-    assert (done.code, done.violations) == (-number, [])
+    tkill = tables.numbers(abi.MACHINE)["tkill"]
+    for code in (
+        f"import os; os.kill(os.getpid(), {int(number)})",
+        f"import ctypes, threading; ctypes.CDLL(None).syscall({tkill}, threading.get_native_id(), {int(number)})",
+    ):
+        done = bench.run(bench.bundle(), *PYTHON, code)
+        assert (done.code, done.violations) == (-number, [])
 
 
 def test_bytecode_that_is_not_written_is_no_alarm(bench: Supervision) -> None:
