@@ -13,7 +13,7 @@ import typer
 from sandbox.cli import ending
 from sandbox.cli.environment import AwsCredentials, Env, EnvFile, On, StandsFor, chosen, stand_ins
 from sandbox.cli.output import json_line
-from sandbox.errors import UsageError
+from sandbox.errors import UsageError, limit_of
 from sandbox.kernel import tables
 from sandbox.learn import platforms
 from sandbox.learn.host import ask_for_client, needs_of
@@ -69,7 +69,7 @@ def invoke(
         events=invocations, python=python_, needs=needs, timeout=timeout, environment={**environment, **variables},
         snapstart=snapstart, workers=workers, stand_ins=stand_ins(stands_for).texts, platform=on,
     )  # fmt: skip
-    failed = 0
+    failed, limited = 0, None
     ending.watch()
     with plan.place() if platform else plan.no_place() as place:
         policy = os.path.join(place.layout.scratch, "policy")
@@ -86,6 +86,7 @@ def invoke(
             for index, invocation in enumerate(invocations):
                 outcome = served.invoke(replace(invocation, sampled=sampled))
                 failed += outcome.status != "ok"
+                limited = limited or limit_of(f"{outcome.error_type}: {outcome.error_message}")
                 line = _line(index, invocation.name, outcome)
                 json_line(line) if json_output else print(_text(line), flush=True)
             ended = [status for status in served.resets if status]
@@ -96,6 +97,8 @@ def invoke(
         sys.stderr.write(f"sandbox: it ended {len(ended)} times; the violations above say what it was refused\n")
     if failed:
         sys.stderr.write(f"sandbox: {failed} of {len(invocations)} invocations failed\n")
+    if limited:
+        raise limited
     if failed or ended:
         raise typer.Exit(1)
 

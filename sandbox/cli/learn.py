@@ -17,7 +17,7 @@ from sandbox.cli import ending, environment
 from sandbox.cli import generalise as generalising
 from sandbox.cli.output import console, errors, json_line, write_text
 from sandbox.cli.verification import beside, failure_of, prove
-from sandbox.errors import LearningFailed, ProfileError, UsageError
+from sandbox.errors import LearningFailed, ProfileError, UsageError, limit_of
 from sandbox.learn import observations, platforms
 from sandbox.learn.generalise import Learned, generalise
 from sandbox.learn.host import ask_for_client, needs_of
@@ -341,6 +341,9 @@ def _refuse_failures(
             errors.print("  the last system calls: " + ", ".join(failure.last), markup=False)
         for line in failure.log:
             errors.print(f"  | {line}", markup=False)
+    for failure in failures if not allowed else ():
+        if limited := limit_of(failure.error):
+            raise limited
     if failures and not allowed:
         other = f"; with --platform host it runs as if nothing of {platform.name} were missing"
         raise LearningFailed(

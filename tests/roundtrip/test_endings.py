@@ -156,8 +156,9 @@ def limited(limit: int, value: int) -> list[str]:
         ("learn", resource.RLIMIT_NPROC, 5, "this user may start no more processes or threads"),
         ("probe", resource.RLIMIT_NPROC, 2, "this user may start no more processes or threads"),
         ("invoke", resource.RLIMIT_NOFILE, 7, "this process may open no more files"),
+        ("invoke", resource.RLIMIT_NOFILE, 20, "the function could not start: a limit of this host is reached"),
     ],
-    ids=["threads in invoke", "processes in learn", "processes in probe", "descriptors in invoke"],
+    ids=["threads in invoke", "processes in learn", "processes in probe", "descriptors in invoke", "in the function"],
 )
 def test_a_limit_is_an_error(counted: Bench, command: str, limit: int, value: int, text: str) -> None:
     """Where no thread, process or descriptor is to be had the command ends at once with an error of its own."""
