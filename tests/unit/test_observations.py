@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sandbox.behaviour import arguments
 from sandbox.errors import ObservationError
 from sandbox.kernel import tables
-from sandbox.learn import records
+from sandbox.learn import denials, recorder, records
 from sandbox.learn.generalise import generalise
 from sandbox.learn.observation_log import ObservationLog
 from sandbox.learn.observations import ColdStart, read
@@ -255,6 +255,22 @@ def test_a_log_without_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyP
         )  # fmt: skip
     with pytest.raises(ObservationError, match="before any start"):
         read([write(tmp_path / "none", whole[begin : whole.index('"event": "again"')].encode())])
+
+
+def test_no_more_is_noted_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files and destinations without end are told up to a bound, and the profile's maker hears that there were more."""
+    monkeypatch.setattr(recorder, "MOST_FACTS", 1)
+    lines = [records.encode(records.Start(), "a", 1.0)]
+    noting = recorder.Recorder(
+        "x86_64", lambda record: lines.append(records.encode(record, "a", 1.0)), api=frozenset(), denied=denials.load()
+    )
+    for syscall in ("recvfrom", "recvmsg", "recvmmsg", "recvfrom"):
+        noting.note_receive(syscall)
+    noting.finish(0)
+    (found,) = read([write(tmp_path / "full", b"".join(lines))])
+    assert found.full
+    assert found.receives == {"recvfrom"}
+    assert b"".join(lines).count(b'"event": "full"') == 1
 
 
 def test_a_label_belongs_to_no_environment() -> None:
