@@ -25,7 +25,12 @@ def json_line(value: Mapping[str, object]) -> None:
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a file that a person will read: the old one or the new one, whole, for whoever reads.
+    """Write a file that a person will read. Raises as write_file does."""
+    write_file(path, text.encode())
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write a file, the old one or the new one, whole, for whoever reads.
 
     Raises UsageError when that is impossible, DiskFull where there is no room.
     """
@@ -34,10 +39,10 @@ def write_text(path: str, text: str) -> None:
     try:
         if os.path.exists(target) and not (os.path.isfile(target) and os.access(os.path.dirname(target), os.W_OK)):
             # A pipe, a terminal, or a file in a folder in which nothing can be made.
-            with open(target, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(target, "wb") as file:
+                file.write(data)
         else:
-            _replace(target, text)
+            _replace(target, data)
     except OSError as error:
         for folder in reversed(made):
             with contextlib.suppress(OSError):
@@ -57,7 +62,7 @@ def _folders(folder: str) -> list[str]:
     return missing
 
 
-def _replace(target: str, text: str) -> None:
+def _replace(target: str, data: bytes) -> None:
     """Put a file in place of another, which keeps its mode; what could not be written whole leaves nothing."""
     os.makedirs(os.path.dirname(target), exist_ok=True)
     old = os.stat(target) if os.path.exists(target) else None
@@ -65,8 +70,8 @@ def _replace(target: str, text: str) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), target)
     new = f"{target}.{os.getpid()}.new"
     try:
-        with open(new, "x", encoding="utf-8") as file:
-            file.write(text)
+        with open(new, "xb") as file:
+            file.write(data)
             if old:
                 os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
                 with contextlib.suppress(OSError):  # it is another user's, and only root gives files away

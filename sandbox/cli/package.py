@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from sandbox import bundle
+from sandbox.cli.output import write_file
 from sandbox.errors import PackageInvalid, UsageError
 from sandbox.kernel import tables
 from sandbox.package import archive, contents, entry, manifest, snippet
@@ -70,7 +71,7 @@ def layer(
 ) -> None:  # fmt: skip
     """Build a Lambda layer: AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper starts the function under its policy."""
     guard, files = _guarded(_chosen(policy, learn), sign, compile_for, native=not python)
-    _write(output, archive.zipped(file.under(LAYER) for file in files))
+    write_file(output, archive.zipped(file.under(LAYER) for file in files))
     todo = "set AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper on the function, and add the layer"
     _say(output, guard, f"{todo}; start it with SANDBOX_MODE=learn" if learn else todo)
 
@@ -86,7 +87,7 @@ def runtime(
         raise UsageError("is the function's own package", where=f"--output {output}", todo="write to another file")
     original = archive.unzipped(package)
     guard, files = _guarded(policy, sign, compile_for, native=not python, start=runtimes.start(original))
-    _write(output, archive.zipped(runtimes.repacked(original, files, package)))
+    write_file(output, archive.zipped(runtimes.repacked(original, files, package)))
     kept = runtimes.compare(original, archive.unzipped(output), output)
     print(f"{kept} of {kept} members of {package} are in it, unchanged")
     if guard.launchers:
@@ -101,7 +102,7 @@ def image(
 ) -> None:  # fmt: skip
     """Build a tar for an image: ADD it to /, and start /opt/sandbox/wrapper with the program as arguments."""
     guard, files = _guarded(_chosen(policy, learn), sign, compile_for, native=not python)
-    _write(output, archive.tarred(file.under(IMAGE) for file in files))
+    write_file(output, archive.tarred(file.under(IMAGE) for file in files))
     todo = f'ADD {os.path.basename(output)} / and ENTRYPOINT ["/opt/sandbox/wrapper"]'
     _say(output, guard, f"{todo}; start it with SANDBOX_MODE=learn" if learn else f"{todo}: see `snippet dockerfile`")
 
@@ -199,13 +200,6 @@ def _guarded(policy: str, sign: str, python: str, *, native: bool, start: File =
     files.append(bom(function, files))
     listed = manifest.manifest(function, files)
     return guard, [*files, listed, *([manifest.signature(listed, sign)] if sign else [])]
-
-
-def _write(path: str, data: bytes) -> None:
-    try:
-        Path(path).write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", where=path, todo="choose another --output") from error
 
 
 def _say(output: str, guard: Guard, todo: str) -> None:

@@ -34,6 +34,8 @@ INIT_TIMEOUT = 60.0
 CLOSE_EVERY = 2
 """Answers on one connection, in every second cold start, before the emulator closes it."""
 LOG_LINES = 15
+NEARLY_FULL = 1 << 20
+"""Bytes left on a file system that a write to it finds full."""
 BYTECODE = "PYTHONDONTWRITEBYTECODE"
 OUTSIDE = "/var/tmp"
 WORKING_FOLDERS = ("PWD", "OLDPWD")
@@ -119,8 +121,10 @@ def _scratch() -> Iterator[str]:
         try:
             yield scratch
         except OSError as error:
-            # Of a write that failed the kernel does not say where.
-            error.filename = error.filename or (scratch if error.errno == errno.ENOSPC else None)
+            left = os.statvfs(scratch)
+            if error.errno == errno.ENOSPC and left.f_bavail * left.f_frsize < NEARLY_FULL:
+                # Of a write that failed the kernel does not say where; standard output is another possibility.
+                error.filename = error.filename or scratch
             raise
 
 

@@ -6,6 +6,7 @@ In what the policy says of files `{root}`, `{python}` and `{venv}` stay names: a
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -91,6 +92,7 @@ def write(built: Bundle, directory: str) -> None:
 
     Raises UsageError when the directory cannot be written.
     """
+    new = _first_missing(os.path.abspath(directory))
     try:
         os.makedirs(directory, exist_ok=True)
         for name in sorted(built.files):
@@ -104,9 +106,19 @@ def write(built: Bundle, directory: str) -> None:
                     os.unlink(file.name)
                     raise
     except OSError as error:
+        if new:
+            shutil.rmtree(new, ignore_errors=True)
         raise UsageError(
             f"cannot be written: {error.strerror}", where=error.filename or directory, todo="choose another --output"
         ) from error
+
+
+def _first_missing(directory: str) -> str:
+    """The outermost folder that is to be made for a path, '' where all are there."""
+    found = ""
+    while not os.path.lexists(directory):
+        found, directory = directory, os.path.dirname(directory)
+    return found
 
 
 def close(directory: str) -> None:

@@ -184,19 +184,26 @@ def _is_of(pid: int, uid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("what", ["output", "state of learn", "state of invoke"])
+@pytest.mark.parametrize("what", ["profile", "bundle", "package", "state of learn", "state of invoke"])
 def test_a_full_disk_is_an_error(bench: Bench, what: str) -> None:
     """On a file system of 12 KiB: an error that names the path, exit status 82, and no file or folder of ours."""
     tiny = bench.workshop.new("")
     tiny.mkdir()
-    full = what == "output"
-    output = tiny / "new" / "p.yaml" if full else bench.workshop.new()
-    command = bench.command("invoke" if what == "state of invoke" else "learn", "", output)
+    full = not what.startswith("state")
+    output = tiny / "new" / "made" if full else bench.workshop.new()
+    tool = [sys.executable, "-m", "sandbox"]
+    command = {
+        "profile": [*bench.command("learn", "", output), "--no-verify"],
+        "bundle": [*tool, "compile", str(bench.profile), "--output", str(output)],
+        "package": [*tool, "package", "layer", str(bench.profile), "--output", str(output)],
+        "state of learn": bench.command("learn", "", output),
+        "state of invoke": bench.command("invoke", "", output),
+    }[what]
     script = f"mount -t tmpfs -o size=12k tiny {tiny} || exit 99; " + (f"head -c 12k /dev/zero > {tiny}/fill; " * full)
     script += f'"$@"; status=$?; ls -A {tiny} >&2; exit $status'
     unshare = shutil.which("unshare") or pytest.skip("unshare (util-linux) is not installed")
     done = subprocess.run(
-        [unshare, "--mount", "/bin/sh", "-c", script, "sh", *command, *(("--no-verify",) * full)],
+        [unshare, "--mount", "/bin/sh", "-c", script, "sh", *command],
         cwd=bench.workshop.folder, capture_output=True, text=True, check=False, timeout=60,
         env={**os.environ, **({} if full else {"TMPDIR": str(tiny)})},
     )  # fmt: skip
