@@ -50,6 +50,9 @@ the signals whose first argument names a process."""
 BASES = ("", "{root}", "{python}", "{venv}")
 """The folders that a path may begin with; what each is on its host a starter finds out."""
 
+ANY = "any"
+"""In the place of a digest: a person's word that the content of a program is another each time."""
+
 FACTS = ("libc", "kernel", "architecture", "python", "handler_digest", "lock_digest")
 """What a start compares with the trainings (sandbox/provenance.py)."""
 
@@ -167,7 +170,7 @@ class Supervision:
         self.contents: Mapping[str, Sequence[str]] = data["contents"]
         """{program, with a `*` for random parts of its path: SHA-256 of each content} where the function writes."""
         self.interpreters: Sequence[str] = data["interpreters"]
-        """Those of files.programs that are there for programs of `contents`, and are not to be started themselves."""
+        """What interprets listed programs and is not listed: some are in files.programs, and none starts by itself."""
         self.free_interpreters: Sequence[str] = data["free-interpreters"]
         """Interpreters of listed scripts that are listed themselves, as env(1) starts them."""
         self.names_keep: int = data["names-keep"]

@@ -21,7 +21,7 @@ from sandbox.errors import ProfileError
 from sandbox.learn import rights
 from sandbox.learn.allowed import Allowed
 from sandbox.learn.observations import ColdStart, Sample
-from sandbox.learn.records import Fact
+from sandbox.learn.records import Fact, Program
 from sandbox.learn.rights import Thing
 from sandbox.policy.rules import refused_quietly, relatives
 from sandbox.policy.supervision import outlasts_init
@@ -110,7 +110,7 @@ class LeaveOneOut:
         """The events in the order of time. What no event holds, and what came after the last one, is always there."""
         taken: list[tuple[Sample, _Listed, bool]] = []
         for cold_start in self.cold_starts:
-            listed = _listed(cold_start, self._profile.listen)
+            listed = _listed(cold_start, self._profile)
             restarted = RESTARTED in cold_start.circumstances
             taken += [(sample, listed, restarted) for sample in cold_start.samples]
             reached = frozenset[Fact]().union(*(sample.facts for sample in cold_start.samples))
@@ -304,10 +304,14 @@ def _halves(found: list[_T]) -> list[list[_T]]:
     return [half for half in (found[:middle], found[middle:]) if half]
 
 
-def _listed(cold_start: ColdStart, listen: frozenset[str]) -> _Listed:
+def _listed(cold_start: ColdStart, profile: Profile) -> _Listed:
+    """Of a program that is told by its content, the content is a thing of its own."""
+    contents = {digest for _, digest in profile.digests}
     found: _Listed = {}
-    for fact, thing in rights.things(cold_start, listen):
+    for fact, thing in rights.things(cold_start, profile.listen):
         found.setdefault(fact, []).append(thing)
+        if isinstance(fact, Program) and fact.sha256 in contents:
+            found[fact].append(Thing("exec", f"content {fact.sha256}"))
     return found
 
 

@@ -242,7 +242,8 @@ class Recorder:
             return
         if asked.reach == access.PROGRAM:
             for path in links.told(asked)[:1]:
-                self._fact(self._programs.program(path, asked, task))
+                if program := self._programs.program(path, asked, task):
+                    self._fact(program)
             return
         modes: tuple[Mode, ...] = ("read",) if asked.reach == access.READ else ("write",)
         if asked.entry or (leftover and call.arg_class == "create"):

@@ -18,9 +18,15 @@ class Started:
 
     def __init__(self) -> None:
         self._digests = Digests()
+        self._by_env: set[str] = set()
 
-    def program(self, path: str, asked: Access, task: Task) -> Program:
-        """The fact that a task starts a program by this path."""
+    def program(self, path: str, asked: Access, task: Task) -> Program | None:
+        """The fact that a task starts a program by this path; None for what env(1) starts as a script's interpreter.
+
+        That is no program of the function's own: it comes with the script.
+        """
+        if path in self._by_env and _is_env(task):
+            return None
         real = "" if asked.thing == path else asked.thing
         if asked.unsure or not asked.thing.startswith("/"):
             return Program(path)  # nothing is opened behind a server that may hang
@@ -33,8 +39,17 @@ class Started:
             return Program(path, real=real)
         others = list(landlock_rules.chain(asked.thing, _search(task) if script else ""))[1:]
         interpreters = tuple(other for other, is_loader in others if not is_loader)
+        if any(os.path.basename(other) == "env" for other in interpreters):
+            self._by_env.update(interpreters)
         loader = "" if script else next((other for other, _ in others), "")
         return Program(path, "exec", real, digest, interpreters, loader)
+
+
+def _is_env(task: Task) -> bool:
+    try:
+        return os.path.basename(os.readlink(f"/proc/{task.tid}/exe")) == "env"
+    except OSError:
+        return False
 
 
 def _search(task: Task) -> str:

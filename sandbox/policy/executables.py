@@ -16,8 +16,8 @@ SHOWN = 4
 class Description(NamedTuple):
     """`rules` are patterns: programs, the interpreters that only those by content need, and the places of these.
 
-    `interpreters` are the second of the three, which are not to be started themselves; `unsupervised` are lines for
-    the status line of a start without a supervisor.
+    `interpreters` are those of all programs that are not listed themselves, and not to be started by themselves;
+    `unsupervised` are lines for the status line of a start without a supervisor.
     """
 
     rules: list[str]
@@ -40,7 +40,7 @@ def description(profile: Profile) -> Description:
     rules = {below("".join(rule_of(check(place, where))[:2])) for place in places.values()}
     return Description(
         rules=sorted(listed | needed | rules),
-        interpreters=sorted(needed - listed),
+        interpreters=sorted({path for _, path in profile.interpreters} - listed),
         unsupervised=[
             *(f"programs: whatever is put into {place.removesuffix('/**')} can be started" for place in sorted(rules)),
             "programs: interpreters of scripts and dynamic loaders start what they can read"

@@ -16,6 +16,7 @@ from sandbox.behaviour.call import Call
 from sandbox.behaviour.destination import needs_own_entry
 from sandbox.behaviour.path import below, covers, rule_of
 from sandbox.behaviour.spelling import scalar
+from sandbox.bundle import ANY
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base
@@ -146,7 +147,20 @@ def _processes(document: Document) -> Iterator[_Raw]:
         )  # fmt: skip
     contents, places = by_program(profile.digests), written(profile)
     for i, program in enumerate(document.entries("processes")):
-        if program in places and program in contents:
+        if program in places and ANY in contents.get(program, ()):
+            yield (
+                "warning", ("processes", i),
+                f"{program} lies where the function writes ({places[program]}), and whatever is put there is started",
+                "list the contents that it may have, where there is an end of them",
+            )  # fmt: skip
+        elif program in places and len(contents.get(program, ())) > 1:
+            yield (
+                "warning", ("processes", i),
+                f"{program} lies where the function writes ({places[program]}) and had {len(contents[program])} "
+                "contents in training: with another one it is not started",
+                "train with all that it may be, or write `sha256: [any]`, with which whatever is put there is started",
+            )  # fmt: skip
+        elif program in places and program in contents:
             yield (
                 "warning", ("processes", i),
                 f"{program} lies where the function writes ({places[program]}): a supervisor tells it by its content, "

@@ -16,7 +16,7 @@ from sandbox.behaviour import access, spelling
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import below, covers
 from sandbox.behaviour.walker import Walker
-from sandbox.bundle import nonblocking_opener
+from sandbox.bundle import ANY, nonblocking_opener
 from sandbox.confine import parent
 from sandbox.confine.landlock_rules import chain, located, root_folder
 from sandbox.kernel import abi, landlock, tables
@@ -113,6 +113,14 @@ class ExpectedContent(Expected):
         self._file.close()
 
 
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def is_script(path: str) -> bool:
     """Whether a file begins with `#!`; False where it cannot be read."""
     try:
@@ -139,12 +147,14 @@ class Programs:
     def __init__(
         self, listed: Sequence[str] | None, *, held: bool, names: Sequence[tuple[str, str]] = (),
         contents: Mapping[str, Sequence[str]] | None = None, writes: Sequence[str] = (), free: Sequence[str] = (),
+        interpreters: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """`listed` are absolute paths, looked up once, at the start; None where any program may be started.
 
         `names` are (folder, name) of what a profile calls by a name. `contents` are the digests of programs that lie
         where the function writes, by physical path with a `*` for random parts; `writes` are the patterns of these
-        places, `free` the interpreters of listed scripts that are listed themselves.
+        places. `free` are the interpreters of listed scripts that are listed themselves, `interpreters` the others:
+        where env(1) is among these, it starts the rest.
         """
         self.names = names
         self.free = free
@@ -156,12 +166,13 @@ class Programs:
         self._paths: dict[str, tuple[int, int]] = {}
         self._digests: Digests | None = None
         for path in listed or ():
-            try:
-                found = os.stat(path)
-            except OSError:
-                continue
-            self._known[found.st_dev, found.st_ino] = path
-            self._paths[path] = found.st_dev, found.st_ino
+            found = _identity(path)
+            if found:
+                self._known[found] = path
+                self._paths[path] = found
+        own = {path: found for path in interpreters if (found := _identity(path))}
+        self._env = {found for path, found in own.items() if os.path.basename(path) == "env"}
+        self._by_env = {*own.values()} - self._env if self._env else set()
         self._watches = bool(self._contents) or any(map(is_script, self._paths))
 
     def check(self, call: Notification, syscall: str, task: Task) -> Expected | None:
@@ -189,9 +200,10 @@ class Programs:
         identity = self._paths.get(asked.thing) if asked.unsure else asked.identity
         path = asked.thing if self._held else asked.name or asked.thing
         expected = None
+        by_env = identity in self._by_env and _identity(f"/proc/{task.tid}/exe") in self._env
         if any(covers(pattern, asked.thing) for pattern in self._writes):
             expected = self._compared(asked, path, task)
-        elif identity not in self._known:
+        elif identity not in self._known and not by_env:
             raise ExecRefused(errno.EPERM, "a program that the profile does not list", path)
         elif self._watches and not asked.unsure:
             expected = Expected(asked, task)
@@ -200,7 +212,7 @@ class Programs:
         # What is written through `..` has no name: a link on the way could lead elsewhere the next moment. A process's
         # own link to what it runs leads nowhere else before its exec.
         own = asked.name in OWN_FILE or (expected and expected.by_content)
-        if asked.unsure or not (own or self._paths.get(asked.name) == identity):
+        if asked.unsure or not (own or by_env or self._paths.get(asked.name) == identity):
             reason = "a listed program by another path, and no Landlock here that could hold it"
         elif sharer:
             reason = f"{sharer}, and no Landlock here that could hold the program"
@@ -243,12 +255,12 @@ class Programs:
         return self._digests.of(file)
 
     def _is_listed(self, path: str, file: Opened) -> bool:
-        """Whether the profile has what a file holds, for a program at this physical path. Raises OSError."""
+        """Whether the profile has what a file holds, or any content, for a program at this path. Raises OSError."""
         return self._lists(path, self._digest(file))
 
     def _lists(self, path: str, digest: str) -> bool:
         known = (digests for pattern, digests in self._contents.items() if covers(pattern, path))
-        return bool(digest) and any(digest in digests for digests in known)
+        return bool(digest) and any(digest in digests or ANY in digests for digests in known)
 
     def spelled(self, refused: ExecRefused) -> str:
         """The text of a profile that allows what was refused; '' where none can."""
@@ -319,5 +331,5 @@ def granted(policy: Policy, task_root: str) -> Programs | None:
     writes = [below(os.path.realpath(located(rule, task_root))) for rule in files.write]
     return Programs(
         [path for path in listed if path not in needed], held=held, names=names, contents=contents, writes=writes,
-        free=supervision.free_interpreters,
+        free=supervision.free_interpreters, interpreters=sorted(needed),
     )  # fmt: skip

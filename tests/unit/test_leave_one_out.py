@@ -115,6 +115,13 @@ def test_quiet_is_what_the_events_before_would_have_allowed() -> None:
     assert shares(Connect("db.example.com:5432"), *[Connect("db.example.com:5432")] * 5)[1] == 5
 
 
+def test_contents_count_where_they_tell_programs_apart() -> None:
+    """A program that the function unpacks is quiet with the same content, and new with another."""
+    for digests, novelty in (("aaa", 0.0), ("abc", 1.0)):
+        unpacked = [(FileAccess("/tmp/tool", "entry"), Program("/tmp/tool", sha256=digest)) for digest in digests]
+        assert estimated(*(invoked(f"{n}", *facts) for n, facts in enumerate(unpacked))).novelty == novelty
+
+
 @pytest.mark.parametrize(("facts", "novelty"), [
     (lambda n: [read(f"/var/data/in/{n:b}")], 0.0),
     (lambda n: [read(f"/var/data/{n:b}/in.csv"), FileAccess(f"/tmp/{n:b}/x", "entry")], 0.0),
@@ -178,6 +185,10 @@ def naive(cold_starts: Sequence[ColdStart]) -> set[tuple[str, str]]:
             if any(call not in calls and Call(call.syscall) not in calls for call in asked):
                 found.add(event)
             if not all(allowed.allows(thing) for thing in things.values()):
+                found.add(event)
+            contents = {digest for _, digest in whole.digests}
+            known = {fact.sha256 for c in others for s in c.samples for fact in s.facts if isinstance(fact, Program)}
+            if any(fact.sha256 in contents - known for fact in sample.facts if isinstance(fact, Program)):
                 found.add(event)
     return found
 
