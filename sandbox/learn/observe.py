@@ -13,7 +13,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sandbox.behaviour.stand_ins import WHERE, StandIns
@@ -70,6 +70,8 @@ def observe(command: Command, duties: ObserverDuties) -> int:
         )  # fmt: skip
     with open(os.path.join(denials.DATA, f"{arch}.bpf"), "rb") as file:
         program = bpf.refusing(duties.refuses, abi.AUDIT_ARCH) + file.read()
+    # From here on: what asks for the end meanwhile is handed on to the program, and not lost as a first process' is.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, parent.HELD)
     sink = ObservationLog(duties.observations, duties.function)
     start = host.describe(command, duties.function, duties.handler, api=duties.api is not None)
     sink.emit(start)
@@ -84,7 +86,7 @@ def observe(command: Command, duties: ObserverDuties) -> int:
             "names cannot be led: dnslib is not there, or loopback cannot be bound", where=WHERE,
             todo="install dnslib beside the package, or train without it",
         )  # fmt: skip
-    return _Observation(recorder, sink, naming, poll).run(command, program, debug=duties.debug)
+    return _Observation(recorder, sink, naming, poll).run(command, program, before, debug=duties.debug)
 
 
 def _addresses(api: tuple[str, int] | None) -> frozenset[tuple[str, int]]:
@@ -108,22 +110,28 @@ class _Observation:
         self._pid = 0
         self._listener: Listener | None = None
 
-    def run(self, command: Command, program: bytes, *, debug: bool) -> int:
+    def run(self, command: Command, program: bytes, mask: Iterable[int], *, debug: bool) -> int:
+        """To the program's end; `mask` are the signals that are blocked for it. Returns the exit status."""
         wake = parent.wake_descriptor()
-        self._pid = self._start(command, program, debug=debug)
+        self._pid = self._start(command, program, mask, debug=debug)
         parent.forward_signals(self._pid)
-        # Whoever started us may have blocked it; the handler, started above, keeps that, and we must hear of its end.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
+        # Whoever started us may have blocked some; the handler, started above, keeps that, and we must hear of its end.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, parent.HELD)
         return parent.end_like(self._loop(wake))
 
-    def _start(self, command: Command, program: bytes, *, debug: bool) -> int:
+    def _start(self, command: Command, program: bytes, mask: Iterable[int], *, debug: bool) -> int:
         """Exec the command in a child under `program`, whose listener is then ours. Returns its pid.
 
         Raises InstallRefused, ListenerBusy or HandlerNotFound.
         """
         page = ListenerPage()
         needs_bit = seccomp.read_status().get("NoNewPrivs") != "1"
-        pid = spawn(lambda: _install_and_exec(page, command, program, needs_bit=needs_bit, debug=debug))
+
+        def begin() -> None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            _install_and_exec(page, command, program, needs_bit=needs_bit, debug=debug)
+
+        pid = spawn(begin)
         gc.enable()
         try:
             fd = page.listener(pid, READY)

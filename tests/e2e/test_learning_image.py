@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from http_servers import answers, free_port
+from process_table import until
 from sandbox_command import LIMIT, Workshop, workshop_of
 
 SYSTEM = ("usr", "lib", "lib64", "bin", "etc")
@@ -155,6 +156,13 @@ def test_the_first_process_leaves_no_zombies(image: Image) -> None:
         container.process.wait(LIMIT)
         said = container.log.read_text().splitlines()
     assert [line for line in said if line.isdigit()] == ["0"]
+
+
+def test_an_early_end_is_not_lost(image: Image) -> None:
+    """A container's first process ignores what it has no handler for: SIGTERM while it starts ends the program then."""
+    with image.started(0, "/bin/sleep", "60", SANDBOX_MODE="learn") as container:
+        until(lambda: b"LEARNING" in container.log.read_bytes())
+        assert container.end(signal.SIGTERM) == 128 + signal.SIGTERM
 
 
 def test_an_image_without_a_profile_serves_in_no_other_mode(image: Image) -> None:

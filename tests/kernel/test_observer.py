@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from observed_programs import LIMIT, Bench, seen
+from process_table import marked, until
 
 from sandbox.learn import observations
 
@@ -48,6 +49,18 @@ def test_a_log_that_nobody_reads_at_once_loses_nothing(bench: Bench) -> None:
     (file := bench.folder / "many.log").write_text(log)
     (cold_start,) = observations.read([str(file)])
     assert len([path for path in cold_start.writes if path.startswith(f"{folder}/")]) == 1500
+
+
+def test_a_signal_in_the_first_moment(bench: Bench) -> None:
+    """SIGTERM at any moment of the start ends observer and program alike: nobody is left behind, and nothing hangs."""
+    mark = f"mark-{os.getpid()}-{bench.uid}"
+    for delay in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3):
+        process, _ = bench.start(sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)", mark)
+        time.sleep(delay)
+        process.terminate()
+        _, log = process.communicate(timeout=LIMIT)
+        assert process.returncode == -signal.SIGTERM, log
+        until(lambda: not marked(mark), 5)
 
 
 def test_the_variables_of_the_sandbox_do_not_reach_the_program(bench: Bench) -> None:
