@@ -33,6 +33,26 @@ class Command:
         self.search = search
 
 
+COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+"""What Python may set LC_CTYPE to (PEP 538)."""
+
+
+def started_with(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables as the kernel handed it over: Python puts LC_CTYPE into its own in the C locale (PEP 538)."""
+    found = dict(environ)
+    if found.get("LC_CTYPE") in COERCED:
+        try:
+            with open("/proc/self/environ", "rb") as file:
+                entries = file.read().split(b"\0")
+        except OSError:
+            return found
+        original = [entry for entry in entries if entry.startswith(b"LC_CTYPE=")]
+        del found["LC_CTYPE"]
+        if original:
+            found["LC_CTYPE"] = os.fsdecode(original[0].partition(b"=")[2])
+    return found
+
+
 def restore_signals() -> None:
     """Give SIGPIPE and SIGXFSZ back their default: Python ignores them from its start, and exec hands that down."""
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):

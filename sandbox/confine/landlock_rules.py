@@ -165,7 +165,7 @@ def _python(command: Command) -> Sequence[str]:
     """The standard library of the interpreter that the command starts (lib64 on Amazon Linux and Fedora)."""
     program = os.path.realpath(command.path)
     prefix, name = os.path.dirname(os.path.dirname(program)), os.path.basename(program)
-    if not name.startswith("python"):
+    if not name.startswith("py"):  # python3.12, pypy3.11
         return ()
     found = []
     for library in (f"{prefix}/lib", f"{prefix}/lib64"):
@@ -176,7 +176,7 @@ def _python(command: Command) -> Sequence[str]:
 
 def _listed(folder: str) -> list[str]:
     try:
-        return [name for name in os.listdir(folder) if name.startswith("python3.")]
+        return [name for name in os.listdir(folder) if name.startswith(("python3.", "pypy3."))]
     except OSError:
         return []
 

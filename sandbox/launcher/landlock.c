@@ -41,7 +41,7 @@ static int folders_of(int name, const char *into[2]) {
         return exists(format("%/pyvenv.cfg", into[0]));
     }
     const char *program = real_path(command_path), *prefix = folder_of(folder_of(program)), *own = name_of(program);
-    for (int wide = 0; wide < 2 && starts_with(own, "python"); wide++) {
+    for (int wide = 0; wide < 2 && starts_with(own, "py"); wide++) { /* python3.12, pypy3.11 */
         into[n] = format("%/lib%/%", prefix, wide ? "64" : "", own);
         n += exists(format("%/os.py", into[n]));
     }

@@ -28,6 +28,7 @@ from typing import NamedTuple
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+from sandbox.confine import started_with
 from sandbox.errors import InstallRefused
 from sandbox.kernel import abi
 
@@ -235,13 +236,14 @@ def _unescaped(text: str) -> str:
 def main() -> None:
     """See the module."""
     layout, command = Layout(*json.loads(sys.argv[1])), sys.argv[2:]
+    environ = started_with(os.environ)  # which another user may not read
     try:
         enter(layout)
     except InstallRefused as error:
         os.write(2, f"{error.where}: {error.what}\n".encode(errors="backslashreplace"))
         sys.exit(error.exit_code)
     try:
-        os.execv(command[0], command)
+        os.execve(command[0], command, environ)
     except OSError as error:
         os.write(2, f"{'user: ' * bool(layout.user)}execv({command[0]}): {error.strerror}\n".encode())
         sys.exit(InstallRefused.exit_code)

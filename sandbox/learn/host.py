@@ -18,6 +18,7 @@ from typing import NamedTuple
 from sandbox import __version__, provenance
 from sandbox.bundle import nonblocking_opener
 from sandbox.confine import Command
+from sandbox.confine.landlock_rules import chain
 from sandbox.errors import HandlerNotFound
 from sandbox.learn.records import Start
 
@@ -204,12 +205,12 @@ def _answer(command: list[str], root: str, environment: Mapping[str, str]) -> In
 
 
 def needs_of(command: str, root: str) -> tuple[str, ...]:
-    """What a program needs of this host beside its arguments, if it is a Python; () for others."""
-    path = shutil.which(command) or ""
-    if not os.path.basename(os.path.realpath(path)).startswith(NAMES):
-        return ()
-    with contextlib.suppress(HandlerNotFound):
-        return ask(path, root).needs
+    """What a program needs of this host beside its arguments, if it is a Python or a script of one; () for others."""
+    path = os.path.join(root, command) if os.sep in command else shutil.which(command) or ""
+    for program, _ in chain(path, os.pathsep.join(os.get_exec_path())):
+        if os.path.basename(os.path.realpath(program)).startswith(NAMES):
+            with contextlib.suppress(HandlerNotFound):
+                return ask(os.path.abspath(program), root).needs
     return ()
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 import prctl
 
+from sandbox.confine import started_with
 from sandbox.learn import observations, program, records
 from sandbox.learn.host import started_by
 from sandbox.learn.observations import ColdStart
@@ -150,7 +151,8 @@ def _outside() -> str | None:
 
 def _inherited() -> dict[str, str]:
     """What a plain program gets of our own environment."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("SANDBOX_", "AWS_LAMBDA_"))}
+    ours = started_with(os.environ)
+    return {key: value for key, value in ours.items() if not key.startswith(("SANDBOX_", "AWS_LAMBDA_"))}
 
 
 @dataclass(frozen=True)

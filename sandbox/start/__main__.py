@@ -46,12 +46,13 @@ def attend(pid: int, listener: int, variables: int, folder: str, digest: str) ->
             os.set_inheritable(listener, False)
         environ |= received(variables)
         from sandbox import bundle
+        from sandbox.confine import started_with
         from sandbox.errors import PolicyInvalid, SandboxError
         from sandbox.kernel import abi
         from sandbox.start import launch
         from sandbox.start.settings import Settings
 
-        settings = Settings(launch.started_with(environ))
+        settings = Settings(started_with(environ))
         try:
             policy = bundle.read(folder, abi.MACHINE)
             if policy.digest != digest:

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from sandbox.confine import Command, not_executed, restore_signals
+from sandbox.confine import Command, not_executed, restore_signals, started_with
 from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError, log_entry, shortage
 from sandbox.plain_json import encode
 from sandbox.start.settings import (
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from sandbox.confine.child import ListenerPage
     from sandbox.confine.install import InForce
     from sandbox.supervise.start import Duties
-
-COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
-"""What Python may set LC_CTYPE to (PEP 538)."""
 
 
 def main() -> NoReturn:
@@ -104,22 +101,6 @@ def internal(error: BaseException) -> SandboxError:
         todo="please report this, with what SANDBOX_DEBUG=1 adds",
     )  # fmt: skip
     found.__cause__ = error
-    return found
-
-
-def started_with(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables as the kernel handed it over: Python puts LC_CTYPE into its own in the C locale (PEP 538)."""
-    found = dict(environ)
-    if found.get("LC_CTYPE") in COERCED:
-        try:
-            with open("/proc/self/environ", "rb") as file:
-                entries = file.read().split(b"\0")
-        except OSError:
-            return found
-        original = [entry for entry in entries if entry.startswith(b"LC_CTYPE=")]
-        del found["LC_CTYPE"]
-        if original:
-            found["LC_CTYPE"] = os.fsdecode(original[0].partition(b"=")[2])
     return found
 
 

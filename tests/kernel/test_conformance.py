@@ -202,6 +202,22 @@ def test_the_same_status_line(pair: Pair, bundle: str, supervise: str) -> None:
     assert ('"unchecked": ["libc"]' in theirs.stderr) == (bundle == "stale")
 
 
+@pytest.mark.parametrize("name", ["pypy3.11", "python3.14t"])
+def test_the_library_of_any_python(pair: Pair, name: str) -> None:
+    """{python} is what lies beside an interpreter under its own name, and not there for another program."""
+    folder = pair.folder / "prefix"
+    for directory in (folder / "bin", folder / "lib" / name):
+        directory.mkdir(parents=True, exist_ok=True)
+    shutil.copy("/bin/sh", folder / "bin" / name)
+    (folder / "lib" / name / "os.py").touch()
+    more = {"SANDBOX_POLICY": "{folder}/files", "SANDBOX_SUPERVISE": "0", "LAMBDA_TASK_ROOT": "{folder}"}
+    for program, absent in ((str(folder / "bin" / name), False), ("/bin/sh", True)):
+        ours, theirs = pair.both(program, "-c", "echo ran", more=more)
+        assert status_of(ours) == status_of(theirs)
+        assert (ours.stdout, theirs.stdout) == ("ran\n", "ran\n")
+        assert any("{python}" in text for text in status_of(ours)["enforced"]) is absent
+
+
 @SUPERVISED
 @pytest.mark.parametrize("bundle", ["bundle", "files", "granted"])
 def test_the_same_verdicts(pair: Pair, bundle: str, supervise: str) -> None:

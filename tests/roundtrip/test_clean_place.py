@@ -85,6 +85,13 @@ def test_what_is_named_below_tmp_is_shown(workshop: Workshop) -> None:
     assert text.read_text() == "shown" + "more\n" * 3
 
 
+def test_variables_are_the_callers(workshop: Workshop) -> None:
+    """In the C locale Python gives its own process an LC_CTYPE; what is trained gets none, as in production."""
+    program = ("--", "/bin/sh", "-c", 'test -z "${LC_CTYPE-}" && test "$LANG" = C')
+    start = ("learn", "locale", "--no-verify", "--output", workshop.new(), "--cold-starts", "1", *program)
+    workshop.sandbox(*start, more={"LANG": "C"})
+
+
 def test_an_empty_folder_that_the_function_is_given(workshop: Workshop) -> None:
     """An empty folder in /tmp that the function's code names is there, empty; one with files in it is not."""
     given, filled = Path(f"/tmp/clean-place-given-{os.getpid()}"), Path(f"/tmp/clean-place-filled-{os.getpid()}")
