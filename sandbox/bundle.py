@@ -109,6 +109,7 @@ SUPERVISION: Mapping[str, Any] = {
     "contents": {str: [str]},
     "interpreters": [str],
     "free-interpreters": [str],
+    "own-interpreter": bool,
     "names-keep": int,
     "names-receives": [str],
 }
@@ -137,8 +138,8 @@ class Supervision:
 
     __slots__ = (
         "brokered", "contents", "denied", "destinations", "free_interpreters", "init", "init_calls", "interpreters",
-        "listen", "messages", "names_keep", "names_receives", "never_granted", "paths", "responses", "runtime_api",
-        "sockets", "terminate", "tolerates",
+        "listen", "messages", "names_keep", "names_receives", "never_granted", "own_interpreter", "paths", "responses",
+        "runtime_api", "sockets", "terminate", "tolerates",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], arch: str) -> None:
@@ -173,6 +174,8 @@ class Supervision:
         """What interprets listed programs and is not listed: some are in files.programs, and none starts by itself."""
         self.free_interpreters: Sequence[str] = data["free-interpreters"]
         """Interpreters of listed scripts that are listed themselves, as env(1) starts them."""
+        self.own_interpreter: bool = data["own-interpreter"]
+        """Whether the program that the function runs under may be started again."""
         self.names_keep: int = data["names-keep"]
         """For how many seconds an address stays with its name after its time to live; 0 for good."""
         self.names_receives: Sequence[str] = data["names-receives"]

@@ -22,7 +22,7 @@ Event = Mapping[str, Any]
 class Served:
     """One row. `held_out` are events that training does not see, with what each must give; `shows` is what the lines
     about the attack name; `network`, `processes` and `writes` are all that the profile lists besides the Runtime API,
-    with {venv} for the environment; a program is listed where the host has it. `needs` are servers and programs.
+    a program where the host has it. `needs` are servers and programs.
     """
 
     name: str
@@ -362,7 +362,7 @@ ROWS = (
         """,
         _numbers(1, 2, 3), (({"n": 20}, 190), ({"n": 4}, 6)),
         {"n": 1, "text": "__import__('os').system('touch {path}')"}, "/bin/sh",
-        processes=frozenset({"{venv}/bin/python"}), network=frozenset({"unix:/tmp/pymp-*/listener-*"}),
+        processes=frozenset({"{python}"}), network=frozenset({"unix:/tmp/pymp-*/listener-*"}),
         writes=frozenset({"/tmp/**", "/dev/shm/**"}),
     ),
     Served(

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 NAMES = BASES[1:]
 """Folders that only a host knows (sandbox/confine/landlock_rules.py)."""
+OWN_INTERPRETER = "{python}"
+"""As a program: the interpreter that the function runs under, wherever it is."""
+PROGRAM_BASES = ("{root}", "{venv}")
+"""Those of NAMES under which programs lie."""
 
 
 def below(folder: str) -> str:
@@ -183,8 +187,9 @@ def check(pattern: str, where: str, *, program: bool = False) -> str:
     stem = pattern if program else _stem(pattern)
     name, _, rest = stem.partition("/")
     problem = ""
-    if name not in ("", *NAMES) or not pattern.startswith(("/", "{")):
-        problem = f"is neither absolute nor under {', '.join(NAMES)}"
+    bases = PROGRAM_BASES if program and pattern != OWN_INTERPRETER else NAMES
+    if name not in ("", *bases) or not pattern.startswith(("/", "{")):
+        problem = f"is neither absolute nor under {', '.join(bases)}"
     elif "*" in stem and program:
         problem = "is not a file"
     elif "*" in stem:

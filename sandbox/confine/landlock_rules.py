@@ -235,7 +235,7 @@ def _programs(found: Plan, listed: Sequence[PathRule], command: Command) -> None
     """
     writable = [os.path.realpath(place) for place in found.write]
     for rule in listed:
-        path = located(rule, command.root)
+        path = located(rule, command)
         if rule[2]:
             found.allow(path, PROGRAM)
             continue
@@ -251,10 +251,15 @@ def _programs(found: Plan, listed: Sequence[PathRule], command: Command) -> None
             found.allow(other, PROGRAM, entries=False)
 
 
-def located(rule: PathRule, root: str) -> str:
-    """The path of a listed program, or of a place to write, on this host; `root` is the function's (Command.root)."""
+def located(rule: PathRule, command: Command) -> str:
+    """The path of a listed program, or of a place to write, on this host.
+
+    Under {venv} it lies beside the interpreter where that has no environment, as in images.
+    """
     base, path, _ = rule
-    return (root_folder(root) if base == "{root}" else base) + path
+    if base == "{venv}":
+        return os.path.dirname(os.path.dirname(os.path.abspath(command.path))).rstrip("/") + path
+    return (root_folder(command.root) if base == "{root}" else base) + path
 
 
 def chain(path: str, search: str) -> Iterator[tuple[str, bool]]:

@@ -73,7 +73,7 @@ static void allow_places(const struct list *places, int write) {
             note(&absent, BASES[name]);
         }
         for (int j = 0; j < count; j++) {
-            const char *path = *into[j] ? format("%%", into[j], path_in(place)) : path_in(place);
+            const char *path = format("%%", into[j], path_in(place));
             if (write)
                 allow_write(path);
             else
@@ -138,11 +138,11 @@ static void allow_chain(const char *path) {
 }
 
 static void allow_programs(void) {
-    const char *place = policy.files.programs.first;
+    const char *place = policy.files.programs.first, *into[2];
     for (uint32_t i = 0; i < policy.files.programs.count; i++, place = next_text(place)) {
-        int name = base_of(place), inside = 0;
-        const char *path = format("%%", name == BASE_ROOT ? absolute_path(task_root()) : BASES[name], path_in(place)),
-                   *is = format("%/", real_path(path));
+        int inside = 0;
+        folders_of(base_of(place), into); /* {venv}, too, where there is no such environment: beside the interpreter */
+        const char *path = format("%%", into[0], path_in(place)), *is = format("%/", real_path(path));
         for (struct item *item = written.first; item; item = item->next)
             inside |= starts_with(is, format("%/", real_path(item->text)));
         if (is_whole(place)) { /* a place for programs that the function puts there itself */

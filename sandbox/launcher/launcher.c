@@ -187,9 +187,9 @@ static _Noreturn void supervise(void) {
     listener = child_report->listener;
     if (listener >= 0) SYS3(fcntl, listener, F_SETFD, 0);
     SYS3(fcntl, variables[0], F_SETFD, 0);
-    const char *numbers[] = {format("#", pid), format("#", (long)listener), format("#", (long)variables[0])};
-    const char *argv[] = {interpreter, "-I",       "-S",          package,       "attend", numbers[0],
-                          numbers[1],  numbers[2], policy_folder, policy_digest, NULL};
+    const char *numbers = format("#,#,#", pid, (long)listener, (long)variables[0]);
+    const char *argv[] = {interpreter, "-I",    "-S",          package,       "attend",
+                          numbers,     policy_folder, policy_digest, command_path, NULL};
     const char *what =
         format("%: cannot be executed: %", interpreter, error_text(SYS3(execve, interpreter, argv, handler_env)));
     SYS2(kill, pid, SIGKILL);

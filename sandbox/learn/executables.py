@@ -14,7 +14,7 @@ from sandbox.behaviour.path import check, covers
 from sandbox.errors import ProfileError
 from sandbox.learn.observations import ColdStart
 from sandbox.learn.records import Program
-from sandbox.learn.rights import under_root
+from sandbox.learn.rights import program_named
 from sandbox.profile.executables import merged_names, written_place
 from sandbox.profile.random_names import EVERY_NUMBER, generalised
 
@@ -65,6 +65,10 @@ def _placed(cold_starts: Sequence[ColdStart]) -> Iterator[tuple[Program, str, st
     for cold_start in cold_starts:
         for program in cold_start.processes:
             if program.path.startswith("/"):
-                path, real = under_root(program.path, cold_start), program.real
-                yield program, path, under_root(real, cold_start) if real.startswith("/") else path
+                path, real = program_named(program.path, cold_start), program.real
+                others = tuple(
+                    program_named(other, cold_start) for other in program.interpreters if other.startswith("/")
+                )
+                real = program_named(real, cold_start) if real.startswith("/") else path
+                yield program._replace(interpreters=others), path, real
 

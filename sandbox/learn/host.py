@@ -45,6 +45,7 @@ def describe(command: Command, function: str, handler: str, *, api: bool) -> Sta
         handler_digest=provenance.digest(provenance.handler_file(command.path, handler, root)),
         places={TOOL: _PACKAGE, "{root}": root, **(_places(python, command.path) if python else {})},
         lock_digest=provenance.digest(provenance.lock_file(root)),
+        interpreter=command.path if os.path.basename(os.path.realpath(command.path)).startswith(NAMES) else "",
     )
 
 

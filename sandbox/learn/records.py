@@ -32,7 +32,8 @@ SpanKind = Literal["init", "run", "invocation", "tail"]
 class Start(NamedTuple):
     """A cold start: the function, and where and on what it runs; what could not be found out is ''.
 
-    `places` names directories ({root}, {python}) so that paths can be compared between hosts.
+    `places` names directories ({root}, {python}) so that paths can be compared between hosts. `interpreter` is the path
+    of the Python that the function runs under.
     """
 
     format: object = FORMAT
@@ -48,6 +49,7 @@ class Start(NamedTuple):
     handler_digest: str = ""
     places: Mapping[str, str] = {}  # a NamedTuple's default, which nobody writes to
     lock_digest: str = ""
+    interpreter: str = ""
 
 
 class NewItem(NamedTuple):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from sandbox.behaviour import destination, listener
 from sandbox.behaviour.destination import ANY_PORT, Entry
-from sandbox.behaviour.path import below, literal
+from sandbox.behaviour.path import OWN_INTERPRETER, PROGRAM_BASES, below, literal
+from sandbox.behaviour.spelling import below_named
 from sandbox.kernel import tables
 from sandbox.learn.host import TOOL
 from sandbox.learn.observations import ColdStart
@@ -46,7 +48,7 @@ def things(cold_start: ColdStart, listen: frozenset[str]) -> Iterator[tuple[Fact
             yield from _files(FileAccess(path, "entry"), literal(folder_of(path, made)), cold_start)
     for program in cold_start.processes:
         if program.path.startswith("/"):
-            yield program, Thing("exec", under_root(program.path, cold_start))
+            yield program, Thing("exec", program_named(program.path, cold_start))
     for text, entry in _connects(cold_start, listen):
         yield Connect(text), Thing("network", entry)
     for text in cold_start.listen:
@@ -122,8 +124,10 @@ def _holds_the_function(path: str, cold_start: ColdStart) -> bool:
     )
 
 
-def under_root(path: str, cold_start: ColdStart) -> str:
-    """The path of a program, under {root} where it lies with the function."""
-    root = cold_start.start.places.get("{root}", "/")
-    inside = root != "/" and path.startswith(root + "/")
-    return "{root}" + path.removeprefix(root) if inside else "/" + path.lstrip("/")
+def program_named(path: str, cold_start: ColdStart) -> str:
+    """The path of a program: {python} for the function's own interpreter, under {root} or {venv} what lies there."""
+    path, start = "/" + path.lstrip("/"), cold_start.start
+    if start.interpreter and path in (start.interpreter, os.path.realpath(start.interpreter)):
+        return OWN_INTERPRETER
+    places = [(folder, name) for name, folder in start.places.items() if name in PROGRAM_BASES and folder != "/"]
+    return below_named(path, sorted(places, reverse=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sandbox.behaviour.path import below, check, rule_of
+from sandbox.behaviour.path import OWN_INTERPRETER, below, check, rule_of
 from sandbox.errors import ProfileError
 from sandbox.profile.executables import by_program, written
 from sandbox.profile.model import Profile
@@ -37,9 +37,10 @@ def description(profile: Profile) -> Description:
             raise ProfileError(what, where=where, todo="write its path, or train again")
         listed.add(check(program, where, program=True))
     needed = {check(path, where, program=True) for program in places for path in interpreters.get(program, ())}
+    own = {OWN_INTERPRETER}  # which the function's own start opens, by whatever path it is here
     rules = {below("".join(rule_of(check(place, where))[:2])) for place in places.values()}
     return Description(
-        rules=sorted(listed | needed | rules),
+        rules=sorted((listed | needed | rules) - own),
         interpreters=sorted({path for _, path in profile.interpreters} - listed),
         unsupervised=[
             *(f"programs: whatever is put into {place.removesuffix('/**')} can be started" for place in sorted(rules)),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from sandbox.behaviour import arguments, comparison, destination, listener
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.comparison import Condition
-from sandbox.behaviour.path import rule_of
+from sandbox.behaviour.path import OWN_INTERPRETER, rule_of
 from sandbox.kernel import bpf, tables
 from sandbox.policy import executables
 from sandbox.policy.rules import Rule, Rules, refused_quietly, rules_for
@@ -278,6 +278,7 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "contents": {program: sorted(digests) for program, digests in sorted(by_program(profile.digests).items())},
         "interpreters": executables.description(profile).interpreters,
         "free-interpreters": sorted(profile.processes & {path for _, path in profile.interpreters}),
+        "own-interpreter": OWN_INTERPRETER in profile.processes,
         "never-granted": sorted(str(Call(entry.syscall, arg_class)) for entry in base.hard_deny()
                                 if not entry.grantable for arg_class in entry.classes or ("",)),
     }  # fmt: skip

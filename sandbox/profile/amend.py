@@ -331,14 +331,14 @@ def _thing(call: Call, violation: Violation) -> tuple[str, str, bool]:
         return section, target, False
     if section == "processes":
         text = violation.allow.removeprefix("processes: [").rstrip("]").strip('"')
-        inside = text.removeprefix("{root}")
-        return section, text if inside != text and target.endswith(inside) else target, False
+        named, inside, _ = rule_of(text)
+        return section, text if named and target.endswith(inside) else target, False
     for name in ("files.read", "files.write"):
         if target and violation.allow.startswith(f"{name}: ["):
             text = violation.allow[len(name) + 3 : -1].strip('"')
-            folder, named, whole = rule_of(text)
+            folder, below, whole = rule_of(text)
             entry = name == "files.write" and whole
-            inside = f"{named}/{target.rpartition('/')[2]}" if whole else named
+            inside = f"{below}/{target.rpartition('/')[2]}" if whole else below
             thing = folder + inside if folder and inside and target.endswith(inside) else target
             return name, thing, entry
     return section, target, entry

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Collection
 
 from sandbox.behaviour import destination, listener, spelling
+from sandbox.behaviour.path import OWN_INTERPRETER, PROGRAM_BASES
 from sandbox.errors import ProfileError
 
 SHELLS = frozenset((
@@ -46,7 +47,9 @@ def unfit(section: str, target: str, *, asked: bool) -> tuple[str, str] | None:
         return _destination(target, asked=asked)
     if section == "listen":
         return _listener(target)
-    if not target.startswith(("/", "{root}/")) or f"{target}/".count("/../"):
+    names = PROGRAM_BASES if section == "processes" else ("{root}",)
+    absolute = target.startswith(("/", *(f"{name}/" for name in names)))
+    if not (absolute or (section, target) == ("processes", OWN_INTERPRETER)) or f"{target}/".count("/../"):
         return "is not an absolute path", ""
     if "*" in target:
         return "would be read as a pattern", ""

@@ -1,7 +1,7 @@
 """The Python side of the native launcher: `start` does all of a start in its place, `attend` supervises its child.
 
     python3 -I -S .../sandbox/start start LAUNCHER [COMMAND...]
-    python3 -I -S .../sandbox/start attend PID LISTENER VARIABLES FOLDER DIGEST
+    python3 -I -S .../sandbox/start attend PID,LISTENER,VARIABLES FOLDER DIGEST COMMAND
 
 LISTENER is -1 where the kernel gave none. VARIABLES is a pipe with the variables that are ours, each with a NUL behind
 it: in the variables of this process the function could read them. The held signals (sandbox/supervise/start.py)
@@ -29,12 +29,13 @@ def main() -> NoReturn:
 
         sys.argv = rest
         launch.main()
-    pid, listener, variables, folder, digest = rest
-    attend(int(pid), int(listener), int(variables), folder, digest)
+    numbers, folder, digest, command = rest
+    pid, listener, variables = map(int, numbers.split(","))
+    attend(pid, listener, variables, folder, digest, command)
 
 
-def attend(pid: int, listener: int, variables: int, folder: str, digest: str) -> NoReturn:
-    """Supervise the launcher's child `pid`, which runs already, and end like it. What stops this ends the child."""
+def attend(pid: int, listener: int, variables: int, folder: str, digest: str, path: str) -> NoReturn:
+    """Supervise the launcher's child `pid`, which runs `path`, and end like it. What stops this ends the child."""
     import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 
     from sandbox.supervise import start
@@ -46,7 +47,7 @@ def attend(pid: int, listener: int, variables: int, folder: str, digest: str) ->
             os.set_inheritable(listener, False)
         environ |= received(variables)
         from sandbox import bundle
-        from sandbox.confine import started_with
+        from sandbox.confine import Command, started_with
         from sandbox.errors import PolicyInvalid, SandboxError
         from sandbox.kernel import abi
         from sandbox.start import launch
@@ -57,7 +58,8 @@ def attend(pid: int, listener: int, variables: int, folder: str, digest: str) ->
             policy = bundle.read(folder, abi.MACHINE)
             if policy.digest != digest:
                 raise PolicyInvalid("is not the policy that the launcher installed", where=folder, todo=bundle.REBUILD)
-            duties = launch.duties(settings, audit=False)
+            command = Command(path, (), {}, root=settings.task_root)
+            duties = launch.duties(settings, command, audit=False)
             sink = start.early_sink(duties)
             from sandbox.supervise.attend import attend as supervise
 

@@ -240,7 +240,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
         except BaseException as error:  # nobody is above it who could say so
             fail(shortage(error) or internal(error), settings)
 
-    found = duties(settings, audit=audit)
+    found = duties(settings, command, audit=audit)
     degraded += [f"network: {text} ({STANDS_FOR})" for text in settings.stand_ins]
     if audit or settings.looks:
         from sandbox.supervise.look import prepare
@@ -249,13 +249,13 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
     sys.exit(start(child, policy, found))
 
 
-def duties(settings: Settings, *, audit: bool) -> Duties:
-    """What the settings ask of a supervisor."""
+def duties(settings: Settings, command: Command, *, audit: bool) -> Duties:
+    """What the settings ask of a supervisor of this command."""
     from sandbox.supervise.start import Duties
 
     return Duties(
         audit=audit, events=settings.events, event_key=settings.event_key, api=_address(settings.api),
-        relays=settings.relays, one_phase=settings.one_phase, task_root=settings.task_root,
+        relays=settings.relays, one_phase=settings.one_phase, command=command,
         local_domains=settings.local_domains, stand_ins=stand_ins(settings),
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ import stat
 import sys
 
 from sandbox import bundle
+from sandbox.confine import Command
 from sandbox.confine.landlock_rules import located
 from sandbox.errors import PackageInvalid, PolicyInvalid, PolicyNotFound, PolicyWritable, UsageError
 from sandbox.kernel import abi, landlock
@@ -127,7 +128,8 @@ def writable(path: str, policy: bundle.Policy, task_root: str) -> str:
         if not os.stat(folder).st_mode & stat.S_ISVTX:
             places.append(folder)
     if policy.files.listed and landlock.abi_version():
-        own = tuple(f"{located(rule, task_root).rstrip('/')}/" for rule in policy.files.write)
+        command = Command("", (), {}, root=task_root)
+        own = tuple(f"{located(rule, command).rstrip('/')}/" for rule in policy.files.write)
         places = [place for place in places if f"{place.rstrip('/')}/".startswith(own)]
     return next((place for place in places if os.access(place, os.W_OK)), "")
 

@@ -114,7 +114,7 @@ def _supervisor(
     if policy.exec == "granted":
         from sandbox.supervise import programs
 
-        supervisor.set_programs(programs.granted(policy, duties.task_root))
+        supervisor.set_programs(programs.granted(policy, duties.command))
     if destinations.has_names or audit:  # in audit whatever is asked for is told by its name
         from sandbox.names import FOR_GOOD, resolver
 

@@ -14,11 +14,11 @@ import struct
 
 from sandbox.behaviour import access, spelling
 from sandbox.behaviour.call import Call
-from sandbox.behaviour.path import below, covers
+from sandbox.behaviour.path import OWN_INTERPRETER, PROGRAM_BASES, below, covers, rule_of
 from sandbox.behaviour.walker import Walker
 from sandbox.bundle import ANY, nonblocking_opener
 from sandbox.confine import parent
-from sandbox.confine.landlock_rules import chain, located, root_folder
+from sandbox.confine.landlock_rules import chain, located, named, root_folder
 from sandbox.kernel import abi, landlock, tables
 from sandbox.kernel.memory import Memory
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sandbox.behaviour.access import Access
     from sandbox.behaviour.content import Digests, Opened
     from sandbox.bundle import Policy
+    from sandbox.confine import Command
     from sandbox.kernel.notification import Notification
     from sandbox.kernel.task import Task
 
@@ -310,7 +311,7 @@ def _waits_for_exec(pid: int) -> bool:
     return number.isdigit() and int(number) in [numbers[name] for name in VFORKS if name in numbers]
 
 
-def granted(policy: Policy, task_root: str) -> Programs | None:
+def granted(policy: Policy, command: Command) -> Programs | None:
     """The programs of a policy; None where it grants no exec at all, so that the class of the call decides.
 
     In audit Landlock holds none, but what it will hold under enforcement is not worth a line.
@@ -319,16 +320,19 @@ def granted(policy: Policy, task_root: str) -> Programs | None:
         return None
     files, supervision = policy.files, policy.supervision
     held = not files.memfd and landlock.abi_version() > 0
-    root = root_folder(task_root)
-    real = os.path.realpath(root)
-    folders = {root, real} - {"/"}
-    names = [(folder, "{root}") for folder in sorted(folders)]
+    real = os.path.realpath(root_folder(command.root))
+    own = (os.path.abspath(command.path), os.path.realpath(command.path))
+    names = [*((path, OWN_INTERPRETER) for path in own if os.path.basename(own[1]).startswith("python")),
+             *((folder, name) for folder, name in named(command) if name in PROGRAM_BASES)]  # fmt: skip
     if not files.limited:
         return Programs(None, held=held, names=names)
-    needed = {path.replace("{root}", root, 1) for path in supervision.interpreters}
-    listed = [located(rule, task_root) for rule in files.programs if not rule[2]]
+    needed = {located(rule_of(path), command) for path in supervision.interpreters}
+    if OWN_INTERPRETER in needed:
+        needed = needed - {OWN_INTERPRETER} | {*own}
+    listed = [located(rule, command) for rule in files.programs if not rule[2]]
+    listed += own if supervision.own_interpreter else ()
     contents = {path.replace("{root}", real, 1): digests for path, digests in supervision.contents.items()}
-    writes = [below(os.path.realpath(located(rule, task_root))) for rule in files.write]
+    writes = [below(os.path.realpath(located(rule, command))) for rule in files.write]
     return Programs(
         [path for path in listed if path not in needed], held=held, names=names, contents=contents, writes=writes,
         free=supervision.free_interpreters, interpreters=sorted(needed),

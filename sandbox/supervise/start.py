@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sandbox.behaviour.stand_ins import StandIns
     from sandbox.bundle import Policy
+    from sandbox.confine import Command
     from sandbox.supervise.look import Look
     from sandbox.violations.sink import Sink
 
@@ -32,18 +33,18 @@ class Duties:
 
     `events` and `event_key` are where the lines go and what signs them (Sink), `api` (host, port) of the Runtime API,
     `relays` whether its requests are followed, `look` what
-    sees the path calls (None: they are not notified), `one_phase` whether the init phase has no end, `task_root` the
-    function's folder ('': the working folder), `local_domains` what LOCALDOMAIN says (man 5 resolv.conf), `stand_ins`
-    what stands for destinations.
+    sees the path calls (None: they are not notified), `one_phase` whether the init phase has no end, `command` what is
+    started (its path and root), `local_domains` what LOCALDOMAIN says (man 5 resolv.conf), `stand_ins` what stands for
+    destinations.
     """
 
     __slots__ = (
-        "api", "audit", "event_key", "events", "local_domains", "look", "one_phase", "relays", "stand_ins", "task_root"
+        "api", "audit", "command", "event_key", "events", "local_domains", "look", "one_phase", "relays", "stand_ins"
     )  # fmt: skip
 
     def __init__(
         self, *, audit: bool, events: str, event_key: bytes | None, api: tuple[str, int] | None, relays: bool,
-        one_phase: bool, task_root: str, local_domains: Sequence[str], look: Look | None = None,
+        one_phase: bool, command: Command, local_domains: Sequence[str], look: Look | None = None,
         stand_ins: StandIns | None = None,
     ) -> None:  # fmt: skip
         self.audit = audit
@@ -52,7 +53,7 @@ class Duties:
         self.api = api
         self.relays = relays
         self.one_phase = one_phase
-        self.task_root = task_root
+        self.command = command
         self.local_domains = local_domains
         self.look = look
         self.stand_ins = stand_ins

@@ -379,6 +379,29 @@ def test_folders_are_no_programs(pair: Pair) -> None:
         assert f"not here: {tool.parent}" in theirs.stderr
 
 
+def test_programs_of_the_interpreter(pair: Pair) -> None:
+    """{python} is what the start runs under, wherever that is, and {venv} its environment: no other program starts."""
+    if not landlock.abi_version():
+        pytest.skip("needs Landlock")
+    tools = pair.folder / "environment" / "bin"
+    if not tools.exists():
+        tools.mkdir(parents=True)
+        (tools.parent / "pyvenv.cfg").touch()
+        for name, source in (("python", "/bin/sh"), ("tool", "/bin/echo"), ("other", "/bin/echo")):
+            shutil.copy(source, tools / name)
+        found = profile(*LOADING, "execve", "wait4", "clone process", "vfork process", "dup2")
+        listed = frozenset({"{python}", "{venv}/bin/tool", "{venv}/bin/absent"})
+        reads = frozenset({"/usr/**", "/lib/**", "/lib64/**", "/bin/**"})
+        pair.make("interpreter", dataclasses.replace(found, reads=reads, processes=listed))
+    text = f"{tools}/python -c 'echo itself'; {tools}/tool ran; {tools}/other ran; {tools}/../bin/other ran"
+    for supervise in ("0", "1"):
+        more = {"SANDBOX_POLICY": "{folder}/interpreter", "SANDBOX_SUPERVISE": supervise}
+        ours, theirs = pair.both(f"{tools}/python", "-c", text, more=more)
+        assert (ours.stdout, theirs.stdout) == ("itself\nran\n",) * 2, ours.stderr + theirs.stderr
+        assert status_of(ours) == status_of(theirs)
+        assert f"not here: {tools}/absent" in theirs.stderr
+
+
 def test_a_folder_of_devices_is_named(pair: Pair) -> None:
     """/dev/shm is a place to write like others: the line names it, and no program may lie there."""
     if not landlock.abi_version() or not os.access("/dev/shm", os.W_OK):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -254,3 +257,53 @@ def test_any_content_is_a_persons_word(function: Function) -> None:
     (swapped, link), _, (line,) = found.answers({**SWAP, "source": "again"}, {"do": "link", "to": "/usr/bin/printf"})
     assert (swapped, link) == (["first", "second"], REFUSED)
     assert line["target"] == "/usr/bin/printf"
+
+
+MOVED = """
+import os, subprocess, sys
+
+
+def ran(*command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
+    except OSError as error:
+        return error.errno
+
+
+def handler(event, context):
+    tool = os.path.join(sys.prefix, "bin", event.get("tool", "tool"))
+    return [ran(sys.executable, "-c", "print(6 * 7)"), ran(tool, "made")]
+"""
+
+
+def test_another_interpreter_serves_what_was_trained() -> None:
+    """A function starts its own interpreter, and what lies in its environment, where both are somewhere else."""
+    with workshop_of(USERS[-1], "/var/tmp") as workshop:
+        root = workshop.folder / "moved"
+        (workshop.folder / "base" / "bin").mkdir(parents=True)
+        root.mkdir()
+        (root / "app.py").write_text(MOVED)
+        (workshop.folder / "base" / "lib").symlink_to(Path(sysconfig.get_path("stdlib")).parent)
+        python, found = os.path.realpath(sys.executable), {}
+        client = next(entry for entry in sys.path if (Path(entry) / "awslambdaric").is_dir())
+        for name, base in (("trained", python), ("served", shutil.copy(python, workshop.folder / "base" / "bin"))):
+            found[name] = workshop.folder / name
+            subprocess.run([base, "-m", "venv", "--without-pip", found[name]], check=True)
+            (site,) = found[name].glob("lib/python3*/site-packages")
+            (site / "client.pth").write_text(client)
+            for tool in ("tool", "other"):
+                shutil.copy("/usr/bin/echo", found[name] / "bin" / tool)
+        subprocess.run(["chmod", "-R", "a+rX", workshop.folder], check=True)
+        start = ("--handler", "app.handler", "--root", root, "--events", workshop.events({}))
+        profile = workshop.new()
+        options = ("--cold-starts", "1", "--python", found["trained"], "--output", profile)
+        workshop.sandbox("learn", "moved", *start, *options)
+        assert document.read(str(profile)).profile.processes == {"{python}", "{venv}/bin/tool"}
+        for mode, other in (("audit", "made"), ("enforce", REFUSED)):
+            events = workshop.events({}, {"tool": "other"})
+            served = ("invoke", profile, *start[:-1], events, "--python", found["served"], "--json")
+            done = workshop.sandbox(*served, more={"SANDBOX_MODE": mode})
+            results = [json.loads(json.loads(line)["result"]) for line in done.stdout.splitlines()]
+            assert results == [["42", "made"], ["42", other]]
+            lines = [json.loads(line) for line in done.stderr.splitlines() if '"violation"' in line]
+            assert {line["allow"] for line in lines} == {'processes: ["{venv}/bin/other"]'}, done.stderr

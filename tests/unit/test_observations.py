@@ -131,13 +131,13 @@ LINES: tuple[tuple[records.Record, str], ...] = (
         records.Start(version="1", handler="app.handler", api=True, host="h", places={"{root}": "/srv"}),
         '{"event": "start", "format": 2, "version": "1", "function": "", "handler": "app.handler", "api": true, '
         '"host": "h", "kernel": "", "libc": "", "python": "", "architecture": "", "handler_digest": "", '
-        '"places": {"{root}": "/srv"}, "lock_digest": "", "environment": "a", "time": 1.235}',
+        '"places": {"{root}": "/srv"}, "lock_digest": "", "interpreter": "", "environment": "a", "time": 1.235}',
     ),
     (
         records.Again(records.Start(version="1", places={"{root}": "/srv"})),
         '{"event": "again", "format": 2, "version": "1", "function": "", "handler": "", "api": false, '
         '"host": "", "kernel": "", "libc": "", "python": "", "architecture": "", "handler_digest": "", '
-        '"places": {"{root}": "/srv"}, "lock_digest": "", "environment": "a", "time": 1.235}',
+        '"places": {"{root}": "/srv"}, "lock_digest": "", "interpreter": "", "environment": "a", "time": 1.235}',
     ),
     (records.Full(7), '{"event": "full", "count": 7, "environment": "a", "time": 1.235}'),
     (
