@@ -59,7 +59,7 @@ def visits(events: Sequence[Invocation], start: int = 1, starts: int = 1) -> Ite
     turns = [(position if starts == 1 else start - 1) % 2 == 1 for position in range(len(ordered))]
     for invocation, sampled in zip(ordered, turns, strict=True):
         yield Visit(replace(invocation, sampled=sampled))
-    if start == starts:
+    if start == starts and ordered:
         for invocation, sampled in zip(ordered, turns, strict=True):
             yield Visit(replace(invocation, sampled=not sampled), again=True)
         yield Visit(ordered[0], restarted=True)

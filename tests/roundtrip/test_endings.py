@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import resource
 import shutil
 import signal
@@ -21,8 +23,8 @@ from sandbox.errors import CommandKilled, DiskFull, LimitReached
 
 KILLED = CommandKilled.exit_code
 FOLDERS = ("/var/tmp", "/dev/shm")
-ONLY_ITS_OWN = 54321
-"""A uid that nobody else has here, since its processes are counted."""
+ONLY_ITS_OWN = 50_000 + os.getpid() % 10_000
+"""A uid that nobody else has here, not even a test beside us, since its processes are counted."""
 
 
 class Ending(NamedTuple):
@@ -141,6 +143,30 @@ def _works_in(pid: int, folder: Path) -> bool:
         return os.path.samefile(f"/proc/{pid}/cwd", folder)
     except OSError:
         return False
+
+
+def test_an_interrupt_from_the_terminal_is_one(bench: Bench) -> None:
+    """Ctrl-C reaches the command and its child: a server's training ends, once, with the profile that it says."""
+    output = bench.workshop.new()
+    server = (sys.executable, "-m", "http.server", "0", "--bind", "127.0.0.1")
+    learn = ("learn", "server", "--root", bench.root, "--output", output, "--no-verify", "--generalise", "never")
+    terminal, theirs = pty.openpty()
+    setsid = shutil.which("setsid") or pytest.skip("setsid (util-linux) is not installed")
+    command = [setsid, "--ctty", sys.executable, "-m", "sandbox", *map(str, learn), "--", *server]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    try:
+        while b"press Ctrl-C" not in seen:
+            seen += os.read(terminal, 1 << 16)
+        os.write(terminal, b"\x03")
+        with contextlib.suppress(OSError):  # EIO: nobody has it open any more
+            while True:
+                seen += os.read(terminal, 1 << 16)
+    finally:
+        os.close(terminal)
+    assert process.wait(30) == 0, seen
+    assert output.exists()
 
 
 def limited(limit: int, value: int) -> list[str]:
