@@ -35,7 +35,7 @@ def learned(cold_starts: Sequence[ColdStart], writes: frozenset[str]) -> Executa
     for program, path, real in _placed(cold_starts):
         if not written_place(real, writes):
             path = real if written_place(path, writes) else path
-            interpreters.update((path, other) for other in _listable(program.interpreters))
+            interpreters.update((path, other) for other in _listable(program.interpreters, writes))
         elif program.sha256:
             by_content.setdefault(program.sha256, set()).add(real)
             continue
@@ -49,15 +49,20 @@ def learned(cold_starts: Sequence[ColdStart], writes: frozenset[str]) -> Executa
     for program, _, real in _placed(cold_starts):
         for path, digest in digests:
             if digest == program.sha256 and covers(path, real):
-                interpreters.update((path, other) for other in _listable((*program.interpreters, program.loader)))
+                others = (*program.interpreters, program.loader)
+                interpreters.update((path, other) for other in _listable(others, writes))
     return Executables(frozenset(paths | {path for path, _ in digests}), frozenset(digests), frozenset(interpreters))
 
 
-def _listable(paths: Iterable[str]) -> Iterator[str]:
-    """Those that a profile can hold: an interpreter may be named by a path from the working folder on."""
+def _listable(paths: Iterable[str], writes: frozenset[str]) -> Iterator[str]:
+    """Those that a profile can hold: an interpreter may be named by a path from the working folder on.
+
+    Nor are those that lie where the function writes: nobody could tell what is interpreted by them.
+    """
     for path in paths:
         with contextlib.suppress(ProfileError):
-            yield check(path, "", program=True)
+            if not written_place(check(path, "", program=True), writes):
+                yield path
 
 
 def _placed(cold_starts: Sequence[ColdStart]) -> Iterator[tuple[Program, str, str]]:

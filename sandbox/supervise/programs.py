@@ -56,7 +56,7 @@ class ExecRefused(Exception):
 class Expected:
     """What an exec must start that was looked at: a file, for a script its interpreter with the script as its name."""
 
-    __slots__ = ("_identity", "_interpreter", "path", "script")
+    __slots__ = ("_identity", "_interpreter", "others", "path", "script")
     by_content = False
 
     def __init__(self, asked: Access, task: Task) -> None:
@@ -64,10 +64,13 @@ class Expected:
         self._identity = asked.identity
         self.script = is_script(asked.thing)
         self._interpreter = (0, 0)
+        walker = Walker(task.tid)
+        # Without a PATH the chain ends at env, which starts the rest by another exec.
+        walks = [(walker.walk(None, os.fsencode(other)), is_loader) for other, is_loader in chain(asked.thing, "")]
+        self.others = [walked.path for walked, _ in walks[1:]]
+        """The physical paths of its interpreters and loaders."""
         if self.script:
-            # Without a PATH the chain ends at env, which starts the rest by another exec.
-            others = [other for other, is_loader in chain(asked.thing, "") if not is_loader]
-            self._interpreter = Walker(task.tid).walk(None, os.fsencode(others[-1])).identity
+            self._interpreter = next(walked.identity for walked, is_loader in reversed(walks) if not is_loader)
 
     def runs_in(self, pid: int) -> bool:
         """Whether it is what a process that stands in its exec is about to run."""
@@ -202,12 +205,15 @@ class Programs:
         path = asked.thing if self._held else asked.name or asked.thing
         expected = None
         by_env = identity in self._by_env and _identity(f"/proc/{task.tid}/exe") in self._env
-        if any(covers(pattern, asked.thing) for pattern in self._writes):
+        if self._is_written(asked.thing):
             expected = self._compared(asked, path, task)
         elif identity not in self._known and not by_env:
             raise ExecRefused(errno.EPERM, "a program that the profile does not list", path)
         elif self._watches and not asked.unsure:
             expected = Expected(asked, task)
+        if expected and any(self._is_written(other) for other in expected.others):
+            expected.close()
+            raise ExecRefused(errno.EPERM, "a program whose interpreter or loader lies where the function writes", path)
         if self._held:
             return expected
         # What is written through `..` has no name: a link on the way could lead elsewhere the next moment. A process's
@@ -222,6 +228,10 @@ class Programs:
         if expected:
             expected.close()
         raise ExecRefused(errno.EPERM, reason, path)
+
+    def _is_written(self, path: str) -> bool:
+        """Whether a physical path lies where the function writes."""
+        return any(covers(pattern, path) for pattern in self._writes)
 
     def _compared(self, asked: Access, path: str, task: Task) -> Expected:
         """For a program that lies where the function writes: by its content. Raises ExecRefused for another one."""

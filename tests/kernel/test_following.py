@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ STARTS = (
 CODE = """
 import json, os, signal, sys, threading, time
 
-script, broken, unlisted = sys.argv[1:]
+script, broken, unlisted, indirect = sys.argv[1:]
 
 
 def tried(act):
@@ -80,7 +81,8 @@ def stopped():
 
 print(json.dumps([
     ended(forked(start)), ended(forked(by_thread)), ended(forked(among_threads)), ended(forked(lambda: start(broken))),
-    ended(forked(lambda: start(unlisted))), ended(forked(lambda: start("/nowhere"))), signalled(signal.SIGURG),
+    ended(forked(lambda: start(unlisted))), ended(forked(lambda: start(indirect))),
+    ended(forked(lambda: start("/nowhere"))), signalled(signal.SIGURG),
     signalled(signal.SIGWINCH), stopped(), [ended(pid) for pid in [forked(start) for _ in range(20)]] == [7] * 20,
 ]), flush=True)
 start()
@@ -95,13 +97,25 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Supervision]:
 
 
 def bundle(bench: Supervision) -> tuple[Path, list[str]]:
-    """A bundle that lists a script and a file that is none, and these with another that it does not list."""
-    paths = [bench.folder / name for name in ("script", "broken", "unlisted")]
-    for path, text in zip(paths, ("#!/bin/sh\nexit $1\n", "\177ELF, but no more", "#!/bin/sh\nexit 7\n"), strict=True):
+    """A bundle and files: a listed script, a file that is no program, a script that is not listed, an indirect one.
+
+    The last is listed, but the function could write its interpreter.
+    """
+    work = bench.folder / "work"
+    work.mkdir(exist_ok=True)
+    shutil.copy("/bin/sh", work / "interpreter")
+    texts = {
+        "script": "#!/bin/sh\nexit $1\n", "broken": "\177ELF, but no more", "unlisted": "#!/bin/sh\nexit 7\n",
+        "indirect": f"#!{work}/interpreter\nexit 7\n",
+    }  # fmt: skip
+    paths = [bench.folder / name for name in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
         path.write_text(text)
         path.chmod(0o755)
-    processes = frozenset({str(paths[0]), str(paths[1])})
-    found = dataclasses.replace(profile(*STARTS), processes=processes, reads=frozenset({"/**"}))
+    processes = frozenset(str(path) for path in paths if path.name != "unlisted")
+    found = dataclasses.replace(
+        profile(*STARTS), processes=processes, reads=frozenset({"/**"}), writes=frozenset({f"{work}/*"})
+    )  # fmt: skip
     made = bench.new(".bundle")
     build.write(build.build(found, (abi.MACHINE,)), str(made))
     subprocess.run(["chmod", "-R", "a+rX", str(made)], check=True)
@@ -127,9 +141,9 @@ def test_an_exec_ends_as_it_does_bare(bench: Supervision, host: str) -> None:
     done = below.run(made, *PYTHON, CODE, *paths)
     answers = json.loads(done.stdout)
     by_threads = [7, 7] if held else [errno.EPERM] * 2
-    assert answers == [7, *by_threads, errno.ENOEXEC, errno.EPERM, errno.ENOENT, 7, 7, 7, True]
+    assert answers == [7, *by_threads, errno.ENOEXEC, errno.EPERM, errno.EPERM, errno.ENOENT, 7, 7, 7, True]
     assert done.code == 7
-    assert [line["target"] for line in done.violations] == [paths[0]] * 2 * (not held) + [paths[2]]
+    assert [line["target"] for line in done.violations] == [paths[0]] * 2 * (not held) + paths[2:]
     degraded = [line["reason"] for line in done.events if line["event"] == "degraded"]
     assert [reason for reason in degraded if reason.startswith("programs: ptrace(2)")] == degraded
     assert bool(degraded) == ("ptrace" in refused)
