@@ -220,9 +220,9 @@ class Programs:
         # own link to what it runs leads nowhere else before its exec.
         own = asked.name in OWN_FILE or (expected and expected.by_content)
         if asked.unsure or not (own or by_env or self._paths.get(asked.name) == identity):
-            reason = "a listed program by another path, and no Landlock here that could hold it"
+            reason = "a listed program by another path, and Landlock does not hold it here"
         elif sharer:
-            reason = f"{sharer}, and no Landlock here that could hold the program"
+            reason = f"{sharer}, and Landlock does not hold the program here"
         else:
             return expected
         if expected:
