@@ -29,6 +29,7 @@ from process_table import READ_OWN_PROC
 from users_and_folders import HOME, TARGETS, USERS, home_for, identity, place, user_id
 
 from sandbox import bundle, launcher
+from sandbox.confine.landlock_rules import chain
 from sandbox.kernel import abi, landlock, seccomp
 from sandbox.policy import build
 from sandbox.profile.model import Profile, Training
@@ -412,6 +413,31 @@ def test_a_folder_of_devices_is_named(pair: Pair) -> None:
     for done in pair.both("/bin/echo", "ran", more={"SANDBOX_POLICY": "{folder}/shm"}):
         assert "write /dev/shm, by" in done.stderr
         assert "programs: /dev/shm/tool lies where the function writes" in status_of(done)["degraded"]
+
+
+@SUPERVISED
+def test_a_program_is_told_by_its_content(pair: Pair, supervise: str) -> None:
+    """Where the function writes the listed content starts, and without a supervisor another, which is degraded."""
+    if not landlock.abi_version():
+        pytest.skip("needs Landlock")
+    work = pair.folder / "content-work"
+    work.mkdir(exist_ok=True)
+    tool, listed, other = str(work / "tool"), Path("/bin/true"), Path("/bin/echo")
+    found = profile(*LOADING, "execve", "clone process", "wait4", "pipe2", "dup2", "fcntl F_DUPFD")
+    digests = frozenset({(tool, hashlib.sha256(listed.read_bytes()).hexdigest())})
+    pair.make("content", dataclasses.replace(
+        found, writes=frozenset({f"{work}/*"}), processes=frozenset({tool}), digests=digests,
+        interpreters=frozenset((tool, path) for path, is_loader in chain("/bin/true", "") if is_loader),
+    ))  # fmt: skip
+    policy = {"SANDBOX_POLICY": "{folder}/content", "SANDBOX_SUPERVISE": supervise}
+    for source, starts in ((listed, True), (other, supervise == "0")):
+        shutil.copy(source, tool)
+        ours, theirs = pair.both("/bin/sh", "-c", f"{tool}; echo $?; :", more=policy)
+        for done in (ours, theirs):
+            assert done.stdout.splitlines()[-1:] == ["0" if starts else "126"], done.stderr
+        assert status_of(ours) == status_of(theirs)
+        opened = f"programs: whatever is put into {work} can be started"
+        assert (opened in status_of(ours)["degraded"]) == (supervise == "0")
 
 
 def test_standard_output_as_a_place_to_write(pair: Pair) -> None:
