@@ -13,6 +13,7 @@ import os
 
 from sandbox.behaviour import arguments
 from sandbox.behaviour.call import Call
+from sandbox.behaviour.walker import Walker
 from sandbox.violations.record import DENIED, REPORTED, TERMINATED, technique_of
 
 TYPE_CHECKING = False
@@ -164,3 +165,18 @@ def _group(tid: int) -> int:
         return os.getpgid(tid)
     except ProcessLookupError:
         return -1
+
+
+def keeps_owner(args: Sequence[int], task: Task) -> bool:
+    """Whether an fchown(2) names the owner that its file has, as SQLite's for root do, who trained as somebody else.
+
+    Whoever exchanges the descriptor meanwhile wins nothing: the call is not made.
+    """
+    place = f"/proc/{task.tid}/fd/{args[0] & arguments.LOW}"
+    try:
+        if Walker(task.tid).walk(None, os.fsencode(os.readlink(place))).unsure:
+            return False  # on a file system that may hang
+        found = os.stat(place)
+    except OSError:
+        return False
+    return all(args[at] & arguments.LOW in (own, arguments.LOW) for at, own in ((1, found.st_uid), (2, found.st_gid)))

@@ -332,7 +332,7 @@ def granted(policy: Policy, command: Command) -> Programs | None:
     held = not files.memfd and landlock.abi_version() > 0
     real = os.path.realpath(root_folder(command.root))
     own = (os.path.abspath(command.path), os.path.realpath(command.path))
-    names = [*((path, OWN_INTERPRETER) for path in own if os.path.basename(own[1]).startswith("python")),
+    names = [*((path, OWN_INTERPRETER) for path in own if os.path.basename(own[1]).startswith(("python", "pypy"))),
              *((folder, name) for folder, name in named(command) if name in PROGRAM_BASES)]  # fmt: skip
     if not files.limited:
         return Programs(None, held=held, names=names)

@@ -29,6 +29,7 @@ from sandbox.supervise.decision import (
     Decider,
     Decision,
     Signalling,
+    keeps_owner,
 )
 from sandbox.supervise.opening import SPLIT_PAUSE
 from sandbox.violations.journal import Journal
@@ -261,11 +262,9 @@ class Supervisor:
         elif syscall == "socket" and self._owned and self._owned.allows(call, self.phase):
             self._owned.make(listener, call, task)
             return
-        if syscall in BROKERED and self._decider.takes(asked, self.phase):
-            self._egress.take(listener, call, syscall, task)
-            return
-        if syscall in self._receives and self._decider.takes(asked, self.phase):
-            self._egress.receive(listener, call, syscall, task)
+        if (syscall in BROKERED or syscall in self._receives) and self._decider.takes(asked, self.phase):
+            made = self._egress.take if syscall in BROKERED else self._egress.receive
+            made(listener, call, syscall, task)
             return
         if self._programs and syscall in tables.EXECS:
             self._programs.answer(listener, call, syscall, task)
@@ -278,6 +277,9 @@ class Supervisor:
             decision = self._decider.decide(asked, self.phase)
         if decision.answer == CONTINUE:
             listener.let_through(call.id)
+            return
+        if decision.answer in (DENY, REPORT) and syscall == "fchown" and keeps_owner(call.args, task):
+            listener.answer(call.id, 0)  # nothing would change: nothing is done
             return
         if decision.answer == REPORT and self._reporting().makes_bytecode(call, task, asked, self.phase):
             decision = Decision(DENY)  # in silence, as it is enforced

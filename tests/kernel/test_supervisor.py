@@ -108,6 +108,24 @@ def test_bytecode_that_is_not_written_is_no_alarm(bench: Supervision) -> None:
     assert list(folder.iterdir()) == [folder / "fresh.py"]
 
 
+@pytest.mark.parametrize("mode", ["enforce", "audit"])
+def test_an_owner_that_stays_is_no_alarm(bench: Supervision, mode: str) -> None:
+    """What SQLite does for root alone is served where others trained; a change of the owner has a line."""
+    path = bench.new("")
+    code = (
+        "import os\n"
+        f"fd = os.open({str(path)!r}, os.O_RDWR | os.O_CREAT)\n"
+        "os.fchown(fd, os.getuid(), os.getgid()); os.fchown(fd, -1, os.getgid())\n"
+        "try: os.fchown(fd, os.getuid(), os.getgid() + 1)\n"
+        "except OSError as error: print(error.errno)\n"
+    )
+    done = bench.run(bench.bundle("openat create"), *PYTHON, code, more={"SANDBOX_MODE": mode})
+    reached = mode == "audit" and bench.uid is None
+    assert done.stdout == ("" if reached else "1\n"), done.stderr
+    assert [event["syscall"] for event in done.violations] == ["fchown"]
+    assert path.stat().st_gid == (os.getgid() if bench.uid is None else bench.uid) + reached
+
+
 def test_signals_are_passed_on(bench: Supervision) -> None:
     """What is sent to the bootstrap arrives at the handler, which decides what to do with it."""
     numbers = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "WINCH", "TTIN", "TTOU")
