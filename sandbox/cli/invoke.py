@@ -16,7 +16,7 @@ from sandbox.cli.output import json_line
 from sandbox.errors import UsageError, limit_of
 from sandbox.kernel import tables
 from sandbox.learn import platforms
-from sandbox.learn.host import ask_for_client, needs_of
+from sandbox.learn.host import ask_for_client, needs_of, without_chooser
 from sandbox.learn.training import TrainingPlan, bootstrap
 from sandbox.policy import build
 from sandbox.profile import document
@@ -60,12 +60,13 @@ def invoke(
     kind, _, path = environment.get("SANDBOX_EVENTS", "").partition(":")
     if kind in ("file", "unix") and not path.startswith("@"):
         environment["SANDBOX_EVENTS"] = f"{kind}:{os.path.abspath(path)}"  # the function starts in another folder
-    python_, needs = "", needs_of(command[0], root) if command else ()
+    started = without_chooser(command or (), root)
+    python_, needs = "", needs_of(started[0], root) if started else ()
     if not command:
         found = ask_for_client(python or None, root)
         python_, needs, environment["AWS_EXECUTION_ENV"] = found.path, found.needs, found.execution_environment
     plan = TrainingPlan(
-        name=checked.function.name, root=os.path.abspath(root), handler=handler, command=tuple(command or ()),
+        name=checked.function.name, root=os.path.abspath(root), handler=handler, command=tuple(started),
         events=invocations, python=python_, needs=needs, timeout=timeout, environment={**environment, **variables},
         snapstart=snapstart, workers=workers, stand_ins=stand_ins(stands_for).texts, platform=on,
     )  # fmt: skip
@@ -129,4 +130,5 @@ def run(
     if not os.path.exists(profile):
         document.read(profile)  # says what is wrong
     start = bootstrap()
-    os.execve(start[0], [*start, *command], {**os.environ, "SANDBOX_POLICY": profile, "SANDBOX_MODE": "enforce"})
+    started = without_chooser(command, os.getcwd())
+    os.execve(start[0], [*start, *started], {**os.environ, "SANDBOX_POLICY": profile, "SANDBOX_MODE": "enforce"})

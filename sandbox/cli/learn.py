@@ -20,7 +20,7 @@ from sandbox.cli.verification import beside, failure_of, prove
 from sandbox.errors import LearningFailed, ProfileError, UsageError, limit_of
 from sandbox.learn import observations, platforms
 from sandbox.learn.generalise import Learned, generalise
-from sandbox.learn.host import ask_for_client, needs_of
+from sandbox.learn.host import ask_for_client, needs_of, without_chooser
 from sandbox.learn.observations import ColdStart
 from sandbox.learn.platforms import DeploymentPlatform
 from sandbox.learn.program import ENDED_WELL, ENDING_IT, LISTENING, Serving
@@ -195,6 +195,7 @@ def _plan(
     if handler and not events:
         raise UsageError("needs --events for a handler", where="sandbox learn", todo="give a folder of *.json events")
     platform = {}
+    command = without_chooser(command, root)
     interpreter, needs = "", needs_of(command[0], root) if command else ()
     if not command:
         found = ask_for_client(python or None, root)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sandbox import __version__, provenance
@@ -45,14 +46,14 @@ def describe(command: Command, function: str, handler: str, *, api: bool) -> Sta
         handler_digest=provenance.digest(provenance.handler_file(command.path, handler, root)),
         places={TOOL: _PACKAGE, "{root}": root, **(_places(python, command.path) if python else {})},
         lock_digest=provenance.digest(provenance.lock_file(root)),
-        interpreter=command.path if os.path.basename(os.path.realpath(command.path)).startswith(NAMES) else "",
+        interpreter=command.path if _is_python(command.path) else "",
     )
 
 
 def _places(python: Interpreter, path: str) -> Mapping[str, str]:
     """Those of its folders that a starter finds again by the path of the command: a script's environment alone."""
     places = python.places
-    if os.path.basename(os.path.realpath(path)).startswith(NAMES):
+    if _is_python(path):
         return places
     beside = os.path.dirname(os.path.dirname(os.path.abspath(path)))
     return {name: folder for name, folder in places.items() if name == "{venv}" and folder == beside}
@@ -68,7 +69,7 @@ def _os_release() -> dict[str, str]:
 def _interpreter(path: str, root: str) -> Interpreter | None:
     """The interpreter that the command starts, itself or by the first line of a script; None for another program."""
     for started in started_by(path):
-        if os.path.basename(os.path.realpath(started)).startswith(NAMES):
+        if _is_python(started):
             with contextlib.suppress(HandlerNotFound):
                 return _answer([started], root, {"PATH": os.pathsep.join(os.get_exec_path()), "HOME": "/tmp"})
     return None
@@ -91,8 +92,13 @@ def started_by(path: str) -> Iterator[str]:
 
 LONGEST_CHAIN, LONGEST_LINE = 5, 256
 """Of scripts that are interpreters of scripts, and of a line that names one, as the kernel follows them (execve(2))."""
-NAMES = ("python", "pypy")
-"""How the file of an interpreter begins."""
+NAME = re.compile(r"(python|pypy)(\d[\w.-]*)?")
+"""What the file of an interpreter is called."""
+
+
+def _is_python(path: str) -> bool:
+    return bool(NAME.fullmatch(os.path.basename(os.path.realpath(path))))
+
 
 # The observed function waits for the answer, so nothing is imported for it that a start does not load anyway (json,
 # platform and importlib.util take as long as the start itself).
@@ -205,11 +211,28 @@ def _answer(command: list[str], root: str, environment: Mapping[str, str]) -> In
     return Interpreter(path, version, stdlib, prefix, base, client == "True", (*hops, prefix, base, stdlib, *needs))
 
 
+def without_chooser(command: Sequence[str], root: str) -> Sequence[str]:
+    """The command with the interpreter in the place of a script that chooses one (pyenv's `python3`), if it is that.
+
+    Where the function will run is no such script, and what it starts to choose is not the function's. Raises
+    HandlerNotFound where it chooses none.
+    """
+    path = _found(command[0], root) if command else ""
+    if not path or not _is_python(path) or len(list(started_by(path))) == 1:
+        return command
+    chosen = ask(os.path.abspath(path), root).path
+    sys.stderr.write(f"sandbox: {command[0]} is a script that chooses: {chosen} is started\n")
+    return (chosen, *command[1:])
+
+
+def _found(command: str, root: str) -> str:
+    return os.path.join(root, command) if os.sep in command else shutil.which(command) or ""
+
+
 def needs_of(command: str, root: str) -> tuple[str, ...]:
     """What a program needs of this host beside its arguments, if it is a Python or a script of one; () for others."""
-    path = os.path.join(root, command) if os.sep in command else shutil.which(command) or ""
-    for program, _ in chain(path, os.pathsep.join(os.get_exec_path())):
-        if os.path.basename(os.path.realpath(program)).startswith(NAMES):
+    for program, _ in chain(_found(command, root), os.pathsep.join(os.get_exec_path())):
+        if _is_python(program):
             with contextlib.suppress(HandlerNotFound):
                 return ask(os.path.abspath(program), root).needs
     return ()

@@ -362,3 +362,10 @@ def test_the_interpreter_is_named_from_where_the_user_stands(workshop: Workshop)
     script.chmod(0o755)
     program = ("--output", workshop.new(), "--cold-starts", "1", "--", script)
     workshop.sandbox("learn", "program", "--no-verify", *program)
+    shim.rename(other / "shims" / "python3")
+    path = workshop.new()
+    by_name = ("--", "python3", "-c", "import awslambdaric")
+    workshop.sandbox("learn", "program", "--no-verify", "--output", path, "--cold-starts", "1", *by_name, more=more)
+    assert not document.read(str(path)).profile.processes
+    done = workshop.sandbox("run", path, *by_name, more=more)
+    assert f"python3 is a script that chooses: {other / 'environment' / 'bin' / 'python'} is started" in done.stderr
