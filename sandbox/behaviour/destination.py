@@ -29,6 +29,8 @@ OWN = "own"
 """What the function itself is bound to on loopback, whatever the port."""
 ROUTES = "routes"
 """Nothing: datagram sockets that are connected for the source address that the route gives them, and send nothing."""
+LOOKED_UP = "dns"
+"""The protocol of a name that resolvers may be asked for, of whatever type, and that opens no destination."""
 ANY_PORT = -1
 LARGEST_PORT = 65535
 
@@ -96,12 +98,14 @@ class Entry:
             host = f"*{self.value}" if self.kind == "suffix" else self.value
         # Names are those of TCP, unless something else is said; an address says it.
         scheme = "" if self.protocol == "tcp" and isinstance(self.value, str) else f"{self.protocol}://"
+        if self.protocol == LOOKED_UP:
+            return f"{scheme}{host}"
         return f"{scheme}{host}:{'*' if self.port == ANY_PORT else self.port}"
 
     @property
     def is_pattern(self) -> bool:
         """Whether it stands for more than one destination."""
-        several_ports = self.kind in ("address", "name") and self.port == ANY_PORT
+        several_ports = self.kind in ("address", "name") and self.port == ANY_PORT and self.protocol != LOOKED_UP
         return self.kind in ("network", "suffix", "folder", "pattern", OWN) or several_ports
 
     @property
@@ -119,11 +123,12 @@ def parse(text: str) -> Entry:
     """One entry of a profile's `network`. Raises ProfileError, which says what is wrong with it.
 
     `runtime-api` | `own` | `routes` | [tcp://|udp://]HOST:PORT | unix:/path | unix:/folder/* |
-    unix:/folder/name-*/s-* | unix:@abstract | unix:@name-* | family:AF_NAME, where HOST is an address ([...] around an
-    IPv6 one), NETWORK/BITS, a name or *.name, and PORT a number or `*`. In a unix path or name a `*` stands for its
-    random part (sandbox/behaviour/path.py). `own` is what the function itself is bound to on loopback. With `routes` a
-    datagram socket may be connected anywhere, and can then send nothing. `typeN://` stands for sockets of another type
-    (the number of SOCK_RAW and the like), as learning writes them.
+    unix:/folder/name-*/s-* | unix:@abstract | unix:@name-* | dns://NAME | family:AF_NAME, where HOST is an address
+    ([...] around an IPv6 one), NETWORK/BITS, a name or *.name, and PORT a number or `*`. In a unix path or name a `*`
+    stands for its random part (sandbox/behaviour/path.py). `own` is what the function itself is bound to on loopback.
+    With `routes` a datagram socket may be connected anywhere, and can then send nothing. `dns://` opens no destination:
+    the name may be looked up. `typeN://` stands for sockets of another type (the number of SOCK_RAW and the like), as
+    learning writes them.
     """
     if text == RUNTIME_API:
         return Entry("tcp", RUNTIME_API, text=text)
@@ -136,6 +141,11 @@ def parse(text: str) -> Entry:
             raise _wrong(text, f"{text[7:]!r} is not an address family", "write family:AF_VSOCK or the like")
         return Entry("family", "family", text[7:], text=text)
     scheme, found, rest = text.partition("://")
+    if found and scheme == LOOKED_UP:
+        entry = _parse_host(text, LOOKED_UP, rest, ANY_PORT)
+        if entry.kind not in ("name", "suffix"):
+            raise _wrong(text, f"{rest!r} is not a name to ask for", "write dns://HOST, without a port")
+        return entry
     protocol = scheme if found else "tcp"
     if protocol not in ("tcp", "udp") and not (protocol.startswith("type") and protocol[4:].isdecimal()):
         host = rest.partition("/")[0]

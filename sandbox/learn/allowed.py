@@ -113,6 +113,8 @@ def _decide(destinations: Destinations, text: str) -> bool:
 
 
 def _matches(destinations: Destinations, entry: Entry) -> bool:
+    if entry.protocol == destination.LOOKED_UP:
+        return destinations.allows_name(str(entry.value))
     if entry.kind == "name":
         return destinations.decide(entry.protocol, NOBODY, entry.port, frozenset({str(entry.value)})).allowed
     if entry.kind == "abstract":

@@ -43,17 +43,19 @@ SENDS = ("sendto", "sendmsg", "sendmmsg")
 class Naming:
     """The forwarder of one observation, made when the function first connects to anything but the Runtime API.
 
-    `heard(syscall)` is called for each call by which a resolver sees who answered.
+    `heard(syscall)` is called for each call by which a resolver sees who answered, `exists(name)` for each answer that
+    says that there is such a name. Those of this host, and of addresses, need no entry.
     """
 
     def __init__(
         self, tasks: Tasks, local_domains: Sequence[str], poll: select.poll, arch: str, heard: Callable[[str], None],
-        stand_ins: StandIns | None = None,
+        stand_ins: StandIns | None = None, exists: Callable[[str], None] | None = None,
     ) -> None:
         self._tasks = tasks
         self._local_domains = local_domains
         self._poll = poll
         self._stand_ins = stand_ins
+        self._exists = exists
         numbers = tables.numbers(arch)
         self.calls: Mapping[int, str] = {
             numbers[name]: name for name in ("connect", *SENDS, *RECEIVES, "socket") if name in numbers
@@ -72,11 +74,15 @@ class Naming:
         """The forwarder, registered with the observer's poll; None where there can be none."""
         found = resolver.make(
             lambda name: True, lambda name, kind: None, self._local_domains, keep=FOR_GOOD, observing=True,
-            stand_ins=self._stand_ins,
+            stand_ins=self._stand_ins, on_answer=self._answered,
         )  # fmt: skip
         for fd, events in found.descriptors().items() if found else ():
             self._poll.register(fd, events)
         return found
+
+    def _answered(self, name: str, addresses: frozenset[str]) -> None:
+        if self._exists and not f".{name}".endswith((".localhost", ".arpa")):
+            self._exists(name)
 
     def names_of(self, address: bytes) -> frozenset[str]:
         """The names for which an address was given out, or that the hosts file gives it."""

@@ -79,7 +79,9 @@ def observe(command: Command, duties: ObserverDuties) -> int:
         arch, sink.emit, api=_addresses(duties.api), denied=denials.load(), granted=duties.grants, places=start.places
     )
     poll = select.poll()
-    naming = Naming(recorder.tasks, duties.local_domains, poll, arch, recorder.note_receive, duties.stand_ins)
+    naming = Naming(
+        recorder.tasks, duties.local_domains, poll, arch, recorder.note_receive, duties.stand_ins, recorder.note_name
+    )
     recorder.names_of, recorder.asked_as, recorder.leads = naming.names_of, naming.asked_as, naming.leads
     if duties.stand_ins and not naming.forwarder:
         raise InstallRefused(

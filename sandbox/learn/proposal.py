@@ -152,7 +152,9 @@ def _folder(need: Thing) -> str:
 
 def _host(need: Thing) -> Entry | None:
     entry = next(destination.entries([need.text]), None) if need.reach == "network" else None
-    return entry if entry and entry.kind == "name" and "." in str(entry.value) else None
+    if entry is None or entry.kind != "name" or entry.protocol == destination.LOOKED_UP:
+        return None
+    return entry if "." in str(entry.value) else None
 
 
 def _domain(host: str) -> str:

@@ -358,6 +358,10 @@ class Recorder:
         if any(not self.asked_as(one.value) for one in addresses if isinstance(one.value, bytes)):
             self._fact(Connect(destination.ROUTES))
 
+    def note_name(self, name: str) -> None:
+        """A name was asked for, and there is such a name."""
+        self._fact(Connect(destination.Entry(destination.LOOKED_UP, "name", name).text))
+
     def note_receive(self, syscall: str) -> None:
         """A resolver sees by this call who answered."""
         self._fact(Receive(syscall))

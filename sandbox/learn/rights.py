@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from sandbox.behaviour import destination, listener
-from sandbox.behaviour.destination import ANY_PORT, Entry
+from sandbox.behaviour.destination import ANY_PORT, LOOKED_UP, Entry
 from sandbox.behaviour.path import OWN_INTERPRETER, PROGRAM_BASES, below, literal
 from sandbox.behaviour.spelling import below_named
 from sandbox.kernel import tables
@@ -57,7 +57,20 @@ def things(cold_start: ColdStart, listen: frozenset[str]) -> Iterator[tuple[Fact
 
 def network(cold_starts: Sequence[ColdStart], listen: frozenset[str]) -> frozenset[str]:
     """The destinations of all, with random parts of the paths of unix sockets."""
-    return sockets(entry for cold_start in cold_starts for _, entry in _connects(cold_start, listen))
+    found = sockets(entry for cold_start in cold_starts for _, entry in _connects(cold_start, listen))
+    reached = _reached(found)
+    return frozenset(entry for entry in found if not _only_asked(entry, reached))
+
+
+def _reached(network: Iterable[str]) -> frozenset[str | bytes]:
+    """The names of destinations."""
+    entries = destination.entries(network)
+    return frozenset(entry.value for entry in entries if entry.kind == "name" and entry.protocol != LOOKED_UP)
+
+
+def _only_asked(text: str, reached: frozenset[str | bytes]) -> bool:
+    """Whether an entry is a question for a name that another entry holds anyway."""
+    return any(entry.protocol == LOOKED_UP and entry.value in reached for entry in destination.entries([text]))
 
 
 def listeners(cold_starts: Sequence[ColdStart]) -> frozenset[str]:
@@ -105,7 +118,10 @@ def _connects(cold_start: ColdStart, listen: frozenset[str]) -> Iterator[tuple[s
         (entry.protocol, entry.port) for entry in listener.entries(cold_start.listen)
         if entry.kind == "address" and entry.text not in listen and entry.port > 0
     }  # fmt: skip
+    reached = _reached(cold_start.network)
     for text in cold_start.network:
+        if _only_asked(text, reached):
+            continue
         found = next(destination.entries([text]), None)
         loopback = found and isinstance(found.value, bytes) and destination.is_loopback(found.value)
         yield text, destination.OWN if found and loopback and (found.protocol, found.port) in own else text

@@ -47,10 +47,10 @@ FAILED = (questions.SERVER_FAILURE, questions.NOT_IMPLEMENTED, questions.REFUSED
 class Forwarder:
     """`allowed` says which names may be asked for; `on_denied(name, type)` hears of every other question.
 
-    `on_answer(name, addresses)` hears which addresses an answer gave. `observing` forwards every question, for
-    learning and audit. `known_hosts` is what `hosts` returns, `keep` for how many seconds an address outlives its
-    answer; `stand_ins` has addresses for names that no server is asked for. Raises OSError when loopback has no IPv4
-    address to bind.
+    `on_answer(name, addresses)` hears which addresses an answer gave, and while observing that a name exists.
+    `observing` forwards every question, for learning and audit. `known_hosts` is what `hosts` returns, `keep` for how
+    many seconds an address outlives its answer; `stand_ins` has addresses for names that no server is asked for. Raises
+    OSError when loopback has no IPv4 address to bind.
     """
 
     def __init__(
@@ -278,7 +278,7 @@ class Forwarder:
         given = {reached(address): ttl for address, ttl in answer.addresses if any(address)}
         for host, ttl in given.items():
             self._known.remember(question.name, host, ttl)
-        if given and self._on_answer:
+        if self._on_answer and (given or (self._observing and answer.records and not answer.code)):
             self._on_answer(question.name, frozenset(map(written, given)))
         inquiry.client.answer(packet)
         inquiry.client.go_on()

@@ -153,13 +153,17 @@ def addressed(question: Question, host: bytes) -> bytes:
 
 
 class DnsAnswer:
-    """What an answer says: its response code, and (packed address, seconds to live) of the name that was asked for."""
+    """What an answer says: its response code, and (packed address, seconds to live) of the name that was asked for.
 
-    __slots__ = ("addresses", "code")
+    `records` is how many it has, of whatever type.
+    """
 
-    def __init__(self, code: int, addresses: list[tuple[bytes, int]]) -> None:
+    __slots__ = ("addresses", "code", "records")
+
+    def __init__(self, code: int, addresses: list[tuple[bytes, int]], records: int = 0) -> None:
         self.code = code
         self.addresses = addresses
+        self.records = records
 
 
 def read_answer(packet: bytes, id_: int, question: Question) -> DnsAnswer | None:
@@ -176,7 +180,7 @@ def read_answer(packet: bytes, id_: int, question: Question) -> DnsAnswer | None
         name = _written(buffer.decode_name())
         if (name, *buffer.unpack("!HH")) != (question.name, question.qtype, question.qclass):
             return None
-        return DnsAnswer(header.rcode, _addresses(buffer, min(header.a, MOST_RECORDS), name))
+        return DnsAnswer(header.rcode, _addresses(buffer, min(header.a, MOST_RECORDS), name), header.a)
     except (WireError, DNSError, RecursionError):
         return None
 

@@ -19,10 +19,11 @@ HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 def make(
     allowed: Callable[[str], bool], on_denied: Callable[[str, str], None], local_domains: Sequence[str], *,
     keep: float, observing: bool = False, stand_ins: StandIns | None = None,
+    on_answer: Callable[[str, frozenset[str]], None] | None = None,
 ) -> Forwarder | None:  # fmt: skip
     """The forwarder for the names that are allowed; None where dnslib is missing or loopback cannot be bound.
 
-    `keep` is for how many seconds beyond its time to live an address stands for its name.
+    `keep` is for how many seconds beyond its time to live an address stands for its name; `on_answer` is Forwarder's.
     """
     from sandbox.names import addresses
 
@@ -32,7 +33,7 @@ def make(
         known = addresses.hosts(wanted) | (stand_ins.hosts(wanted) if stand_ins else {})
         return Forwarder(
             addresses.upstreams(), allowed, on_denied, searches=addresses.searches(local=local_domains),
-            known_hosts=known, keep=keep, observing=observing, stand_ins=stand_ins,
+            known_hosts=known, keep=keep, observing=observing, stand_ins=stand_ins, on_answer=on_answer,
         )  # fmt: skip
     except (ImportError, OSError):
         return None

@@ -15,15 +15,18 @@ from dnslib.server import BaseResolver, DNSServer
 from guests import inside
 from local_service import answering
 
+from sandbox.profile import document
+
 ROOT = Path(__file__).resolve().parents[2]
 DNS = "127.0.0.77"
 SERVICE = "127.0.3.1"  # stands for a remote host; Linux routes all of 127/8 to loopback
+OTHER = "127.0.3.2"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="binds port 53 and makes a mount namespace: needs root")
 
 
 class Zone(BaseResolver):  # type: ignore[misc]  # dnslib has no types
-    """Answers every A question for *.test with SERVICE and remembers the names."""
+    """Answers every A question for *.test with SERVICE, but for only.test, and remembers the names."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -34,7 +37,8 @@ class Zone(BaseResolver):  # type: ignore[misc]  # dnslib has no types
         self.asked.append(name)
         reply = request.reply()
         if request.q.qtype == dnslib.QTYPE.A and name.endswith(".test"):
-            reply.add_answer(dnslib.RR(name, rdata=dnslib.A(SERVICE), ttl=5))
+            address = OTHER if name == "only.test" else SERVICE
+            reply.add_answer(dnslib.RR(name, rdata=dnslib.A(address), ttl=5))
         return reply
 
 
@@ -82,9 +86,10 @@ def events(folder: Path, *found: dict[str, object]) -> Path:
 def test_names_are_learned_and_only_they_are_reached(tmp_path: Path, zone: Zone, service: int, guest: str) -> None:
     """A profile learned from a name allows that name and port, and no other name, no address, and no DNS tunnel.
 
-    Also where the supervisor cannot duplicate the function's sockets and makes them, in training too.
+    A name that was looked up alone is looked up again, and not reached. Also where the supervisor cannot duplicate the
+    function's sockets and makes them, in training too.
     """
-    training = events(tmp_path / "training", {"host": "good.test", "port": service})
+    training = events(tmp_path / "training", {"host": "good.test", "port": service}, {"look": "only.test"})
     profile = tmp_path / "fetch.yaml"
     where = ["--handler", "fetch.handler", "--root", str(ROOT / "tests" / "targets")]
     learned = sandbox(
@@ -92,7 +97,8 @@ def test_names_are_learned_and_only_they_are_reached(tmp_path: Path, zone: Zone,
         guest=guest,
     )  # fmt: skip
     assert learned.returncode == 0, learned.stderr
-    assert f"good.test:{service}" in profile.read_text()
+    network = document.read(str(profile)).profile.network
+    assert {entry for entry in network if ".test" in entry} == {f"good.test:{service}", "dns://only.test"}
     zone.asked.clear()
     asked = events(
         tmp_path / "asked",
@@ -100,12 +106,15 @@ def test_names_are_learned_and_only_they_are_reached(tmp_path: Path, zone: Zone,
         {"host": "secret-data.evil.test", "port": service},
         {"host": SERVICE, "port": service + 1},
         {"host": "good.test", "port": service},
+        {"look": "only.test"},
+        {"host": "only.test", "port": service},
     )
     invoked = sandbox(tmp_path, "invoke", str(profile), *where, "--events", str(asked), "--json", guest=guest)
     results = [json.loads(json.loads(line)["result"]) for line in invoked.stdout.splitlines()]
     assert results[0] == results[3] == {"answer": "service\n"}, invoked.stderr
     assert results[1]["error"].startswith("gaierror"), results
-    assert results[2] == {"error": "PermissionError 1"}
+    assert results[2] == results[5] == {"error": "PermissionError 1"}
+    assert results[4] == {"answer": OTHER}
     assert "secret-data.evil.test" not in zone.asked
     assert "good.test" in zone.asked
     assert '"args": ["secret-data.evil.test"' in invoked.stderr

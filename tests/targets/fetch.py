@@ -7,8 +7,10 @@ from typing import Any
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Return {"answer": text} or {"error": text}."""
+    """Return {"answer": text} or {"error": text}; the address of event["look"], if it has one."""
     try:
+        if "look" in event:
+            return {"answer": socket.gethostbyname(event["look"])}
         with socket.create_connection((event["host"], event["port"]), timeout=5) as connection:
             connection.sendall(b"hello\n")
             return {"answer": connection.recv(64).decode()}
