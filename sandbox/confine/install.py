@@ -133,6 +133,8 @@ def install(
             os.close(before)
     _canary()
     held = ["syscalls", f"exec: {policy.exec}", f"signals: {policy.signals}"]
+    if refuses:
+        in_force.enforced.append(f"platform: calls {', '.join(str(nr) for nr, _ in refuses)} fail as there")
     if audit:
         in_force.enforced.append("syscalls: hard-denied ones")
         in_force.reported += [*held, "network: destinations"]

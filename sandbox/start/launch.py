@@ -163,7 +163,7 @@ def learning_line(settings: Settings) -> Mapping[str, object]:
         degraded.append(f"policy: {policy} is here, and is not in force")
     return {
         "event": "sandbox", "mode": "learn", "function": settings.function, "requested": [],
-        "enforced": ["hard deny"], "degraded": degraded,
+        "enforced": ["hard deny", *(["what the platform refuses"] if settings.refuses else [])], "degraded": degraded,
     }  # fmt: skip
 
 

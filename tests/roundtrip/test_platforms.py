@@ -49,6 +49,7 @@ def test_lambda(workshop: Workshop, root: str) -> None:
     served = workshop.sandbox("invoke", path, *start, "--json")
     assert json.loads(json.loads(served.stdout)["result"]) == there
     assert '"event": "violation"' not in served.stderr
+    assert '"platform: calls ' in served.stderr
     profile = document.read(str(path)).profile
     assert [training.platform for training in profile.trainings] == ["lambda"]
     assert not {"prctl", "pidfd_open"} & {use.syscall for use in profile.uses}
