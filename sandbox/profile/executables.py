@@ -14,13 +14,13 @@ from sandbox.profile.model import Profile
 def written_place(program: str, writes: Iterable[str]) -> str:
     """The innermost pattern of `writes` of which the rule holds a program, '' where none does.
 
-    A rule on a folder is for all below it, and one for a random name for the folder above (man 7 landlock).
+    A rule on a folder is for all below it, and one for a random name for the folder above (man 7 landlock). A rule on
+    the root says of no program that the function puts it there.
     """
     found, most = "", -1
     for pattern in writes:
-        base, path, whole = rule_of(pattern)
-        place = base + path
-        if place == program or (whole and covers(below(place), program)):
+        place = "".join(rule_of(pattern)[:2])
+        if place != "/" and covers(below(place), program):
             depth = place.count("/")
             if (depth, pattern) > (most, found):
                 found, most = pattern, depth
