@@ -60,7 +60,7 @@ def invoke(
     kind, _, path = environment.get("SANDBOX_EVENTS", "").partition(":")
     if kind in ("file", "unix") and not path.startswith("@"):
         environment["SANDBOX_EVENTS"] = f"{kind}:{os.path.abspath(path)}"  # the function starts in another folder
-    started = without_chooser(command or (), root)
+    started, _ = without_chooser(command or (), root, inherits=False)
     python_, needs = "", needs_of(started[0], root) if started else ()
     if not command:
         found = ask_for_client(python or None, root)
@@ -130,5 +130,6 @@ def run(
     if not os.path.exists(profile):
         document.read(profile)  # says what is wrong
     start = bootstrap()
-    started = without_chooser(command, os.getcwd())
-    os.execve(start[0], [*start, *started], {**os.environ, "SANDBOX_POLICY": profile, "SANDBOX_MODE": "enforce"})
+    started, search = without_chooser(command, os.getcwd())
+    ours = {"SANDBOX_POLICY": profile, "SANDBOX_MODE": "enforce"}
+    os.execve(start[0], [*start, *started], {**os.environ, **search, **ours})

@@ -195,7 +195,7 @@ def _plan(
     if handler and not events:
         raise UsageError("needs --events for a handler", where="sandbox learn", todo="give a folder of *.json events")
     platform = {}
-    command = without_chooser(command, root)
+    command, search = without_chooser(command, root, inherits=not events)
     interpreter, needs = "", needs_of(command[0], root) if command else ()
     if not command:
         found = ask_for_client(python or None, root)
@@ -206,7 +206,7 @@ def _plan(
         events=load_events(events) if events else (), cold_starts=cold_starts, python=interpreter, needs=needs,
         timeout=timeout,
         grants=frozenset(call for grant in known.grants for call in _granted(grant)) if known else frozenset(),
-        environment={**platform, **variables},
+        environment={**search, **platform, **variables},
     )  # fmt: skip
 
 

@@ -211,18 +211,25 @@ def _answer(command: list[str], root: str, environment: Mapping[str, str]) -> In
     return Interpreter(path, version, stdlib, prefix, base, client == "True", (*hops, prefix, base, stdlib, *needs))
 
 
-def without_chooser(command: Sequence[str], root: str) -> Sequence[str]:
+def without_chooser(
+    command: Sequence[str], root: str, *, inherits: bool = True
+) -> tuple[Sequence[str], dict[str, str]]:  # fmt: skip
     """The command with the interpreter in the place of a script that chooses one (pyenv's `python3`), if it is that.
 
-    Where the function will run is no such script, and what it starts to choose is not the function's. Raises
-    HandlerNotFound where it chooses none.
+    And the variables by which a script that env(1) starts finds the same, where it `inherits` our PATH. Where the
+    program will run is no such script, and what it starts to choose is not the program's. Raises HandlerNotFound where
+    it chooses none.
     """
-    path = _found(command[0], root) if command else ""
-    if not path or not _is_python(path) or len(list(started_by(path))) == 1:
-        return command
+    hops = list(started_by(_found(command[0], root))) if command else []
+    scripts = hops[:-1] if inherits else hops[:-1][:1]
+    path = next(filter(_is_python, scripts), "")
+    if not path:
+        return command, {}
     chosen = ask(os.path.abspath(path), root).path
-    sys.stderr.write(f"sandbox: {command[0]} is a script that chooses: {chosen} is started\n")
-    return (chosen, *command[1:])
+    sys.stderr.write(f"sandbox: {path} is a script that chooses: {chosen} is started\n")
+    if path == hops[0]:
+        return (chosen, *command[1:]), {}
+    return command, {"PATH": os.pathsep.join((os.path.dirname(chosen), *os.get_exec_path()))}
 
 
 def _found(command: str, root: str) -> str:

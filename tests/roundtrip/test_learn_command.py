@@ -364,8 +364,11 @@ def test_the_interpreter_is_named_from_where_the_user_stands(workshop: Workshop)
     workshop.sandbox("learn", "program", "--no-verify", *program)
     shim.rename(other / "shims" / "python3")
     path = workshop.new()
-    by_name = ("--", "python3", "-c", "import awslambdaric")
-    workshop.sandbox("learn", "program", "--no-verify", "--output", path, "--cold-starts", "1", *by_name, more=more)
-    assert not document.read(str(path)).profile.processes
-    done = workshop.sandbox("run", path, *by_name, more=more)
-    assert f"python3 is a script that chooses: {other / 'environment' / 'bin' / 'python'} is started" in done.stderr
+    script.write_text("#!/usr/bin/env python3\nimport awslambdaric\n")
+    for by_name in (("--", "python3", "-c", "import awslambdaric"), ("--", script)):
+        trained = ("--no-verify", "--output", path, "--cold-starts", "1", "--force")
+        workshop.sandbox("learn", "program", *trained, *by_name, more=more)
+        programs = document.read(str(path)).profile.processes
+        assert not [one for one in programs if "/sh" in one or "cat" in one], programs
+        done = workshop.sandbox("run", path, *by_name, more=more)
+        assert f"is a script that chooses: {other / 'environment' / 'bin' / 'python'} is started" in done.stderr
