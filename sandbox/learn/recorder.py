@@ -354,8 +354,9 @@ class Recorder:
                 self._requested(request)
 
     def _sent_nothing(self, addresses: Iterable[SocketAddress]) -> None:
-        """Note datagram sockets that were connected for their own addresses, unless a resolver gave the others."""
-        if any(not self.asked_as(one.value) for one in addresses if isinstance(one.value, bytes)):
+        """Note datagram sockets that were connected for their own addresses, unless a name gave the others."""
+        packed = [one.value for one in addresses if isinstance(one.value, bytes)]
+        if any(not (self.asked_as(one) or (self.names_of(one) and one not in LOOPBACK)) for one in packed):
             self._fact(Connect(destination.ROUTES))
 
     def note_name(self, name: str) -> None:

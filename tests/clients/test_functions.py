@@ -112,8 +112,8 @@ def check(row: Served, workshop: Workshop, profile: Path, start: tuple[str, ...]
     with stranger() as (host, visits):
         events = workshop.events(*(event for event, _ in row.held_out), aimed(row.attack, host, loot))
         done = workshop.sandbox(
-            "invoke", profile, *start, "--events", events, "--timeout", "20", "--json", "--sampled", expect=None,
-            more={"SANDBOX_MODE": mode},
+            "invoke", profile, *start, "--platform", "host", "--sampled", "--events", events, "--timeout", "20",
+            "--json", expect=None, more={"SANDBOX_MODE": mode},
         )  # fmt: skip
         reached = bool(visits) or loot.exists()
     answers = [json.loads(line) for line in done.stdout.splitlines()]
