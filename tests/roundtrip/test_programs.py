@@ -135,6 +135,7 @@ class Function(NamedTuple):
         done = self.workshop.sandbox("invoke", self.profile, *options, expect=None, more=variables)
         lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
         status = next(line for line in lines if line["event"] == "sandbox")
+        status["later"] = [line["reason"] for line in lines if line["event"] == "degraded"]
         results = [json.loads(json.loads(line)["result"]) for line in done.stdout.splitlines()]
         return results, status, [line for line in lines if line["event"] == "violation"]
 
@@ -215,6 +216,8 @@ def test_programs_are_served_after_training(function: Function, enforced: Enforc
     assert [line["verdict"] for line in lines if line["syscall"] == "execve"] == ["reported"] * 2
     assert enforced.answers[: len(TRAINED)] == EXPECTED
     assert not any(line.startswith("programs") for line in enforced.status["degraded"])
+    reread = "programs: a script where the function writes is read again by its interpreter, changed or not"
+    assert enforced.status["later"] == [reread]
     alone, status, _ = function.answers(*TRAINED, SANDBOX_SUPERVISE="0")
     assert alone == EXPECTED
     told = [line for line in status["degraded"] if line.startswith("programs")]
