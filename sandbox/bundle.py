@@ -8,7 +8,9 @@ that each end with a NUL. In this order:
     length        4 bytes, of the whole file
     fields        in the order of FIELDS, each as its kind says (KINDS)
     programs      a count (4 bytes), and for each architecture its name (text), then the plain program and the
-                  supervised one: instructions and those of the head (4 bytes each), and the instructions
+                  supervised one: instructions and those of the head (4 bytes each), and the instructions; then the
+                  calls of the init phase: their size (4 bytes), and for each its number and a count of conditions
+                  (4 bytes each), which are an argument (4 bytes), a mask and a value (8 bytes each)
     supervision   its length (4 bytes), and what only a supervisor needs, as a JSON object (SUPERVISION)
     digest        32 bytes, SHA-256 of all that stands before it: against damage, not against people
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     Alternative: TypeAlias = Sequence[Sequence[int]]
     """[argument, mask, value] of each condition."""
 
-FORMAT = 5
+FORMAT = 6
 FILE = "policy.bin"
 LISTING = "listing.txt"
 MAGIC = b"sandbox" + bytes([FORMAT])
@@ -76,6 +78,8 @@ FIELDS = (
     ("bind_ports", "ports", ()),
     ("bind_shown", "text", ()),
     ("unsupervised", "lines", ()),
+    ("connects", "choice", ("never", "init", "always")),
+    ("decider", "choice", ("when-needed", "early")),
     ("provenance", "texts", FACTS),
 )
 """The attributes of a Policy that both starters read, in the order of the file: (name, kind, words)."""
@@ -94,7 +98,6 @@ KINDS = {
 SUPERVISION: Mapping[str, Any] = {
     "runtime-api": bool,
     "init": {str: {str: [str]}},
-    "init-calls": {str: {int: [[(int, int, int)]]}},
     "sockets": {str: [[(int, int, int)]]},
     "paths": {str: {int: [[(int, int, int)]]}},
     "messages": bool,
@@ -137,7 +140,7 @@ class Supervision:
     """
 
     __slots__ = (
-        "brokered", "contents", "denied", "destinations", "free_interpreters", "init", "init_calls", "interpreters",
+        "brokered", "contents", "denied", "destinations", "free_interpreters", "init", "interpreters",
         "listen", "messages", "names_keep", "names_receives", "never_granted", "own_interpreter", "paths", "responses",
         "runtime_api", "sockets", "terminate", "tolerates",
     )  # fmt: skip
@@ -147,8 +150,6 @@ class Supervision:
         self.runtime_api: bool = data["runtime-api"]
         self.init: Mapping[str, Sequence[str]] = data["init"].get(arch, {})
         """{syscall: argument classes} allowed until the first connection to the Runtime API and not after it."""
-        self.init_calls: Mapping[str, Sequence[Alternative]] = data["init-calls"].get(arch, {})
-        """{number, in decimal: alternatives} of those that registers decide alone."""
         self.sockets: Sequence[Alternative] = data["sockets"].get(arch, [])
         """What socket(2) makes after the init phase."""
         self.paths: Mapping[str, Sequence[Alternative]] = data["paths"].get(arch, {})
@@ -189,8 +190,8 @@ class Policy:
     """
 
     __slots__ = (
-        "_supervision", "abstract", "arch", "audit_until", "bind", "bind_ports", "bind_shown", "digest", "exec",
-        "files", "function", "head", "network", "network_ports", "network_shown", "program", "provenance", "signals",
+        "_init_calls", "_supervision", "abstract", "arch", "audit_until", "bind", "bind_ports", "bind_shown",
+        "connects", "decider", "digest", "exec", "files", "function", "head", "network", "network_ports", "network_shown", "program", "provenance", "signals",
         "source", "supervised", "supervised_head", "unsupervised",
     )  # fmt: skip
 
@@ -205,6 +206,8 @@ class Policy:
     bind_ports: Sequence[int]
     bind_shown: str
     unsupervised: Sequence[str]  # what stays open without a supervisor, for the status line
+    connects: str  # when the attendant may connect to the Runtime API: never | init, until the first | always
+    decider: str  # when-needed | early: the profile holds what only the Python supervisor decides
     audit_until: str  # YYYY-MM-DD or ''
     files: FileRules
     provenance: Mapping[str, Sequence[str]]  # by FACTS
@@ -215,7 +218,19 @@ class Policy:
     supervised_head: int
     digest: str  # hexadecimal SHA-256 of the file
     source: str
+    _init_calls: bytes
     _supervision: bytes | Supervision
+
+    @property
+    def init_calls(self) -> Mapping[str, Sequence[Alternative]]:
+        """{number, in decimal: alternatives} of what the init phase alone may do and registers decide.
+
+        Raises PolicyInvalid.
+        """
+        try:
+            return _calls(self._init_calls)
+        except ValueError as error:
+            raise PolicyInvalid(f"says nothing of the init phase: {error}", where=self.source, todo=REBUILD) from error
 
     @property
     def supervision(self) -> Supervision:
@@ -311,13 +326,13 @@ def decode(data: bytes, arch: str, where: str) -> Policy:
             f"has a filter for {', '.join(programs) or 'no architecture'}, not for {arch}", where=where,
             todo=f"{REBUILD} --arch all",
         )  # fmt: skip
-    (policy.program, policy.head), (policy.supervised, policy.supervised_head) = programs[arch]
+    (policy.program, policy.head), (policy.supervised, policy.supervised_head), (policy._init_calls, _) = programs[arch]
     policy.arch = arch
     return policy
 
 
 def _contents(data: bytes, where: str) -> tuple[Policy, Mapping[str, Sequence[tuple[bytes, int]]]]:
-    """A policy but for its programs, and {architecture: the plain program and the supervised, each with its head}."""
+    """A policy but for what is an architecture's, and that: both programs with their heads, and the calls of init."""
     if data[: len(MAGIC)] != MAGIC:
         raise PolicyInvalid(f"is not a policy of format {FORMAT}", where=where, todo=REBUILD)
     body = data[:-DIGEST]
@@ -337,7 +352,7 @@ def _contents(data: bytes, where: str) -> tuple[Policy, Mapping[str, Sequence[tu
         name = "programs"
         for _ in range(reader.number()):
             arch = reader.text()
-            programs[arch] = (reader.program(), reader.program())
+            programs[arch] = (reader.program(), reader.program(), (reader.take(reader.number()), 0))
         name = "supervision"
         policy._supervision = reader.take(reader.number())
         if reader.at != len(body):
@@ -371,6 +386,10 @@ class _Reader:
     def number(self) -> int:
         """4 bytes."""
         return int.from_bytes(self.take(4), "little")
+
+    def wide(self) -> int:
+        """8 bytes."""
+        return int.from_bytes(self.take(8), "little")
 
     def text(self) -> str:
         found = self.take(self.number() + 1)
@@ -428,3 +447,18 @@ class _Reader:
         if not 0 < head < length:
             raise ValueError(f"a program of {length} instructions with a head of {head}")
         return self.take(8 * length), 8 * head
+
+
+def _calls(data: bytes) -> Mapping[str, Sequence[Alternative]]:
+    """The calls that stand in a table of the file. Raises ValueError."""
+    reader = _Reader(data, 0)
+    found: dict[str, list[Alternative]] = {}
+    while reader.at < len(data):
+        number, conditions = reader.number(), []
+        for _ in range(reader.number()):
+            argument = reader.number()
+            if argument >= ARGUMENTS:
+                raise ValueError(f"argument {argument} of a call")
+            conditions.append([argument, reader.wide(), reader.wide()])
+        found.setdefault(str(number), []).append(conditions)
+    return found

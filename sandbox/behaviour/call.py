@@ -8,6 +8,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 _OTHERS = "to others"
 """How the class of a signal ends whose target was not the caller's own process."""
 
@@ -49,6 +53,15 @@ class Call(tuple[str, str]):
     def arg_class(self) -> str:
         """The argument class (behaviour/arguments.py)."""
         return self[1]
+
+    def is_taken(self, phase: str, brokered: Collection[Call], init: Collection[Call]) -> bool:
+        """Whether a profile has this call for a phase, so that whom it reaches alone decides.
+
+        `brokered` are the calls that are decided so in any phase, `init` what the init phase alone may do.
+        """
+        return any(
+            known in brokered and (phase == "init" or known not in init) for known in (self, Call(self.syscall))
+        )
 
     @property
     def signals_others(self) -> bool:

@@ -56,6 +56,8 @@ class Egress:
         self._listens: Listens | None = None
         self._allows_own = destinations.allows_own
         self._answers = Answers(self.targets.resolvers, self._source, self._is_forwarder)
+        self.begun = 0
+        """The id of a call whose connect somebody else has begun."""
         _thread.stack_size(STACK)
 
     def take(self, listener: Listener, call: Notification, syscall: str, task: Task) -> None:
@@ -130,6 +132,8 @@ class Egress:
             if brokered.socket_type == SOCK_DGRAM or not sockets.is_blocking(fd):
                 return 0, sockets.connect(fd, target.address)
             number = sockets.connect_without_sleep(fd, target.address)
+            if number == errno.EALREADY and call.id == self.begun:
+                number = errno.EINPROGRESS
             if number in sockets.SLEEPS:
                 return brokered.sleep(lambda: (0, _connected(brokered, target, number)), target)
             return 0, number

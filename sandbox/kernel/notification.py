@@ -35,6 +35,14 @@ class Notification:
         self.args = fields[6:]
         """The six register arguments."""
 
+    @staticmethod
+    def unpack(data: bytes) -> Notification:
+        """One that somebody else has received: struct seccomp_notif, SIZE bytes."""
+        return Notification(_NOTIF.unpack(data))
+
+
+SIZE = _NOTIF.size
+
 
 class Listener:
     """The supervisor's end. Reuses one buffer: not for several threads at once."""

@@ -30,6 +30,19 @@ static long port_of(const char *api) { /* -1: none */
     return port > 0 && port <= 65535 && text_length(digits) <= 5 ? port : -1;
 }
 
+/* Four decimal numbers with dots between, as inet_pton(3) takes them; 0: it is something else. */
+static int parse_host(char *text, uint8_t host[4]) {
+    for (int i = 0; i < 4; i++) {
+        const char *part = text;
+        while (*text && (*text != '.' || i == 3)) text++;
+        if (*text) *text++ = 0;
+        long value = parse_number(part);
+        if (value < 0 || value > 255 || (*part == '0' && part[1])) return 0;
+        host[i] = (uint8_t)value;
+    }
+    return 1;
+}
+
 /* Tell the Runtime API (sandbox/start/init_error.py); its host is a number, as the platform gives it. 0: not told. */
 static int post(const char *type, const char *message) {
     const char *api = variable("AWS_LAMBDA_RUNTIME_API"), *colon = last_char(api, ':');
@@ -41,14 +54,7 @@ static int post(const char *type, const char *message) {
     long port = port_of(api);
     if (!colon || port < 0) return 0;
     char *host = slice(api, (size_t)(colon - api));
-    for (int i = 0; i < 4 && !same(host, "localhost"); i++) {
-        const char *part = host;
-        while (*host && (*host != '.' || i == 3)) host++;
-        if (*host) *host++ = 0;
-        long value = parse_number(part);
-        if (value < 0 || value > 255) return 0;
-        to.host[i] = (uint8_t)value;
-    }
+    if (!same(host, "localhost") && !parse_host(host, to.host)) return 0;
     to.port = (uint16_t)(port << 8 | port >> 8);
     long wait[2] = {2, 0}, fd = SYS3(socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return 0;

@@ -2,7 +2,7 @@
 #ifndef SANDBOX_FIELDS_H
 #define SANDBOX_FIELDS_H
 
-#define POLICY_MAGIC "sandbox\5"
+#define POLICY_MAGIC "sandbox\6"
 static const char *const BASES[] = {"", "{root}", "{python}", "{venv}"};
 enum { BASE_NONE, BASE_ROOT, BASE_PYTHON, BASE_VENV };
 enum { EXEC_SINGLE_USE, EXEC_GRANTED };
@@ -10,6 +10,8 @@ enum { SIGNALS_SELF, SIGNALS_ANY };
 enum { NETWORK_FAMILY, NETWORK_RUNTIME_API, NETWORK_PORTS };
 enum { BIND_ANY, BIND_PORTS, BIND_NONE };
 enum { ABSTRACT_ANY, ABSTRACT_OWN };
+enum { CONNECTS_NEVER, CONNECTS_INIT, CONNECTS_ALWAYS };
+enum { DECIDER_WHEN_NEEDED, DECIDER_EARLY };
 enum { FACT_LIBC, FACT_KERNEL, FACT_ARCHITECTURE, FACT_PYTHON, FACT_HANDLER_DIGEST, FACT_LOCK_DIGEST };
 
 struct policy {
@@ -34,8 +36,11 @@ struct policy {
     struct ports bind_ports;
     const char *bind_shown;
     struct list unsupervised;
+    int connects;
+    int decider;
     struct list provenance[6];
     struct program plain, supervised;
+    struct calls early;
     unsigned char digest[POLICY_DIGEST]; /* of the file */
 };
 
@@ -59,6 +64,8 @@ static void take_fields(struct cursor *c, struct policy *policy) {
     policy->bind_ports = take_ports(c);
     policy->bind_shown = take_text(c);
     policy->unsupervised = take_texts(c);
+    policy->connects = take_choice(c, 3);
+    policy->decider = take_choice(c, 2);
     for (int i = 0; i < 6; i++) policy->provenance[i] = take_texts(c);
 }
 

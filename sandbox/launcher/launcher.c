@@ -3,7 +3,7 @@
  * domain keeps the handler out of a starting supervisor, the supervised start. What stands in the way before anything
  * is installed goes there too. tests/kernel/test_conformance.py holds both to one behaviour. Freestanding: no libc, one
  * thread, memory that only grows. */
-#include "seccomp.c"
+#include "attend.c"
 
 /* A field of /proc/self/status, '' where there is none. */
 static const char *field(const char *status, const char *name) {
@@ -140,19 +140,27 @@ static int duplicates(void) {
     return copy >= 0;
 }
 
-/* Run the handler beside this process, which becomes its supervisor. The child shares our descriptors until its exec,
- * but not our memory: where the handler is root's, it may see what we are until our own exec (kernel/fork.c:
- * may_access_mm). Only behind the child's exec is the listener made to survive ours. */
-static _Noreturn void supervise(void) {
+/* Run the handler beside this process, which attends it. The child shares our descriptors until its exec, but not our
+ * memory: where the handler is root's, it may see what we are (kernel/fork.c: may_access_mm). Only behind the child's
+ * exec is the listener made to survive ours. */
+static _Noreturn void supervise(int at_once) {
     static const uint64_t HELD = HELD_SIGNALS;
     uint64_t default_action[4] = {0}, inherited_action[4];
-    int variables[2] = {-1, -1};
+    int pipe[2] = {-1, -1};
+    if (!is_executable(interpreter))
+        end(INSTALL_REFUSED, format("%: cannot be executed: %", interpreter, error_text(-EACCES)),
+            "correct it, or set SANDBOX_SUPERVISE=0");
+    read_api(variable("AWS_LAMBDA_RUNTIME_API"));
+    /* Where the lines go is tried before the function runs, and that is the supervisor's. */
+    if (*variable("SANDBOX_EVENTS")) at_once = 1;
     /* Our own variables go over a pipe, and out of the environment that the function might read. */
-    SYS2(pipe2, variables, O_CLOEXEC | O_NONBLOCK);
+    if (SYS2(pipe2, pipe, O_CLOEXEC | O_NONBLOCK) < 0 || SYS2(pipe2, handed_to, O_CLOEXEC | O_NONBLOCK) < 0)
+        end(INSTALL_REFUSED, "pipe2(2): no descriptor is left", "raise RLIMIT_NOFILE");
+    variables_from = pipe[0];
     for (char **at = environment; *at; at++) {
         size_t n = text_length(*at) + 1;
         if (!starts_with(*at, "SANDBOX_")) continue;
-        if (SYS3(write, variables[1], *at, n) != (long)n)
+        if (SYS3(write, pipe[1], *at, n) != (long)n)
             end(INSTALL_REFUSED, "pipe2(2): does not take all our variables", NULL);
         memset(*at, 0, n);
     }
@@ -166,8 +174,8 @@ static _Noreturn void supervise(void) {
     else
         no_memory();
     child_report->listener = -1;
-    long pid = SYS5(clone, CLONE_VFORK | CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
-    if (!pid) {
+    child = SYS5(clone, CLONE_VFORK | CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+    if (!child) {
         in_child = 1;
         SYS5(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
         SYS4(rt_sigaction, SIGCHLD, inherited_action, 0, SIGSET);
@@ -176,25 +184,16 @@ static _Noreturn void supervise(void) {
         place_exec_arguments();
         confine(1);
     }
-    if (pid < 0)
-        end(INSTALL_REFUSED, format("clone(2): no process can be made for the function: %", error_text(pid)),
+    if (child < 0)
+        end(INSTALL_REFUSED, format("clone(2): no process can be made for the function: %", error_text(child)),
             "raise the limit of processes (RLIMIT_NPROC, pids.max), or set SANDBOX_SUPERVISE=0");
     if (*child_report->failed) {
-        SYS4(wait4, pid, 0, 0, 0);
+        SYS4(wait4, child, 0, 0, 0);
         failure = (enum error)child_report->failure, failed = child_report->failed;
         give_up();
     }
     listener = child_report->listener;
-    if (listener >= 0) SYS3(fcntl, listener, F_SETFD, 0);
-    SYS3(fcntl, variables[0], F_SETFD, 0);
-    const char *numbers = format("#,#,#", pid, (long)listener, (long)variables[0]);
-    const char *argv[] = {interpreter, "-I",    "-S",          package,       "attend",
-                          numbers,     policy_folder, policy_digest, command_path, NULL};
-    const char *what =
-        format("%: cannot be executed: %", interpreter, error_text(SYS3(execve, interpreter, argv, handler_env)));
-    SYS2(kill, pid, SIGKILL);
-    SYS4(wait4, pid, 0, 0, 0);
-    end(INSTALL_REFUSED, what, "correct it, or set SANDBOX_SUPERVISE=0");
+    attend(at_once);
 }
 
 /* The environment without variables that begin so, into another place or its own. */
@@ -305,7 +304,7 @@ _Noreturn void launch(long *stack) {
     if (relayed && !supervised) needs_python(USAGE, "SANDBOX_REQUEST_ID: is relay");
     if (supervised) {
         policy_folder = absolute_path(policy_folder);
-        supervise();
+        supervise(relayed);
     }
     confine(0);
 }

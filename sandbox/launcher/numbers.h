@@ -4,19 +4,33 @@
 
 /* errno.h */
 #define EACCES 13
+#define EAGAIN 11
+#define EALREADY 114
 #define EBADFD 77
 #define EBUSY 16
+#define EINPROGRESS 115
 #define EINVAL 22
+#define ENOENT 2
 #define ENOSYS 38
 #define EPERM 1
 
 /* fcntl.h and unistd.h */
+#define F_GETFL 3
 #define F_SETFD 2
+#define F_SETFL 4
 #define O_CLOEXEC 02000000
 #define O_NONBLOCK 04000
 #define O_PATH 010000000
 #define W_OK 2
 #define X_OK 1
+
+/* poll.h, sys/resource.h and sys/wait.h */
+#define POLLIN 1
+#define RLIMIT_AS 9
+#define RLIMIT_CORE 4
+#define RLIMIT_NOFILE 7
+#define RLIMIT_NPROC 6
+#define WNOHANG 1
 
 /* sys/stat.h */
 #define S_IFDIR 040000
@@ -39,6 +53,7 @@
 #define SIGWINCH 28
 #define SIG_BLOCK 0
 #define SIG_SETMASK 2
+#define SIG_UNBLOCK 1
 
 /* sys/mman.h */
 #define MAP_ANONYMOUS 0x20
@@ -53,8 +68,10 @@
 #define SOCK_CLOEXEC 0x80000
 #define SOCK_STREAM 1
 #define SOL_SOCKET 1
+#define SO_DOMAIN 0x27
 #define SO_RCVTIMEO 0x14
 #define SO_SNDTIMEO 0x15
+#define SO_TYPE 3
 
 /* linux/sched.h */
 #define CLONE_FILES 0x400
@@ -68,6 +85,26 @@
 #define SECCOMP_FILTER_FLAG_NEW_LISTENER 8
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV 0x20
 #define SECCOMP_SET_MODE_FILTER 1
+
+/* linux/seccomp.h: notification */
+#define NOTIF_FD_SYNC_WAKE_UP 1
+#define NOTIF_FLAG_CONTINUE 1
+#define NOTIF_ID_VALID 0x40082102
+#define NOTIF_RECV 0xc0502100U
+#define NOTIF_SEND 0xc0182101U
+#define NOTIF_SET_FLAGS 0x40082104
+
+/* sandbox/kernel/sockaddr.py and task.py */
+#define LONGEST_ADDRESS 0x80
+#define PIDFD_THREAD 0x80
+
+/* sandbox/names/__init__.py */
+#define DNS_PORT 0x35
+
+/* sandbox/supervise/opening.py */
+#define HANDED_CALL 1
+#define HANDED_CONNECTED 2
+#define HANDED_CONNECTING 4
 
 /* linux/filter.h */
 #define BPF_ALLOW 0x7fff0000
@@ -117,6 +154,7 @@
 #define FINGERPRINT_PART 65536
 
 /* sandbox/bundle.py */
+#define ARGUMENTS 6
 #define POLICY_DIGEST 32
 #define POLICY_LARGEST 1048576
 #define POLICY_MAGIC_LENGTH 8
@@ -150,6 +188,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_clock_gettime 228
 #define NR_clone 56
 #define NR_close 3
+#define NR_close_range 436
 #define NR_connect 42
 #define NR_execve 59
 #define NR_exit_group 231
@@ -161,6 +200,8 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_getpid 39
 #define NR_getppid 110
 #define NR_getrandom 318
+#define NR_getsockopt 55
+#define NR_ioctl 16
 #define NR_kill 62
 #define NR_landlock_add_rule 445
 #define NR_landlock_create_ruleset 444
@@ -172,8 +213,11 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_pidfd_getfd 438
 #define NR_pidfd_open 434
 #define NR_pipe2 293
+#define NR_ppoll 271
 #define NR_prctl 157
 #define NR_pread64 17
+#define NR_prlimit64 302
+#define NR_process_vm_readv 310
 #define NR_read 0
 #define NR_readlinkat 267
 #define NR_recvfrom 45
@@ -184,6 +228,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_seccomp 317
 #define NR_sendto 44
 #define NR_setsockopt 54
+#define NR_signalfd4 289
 #define NR_socket 41
 #define NR_tgkill 234
 #define NR_uname 63
@@ -196,6 +241,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_clock_gettime 113
 #define NR_clone 220
 #define NR_close 57
+#define NR_close_range 436
 #define NR_connect 203
 #define NR_execve 221
 #define NR_exit_group 94
@@ -207,6 +253,8 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_getpid 172
 #define NR_getppid 173
 #define NR_getrandom 278
+#define NR_getsockopt 209
+#define NR_ioctl 29
 #define NR_kill 129
 #define NR_landlock_add_rule 445
 #define NR_landlock_create_ruleset 444
@@ -218,8 +266,11 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_pidfd_getfd 438
 #define NR_pidfd_open 434
 #define NR_pipe2 59
+#define NR_ppoll 73
 #define NR_prctl 167
 #define NR_pread64 67
+#define NR_prlimit64 261
+#define NR_process_vm_readv 270
 #define NR_read 63
 #define NR_readlinkat 78
 #define NR_recvfrom 207
@@ -230,6 +281,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_seccomp 277
 #define NR_sendto 206
 #define NR_setsockopt 208
+#define NR_signalfd4 74
 #define NR_socket 198
 #define NR_tgkill 131
 #define NR_uname 160

@@ -25,6 +25,11 @@ struct program {
     const unsigned char *code;
 };
 
+struct calls { /* each as sandbox/bundle.py says */
+    uint32_t size;
+    const unsigned char *first;
+};
+
 struct cursor {
     const unsigned char *at;
     size_t left;
@@ -139,6 +144,43 @@ static struct program take_program(struct cursor *c) {
     return found;
 }
 
+static uint64_t wide_at(const unsigned char *at) {
+    uint64_t found = 0;
+    for (int i = 8; i--;) found = found << 8 | at[i];
+    return found;
+}
+
+static struct calls take_calls(struct cursor *c) {
+    struct calls found;
+    found.size = take_number(c);
+    found.first = take(c, found.size);
+    struct cursor in = {found.first, c->broken ? 0 : found.size, 0};
+    while (in.left && !in.broken) {
+        take_number(&in);
+        for (uint32_t conditions = take_number(&in); conditions && !in.broken; conditions--) {
+            if (take_number(&in) >= ARGUMENTS) in.broken = 1;
+            take(&in, 16);
+        }
+    }
+    c->broken |= in.broken;
+    return found;
+}
+
+/* Whether a call is one of them, by its number and its registers. */
+static inline int is_early(const struct calls *calls, uint32_t nr, const uint64_t *registers) {
+    struct cursor in = {calls->first, calls->size, 0};
+    while (in.left) {
+        int fits = take_number(&in) == nr;
+        for (uint32_t conditions = take_number(&in); conditions; conditions--) {
+            uint32_t argument = take_number(&in);
+            const unsigned char *compared = take(&in, 16);
+            fits = fits && (registers[argument] & wide_at(compared)) == wide_at(compared + 8);
+        }
+        if (fits) return 1;
+    }
+    return 0;
+}
+
 /* Fill `policy` from the bytes of a policy.bin, into which its pointers lead. NULL, or what is wrong with them. */
 static const char *policy_read(struct policy *policy, const unsigned char *data, size_t n, const char *arch) {
     unsigned char digest[POLICY_DIGEST];
@@ -160,7 +202,9 @@ static const char *policy_read(struct policy *policy, const unsigned char *data,
     for (uint32_t i = 0; i < arches && !c.broken; i++) {
         const char *name = take_text(&c);
         struct program plain = take_program(&c), supervised = take_program(&c);
-        if (!c.broken && same(name, arch)) policy->plain = plain, policy->supervised = supervised, found = 1;
+        struct calls early = take_calls(&c);
+        if (c.broken || !same(name, arch)) continue;
+        policy->plain = plain, policy->supervised = supervised, policy->early = early, found = 1;
     }
     take(&c, take_number(&c)); /* the supervisor's */
     if (c.broken || c.left) return "holds what this version does not know";

@@ -19,7 +19,7 @@ from sandbox.errors import SandboxError, UsageError, debugging, trace
 from sandbox.kernel import bpf, tables
 from sandbox.policy import executables, ports, supervision
 from sandbox.policy.compiler import halves
-from sandbox.policy.encode import Compiled, encode
+from sandbox.policy.encode import Calls, Compiled, encode
 from sandbox.policy.listing import listing
 from sandbox.policy.rules import Rules, exec_granted, signals_granted
 from sandbox.policy.verify import Evidence, verify
@@ -46,11 +46,11 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
     rules = {arch: both.plain for arch, both in filters.items()}
     evidence: dict[str, Evidence] = {}
     programs: dict[str, bpf.Program] = {}
-    compiled: dict[str, tuple[Compiled, Compiled]] = {}
+    compiled: dict[str, tuple[Compiled, Compiled, Calls]] = {}
     for arch, both in filters.items():
         plain, programs[arch], evidence[arch] = _compiled(both.plain)
         supervised, *_ = _compiled(both.supervised)
-        compiled[arch] = plain, supervised
+        compiled[arch] = plain, supervised, supervision.init_calls(both, supervision.receiving_calls(profile))
     unsupervised = ports.open_kinds(profile)
     if exec_granted(profile) and profile.processes:
         unsupervised += executables.description(profile).unsupervised
@@ -65,6 +65,8 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         **{f"files.{name}": value for name, value in file_fields(profile).items()},
     }
     told = supervision.description(profile, filters)
+    values["connects"] = supervision.connects(told)
+    values["decider"] = "early" if supervision.needs_decider(profile) else "when-needed"
     files = {
         bundle.FILE: encode(values, compiled, told),
         bundle.LISTING: listing(profile, values, told, rules, programs, evidence).encode(),

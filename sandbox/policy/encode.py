@@ -15,22 +15,27 @@ from sandbox.errors import PolicyInvalid
 
 Compiled = tuple[bytes, int]
 """A program as the kernel takes it, and how many of its instructions are the head."""
+Calls = Mapping[str, Sequence[Sequence[Sequence[int]]]]
+"""{number, in decimal: alternatives of [argument, mask, value]}."""
 
 
 def encode(
-    values: Mapping[str, Any], programs: Mapping[str, tuple[Compiled, Compiled]], supervision: Mapping[str, Any]
+    values: Mapping[str, Any], programs: Mapping[str, tuple[Compiled, Compiled, Calls]], supervision: Mapping[str, Any]
 ) -> bytes:
-    """The file that says `values` (by the names of FIELDS), with the plain and the supervised program by architecture.
+    """The file that says `values` (by the names of FIELDS).
+
+    `programs` are the plain and the supervised one and the calls of the init phase, by architecture.
 
     `supervision` has the shape of SUPERVISION. Raises PolicyInvalid for a text with a NUL, a path in a folder that is
     not one of BASES, and a day that is not one.
     """
     body = [_WRITERS[kind](values[name], words) for name, kind, words in FIELDS]
     body.append(struct.pack("<I", len(programs)))
-    for arch, both in programs.items():
+    for arch, (plain, supervised, early) in programs.items():
         body.append(_text(arch))
-        for code, head in both:
+        for code, head in (plain, supervised):
             body += [struct.pack("<II", len(code) // 8, head), code]
+        body.append(_calls(early))
     told = json.dumps(supervision, separators=(",", ":")).encode()
     body += [struct.pack("<I", len(told)), told]
     data = b"".join(body)
@@ -48,6 +53,15 @@ def _text(text: str, words: object = ()) -> bytes:
 def _list(texts: Iterable[str]) -> bytes:
     found = [_text(text)[4:] for text in texts]
     return struct.pack("<II", len(found), sum(map(len, found))) + b"".join(found)
+
+
+def _calls(calls: Calls) -> bytes:
+    found = [
+        struct.pack("<II", int(number), len(conditions)) + b"".join(struct.pack("<IQQ", *one) for one in conditions)
+        for number, alternatives in calls.items()
+        for conditions in alternatives
+    ]
+    return struct.pack("<I", sum(map(len, found))) + b"".join(found)
 
 
 def _texts(values: Mapping[str, Iterable[str]], names: Iterable[str]) -> bytes:

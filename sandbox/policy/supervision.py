@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sandbox.behaviour import arguments, comparison, destination, listener
 from sandbox.behaviour.call import Call
@@ -16,7 +17,7 @@ from sandbox.behaviour.comparison import Condition
 from sandbox.behaviour.path import OWN_INTERPRETER, rule_of
 from sandbox.kernel import bpf, tables
 from sandbox.policy import executables
-from sandbox.policy.rules import Rule, Rules, refused_quietly, rules_for
+from sandbox.policy.rules import Rule, Rules, exec_granted, refused_quietly, rules_for
 from sandbox.profile import base
 from sandbox.profile.executables import by_program
 from sandbox.profile.model import Profile, Use
@@ -238,6 +239,27 @@ def path_calls(profile: Profile, filters: Filters) -> dict[str, list[list[list[i
     return found
 
 
+def connects(told: Mapping[str, Any]) -> str:
+    """When the Runtime API's connect is decided by its address alone, on every architecture: a word of bundle.FIELDS.
+
+    `told` is a description. A program without a Runtime API never asks for it.
+    """
+    call, brokered = Call("connect"), frozenset(map(Call.parse, told["brokered"]))
+    known = [
+        {Call(syscall, arg_class) for syscall, classes in found.items() for arg_class in classes}
+        for found in told["init"].values()
+    ]
+    if not told["runtime-api"] or not all(call.is_taken("init", brokered, init) for init in known):
+        return "never"
+    return "always" if all(call.is_taken("invoke", brokered, init) for init in known) else "init"
+
+
+def needs_decider(profile: Profile) -> bool:
+    """Whether the function will surely ask for what no table answers: another destination, a program, a listener."""
+    others = {entry.kind for entry in destination.entries(profile.network)} - {destination.RUNTIME_API}
+    return bool(others or profile.listen - {listener.ANY}) or (exec_granted(profile) and bool(profile.processes))
+
+
 def _items(rules: Rules) -> set[Call]:
     return {rule.call for found in rules.allow.values() for rule in found}
 
@@ -261,7 +283,6 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "runtime-api": profile.function.runtime_api,
         "init": {arch: {syscall: list(classes) for syscall, classes in init_items(both).items()}
                  for arch, both in compiled.items()},
-        "init-calls": {arch: init_calls(both, receives) for arch, both in compiled.items()},
         "sockets": {arch: socket_calls(both) for arch, both in compiled.items()},
         "paths": {arch: path_calls(profile, both) for arch, both in compiled.items()},
         "messages": any(use.syscall == "sendmsg" for use in profile.uses),

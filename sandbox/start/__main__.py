@@ -1,11 +1,11 @@
 """The Python side of the native launcher: `start` does all of a start in its place, `attend` supervises its child.
 
     python3 -I -S .../sandbox/start start LAUNCHER [COMMAND...]
-    python3 -I -S .../sandbox/start attend PID,LISTENER,VARIABLES FOLDER DIGEST COMMAND
+    python3 -I -S .../sandbox/start attend PID,LISTENER,VARIABLES,HANDED FOLDER DIGEST COMMAND
 
 LISTENER is -1 where the kernel gave none. VARIABLES is a pipe with the variables that are ours, each with a NUL behind
-it: in the variables of this process the function could read them. The held signals (sandbox/supervise/start.py)
-come blocked.
+it: in the variables of this process the function could read them. HANDED is a pipe with what was done for the function
+until now (sandbox/supervise/opening.py). The held signals (sandbox/supervise/start.py) come blocked.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def main() -> NoReturn:
         sys.argv = rest
         launch.main()
     numbers, folder, digest, command = rest
-    pid, listener, variables = map(int, numbers.split(","))
-    attend(pid, listener, variables, folder, digest, command)
+    pid, listener, variables, handed = map(int, numbers.split(","))
+    attend(pid, listener, variables, handed, folder, digest, command)
 
 
-def attend(pid: int, listener: int, variables: int, folder: str, digest: str, path: str) -> NoReturn:
+def attend(pid: int, listener: int, variables: int, handed: int, folder: str, digest: str, path: str) -> NoReturn:
     """Supervise the launcher's child `pid`, which runs `path`, and end like it. What stops this ends the child."""
     import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 
@@ -46,6 +46,9 @@ def attend(pid: int, listener: int, variables: int, folder: str, digest: str, pa
         if listener >= 0:
             os.set_inheritable(listener, False)
         environ |= received(variables)
+        from sandbox.supervise import opening
+
+        done = opening.handed(handed)
         from sandbox import bundle
         from sandbox.confine import Command, started_with
         from sandbox.errors import PolicyInvalid, SandboxError
@@ -64,7 +67,7 @@ def attend(pid: int, listener: int, variables: int, folder: str, digest: str, pa
             from sandbox.supervise.attend import attend as supervise
 
             given = listener if listener >= 0 else None
-            status = supervise(pid, given, policy, duties, sink)
+            status = supervise(pid, given, policy, duties, sink, done)
         except SandboxError as error:
             os.kill(pid, _signal.SIGKILL)
             launch.fail(error, settings)

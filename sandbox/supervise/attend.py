@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 
 def attend(
-    pid: int, fd: int | None, policy: Policy, duties: Duties, sink: Sink | None
+    pid: int, fd: int | None, policy: Policy, duties: Duties, sink: Sink | None, handed: opening.Handed | None = None
 ) -> int:
     """Supervise the child `pid` to its end. Returns the exit status to end with, or ends by the child's signal.
 
-    `fd` is the listener; None where the child has none. `sink` takes the reports; None for the usual one.
+    `fd` is the listener; None where the child has none. `sink` takes the reports; None for the usual one. `handed` is
+    what somebody has done for the child before.
     """
+    handed = handed or opening.Handed()
     wake = parent.wake_descriptor()
     parent.forward_signals(pid)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, parent.HELD)
@@ -38,7 +40,7 @@ def attend(
         return parent.end_like(_wait(pid, wake))
     listener = Listener(fd)
     listener.set_sync_wake_up()
-    early = dict(policy.supervision.init_calls)
+    early = dict(policy.init_calls)
     makes = bool(refuses_duplicates())
     socket = str(abi.number("socket"))
     early_sockets = CallTable({socket: early.pop(socket, ())} if makes else {})
@@ -48,11 +50,14 @@ def attend(
         # What the init phase alone may do is looked at as well.
         known = CallTable({number: found for number, found in early.items() if not duties.look.sees(int(number))})
     split = opening.TableSplit(pid, fd, keep=(fd, wake))
-    first = opening.answer(listener, known, wake, split)
-    ended = None if first else parent.reaped(pid)
-    if ended is not None and not _has_children():
-        return parent.end_like(ended)
+    first, ended = handed.call, handed.ended
+    if not handed.begun:
+        first = opening.answer(listener, known, wake, split)
+        ended = None if first else parent.reaped(pid)
+        if ended is not None and not _has_children():
+            return parent.end_like(ended)
     supervisor = _supervisor(policy, duties, init, early_sockets if makes else None, sink)
+    supervisor.take_over(handed)
     gc.enable()
     status = supervisor.run(pid, listener, wake, split, first, ended)
     if supervisor.terminated:

@@ -63,10 +63,7 @@ class Decider:
 
     def takes(self, call: Call, phase: str) -> bool:
         """Whether the profile has this call for the phase, so that whom it reaches alone decides."""
-        for known in (call, Call(call.syscall)):
-            if known in self._brokered and (phase == "init" or known not in self._init):
-                return True
-        return False
+        return call.is_taken(phase, self._brokered, self._init)
 
     def response(self, call: Call, *, final: bool = False) -> str:
         """The answer to a call whose destination is not allowed; `final` ones are never let through."""

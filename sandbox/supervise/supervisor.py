@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from sandbox.names.forwarder import Forwarder
     from sandbox.supervise.executing import Executing
     from sandbox.supervise.look import Look
+    from sandbox.supervise.opening import Handed
     from sandbox.supervise.programs import Programs
     from sandbox.supervise.reports import Reports
 
@@ -127,6 +128,13 @@ class Supervisor:
     def set_look(self, look: Look | None) -> None:
         """Look at the path calls, which are notified then; None where they are not."""
         self._look = look
+
+    def take_over(self, handed: Handed) -> None:
+        """Go on where somebody else has begun."""
+        if handed.connected:
+            self._connected()
+        if handed.call and handed.connecting:
+            self._egress.begun = handed.call.id
 
     def report_question(self, name: str, kind: str) -> None:
         """A DNS question for a name that the profile does not hold: NXDOMAIN, or answered in audit."""

@@ -27,6 +27,8 @@ LAUNCHER = "native launcher, compiled bundle, SANDBOX_SUPERVISE=0"
 SUPERVISED = "native launcher, compiled bundle, supervised (the default)"
 MOST = 0.5
 """Milliseconds that the native launcher may add."""
+MOST_SUPERVISED = 1.5
+"""The same with the supervisor beside the program."""
 SHARE = 0.25
 """Of what bwrap adds."""
 
@@ -84,6 +86,11 @@ def _launcher_bars(series: dict[str, Series]) -> list[Bar]:
     took = (series[LAUNCHER].median - series[BARE].median) * 1000
     lower, upper = added.quartiles
     found = [Bar("added to `true` by the native launcher, in ms", took, MOST, (1000 * lower, 1000 * upper))]
+    beside = series[SUPERVISED].combine(operator.sub, series[BARE])
+    both = (series[SUPERVISED].median - series[BARE].median) * 1000
+    lower, upper = beside.quartiles
+    text = "added to `true` by the native launcher, supervised, in ms"
+    found.append(Bar(text, both, MOST_SUPERVISED, (1000 * lower, 1000 * upper)))
     bwrap = _shown("bwrap")
     if bwrap in series:
         theirs = series[bwrap].combine(operator.sub, series[BARE])
