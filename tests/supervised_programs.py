@@ -21,6 +21,7 @@ import guests
 import pytest
 from users_and_folders import TARGETS, USERS, home_for, identity, place, user_id
 
+from sandbox import launcher
 from sandbox.kernel import abi
 from sandbox.policy import build
 from sandbox.profile.model import Tolerated, Use
@@ -66,10 +67,17 @@ class Done:
 
 
 class Supervision:
-    """A user with a folder of its own, on a host whose filter answers the calls in `refused` with an errno."""
+    """A user with a folder of its own, on a host whose filter answers the calls in `refused` with an errno.
 
-    def __init__(self, uid: int | None, home: Path, folder: Path, refused: Mapping[str, int]) -> None:
-        self.uid, self.home, self.folder, self.refused = uid, home, folder, refused
+    With `native` the launcher starts the programs: its events go to standard error, where nothing but the first of them
+    brings the Python supervisor.
+    """
+
+    def __init__(
+        self, uid: int | None, home: Path, folder: Path, refused: Mapping[str, int], *, native: bool = False
+    ) -> None:
+        self.uid, self.home, self.folder, self.refused, self.native = uid, home, folder, refused, native
+        self.starter = native_starter(home) if native else home / "bootstrap"
         self._numbers = 0
         self._bundles: dict[object, Path] = {}
 
@@ -105,7 +113,8 @@ class Supervision:
 
     def environment(self, bundle: Path, events: Path, more: Mapping[str, str]) -> dict[str, str]:
         """The variables of a run; empty ones are left out."""
-        ours = {"SANDBOX_SUPERVISE": "1", "SANDBOX_POLICY": str(bundle), "SANDBOX_EVENTS": f"file:{events}"}
+        sink = "" if self.native else f"file:{events}"
+        ours = {"SANDBOX_SUPERVISE": "1", "SANDBOX_POLICY": str(bundle), "SANDBOX_EVENTS": sink}
         merged = {"PATH": "/usr/bin:/bin", **ours, **more}
         return {key: value for key, value in merged.items() if value}
 
@@ -118,7 +127,7 @@ class Supervision:
             options["preexec_fn"] = _below(self.refused, options.get("preexec_fn"))
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         process = subprocess.Popen(
-            [str(self.home / "bootstrap"), *command], env=self.environment(bundle, events, more), cwd=self.folder,
+            [str(self.starter), *command], env=self.environment(bundle, events, more), cwd=self.folder,
             text=True, **streams, **identity(self.uid),
         )  # fmt: skip
         return process, events
@@ -135,7 +144,11 @@ class Supervision:
             process.kill()
             stdout, stderr = process.communicate()
             pytest.fail(f"no end in {limit} s; it said {stdout!r} {stderr!r}")
-        return Done(process.returncode, stdout, stderr, read_events(events))
+        found = read_events(events)
+        if self.native and not events.exists():
+            lines = [json.loads(line) for line in stderr.splitlines() if line.startswith('{"event": ')]
+            found = [line for line in lines if line["event"] != "sandbox"]
+        return Done(process.returncode, stdout, stderr, found)
 
     def bare(self, *command: str, limit: float = LIMIT) -> str:
         """What the same command says without the bootstrap."""
@@ -194,11 +207,24 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def supervision(
-    uid: int | None, refused: Mapping[str, int] = MappingProxyType({})
+    uid: int | None, refused: Mapping[str, int] = MappingProxyType({}), *, native: bool = False
 ) -> Iterator[Supervision]:  # fmt: skip
-    """A user with a folder, on a host that refuses these calls."""
+    """A user with a folder, on a host that refuses these calls; with `native` under the launcher."""
     with home_for(uid) as home, place(uid) as folder:
-        yield Supervision(uid, home, folder, refused)
+        yield Supervision(uid, home, folder, refused, native=native)
+
+
+def native_starter(home: Path) -> Path:
+    """The launcher beside a user's Python package."""
+    built = home / "sandbox" / "launcher" / "built" / f"launcher-{abi.MACHINE}"
+    if not built.exists():
+        built.parent.mkdir(exist_ok=True)
+        shutil.copy(launcher.path(abi.MACHINE), built)
+    return built
+
+
+NATIVE = [pytest.param((uid, {}, True), id=user_id(uid) + "-launcher") for uid in USERS]
+"""Each user under the launcher, where sockets can be duplicated."""
 
 
 def bench_for(hosts: Sequence[Any]) -> Any:
@@ -207,7 +233,8 @@ def bench_for(hosts: Sequence[Any]) -> Any:
     @pytest.fixture(scope="module", params=hosts)
     def bench(request: pytest.FixtureRequest) -> Iterator[Supervision]:
         """A user with a folder, on a host."""
-        with supervision(*request.param) as found:
+        uid, refused, *native = request.param
+        with supervision(uid, refused, native=bool(native)) as found:
             yield found
 
     return bench

@@ -40,8 +40,8 @@ static _Noreturn void hand_over(const struct notification *call) {
 /* End as the function ended (parent.py: end_like). */
 static _Noreturn void end_like(int status) {
     uint64_t core[2], default_action[4] = {0}, own;
-    int number = status & 0x7F;
-    if (!number) leave(status >> 8 & 0xFF);
+    unsigned number = (unsigned)status & 0x7F;
+    if (number < 1) leave(status >> 8 & 0xFF);
     /* No core of ours: the function has written its own. */
     SYS4(prlimit64, 0, RLIMIT_CORE, 0, core);
     core[0] = 0, own = BIT(number);
@@ -49,7 +49,7 @@ static _Noreturn void end_like(int status) {
     SYS4(rt_sigaction, number, default_action, 0, SIGSET);
     SYS2(kill, SYS1(getpid, 0), number);
     SYS4(rt_sigprocmask, SIG_UNBLOCK, &own, 0, SIGSET);
-    leave(128 + number); /* as pid 1, whom no signal of its own ends */
+    leave(128 + (int)number); /* as pid 1, whom no signal of its own ends */
 }
 
 /* Something has ended: with the function this process does, unless there is something left to be ended. */
@@ -122,6 +122,13 @@ static int close_others(const int *own, int count) {
     }
 }
 
+/* Take the function's variables out of what /proc shows of this process (supervise/start.py: forget_environ). */
+static void forget_environment(void) {
+    for (const char **at = handler_env; *at; at++) *at = slice(*at, text_length(*at));
+    for (char **at = environment; *at; at++) memset(*at, 0, text_length(*at));
+    environment = (char **)handler_env;
+}
+
 /* Attend the child, whose exec is behind it, with the held signals blocked. `at_once`: the supervisor has to be there
  * before the first call. */
 static _Noreturn void attend(int at_once) {
@@ -134,8 +141,8 @@ static _Noreturn void attend(int at_once) {
     const int own[] = {listener, variables_from, handed_to[0], handed_to[1], (int)signals, (int)child_process};
     if (at_once || (policy.decider == DECIDER_EARLY && !known) || signals < 0 || !close_others(own, 6))
         hand_over(NULL);
-    /* Answer and wake in one step (Linux 6.6). */
-    SYS3(ioctl, listener, NOTIF_SET_FLAGS, NOTIF_FD_SYNC_WAKE_UP);
+    forget_environment();
+    SYS3(ioctl, listener, NOTIF_SET_FLAGS, NOTIF_FD_SYNC_WAKE_UP); /* Linux 6.6: answer and wake in one step */
     struct {
         int32_t fd;
         int16_t events, found;

@@ -474,10 +474,16 @@ def test_a_caller_that_ignores_its_children(pair: Pair) -> None:
 
 
 def test_a_supervisor_that_does_not_run_ends_the_function(pair: Pair) -> None:
-    """An interpreter that ends at once leaves nobody to answer: the handler ends with it."""
+    """An interpreter that ends at once leaves nobody to answer: the handler ends with it, in the call that needed it.
+
+    One that cannot be started is an error before there is a handler.
+    """
     more = {"SANDBOX_SUPERVISE": "1", "SANDBOX_PYTHON": "/bin/true"}
-    done = pair.run("launcher", *PYTHON, "import time; time.sleep(1); print('alone')", more=more)
-    assert done.stdout == ""
+    refused = "import os\nprint('ran', flush=True)\nos.fork()\nprint('alone')"
+    done = pair.run("launcher", *PYTHON, refused, more=more)
+    assert done.stdout == "ran\n"
+    done = pair.run("launcher", "/bin/echo", "ran", more=more | {"SANDBOX_PYTHON": "{folder}/plain"})
+    assert (done.returncode, done.stdout) == (69, "")
 
 
 def test_a_user_with_many_groups(pair: Pair) -> None:
@@ -761,7 +767,7 @@ def test_what_the_launcher_leaves_to_python(pair: Pair) -> None:
 
 
 def test_the_launcher_is_small_and_static() -> None:
-    """At most 24 KiB, with no interpreter of its own and not a word of libc's headers."""
+    """At most 28 KiB, of which 4 are the attendant's, with no interpreter of its own and no word of libc's headers."""
     program = launcher.binary(abi.MACHINE)
     assert len(program) <= launcher.LARGEST
     assert program[:4] == b"\x7fELF"

@@ -23,7 +23,7 @@ from sandbox.profile.model import Profile
 
 ROOT = Path(bundle.__file__).parents[1]
 CORPUS = ROOT / "tests" / "corpus" / "policy"
-POLICIES = ("small", "both", "path-dots", "root-alone")
+POLICIES = ("small", "both", "path-dots", "root-alone", "calls-of-init")
 """Those in the corpus that are policies; the others have a right digest and one thing wrong each, but for three."""
 
 
@@ -77,8 +77,8 @@ def test_the_bootstrap_reads_of_the_corpus_what_the_launcher_reads() -> None:
     taken = set()
     for path in CORPUS.iterdir():
         with contextlib.suppress(PolicyInvalid):
-            bundle.decode(path.read_bytes(), "x86_64", path.name)
-            taken.add(path.name)
+            if bundle.decode(path.read_bytes(), "x86_64", path.name).init_calls is not None:  # parsed when asked for
+                taken.add(path.name)
     assert taken == set(POLICIES)
 
 

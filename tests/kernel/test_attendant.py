@@ -1,0 +1,273 @@
+"""The launcher's attendant: what it answers itself, and how it leaves the rest to Python without losing a call."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from supervised_programs import NATIVE, PYTHON, SOCKETS, Done, Supervision, bench_for, supervision
+
+from sandbox.confine.parent import descendants
+
+bench = bench_for(NATIVE)
+
+API = ("runtime-api",)
+MOST_PRIVATE = 300 << 10
+"""Bytes of its own that the attendant may have before the first refusal."""
+
+HEAD = """
+import _socket, errno, json, os, sys, threading, time
+def boss():
+    return open(f"/proc/{os.getppid()}/cmdline", "rb").read().split(b"\\0")
+def native():
+    return len(boss()) > 1 and b"attend" not in boss()
+def attempt(call, *args):
+    try:
+        return call(*args) and 0
+    except OSError as error:
+        return error.errno
+host, port = os.environ.get("AWS_LAMBDA_RUNTIME_API", "x:0").split(":")
+port = int(port)
+"""
+
+
+@contextlib.contextmanager
+def api(*, backlog: int = 128) -> Iterator[tuple[socket.socket, dict[str, str]]]:
+    """A listener as the Runtime API, and the variable that names it."""
+    with socket.create_server(("127.0.0.1", 0), backlog=backlog) as server:
+        yield server, {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.getsockname()[1]}"}
+
+
+def said(done: Done) -> object:
+    """What a program printed last, as JSON."""
+    assert done.code == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_function_that_needs_no_python_has_none(bench: Supervision) -> None:
+    """Calls of the init phase and connects of the Runtime API, blocking or not, from any thread, start no Python."""
+    code = HEAD + """
+found = [native(), attempt(os.umask, 0o22), attempt(os.umask, 0o22)]
+def connect(blocking):
+    client = _socket.socket(2, 1)
+    client.setblocking(blocking)
+    found.append(client.connect_ex((host, port)))
+connect(True)
+connect(False)
+for blocking in (True, False):
+    thread = threading.Thread(target=connect, args=(blocking,))
+    thread.start()
+    thread.join()
+found.append(native())
+print(json.dumps(found), flush=True)
+time.sleep(1)
+os._exit(7)
+"""
+    bundle = bench.bundle(*SOCKETS, "clone thread", init=("umask",), runtime_api=True, network=API)
+    with api() as (_, more):
+        process, _ = bench.start(bundle, *PYTHON, code, more=more)
+        try:
+            assert process.stdout
+            found = json.loads(process.stdout.readline())
+            assert found == [True, 0, 0, *[0, errno.EINPROGRESS] * 2, True]
+            children = list(descendants(process.pid))
+            private = [
+                int(line.split()[1]) << 10
+                for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+                if line.startswith("Private_Dirty")
+            ]
+            assert len(children) == 1
+            assert private[0] <= MOST_PRIVATE
+            assert process.wait(20) == 7
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def test_the_first_refused_call_brings_python(bench: Supervision) -> None:
+    """It has its errno and its line once, in the phase that the attendant left; what follows is decided alike."""
+    code = HEAD + """
+before = [attempt(os.umask, 0o22), native()]
+client = _socket.socket(2, 1)
+before += [client.connect_ex((host, port)), native()]
+print(json.dumps([*before, attempt(os.setpriority, 0, 0, 0), native(), attempt(os.setpriority, 0, 0, 0)]))
+"""
+    with api() as (_, more):
+        for init, phase in ((("umask",), "invoke"), (("umask", "setpriority"), "invoke")):
+            done = bench.run(bench.bundle(*SOCKETS, init=init, runtime_api=True, network=API), *PYTHON, code, more=more)
+            assert said(done) == [0, True, 0, True, errno.EPERM, False, errno.EPERM]
+            lines = done.of("setpriority")
+            assert [line["phase"] for line in lines] == [phase] * 2
+            assert "init phase only" in lines[0]["reason"] or "setpriority" not in init
+            assert done.counted("setpriority: denied") == (2, 2)
+    early = bench.run(bench.bundle(init=("umask",), runtime_api=True, network=API), *PYTHON, HEAD + (
+        "print(json.dumps([attempt(os.setpriority, 0, 0, 0), attempt(os.umask, 0o22), native()]))"
+    ), more={"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9"})  # fmt: skip
+    assert said(early) == [errno.EPERM, 0, False]
+    assert [line["phase"] for line in early.violations] == ["init"]
+
+
+def test_no_call_of_many_threads_is_lost(bench: Supervision) -> None:
+    """Threads that wait in calls while the attendant becomes the supervisor get their answers, each its own."""
+    code = HEAD + """
+found, gate = [], threading.Barrier(60)
+def ask(number):
+    gate.wait()
+    for _ in range(5):
+        found.append((number % 2, attempt(os.umask, 0o22) if number % 2 else attempt(os.setpriority, 0, 0, 0)))
+threads = [threading.Thread(target=ask, args=(number,)) for number in range(60)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(json.dumps([len(found), sorted(set(found))]))
+"""
+    bundle = bench.bundle("clone thread", init=("umask",), runtime_api=True, network=API)
+    done = bench.run(bundle, *PYTHON, code, more={"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9"})
+    assert said(done) == [300, [[0, errno.EPERM], [1, 0]]]
+    assert done.counted("setpriority: denied") == (150, 150)
+
+
+ADDRESSES = """
+libc = __import__("ctypes").CDLL(None, use_errno=True)
+import ctypes
+def raw(fd, data, length):
+    ctypes.set_errno(0)
+    return libc.connect(fd, data, length) and ctypes.get_errno()
+def sockaddr(family, host, port):
+    return family.to_bytes(2, "little") + port.to_bytes(2, "big") + bytes(map(int, host.split(".")))
+found = []
+for family, kind in ((2, 1), (2, 2), (10, 1), (1, 1)):
+    for data in (sockaddr(2, host, port), sockaddr(2, "0.0.0.0", port), sockaddr(2, host, port + 1),
+                 sockaddr(2, "127.0.0.2", port), sockaddr(0, host, port), sockaddr(1, host, port)):
+        for length in (0, 4, 8, 15, 16, 28, 128, 129):
+            fd = _socket.socket(family, kind).detach()
+            found.append(raw(fd, data + bytes(140), length))
+            os.close(fd)
+fd = _socket.socket(2, 1).detach()
+found += [raw(fd, None, 16), raw(fd, ctypes.c_char_p(1 << 20), 16), raw(fd, ctypes.c_char_p(1 << 63), 16)]
+found += [raw(999, sockaddr(2, host, port) + bytes(8), 16), raw(0, sockaddr(2, host, port) + bytes(8), 16)]
+found += [raw(fd, sockaddr(2, host, port) + bytes(8), 16), raw(fd, sockaddr(2, host, port) + bytes(8), 16)]
+print(json.dumps(found))
+"""
+
+
+def test_addresses_are_decided_as_by_python(bench: Supervision) -> None:
+    """Whatever a connect names, both starters give the same result and the same lines."""
+    bundle = bench.bundle(*SOCKETS, "socket AF_UNIX SOCK_STREAM", runtime_api=True, network=API)
+    with api(backlog=1024) as (_, more), supervision(bench.uid) as other:
+        ours = bench.run(bundle, *PYTHON, HEAD + ADDRESSES, more=more)
+        os.chmod(bench.folder, 0o755)
+        theirs = other.run(bundle, *PYTHON, HEAD + ADDRESSES, more=more)
+    assert said(ours) == said(theirs)
+    assert said(ours)[-2:] == [0, errno.EISCONN]  # type: ignore[index]
+    assert [line["target"] for line in ours.violations] == [line["target"] for line in theirs.violations]
+
+
+def test_a_connect_that_sleeps_is_handed_over_under_way(bench: Supervision) -> None:
+    """A connect whose answer does not come at once goes on in Python, and ends as it would without us."""
+    code = HEAD + """
+client = _socket.socket(2, 1)
+client.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, (1).to_bytes(8, "little") + bytes(8))
+print(json.dumps(client.connect_ex((host, port))))
+"""
+    bundle = bench.bundle(*SOCKETS, runtime_api=True, network=API)
+    with api(backlog=0) as (server, more):
+        crowd = [socket.socket() for _ in range(4)]
+        for client in crowd:
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        time.sleep(0.1)
+        found = said(bench.run(bundle, *PYTHON, code, more=more))
+        for client in crowd:
+            client.close()
+    assert found == errno.EINPROGRESS
+
+
+def test_nothing_lives_on(bench: Supervision) -> None:
+    """What the function leaves behind ends with it; whoever kills the attendant ends the function."""
+    bundle = bench.bundle("clone process", "vfork process", "pause", "setsid")
+    left = "import os, signal\npid = os.fork()\nif not pid: signal.pause()\nprint(pid, flush=True)\n"
+    done = bench.run(bundle, *PYTHON, left)
+    assert done.code == 0, done.stderr
+    assert not os.path.exists(f"/proc/{done.stdout.strip()}")
+    process, _ = bench.start(bundle, *PYTHON, "import signal\nprint('up', flush=True); signal.pause()")
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    (child,) = descendants(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + 5
+    while os.path.exists(f"/proc/{child}/exe") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not os.path.exists(f"/proc/{child}/exe")
+
+
+def test_python_comes_early_where_it_surely_will_be_needed(bench: Supervision) -> None:
+    """With another destination it loads once the Runtime API was connected to, and a program's at once."""
+    code = HEAD + """
+client = _socket.socket(2, 1)
+found = [native(), client.connect_ex((host, port))]
+deadline = time.monotonic() + 20
+while b"attend" not in boss() and time.monotonic() < deadline: time.sleep(0.01)
+print(json.dumps([*found, b"attend" in boss()]))
+"""
+    network = (*API, "tcp://127.0.0.1:1")
+    with api() as (_, more):
+        done = bench.run(bench.bundle(*SOCKETS, runtime_api=True, network=network), *PYTHON, code, more=more)
+    assert said(done) == [True, 0, True]
+    plain = bench.run(bench.bundle(*SOCKETS, network=("tcp://127.0.0.1:1",)), *PYTHON, HEAD + (
+        "time.sleep(0.2)\nprint(json.dumps(native()))"
+    ))  # fmt: skip
+    assert said(plain) is False
+
+
+def test_descriptors_of_the_platform_are_the_functions_alone(bench: Supervision) -> None:
+    """A pipe that the platform hands over ends when the function closes it, although the attendant lives on."""
+    read, write = os.pipe()
+    process, _ = bench.start(
+        bench.bundle("pause"), *PYTHON, f"import os, signal\nos.close({write})\nsignal.pause()", pass_fds=(write,)
+    )
+    os.close(write)
+    try:
+        with open(read, "rb") as file:
+            assert file.read() == b""
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        assert process.wait(20) == -signal.SIGTERM
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP, signal.SIGINT])
+def test_signals_are_passed_on(bench: Supervision, number: signal.Signals) -> None:
+    """A signal to what was started reaches the function, before and after Python has come."""
+    code = (
+        "import os, signal, time\n"
+        "heard = []\n"
+        f"signal.signal({int(number)}, lambda *_: heard.append(1))\n"
+        "def wait(count):\n"
+        "    while len(heard) < count: time.sleep(0.01)\n"
+        "    print('heard', flush=True)\n"
+        "print('up', flush=True); wait(1)\n"
+        "try: os.setpriority(0, 0, 0)\nexcept OSError as error: print(error.errno, flush=True)\nwait(2)\n"
+    )
+    process, _ = bench.start(bench.bundle("pause"), *PYTHON, code, stderr=subprocess.DEVNULL)
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(number)
+        assert [process.stdout.readline() for _ in range(2)] == ["heard\n", "1\n"]
+        process.send_signal(number)
+        assert process.stdout.readline() == "heard\n"
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
