@@ -191,8 +191,8 @@ class Policy:
 
     __slots__ = (
         "_init_calls", "_supervision", "abstract", "arch", "audit_until", "bind", "bind_ports", "bind_shown",
-        "connects", "decider", "digest", "exec", "files", "function", "head", "network", "network_ports", "network_shown", "program", "provenance", "signals",
-        "source", "supervised", "supervised_head", "unsupervised",
+        "connects", "decider", "digest", "exec", "files", "function", "head", "network", "network_ports",
+        "network_shown", "program", "provenance", "signals", "source", "supervised", "supervised_head", "unsupervised",
     )  # fmt: skip
 
     function: str
