@@ -79,11 +79,13 @@ def test_supervise_compares_both_ways_of_both_starts() -> None:
     found = measured("supervise")
     (table,) = found["tables"]
     medians = {row["name"]: row["median"] for row in table["rows"]}
-    assert len(medians) == 4
+    assert len(medians) == 6
     assert all(value > 0 for value in medians.values())
-    (bar,) = found["bars"]
-    program = [value for name, value in medians.items() if "first instruction" in name]
-    assert bar["value"] == pytest.approx(program[1] / program[0])
+    *bars, private = found["bars"]
+    for bar, what in zip(bars, ("first instruction", "native launcher"), strict=True):
+        alone, beside = [value for name, value in medians.items() if what in name]
+        assert bar["value"] == pytest.approx(beside / alone)
+    assert 0 < private["value"] < 16
 
 
 @pytest.mark.parametrize("arguments", [["start", "--rounds", "0"], ["other"], ["start", "--python", "/nonexistent"]])
