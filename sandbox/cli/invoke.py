@@ -76,6 +76,8 @@ def invoke(
         policy = os.path.join(place.layout.scratch, "policy")
         build.write(build.build(checked, (tables.machine(),)), policy)
         build.close(policy)
+        if not platform:
+            os.chmod(place.layout.scratch, 0o555)  # or the function could put another policy in its place
         if platform:
             sys.stderr.write(f"sandbox: {on.name}: {place}\n")
         starts = {**plan.settings(), "SANDBOX_POLICY": place.inside(policy), **place.variables("invoke")}
