@@ -52,11 +52,11 @@ _READS = """
 import os, sys
 if sys.argv[1:]:
     tree = [os.path.join(folder, name) for folder, _, names in os.walk(sys.argv[-1]) for name in names][:5000]
-    for path in (*sys.argv[1:], *tree):
+    for path in (*sys.argv[1:], *(name for name in tree if not os.path.islink(name))):
         if not os.access(path, os.R_OK) and os.path.lexists(path):
             sys.exit(f"user: {path} cannot be read by others")
 """
-"""Whether a start can read its programs and the function's folder, which comes last."""
+"""Whether another user can read a start's programs and the function's folder, which comes last."""
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _TOOL = os.path.dirname(os.path.dirname(_HERE))
 _NAMED = re.compile(r"(?<![\w.~-])/+tmp/[^\s\"'\\:;,=]+")
@@ -237,7 +237,9 @@ def prepare(
     layout, missing = _like(layout, platform)
     readable = [os.path.join(_TOOL, "bootstrap"), *programs, root]
     refused = ""
-    while step := _tried([*_entering(layout), sys.executable, "-I", "-S", "-c", _READS, *readable], root):
+    while step := _tried(
+        [*_entering(layout), sys.executable, "-I", "-S", "-c", _READS, *(readable if layout.user else ())], root
+    ):
         name, _, reason = step.partition(": ")
         if name in WITHOUT and getattr(layout, name) != WITHOUT[name]:
             missing.append(f"{SAID[name]} ({reason})")

@@ -155,7 +155,7 @@ def test_prctl_by_option(uid: int | None) -> None:
         comm = os.open("/proc/self/comm", os.O_RDONLY)
         install(policy("prctl PR_SET_NAME"), ADDRESSES, None)
         denied = [
-            raw.call("prctl", 14), raw.call("prctl", 16, raw.address(name)), raw.call("prctl", 22, 2, 0),
+            raw.call("prctl", 14), raw.call("prctl", 17, raw.address(name)), raw.call("prctl", 22, 2, 0),
             raw.call("prctl", 22 | DIRTY, 1), raw.call("prctl", 0x59616D61, -1), raw.call("prctl", 4, 1),
             raw.call("prctl", 38, 1), raw.call("prctl", 35, 1),
         ]  # fmt: skip
