@@ -329,10 +329,10 @@ def _sources(root: str) -> Iterator[str]:
 
 
 def _tried(command: list[str], root: str) -> str:
-    """The step that was refused, '' for none."""
+    """The step that was refused, '' for none. Raises OSError where no process can be made to try it."""
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=LIMIT)
-    except (OSError, subprocess.SubprocessError) as error:
+    except subprocess.SubprocessError as error:
         return str(error)
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
 

@@ -64,7 +64,7 @@ def test_one_audit_heals(trained_on_nothing: tuple[Trip, Path]) -> None:
         trip.heals_by_audit(profile, events(list(KINDS), trip.workshop, port))
 
 
-@for_users(*KINDS, others=("child", "spill"))
+@for_users(*KINDS, others=("spill",))
 def test_refusals_heal_in_a_few_rounds(trained_on_nothing: tuple[Trip, Path], kind: str) -> None:
     """Each run is stopped by what the last one could not see; after five at most nothing is refused."""
     trip, profile = trained_on_nothing
