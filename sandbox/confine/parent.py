@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import os
+import time
 
 from sandbox.kernel import abi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 FORWARDED = (
     signal.SIGTERM,
@@ -24,6 +25,8 @@ FORWARDED = (
     signal.SIGTTOU,
 )
 """What people and platforms send to servers; the last three end Apache's and nginx's workers, or change gunicorn's."""
+ROUNDS = 100
+"""How often what was left behind is looked for and killed."""
 HELD = (*FORWARDED, signal.SIGCHLD)
 """Signals that wait until the supervisor is there to take them: the child may end, or be asked to, before."""
 
@@ -86,6 +89,26 @@ def descendants(pid: int) -> Iterator[int]:
         found = waiting.pop(0)
         yield found
         waiting += parents.get(found, ())
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill those that are there and ours."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue  # it is gone already, or another user's by now
+
+
+def end_rest() -> None:
+    """Kill and reap what is below this process, a subreaper; ROUNDS times, since it may be making more of itself."""
+    for _ in range(ROUNDS):
+        left = list(descendants(os.getpid()))
+        if not left:
+            return
+        kill(left)
+        time.sleep(0.001)
+        all_reaped(0)
 
 
 def tasks_below(pid: int) -> dict[int, int]:

@@ -16,7 +16,58 @@ static struct {
 static int variables_from, handed_to[2]; /* pipes */
 static const char *supervisor[10];
 
+/* The folders of LD_LIBRARY_PATH that platforms have and functions do not write to. */
+static const char *platform_libraries(const char *entry) {
+    char *copy = alloc(text_length(entry) + 1), *end = append(copy, entry, 16);
+    for (const char *at = entry + 16, *next; *at; at = *next ? next + 1 : next) {
+        int steps_back = 0;
+        for (next = at; *next && *next != ':'; next++) steps_back |= starts_with(next, "/..");
+        if (!steps_back && (starts_with(at, "/lib") || starts_with(at, "/usr/lib") || starts_with(at, "/opt/lib") ||
+                            starts_with(at, "/var/lang/") || starts_with(at, "/var/runtime")))
+            end = append(append(end, at, (size_t)(next - at)), ":", 1);
+    }
+    if (end[-1] == ':') end--;
+    *end = 0;
+    return copy;
+}
+
+/* Leave out what says where code is loaded from: the function runs by now, may have put something there, and the
+ * supervisor is outside of its walls. */
+static void distrust_environment(void) {
+    static const char *const distrusted[] = {"LD_", "GLIBC_TUNABLES=", "GCONV_PATH=", "LOCPATH=", "OPENSSL_", "PYTHON"};
+    const char **to = handler_env;
+    for (const char **at = handler_env; *at; at++) {
+        int left_out = 0;
+        for (int i = 0; i < 6; i++) left_out |= starts_with(*at, distrusted[i]);
+        if (starts_with(*at, "LD_LIBRARY_PATH="))
+            *to++ = platform_libraries(*at);
+        else if (!left_out)
+            *to++ = *at;
+    }
+    *to = NULL;
+}
+
+/* Kill what the function left behind, whose parent this process has become, and what that leaves. */
+static void end_rest(void) {
+    char text[4096];
+    const char *path = format("/proc/self/task/#/children", SYS1(getpid, 0));
+    for (int round = 0; round < 10000; round++) {
+        long fd = open_read(path), n = fd < 0 ? 0 : SYS3(read, fd, text, sizeof text - 1), number = 0;
+        SYS1(close, fd);
+        for (long i = 0; i < n; i++) {
+            if (text[i] >= '0' && text[i] <= '9') {
+                number = 10 * number + (text[i] - '0');
+            } else { /* behind each number is a space, but not where the text was cut */
+                if (number) SYS2(kill, number, SIGKILL);
+                number = 0;
+            }
+        }
+        if (SYS4(wait4, -1, 0, n > 0 ? 0 : WNOHANG, 0) <= 0) return;
+    }
+}
+
 static void prepare_supervisor(void) {
+    distrust_environment();
     const char *numbers = format("#,#,#,#", child, (long)listener, (long)variables_from, (long)handed_to[0]);
     const char *const words[] = {interpreter, "-I",          "-S",          package,      "attend",
                                  numbers,     policy_folder, policy_digest, command_path, NULL};
@@ -34,6 +85,7 @@ static _Noreturn void hand_over(const struct notification *call) {
         SYS2(kill, child, SIGKILL);
         SYS4(wait4, child, 0, 0, 0);
     }
+    end_rest();
     end(INSTALL_REFUSED, what, "correct it, or set SANDBOX_SUPERVISE=0");
 }
 

@@ -35,7 +35,8 @@ static void read_api(const char *api) {
 
 /* The number of a thread's process, 0 where nobody tells. */
 static long process_of(long task) {
-    char text[256], *path = format("/proc/#/status", task);
+    char text[256];
+    const char *path = format("/proc/#/status", task);
     long fd = open_read(path), n = fd < 0 ? 0 : SYS3(read, fd, text, sizeof text - 1);
     release(path);
     SYS1(close, fd);
@@ -68,18 +69,30 @@ static int option(long fd, long name) { /* -1: none */
 
 static int sleeps(long code) { return code == -EINPROGRESS || code == -EALREADY || code == -EAGAIN; }
 
-/* connect(2) as far as it goes at once (sockets.py: connect_without_sleep). */
-static long connect_without_sleep(long fd, const struct address *to, uint32_t length) {
+static long connect_at_once(long fd, const struct address *to, uint32_t length) {
     long flags = SYS3(fcntl, fd, F_GETFL, 0);
     if (flags & O_NONBLOCK) return SYS3(connect, fd, to, length);
     SYS3(fcntl, fd, F_SETFL, flags | O_NONBLOCK);
     long code = SYS3(connect, fd, to, length);
     if (code == -EINPROGRESS) { /* on loopback the answer is there by now */
         long again = SYS3(connect, fd, to, length);
+        if (again == -EISCONN) again = 0; /* another thread asked, too */
         if (!sleeps(again)) code = again;
     }
     SYS3(fcntl, fd, F_SETFL, flags);
     return sleeps(code) ? 1 : code;
+}
+
+/* connect(2) as far as it goes at once (sockets.py: connect_without_sleep). Another thread can take O_NONBLOCK away
+ * meanwhile; so that this process does not sleep with all its signals blocked, a connect may then wait for 1 ms. */
+static long connect_without_sleep(long fd, const struct address *to, uint32_t length) {
+    long before[2] = {0}, soon[2] = {0, 1000};
+    uint32_t size = sizeof before;
+    int limited = SYS5(getsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, before, &size) == 0 &&
+                  SYS5(setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, soon, sizeof soon) == 0;
+    long code = connect_at_once(fd, to, length);
+    if (limited) SYS5(setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, before, sizeof before);
+    return code;
 }
 
 /* Make a connect, if it is one to the Runtime API by TCP; `code` is its result where it is ANSWERED. */
@@ -88,7 +101,7 @@ static enum broker broker(int from, const struct notification *call, long *code)
     uint32_t length = (uint32_t)call->args[2];
     if (!api_network_port || length < 16 || length > sizeof to) return LEFT;
     long fd = duplicate((long)call->task, (long)(int32_t)call->args[0]);
-    if (fd < 0) return LEFT;
+    if (fd < 0) return SYS3(ioctl, from, NOTIF_ID_VALID, &call->id) < 0 ? NOBODY_WAITS : LEFT;
     struct {
         uint64_t at, length;
     } here = {(uint64_t)(uintptr_t)&to, length}, there = {call->args[1], length};

@@ -10,6 +10,7 @@
 #define EBUSY 16
 #define EINPROGRESS 115
 #define EINVAL 22
+#define EISCONN 106
 #define ENOENT 2
 #define ENOSYS 38
 #define EPERM 1

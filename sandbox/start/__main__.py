@@ -36,8 +36,7 @@ def main() -> NoReturn:
 
 def attend(pid: int, listener: int, variables: int, handed: int, folder: str, digest: str, path: str) -> NoReturn:
     """Supervise the launcher's child `pid`, which runs `path`, and end like it. What stops this ends the child."""
-    import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
-
+    from sandbox.confine import parent
     from sandbox.supervise import start
 
     environ = dict(os.environ)
@@ -69,11 +68,11 @@ def attend(pid: int, listener: int, variables: int, handed: int, folder: str, di
             given = listener if listener >= 0 else None
             status = supervise(pid, given, policy, duties, sink, done)
         except SandboxError as error:
-            os.kill(pid, _signal.SIGKILL)
+            parent.end_rest()
             launch.fail(error, settings)
     except BaseException:
         # Nobody would answer for it or report on it, and it would outlive the bootstrap.
-        os.kill(pid, _signal.SIGKILL)
+        parent.end_rest()
         raise
     sys.exit(status)
 

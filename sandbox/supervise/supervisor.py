@@ -6,7 +6,6 @@ with ENOSYS: closed, not open.
 
 from __future__ import annotations
 
-import _signal as signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
 import errno
 import os
 import select
@@ -53,9 +52,6 @@ if TYPE_CHECKING:
 
 DRAIN = 0.2
 """Seconds after the handler's end in which waiting calls of its children are still answered."""
-ROUNDS = 100
-"""How often what was left behind is looked for and killed: it may be making more of itself."""
-
 ENDS = ("SIGTERM", "SIGKILL")
 """With these a process may end its own children. Whether it does is often chance: a pool of processes that is closed
 signals the workers that have not ended by then, which training sees or not."""
@@ -177,7 +173,10 @@ class Supervisor:
             poll.register(owned, select.POLLIN)
         released = False
         if first:
+            begun = self._egress.begun == first.id
             self._take(listener, first)
+            if begun:  # whatever became of its caller, or of the address in its memory: the SYN is on its way
+                self._connected()
         together = not parted()
         deadline = time.monotonic() + DRAIN
         while ended is None or not (released or time.monotonic() >= deadline):
@@ -208,7 +207,7 @@ class Supervisor:
                 self._owned.tick()
         if self._relay:
             self._relay.finish()
-        self._end_rest()
+        parent.end_rest()  # nothing survives into the next cold start
         self._journal.finish()
         return ended
 
@@ -231,16 +230,6 @@ class Supervisor:
                 return found
             if pid == self._pid:
                 found = status
-
-    def _end_rest(self) -> None:
-        """What the function started and left behind ends with it: nothing survives into the next cold start."""
-        for _ in range(ROUNDS):
-            left = list(parent.descendants(self._own_pid))
-            if not left:
-                return
-            _kill(left)
-            time.sleep(0.001)
-            self._reap()
 
     def _take(self, listener: Listener, call: Notification) -> None:
         early = self.phase == "init" and self._init.allows(call)
@@ -382,7 +371,7 @@ class Supervisor:
     def _terminate(self, what: str) -> None:
         """End the whole tree before its call is answered: it never runs on."""
         self.terminated = what
-        _kill([self._pid, *parent.descendants(self._pid)])
+        parent.kill([self._pid, *parent.descendants(self._pid)])
 
     def _report(
         self, call: Notification, task: Task, asked: Call, decision: Decision,
@@ -399,11 +388,3 @@ class Supervisor:
         if answer == TERMINATE:
             self._terminate(f"{syscall} to {denied.destination}".strip())
         return answer == REPORT
-
-
-def _kill(pids: list[int]) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            continue  # it is gone already, or another user's by now

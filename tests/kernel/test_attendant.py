@@ -6,9 +6,12 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -271,3 +274,101 @@ def test_signals_are_passed_on(bench: Supervision, number: signal.Signals) -> No
     finally:
         process.kill()
         process.communicate()
+
+
+LIBRARY = """
+#include <fcntl.h>
+#include <unistd.h>
+__attribute__((constructor)) static void loaded(void) { write(open(MARK, O_CREAT | O_WRONLY, 0644), "x", 1); }
+"""
+
+
+@pytest.mark.parametrize("variable", ["LD_PRELOAD={}/libz.so.1", "LD_LIBRARY_PATH={}", "LD_LIBRARY_PATH=/usr/lib/..{}"])
+def test_the_function_chooses_no_code_of_its_supervisor(bench: Supervision, variable: str) -> None:
+    """A library that the function puts where a variable of its own leads is not loaded outside of its walls."""
+    folder, mark = Path(tempfile.mkdtemp(dir=bench.folder)), bench.folder / "mark"
+    source = folder / "library.c"
+    source.write_text(LIBRARY)
+    library = folder / "library.so"
+    subprocess.run(["cc", "-shared", "-fPIC", f'-DMARK="{mark}"', "-o", library, source], check=True)
+    for place in (bench.folder, folder):
+        os.chmod(place, 0o777)
+    code = HEAD + (
+        f"open('{folder}/libz.so.1', 'wb').write(open('{library}', 'rb').read())\n"
+        "print(json.dumps([attempt(os.setpriority, 0, 0, 0), native()]))"
+    )
+    calls = ("openat read", "openat write", "openat create")
+    bundle = bench.bundle(*calls, writes=(f"{folder}/**",), runtime_api=True, network=API)
+    name, _, value = variable.partition("=")
+    more = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9", name: value.format(folder)}
+    assert said(bench.run(bundle, *PYTHON, code, more=more)) == [errno.EPERM, False]
+    assert not mark.exists()
+
+
+def test_init_ends_with_a_connect_that_was_handed_over_under_way(bench: Supervision) -> None:
+    """Whatever its caller writes in the place of the address while Python loads, the way to the events is open."""
+    code = HEAD + """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+name = (2).to_bytes(2, "little") + port.to_bytes(2, "big") + bytes(map(int, host.split("."))) + bytes(8)
+client, address = _socket.socket(2, 1), ctypes.create_string_buffer(name, 16)
+def change():
+    while native(): time.sleep(0.0005)
+    ctypes.memmove(address, (0xfff).to_bytes(2, "little"), 2)
+thread = threading.Thread(target=change)
+thread.start()
+connected = libc.connect(client.fileno(), address, 16)
+thread.join()
+print(json.dumps([connected, attempt(os.umask, 0o22)]))
+"""
+    bundle = bench.bundle(*SOCKETS, "clone thread", init=("umask",), runtime_api=True, network=API)
+    with api(backlog=0) as (server, more):
+        crowd = [socket.socket() for _ in range(4)]
+        for client in crowd:
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+
+        def accept() -> None:
+            server.settimeout(3)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    crowd.append(server.accept()[0])
+
+        room = threading.Timer(1.0, accept)
+        room.start()
+        done = bench.run(bundle, *PYTHON, code, more=more)
+        room.join()
+        for client in crowd:
+            client.close()
+    assert said(done)[1] != 0  # type: ignore[index]  # umask(2) of the C library sets no errno
+    assert [line["phase"] for line in done.of("umask")] == ["invoke"]
+
+
+def test_nothing_lives_on_where_python_cannot_come(bench: Supervision) -> None:
+    """If the bundle is gone when it is needed, the start fails with its reason, and orphans end with it."""
+    bundle = bench.bundle("clone process", "pause", "setsid", "pipe2")
+    code = HEAD + """
+import shutil
+import signal
+read, write = os.pipe()
+if not os.fork():
+    os.setsid()
+    if not os.fork():
+        os.write(write, str(os.getpid()).encode())
+        signal.pause()
+    os._exit(0)
+print(os.read(read, 20).decode(), flush=True)
+sys.stdin.readline()
+attempt(os.setpriority, 0, 0, 0)
+"""
+    process, _ = bench.start(bundle, *PYTHON, code, stdin=subprocess.PIPE)
+    assert process.stdout
+    assert process.stdin
+    orphan = process.stdout.readline().strip()
+    assert os.path.exists(f"/proc/{orphan}/exe")
+    shutil.rmtree(bundle)
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    _, told = process.communicate(timeout=30)
+    assert "policy.bin: cannot be read" in told
+    assert not os.path.exists(f"/proc/{orphan}/exe")

@@ -77,7 +77,7 @@ def test_restored_starts_are_trained(workshop: Workshop) -> None:
 KEEPS = """
 import os, shutil
 
-HOME = "/tmp/FOLDER"
+HOME = os.path.join(os.environ.get("TMPDIR", "/tmp"), "FOLDER")
 if os.path.exists(HOME):
     os.utime(HOME)
 else:
