@@ -179,7 +179,7 @@ def limited(limit: int, value: int) -> list[str]:
 @pytest.mark.parametrize(
     ("command", "limit", "value", "text"),
     [
-        ("invoke", resource.RLIMIT_NPROC, 6, "this user may start no more processes or threads"),
+        ("invoke", resource.RLIMIT_NPROC, 4, "this user may start no more processes or threads"),
         ("learn", resource.RLIMIT_NPROC, 5, "this user may start no more processes or threads"),
         ("probe", resource.RLIMIT_NPROC, 2, "this user may start no more processes or threads"),
         ("invoke", resource.RLIMIT_NOFILE, 20, "the function could not start: a limit of this host is reached"),
