@@ -217,9 +217,10 @@ def supervision(
 def native_starter(home: Path) -> Path:
     """The launcher beside a user's Python package."""
     built = home / "sandbox" / "launcher" / "built" / f"launcher-{abi.MACHINE}"
-    if not built.exists():
+    current = Path(launcher.path(abi.MACHINE))  # built where its sources have changed, in the checkout there already
+    if current != built and not built.exists():
         built.parent.mkdir(exist_ok=True)
-        shutil.copy(launcher.path(abi.MACHINE), built)
+        shutil.copy(current, built)
     return built
 
 
