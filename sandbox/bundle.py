@@ -274,10 +274,10 @@ def sha256(data: bytes) -> str:
 def _hash(data: bytes) -> Any:
     """A hash object, by the interpreter's small C module (hashlib would load OpenSSL)."""
     try:
-        from _sha2 import sha256 as digest  # type: ignore[import-not-found,unused-ignore]  # Python 3.12 and newer
+        from _sha2 import sha256 as digest  # Python 3.12 and newer
     except ImportError:
         try:
-            from _sha256 import sha256 as digest  # type: ignore[import-not-found,unused-ignore]  # Python 3.11
+            from _sha256 import sha256 as digest  # Python 3.11
         except ImportError:
             from hashlib import sha256 as digest
     return digest(data)

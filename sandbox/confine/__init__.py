@@ -5,7 +5,7 @@ Here is the command that all of it is for; a start that confines nothing loads n
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
+import _signal  # the core of signal, loaded anyway; signal itself loads enum
 import os
 
 from sandbox.errors import HandlerNotFound

@@ -13,7 +13,7 @@ doctor start their child here.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
+import _signal  # the core of signal, loaded anyway; signal itself loads enum
 import gc
 import mmap
 import os

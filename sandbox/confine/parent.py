@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _signal as signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
+import _signal as signal  # the core of signal, loaded anyway; signal itself loads enum
 import os
 import time
 

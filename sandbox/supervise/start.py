@@ -6,7 +6,7 @@ Both share one descriptor table until the child's exec, so that the listener whi
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # the core of signal, loaded anyway; signal itself loads enum
+import _signal  # the core of signal, loaded anyway; signal itself loads enum
 import ctypes
 import os
 
