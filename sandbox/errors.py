@@ -258,7 +258,7 @@ LIMITS = {
     errno.EMFILE: ("this process may open no more files", "raise `ulimit -n`"),
     errno.ENFILE: ("this host opens no more files", "raise fs.file-max, or close some"),
     errno.EAGAIN: ("this user may start no more processes or threads", "raise `ulimit -u` or pids.max, or end some"),
-    errno.ENOMEM: ("there is no more memory", "free some, or raise the limit"),
+    errno.ENOMEM: ("out of memory", "free some, or raise the memory limit"),
 }
 
 

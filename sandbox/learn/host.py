@@ -111,7 +111,7 @@ with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps
 print(sys.executable, sys.version.split()[0], sysconfig.get_path("stdlib"), sys.prefix, sys.base_prefix, client,
       *sorted({*filter(None, sys.path), *mapped}), sep="\\0", end="")
 """
-TODO = "give --python the function's interpreter, or the folder of its virtual environment"
+CHOOSE_PYTHON = "give --python the function's interpreter, or the folder of its virtual environment"
 
 
 class Interpreter(NamedTuple):
@@ -153,7 +153,7 @@ def find(python: str) -> str:
         path = named
     if os.path.isdir(path) or not os.path.exists(path):
         what = "does not exist" if os.sep in named else "is neither on PATH nor the folder of an environment"
-        raise HandlerNotFound("is a folder" if os.path.isdir(path) else what, where=path, todo=TODO)
+        raise HandlerNotFound("is a folder" if os.path.isdir(path) else what, where=path, todo=CHOOSE_PYTHON)
     path = os.path.abspath(path)
     return next((hop for hop in (path, *links(path)) if _is_in_venv(hop)), path)
 
@@ -198,14 +198,14 @@ def _answer(command: list[str], root: str, environment: Mapping[str, str]) -> In
                               errors="surrogateescape", env=environment)  # fmt: skip
         path, version, stdlib, prefix, base, client, *needs = done.stdout.split("\0")
     except OSError as error:
-        raise HandlerNotFound(f"cannot be started: {error.strerror}", where=where, todo=TODO) from error
+        raise HandlerNotFound(f"cannot be started: {error.strerror}", where=where, todo=CHOOSE_PYTHON) from error
     except subprocess.CalledProcessError as error:  # a script that chooses says why it has none
         said = [line for line in error.stderr.splitlines() if line.strip()] or [f"exit status {error.returncode}"]
         why = said[-1 if said[0].startswith(("Traceback", "  File")) else 0].strip()
-        raise HandlerNotFound(f"is not a usable Python: {why}", where=where, todo=TODO) from error
+        raise HandlerNotFound(f"is not a usable Python: {why}", where=where, todo=CHOOSE_PYTHON) from error
     except (subprocess.SubprocessError, ValueError) as error:
         why = "it answers nothing that a Python would" if isinstance(error, ValueError) else error
-        raise HandlerNotFound(f"is not a usable Python: {why}", where=where, todo=TODO) from error
+        raise HandlerNotFound(f"is not a usable Python: {why}", where=where, todo=CHOOSE_PYTHON) from error
     path = path or where
     hops = (where, path, *links(path))
     return Interpreter(path, version, stdlib, prefix, base, client == "True", (*hops, prefix, base, stdlib, *needs))

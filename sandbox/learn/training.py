@@ -99,15 +99,14 @@ class TrainingPlan:
         variables = {**({} if self.events else _inherited()), **self.environment}
         named = [value for key, value in variables.items() if key not in WORKING_FOLDERS]
         events = [event.payload.decode(errors="replace") for event in self.events]
-        programs = filter(None, (self.python, *self.command[:1]))
+        programs = tuple(filter(None, (self.python, *self.command[:1])))
         started = [text for path in programs for text in _needed_by(path, self.root)]
         with _scratch() as scratch:
             yield prepare(
                 root=self.root, closed=bool(self.events), scratch=scratch,
                 named=(*started, *self.needs, *self.command, *named, *events), platform=self.platform,
-                programs=filter(None, (self.python, *self.command[:1])),
+                programs=programs,
             )  # fmt: skip
-
 
     @contextlib.contextmanager
     def no_place(self) -> Iterator[StartPlace]:
@@ -226,10 +225,6 @@ def run_program(
     return program.run(command, plan.root, variables, log, plan.serving, tell)
 
 
-def _said(outcome: Outcome) -> str:
-    return ": ".join(filter(None, (outcome.error_type, outcome.error_message))) or outcome.status
-
-
 class _Start:
     """One cold start."""
 
@@ -289,7 +284,7 @@ class _Start:
                         if outcome.status != "error":
                             break  # the process is gone, or in a state that production would not keep
                     elif not any(failure.event == visit.name for failure in self.failures):
-                        self.once_only[visit.name] = f"{visit.order}: {_said(outcome)}"
+                        self.once_only[visit.name] = f"{visit.order}: {outcome.failure}"
         self._label(labels)
 
     def once(self) -> None:
@@ -324,7 +319,7 @@ class _Start:
         self._progress(Step(self._number, event, status, records.count_items(data), order))
 
     def _fail(self, event: str, outcome: Outcome) -> None:
-        self._fail_at(event, _said(outcome))
+        self._fail_at(event, outcome.failure)
 
     def _fail_at(self, event: str, error: str) -> None:
         self.failures.append(TrainingFailure(self._number, event, error, self._last(), self._tail()))

@@ -163,8 +163,7 @@ def _events(
             outcome = visit.carried_out(environment)
             name = f"{visit.name} {visit.order}".strip()
             if outcome.status != "ok" and (visit.is_first or visit.name not in plan.once_only):
-                why = ": ".join(filter(None, (outcome.error_type, outcome.error_message))) or outcome.status
-                return f"{name} failed: {why}", ""
+                return f"{name} failed: {outcome.failure}", ""
             if ended := [status for status in environment.resets if status]:
                 return f"{name}: it ended between two events: {exit_text(ended[0])}", ""
     return "", ""

@@ -79,9 +79,9 @@ class Outcome:
 
     `payload` is what an invoker would receive. `error_type` is the one in the error document when there is
     one; `fault` is the category that the platform records: the header Lambda-Runtime-Function-Error-Type,
-    normalised. `streamed`: it came in pieces. `duration` in seconds
-    from the answer to /next until the whole response had arrived, 0.0 when nothing was delivered. `exit_status` as
-    os.waitstatus_to_exitcode gives it, None while the process lives.
+    normalised. `duration` in seconds from the answer to /next until the whole response had arrived, 0.0 when nothing
+    was delivered. `exit_status` as os.waitstatus_to_exitcode gives it, None while the process lives. `streamed`: the
+    response came in pieces.
     """
 
     status: Status
@@ -94,6 +94,11 @@ class Outcome:
     exit_status: int | None = None
     fault: str = ""
     streamed: bool = False
+
+    @property
+    def failure(self) -> str:
+        """What failed, as far as the runtime or the platform said it: type and message, or else the status."""
+        return ": ".join(filter(None, (self.error_type, self.error_message))) or self.status
 
 
 @dataclass(frozen=True)
