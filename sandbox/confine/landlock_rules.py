@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 
+from sandbox.bundle import nonblocking_opener
 from sandbox.errors import shortage
 from sandbox.kernel import landlock
 
@@ -310,7 +311,7 @@ def _searched(name: str, search: str) -> str:
 
 def _head(path: str) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=nonblocking_opener) as file:
             return file.read(4096)
     except OSError:
         return b""

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sandbox import __version__, provenance
-from sandbox.bundle import nonblocking_opener
 from sandbox.confine import Command
 from sandbox.confine.landlock_rules import chain
 from sandbox.errors import HandlerNotFound
@@ -77,21 +76,9 @@ def _interpreter(path: str, root: str) -> Interpreter | None:
 
 def started_by(path: str) -> Iterator[str]:
     """A program, and what the first line of a script starts in its place (execve(2)), by env(1) too."""
-    for _ in range(LONGEST_CHAIN):
-        yield path
-        line = b""
-        with contextlib.suppress(OSError), open(path, "rb", opener=nonblocking_opener) as file:
-            line = file.readline(LONGEST_LINE)
-        words = os.fsdecode(line[2:]).split() if line.startswith(b"#!") else []
-        if words and os.path.basename(words[0]) == "env" and words[1:] and not words[1].startswith("-"):
-            words[0] = shutil.which(words[1]) or words[0]
-        if not words:
-            return
-        path = words[0]
+    return (other for other, is_loader in chain(path, os.pathsep.join(os.get_exec_path())) if not is_loader)
 
 
-LONGEST_CHAIN, LONGEST_LINE = 5, 256
-"""Of scripts that are interpreters of scripts, and of a line that names one, as the kernel follows them (execve(2))."""
 NAME = re.compile(r"(python|pypy)(\d[\w.-]*)?")
 """What the file of an interpreter is called."""
 
@@ -238,7 +225,7 @@ def _found(command: str, root: str) -> str:
 
 def needs_of(command: str, root: str) -> tuple[str, ...]:
     """What a program needs of this host beside its arguments, if it is a Python or a script of one; () for others."""
-    for program, _ in chain(_found(command, root), os.pathsep.join(os.get_exec_path())):
+    for program in started_by(_found(command, root)):
         if _is_python(program):
             with contextlib.suppress(HandlerNotFound):
                 return ask(os.path.abspath(program), root).needs
