@@ -20,7 +20,6 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sandbox.errors import InstallRefused
 from sandbox.learn.enter_place import PASSWD, Layout
@@ -39,13 +38,13 @@ MOST_SOURCES, LARGEST_SOURCE = 1000, 1 << 18
 """Files of the function, and bytes of one, that are searched for folders in /tmp."""
 LIBRARIES = frozenset({"node_modules", "site-packages", "__pycache__", "python", "vendor"})
 """Folders of other people's code."""
-WITHOUT: Mapping[str, Any] = {"devices": [], "read_only": False, "user": [], "passwd": "", "limits": []}
-"""What can be left out of a layout: the value that asks for nothing."""
-SAID = {
+OPTIONAL = {
     "devices": f"no {SHARED_MEMORY}", "read_only": "only /tmp can be written to", "user": "its user",
     "passwd": "its user's name", "limits": "its limits",
 }  # fmt: skip
+"""What can be left out of a layout, by its field: what the platform has and the start then lacks."""
 MOUNTING = ("unshare(", "mount(", "mkdir(")
+"""How the steps begin without which nothing is mounted at all."""
 LIMITS = {resource.RLIMIT_NOFILE: "descriptors", resource.RLIMIT_NPROC: "processes and threads"}
 OF_A_USER = {resource.RLIMIT_NPROC}
 _READS = """
@@ -241,21 +240,15 @@ def prepare(
         [*_entering(layout), sys.executable, "-I", "-S", "-c", _READS, *(readable if layout.user else ())], root
     ):
         name, _, reason = step.partition(": ")
-        if name in WITHOUT and getattr(layout, name) != WITHOUT[name]:
-            missing.append(f"{SAID[name]} ({reason})")
+        if name in OPTIONAL and getattr(layout, name):
+            layout = _without(layout, name, reason, missing)
         elif layout.user and not step.startswith(MOUNTING):
-            name = "user"
-            missing.append(f"{SAID[name]} ({step})")
+            layout = _without(layout, "user", step, missing)
         elif layout.desk:
-            missing += [SAID[name] for name in ("devices", "read_only") if getattr(layout, name)]
+            missing += [OPTIONAL[name] for name in ("devices", "read_only") if getattr(layout, name)]
             layout, refused = Layout([], outer, [], "", scratch, "", user=layout.user, limits=layout.limits), step
-            continue
         else:
             raise InstallRefused("no start can be prepared", where=step, todo="train with --platform host")
-        layout = layout._replace(**{name: WITHOUT[name]})
-        if name == "user":
-            missing += [f"{value} {LIMITS[number]}" for number, value in layout.limits if number in OF_A_USER]
-            layout = layout._replace(passwd="", limits=[one for one in layout.limits if one[0] not in OF_A_USER])
     if layout.user:
         os.chmod(scratch, 0o711)
     before = frozenset(os.listdir(TMP)) if refused else frozenset()
@@ -265,24 +258,33 @@ def prepare(
 
 def _like(layout: Layout, platform: DeploymentPlatform) -> tuple[Layout, list[str]]:
     """The layout with what the platform asks for, and what is left out of it from the beginning."""
-    limits, missing = dict(platform.limits), []
-    user = platform.user
+    user, missing = platform.user, list[str]()
+    found = layout._replace(
+        devices=[name for name in platform.devices if os.path.exists(f"/dev/{name}")], read_only=platform.read_only,
+        user=[user.uid, user.gid] if user else [], limits=sorted(platform.limits.items()),
+    )  # fmt: skip
     if user and os.geteuid() != 0:
-        user = None
-        missing.append(f"{SAID['user']} (only root can be another)")
-        # All processes of a user count, of whom a developer has many (man 2 getrlimit).
-        missing += [f"{limits.pop(number)} {LIMITS[number]}" for number in OF_A_USER & limits.keys()]
-    passwd = ""
-    if user and not _is_known(user.uid):
+        found = _without(found, "user", "only root can be another", missing)
+    elif user and not _is_known(user.uid):
         passwd = os.path.join(layout.scratch, "passwd")
         with open(PASSWD, "rb") as known, open(passwd, "wb") as file:
             file.write(known.read() + user.line.encode())
         os.chmod(passwd, 0o644)
-    found = layout._replace(
-        devices=[name for name in platform.devices if os.path.exists(f"/dev/{name}")], read_only=platform.read_only,
-        user=[user.uid, user.gid] if user else [], passwd=passwd, limits=sorted(limits.items()),
-    )  # fmt: skip
+        found = found._replace(passwd=passwd)
     return found, missing
+
+
+def _without(layout: Layout, name: str, why: str, missing: list[str]) -> Layout:
+    """The layout without one of OPTIONAL, which `missing` gets; with a user go its name and its limits.
+
+    All processes of a user count, of whom a developer has many (man 2 getrlimit).
+    """
+    missing.append(f"{OPTIONAL[name]} ({why})")
+    layout = layout._replace(**{name: Layout._field_defaults[name]})
+    if name == "user":
+        missing += [f"{value} {LIMITS[number]}" for number, value in layout.limits if number in OF_A_USER]
+        layout = layout._replace(passwd="", limits=[one for one in layout.limits if one[0] not in OF_A_USER])
+    return layout
 
 
 def _is_known(uid: int) -> bool:
