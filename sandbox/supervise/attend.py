@@ -37,7 +37,9 @@ def attend(
     parent.forward_signals(pid)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, parent.HELD)
     if fd is None:
-        return parent.end_like(_wait(pid, wake))
+        status = _wait(pid, wake) if handed.ended is None else handed.ended
+        parent.end_rest()  # as with a supervisor
+        return parent.end_like(status)
     listener = Listener(fd)
     listener.set_sync_wake_up()
     early = dict(policy.init_calls)

@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 
+from sandbox.confine import parent
 from sandbox.kernel import abi
 
 TYPE_CHECKING = False
@@ -25,7 +26,6 @@ _SEIZE, _INTERRUPT, _DETACH = 0x4206, 0x4207, 17
 _TRACE_EXEC, _EXIT_KILL = 1 << 4, 1 << 20
 _EVENT_EXEC = 4
 _WALL = 0x40000000
-_KILL = 9
 
 LIMIT = 10.0
 """Seconds within which an exec starts its program or fails."""
@@ -67,7 +67,7 @@ def follow(
             if found:
                 return _stopped(pid, status, is_same, ends=ends)
         time.sleep(PAUSE)
-    _kill(process)
+    parent.kill([process])
     return Followed(OTHER)
 
 
@@ -77,7 +77,7 @@ def _stopped(pid: int, status: int, is_same: Callable[[int], bool], *, ends: boo
     event = status >> 16
     same = event != _EVENT_EXEC or is_same(pid)
     if not same and ends:
-        _kill(pid)
+        parent.kill([pid])
         return Followed(OTHER)
     with contextlib.suppress(OSError):  # killed meanwhile
         # A signal that it stopped for is delivered; in an exec there is none.
@@ -87,8 +87,3 @@ def _stopped(pid: int, status: int, is_same: Callable[[int], bool], *, ends: boo
 
 def _ptrace(request: int, pid: int, data: int = 0) -> None:
     abi.syscall(abi.number("ptrace"), request, pid, 0, data)
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, _KILL)

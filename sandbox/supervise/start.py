@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import _signal  # the core of signal, loaded anyway; signal itself loads enum
 import ctypes
-import os
 
+from sandbox.confine import parent
 from sandbox.confine.child import ListenerPage, spawn
-from sandbox.confine.parent import HELD
 from sandbox.errors import InstallRefused
 from sandbox.kernel import abi
 
@@ -85,7 +84,7 @@ def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties)
         _property(PR_SET_CHILD_SUBREAPER, 1)  # nor is an orphan of the function's to escape it
     # Ignored, nobody would hear how the child ends.
     children = _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD)
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, parent.HELD)
 
     def begin() -> None:
         if may_prctl:
@@ -111,10 +110,8 @@ def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties)
         return attend.attend(pid, listener, policy, duties, sink)
     except BaseException:
         # Nobody would answer for it or report on it, and it would outlive the bootstrap.
-        try:  # noqa: SIM105  # contextlib is not loaded here
-            os.kill(pid, _signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        parent.kill([pid])
+        parent.end_rest()
         raise
 
 

@@ -221,15 +221,8 @@ class Supervisor:
     def _reap(self) -> int | None:
         """Collect everything that has ended; the handler's wait status when it was among them."""
         found, self._ended = self._ended, None
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return found
-            if not pid:
-                return found
-            if pid == self._pid:
-                found = status
+        status = parent.all_reaped(self._pid)
+        return found if status is None else status
 
     def _take(self, listener: Listener, call: Notification) -> None:
         early = self.phase == "init" and self._init.allows(call)

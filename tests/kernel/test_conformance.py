@@ -110,6 +110,7 @@ class Pair:
         self.make("moved", dataclasses.replace(found, trainings=frozenset({moved})))
         self.make("stale", dataclasses.replace(found, trainings=frozenset({training})))
         self.make("granted", profile(*LOADING, "kill", grants=("execve", "kill")))
+        self.make("forks", profile(*LOADING, "clone process"))
         whole = (folder / "bundle" / bundle.FILE).read_bytes()
         for name, data in damaged(whole).items():
             shutil.copytree(folder / "bundle", folder / name)
@@ -643,6 +644,24 @@ def test_the_same_below_another_listener(pair: Pair, command: str) -> None:
     assert b"supervision: a listener stands above" in theirs.output
     assert theirs.status == (5 << 8 if command == "exit 5" else theirs.signal)
     assert command == "exit 5" or theirs.signal in (signal.SIGTERM, signal.SIGKILL)
+
+
+def test_nothing_is_left_behind_below_another_listener(pair: Pair) -> None:
+    """Without a supervisor, too, the start ends with the function, and what the function left behind with the start."""
+    code = (
+        "import os, time\n"
+        "pid = os.fork()\n"
+        "if not pid:\n"
+        "    os.close(1); os.close(2)\n"
+        "    time.sleep(60)\n"
+        "print(pid, flush=True)\n"
+        "os._exit(5)\n"
+    )
+    for which in pair.programs:
+        found = below_a_listener(pair, which, *PYTHON, code, SANDBOX_POLICY=str(pair.folder / "forks"))
+        assert os.waitstatus_to_exitcode(found.status) == 5, found.output
+        left = int(found.output.split()[-1])
+        assert not os.path.exists(f"/proc/{left}/exe"), which
 
 
 def test_a_fake_needs_a_supervisor_that_leads_to_it(pair: Pair) -> None:
