@@ -15,16 +15,25 @@ static struct {
 } handed;
 static int variables_from, handed_to[2]; /* pipes */
 static const char *supervisor[10];
+#define PLATFORM_LIBRARIES "/lib\0" "/lib64\0" "/usr/lib\0" "/usr/lib64\0" "/opt/lib\0" "/var/lang\0" "/var/runtime\0"
 
-/* The folders of LD_LIBRARY_PATH that platforms have and functions do not write to. */
+/* Whether a path, up to `end`, lies in a folder of libraries that platforms have and functions do not write to. */
+static int is_platforms(const char *path, const char *end) {
+    for (const char *at = path; at < end; at++)
+        if (starts_with(at, "/..")) return 0;
+    for (const char *folder = PLATFORM_LIBRARIES; *folder; folder = next_text(folder)) {
+        const char *behind = path + text_length(folder);
+        if (starts_with(path, folder) && (behind == end || *behind == '/')) return 1;
+    }
+    return 0;
+}
+
+/* LD_LIBRARY_PATH with these folders alone; its separators are two (man 8 ld.so). */
 static const char *platform_libraries(const char *entry) {
     char *copy = alloc(text_length(entry) + 1), *end = append(copy, entry, 16);
     for (const char *at = entry + 16, *next; *at; at = *next ? next + 1 : next) {
-        int steps_back = 0;
-        for (next = at; *next && *next != ':'; next++) steps_back |= starts_with(next, "/..");
-        if (!steps_back && (starts_with(at, "/lib") || starts_with(at, "/usr/lib") || starts_with(at, "/opt/lib") ||
-                            starts_with(at, "/var/lang/") || starts_with(at, "/var/runtime")))
-            end = append(append(end, at, (size_t)(next - at)), ":", 1);
+        for (next = at; *next && *next != ':' && *next != ';';) next++;
+        if (is_platforms(at, next)) end = append(append(end, at, (size_t)(next - at)), ":", 1);
     }
     if (end[-1] == ':') end--;
     *end = 0;
@@ -47,22 +56,23 @@ static void distrust_environment(void) {
     *to = NULL;
 }
 
-/* Kill what the function left behind, whose parent this process has become, and what that leaves. */
+/* Kill what the function left behind, whose parent this process has become, and what that leaves; nothing where the
+ * kernel lists no children (CONFIG_PROC_CHILDREN). What may not be killed, another user's by now, is not waited for. */
 static void end_rest(void) {
     char text[4096];
     const char *path = format("/proc/self/task/#/children", SYS1(getpid, 0));
     for (int round = 0; round < 10000; round++) {
-        long fd = open_read(path), n = fd < 0 ? 0 : SYS3(read, fd, text, sizeof text - 1), number = 0;
+        long fd = open_read(path), n = fd < 0 ? 0 : SYS3(read, fd, text, sizeof text - 1), number = 0, killed = 0;
         SYS1(close, fd);
         for (long i = 0; i < n; i++) {
             if (text[i] >= '0' && text[i] <= '9') {
                 number = 10 * number + (text[i] - '0');
             } else { /* behind each number is a space, but not where the text was cut */
-                if (number) SYS2(kill, number, SIGKILL);
+                if (number && SYS2(kill, number, SIGKILL) == 0) killed = 1;
                 number = 0;
             }
         }
-        if (SYS4(wait4, -1, 0, n > 0 ? 0 : WNOHANG, 0) <= 0) return;
+        if (SYS4(wait4, -1, 0, killed ? 0 : WNOHANG, 0) <= 0) return;
     }
 }
 
@@ -187,11 +197,12 @@ static _Noreturn void attend(int at_once) {
     static const uint64_t HELD = HELD_SIGNALS;
     prepare_supervisor();
     handed.ended = -1;
-    int known = policy.connects != CONNECTS_NEVER && api_network_port;
+    /* Without a listener nothing comes that Python could answer. */
+    int waits = listener < 0 || (policy.connects != CONNECTS_NEVER && api_network_port);
     long signals = SYS4(signalfd4, -1, &HELD, SIGSET, O_CLOEXEC | O_NONBLOCK);
     child_process = SYS2(pidfd_open, child, 0);
     const int own[] = {listener, variables_from, handed_to[0], handed_to[1], (int)signals, (int)child_process};
-    if (at_once || (policy.decider == DECIDER_EARLY && !known) || signals < 0 || !close_others(own, 6))
+    if (at_once || (policy.decider == DECIDER_EARLY && !waits) || signals < 0 || !close_others(own, 6))
         hand_over(NULL);
     forget_environment();
     SYS3(ioctl, listener, NOTIF_SET_FLAGS, NOTIF_FD_SYNC_WAKE_UP); /* Linux 6.6: answer and wake in one step */

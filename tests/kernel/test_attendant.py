@@ -283,7 +283,10 @@ __attribute__((constructor)) static void loaded(void) { write(open(MARK, O_CREAT
 """
 
 
-@pytest.mark.parametrize("variable", ["LD_PRELOAD={}/libz.so.1", "LD_LIBRARY_PATH={}", "LD_LIBRARY_PATH=/usr/lib/..{}"])
+@pytest.mark.parametrize(
+    "variable",
+    ["LD_PRELOAD={}/libz.so.1", "LD_LIBRARY_PATH={}", "LD_LIBRARY_PATH=/usr/lib/..{}", "LD_LIBRARY_PATH=/usr/lib;{}"],
+)
 def test_the_function_chooses_no_code_of_its_supervisor(bench: Supervision, variable: str) -> None:
     """A library that the function puts where a variable of its own leads is not loaded outside of its walls."""
     folder, mark = Path(tempfile.mkdtemp(dir=bench.folder)), bench.folder / "mark"
