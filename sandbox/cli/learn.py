@@ -6,35 +6,26 @@ import os
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sandbox.behaviour import spelling
 from sandbox.behaviour.call import Call
-from sandbox.cli import ending, environment
+from sandbox.cli import ending, environment, training
 from sandbox.cli import generalise as generalising
-from sandbox.cli.output import console, errors, json_line, write_text
+from sandbox.cli.output import errors, write_text
 from sandbox.cli.verification import beside, failure_of, prove
-from sandbox.errors import LearningFailed, ProfileError, UsageError, limit_of
+from sandbox.errors import ProfileError, UsageError
 from sandbox.learn import observations, platforms
 from sandbox.learn.generalise import Learned, generalise
 from sandbox.learn.host import ask_for_client, needs_of, without_chooser
-from sandbox.learn.observations import ColdStart
 from sandbox.learn.platforms import DeploymentPlatform
-from sandbox.learn.program import ENDED_WELL, ENDING_IT, LISTENING, Serving
-from sandbox.learn.recorder import MOST_FACTS
-from sandbox.learn.training import Step, Trained, TrainingFailure, TrainingPlan, train
-from sandbox.learn.visits import visits
+from sandbox.learn.program import ENDED_WELL, Serving
+from sandbox.learn.training import TrainingFailure, TrainingPlan
 from sandbox.profile import base, document
-from sandbox.profile.completeness import TARGET, still_needed
 from sandbox.profile.merge import merge_all
-from sandbox.profile.model import Grant, Profile, ProfiledFunction, Tolerated
+from sandbox.profile.model import Grant, Profile, ProfiledFunction
 from sandbox.runtime_api.events import load_events
-from sandbox.runtime_api.variables import masked
-
-UNITS = {"init": ("cold starts", "starts"), "invoke": ("events", "invocations"), "run": ("runs", "runs")}
 
 NO_EVENTS = ("cold start", "run")
 """What a failure names where no event failed."""
@@ -124,11 +115,11 @@ def learn(
         )
         if seconds or until_signal:
             plan = replace(plan, cold_starts=1)  # somebody asks it meanwhile, once
-        trained, learned = _train(plan, allow_failed, json_output)
+        trained = training.trained(plan, allow_failed, json_output)
         failed = frozenset("" if failure.event in NO_EVENTS else failure.event for failure in trained.failures)
         plan = replace(plan, once_only=frozenset(trained.once_only))
         asked = trained.stopped or bool(seconds) or until_signal  # by somebody who does not do it again
-        learned = _noting(learned, variables, on)
+        learned = _noting(generalise(trained.cold_starts, name), variables, on)
     learned, offered = generalising.offer(learned, generalise_option, merged, json_output=json_output)
     profile = merged(learned.profile)
     document.parse(document.write(profile), path)
@@ -139,11 +130,9 @@ def learn(
     if proof and not (proof.agrees or force or allow_failed):
         path = beside(path)
     write_text(path, text)
-    _report(profile, learned, path, offered, json_output)
+    training.report(profile, learned, path, offered, json_output)
     if plan and plan.events and on is platforms.HOST and not json_output:
-        for other in (platforms.LAMBDA, platforms.CONTAINER):
-            if differing := list(other.differs_for(profile)):
-                print(f"  {other.name} differs: {' and '.join(differing)}; --platform {other.name} trains its way")
+        training.say_what_differs(profile)
     for production in fakes.productions:
         if production not in learned.profile.network:
             errors.print(f"nothing connected to {production}, for which --stands-for names a fake", markup=False)
@@ -215,7 +204,7 @@ def _noting(learned: Learned, names: Iterable[str], platform: DeploymentPlatform
     profile = learned.profile
     function = replace(profile.function, environment=tuple(sorted(names)))
     on = "" if platform is platforms.HOST else platform.name
-    trainings = frozenset(replace(training, platform=on) for training in profile.trainings)
+    trainings = frozenset(replace(one, platform=on) for one in profile.trainings)
     return replace(learned, profile=replace(profile, function=function, trainings=trainings))
 
 
@@ -235,7 +224,7 @@ def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output
             f"{', '.join(older)}: of an older version, which told a file or destination once and not in each event: "
             "the estimate takes it for new in the first", markup=False,
         )  # fmt: skip
-    _warn_of_full(cold_starts)
+    training.warn_of_full(cold_starts)
     failures = [
         TrainingFailure(0, failure.label or "initialisation", f"in {cold_start.source}", failure.last, ())
         for cold_start in cold_starts
@@ -246,159 +235,5 @@ def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output
         for cold_start in cold_starts
         if cold_start.status not in (None, *ENDED_WELL) and not cold_start.failures
     ]
-    _refuse_failures(failures, allow_failed, json_output)
+    training.refuse_failures(failures, allow_failed, json_output)
     return generalise(cold_starts, name, trusted=False)
-
-
-def _warn_of_full(cold_starts: Iterable[ColdStart]) -> None:
-    for source in sorted({cold_start.source for cold_start in cold_starts if cold_start.full}):
-        what = f"{source}: more than {MOST_FACTS} files and destinations came; the profile lacks the rest"
-        errors.print(what, markup=False)
-
-
-def _train(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> tuple[Trained, Learned]:
-    """What was served, and what was learned of it."""
-    if json_output:
-        trained = train(plan, lambda step: json_line({"event": "step", **_sample(step)}))
-    elif console.is_terminal:
-        total = plan.cold_starts + sum(
-            len(list(visits(plan.events, start, plan.cold_starts))) for start in range(1, plan.cold_starts + 1)
-        )
-        news = TextColumn("{task.fields[news]}")
-        columns = (TextColumn("{task.description}"), BarColumn(), news, TimeElapsedColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("starting", total=total, news="")
-            seen = 0
-
-            def advance(step: Step) -> None:
-                nonlocal seen
-                if meanwhile := _meanwhile(step, plan):
-                    bar.console.print(meanwhile, markup=False)
-                    return
-                seen += step.new_items
-                bar.update(task, advance=1, description=_describe(step, plan), news=f"{seen} items")
-
-            trained = train(plan, advance)
-    else:
-
-        def tell(step: Step) -> None:
-            if step.new_items or not step.order:  # a repeat that brings nothing is what everybody expects
-                print(_meanwhile(step, plan) or _describe_new(step, plan), flush=True)
-
-        trained = train(plan, tell)
-    if json_output:
-        json_line({"event": "place", "platform": plan.platform.name, "description": trained.place})
-    else:
-        print(f"trained for {plan.platform.name}: {trained.place}")
-    for event, said in trained.once_only.items():
-        how = masked(said, plan.environment)
-        if json_output:
-            json_line({"event": "once-only", "sample": event, "how": how})
-        else:
-            print(f"{event} failed {how}; production meets that where the event comes again")
-    failures = environment.without_values(trained.failures, plan.environment)
-    _refuse_failures(failures, allow_failed, json_output, plan.platform)
-    if not trained.cold_starts:
-        raise LearningFailed("nothing was observed", where="sandbox learn", todo="correct what failed; see above")
-    _warn_of_full(trained.cold_starts)
-    return trained, generalise(trained.cold_starts, plan.name)
-
-
-def _sample(told: Step | TrainingFailure) -> dict[str, Any]:
-    """A step or failure for machines: `event` says what the line is, `sample` the event or `cold start`."""
-    return {"sample": told.event or "cold start", **{key: value for key, value in vars(told).items() if key != "event"}}
-
-
-def _describe(step: Step, plan: TrainingPlan) -> str:
-    where = f"cold start {step.cold_start}/{plan.cold_starts}"
-    order = f" {step.order}" if step.order else ""
-    return f"{where}, {step.event}{order}: {step.status}" if step.event else f"{where}: {step.status}"
-
-
-def _describe_new(step: Step, plan: TrainingPlan) -> str:
-    return f"{_describe(step, plan)}: {step.new_items} new"
-
-
-def _meanwhile(step: Step, plan: TrainingPlan) -> str:
-    """What to say to the user while a program runs; '' for a step that is done."""
-    if step.status == LISTENING:
-        ends = f"it ends after {plan.serving.seconds:g} s" if plan.serving.seconds else "then press Ctrl-C"
-        return f"it listens: ask it now for all that it should serve; {ends}, which writes the profile"
-    if step.status == ENDING_IT:
-        return f"ending it with {signal.Signals(plan.serving.stop).name}; another signal gives up, without a profile"
-    return ""
-
-
-def _refuse_failures(
-    failures: Sequence[TrainingFailure], allowed: bool, json_output: bool, platform: DeploymentPlatform = platforms.HOST
-) -> None:
-    for failure in failures:
-        if json_output:
-            json_line({"event": "failed", **_sample(failure)})
-            continue
-        at = f" in cold start {failure.cold_start}" if failure.cold_start else ""
-        errors.print(f"failed{at}: {failure.event}: {failure.error}", markup=False)
-        if failure.last:
-            errors.print("  the last system calls: " + ", ".join(failure.last), markup=False)
-        for line in failure.log:
-            errors.print(f"  | {line}", markup=False)
-    for failure in failures if not allowed else ():
-        if limited := limit_of(failure.error):
-            raise limited
-    if failures and not allowed:
-        other = f"; with --platform host it runs as if nothing of {platform.name} were missing"
-        raise LearningFailed(
-            f"{len(failures)} of the training failed, so that no profile was written",
-            where="sandbox learn",
-            todo="correct the events or the function; --allow-failed writes the profile anyway"
-            + (other if platform is not platforms.HOST else ""),
-        )
-
-
-def _tolerated(entry: Tolerated) -> dict[str, str]:
-    return {"call": str(entry.call), "phase": entry.phase, "at": entry.at, "errno": entry.errno}
-
-
-def _report(profile: Profile, learned: Learned, path: str, offered: Mapping[str, Any], json_output: bool) -> None:
-    denied = sorted(learned.denied)
-    estimates = generalising.estimates(learned.profile)
-    if json_output:
-        json_line(
-            {
-                "event": "profile", "path": path, "promises": list(profile.promises), "denied": denied,
-                "tolerates": [_tolerated(entry) for entry in sorted(learned.survived & profile.tolerates)],
-                "not_tolerated": [_tolerated(entry) for entry in sorted(learned.survived - profile.tolerates)],
-                "fatal": [{"phase": phase, "call": call} for phase, call in sorted(learned.fatal)],
-                "items": len(profile.items()), "completeness": {phase: vars(e) for phase, e in estimates.items()},
-                **offered,
-            }
-        )  # fmt: skip
-        return
-    print(f"{path}: promises {' '.join(profile.promises)}")
-    for training in learned.profile.trainings:
-        if training.circumstances:
-            print(f"  starts and requests: {training.circumstances}")
-    for phase, e in estimates.items():
-        unit, next_ = UNITS[phase]
-        more = still_needed(e.quiet)
-        print(
-            f"  {phase}: {e.items} items in {e.samples} {unit}; the others would refuse {e.novelty:.0%} of them "
-            f"something; the next needs something new with at most {e.bound:.0%} (95 % confidence)"
-            + (f"; {more} more quiet {next_} reach {TARGET:.0%}" if more else "")
-        )
-    if estimates:
-        worst = max(estimates.values(), key=lambda e: e.bound)
-        print(f"  the weakest phase is {worst.phase}; all this assumes training events drawn like production's")
-    for entry in sorted(learned.survived):
-        what = f"{entry.call} at {entry.at} in {entry.phase}, {entry.errno}"
-        if any(known.key == entry.key for known in profile.tolerates):
-            print(f"  refused in training and survived, tolerated from now on: {what}")
-        else:
-            print(f"  refused in the observations and survived: {what}; a person decides whether to tolerate it")
-            print(f"    to tolerate it: {spelling.of_tolerated(entry.call, entry.phase, entry.at, entry.errno)}")
-    for where, text in sorted(learned.fatal):
-        print(f"  refused in training, and supervised it will end the function: {text} in {where}")
-    for text in denied:
-        call = Call.parse(text)
-        print(f"  refused in training, hard-denied: {call}")
-        print(f"    to grant it: {spelling.of_grant(call.syscall, (call.arg_class,) if call.arg_class else ())}")

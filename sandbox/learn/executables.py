@@ -76,4 +76,3 @@ def _placed(cold_starts: Sequence[ColdStart]) -> Iterator[tuple[Program, str, st
                 )
                 real = program_named(real, cold_start) if real.startswith("/") else path
                 yield program._replace(interpreters=others), path, real
-
