@@ -28,14 +28,6 @@ PATIENCE = 10.0
 LEARNING = "LEARNING: NOTHING IS ENFORCED but the hard deny"
 ESCAPED = OURS.replace(b'"', b'\\"')
 """How a line of ours begins in a log that keeps lines as strings of JSON."""
-EVENTS = tuple(
-    OURS + name.encode() + b'"'
-    for name in (
-        "start", "again", "item", "file", "network", "listen", "exec", "receive", "full", "init", "run", "invocation",
-        "tail", "so-far", "part", "denied", "failed", "end", "label",
-    )
-)  # fmt: skip
-"""How our lines begin; a program's own have other events."""
 
 
 class ObservationLog:

@@ -16,8 +16,9 @@ from sandbox.behaviour.call import Call
 from sandbox.egress.answers import RECEIVES
 from sandbox.errors import ObservationError, ProfileError
 from sandbox.kernel import tables
-from sandbox.learn.observation_log import EVENTS, ours
+from sandbox.learn.observation_log import ours
 from sandbox.learn.records import (
+    BEGINNINGS,
     DAMAGE,
     FORMAT,
     FORMATS,
@@ -280,7 +281,7 @@ def _read_file(path: str) -> Iterator[ColdStart]:
                 try:
                     read = parse(piece)
                 except (ValueError, RecursionError):
-                    if position == len(pieces) - 1 and piece.startswith(EVENTS):
+                    if position == len(pieces) - 1 and piece.startswith(BEGINNINGS):
                         cut = cut or where  # fine, where nothing of that environment comes after it
                     continue
                 if read is None:

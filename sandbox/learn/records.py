@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 FORMAT = 2
@@ -248,7 +248,7 @@ class ObservedLine:
     def label(self) -> Label | None:
         """The trainer's word on a request, when it is that."""
         fields = self._fields
-        return Label(str(fields.get("request")), str(fields.get("name"))) if fields["event"] == "label" else None
+        return _label(fields) if fields["event"] == "label" else None
 
     @property
     def is_start(self) -> bool:
@@ -265,41 +265,8 @@ class ObservedLine:
 
     def record(self) -> Record | None:
         """What it says; None for an event that is unknown here. Raises one of DAMAGE."""
-        fields = self._fields
-        match fields["event"]:
-            case "start":
-                return _start(fields)
-            case "again":
-                return Again(_start(fields))
-            case "full":
-                return Full(int(fields["count"]))
-            case "item":
-                return NewItem(int(fields["id"]), fields["phase"], fields["syscall"], fields["class"])
-            case "init" | "run" | "invocation" | "tail" as kind:
-                items, facts = _counted(fields)
-                return Span(kind, items, str(fields.get("request", "")), str(fields.get("outcome", "ok")), facts)
-            case "so-far":
-                return SoFar(*_counted(fields))
-            case "part":
-                return Part(*_counted(fields))
-            case "file":
-                mode: Mode = fields["mode"] if fields["mode"] in ("read", "entry") else "write"
-                return _fact(fields, FileAccess(str(fields["value"]), mode))
-            case "network":
-                return _fact(fields, Connect(str(fields["value"])))
-            case "listen":
-                return _fact(fields, Listen(str(fields["value"])))
-            case "exec":
-                return _fact(fields, _program(fields))
-            case "receive":
-                return _fact(fields, Receive(str(fields["value"])))
-            case "denied":
-                return DeniedCall(str(fields["value"]), str(fields.get("phase", "")), str(fields.get("at", "")))
-            case "failed":
-                return Failure(str(fields["request"]), tuple(map(str, fields["last"])))
-            case "end":
-                return End(int(fields["status"]), tuple(map(str, fields["last"])))
-        return None
+        read = _READERS.get(str(self._fields["event"]))
+        return read(self._fields) if read else None
 
 
 def _counted(fields: Mapping[str, Any]) -> tuple[dict[int, int], frozenset[int]]:
@@ -336,6 +303,50 @@ def _start(fields: Mapping[str, Any]) -> Start:
         raise ValueError("places are not names of directories")
     texts = {key: str(fields.get(key, "")) for key in Start._fields if key not in ("format", "api", "places")}
     return Start(fields["format"], api=bool(fields.get("api")), places=places, **texts)
+
+
+def _span(kind: SpanKind) -> Callable[[Mapping[str, Any]], Span]:
+    def read(fields: Mapping[str, Any]) -> Span:
+        items, facts = _counted(fields)
+        return Span(kind, items, str(fields.get("request", "")), str(fields.get("outcome", "ok")), facts)
+
+    return read
+
+
+def _file(fields: Mapping[str, Any]) -> FileAccess:
+    mode: Mode = fields["mode"] if fields["mode"] in ("read", "entry") else "write"
+    return FileAccess(str(fields["value"]), mode)
+
+
+def _label(fields: Mapping[str, Any]) -> Label:
+    return Label(str(fields.get("request")), str(fields.get("name")))
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {
+    "start": _start,
+    "again": lambda fields: Again(_start(fields)),
+    "full": lambda fields: Full(int(fields["count"])),
+    "item": lambda fields: NewItem(int(fields["id"]), fields["phase"], fields["syscall"], fields["class"]),
+    "init": _span("init"),
+    "run": _span("run"),
+    "invocation": _span("invocation"),
+    "tail": _span("tail"),
+    "so-far": lambda fields: SoFar(*_counted(fields)),
+    "part": lambda fields: Part(*_counted(fields)),
+    "file": lambda fields: _fact(fields, _file(fields)),
+    "network": lambda fields: _fact(fields, Connect(str(fields["value"]))),
+    "listen": lambda fields: _fact(fields, Listen(str(fields["value"]))),
+    "exec": lambda fields: _fact(fields, _program(fields)),
+    "receive": lambda fields: _fact(fields, Receive(str(fields["value"]))),
+    "denied": lambda fields: DeniedCall(
+        str(fields["value"]), str(fields.get("phase", "")), str(fields.get("at", ""))
+    ),
+    "failed": lambda fields: Failure(str(fields["request"]), tuple(map(str, fields["last"]))),
+    "end": lambda fields: End(int(fields["status"]), tuple(map(str, fields["last"]))),
+    "label": _label,
+}  # fmt: skip
+BEGINNINGS = tuple(OURS + name.encode() + b'"' for name in _READERS)
+"""How each of our lines begins; a program's own have other events."""
 
 
 def parse(line: bytes) -> ObservedLine | None:
