@@ -86,7 +86,7 @@ class Recorder:
         self._granted = frozenset(map(Call.parse, granted))
         led = ((os.path.realpath(folder), folder.rstrip("/")) for folder in places.values() if folder != "/")
         self._places = [(real, spelled) for real, spelled in led if real not in (spelled, "/")]
-        self.tasks = self._tasks = Tasks(MOST_TASKS, sees_every_exec=True)
+        self.tasks = Tasks(MOST_TASKS, sees_every_exec=True)
         self.named: list[bytes] = []
         """The addresses that the last noted connect or send names, as they were read; none for any other call."""
         self.leads: Callable[[SocketAddress], bool] = lambda address: False
@@ -97,7 +97,7 @@ class Recorder:
         self._names = tables.names(arch)
         self._masks = {nr: arguments.masks(name) for nr, name in self._names.items()}
         self._special = {
-            nr: name for nr, name in self._names.items()
+            nr for nr, name in self._names.items()
             if name in access.CALLS or name in decode.SENDS
             or name in self._denied or name in ("connect", "listen", "clone3")
             or arguments.target_argument(name) is not None
@@ -107,7 +107,6 @@ class Recorder:
         self._cache: dict[tuple[str, int, tuple[int, ...]], int] = {}
         self._bucket: dict[int, int] = {}
         self._facts: dict[Fact, tuple[int, ...]] = {}
-        self._told = 0
         self._full = False
         self._replaced = Replaced()
         self._programs = Started()
@@ -123,11 +122,6 @@ class Recorder:
         self._texts: list[str] = []
         self._counted = -1
 
-    @property
-    def items(self) -> int:
-        """How many items were seen so far."""
-        return len(self._items)
-
     def take(self, call: Notification) -> int:
         """Note one call; returns 0 to let it through or the errno to refuse it with.
 
@@ -142,14 +136,14 @@ class Recorder:
         if not self.started:
             self.started = name == "execve"
             if self.started:
-                self._tasks.forget()
+                self.tasks.forget()
             return 0
         if nr in self._special:
-            task = self._tasks.take(call.pid)
+            task = self.tasks.take(call.pid)
             try:
                 return self._take_special(task, name, call.args)
             finally:
-                self._tasks.done(task)
+                self.tasks.done(task)
         args = call.args
         key = (self.phase, nr, tuple([args[i] & mask for i, mask in self._masks[nr]]))
         item = self._cache.get(key)
@@ -187,19 +181,16 @@ class Recorder:
         """
         ids = self._facts.get(fact)
         if ids is None:
-            if self._told >= MOST_FACTS:
+            if len(self._facts) >= MOST_FACTS:
                 if not self._full:
-                    self._emit(Full(self._told))
+                    self._emit(Full(len(self._facts)))
                 self._full = True
                 return ()
-            ids = (self._told,)
-            self._told += 1
+            self._facts[fact] = ids = (len(self._facts),)
             self._emit(NewFact(ids[0], fact))
-            if isinstance(fact, FileAccess) and fact.mode == "read":
-                folder = volume(fact.path, real) if real else ""
-                if folder:  # with all below: the files of the next turn are others
-                    ids += self._fact(FileAccess(f"{folder}/**", "read"))
-            self._facts[fact] = ids
+            if isinstance(fact, FileAccess) and fact.mode == "read" and real and (folder := volume(fact.path, real)):
+                # With all below: the files of the next turn are others.
+                self._facts[fact] = ids = ids + self._fact(FileAccess(f"{folder}/**", "read"))
         self._reached.update(ids)
         return ids
 
@@ -228,7 +219,7 @@ class Recorder:
             if accesses and (name in tables.OPENS or name in tables.EXECS):
                 self._last[-1] += f" {accesses[0].name or accesses[0].thing}"[:LONGEST_NAME]
         if name in tables.EXECS:
-            self._tasks.forget(task.process())
+            self.tasks.forget(task.process())
         return 0
 
     def _listens(self, entries: Iterable[str]) -> None:
@@ -381,7 +372,7 @@ class Recorder:
             self._emit(Failure("", tuple(self._last)))
 
     def _close_bucket(self, kind: SpanKind, request: str = "", outcome: str = "ok") -> None:
-        self._sent_nothing(self._unsent.gone(self._tasks))
+        self._sent_nothing(self._unsent.gone(self.tasks))
         self._emit(Span(kind, self._bucket, request, outcome, frozenset(self._reached)))
         self._bucket = {}
         self._reached = set()
