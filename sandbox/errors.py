@@ -276,9 +276,9 @@ def shortage(error: BaseException) -> SandboxError | None:
     return None
 
 
-def limit_of(failure: str) -> LimitReached | None:
-    """The limit that kept a function from starting, from what is said of its end; None where it was none."""
-    if LimitReached.error_type in failure or failure.endswith(f"exit status {LimitReached.exit_code}"):
+def limit_of(error_type: str, exit_status: int | None) -> LimitReached | None:
+    """The limit that kept a function from starting, from what its start reported or ended with; None for no limit."""
+    if error_type == LimitReached.error_type or exit_status == LimitReached.exit_code:
         what = "the function could not start: a limit of this host is reached"
         todo = "raise `ulimit -n`, `ulimit -u` or pids.max; its log says which"
         return LimitReached(what, where="bootstrap", todo=todo)

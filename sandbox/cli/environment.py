@@ -62,9 +62,12 @@ def without_values(failures: Sequence[TrainingFailure], variables: Mapping[str, 
         return tuple(masked(text, variables) for text in texts)
 
     return [
-        replace(failure, error=masked(failure.error, variables), last=plain(failure.last), log=plain(failure.log))
+        replace(
+            failure, error=masked(failure.error, variables), last=plain(failure.last), log=plain(failure.log),
+            error_type=masked(failure.error_type, variables),
+        )
         for failure in failures
-    ]
+    ]  # fmt: skip
 
 
 def chosen(

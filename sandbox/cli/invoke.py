@@ -76,10 +76,10 @@ def invoke(
         policy = os.path.join(place.layout.scratch, "policy")
         build.write(build.build(checked, (tables.machine(),)), policy)
         build.close(policy)
-        if not platform:
-            os.chmod(place.layout.scratch, 0o555)  # or the function could put another policy in its place
         if platform:
             sys.stderr.write(f"sandbox: {on.name}: {place}\n")
+        else:
+            os.chmod(place.layout.scratch, 0o555)  # or the function could put another policy in its place
         starts = {**plan.settings(), "SANDBOX_POLICY": place.inside(policy), **place.variables("invoke")}
         function = replace(plan.function(place, starts), init_timeout=Function.init_timeout)
         if missing := sorted(set(checked.function.environment) - process.variables(function, "").keys()):
@@ -89,7 +89,7 @@ def invoke(
             for index, invocation in enumerate(invocations):
                 outcome = served.invoke(replace(invocation, sampled=sampled))
                 failed += outcome.status != "ok"
-                limited = limited or limit_of(f"{outcome.error_type}: {outcome.error_message}")
+                limited = limited or limit_of(outcome.error_type, outcome.exit_status)
                 line = _line(index, invocation.name, outcome)
                 json_line(line) if json_output else print(_text(line), flush=True)
             ended = [status for status in served.resets if status]

@@ -127,7 +127,7 @@ def refuse_failures(
         for line in failure.log:
             errors.print(f"  | {line}", markup=False)
     for failure in failures if not allowed else ():
-        if limited := limit_of(failure.error):
+        if limited := limit_of(failure.error_type, failure.exit_status):
             raise limited
     if failures and not allowed:
         other = f"; with --platform host it runs as if nothing of {platform.name} were missing"

@@ -156,13 +156,18 @@ def _inherited() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class TrainingFailure:
-    """A part of the training that failed, with what is known about it."""
+    """A part of the training that failed, with what is known about it.
+
+    `error_type` is as in an Outcome, `exit_status` as os.waitstatus_to_exitcode gives it, None while it lived.
+    """
 
     cold_start: int
     event: str
     error: str
     last: tuple[str, ...]
     log: tuple[str, ...]
+    error_type: str = ""
+    exit_status: int | None = None
 
 
 @dataclass(frozen=True)
@@ -263,7 +268,7 @@ class _Start:
                 environment.start()
                 failed = environment.wait_ready()
                 if failed:
-                    self._fail("cold start", failed)
+                    self._failed("cold start", failed)
                     return
                 self._step("", "ready")
                 seen = 0
@@ -273,14 +278,15 @@ class _Start:
                     self._step(visit.name, outcome.status, visit.order)
                     if ended := [status for status in environment.resets[seen:] if status]:
                         # After its answer, or the one before: production would start it anew, and lose an event.
-                        self._fail_at(visit.name, f"it ended between two events: {exit_text(ended[0])}")
+                        what = f"it ended between two events: {exit_text(ended[0])}"
+                        self._fail(visit.name, what, exit_status=ended[0])
                     seen = len(environment.resets)
                     if outcome.status in ("ok", "error"):
                         self.circumstances |= visit.circumstances(outcome)
                     if outcome.status == "ok":
                         continue
                     if visit.is_first:
-                        self._fail(visit.name, outcome)
+                        self._failed(visit.name, outcome)
                         if outcome.status != "error":
                             break  # the process is gone, or in a state that production would not keep
                     elif not any(failure.event == visit.name for failure in self.failures):
@@ -297,7 +303,7 @@ class _Start:
         self.stopped = run.stopped
         self._step("", "error" if run.problem else "ok")
         if run.problem:
-            self.failures.append(TrainingFailure(self._number, "run", run.problem, self._last(), self._tail()))
+            self._fail("run", run.problem, exit_status=run.status)
 
     def cold_starts(self) -> Iterator[ColdStart]:
         """What was observed of its process, and of the one that took its place."""
@@ -318,11 +324,12 @@ class _Start:
         self._read += len(data)
         self._progress(Step(self._number, event, status, records.count_items(data), order))
 
-    def _fail(self, event: str, outcome: Outcome) -> None:
-        self._fail_at(event, outcome.failure)
+    def _failed(self, event: str, outcome: Outcome) -> None:
+        self._fail(event, outcome.failure, outcome.error_type, outcome.exit_status)
 
-    def _fail_at(self, event: str, error: str) -> None:
-        self.failures.append(TrainingFailure(self._number, event, error, self._last(), self._tail()))
+    def _fail(self, event: str, error: str, error_type: str = "", exit_status: int | None = None) -> None:
+        failure = TrainingFailure(self._number, event, error, self._last(), self._tail(), error_type, exit_status)
+        self.failures.append(failure)
 
     def _last(self) -> tuple[str, ...]:
         """The last calls of the newest failure or end that the observer wrote."""
