@@ -16,7 +16,7 @@ from sandbox.cli.output import json_line
 from sandbox.errors import UsageError, limit_of
 from sandbox.kernel import tables
 from sandbox.learn import platforms
-from sandbox.learn.host import ask_for_client, needs_of, without_chooser
+from sandbox.learn.host import runnable, without_chooser
 from sandbox.learn.training import TrainingPlan, bootstrap
 from sandbox.policy import build
 from sandbox.profile import document
@@ -60,15 +60,12 @@ def invoke(
     kind, _, path = environment.get("SANDBOX_EVENTS", "").partition(":")
     if kind in ("file", "unix") and not path.startswith("@"):
         environment["SANDBOX_EVENTS"] = f"{kind}:{os.path.abspath(path)}"  # the function starts in another folder
-    started, _ = without_chooser(command or (), root, inherits=False)
-    python_, needs = "", needs_of(started[0], root) if started else ()
-    if not command:
-        found = ask_for_client(python or None, root)
-        python_, needs, environment["AWS_EXECUTION_ENV"] = found.path, found.needs, found.execution_environment
+    runs = runnable(command or (), python, root, inherits=False)
     plan = TrainingPlan(
-        name=checked.function.name, root=os.path.abspath(root), handler=handler, command=tuple(started),
-        events=invocations, python=python_, needs=needs, timeout=timeout, environment={**environment, **variables},
-        snapstart=snapstart, workers=workers, stand_ins=stand_ins(stands_for).texts, platform=on,
+        name=checked.function.name, root=os.path.abspath(root), handler=handler, command=runs.command,
+        events=invocations, python=runs.python, needs=runs.needs, timeout=timeout,
+        environment={**environment, **runs.variables, **variables}, snapstart=snapstart, workers=workers,
+        stand_ins=stand_ins(stands_for).texts, platform=on,
     )  # fmt: skip
     failed, limited = 0, None
     ending.watch()

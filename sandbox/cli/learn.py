@@ -18,7 +18,7 @@ from sandbox.cli.verification import beside, failure_of, prove
 from sandbox.errors import ProfileError, UsageError
 from sandbox.learn import observations, platforms
 from sandbox.learn.generalise import Learned, generalise
-from sandbox.learn.host import ask_for_client, needs_of, without_chooser
+from sandbox.learn.host import runnable
 from sandbox.learn.platforms import DeploymentPlatform
 from sandbox.learn.program import ENDED_WELL, Serving
 from sandbox.learn.training import TrainingFailure, TrainingPlan
@@ -183,19 +183,12 @@ def _plan(
         raise UsageError("is not a folder", where=f"--root {root}", todo="name the folder that holds the function")
     if handler and not events:
         raise UsageError("needs --events for a handler", where="sandbox learn", todo="give a folder of *.json events")
-    platform = {}
-    command, search = without_chooser(command, root, inherits=not events)
-    interpreter, needs = "", needs_of(command[0], root) if command else ()
-    if not command:
-        found = ask_for_client(python or None, root)
-        interpreter, needs = found.path, found.needs
-        platform = {"AWS_EXECUTION_ENV": found.execution_environment}
+    runs = runnable(command, python, root, inherits=not events)
     return TrainingPlan(
-        name=name, root=os.path.abspath(root), handler=handler, command=tuple(command),
-        events=load_events(events) if events else (), cold_starts=cold_starts, python=interpreter, needs=needs,
-        timeout=timeout,
+        name=name, root=os.path.abspath(root), handler=handler, command=runs.command, python=runs.python,
+        needs=runs.needs, events=load_events(events) if events else (), cold_starts=cold_starts, timeout=timeout,
         grants=frozenset(call for grant in known.grants for call in _granted(grant)) if known else frozenset(),
-        environment={**search, **platform, **variables},
+        environment={**runs.variables, **variables},
     )  # fmt: skip
 
 

@@ -232,6 +232,30 @@ def needs_of(command: str, root: str) -> tuple[str, ...]:
     return ()
 
 
+class Runnable(NamedTuple):
+    """What a start runs: a command, or nothing where `python` runs the client, with what that needs of this host.
+
+    `variables` are those that it needs besides.
+    """
+
+    command: tuple[str, ...]
+    python: str
+    needs: tuple[str, ...]
+    variables: Mapping[str, str]
+
+
+def runnable(command: Sequence[str], python: str, root: str, *, inherits: bool) -> Runnable:
+    """What a user's command starts, or without one his `python` ('' for this one); `inherits` as for without_chooser.
+
+    Raises HandlerNotFound.
+    """
+    if not command:
+        client = ask_for_client(python or None, root)
+        return Runnable((), client.path, client.needs, {"AWS_EXECUTION_ENV": client.execution_environment})
+    command, search = without_chooser(command, root, inherits=inherits)
+    return Runnable(tuple(command), "", needs_of(command[0], root), search)
+
+
 def ask_for_client(python: str | None, root: str) -> Interpreter:
     """As `ask`, and raises HandlerNotFound when the interpreter lacks awslambdaric."""
     found = ask(python, root)
