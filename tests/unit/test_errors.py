@@ -91,6 +91,14 @@ def test_a_trace_names_each_cause_and_where_it_was_raised() -> None:
     assert re.fullmatch(place + causes + place, errors.trace(refused()))
 
 
+def test_a_limit_is_a_type_or_a_status_and_no_text() -> None:
+    """What a start reports or ends with says that it reached a limit; an error type of the function's own does not."""
+    assert errors.limit_of(errors.LimitReached.error_type, None)
+    assert errors.limit_of("Runtime.ExitError", errors.LimitReached.exit_code)
+    assert errors.limit_of(f"Not{errors.LimitReached.error_type}", None) is None
+    assert errors.limit_of("ValueError", 1) is None
+
+
 @pytest.mark.parametrize("value", ["1", "0", "", None])
 def test_the_command_shows_causes_when_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str | None
