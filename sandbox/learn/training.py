@@ -261,37 +261,43 @@ class _Start:
         last = self._number == plan.cold_starts
         place = self._place.lasting(str(self._number)) if last else self._place
         function = plan.function(place, self._environment())
-        labels: dict[str, str] = {}
-        with program.piped(self._log) as log:
-            close_every = CLOSE_EVERY if self._number % 2 == 0 or plan.cold_starts == 1 else 0
-            with Environment(function, close_every=close_every, stdout=log, stderr=log) as environment:
-                environment.start()
-                failed = environment.wait_ready()
-                if failed:
-                    self._failed("cold start", failed)
-                    return
-                self._step("", "ready")
-                seen = 0
-                for visit in visits(plan.events, self._number, plan.cold_starts):
-                    outcome = visit.carried_out(environment)
-                    labels[outcome.request_id] = visit.name
-                    self._step(visit.name, outcome.status, visit.order)
-                    if ended := [status for status in environment.resets[seen:] if status]:
-                        # After its answer, or the one before: production would start it anew, and lose an event.
-                        what = f"it ended between two events: {exit_text(ended[0])}"
-                        self._fail(visit.name, what, exit_status=ended[0])
-                    seen = len(environment.resets)
-                    if outcome.status in ("ok", "error"):
-                        self.circumstances |= visit.circumstances(outcome)
-                    if outcome.status == "ok":
-                        continue
-                    if visit.is_first:
-                        self._failed(visit.name, outcome)
-                        if outcome.status != "error":
-                            break  # the process is gone, or in a state that production would not keep
-                    elif not any(failure.event == visit.name for failure in self.failures):
-                        self.once_only[visit.name] = f"{visit.order}: {outcome.failure}"
+        close_every = CLOSE_EVERY if self._number % 2 == 0 or plan.cold_starts == 1 else 0
+        with (
+            program.piped(self._log) as log,
+            Environment(function, close_every=close_every, stdout=log, stderr=log) as environment,
+        ):
+            environment.start()
+            if failed := environment.wait_ready():
+                self._failed("cold start", failed)
+                return
+            self._step("", "ready")
+            labels = self._visited(environment)
         self._label(labels)
+
+    def _visited(self, environment: Environment) -> dict[str, str]:
+        """Serve the events. Returns which request each was."""
+        labels: dict[str, str] = {}
+        seen = 0
+        for visit in visits(self._plan.events, self._number, self._plan.cold_starts):
+            outcome = visit.carried_out(environment)
+            labels[outcome.request_id] = visit.name
+            self._step(visit.name, outcome.status, visit.order)
+            if ended := [status for status in environment.resets[seen:] if status]:
+                # After its answer, or the one before: production would start it anew, and lose an event.
+                what = f"it ended between two events: {exit_text(ended[0])}"
+                self._fail(visit.name, what, exit_status=ended[0])
+            seen = len(environment.resets)
+            if outcome.status in ("ok", "error"):
+                self.circumstances |= visit.circumstances(outcome)
+            if outcome.status == "ok":
+                continue
+            if visit.is_first:
+                self._failed(visit.name, outcome)
+                if outcome.status != "error":
+                    break  # the process is gone, or in a state that production would not keep
+            elif not any(failure.event == visit.name for failure in self.failures):
+                self.once_only[visit.name] = f"{visit.order}: {outcome.failure}"
+        return labels
 
     def once(self) -> None:
         """A plain program: one run to its end."""
