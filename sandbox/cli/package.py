@@ -54,7 +54,6 @@ class Arch(enum.StrEnum):
 
 
 Policy = Annotated[str, typer.Argument(help="A profile (YAML) or a compiled bundle", metavar="POLICY")]
-Optional = Annotated[str, typer.Argument(help="A profile (YAML) or a compiled bundle", metavar="POLICY")]
 Learn = Annotated[bool, typer.Option("--learn", help="Without a policy, for SANDBOX_MODE=learn and no other mode")]
 Output = Annotated[str, typer.Option(help="The file to write", metavar="FILE")]
 Sign = Annotated[str, typer.Option(help="Sign the manifest with this Ed25519 key (PEM)", metavar="KEY")]
@@ -66,7 +65,7 @@ OnlyPython = Annotated[bool, typer.Option("--python", help="Leave the native lau
 
 @app.command()
 def layer(
-    output: Output, policy: Optional = "", learn: Learn = False, sign: Sign = "", compile_for: Python = "",
+    output: Output, policy: Policy = "", learn: Learn = False, sign: Sign = "", compile_for: Python = "",
     python: OnlyPython = False,
 ) -> None:  # fmt: skip
     """Build a Lambda layer: AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper starts the function under its policy."""
@@ -97,7 +96,7 @@ def runtime(
 
 @app.command()
 def image(
-    output: Output, policy: Optional = "", learn: Learn = False, sign: Sign = "", compile_for: Python = "",
+    output: Output, policy: Policy = "", learn: Learn = False, sign: Sign = "", compile_for: Python = "",
     python: OnlyPython = False,
 ) -> None:  # fmt: skip
     """Build a tar for an image: ADD it to /, and start /opt/sandbox/wrapper with the program as arguments."""

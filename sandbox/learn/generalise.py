@@ -18,9 +18,7 @@ from sandbox.profile import base, circumstances
 from sandbox.profile.folding import listed
 from sandbox.profile.model import AIMS, PHASES, Aim, Phase, Profile, ProfiledFunction, Tolerated, Training, Use
 from sandbox.profile.promises import promises_of
-
-LATEST = 253402300799
-"""The last second of the year 9999."""
+from sandbox.violations.reader import LATEST
 
 
 @dataclass(frozen=True)

@@ -194,8 +194,7 @@ class StartPlace:
         layout, platform = self.layout, self.platform
         limits = dict(layout.limits)
         found = [
-            f"no {SHARED_MEMORY}" if layout.devices else "",
-            "only /tmp can be written to" if layout.read_only else "",
+            *(OPTIONAL[name] for name in ("devices", "read_only") if getattr(layout, name)),
             f"uid {layout.user[0]}" if layout.user else "",
             *(f"{limits[number]} {what}" for number, what in LIMITS.items() if number in limits),
             f"no {', '.join(platform.unset)}" if platform.unset else "",
@@ -304,8 +303,7 @@ def _empty_folders(root: str) -> set[str]:
     """Empty folders below /tmp that a file of the function names: no leftovers, but something that it is given."""
     found = set()
     for text in _sources(root):
-        for match in _NAMED.finditer(text):
-            path = os.path.normpath(re.sub("^/+", "/", match[0]))
+        for path in _paths(text):
             with contextlib.suppress(OSError):
                 if path.startswith(f"{TMP}/") and os.path.realpath(path) == path and not os.listdir(path):
                     found.add(path)
@@ -344,9 +342,13 @@ def _named(text: str) -> Iterable[str]:
     if text.startswith(f"{TMP}/") and os.path.exists(text):  # it may hold a space
         yield os.path.normpath(text)
         return
-    for match in _NAMED.finditer(text):
-        path = os.path.normpath(re.sub("^/+", "/", match[0]))
+    for path in _paths(text):
         while path.startswith(f"{TMP}/") and not os.path.exists(path):
             path = os.path.dirname(path)
         if path.startswith(f"{TMP}/"):
             yield path
+
+
+def _paths(text: str) -> Iterator[str]:
+    """The paths below /tmp in a text, which may lead out of it again."""
+    return (os.path.normpath(re.sub("^/+", "/", match[0])) for match in _NAMED.finditer(text))
