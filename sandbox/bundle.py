@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     """One of BASES, the path there, and whether all that lies below it is meant."""
     Alternative: TypeAlias = Sequence[Sequence[int]]
     """[argument, mask, value] of each condition."""
+    Programs: TypeAlias = tuple[tuple[bytes, int], tuple[bytes, int], bytes]
+    """Of one architecture: the plain and the supervised one, each with its head, and the calls of the init phase."""
 
 FORMAT = 6
 FILE = "policy.bin"
@@ -326,13 +328,13 @@ def decode(data: bytes, arch: str, where: str) -> Policy:
             f"has a filter for {', '.join(programs) or 'no architecture'}, not for {arch}", where=where,
             todo=f"{REBUILD} --arch all",
         )  # fmt: skip
-    (policy.program, policy.head), (policy.supervised, policy.supervised_head), (policy._init_calls, _) = programs[arch]
+    (policy.program, policy.head), (policy.supervised, policy.supervised_head), policy._init_calls = programs[arch]
     policy.arch = arch
     return policy
 
 
-def _contents(data: bytes, where: str) -> tuple[Policy, Mapping[str, Sequence[tuple[bytes, int]]]]:
-    """A policy but for what is an architecture's, and that: both programs with their heads, and the calls of init."""
+def _contents(data: bytes, where: str) -> tuple[Policy, Mapping[str, Programs]]:
+    """A policy but for what is an architecture's, and that."""
     if data[: len(MAGIC)] != MAGIC:
         raise PolicyInvalid(f"is not a policy of format {FORMAT}", where=where, todo=REBUILD)
     body = data[:-DIGEST]
@@ -352,7 +354,7 @@ def _contents(data: bytes, where: str) -> tuple[Policy, Mapping[str, Sequence[tu
         name = "programs"
         for _ in range(reader.number()):
             arch = reader.text()
-            programs[arch] = (reader.program(), reader.program(), (reader.take(reader.number()), 0))
+            programs[arch] = (reader.program(), reader.program(), reader.take(reader.number()))
         name = "supervision"
         policy._supervision = reader.take(reader.number())
         if reader.at != len(body):

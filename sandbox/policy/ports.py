@@ -31,7 +31,6 @@ def description(profile: Profile) -> dict[str, object]:
         "network": network, "network_ports": ports, "network_shown": _shown(ports, "to", behind=network == RUNTIME_API),
         "bind": bind, "bind_ports": listens, "bind_shown": _shown(listens, "on"),
         "abstract": "own" if _keeps_abstract(profile) else "any",
-        "unsupervised": open_kinds(profile),
     }  # fmt: skip
 
 

@@ -16,7 +16,8 @@ def described(
     phase = "invoke" if runtime_api else "run"
     uses = frozenset(Use(phase, *Call.parse(call)) for call in calls)  # type: ignore[arg-type]
     function = ProfiledFunction("some", runtime_api=runtime_api)
-    return ports.description(Profile(function, uses, network=frozenset(network), listen=frozenset(listen)))
+    profile = Profile(function, uses, network=frozenset(network), listen=frozenset(listen))
+    return {**ports.description(profile), "unsupervised": ports.open_kinds(profile)}
 
 
 @pytest.mark.parametrize(
