@@ -219,7 +219,8 @@ def prepare(
 
     `named` are texts, any of which may name a path below /tmp that the starts need: arguments, variables, events.
     `programs` are what a start runs, which its user must be able to read. What this host does not let us imitate of the
-    platform is left out, one thing after the other.
+    platform is left out, one thing after the other. Raises InstallRefused where a step fails and nothing is left to
+    leave out, OSError where no process can be made to try.
     """
     ours = (root, _TOOL, sys.prefix, sys.base_prefix, sys.executable)
     fresh = [
