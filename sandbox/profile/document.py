@@ -8,18 +8,19 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any
 
 import jsonschema
 
-from sandbox.behaviour import arguments, comparison, destination, listener, spelling
+from sandbox.behaviour import arguments, destination, listener, spelling
 from sandbox.behaviour.call import Call
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base
+from sandbox.profile.call_names import class_exists, name_exists, spellings
 from sandbox.profile.model import (
     PHASES,
     PROVENANCE,
@@ -155,15 +156,11 @@ def _plain(error: jsonschema.ValidationError) -> str:
 
 
 def _build(tree: Mapping[str, Any], document: Document) -> Profile:
-    later = next((name for name in SINCE_2 if name in tree), None) if tree["schema"] < SCHEMA else None
-    if later:
-        _needs_2(later, document.where((later,)))
+    if tree["schema"] < SCHEMA and (later := next(_since_2(tree), None)):
+        name, path = later
+        what, todo = f"{name!r} needs `schema: {SCHEMA}`", f"write `schema: {SCHEMA}`"
+        raise ProfileError(what, where=document.where(path), todo=todo)
     function = tree["function"]
-    if tree["schema"] < SCHEMA and "environment" in function:
-        _needs_2("environment", document.where(("function", "environment")))
-    notes = [i for i, line in enumerate(tree.get("processes", ())) if not isinstance(line, str)]
-    if tree["schema"] < SCHEMA and notes:
-        _needs_2("program", document.where(("processes", notes[0])))
     profile = Profile(
         function=ProfiledFunction(
             function["name"], function.get("handler", ""), function.get("runtime-api", True),
@@ -199,17 +196,23 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
     return profile
 
 
-def _needs_2(name: str, where: str) -> NoReturn:
-    raise ProfileError(f"{name!r} needs `schema: {SCHEMA}`", where=where, todo=f"write `schema: {SCHEMA}`")
+def _since_2(tree: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    """What a profile of schema 1 cannot have, by name, and where it stands."""
+    yield from ((name, (name,)) for name in SINCE_2 if name in tree)
+    if "environment" in tree["function"]:
+        yield "environment", ("function", "environment")
+    for i, line in enumerate(tree.get("processes", ())):
+        if not isinstance(line, str):
+            yield "program", ("processes", i)
 
 
 def _uses(phases: Mapping[str, Any], document: Document) -> Iterable[Use]:
     for phase in PHASES:
         for syscall, body in phases.get(phase, {}).items():
             path: Path = ("syscalls", phase, syscall)
-            _known(syscall, document.where(path))
+            name_exists(syscall, document.where(path))
             for arg_class, count, because, at in _classes(syscall, body, path, document):
-                for spelled in {arg_class} | (_spellings(syscall, arg_class) if arg_class else set()):
+                for spelled in {arg_class} | (spellings(syscall, arg_class) if arg_class else set()):
                     if denied := base.kept_out(Call(syscall, spelled)):
                         what = f"{Call(syscall, spelled)} is hard-denied: {denied.because}"
                         raise ProfileError(what, where=at, todo=_how(denied, spelled))
@@ -235,59 +238,15 @@ def _classes(syscall: str, body: Mapping[str, Any], path: Path, document: Docume
         )
     for arg_class, value in classes.items():
         at = document.where((*path, "classes", arg_class))
-        _class_exists(syscall, arg_class, at)
+        class_exists(syscall, arg_class, at)
         own = value if isinstance(value, Mapping) else {"count": value, "because": body["because"]}
         yield arg_class, own["count"], own["because"], at
-
-
-def _class_exists(syscall: str, arg_class: str, where: str) -> None:
-    """Refuse a class that the syscall does not have, and one that is not written as the recorder writes it.
-
-    Hard deny, refusals and promises go by names: a number in the place of a name would pass them by.
-    """
-    base.arguments_exist(Call(syscall, arg_class), where)
-    spellings = _spellings(syscall, arg_class)
-    if arg_class not in spellings:
-        raise ProfileError(
-            f"{syscall}: the class {arg_class!r} is written {' or '.join(sorted(spellings))!r}", where=where,
-            todo="write it like this",
-        )  # fmt: skip
-
-
-def _spellings(syscall: str, arg_class: str) -> set[str]:
-    """How the recorder writes the class, on each architecture."""
-    if arguments.partition_classes(syscall):
-        return {arg_class}
-    call = Call(syscall, arg_class)
-    to_others = call.signals_others and arguments.target_argument(syscall) is not None
-    found = set()
-    for arch in tables.ARCHES:
-        try:
-            alternatives = comparison.conditions(*call, arch)
-        except ValueError:
-            continue  # a name that the other architecture has
-        for conjunction in alternatives:
-            args = [0] * 6
-            for condition in conjunction:
-                args[condition.argument] |= condition.value
-            seen = Call(syscall, arguments.classify(syscall, args, arch))
-            found.add((seen.to_others() if to_others else seen).arg_class)
-    return found
 
 
 def _how(entry: base.BaseEntry, arg_class: str) -> str:
     if not entry.grantable:
         return "remove it; nothing can grant this one"
     return f"remove it, or grant it under `{spelling.of_grant(entry.syscall, (arg_class,) if entry.classes else ())}`"
-
-
-def _known(syscall: str, where: str) -> None:
-    if syscall not in tables.every_name():
-        raise ProfileError(
-            f"{syscall!r} is not a system call of Linux {tables.LINUX} on {' or '.join(tables.ARCHES)}",
-            where=where,
-            todo="correct the name (spelled as in the kernel's tables: newfstatat, not fstatat)",
-        )
 
 
 def _reasons(because: Any) -> frozenset[str]:
@@ -298,10 +257,10 @@ def _grants(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[
     for i, line in enumerate(lines):
         path: Path = ("grants", i, "syscall")
         syscall, classes = line["syscall"], frozenset(line.get("classes", ()))
-        _known(syscall, document.where(path))
+        name_exists(syscall, document.where(path))
         for arg_class in classes or {""}:
             if arg_class:
-                _class_exists(syscall, arg_class, document.where(path))
+                class_exists(syscall, arg_class, document.where(path))
             denied = base.denial(Call(syscall, arg_class))
             if denied is None:
                 raise ProfileError(
@@ -340,9 +299,9 @@ def _tolerated(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterab
     for i, line in enumerate(lines):
         where = document.where(("tolerates", i, "call"))
         call = Call.parse(line["call"])
-        _known(call.syscall, where)
+        name_exists(call.syscall, where)
         if call.arg_class:
-            _class_exists(*call, where)
+            class_exists(*call, where)
         denied = base.kept_out(call)
         if denied is None:
             what, todo = f"{call} is not hard-denied, so that nothing is tolerated", "write it under `syscalls` instead"
@@ -386,7 +345,7 @@ def _responses(lines: Mapping[str, str], document: Document) -> Iterable[tuple[s
     for text, response in lines.items():
         where = document.where(("responses", text))
         call = Call.parse(text)
-        _known(call.syscall, where)
+        name_exists(call.syscall, where)
         if call.arg_class:
             base.arguments_exist(call, where)
         denied = base.denial(call)
