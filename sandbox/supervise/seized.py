@@ -8,7 +8,6 @@ the exec (PTRACE_O_TRACEEXEC). To seize a task does not cancel its notification,
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
@@ -55,8 +54,8 @@ def follow(
     """
     _ptrace(_SEIZE, call.pid, _TRACE_EXEC | _EXIT_KILL)
     listener.let_through(call.id)
-    with contextlib.suppress(OSError):  # its exec is past: it stands in it, by the number of its process
-        _ptrace(_INTERRUPT, call.pid)  # so that it stops, too, where the exec fails
+    # So that it stops, too, where the exec fails. Past its exec it stands in it, by the number of its process.
+    _ptrace_if_there(_INTERRUPT, call.pid)
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         for pid in {process, call.pid}:
@@ -79,11 +78,17 @@ def _stopped(pid: int, status: int, is_same: Callable[[int], bool], *, ends: boo
     if not same and ends:
         parent.kill([pid])
         return Followed(OTHER)
-    with contextlib.suppress(OSError):  # killed meanwhile
-        # A signal that it stopped for is delivered; in an exec there is none.
-        _ptrace(_DETACH, pid, 0 if event else os.WSTOPSIG(status))
+    # A signal that it stopped for is delivered; in an exec there is none.
+    _ptrace_if_there(_DETACH, pid, 0 if event else os.WSTOPSIG(status))
     return Followed(FAILED if event != _EVENT_EXEC else STARTED if same else OTHER)
 
 
 def _ptrace(request: int, pid: int, data: int = 0) -> None:
     abi.syscall(abi.number("ptrace"), request, pid, 0, data)
+
+
+def _ptrace_if_there(request: int, pid: int, data: int = 0) -> None:
+    try:
+        _ptrace(request, pid, data)
+    except OSError:
+        return
