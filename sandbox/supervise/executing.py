@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from sandbox.behaviour.call import Call
 from sandbox.supervise import seized
 from sandbox.supervise.decision import DENY, REPORT, TERMINATE, Decision
@@ -76,8 +78,9 @@ class Executing:
             self._say(REREAD)
         try:
             start = seized.follow(listener, call, task.process(), expected.runs_in, ends=ends)
-        except OSError:
-            self._say(UNSEIZED)
+        except OSError as error:
+            if error.errno != errno.ESRCH:  # ended meanwhile
+                self._say(UNSEIZED)
             listener.let_through(call.id)
             return
         finally:
