@@ -138,40 +138,57 @@ print(json.dumps([len(found), sorted(set(found))]))
     assert done.counted("setpriority: denied") == (150, 150)
 
 
-ADDRESSES = """
-libc = __import__("ctypes").CDLL(None, use_errno=True)
+ADDRESSES = HEAD + """
 import ctypes
-def raw(fd, data, length):
-    ctypes.set_errno(0)
-    return libc.connect(fd, data, length) and ctypes.get_errno()
+libc = ctypes.CDLL(None, use_errno=True)
 def sockaddr(family, host, port):
-    return family.to_bytes(2, "little") + port.to_bytes(2, "big") + bytes(map(int, host.split(".")))
+    return family.to_bytes(2, "little") + port.to_bytes(2, "big") + bytes(map(int, host.split("."))) + bytes(140)
+api = sockaddr(2, host, port)
+cases = [
+    (2, 1, api, 16), (2, 1, api, 28), (2, 1, api, 128),
+    *((2, 1, api, length) for length in (0, 4, 8, 15, 129)),
+    *((*kind, api, 16) for kind in ((2, 2), (10, 1), (1, 1))), (10, 1, api, 28),
+    *((2, 1, data, 16) for data in (
+        sockaddr(2, "0.0.0.0", port), sockaddr(2, "127.0.0.2", port), sockaddr(2, host, port + 1),
+        sockaddr(0, host, port), sockaddr(1, host, port), sockaddr(10, host, port),
+        None, ctypes.c_char_p(1 << 20), ctypes.c_char_p(1 << 63))),
+    (0, 0, api, 16), (0, 999, api, 16),
+]
+def connect(family, kind, data, length):
+    fd = _socket.socket(family, kind).detach() if family else kind
+    ctypes.set_errno(0)
+    first = libc.connect(fd, data, length) and ctypes.get_errno()
+    return [first, libc.connect(fd, data, length) and ctypes.get_errno()]
 found = []
-for family, kind in ((2, 1), (2, 2), (10, 1), (1, 1)):
-    for data in (sockaddr(2, host, port), sockaddr(2, "0.0.0.0", port), sockaddr(2, host, port + 1),
-                 sockaddr(2, "127.0.0.2", port), sockaddr(0, host, port), sockaddr(1, host, port)):
-        for length in (0, 4, 8, 15, 16, 28, 128, 129):
-            fd = _socket.socket(family, kind).detach()
-            found.append(raw(fd, data + bytes(140), length))
-            os.close(fd)
-fd = _socket.socket(2, 1).detach()
-found += [raw(fd, None, 16), raw(fd, ctypes.c_char_p(1 << 20), 16), raw(fd, ctypes.c_char_p(1 << 63), 16)]
-found += [raw(999, sockaddr(2, host, port) + bytes(8), 16), raw(0, sockaddr(2, host, port) + bytes(8), 16)]
-found += [raw(fd, sockaddr(2, host, port) + bytes(8), 16), raw(fd, sockaddr(2, host, port) + bytes(8), 16)]
-print(json.dumps(found))
+for case in cases[int(sys.argv[1]):int(sys.argv[2])]:
+    found.append([*connect(*case), native()])
+print(json.dumps([len(cases), found]))
 """
+MADE = 3
+"""The first of the addresses, whose connects the attendant makes itself."""
 
 
 def test_addresses_are_decided_as_by_python(bench: Supervision) -> None:
-    """Whatever a connect names, both starters give the same result and the same lines."""
+    """Whatever the first connect names, both starters give the same result and the same line.
+
+    One start for each: after the first call that it does not answer itself the attendant decides nothing any more.
+    """
     bundle = bench.bundle(*SOCKETS, "socket AF_UNIX SOCK_STREAM", runtime_api=True, network=API)
+    command, ours, targets, natively = (*PYTHON, ADDRESSES), [], [], []
     with api(backlog=1024) as (_, more), supervision(bench.uid) as other:
-        ours = bench.run(bundle, *PYTHON, HEAD + ADDRESSES, more=more)
         os.chmod(bench.folder, 0o755)
-        theirs = other.run(bundle, *PYTHON, HEAD + ADDRESSES, more=more)
-    assert said(ours) == said(theirs)
-    assert said(ours)[-2:] == [0, errno.EISCONN]  # type: ignore[index]
-    assert [line["target"] for line in ours.violations] == [line["target"] for line in theirs.violations]
+        theirs = other.run(bundle, *command, "0", "1000", more=more)
+        count, expected = json.loads(theirs.stdout)
+        for number in range(count):
+            done = bench.run(bundle, *command, str(number), str(number + 1), more=more)
+            (first, second, native), *_ = json.loads(done.stdout)[1]
+            ours.append([first, second])
+            natively.append(native)
+            targets += [line["target"] for line in done.violations]
+    assert ours == [found[:2] for found in expected]
+    assert ours[:MADE] == [[0, errno.EISCONN]] * MADE
+    assert natively == [True] * MADE + [False] * (count - MADE)
+    assert targets == [line["target"] for line in theirs.violations]
 
 
 def test_a_connect_that_sleeps_is_handed_over_under_way(bench: Supervision) -> None:
@@ -283,10 +300,12 @@ __attribute__((constructor)) static void loaded(void) { write(open(MARK, O_CREAT
 """
 
 
-@pytest.mark.parametrize(
-    "variable",
-    ["LD_PRELOAD={}/libz.so.1", "LD_LIBRARY_PATH={}", "LD_LIBRARY_PATH=/usr/lib/..{}", "LD_LIBRARY_PATH=/usr/lib;{}"],
-)
+CODE = (
+    "LD_PRELOAD={}/libz.so.1", "LD_LIBRARY_PATH={}", "LD_LIBRARY_PATH=/usr/lib/../..{}", "LD_LIBRARY_PATH=/usr/lib;{}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("variable", CODE)
 def test_the_function_chooses_no_code_of_its_supervisor(bench: Supervision, variable: str) -> None:
     """A library that the function puts where a variable of its own leads is not loaded outside of its walls."""
     folder, mark = Path(tempfile.mkdtemp(dir=bench.folder)), bench.folder / "mark"
@@ -306,6 +325,28 @@ def test_the_function_chooses_no_code_of_its_supervisor(bench: Supervision, vari
     more = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9", name: value.format(folder)}
     assert said(bench.run(bundle, *PYTHON, code, more=more)) == [errno.EPERM, False]
     assert not mark.exists()
+
+
+SHOWS_VARIABLES = """
+#include <stdio.h>
+extern char **environ;
+int main(void) { for (char **at = environ; *at; at++) fprintf(stderr, "given: %s\\n", *at); return 1; }
+"""
+
+
+def test_what_names_code_is_not_handed_on(bench: Supervision) -> None:
+    """The supervisor's interpreter is started with the function's variables, but for those that say what it loads."""
+    shown = bench.new("")
+    subprocess.run(["cc", "-o", shown, "-x", "c", "-"], input=SHOWS_VARIABLES, text=True, check=True)
+    shown.chmod(0o755)
+    names = ("LD_AUDIT", "LD_PROFILE", "GLIBC_TUNABLES", "GCONV_PATH", "LOCPATH", "OPENSSL_CONF", "OPENSSL_MODULES",
+             "PYTHONPATH", "PYTHONHOME")  # fmt: skip
+    more = {**dict.fromkeys(names, "nowhere"), "LD_LIBRARY_PATH": "/opt/lib:nowhere", "SANDBOX_PYTHON": str(shown)}
+    done = bench.run(bench.bundle(), *PYTHON, "import os; os.setpriority(0, 0, 0)", more={**more, "KEPT": "yes"})
+    given = dict(line[7:].split("=", 1) for line in done.stderr.splitlines() if line.startswith("given: "))
+    assert given["KEPT"] == "yes"
+    assert given["LD_LIBRARY_PATH"] == "/opt/lib"
+    assert not given.keys() & set(names)
 
 
 def test_init_ends_with_a_connect_that_was_handed_over_under_way(bench: Supervision) -> None:
@@ -347,9 +388,10 @@ print(json.dumps([connected, attempt(os.umask, 0o22)]))
     assert [line["phase"] for line in done.of("umask")] == ["invoke"]
 
 
-def test_nothing_lives_on_where_python_cannot_come(bench: Supervision) -> None:
-    """If the bundle is gone when it is needed, the start fails with its reason, and orphans end with it."""
-    bundle = bench.bundle("clone process", "pause", "setsid", "pipe2")
+@pytest.mark.parametrize("gone", ["bundle", "interpreter"])
+def test_nothing_lives_on_where_python_cannot_come(bench: Supervision, gone: str) -> None:
+    """If one of the two is gone when it is needed, the start fails with its reason, and orphans end with it."""
+    bundle = shutil.copytree(bench.bundle("clone process", "pause", "setsid", "pipe2"), bench.new(""))
     code = HEAD + """
 import shutil
 import signal
@@ -364,14 +406,21 @@ print(os.read(read, 20).decode(), flush=True)
 sys.stdin.readline()
 attempt(os.setpriority, 0, 0, 0)
 """
-    process, _ = bench.start(bundle, *PYTHON, code, stdin=subprocess.PIPE)
+    interpreter = shutil.copy(PYTHON[0], bench.new(""))
+    process, _ = bench.start(
+        bundle, *PYTHON, code, stdin=subprocess.PIPE, more={"SANDBOX_PYTHON": str(interpreter)}
+    )
     assert process.stdout
     assert process.stdin
     orphan = process.stdout.readline().strip()
     assert os.path.exists(f"/proc/{orphan}/exe")
-    shutil.rmtree(bundle)
+    if gone == "bundle":
+        shutil.rmtree(bundle)
+    else:
+        os.unlink(interpreter)
     process.stdin.write("go\n")
     process.stdin.flush()
     _, told = process.communicate(timeout=30)
-    assert "policy.bin: cannot be read" in told
+    reason = "policy.bin: cannot be read" if gone == "bundle" else f"{interpreter}: cannot be executed"
+    assert reason in told
     assert not os.path.exists(f"/proc/{orphan}/exe")

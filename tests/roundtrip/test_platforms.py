@@ -41,10 +41,11 @@ def test_lambda(workshop: Workshop, root: str) -> None:
     assert "not as on lambda" not in learned.stdout
     assert LAMBDA.user
     there = {
-        "user": [LAMBDA.user.uid, LAMBDA.user.gid, LAMBDA.user.home], "limits": [1024, 1024], "home": None,
-        "devices": sorted([*LAMBDA.devices, "fd", "stdin", "stdout", "stderr"]), "null": "ok",
+        "user": [LAMBDA.user.uid, LAMBDA.user.gid, LAMBDA.user.home], "groups": [], "limits": [1024, 1024],
+        "home": None, "devices": sorted([*LAMBDA.devices, "fd", "stdin", "stdout", "stderr"]), "null": "ok",
         "made": {"/tmp": "ok", "/var/tmp": "EROFS", root: "EROFS"},
-        "prctl": "EPERM", "pidfd_open": "ENOSYS", "get_mempolicy": "ok",
+        "prctl": "EPERM", "pidfd_open": "ENOSYS", "epoll_pwait2": "ENOSYS", "landlock": "ENOSYS",
+        "get_mempolicy": "ok",
     }  # fmt: skip
     served = workshop.sandbox("invoke", path, *start, "--json")
     assert json.loads(json.loads(served.stdout)["result"]) == there
@@ -70,7 +71,9 @@ def test_what_lambda_lacks_is_told(workshop: Workshop, root: str) -> None:
     assert not path.exists()
     learned = workshop.sandbox("learn", "facts", *start, *plain)
     assert "trained for host: /tmp and /dev/shm fresh" in learned.stdout
-    assert "pidfd_open and it has no /dev/shm; --platform lambda" in learned.stdout
+    assert "pidfd_open, epoll_pwait2, landlock_create_ruleset and it has no /dev/shm; --platform lambda" in (
+        learned.stdout
+    )
     assert [training.platform for training in document.read(str(path)).profile.trainings] == [""]
 
 

@@ -257,9 +257,11 @@ def test_any_content_is_a_persons_word(function: Function) -> None:
     path = function.workshop.new()
     path.write_text(function.profile.read_text().replace(tool, "any"))
     found = function._replace(profile=path)
-    (swapped, link), _, (line,) = found.answers({**SWAP, "source": "again"}, {"do": "link", "to": "/usr/bin/printf"})
-    assert (swapped, link) == (["first", "second"], REFUSED)
-    assert line["target"] == "/usr/bin/printf"
+    elsewhere = {"do": "link", "to": "/usr/bin/printf"}, {"do": "script", "source": "other.sh"}
+    (swapped, *others), _, lines = found.answers({**SWAP, "source": "again"}, *elsewhere)
+    assert (swapped, others) == (["first", "second"], [REFUSED] * 2)
+    assert lines[0]["target"] == "/usr/bin/printf"
+    assert "another content" in lines[1]["reason"]
 
 
 MOVED = """

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 PR_SET_NAME = 15  # linux/prctl.h
+SYS_EPOLL_PWAIT2, SYS_LANDLOCK_CREATE_RULESET = 441, 444  # on every machine
 SYS_GET_MEMPOLICY = {"x86_64": 239, "aarch64": 236}[os.uname().machine]
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -43,6 +44,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         multiprocessing.Lock()
     return {
         "user": [os.getuid(), os.getgid(), os.path.expanduser("~")],
+        "groups": os.getgroups(),
         "limits": [resource.getrlimit(resource.RLIMIT_NOFILE)[0], resource.getrlimit(resource.RLIMIT_NPROC)[0]],
         "home": os.environ.get("HOME"),
         "devices": sorted(os.listdir("/dev")),
@@ -50,5 +52,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         "made": {folder: made(folder) for folder in ("/tmp", "/var/tmp", os.path.dirname(os.path.abspath(__file__)))},
         "prctl": tried(lambda: _LIBC.prctl(PR_SET_NAME, b"facts", 0, 0, 0)),
         "pidfd_open": tried(lambda: os.pidfd_open(os.getpid())),
+        "epoll_pwait2": tried(lambda: _LIBC.syscall(SYS_EPOLL_PWAIT2, -1, None, 0, None, None, 0)),
+        "landlock": tried(lambda: _LIBC.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, 1)),
         "get_mempolicy": tried(lambda: _LIBC.syscall(SYS_GET_MEMPOLICY, None, None, 0, None, 0)),
     }
