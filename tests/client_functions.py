@@ -252,7 +252,7 @@ ROWS = (
         import duckdb
 
         def handler(event, context):
-            database = duckdb.connect(config={"memory_limit": "60MB", "temp_directory": "/tmp/spilled", "threads": 2})
+            database = duckdb.connect(config={"memory_limit": "90MB", "temp_directory": "/tmp/spilled", "threads": 2})
             rows = "SELECT range AS n, repeat('x', 40) || range AS s FROM range(?)"
             database.execute(f"CREATE TABLE t AS {rows}", [event["n"]])
             database.execute(f"COPY (SELECT * FROM t ORDER BY s) TO '{event.get('path', '/tmp/sorted.parquet')}'")
