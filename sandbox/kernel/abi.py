@@ -16,7 +16,7 @@ _NUMBERS = {
     "x86_64": {
         "socket": 41, "clone": 56, "execve": 59, "kill": 62, "ptrace": 101, "prctl": 157, "tgkill": 234,
         "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "process_vm_readv": 310, "seccomp": 317, "execveat": 322,
-        "pidfd_send_signal": 424, "pidfd_open": 434, "pidfd_getfd": 438, "faccessat2": 439,
+        "pidfd_send_signal": 424, "pidfd_open": 434, "pidfd_getfd": 438, "openat2": 437, "faccessat2": 439,
         "landlock_create_ruleset": 444, "landlock_add_rule": 445, "landlock_restrict_self": 446,
         "process_vm_writev": 311, "kcmp": 312, "capget": 125, "capset": 126,
         "setgroups": 116, "setfsuid": 122, "setfsgid": 123, "mount": 165, "unshare": 272,
@@ -24,7 +24,7 @@ _NUMBERS = {
     "aarch64": {
         "socket": 198, "clone": 220, "execve": 221, "kill": 129, "ptrace": 117, "prctl": 167, "tgkill": 131,
         "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "process_vm_readv": 270, "seccomp": 277, "execveat": 281,
-        "pidfd_send_signal": 424, "pidfd_open": 434, "pidfd_getfd": 438, "faccessat2": 439,
+        "pidfd_send_signal": 424, "pidfd_open": 434, "pidfd_getfd": 438, "openat2": 437, "faccessat2": 439,
         "landlock_create_ruleset": 444, "landlock_add_rule": 445, "landlock_restrict_self": 446,
         "process_vm_writev": 271, "kcmp": 272, "capget": 90, "capset": 91,
         "setgroups": 159, "setfsuid": 151, "setfsgid": 152, "mount": 40, "unshare": 97,

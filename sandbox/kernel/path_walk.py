@@ -4,16 +4,19 @@
 
 Opening the path below /proc/TID/root would not do: an absolute link would restart at the supervisor's root, and
 /proc/self would be the supervisor. So each component is opened with O_PATH and O_NOFOLLOW from a descriptor of the
-task's root or folder, links are read and followed here, and `self` becomes the task. Nothing is decided on the result
-where the task could change the file system meanwhile: it is what the call means now.
+task's root or folder, links are read and followed here, and `self` becomes the task. Folders on a way without links are
+passed in one step, where openat2(2) is there to say so. Nothing is decided on the result where the task could change
+the file system meanwhile: it is what the call means now.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import select
 import stat
+import struct
 
 from sandbox.kernel import abi
 
@@ -25,6 +28,15 @@ HANGING = ("fuse", "nfs", "cifs", "smb3", "9p", "ceph", "autofs", "afs", "virtio
 
 _PROC_ROOT = 1  # linux/proc_fs.h: PROC_ROOT_INO
 _OPEN = os.O_PATH | os.O_CLOEXEC
+
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08  # linux/openat2.h
+_LEAP = struct.pack(
+    "<QQQ", _OPEN | os.O_DIRECTORY, 0, _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH
+)
+_OPENAT2 = abi.number("openat2")
+_openat2 = abi.LIBC["syscall"]  # a function object of its own, as in kernel/task.py
+_openat2.restype = ctypes.c_long
+_openat2.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
 
 
 class Walked:
@@ -124,6 +136,7 @@ class _Walk:
         folder = names[-1] in ("", ".", "..") and len(names) > 1  # the last name must be a folder, and is followed
         todo = [name for name in reversed(names) if name not in ("", ".")]
         links = refused = 0
+        self._leap(todo)
         while todo:
             name = todo.pop()
             if name == "..":
@@ -163,6 +176,7 @@ class _Walk:
                 if target.startswith("/"):
                     self._go(os.dup(self._root), self._root_text)
                 todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+                self._leap(todo)
                 continue
             if entry and not todo:
                 refused = _refusal(self._here, os.W_OK | os.X_OK) if wanted else 0
@@ -186,6 +200,19 @@ class _Walk:
             return
         start = "cwd" if dirfd is None or dirfd == AT_FDCWD else f"fd/{dirfd}"
         self._go(os.open(f"{self._base}/{start}", _OPEN), os.readlink(f"{self._base}/{start}"))
+
+    def _leap(self, todo: list[str]) -> None:
+        """Go to the folder of the last name in one step where no link and no `..` is on the way; else stay."""
+        if len(todo) < 3 or ".." in todo:
+            return
+        way = "/".join(todo[:0:-1])
+        text = f"{self._text.rstrip('/')}/{way}"
+        if any(text == place or text.startswith(f"{place}/") for place in self._mounts.hanging):
+            return
+        fd = _openat2(_OPENAT2, self._here, os.fsencode(way), _LEAP, len(_LEAP))
+        if fd >= 0:
+            del todo[1:]
+            self._go(fd, text)
 
     def _go(self, fd: int, text: str) -> None:
         if self._here >= 0:
