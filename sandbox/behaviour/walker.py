@@ -98,7 +98,7 @@ class Ids:
 
 
 def _field(status: bytes, name: bytes) -> bytes:
-    """What a line of /proc/TID/status says; a learning observer reads it for each path, and no line but a few counts."""
+    """What a line of /proc/TID/status says. It is read for each path while learning, so no other line is touched."""
     return status.partition(name)[2].partition(b"\n")[0]
 
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,11 +26,11 @@ TOOL = "{tool}"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def describe(command: Command, function: str, handler: str, *, api: bool) -> Start:
+def describe(command: Command, function: str, handler: str, asked: Asked, *, api: bool) -> Start:
     """The run that is about to start; what cannot be found out is ''. `api`: it has a Runtime API."""
     root = command.root or os.getcwd()
     release = _os_release()
-    python = _interpreter(command.path, root)
+    python = asked.interpreter()
     return Start(
         version=__version__,
         function=function,
@@ -65,13 +64,30 @@ def _os_release() -> dict[str, str]:
         return {}
 
 
-def _interpreter(path: str, root: str) -> Interpreter | None:
-    """The interpreter that the command starts, itself or by the first line of a script; None for another program."""
-    for started in started_by(path):
-        if _is_python(started):
+class Asked:
+    """The interpreter that a command starts, itself or by the first line of a script, asked while others do their work.
+
+    It takes as long to answer as most of a learning start, and there may be a second processor.
+    """
+
+    def __init__(self, command: Command) -> None:
+        self._root = command.root or os.getcwd()
+        self._candidates = filter(_is_python, started_by(command.path))
+        self._answers = self._ask()
+
+    def _ask(self) -> _Answers | None:
+        for path in self._candidates:
             with contextlib.suppress(HandlerNotFound):
-                return _answer([started], root, {"PATH": os.pathsep.join(os.get_exec_path()), "HOME": "/tmp"})
-    return None
+                return _Answers([path], self._root, {"PATH": os.pathsep.join(os.get_exec_path()), "HOME": "/tmp"})
+        return None
+
+    def interpreter(self) -> Interpreter | None:
+        """What it says; None where the command starts none, or none that answers."""
+        while answers := self._answers:
+            with contextlib.suppress(HandlerNotFound):
+                return answers.take()
+            self._answers = self._ask()
+        return None
 
 
 def started_by(path: str) -> Iterator[str]:
@@ -98,6 +114,8 @@ with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps
 print(sys.executable, sys.version.split()[0], sysconfig.get_path("stdlib"), sys.prefix, sys.base_prefix, client,
       *sorted({*filter(None, sys.path), *mapped}), sep="\\0", end="")
 """
+LONGEST_ANSWER = 60
+"""Seconds."""
 CHOOSE_PYTHON = "give --python the function's interpreter, or the folder of its virtual environment"
 
 
@@ -136,7 +154,7 @@ def find(python: str) -> str:
     inner = os.path.join(named, "bin", "python")
     if os.path.isdir(named) and (os.sep in named or os.path.exists(inner)):
         path = inner
-    elif os.sep in named or not (path := shutil.which(named) or ""):
+    elif os.sep in named or not (path := _on_path(named)):
         path = named
     if os.path.isdir(path) or not os.path.exists(path):
         what = "does not exist" if os.sep in named else "is neither on PATH nor the folder of an environment"
@@ -171,31 +189,50 @@ def ask(python: str | None, root: str) -> Interpreter:
     """
     path = find(python) if python else sys.executable
     # A script that chooses one does it by variables and by the folder that the user stands in.
-    found = _answer([path, "-s"], root, {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")})
+    found = _Answers([path, "-s"], root, {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}).take()
     with contextlib.suppress(OSError):
         if os.path.samefile(found.path, path):  # by the name that the user gave
             return found._replace(path=path)
     return found
 
 
-def _answer(command: list[str], root: str, environment: Mapping[str, str]) -> Interpreter:
-    where = command[0]
-    try:
-        done = subprocess.run([*command, "-c", _ASK, root], capture_output=True, text=True, check=True, timeout=60,
-                              errors="surrogateescape", env=environment)  # fmt: skip
-        path, version, stdlib, prefix, base, client, *needs = done.stdout.split("\0")
-    except OSError as error:
-        raise HandlerNotFound(f"cannot be started: {error.strerror}", where=where, todo=CHOOSE_PYTHON) from error
-    except subprocess.CalledProcessError as error:  # a script that chooses says why it has none
-        said = [line for line in error.stderr.splitlines() if line.strip()] or [f"exit status {error.returncode}"]
-        why = said[-1 if said[0].startswith(("Traceback", "  File")) else 0].strip()
-        raise HandlerNotFound(f"is not a usable Python: {why}", where=where, todo=CHOOSE_PYTHON) from error
-    except (subprocess.SubprocessError, ValueError) as error:
-        why = "it answers nothing that a Python would" if isinstance(error, ValueError) else error
-        raise HandlerNotFound(f"is not a usable Python: {why}", where=where, todo=CHOOSE_PYTHON) from error
-    path = path or where
-    hops = (where, path, *links(path))
-    return Interpreter(path, version, stdlib, prefix, base, client == "True", (*hops, prefix, base, stdlib, *needs))
+class _Answers:
+    """One interpreter that was started to answer."""
+
+    def __init__(self, command: list[str], root: str, environment: Mapping[str, str]) -> None:
+        """Raises HandlerNotFound."""
+        self._where = command[0]
+        try:
+            self._started = subprocess.Popen(
+                [*command, "-c", _ASK, root], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, errors="surrogateescape", env=environment,
+            )  # fmt: skip
+        except OSError as error:
+            what = f"cannot be started: {error.strerror}"
+            raise HandlerNotFound(what, where=self._where, todo=CHOOSE_PYTHON) from error
+
+    def take(self) -> Interpreter:
+        """Wait for the answer. Raises HandlerNotFound."""
+        where = self._where
+        with self._started as started:
+            try:
+                answer, complaint = started.communicate(timeout=LONGEST_ANSWER)
+            except subprocess.TimeoutExpired as error:
+                started.kill()
+                what = f"is not a usable Python: it does not answer within {LONGEST_ANSWER} seconds"
+                raise HandlerNotFound(what, where=where, todo=CHOOSE_PYTHON) from error
+        if started.returncode:  # a script that chooses says why it has none
+            said = [line for line in complaint.splitlines() if line.strip()] or [f"exit status {started.returncode}"]
+            why = said[-1 if said[0].startswith(("Traceback", "  File")) else 0].strip()
+            raise HandlerNotFound(f"is not a usable Python: {why}", where=where, todo=CHOOSE_PYTHON)
+        try:
+            path, version, stdlib, prefix, base, client, *needs = answer.split("\0")
+        except ValueError as error:
+            why = "it answers nothing that a Python would"
+            raise HandlerNotFound(f"is not a usable Python: {why}", where=where, todo=CHOOSE_PYTHON) from error
+        path = path or where
+        hops = (where, path, *links(path))
+        return Interpreter(path, version, stdlib, prefix, base, client == "True", (*hops, prefix, base, stdlib, *needs))
 
 
 def without_chooser(
@@ -220,7 +257,14 @@ def without_chooser(
 
 
 def _found(command: str, root: str) -> str:
-    return os.path.join(root, command) if os.sep in command else shutil.which(command) or ""
+    return os.path.join(root, command) if os.sep in command else _on_path(command)
+
+
+def _on_path(name: str) -> str:
+    """A program on PATH, '' where there is none."""
+    import shutil  # a learning start knows its program already
+
+    return shutil.which(name) or ""
 
 
 def needs_of(command: str, root: str) -> tuple[str, ...]:

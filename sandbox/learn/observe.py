@@ -60,7 +60,7 @@ class ObserverDuties(NamedTuple):
     refuses: Sequence[tuple[int, int]] = ()
 
 
-def observe(command: Command, duties: ObserverDuties) -> int:
+def observe(command: Command, duties: ObserverDuties, asked: host.Asked) -> int:
     """Run the command and observe it to its end. Returns the exit status to end with. Raises SandboxError."""
     arch = machine()
     if duties.stand_ins and (refused := parent.refuses_duplicates()):
@@ -73,7 +73,7 @@ def observe(command: Command, duties: ObserverDuties) -> int:
     # From here on: what asks for the end meanwhile is handed on to the program, and not lost as a first process' is.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, parent.HELD)
     sink = ObservationLog(duties.observations, duties.function)
-    start = host.describe(command, duties.function, duties.handler, api=duties.api is not None)
+    start = host.describe(command, duties.function, duties.handler, asked, api=duties.api is not None)
     sink.emit(start)
     recorder = Recorder(
         arch, sink.emit, api=_addresses(duties.api), denied=denials.load(), granted=duties.grants, places=start.places

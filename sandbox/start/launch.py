@@ -179,13 +179,16 @@ def _policy_here(settings: Settings) -> str:
 
 def learn(command: Command, settings: Settings) -> int:
     """Run the command and write down what it does. Returns the exit status to end with. Raises SandboxError."""
+    from sandbox.learn import host
+
+    asked = host.Asked(command)  # before the rest is loaded
     from sandbox.learn.observe import ObserverDuties, observe
 
     duties = ObserverDuties(
         settings.function, settings.handler, _address(settings.api), settings.grants, settings.observations,
         settings.local_domains, settings.debug, stand_ins(settings), settings.refuses,
     )  # fmt: skip
-    return observe(command, duties)
+    return observe(command, duties, asked)
 
 
 def _address(api: RuntimeApi | None) -> tuple[str, int] | None:
