@@ -9,8 +9,9 @@ that each end with a NUL. In this order:
     fields        in the order of FIELDS, each as its kind says (KINDS)
     programs      a count (4 bytes), and for each architecture its name (text), then the plain program and the
                   supervised one: instructions and those of the head (4 bytes each), and the instructions; then the
-                  calls of the init phase: their size (4 bytes), and for each its number and a count of conditions
-                  (4 bytes each), which are an argument (4 bytes), a mask and a value (8 bytes each)
+                  calls of the init phase and the path calls that are looked at, either as their size (4 bytes), and
+                  for each call its number and a count of conditions (4 bytes each), which are an argument (4 bytes),
+                  a mask and a value (8 bytes each)
     supervision   its length (4 bytes), and what only a supervisor needs, as a JSON object (SUPERVISION)
     digest        32 bytes, SHA-256 of all that stands before it: against damage, not against people
 
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
     """One of BASES, the path there, and whether all that lies below it is meant."""
     Alternative: TypeAlias = Sequence[Sequence[int]]
     """[argument, mask, value] of each condition."""
-    Programs: TypeAlias = tuple[tuple[bytes, int], tuple[bytes, int], bytes]
-    """Of one architecture: the plain and the supervised one, each with its head, and the calls of the init phase."""
+    Programs: TypeAlias = tuple[tuple[bytes, int], tuple[bytes, int], bytes, bytes]
+    """Of one architecture: the plain and the supervised one, each with its head, calls of init, and path calls."""
 
-FORMAT = 6
+FORMAT = 7
 FILE = "policy.bin"
 LISTING = "listing.txt"
 MAGIC = b"sandbox" + bytes([FORMAT])
@@ -82,6 +83,7 @@ FIELDS = (
     ("unsupervised", "lines", ()),
     ("connects", "choice", ("never", "init", "always")),
     ("decider", "choice", ("when-needed", "early")),
+    ("roots", "choice", ("one", "many")),
     ("provenance", "texts", FACTS),
 )
 """The attributes of a Policy that both starters read, in the order of the file: (name, kind, words)."""
@@ -101,7 +103,6 @@ SUPERVISION: Mapping[str, Any] = {
     "runtime-api": bool,
     "init": {str: {str: [str]}},
     "sockets": {str: [[(int, int, int)]]},
-    "paths": {str: {int: [[(int, int, int)]]}},
     "messages": bool,
     "destinations": [str],
     "listen": [str],
@@ -143,7 +144,7 @@ class Supervision:
 
     __slots__ = (
         "brokered", "contents", "denied", "destinations", "free_interpreters", "init", "interpreters",
-        "listen", "messages", "names_keep", "names_receives", "never_granted", "own_interpreter", "paths", "responses",
+        "listen", "messages", "names_keep", "names_receives", "never_granted", "own_interpreter", "responses",
         "runtime_api", "sockets", "terminate", "tolerates",
     )  # fmt: skip
 
@@ -154,8 +155,6 @@ class Supervision:
         """{syscall: argument classes} allowed until the first connection to the Runtime API and not after it."""
         self.sockets: Sequence[Alternative] = data["sockets"].get(arch, [])
         """What socket(2) makes after the init phase."""
-        self.paths: Mapping[str, Sequence[Alternative]] = data["paths"].get(arch, {})
-        """{number, in decimal: alternatives} of the calls that Landlock holds and that pass after the init phase."""
         self.messages: bool = data["messages"]
         """Whether sendmsg(2) is in the profile."""
         self.destinations: Sequence[str] = data["destinations"]
@@ -192,9 +191,10 @@ class Policy:
     """
 
     __slots__ = (
-        "_init_calls", "_supervision", "abstract", "arch", "audit_until", "bind", "bind_ports", "bind_shown",
-        "connects", "decider", "digest", "exec", "files", "function", "head", "network", "network_ports",
-        "network_shown", "program", "provenance", "signals", "source", "supervised", "supervised_head", "unsupervised",
+        "_init_calls", "_path_calls", "_supervision", "abstract", "arch", "audit_until", "bind", "bind_ports",
+        "bind_shown", "connects", "decider", "digest", "exec", "files", "function", "head", "network", "network_ports",
+        "network_shown", "program", "provenance", "roots", "signals", "source", "supervised", "supervised_head",
+        "unsupervised",
     )  # fmt: skip
 
     function: str
@@ -210,6 +210,7 @@ class Policy:
     unsupervised: Sequence[str]  # what stays open without a supervisor, for the status line
     connects: str  # when the attendant may connect to the Runtime API: never | init, until the first | always
     decider: str  # when-needed | early: the profile holds what only the Python supervisor decides
+    roots: str  # one | many: by a path the function may come to see other files than its starter (mounts, chroot)
     audit_until: str  # YYYY-MM-DD or ''
     files: FileRules
     provenance: Mapping[str, Sequence[str]]  # by FACTS
@@ -221,6 +222,7 @@ class Policy:
     digest: str  # hexadecimal SHA-256 of the file
     source: str
     _init_calls: bytes
+    _path_calls: bytes
     _supervision: bytes | Supervision
 
     @property
@@ -229,10 +231,21 @@ class Policy:
 
         Raises PolicyInvalid.
         """
+        return self._table(self._init_calls, "the init phase")
+
+    @property
+    def path_calls(self) -> Mapping[str, Sequence[Alternative]]:
+        """{number, in decimal: alternatives} of what Landlock holds by a path and passes after the init phase.
+
+        Raises PolicyInvalid.
+        """
+        return self._table(self._path_calls, "paths")
+
+    def _table(self, data: bytes, what: str) -> Mapping[str, Sequence[Alternative]]:
         try:
-            return _calls(self._init_calls)
+            return _calls(data)
         except ValueError as error:
-            raise PolicyInvalid(f"says nothing of the init phase: {error}", where=self.source, todo=REBUILD) from error
+            raise PolicyInvalid(f"says nothing of {what}: {error}", where=self.source, todo=REBUILD) from error
 
     @property
     def supervision(self) -> Supervision:
@@ -328,7 +341,8 @@ def decode(data: bytes, arch: str, where: str) -> Policy:
             f"has a filter for {', '.join(programs) or 'no architecture'}, not for {arch}", where=where,
             todo=f"{REBUILD} --arch all",
         )  # fmt: skip
-    (policy.program, policy.head), (policy.supervised, policy.supervised_head), policy._init_calls = programs[arch]
+    (policy.program, policy.head), (policy.supervised, policy.supervised_head), *tables = programs[arch]
+    policy._init_calls, policy._path_calls = tables
     policy.arch = arch
     return policy
 
@@ -354,7 +368,7 @@ def _contents(data: bytes, where: str) -> tuple[Policy, Mapping[str, Programs]]:
         name = "programs"
         for _ in range(reader.number()):
             arch = reader.text()
-            programs[arch] = (reader.program(), reader.program(), reader.take(reader.number()))
+            programs[arch] = (reader.program(), reader.program(), reader.table(), reader.table())
         name = "supervision"
         policy._supervision = reader.take(reader.number())
         if reader.at != len(body):
@@ -388,6 +402,10 @@ class _Reader:
     def number(self) -> int:
         """4 bytes."""
         return int.from_bytes(self.take(4), "little")
+
+    def table(self) -> bytes:
+        """Calls, for `_calls`."""
+        return self.take(self.number())
 
     def wide(self) -> int:
         """8 bytes."""

@@ -323,7 +323,7 @@ def _own_sockets(policy: Policy) -> bpf.Program:
 def _paths(policy: Policy) -> bpf.Program:
     """Notifies the path calls that the profile has and Landlock holds: the supervisor reads them, and they go on."""
     body: list[bpf.Instruction] = []
-    for number, alternatives in policy.supervision.paths.items():
+    for number, alternatives in policy.path_calls.items():
         body += bpf.returning(int(number), alternatives, bpf.USER_NOTIF)
     return bpf.before(tuple(body), abi.AUDIT_ARCH)
 

@@ -41,6 +41,11 @@ HELD_BY_PATH = (
     "link", "linkat", "symlink", "symlinkat", "unlink", "unlinkat", "rmdir",
 )  # fmt: skip
 """The calls whose paths Landlock holds, without exec; stat, access, readlink and chdir it does not (man 7 landlock)."""
+MOVE_ROOT = (
+    "mount", "umount2", "move_mount", "open_tree", "open_tree_attr", "mount_setattr", "fsmount", "pivot_root", "chroot",
+    "unshare", "setns",
+)  # fmt: skip
+"""The calls after which a path may lead to another file, or which enter a place where it does (man 7 namespaces)."""
 WITH_DESTINATION = ("connect", "sendto", "sendmsg", "sendmmsg")
 """The calls that may name a socket address to go to, in memory."""
 LISTENS = ("bind", "listen")

@@ -2,7 +2,7 @@
 #ifndef SANDBOX_FIELDS_H
 #define SANDBOX_FIELDS_H
 
-#define POLICY_MAGIC "sandbox\6"
+#define POLICY_MAGIC "sandbox\7"
 static const char *const BASES[] = {"", "{root}", "{python}", "{venv}"};
 enum { BASE_NONE, BASE_ROOT, BASE_PYTHON, BASE_VENV };
 enum { EXEC_SINGLE_USE, EXEC_GRANTED };
@@ -12,6 +12,7 @@ enum { BIND_ANY, BIND_PORTS, BIND_NONE };
 enum { ABSTRACT_ANY, ABSTRACT_OWN };
 enum { CONNECTS_NEVER, CONNECTS_INIT, CONNECTS_ALWAYS };
 enum { DECIDER_WHEN_NEEDED, DECIDER_EARLY };
+enum { ROOTS_ONE, ROOTS_MANY };
 enum { FACT_LIBC, FACT_KERNEL, FACT_ARCHITECTURE, FACT_PYTHON, FACT_HANDLER_DIGEST, FACT_LOCK_DIGEST };
 
 struct policy {
@@ -38,9 +39,10 @@ struct policy {
     struct list unsupervised;
     int connects;
     int decider;
+    int roots;
     struct list provenance[6];
     struct program plain, supervised;
-    struct calls early;
+    struct calls early, paths;
     unsigned char digest[POLICY_DIGEST]; /* of the file */
 };
 
@@ -66,6 +68,7 @@ static void take_fields(struct cursor *c, struct policy *policy) {
     policy->unsupervised = take_texts(c);
     policy->connects = take_choice(c, 3);
     policy->decider = take_choice(c, 2);
+    policy->roots = take_choice(c, 2);
     for (int i = 0; i < 6; i++) policy->provenance[i] = take_texts(c);
 }
 

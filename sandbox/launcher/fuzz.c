@@ -39,7 +39,8 @@ static const char *try_one(const unsigned char *data, size_t size) {
         for (size_t i = 0; i < 2; i++)
             for (uint32_t j = 0; j <= ports[i].count; j++) seen += port_at(&ports[i], j, 0) > 65535;
         const uint64_t registers[ARGUMENTS] = {1, 0, 0xFF, 0, 0, ~0ULL};
-        for (uint32_t nr = 0; nr < 500; nr++) seen += (size_t)is_early(&policy.early, nr, registers) > 1;
+        for (uint32_t nr = 0; nr < 500; nr++) 
+            seen += (size_t)is_early(&policy.early, nr, registers) + (size_t)is_early(&policy.paths, nr, registers) > 2;
         const struct program programs[] = {policy.plain, policy.supervised};
         for (size_t i = 0; i < 2; i++)
             for (size_t j = 0; j < 8 * (size_t)programs[i].instructions; j++) seen += programs[i].code[j] > 255;

@@ -46,11 +46,12 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
     rules = {arch: both.plain for arch, both in filters.items()}
     evidence: dict[str, Evidence] = {}
     programs: dict[str, bpf.Program] = {}
-    compiled: dict[str, tuple[Compiled, Compiled, Calls]] = {}
+    compiled: dict[str, tuple[Compiled, Compiled, Calls, Calls]] = {}
     for arch, both in filters.items():
         plain, programs[arch], evidence[arch] = _compiled(both.plain)
         supervised, *_ = _compiled(both.supervised)
-        compiled[arch] = plain, supervised, supervision.init_calls(both, supervision.receiving_calls(profile))
+        early = supervision.init_calls(both, supervision.receiving_calls(profile))
+        compiled[arch] = plain, supervised, early, supervision.path_calls(profile, both)
     unsupervised = ports.open_kinds(profile)
     if exec_granted(profile) and profile.processes:
         unsupervised += executables.description(profile).unsupervised
@@ -66,6 +67,7 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
     }
     told = supervision.description(profile, filters)
     values["connects"] = supervision.connects(told)
+    values["roots"] = "many" if supervision.moves_root(filters.values()) else "one"
     values["decider"] = "early" if supervision.needs_decider(profile) else "when-needed"
     files = {
         bundle.FILE: encode(values, compiled, told),

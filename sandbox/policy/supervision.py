@@ -7,7 +7,7 @@ that the supervisor can make them itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -239,6 +239,12 @@ def path_calls(profile: Profile, filters: Filters) -> dict[str, list[list[list[i
     return found
 
 
+def moves_root(compiled: Iterable[Filters]) -> bool:
+    """Whether a function may change what its paths mean, so that whoever reads them must stand where it stands."""
+    found = {call for both in compiled for call in _items(both.plain)}
+    return any(call.syscall in tables.MOVE_ROOT or call.arg_class == "namespace" for call in found)
+
+
 def connects(told: Mapping[str, Any]) -> str:
     """When the Runtime API's connect is decided by its address alone, on every architecture: a word of bundle.FIELDS.
 
@@ -284,7 +290,6 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "init": {arch: {syscall: list(classes) for syscall, classes in init_items(both).items()}
                  for arch, both in compiled.items()},
         "sockets": {arch: socket_calls(both) for arch, both in compiled.items()},
-        "paths": {arch: path_calls(profile, both) for arch, both in compiled.items()},
         "messages": any(use.syscall == "sendmsg" for use in profile.uses),
         "destinations": sorted(profile.network),
         "listen": sorted(profile.listen),

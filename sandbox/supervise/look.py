@@ -114,4 +114,4 @@ def prepare(policy: Policy, command: Command, *, audit: bool) -> Look | None:
         plan.close()
     files = {path: (file.st_dev, file.st_ino) for path, file in found if not stat.S_ISDIR(file.st_mode)}
     permissions = Permissions(plan.handled, rules, files)
-    return Look(permissions, CallTable(policy.supervision.paths), landlock_rules.named(command), audit=audit)
+    return Look(permissions, CallTable(policy.path_calls), landlock_rules.named(command), audit=audit)

@@ -59,15 +59,16 @@ def plainly(value: Any) -> Any:
     return {name: plainly(getattr(value, name)) for name in names} if names else value
 
 
+PATHS = {"2": [[[1, 0x40, 0]], []]}
 EARLY = {"1": [[[0, 2**64 - 1, 7], [5, 1, 0]], []], "41": [[[2, 0xFF, 2**64 - 1]]]}
-PROGRAMS = {"x86_64": ((bytes(24), 1), (bytes(16), 1), EARLY)}
+PROGRAMS = {"x86_64": ((bytes(24), 1), (bytes(16), 1), EARLY, PATHS)}
 FIELDS: Mapping[str, Any] = {
     "function": "some", "exec": "granted", "signals": "any", "network": "ports", "bind": "ports", "abstract": "own",
     "audit_until": "2030-02-28", "files.listed": True, "files.limited": True, "files.memfd": False,
     "files.renames": True, "files.read": ["/srv/**", "{root}/x"], "files.write": ["/tmp/*"],
     "files.programs": ["/bin/true"], "network_ports": [53, 443, 65535], "bind_ports": [0, 8001],
     "network_shown": "TCP to port 53, 443, 65535 only", "bind_shown": "TCP on port 0, 8001 only",
-    "unsupervised": ["network: UDP to any address"], "connects": "always", "decider": "early",
+    "unsupervised": ["network: UDP to any address"], "connects": "always", "decider": "early", "roots": "many",
     "provenance": {"kernel": ["6.18.44-v", "\0"]},
 }  # fmt: skip
 
@@ -130,7 +131,7 @@ def test_each_field_comes_back() -> None:
         else:
             assert found == value
     assert (policy.program, policy.head, policy.supervised, policy.supervised_head) == (bytes(24), 8, bytes(16), 8)
-    assert policy.init_calls == EARLY
+    assert (policy.init_calls, policy.path_calls) == (EARLY, PATHS)
 
 
 def test_files_are_readable_by_the_function(tmp_path: Path) -> None:
@@ -174,9 +175,9 @@ def test_another_format_is_to_be_compiled_again() -> None:
     """A policy of an older or newer version names this one and says what to do."""
     for number in (0, bundle.FORMAT - 1, bundle.FORMAT + 1, 255):
         other = bundle.MAGIC[:-1] + bytes([number]) + small()[len(bundle.MAGIC) :]
-        with pytest.raises(PolicyInvalid, match=r"is not a policy of format 6\n.*sandbox compile"):
+        with pytest.raises(PolicyInvalid, match=r"is not a policy of format 7\n.*sandbox compile"):
             decode(other)
-    with pytest.raises(PolicyInvalid, match="is not a policy of format 6"):
+    with pytest.raises(PolicyInvalid, match="is not a policy of format 7"):
         decode(b"sbxtwin\3" + small()[8:])
 
 
@@ -231,20 +232,20 @@ def test_each_day_comes_back(day: Any) -> None:
 
 
 @pytest.mark.parametrize("table", [b"\1\0\0\0", b"\1\0\0\0" * 2, b"\1\0\0\0" * 2 + b"\6\0\0\0" + bytes(16)])
-def test_what_the_init_phase_may_do_has_its_shape(table: bytes) -> None:
+def test_tables_of_calls_have_their_shape(table: bytes) -> None:
     """A table of calls that ends too early, or compares an argument that no call has, is PolicyInvalid."""
     policy = decode(small())
-    policy._init_calls = table
+    policy._init_calls = policy._path_calls = table
     with pytest.raises(PolicyInvalid, match=r"says nothing of the init phase.*\n.*sandbox compile"):
         assert policy.init_calls
+    with pytest.raises(PolicyInvalid, match="says nothing of paths"):
+        assert policy.path_calls
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"runtime-api": None}, {"init": []}, {"init": {"x86_64": {"read": "x"}}},
-        {"paths": {"x86_64": {"x": []}}}, {"paths": {"x86_64": {"1": [[[9, 0, 0]]]}}},
-        {"paths": {"x86_64": {"1": [[[0, 0]]]}}},
         {"sockets": {"x86_64": [[["a", 0, 0]]]}}, {"sockets": None}, {"messages": "yes"}, {"destinations": [7]},
         {"brokered": None}, {"terminate": {}}, {"responses": {"read": 1}}, {"denied": {"read": [None]}},
         {"never-granted": [[]]},

@@ -294,6 +294,18 @@ def test_elsewhere_the_program_alone_decides(profile: Profile) -> None:
         assert simulate(program, NATIVE, NUMBERS[name], args).action == rules.verdict(NATIVE, NUMBERS[name], args)
 
 
+def test_who_may_move_its_root(profile: Profile) -> None:
+    """A grant of any call that changes what paths mean says so; no other call of a profile does."""
+
+    def moves(found: Profile) -> bool:
+        return supervision.moves_root([supervision.filters(found, abi.MACHINE)])
+
+    assert not moves(profile)
+    for name in ("chroot", "mount", "unshare", "setns", "pivot_root"):
+        granted = guests.profile("openat read", grants=(name,))
+        assert moves(granted), name
+
+
 # Decisions.
 
 
