@@ -1,7 +1,7 @@
 """The native launcher's program: shipped with a release, built by the system's cc in a checkout.
 
 The sources lie beside this file (docs/launcher.md says what each is for): launcher.c starts at `launch` and includes
-the rest, fuzz.c tries the reader of policies alone, tools/header makes numbers.h and fields.h.
+the rest, fuzz.c and fuzz_dns.c try one reader alone, tools/header makes numbers.h and fields.h.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def path(arch: str) -> Path:
 
 def sources() -> str:
     """SHA-256 of all that a launcher is made of."""
-    names = sorted({*HERE.glob("*.[ch]"), SCRIPT} - {HERE / "fuzz.c"})
+    names = sorted({*HERE.glob("*.[ch]"), SCRIPT} - {*HERE.glob("fuzz*.c")})
     parts = [repr((FLAGS, LINKED)).encode(), *(name.read_bytes() for name in names)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 

@@ -102,6 +102,23 @@
 /* sandbox/names/__init__.py */
 #define DNS_PORT 0x35
 
+/* sandbox/names/questions.py */
+#define DNS_INTERNET 1
+#define DNS_LARGEST_QUESTION 0x1000
+#define DNS_MOST_ALIASES 0x10
+#define DNS_MOST_RECORDS 0x100
+#define DNS_NAME_ERROR 3
+#define DNS_OFFERED_SIZE 0x4d0
+#define DNS_RECURSION 0x100
+#define DNS_SMALLEST_OFFER 0x200
+#define DNS_TRUNCATED 0x200
+#define DNS_TYPE_A 1
+#define DNS_TYPE_AAAA 0x1c
+#define DNS_TYPE_AXFR 0xfc
+#define DNS_TYPE_CNAME 5
+#define DNS_TYPE_IXFR 0xfb
+#define DNS_TYPE_OPT 0x29
+
 /* sandbox/supervise/opening.py */
 #define HANDED_CALL 1
 #define HANDED_CONNECTED 2
@@ -180,6 +197,9 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define ERRORS "\100Usage\0" "\102PolicyInvalid\0" "\103PolicyNotFound\0" "\105InstallRefused\0" \
     "\106KernelUnsupported\0" "\107ListenerBusy\0" "\110CanaryPassed\0" "\111HandlerNotFound\0" "\116PolicyStale\0" \
     "\117PackageInvalid\0" "\120PolicyWritable\0"
+
+/* sandbox/names/questions.py: what may be asked about a name */
+#define DNS_TYPES {1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 64, 65, 255, 257}
 #define WARN "set SANDBOX_ON_UNAVAILABLE=warn to run without what is missing, knowing so"
 #define REBUILD "compile the profile again: `sandbox compile PROFILE --output DIR`"
 

@@ -20,6 +20,8 @@ LARGEST_QUESTION = 4096
 """Bytes; a name of 255 with EDNS options and padding takes a few hundred."""
 MOST_RECORDS = 256
 """Of an answer, those that are looked at."""
+MOST_ALIASES = 16
+"""That are followed from a name, as by resolvers."""
 
 QUERY = 0
 LIFE = 60
@@ -177,7 +179,7 @@ def read_answer(packet: bytes, id_: int, question: Question) -> DnsAnswer | None
             return DnsAnswer(header.rcode, [])  # some say no more than that they would not
         if header.q != 1:
             return None
-        name = _written(buffer.decode_name())
+        name = _name(buffer)
         if (name, *buffer.unpack("!HH")) != (question.name, question.qtype, question.qclass):
             return None
         return DnsAnswer(header.rcode, _addresses(buffer, min(header.a, MOST_RECORDS), name), header.a)
@@ -193,7 +195,7 @@ def _addresses(buffer: DNSBuffer, count: int, name: str) -> list[tuple[bytes, in
         owner, kind, class_, ttl, length = _record(buffer)
         end = buffer.offset + length
         if kind == CNAME and class_ == INTERNET:
-            aliases.setdefault(owner, (_written(buffer.decode_name()), ttl))
+            aliases.setdefault(owner, (_name(buffer), ttl))
         elif kind in (A, AAAA) and class_ == INTERNET:
             if length != (4 if kind == A else 16):
                 raise WireError("an address of another length")
@@ -203,7 +205,7 @@ def _addresses(buffer: DNSBuffer, count: int, name: str) -> list[tuple[bytes, in
         if buffer.offset != end:
             raise WireError("a record longer or shorter than it says")
     longest = 1 << 31
-    for _ in range(len(aliases) + 1):
+    for _ in range(min(len(aliases), MOST_ALIASES)):
         if name in found or name not in aliases:
             break
         name, ttl = aliases[name]
@@ -213,9 +215,16 @@ def _addresses(buffer: DNSBuffer, count: int, name: str) -> list[tuple[bytes, in
 
 def _record(buffer: DNSBuffer) -> tuple[str, int, int, int, int]:
     """(owner, type, class, seconds to live, length of the data) of the record that begins here."""
-    name = _written(buffer.decode_name())
+    name = _name(buffer)
     kind, class_, ttl, length = buffer.unpack("!HHIH")
     return name, kind, class_, 0 if ttl >> 31 else ttl, length  # RFC 2181, 8: the top bit means zero
+
+
+def _name(buffer: DNSBuffer) -> str:
+    label = buffer.decode_name()
+    if not _fits(label):
+        raise WireError("longer than a name can be")
+    return _written(label)
 
 
 def _length(label: DNSLabel) -> int:
