@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sandbox.behaviour.walker import KnownIds
     from sandbox.kernel.notification import Notification
     from sandbox.kernel.path_walk import Walked
     from sandbox.kernel.task import Task
@@ -148,13 +149,14 @@ def ask(notification: Notification, task: Task, arch: str, phase: str) -> tuple[
 
 
 def of_call(
-    call: Call, args: Sequence[int], task: Task, phase: str, *, foresee: bool = True
+    call: Call, args: Sequence[int], task: Task, phase: str, *, foresee: bool = True, known: KnownIds | None = None
 ) -> tuple[Access, ...]:  # fmt: skip
     """As `ask`, for a call of CALLS whose class is known (`call_of`).
 
     Without `foresee` no errno is looked for that takes more than the walk, and no name: for who rarely needs them.
+    `known` are ids of tasks that need not be read again.
     """
-    asked = _Asked(call, args, task, phase, foresee=foresee)
+    asked = _Asked(call, args, task, Walker(task.tid, foresee=foresee, known=known), phase)
     try:
         if call.syscall in tables.OPENS:
             return asked.opening()
@@ -195,12 +197,12 @@ class _Blind(Exception):
 class _Asked:
     """One call under work."""
 
-    def __init__(self, call: Call, args: Sequence[int], task: Task, phase: str, *, foresee: bool = True) -> None:
+    def __init__(self, call: Call, args: Sequence[int], task: Task, walker: Walker, phase: str) -> None:
         self._call = call
         self._args = args
         self._task = task
         self._phase = phase
-        self._walker = Walker(task.tid, foresee=foresee)
+        self._walker = walker
 
     def opening(self) -> tuple[Access, ...]:
         syscall = self._call.syscall

@@ -23,11 +23,13 @@ OVER_FILES = 0b11111
 class Walker:
     """The walks of one call by a thread. Without `foresee` no rights are asked for, which is quick."""
 
-    def __init__(self, tid: int, *, foresee: bool = True) -> None:
+    def __init__(self, tid: int, *, foresee: bool = True, known: KnownIds | None = None) -> None:
+        """`known` are ids that need not be read again."""
         self._tid = tid
         self.foresee = foresee
         self._its: Ids | None = None
         self._known = False
+        self._of = known.of if known else _read_ids
 
     def walk(
         self, dirfd: int | None, path: bytes, *, follow: bool = True, wanted: int = 0, entry: bool = False,
@@ -65,7 +67,7 @@ class Walker:
     def _ids(self) -> Ids | None:
         if not self._known:
             self._known = True
-            self._its = _read_ids(self._tid)
+            self._its = self._of(self._tid)
         return self._its
 
     def user(self) -> int:
@@ -95,6 +97,43 @@ class Ids:
             (ids.user, ids.group, ids.groups, ids.capabilities, ids.namespace) for ids in (self, other)
         )  # fmt: skip
         return mine == its
+
+
+CHANGES = (
+    "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups",
+    "capset", "unshare", "setns", "execve", "execveat",
+)  # fmt: skip
+"""The calls by which a thread changes its own ids; no call changes another's (man 7 credentials)."""
+MOST_KNOWN = 64
+
+
+class KnownIds:
+    """The ids of threads, for who hears of every call of theirs: they are read once, and again behind a change.
+
+    A thread with the number of one that is gone has another file in /proc.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[tuple[int, int, int], Ids | None]] = {}
+
+    def of(self, tid: int) -> Ids | None:
+        """A thread's ids; None where they cannot be read."""
+        try:
+            file = os.stat(f"/proc/{tid}")
+        except OSError:
+            return None
+        key = (file.st_ino, file.st_uid, file.st_gid)
+        found = self._known.get(tid)
+        if found is None or found[0] != key:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            found = self._known[tid] = key, _read_ids(tid)
+        return found[1]
+
+    def hear(self, syscall: str, tid: int) -> None:
+        """A call of this thread waits, which may change its ids."""
+        if syscall in CHANGES:
+            self._known.pop(tid, None)
 
 
 def _field(status: bytes, name: bytes) -> bytes:

@@ -17,6 +17,7 @@ from sandbox.behaviour.access import Access
 from sandbox.behaviour.aim import aim
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import below
+from sandbox.behaviour.walker import KnownIds
 from sandbox.kernel import sockaddr, tables
 from sandbox.kernel.memory import socket_address
 from sandbox.kernel.notification import Notification
@@ -87,6 +88,7 @@ class Recorder:
         led = ((os.path.realpath(folder), folder.rstrip("/")) for folder in places.values() if folder != "/")
         self._places = [(real, spelled) for real, spelled in led if real not in (spelled, "/")]
         self.tasks = Tasks(MOST_TASKS, sees_every_exec=True)
+        self._ids = KnownIds()
         self.named: list[bytes] = []
         """The addresses that the last noted connect or send names, as they were read; none for any other call."""
         self.leads: Callable[[SocketAddress], bool] = lambda address: False
@@ -138,6 +140,7 @@ class Recorder:
             if self.started:
                 self.tasks.forget()
             return 0
+        self._ids.hear(name, call.pid)
         if nr in self._special:
             task = self.tasks.take(call.pid)
             try:
@@ -210,7 +213,7 @@ class Recorder:
         if name == "listen":
             self._listens(self._listening.listen(task, args[0] & arguments.LOW))
         if name in access.CALLS:
-            accesses = access.of_call(asked, args, task, self.phase)
+            accesses = access.of_call(asked, args, task, self.phase, known=self._ids)
             if name == "bind":
                 _, address = self._address(task, name, args)
                 self._listens(self._listening.bind(task, args[0] & arguments.LOW, address, accesses))

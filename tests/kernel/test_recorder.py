@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import platform
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from observed_programs import PYTHON, Bench, result
 
+from sandbox.kernel import abi
 from sandbox.learn.records import Program
 
 
@@ -395,3 +397,30 @@ def test_paths_are_the_kernels(bench: Bench) -> None:
     assert f"{work}/there/s.sock" in seen.entries
     # Relative to a folder that an undumpable task shows to root alone.
     assert f"{work}/there/new" in seen.entries or bench.uid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_rights_are_asked_for_with_the_ids_of_the_moment(bench: Bench) -> None:
+    """A thread that gives its rights up and takes them back learns what it could write then, not between."""
+    if bench.uid:
+        pytest.skip("has no rights to give up")
+    (bench.folder / "shut").mkdir(mode=0o700)
+    number = abi.number("setfsuid")
+    found = bench.python(f"""
+        def attempt(name):
+            try:
+                open(f"shut/{{name}}", "w").close()
+            except PermissionError:
+                print("refused")
+        attempt("first")
+        os.setresuid(65534, 65534, 0)
+        attempt("no-resuid")
+        os.setresuid(0, 0, 0)
+        attempt("second")
+        LIBC.syscall({number}, 65534)
+        attempt("no-fsuid")
+        LIBC.syscall({number}, 0)
+        attempt("third")
+    """)
+    assert found.output.split() == ["refused"] * 2
+    assert {Path(path).name for path in found.cold_start.writes if "shut/" in path} == {"first", "second", "third"}
