@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     """One of BASES, the path there, and whether all that lies below it is meant."""
     Alternative: TypeAlias = Sequence[Sequence[int]]
     """[argument, mask, value] of each condition."""
+    Literal: TypeAlias = tuple[str, bytes, int, int | None]
+    """One of PROTOCOLS, a packed address, the bits of it that count, and a port or None for any."""
     Programs: TypeAlias = tuple[tuple[bytes, int], tuple[bytes, int], bytes, bytes]
     """Of one architecture: the plain and the supervised one, each with its head, calls of init, and path calls."""
 
@@ -61,6 +63,11 @@ ANY = "any"
 FACTS = ("libc", "kernel", "architecture", "python", "handler_digest", "lock_digest")
 """What a start compares with the trainings (sandbox/provenance.py)."""
 
+PROTOCOLS = ("tcp", "udp")
+"""Of destinations that are decided without the Python supervisor."""
+LITERAL = 22
+"""Bytes of a literal destination."""
+
 FIELDS = (
     ("function", "text", ()),
     ("exec", "choice", ("single-use", "granted")),
@@ -84,6 +91,11 @@ FIELDS = (
     ("connects", "choice", ("never", "init", "always")),
     ("decider", "choice", ("when-needed", "early")),
     ("roots", "choice", ("one", "many")),
+    ("own", "flag", ()),
+    ("literals", "literals", ()),
+    ("hosts", "hosts", ()),
+    ("names_keep", "number", ()),
+    ("names_receives", "lines", ()),
     ("provenance", "texts", FACTS),
 )
 """The attributes of a Policy that both starters read, in the order of the file: (name, kind, words)."""
@@ -97,6 +109,11 @@ KINDS = {
     "texts": "a list for each of the words",
     "ports": "a count (4 bytes), and so many ports of 2 bytes",
     "lines": "a list",
+    "number": "4 bytes",
+    "literals": "a count (4 bytes), and for each the number of one of PROTOCOLS, the bytes of its address (4 or 16), "
+    "how many bits of it count and whether any port is meant (1 byte each), a port (2 bytes), the address (16 bytes)",
+    "hosts": "a list; each text begins with the digit of one of PROTOCOLS, `2` for none, goes on with a port in four "
+    "hexadecimal digits or `****` for any, and ends with a name, or what a name ends with, from its dot on",
 }
 
 SUPERVISION: Mapping[str, Any] = {
@@ -116,8 +133,6 @@ SUPERVISION: Mapping[str, Any] = {
     "interpreters": [str],
     "free-interpreters": [str],
     "own-interpreter": bool,
-    "names-keep": int,
-    "names-receives": [str],
 }
 """The shape of what a supervisor needs; [x] is any number of x, {int: x} has numbers in decimal as keys."""
 
@@ -144,8 +159,8 @@ class Supervision:
 
     __slots__ = (
         "brokered", "contents", "denied", "destinations", "free_interpreters", "init", "interpreters",
-        "listen", "messages", "names_keep", "names_receives", "never_granted", "own_interpreter", "responses",
-        "runtime_api", "sockets", "terminate", "tolerates",
+        "listen", "messages", "never_granted", "own_interpreter", "responses", "runtime_api", "sockets", "terminate",
+        "tolerates",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], arch: str) -> None:
@@ -178,10 +193,6 @@ class Supervision:
         """Interpreters of listed scripts that are listed themselves, as env(1) starts them."""
         self.own_interpreter: bool = data["own-interpreter"]
         """Whether the program that the function runs under may be started again."""
-        self.names_keep: int = data["names-keep"]
-        """For how many seconds an address stays with its name after its time to live; 0 for good."""
-        self.names_receives: Sequence[str] = data["names-receives"]
-        """The calls that the supervisor makes on sockets which asked a resolver."""
 
 
 class Policy:
@@ -192,9 +203,9 @@ class Policy:
 
     __slots__ = (
         "_init_calls", "_path_calls", "_supervision", "abstract", "arch", "audit_until", "bind", "bind_ports",
-        "bind_shown", "connects", "decider", "digest", "exec", "files", "function", "head", "network", "network_ports",
-        "network_shown", "program", "provenance", "roots", "signals", "source", "supervised", "supervised_head",
-        "unsupervised",
+        "bind_shown", "connects", "decider", "digest", "exec", "files", "function", "head", "hosts", "literals",
+        "names_keep", "names_receives", "network", "network_ports", "network_shown", "own", "program", "provenance",
+        "roots", "signals", "source", "supervised", "supervised_head", "unsupervised",
     )  # fmt: skip
 
     function: str
@@ -211,6 +222,11 @@ class Policy:
     connects: str  # when the attendant may connect to the Runtime API: never | init, until the first | always
     decider: str  # when-needed | early: the profile holds what only the Python supervisor decides
     roots: str  # one | many: by a path the function may come to see other files than its starter (mounts, chroot)
+    own: bool  # the function may reach what it is bound to itself
+    literals: Sequence[Literal]  # destinations that their address decides
+    hosts: Sequence[str]  # names that may be asked for, with what is reached by them: KINDS["hosts"]
+    names_keep: int  # for how many seconds an address stays with its name after its time to live; 0 for good
+    names_receives: Sequence[str]  # the calls that the supervisor makes on sockets which asked a resolver
     audit_until: str  # YYYY-MM-DD or ''
     files: FileRules
     provenance: Mapping[str, Sequence[str]]  # by FACTS
@@ -382,6 +398,9 @@ def _contents(data: bytes, where: str) -> tuple[Policy, Mapping[str, Programs]]:
     return policy, programs
 
 
+_DIGITS = "0123456789abcdef"
+
+
 class _Reader:
     """Takes what stands at `at` in the bytes of a policy; the kinds of FIELDS by their names. Raises ValueError."""
 
@@ -447,6 +466,24 @@ class _Reader:
 
     def lines(self) -> Sequence[str]:
         return self._list()
+
+    def literals(self) -> Sequence[Literal]:
+        data, found = self.take(LITERAL * self.number()), []
+        for at in range(0, len(data), LITERAL):
+            protocol, size, bits, every = data[at : at + 4]
+            if protocol >= len(PROTOCOLS) or size not in (4, 16) or bits > 8 * size or every > 1:
+                raise ValueError(f"the destination {data[at : at + LITERAL].hex()}")
+            port = None if every else int.from_bytes(data[at + 4 : at + 6], "little")
+            found.append((PROTOCOLS[protocol], data[at + 6 : at + 6 + size], bits, port))
+        return found
+
+    def hosts(self) -> Sequence[str]:
+        found = self._list()
+        for text in found:
+            port = text[1:5]
+            if text[:1] not in ("0", "1", "2") or len(text) < 6 or (port != "****" and set(port) - set(_DIGITS)):
+                raise ValueError(f"the host {text!r}")
+        return found
 
     def texts(self, *names: str) -> Mapping[str, Sequence[str]]:
         return {name: self._list() for name in names}

@@ -39,11 +39,11 @@ SCHEMES = {"http": 80, "https": 443, "postgres": 5432, "postgresql": 5432, "mysq
 """URLs that people paste, with the port that they mean."""
 
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
-_NAT64 = b"\0\x64\xff\x9b" + bytes(8)  # 64:ff9b::/96, RFC 6052
+NAT64 = b"\0\x64\xff\x9b" + bytes(8)  # 64:ff9b::/96, RFC 6052
 _UNSPECIFIED = {bytes(4): b"\x7f\0\0\1", bytes(16): bytes(15) + b"\1"}
 _METADATA_V4 = (b"\xa9\xfe\xa9\xfe", b"\xa9\xfe\xaa\x02", b"\xa9\xfe\xaa\x17")
 METADATA = frozenset(
-    (*_METADATA_V4, *(_NAT64 + address for address in _METADATA_V4),
+    (*_METADATA_V4, *(NAT64 + address for address in _METADATA_V4),
      inet_pton(AF_INET6, "fd00:ec2::254"), inet_pton(AF_INET6, "fd00:ec2::23"))
 )  # fmt: skip
 """Packed addresses where platforms hand out credentials: EC2 (169.254.169.254, fd00:ec2::254), ECS (169.254.170.2) and
@@ -330,7 +330,7 @@ def needs_own_entry(address: bytes) -> bool:
     Whoever answers for a name could make it mean one of these (rebinding), so that only an entry with an address
     allows them. Also as a NAT64 gateway would reach them.
     """
-    if address.startswith(_NAT64[:12]) and len(address) == 16:
+    if address.startswith(NAT64) and len(address) == 16:
         address = address[12:]
     if len(address) == 16:
         link_local = address[0] == 0xFE and address[1] & 0xC0 == 0x80

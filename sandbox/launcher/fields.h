@@ -40,6 +40,11 @@ struct policy {
     int connects;
     int decider;
     int roots;
+    int own;
+    struct literals literals;
+    struct list hosts;
+    uint32_t names_keep;
+    struct list names_receives;
     struct list provenance[6];
     struct program plain, supervised;
     struct calls early, paths;
@@ -69,6 +74,11 @@ static void take_fields(struct cursor *c, struct policy *policy) {
     policy->connects = take_choice(c, 3);
     policy->decider = take_choice(c, 2);
     policy->roots = take_choice(c, 2);
+    policy->own = take_choice(c, 2);
+    policy->literals = take_literals(c);
+    policy->hosts = take_hosts(c);
+    policy->names_keep = take_number(c);
+    policy->names_receives = take_texts(c);
     for (int i = 0; i < 6; i++) policy->provenance[i] = take_texts(c);
 }
 

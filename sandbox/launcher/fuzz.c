@@ -1,7 +1,7 @@
 /* The policy's reader by itself: LLVMFuzzerTestOneInput for a fuzzer, and with -DREPLAY a program that prints, for each
  * file named, what is wrong with it as a policy, or that it is one. -DANY_DIGEST puts the right length and digest in
  * first, so that mutations reach what lies behind that check. */
-#include "policy.c"
+#include "destinations.c"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,8 +38,18 @@ static const char *try_one(const unsigned char *data, size_t size) {
         const struct ports ports[] = {policy.network_ports, policy.bind_ports};
         for (size_t i = 0; i < 2; i++)
             for (uint32_t j = 0; j <= ports[i].count; j++) seen += port_at(&ports[i], j, 0) > 65535;
+        const uint8_t host[16] = {10, 0, 0, 1};
+        const char *text = policy.hosts.first;
+        for (uint32_t i = 0; i < policy.hosts.count; i++, text = next_text(text)) {
+            seen += text_length(name_of_host(text));
+            if (name_opens(&policy, i % 2, name_of_host(text), 443) && !may_look_up(&policy, name_of_host(text)))
+                abort();
+        }
+        for (unsigned length = 4; length <= 16; length += 12)
+            for (int protocol = 0; protocol < 2; protocol++)
+                seen += is_allowed(&policy, protocol, host, length, 443, NULL, 0) > 1;
         const uint64_t registers[ARGUMENTS] = {1, 0, 0xFF, 0, 0, ~0ULL};
-        for (uint32_t nr = 0; nr < 500; nr++) 
+        for (uint32_t nr = 0; nr < 500; nr++)
             seen += (size_t)is_early(&policy.early, nr, registers) + (size_t)is_early(&policy.paths, nr, registers) > 2;
         const struct program programs[] = {policy.plain, policy.supervised};
         for (size_t i = 0; i < 2; i++)

@@ -173,6 +173,7 @@
 
 /* sandbox/bundle.py */
 #define ARGUMENTS 6
+#define LITERAL 22
 #define POLICY_DIGEST 32
 #define POLICY_LARGEST 1048576
 #define POLICY_MAGIC_LENGTH 8
@@ -197,6 +198,10 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define ERRORS "\100Usage\0" "\102PolicyInvalid\0" "\103PolicyNotFound\0" "\105InstallRefused\0" \
     "\106KernelUnsupported\0" "\107ListenerBusy\0" "\110CanaryPassed\0" "\111HandlerNotFound\0" "\116PolicyStale\0" \
     "\117PackageInvalid\0" "\120PolicyWritable\0"
+
+/* sandbox/behaviour/destination.py: addresses where credentials are given out, and NAT64's */
+#define METADATA_IPV6 {{253, 0, 14, 194, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 35}, {253, 0, 14, 194, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 84}}
+#define NAT64 ((const uint8_t[]){0, 100, 255, 155, 0, 0, 0, 0, 0, 0, 0, 0})
 
 /* sandbox/names/questions.py: what may be asked about a name */
 #define DNS_TYPES {1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 64, 65, 255, 257}

@@ -20,6 +20,11 @@ struct ports {
     const unsigned char *first;
 };
 
+struct literals { /* destinations of LITERAL bytes each */
+    uint32_t count;
+    const unsigned char *first;
+};
+
 struct program {
     uint32_t instructions, head;
     const unsigned char *code;
@@ -42,6 +47,8 @@ static const char *take_text(struct cursor *c);
 static struct list take_texts(struct cursor *c);
 static struct list take_paths(struct cursor *c);
 static struct ports take_ports(struct cursor *c);
+static struct literals take_literals(struct cursor *c);
+static struct list take_hosts(struct cursor *c);
 
 #include "fields.h"
 
@@ -132,6 +139,32 @@ static struct list take_paths(struct cursor *c) {
         if (*path != '/' && (*path || !base)) c->broken = 1;
         for (; *path; path++)
             if (same_bytes(path, "/..", 3) && (!path[3] || path[3] == '/')) c->broken = 1;
+    }
+    return found;
+}
+
+static struct literals take_literals(struct cursor *c) {
+    struct literals found;
+    found.count = take_number(c);
+    found.first = take(c, (size_t)LITERAL * found.count);
+    const unsigned char *at = found.first;
+    for (uint32_t i = 0; i < found.count && !c->broken; i++, at += LITERAL)
+        if (at[0] > 1 || (at[1] != 4 && at[1] != 16) || at[2] > 8 * at[1] || at[3] > 1) c->broken = 1;
+    if (c->broken) found.count = 0;
+    return found;
+}
+
+/* A protocol, a port, and a name (KINDS of sandbox/bundle.py). */
+static struct list take_hosts(struct cursor *c) {
+    struct list found = take_texts(c);
+    const char *text = found.first;
+    for (uint32_t i = 0; i < found.count && !c->broken; i++, text = next_text(text)) {
+        if (text_length(text) < 6 || *text < '0' || *text > '2') {
+            c->broken = 1;
+            break;
+        }
+        for (int j = 1; j < 5 && !same_bytes(text + 1, "****", 4); j++)
+            if ((text[j] < '0' || text[j] > '9') && (text[j] < 'a' || text[j] > 'f')) c->broken = 1;
     }
     return found;
 }

@@ -17,7 +17,7 @@ from sandbox.behaviour import arguments
 from sandbox.behaviour.path import check, outermost
 from sandbox.errors import SandboxError, UsageError, debugging, trace
 from sandbox.kernel import bpf, tables
-from sandbox.policy import executables, ports, supervision
+from sandbox.policy import attended, executables, ports, supervision
 from sandbox.policy.compiler import halves
 from sandbox.policy.encode import Calls, Compiled, encode
 from sandbox.policy.listing import listing
@@ -67,6 +67,9 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
     }
     told = supervision.description(profile, filters)
     values["connects"] = supervision.connects(told)
+    values["names_keep"] = profile.names_kept()
+    values["names_receives"] = supervision.receiving_calls(profile)
+    values.update(attended.description(profile))
     values["roots"] = "many" if supervision.moves_root(filters.values()) else "one"
     values["decider"] = "early" if supervision.needs_decider(profile) else "when-needed"
     files = {

@@ -7,11 +7,14 @@ import json
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox.behaviour.path import rule_of
-from sandbox.bundle import BASES, DIGEST, FIELDS, MAGIC, series
+from sandbox.bundle import BASES, DIGEST, FIELDS, MAGIC, PROTOCOLS, series
 from sandbox.errors import PolicyInvalid
+
+if TYPE_CHECKING:
+    from sandbox.bundle import Literal
 
 Compiled = tuple[bytes, int]
 """A program as the kernel takes it, and how many of its instructions are the head."""
@@ -106,11 +109,23 @@ def _lines(texts: Iterable[str], words: object) -> bytes:
     return _list(texts)
 
 
+def _number(value: int, words: object) -> bytes:
+    return struct.pack("<I", value)
+
+
+def _literals(literals: Sequence[Literal], words: object) -> bytes:
+    found = [
+        struct.pack("<BBBBH16s", PROTOCOLS.index(protocol), len(address), bits, port is None, port or 0, address)
+        for protocol, address, bits, port in literals
+    ]
+    return struct.pack("<I", len(found)) + b"".join(found)
+
+
 def _flag(value: bool, words: object) -> bytes:
     return bytes([value])
 
 
 _WRITERS: Mapping[str, Callable[[Any, Any], bytes]] = {
     "text": _text, "choice": _choice, "flag": _flag, "day": _day, "paths": _paths, "texts": _texts,
-    "ports": _ports, "lines": _lines,
+    "ports": _ports, "lines": _lines, "number": _number, "literals": _literals, "hosts": _lines,
 }  # fmt: skip

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from sandbox.behaviour.arguments import FULL
 from sandbox.behaviour.comparison import Condition
+from sandbox.behaviour.destination import written
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import Rule, Rules
 from sandbox.policy.verify import Evidence
@@ -25,7 +26,7 @@ def listing(
     """What policy.bin says, then the rules of all architectures and their instructions, as one text."""
     lines = [f"filter of {profile.function.name}"]
     lines += [f"profile: sha256:{hashlib.sha256(document.write(profile).encode()).hexdigest()}", "", "policy:"]
-    lines += [f"  {name}: {json.dumps(value)}" for name, value in values.items()]
+    lines += [f"  {name}: {json.dumps(value, default=written)}" for name, value in values.items()]
     lines += ["", "for the supervisor:", *(f"  {name}: {json.dumps(value)}" for name, value in told.items())]
     for arch, found in rules.items():
         seen = evidence[arch]

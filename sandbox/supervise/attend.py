@@ -114,7 +114,7 @@ def _supervisor(
         runtime_api=supervision.runtime_api, one_phase=duties.one_phase, signals=policy.signals,
         scoped=landlock.abi_version() >= LANDLOCK_SCOPES, owned=owned,
         listen=followed(supervision.listen),
-        receives=supervision.names_receives,
+        receives=policy.names_receives,
     )  # fmt: skip
     supervisor.set_look(duties.look)
     supervisor.set_stand_ins(duties.stand_ins)
@@ -127,7 +127,7 @@ def _supervisor(
 
         forwarder = resolver.make(
             destinations.allows_name, supervisor.report_question, duties.local_domains,
-            keep=supervision.names_keep or FOR_GOOD, observing=audit, stand_ins=duties.stand_ins,
+            keep=policy.names_keep or FOR_GOOD, observing=audit, stand_ins=duties.stand_ins,
         )  # fmt: skip
         if forwarder is None and destinations.has_names:
             missing = (

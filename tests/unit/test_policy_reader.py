@@ -23,7 +23,7 @@ from sandbox.profile.model import Profile
 
 ROOT = Path(bundle.__file__).parents[1]
 CORPUS = ROOT / "tests" / "corpus" / "policy"
-POLICIES = ("small", "both", "path-dots", "root-alone", "calls-of-init")
+POLICIES = ("small", "both", "path-dots", "root-alone", "calls-of-init", "destinations")
 """Those in the corpus that are policies; the others have a right digest and one thing wrong each, but for three."""
 
 
