@@ -74,18 +74,19 @@ def test_egress_compares_bare_and_brokered_calls() -> None:
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the program that tells its first instant is compiled")
-def test_supervise_compares_both_ways_of_both_starts() -> None:
-    """A program's first instruction and a function's first connection, each without and with a supervisor."""
+def test_supervise_compares_both_ways_of_each_start() -> None:
+    """The launcher under each share of the machine and the bootstrap, supervised and not; each bar fits its medians."""
     found = measured("supervise")
-    (table,) = found["tables"]
-    medians = {row["name"]: row["median"] for row in table["rows"]}
-    assert len(medians) == 6
+    medians = {row["name"]: row["median"] for table in found["tables"] for row in table["rows"]}
     assert all(value > 0 for value in medians.values())
-    *bars, private = found["bars"]
-    for bar, what in zip(bars, ("first instruction", "native launcher"), strict=True):
-        alone, beside = [value for name, value in medians.items() if what in name]
-        assert bar["value"] == pytest.approx(beside / alone)
-    assert 0 < private["value"] < 16
+    ratios = {bar["text"]: bar["value"] for bar in found["bars"]}
+    private = ratios.pop(next(text for text in ratios if text.startswith("private")))
+    assert 0 < private < 16
+    assert {text.partition(",")[0] for text in ratios} == {"launcher", "bootstrap"}
+    assert [text for text in ratios if "one processor" in text]
+    for text, value in ratios.items():
+        beside, alone = text.removesuffix("SANDBOX_SUPERVISE=0").rstrip(" /"), text.replace("supervised / ", "")
+        assert value == pytest.approx(medians[beside] / medians[alone])
 
 
 @pytest.mark.parametrize("arguments", [["start", "--rounds", "0"], ["other"], ["start", "--python", "/nonexistent"]])

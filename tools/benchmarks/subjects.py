@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from sandbox.kernel import tables
@@ -14,6 +15,8 @@ from sandbox.learn.training import TrainingPlan, train
 from sandbox.policy import build
 from sandbox.policy.build import Bundle
 from sandbox.profile import document
+from sandbox.profile.model import Profile
+from sandbox.runtime_api import Invocation
 from sandbox.runtime_api.events import load_events
 from tools.benchmarks.measure import BenchmarkFailed
 
@@ -63,6 +66,35 @@ def learn_handler(example: str, python: str, scratch: Path) -> tuple[Path, Path]
     return _write(plan, scratch)
 
 
+NAMED = """
+import boto3
+
+table = boto3.resource(
+    "dynamodb", region_name="eu-west-1", aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="example"
+).Table("orders")
+
+
+def handler(event, context):
+    return table.name
+"""
+"""A function that makes a client while it is loaded, as most on AWS do, and asks it for nothing."""
+
+
+def learn_named(python: str, scratch: Path) -> tuple[Path, Path]:
+    """Learn NAMED and compile it with its destination, by name: (the function's root, bundle directory)."""
+    root = scratch / "named"
+    root.mkdir()
+    (root / "app.py").write_text(NAMED)
+    plan = TrainingPlan(
+        name="named", root=str(root), handler="app.handler", events=(Invocation(b"{}"),), cold_starts=1, python=python
+    )
+    trained = _trained(plan)
+    profile = replace(trained, network=trained.network | {"dynamodb.eu-west-1.amazonaws.com:443"})
+    directory = scratch / "named-bundle"
+    build.write(build.build(profile, (tables.machine(),)), str(directory))
+    return root, directory
+
+
 def learn_runtime(example: str, command: tuple[str, ...], scratch: Path) -> tuple[Path, Path]:
     """Learn a custom runtime of examples/, started by a command, in one cold start: (profile, bundle directory)."""
     root = EXAMPLES / example
@@ -70,11 +102,15 @@ def learn_runtime(example: str, command: tuple[str, ...], scratch: Path) -> tupl
     return _write(TrainingPlan(name=example, root=str(root), command=command, events=events, cold_starts=1), scratch)
 
 
-def _write(plan: TrainingPlan, scratch: Path) -> tuple[Path, Path]:
+def _trained(plan: TrainingPlan) -> Profile:
     trained = train(plan, lambda step: None)
     if trained.failures:
         raise BenchmarkFailed(f"{plan.name} could not be learned: {trained.failures[0].error}")
-    profile = generalise(trained.cold_starts, plan.name).profile
+    return generalise(trained.cold_starts, plan.name).profile
+
+
+def _write(plan: TrainingPlan, scratch: Path) -> tuple[Path, Path]:
+    profile = _trained(plan)
     path = scratch / f"{plan.name}.yaml"
     path.write_text(document.write(profile), encoding="utf-8")
     directory = scratch / plan.name

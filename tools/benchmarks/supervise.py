@@ -12,58 +12,80 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandbox import launcher
-from tools.benchmarks import subjects
+from tools.benchmarks import share, subjects
 from tools.benchmarks.measure import Bar, BenchmarkFailed, Series, interleave, output, ratio
 from tools.benchmarks.report import Report, Row, Table
 
-ROUNDS = 41
+ROUNDS = 21
 LIMIT = 1.1
 EXAMPLE = "archive"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 ALONE, BESIDE = "SANDBOX_SUPERVISE=0", "supervised"
-PROGRAM = "a static program: its first instruction"
-FUNCTION = f"examples/{EXAMPLE}: its first connection to the Runtime API"
-HELLO = "hello"
-NATIVE = f"native launcher, examples/{HELLO}: its first connection to the Runtime API"
+PROGRAM = "bootstrap, a static program"
+FUNCTION = f"bootstrap, examples/{EXAMPLE}"
+HELLO, NAMED = "hello", "named"
+SUBJECTS = {HELLO: f"examples/{HELLO}", NAMED: "boto3 with a destination by name"}
 NATIVE_LIMIT = 1.05
 MOST_PRIVATE = 0.3
 """MiB of its own that the launcher may have beside a function of which nothing was refused."""
 
 
-def run(rounds: int, python: str, client: str) -> Report:
-    """Measure both starts in both ways, in turn. Raises BenchmarkFailed."""
+def _native(subject: str, share: str) -> str:
+    return f"launcher, {SUBJECTS[subject]}, {share}"
+
+
+def run(rounds: int, python: str, client: str, named_client: str) -> Report:
+    """Measure each start in both ways, in turn, the default first: the native launcher. Raises BenchmarkFailed.
+
+    `named_client` is an interpreter that has boto3; without one ('') that function is left out.
+    """
+    notes = [] if named_client else ["no interpreter with boto3 (tools/clients makes one): that function was skipped"]
+    shares = share.available()
+    if share.QUOTA not in shares:
+        notes.append("no control group could be made here, so nothing was measured under a quota")
     with tempfile.TemporaryDirectory(prefix="sandbox-bench-") as name:
         scratch = Path(name)
         program = subjects.c_program("instant.c", scratch, "-static")
         _, for_program = subjects.learn_program((program,), scratch)
         _, for_function = subjects.learn_handler(EXAMPLE, client, scratch)
-        _, for_hello = subjects.learn_handler(HELLO, client, scratch)
+        started = {HELLO: (client, subjects.EXAMPLES / HELLO, subjects.learn_handler(HELLO, client, scratch)[1])}
+        if named_client:
+            started[NAMED] = named_client, *subjects.learn_named(named_client, scratch)
         native = [str(launcher.path(platform.machine()))]
         private: list[float] = []
         cases: dict[str, Callable[[], float]] = {}
-        for way, supervise in ((ALONE, "0"), (BESIDE, "1")):
-            environment = {"SANDBOX_SUPERVISE": supervise}
+        for subject, (interpreter, root, bundle) in started.items():
+            for part in shares:
+                for way, supervise in ((BESIDE, "1"), (ALONE, "0")):
+                    variables = {"SANDBOX_SUPERVISE": supervise, "SANDBOX_POLICY": str(bundle)}
+                    cases[f"{_native(subject, part)}, {way}"] = functools.partial(
+                        _connected, native, root, interpreter, variables, private, part
+                    )
+        for way, supervise in ((BESIDE, "1"), (ALONE, "0")):
+            variables = {"SANDBOX_SUPERVISE": supervise}
             cases[f"{PROGRAM}, {way}"] = functools.partial(
-                _instant, [*subjects.launcher(python), program], {**environment, "SANDBOX_POLICY": str(for_program)}
+                _instant, [*subjects.launcher(python), program], {**variables, "SANDBOX_POLICY": str(for_program)}
             )
             cases[f"{FUNCTION}, {way}"] = functools.partial(
-                _connected, subjects.launcher(python), EXAMPLE, client,
-                {**environment, "SANDBOX_POLICY": str(for_function)}, private,
+                _connected, subjects.launcher(python), subjects.EXAMPLES / EXAMPLE, client,
+                {**variables, "SANDBOX_POLICY": str(for_function)}, [], share.WHOLE,
             )  # fmt: skip
-            cases[f"{NATIVE}, {way}"] = functools.partial(
-                _connected, native, HELLO, client, {**environment, "SANDBOX_POLICY": str(for_hello)}, private
-            )
         series = interleave(rounds, cases)
-    rows = tuple(_row(name, found, series) for name, found in series.items())
-    table = Table("from the bootstrap's start", "ms", 1000, ("added", "ratio"), rows)
-    bars = (
-        ratio(f"{PROGRAM}, {BESIDE} / {ALONE}", *_pair(PROGRAM, series), LIMIT),
-        ratio(f"{NATIVE}, {BESIDE} / {ALONE}", *_pair(NATIVE, series), NATIVE_LIMIT),
-        _private(private),
+    rows = {name: _row(name, found, series) for name, found in series.items()}
+    to_instruction = tuple(row for name, row in rows.items() if name.startswith(PROGRAM))
+    to_api = tuple(row for row in rows.values() if row not in to_instruction)
+    tables = (
+        Table("from the start to the first connection to the Runtime API", "ms", 1000, ("added", "ratio"), to_api),
+        Table("from the start to the first instruction", "ms", 1000, ("added", "ratio"), to_instruction),
     )
+    bars = [
+        ratio(f"{_native(subject, part)}, {BESIDE} / {ALONE}", *_pair(_native(subject, part), series), NATIVE_LIMIT)
+        for subject in started for part in shares
+    ]  # fmt: skip
+    bars += [_private(private), ratio(f"{PROGRAM}, {BESIDE} / {ALONE}", *_pair(PROGRAM, series), LIMIT)]
     interpreters = {"bootstrap and supervisor": subjects.version(python), "the function": subjects.version(client)}
-    return Report("supervise", rounds, (table,), bars, (), interpreters)
+    return Report("supervise", rounds, tables, tuple(bars), tuple(notes), interpreters)
 
 
 def _private(found: list[float]) -> Bar:
@@ -91,33 +113,33 @@ def _instant(command: list[str], variables: dict[str, str]) -> float:
 
 
 def _connected(
-    start_by: list[str], example: str, client: str, variables: dict[str, str], private: list[float]
+    start_by: list[str], root: Path, client: str, variables: dict[str, str], private: list[float], part: str
 ) -> float:  # fmt: skip
     """Seconds until the function connects; it is ended then, and its answer to nobody does not count.
 
     What a launcher that stays beside it has of its own is added to `private`, in MiB.
     """
-    root = subjects.EXAMPLES / example
-    with socket.create_server(("127.0.0.1", 0)) as api:
+    with socket.create_server(("127.0.0.1", 0)) as api, share.shared(part) as leave:
         api.settimeout(PATIENCE)
         own = {
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{api.getsockname()[1]}", "_HANDLER": "app.handler",
-            "LAMBDA_TASK_ROOT": str(root), "AWS_LAMBDA_FUNCTION_NAME": example, "SANDBOX_PYTHON": client,
+            "LAMBDA_TASK_ROOT": str(root), "AWS_LAMBDA_FUNCTION_NAME": root.name, "SANDBOX_PYTHON": client,
         }  # fmt: skip
         start = time.monotonic_ns()
         process = subprocess.Popen(
             start_by, env=subjects.environment({**own, **variables}), stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
+        leave()
         try:
             connection = api.accept()[0]
             took = (time.monotonic_ns() - start) / 1e9
-            if example == HELLO and variables["SANDBOX_SUPERVISE"] == "1":
+            if variables["SANDBOX_SUPERVISE"] == "1":
                 private.append(_private_mib(process.pid))
             connection.close()
             return took
         except TimeoutError as error:
-            raise BenchmarkFailed(f"examples/{example} did not ask for an event in {PATIENCE} s") from error
+            raise BenchmarkFailed(f"{root.name} did not ask for an event in {PATIENCE} s") from error
         finally:
             process.terminate()
             process.wait()
