@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from sandbox import launcher
 from sandbox.kernel import abi
 from sandbox.policy import build
 from sandbox.profile.model import Profile, ProfiledFunction, Use
@@ -20,20 +21,27 @@ from tools.benchmarks.report import Report, Row, Table
 ROUNDS = 15
 COUNT = 1000
 """Calls of each kind in a round; a listener's queue holds as many connections."""
-LIMIT = 60.0
-"""Microseconds."""
+QUEUE = 4096
 SYNC_WAKE_UP = (6, 6)
 """The kernel from which on caller and supervisor hand over to each other (linux/seccomp.h)."""
 
 CALLS = {
     "blocking": "connect(2), TCP, blocking",
     "nonblocking": "connect(2), TCP, non-blocking, until it returns",
+    "first": "the first connect(2) of all",
+    "threads": "connect(2), TCP, by 64 threads together, each one's share of the time",
+    "open": "open(2) and close(2) of a file that the profile reads",
+    "refused": "connect(2) that is refused, with its line",
     "sendto": "sendto(2), UDP, one byte",
 }
-BARE, BROKERED = "bare", "through the broker"
+BARE, BROKERED, BOOTSTRAP = "bare", "under the launcher (the default)", "under the bootstrap"
+BARS = {
+    "blocking": 12.0, "first": 1000.0, "open": 7.0, "refused": 25.0,
+}  # fmt: skip
+"""Microseconds that the launcher may add."""
 NEEDS = (
     "mmap exec-file", "openat read", "access", "readlink", "socket AF_INET SOCK_STREAM", "socket AF_INET SOCK_DGRAM",
-    "connect", "setsockopt SOL_SOCKET SO_LINGER", "sendto addressed", "arch_prctl ARCH_SET_FS",
+    "connect", "setsockopt SOL_SOCKET SO_LINGER", "sendto addressed", "arch_prctl ARCH_SET_FS", "clone thread",
 )  # fmt: skip
 
 
@@ -42,17 +50,19 @@ def run(rounds: int, python: str) -> Report:
     taken: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="sandbox-bench-") as name, _listeners() as (tcp, udp):
         scratch = Path(name)
-        ports = (str(listener.getsockname()[1]) for listener in (tcp, udp))
-        program = [subjects.c_program("connects.c", scratch), *ports, str(COUNT)]
-        bundle = _bundle(scratch, tcp.getsockname()[1], udp.getsockname()[1])
-        supervised = {"SANDBOX_POLICY": str(bundle), "SANDBOX_SUPERVISE": "1"}
+        ports = tuple(str(listener.getsockname()[1]) for listener in (tcp, udp))
+        program = subjects.c_program("connects.c", scratch, "-pthread")
+        command = [program, *ports, str(COUNT), program]
+        bundle = _bundle(scratch, program, int(ports[0]), int(ports[1]))
+        supervised = {"SANDBOX_POLICY": str(bundle)}
         ways = {
-            BARE: (program, subjects.environment()),
-            BROKERED: ([*subjects.launcher(python), *program], subjects.environment(supervised)),
+            BARE: (command, subjects.environment()),
+            BROKERED: ([str(launcher.path(platform.machine())), *command], subjects.environment(supervised)),
+            BOOTSTRAP: ([*subjects.launcher(python), *command], subjects.environment(supervised)),
         }
         for number in range(-1, rounds):
-            for way, (command, environment) in ways.items():
-                for line in output(command, environment).splitlines():
+            for way, (started, environment) in ways.items():
+                for line in output(started, environment).splitlines():
                     call, nanoseconds = line.split()
                     if number >= 0:
                         taken.setdefault((call, way), []).append(int(nanoseconds) / 1e9)
@@ -60,15 +70,16 @@ def run(rounds: int, python: str) -> Report:
     series = {key: Series(tuple(values)) for key, values in taken.items()}
     notes = [f"a round times {COUNT} calls of each kind and counts their median; nobody else uses the listeners"]
     if tuple(int(part) for part in platform.release().split(".")[:2]) < SYNC_WAKE_UP:
-        notes.append("this kernel has no SYNC_WAKE_UP, for which the bar is meant")
-    interpreters = {"launcher and supervisor": subjects.version(python)}
-    return Report("egress", rounds, (_table(series),), (_bar(series),), tuple(notes), interpreters)
+        notes.append("this kernel has no SYNC_WAKE_UP, for which the bars are meant")
+    interpreters = {"bootstrap and decider": subjects.version(python)}
+    bars = tuple(_bar(series, call, limit) for call, limit in BARS.items())
+    return Report("egress", rounds, (_table(series),), bars, tuple(notes), interpreters)
 
 
 @contextlib.contextmanager
 def _listeners() -> Iterator[tuple[socket.socket, socket.socket]]:
     with (
-        socket.create_server(("127.0.0.1", 0), backlog=4096) as tcp,
+        socket.create_server(("127.0.0.1", 0), backlog=QUEUE) as tcp,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
     ):
         udp.bind(("127.0.0.1", 0))
@@ -86,13 +97,16 @@ def _drain(tcp: socket.socket, udp: socket.socket) -> None:
             udp.recv(16)
 
 
-def _bundle(scratch: Path, tcp: int, udp: int) -> Path:
+def _bundle(scratch: Path, program: str, tcp: int, udp: int) -> Path:
     because = frozenset({"what connects.c does"})
     uses = {Use("run", syscall, kind, 1, because) for syscall, _, kind in (item.partition(" ") for item in NEEDS)}
     if abi.MACHINE != "x86_64":
-        uses = {use for use in uses if use.syscall in ("mmap", "openat", "socket", "connect", "setsockopt", "sendto")}
+        uses = {use for use in uses if use.syscall not in ("access", "readlink", "arch_prctl")}
     places = frozenset({f"tcp://127.0.0.1:{tcp}", f"udp://127.0.0.1:{udp}"})
-    profile = Profile(ProfiledFunction("connects", runtime_api=False), frozenset(uses), network=places)
+    reads = frozenset({program, "/etc/ld.so.cache", "/lib/**", "/usr/lib/**"})
+    profile = Profile(
+        ProfiledFunction("connects", runtime_api=False), frozenset(uses), network=places, reads=reads,
+    )  # fmt: skip
     directory = scratch / "bundle"
     build.write(build.build(profile, (abi.MACHINE,)), str(directory))
     return directory
@@ -101,15 +115,14 @@ def _bundle(scratch: Path, tcp: int, udp: int) -> Path:
 def _table(series: dict[tuple[str, str], Series]) -> Table:
     rows = []
     for call, text in CALLS.items():
-        for way in (BARE, BROKERED):
+        for way in (BARE, BROKERED, BOOTSTRAP):
             added = series[call, way].median - series[call, BARE].median
             cells = ("" if way == BARE else f"{added * 1e6:.1f}",)
             rows.append(Row(f"{text}: {way}", series[call, way], cells))
     return Table("one call", "us", 1e6, ("added",), tuple(rows))
 
 
-def _bar(series: dict[tuple[str, str], Series]) -> Bar:
-    added = series["blocking", BROKERED].combine(operator.sub, series["blocking", BARE])
+def _bar(series: dict[tuple[str, str], Series], call: str, limit: float) -> Bar:
+    added = series[call, BROKERED].combine(operator.sub, series[call, BARE])
     low, high = added.quartiles
-    value = series["blocking", BROKERED].median - series["blocking", BARE].median
-    return Bar("microseconds added to a blocking TCP connect", value * 1e6, LIMIT, (low * 1e6, high * 1e6))
+    return Bar(f"microseconds added by the launcher: {CALLS[call]}", added.median * 1e6, limit, (low * 1e6, high * 1e6))
