@@ -21,7 +21,7 @@ from sandbox.behaviour.spelling import printable
 from sandbox.cli.output import console, errors, json_line
 from sandbox.errors import UsageError
 from sandbox.violations import reader
-from sandbox.violations.chain import Verifier
+from sandbox.violations.chain import SignedRun, Verifier
 
 STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 _AGO = re.compile(r"(\d{1,9})(s|m|h|d)")
@@ -53,11 +53,19 @@ def events(
     summary: Annotated[bool, typer.Option("--summary", help="Count by syscall, class and target")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check signatures and order; exit 1 at a break")] = False,
     key_file: Annotated[str, typer.Option(help="File with the key that SANDBOX_EVENT_KEY held")] = "",
+    expect: Annotated[
+        int, typer.Option(min=-1, show_default=False, help="With --verify: how many runs there must be", metavar="N")
+    ] = -1,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="With --verify: accept runs without an end (killed, or still running)")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
 ) -> None:
     """Show the violations that a supervisor wrote to a log."""
     if verify != bool(key_file):
         raise UsageError("--verify and --key-file go together", where="sandbox events", todo="give both or neither")
+    if not verify and (unfinished or expect >= 0):
+        raise UsageError("--expect and --unfinished are about --verify", where="sandbox events", todo="add --verify")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal's encoding may lack what a path holds
     wanted = reader.Filter(
@@ -66,7 +74,7 @@ def events(
     with opened(file) as source:
         found = reader.lines(source)
         if verify:
-            _verify(found, key_of(key_file), json_output)
+            _verify(found, key_of(key_file), expect, unfinished, json_output)
         elif summary:
             _summary(reader.summarise(found, wanted), json_output)
         else:
@@ -157,7 +165,7 @@ def _summary(kinds: list[reader.Tally], json_output: bool) -> None:
             })  # fmt: skip
         return
     count = sum(kind.count for kind in kinds)
-    total = f"{count} violation{'s' * (count != 1)} of {len(kinds)} kind{'s' * (len(kinds) != 1)}"
+    total = f"{_of(count, 'violation')} of {_of(len(kinds), 'kind')}"
     if not console.is_terminal:
         for kind in kinds:
             what = f"{Call(kind.syscall, kind.arg_class)}" + (f" ({kind.target})" if kind.target else "")
@@ -179,7 +187,8 @@ def _summary(kinds: list[reader.Tally], json_output: bool) -> None:
     console.print(total)
 
 
-def _verify(found: Iterator[reader.Line], key: bytes, json_output: bool) -> None:
+def _verify(found: Iterator[reader.Line], key: bytes, expect: int, unfinished: bool, json_output: bool) -> None:
+    """Exit 1 where the lines are not what was written; `expect` is how many runs there must be, -1 any but none."""
     verifier = Verifier(key)
     first: tuple[int, str] | None = None
     broken = 0
@@ -188,22 +197,48 @@ def _verify(found: Iterator[reader.Line], key: bytes, json_output: bool) -> None
         if problem:
             broken += 1
             first = first or (line.number, problem)
+    runs = verifier.runs()
+    open_ends = [run for run in runs if run.violations is None]
+    missed = len(runs) != expect if expect >= 0 else not runs
+    holds = not (first or missed or (open_ends and not unfinished))
     if json_output:
         json_line({
-            "lines": verifier.checked, "broken": broken, "first": first[0] if first else None,
+            "holds": holds, "lines": verifier.checked, "broken": broken, "first": first[0] if first else None,
             "problem": first[1] if first else "", "unfinished": verifier.unfinished(),
+            "runs": [_run(run) for run in runs],
         })  # fmt: skip
     else:
-        for supervisor in verifier.unfinished():
-            errors.print(
-                f"supervisor {printable(supervisor)}: no final summary: killed, still running, or the log is cut",
-                markup=False,
-            )
+        for run in runs:
+            _remarks(run)
         if first:
             print(f"line {first[0]}: {first[1]}; {broken} of {verifier.checked} lines do not verify")
+        elif runs:
+            count = sum(run.violations or 0 for run in runs)
+            print(f"{_of(verifier.checked, 'line')} of {_of(len(runs), 'run')}, all signed and in order; "
+                  f"{_of(count, 'violation')} in finished runs")  # fmt: skip
         else:
-            print(f"{verifier.checked} lines, all signed and in order")
-    if first or not verifier.checked:
-        if not verifier.checked and not json_output:
             print("there is nothing to verify")
+        if expect >= 0 and missed:
+            print(f"there should be {_of(expect, 'run')}, and the log holds {len(runs)}")
+    if not holds:
         raise typer.Exit(1)
+
+
+def _run(run: SignedRun) -> dict[str, object]:
+    return {
+        "supervisor": run.supervisor, "function": run.function, "policy": run.policy, "began": run.began,
+        "last": run.last, "lines": run.lines, "lost": run.lost, "violations": run.violations,
+    }  # fmt: skip
+
+
+def _remarks(run: SignedRun) -> None:
+    name = printable(f"supervisor {run.supervisor} of {run.function}")
+    if run.violations is None:
+        why = "killed, still running, or the log is cut"
+        errors.print(f"{name}: no end after {reader.moment(run.last)}: {why}", markup=False)
+    if run.lost:
+        errors.print(f"{name}: its sink did not take {_of(run.lost, 'line')}; the counts hold them", markup=False)
+
+
+def _of(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"

@@ -60,6 +60,7 @@ def invoke(
     kind, _, path = environment.get("SANDBOX_EVENTS", "").partition(":")
     if kind in ("file", "unix") and not path.startswith("@"):
         environment["SANDBOX_EVENTS"] = f"{kind}:{os.path.abspath(path)}"  # the function starts in another folder
+    collector = (int(path),) if kind == "fd" and path.isascii() and path.isdigit() else ()
     runs = runnable(command or (), python, root, inherits=False)
     plan = TrainingPlan(
         name=checked.function.name, root=os.path.abspath(root), handler=handler, command=runs.command,
@@ -82,7 +83,7 @@ def invoke(
         if missing := sorted(set(checked.function.environment) - process.variables(function, "").keys()):
             sys.stderr.write(f"sandbox: training was given {', '.join(missing)}, which this start lacks: see --env\n")
         # The function's own output goes to standard error: standard output holds the results.
-        with Environment(function, stdout=sys.stderr, stderr=sys.stderr) as served:
+        with Environment(function, stdout=sys.stderr, stderr=sys.stderr, pass_fds=collector) as served:
             for index, invocation in enumerate(invocations):
                 outcome = served.invoke(replace(invocation, sampled=sampled))
                 failed += outcome.status != "ok"

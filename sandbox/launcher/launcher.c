@@ -151,8 +151,8 @@ static _Noreturn void supervise(int at_once) {
         end(INSTALL_REFUSED, format("%: cannot be executed: %", interpreter, error_text(-EACCES)),
             "correct it, or set SANDBOX_SUPERVISE=0");
     read_api(variable("AWS_LAMBDA_RUNTIME_API"));
-    /* Where the lines go is tried before the function runs, and that is the supervisor's. */
-    if (*variable("SANDBOX_EVENTS")) at_once = 1;
+    /* Where the lines go is tried, and a signed run begun, at the start, and both are the supervisor's. */
+    if (*variable("SANDBOX_EVENTS") || *variable("SANDBOX_EVENT_KEY")) at_once = 1;
     /* Our own variables go over a pipe, and out of the environment that the function might read. */
     if (SYS2(pipe2, pipe, O_CLOEXEC | O_NONBLOCK) < 0 || SYS2(pipe2, handed_to, O_CLOEXEC | O_NONBLOCK) < 0)
         end(INSTALL_REFUSED, "pipe2(2): no descriptor is left", "raise RLIMIT_NOFILE");
@@ -237,6 +237,7 @@ static void choose_policy(const char *named, enum mode mode) {
     if (mode == AUDIT || now[0] / 86400 < policy.audit_until)
         needs_python(KERNEL_UNSUPPORTED, "SANDBOX_MODE: is audit");
     if (setting("SANDBOX_FILES", "off look")) needs_python(USAGE, "SANDBOX_FILES");
+    if (starts_with(variable("SANDBOX_EVENTS"), "fd:")) needs_python(USAGE, "SANDBOX_EVENTS"); /* a supervisor's alone */
     unset_or_python(USAGE, "SANDBOX_STANDS_FOR");
     unset_or_python(USAGE, "SANDBOX_REFUSES");
     unset_or_python(PACKAGE_INVALID, "SANDBOX_VERIFY_KEY");

@@ -62,11 +62,11 @@ def attend(pid: int, listener: int, variables: int, handed: int, folder: str, di
                 raise PolicyInvalid("is not the policy that the launcher installed", where=folder, todo=bundle.REBUILD)
             command = Command(path, (), {}, root=settings.task_root)
             duties = launch.duties(settings, command, audit=False)
-            sink = start.early_sink(duties)
+            journal = start.early_journal(policy, duties)
             from sandbox.supervise.attend import attend as supervise
 
             given = listener if listener >= 0 else None
-            status = supervise(pid, given, policy, duties, sink, done)
+            status = supervise(pid, given, policy, duties, journal, done)
         except SandboxError as error:
             parent.end_rest()
             launch.fail(error, settings)

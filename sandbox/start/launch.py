@@ -45,6 +45,7 @@ def main() -> NoReturn:
     settings = Settings(environ)
     try:
         chain(environ, settings)
+        keep_collector(settings)
         settings.require(MODE, ON_UNAVAILABLE)
         arguments = sys.argv[1:]
         if not arguments:
@@ -81,6 +82,16 @@ def chain(environ: Mapping[str, str], settings: Settings) -> None:
     except HandlerNotFound as error:
         todo = "name an executable file by its whole path, or unset it"
         raise HandlerNotFound(f"{wrapper}: {error.what}", where=NEXT_WRAPPER, todo=todo) from error
+
+
+def keep_collector(settings: Settings) -> None:
+    """Close the descriptor of SANDBOX_EVENTS=fd:N for the function, whoever reports or not."""
+    number = settings.events.removeprefix("fd:")
+    try:
+        if number != settings.events and int(number) > 2:
+            os.set_inheritable(int(number), False)
+    except (OSError, ValueError, OverflowError):
+        return  # the sink says so, where there is one
 
 
 def fail(error: SandboxError, settings: Settings) -> NoReturn:

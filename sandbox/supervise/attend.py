@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from sandbox.bundle import Policy
     from sandbox.supervise.start import Duties
     from sandbox.supervise.supervisor import Supervisor
-    from sandbox.violations.sink import Sink
+    from sandbox.violations.journal import Journal
 
 
 def attend(
-    pid: int, fd: int | None, policy: Policy, duties: Duties, sink: Sink | None, handed: opening.Handed | None = None
-) -> int:
+    pid: int, fd: int | None, policy: Policy, duties: Duties, journal: Journal | None,
+    handed: opening.Handed | None = None,
+) -> int:  # fmt: skip
     """Supervise the child `pid` to its end. Returns the exit status to end with, or ends by the child's signal.
 
-    `fd` is the listener; None where the child has none. `sink` takes the reports; None for the usual one. `handed` is
-    what somebody has done for the child before.
+    `fd` is the listener; None where the child has none. `journal` takes the reports; None for the usual one, which is
+    made for the first. `handed` is what somebody has done for the child before.
     """
     handed = handed or opening.Handed()
     wake = parent.wake_descriptor()
@@ -39,6 +40,12 @@ def attend(
     if fd is None:
         status = _wait(pid, wake) if handed.ended is None else handed.ended
         parent.end_rest()  # as with a supervisor
+        if journal and journal.signs:  # its end says that there was nothing to report
+            from sandbox.violations.record import Degraded
+
+            why = "the kernel gave no listener: nothing that is refused is reported"
+            journal.write(Degraded(policy.function, why))
+            journal.finish()
         return parent.end_like(status)
     listener = Listener(fd)
     listener.set_sync_wake_up()
@@ -57,8 +64,10 @@ def attend(
         first = opening.answer(listener, known, wake, split)
         ended = None if first else parent.reaped(pid)
         if ended is not None and not _has_children():
+            if journal:
+                journal.finish()
             return parent.end_like(ended)
-    supervisor = _supervisor(policy, duties, init, early_sockets if makes else None, sink)
+    supervisor = _supervisor(policy, duties, init, early_sockets if makes else None, journal)
     supervisor.take_over(handed)
     gc.enable()
     status = supervisor.run(pid, listener, wake, split, first, ended)
@@ -82,7 +91,7 @@ def _has_children() -> bool:
 
 
 def _supervisor(
-    policy: Policy, duties: Duties, init: CallTable, early_sockets: CallTable | None, sink: Sink | None
+    policy: Policy, duties: Duties, init: CallTable, early_sockets: CallTable | None, journal: Journal | None
 ) -> Supervisor:
     """`early_sockets`, where the function's sockets are to be made for it, are those of the init phase."""
     from sandbox.confine.install import LANDLOCK_SCOPES
@@ -94,6 +103,7 @@ def _supervisor(
     from sandbox.violations.record import Degraded
     from sandbox.violations.sink import Sink
 
+    journal = journal or Journal(Sink(duties.events, duties.event_key), policy.function)
     supervision, audit = policy.supervision, duties.audit
     api: frozenset[tuple[str, int]] = frozenset()
     if duties.api:
@@ -102,7 +112,6 @@ def _supervisor(
         except (OSError, ValueError):
             api = frozenset()  # a name that nothing resolves: the function's own connect says the same
     destinations = Destinations(followed(supervision.destinations), api)
-    journal = Journal(sink or Sink(duties.events, duties.event_key), policy.function)
     owned = None
     if early_sockets:
         from sandbox.egress.owned import OwnedSockets

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sandbox.bundle import Policy
     from sandbox.confine import Command
     from sandbox.supervise.look import Look
-    from sandbox.violations.sink import Sink
+    from sandbox.violations.journal import Journal
 
 PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 3, 4, 36  # linux/prctl.h
 
@@ -58,16 +58,20 @@ class Duties:
         self.stand_ins = stand_ins
 
 
-def early_sink(duties: Duties) -> Sink | None:
-    """The sink that was asked for, opened while an error can still stop the start. Raises UsageError as Sink does.
+def early_journal(policy: Policy, duties: Duties) -> Journal | None:
+    """The journal of a run whose lines were asked for, opened while an error can still stop the start, and begun.
 
-    None for standard error, which cannot fail: it loads with the first report.
+    None for unsigned lines on standard error, which cannot fail: there it loads with the first report. Raises
+    UsageError as Sink does.
     """
-    if not duties.events:
+    if not duties.events and duties.event_key is None:
         return None
+    from sandbox.violations.journal import Journal
     from sandbox.violations.sink import Sink
 
-    return Sink(duties.events, duties.event_key)
+    journal = Journal(Sink(duties.events, duties.event_key), policy.function)
+    journal.begin("audit" if duties.audit else "enforce", policy.digest)
+    return journal
 
 
 def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties) -> int:
@@ -75,7 +79,7 @@ def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties)
 
     Raises InstallRefused when there can be no new process, and what `attend` raises, after the child was ended.
     """
-    sink = early_sink(duties)
+    journal = early_journal(policy, duties)
     page = ListenerPage()
     # Before there is a child: a fast one would look into this process while it still loads.
     dumpable = protect()
@@ -97,6 +101,8 @@ def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties)
     try:
         pid = spawn(begin)
     except OSError as error:
+        if journal:
+            journal.finish()
         raise InstallRefused(
             f"no process can be made for the function: {error.strerror}", where="clone(2)",
             todo="raise the limit of processes (RLIMIT_NPROC, pids.max), or set SANDBOX_SUPERVISE=0",
@@ -107,7 +113,7 @@ def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties)
         listener = page.listener(pid)
         from sandbox.supervise import attend
 
-        return attend.attend(pid, listener, policy, duties, sink)
+        return attend.attend(pid, listener, policy, duties, journal)
     except BaseException:
         # Nobody would answer for it or report on it, and it would outlive the bootstrap.
         parent.kill([pid])

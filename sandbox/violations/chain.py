@@ -1,14 +1,15 @@
 """The chain of signatures over a supervisor's lines: each signs its own text and the signature before it.
 
 hmac = HMAC-SHA256(key, previous hmac in hexadecimal || line without its hmac field); the first line's previous is ''.
-Whoever lacks the key cannot write, change, reorder or take out a line unseen; only lines off the end can go, and a
-chain that ended well ends with a summary marked `final`.
+Whoever lacks the key cannot write, change, reorder or take out a line unseen. A run begins with a line of its own and
+ends with its exact counts (summaries marked `final`), so that lines off the end are missed as well. Only a whole run
+can be taken out, or put in again elsewhere: that is a question of how many there should be, and when.
 """
 
 from __future__ import annotations
 
 from sandbox.bundle import sha256
-from sandbox.violations.record import Summary
+from sandbox.violations.record import Beginning, Summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +47,41 @@ def split(line: str) -> tuple[str, str] | None:
     return body + "}", rest[:64]
 
 
+class SignedRun:
+    """What the verified lines of one supervisor tell. Times are seconds since 1970, `began` None without a beginning.
+
+    `policy` is as the beginning says it, `lost` how many lines the sink could not take, `violations` the exact number
+    of all, None until the end has come: without it the run was killed, still runs, or its lines were cut off.
+    """
+
+    __slots__ = ("_totals", "began", "function", "last", "lines", "lost", "policy", "supervisor", "violations")
+
+    def __init__(self, supervisor: str) -> None:
+        self.supervisor = supervisor
+        self.function = ""
+        self.policy = ""
+        self.began: float | None = None
+        self.last = 0.0
+        self.lines = 0
+        self.lost = 0
+        self.violations: int | None = None
+        self._totals = 0
+
+    def add(self, line: Line) -> None:
+        """Take the next line, which is verified."""
+        self.lines += 1
+        self.lost += line.lost
+        self.last = float(str(line.fields["time"]))
+        self.function = str(line.fields.get("function", self.function))
+        if line.fields["event"] == Beginning.event:
+            self.began = self.last
+            self.policy = str(line.fields.get("policy", ""))
+        if isinstance(line.record, Summary) and line.record.final:
+            self._totals += sum(line.record.counts.values())
+            total = self._totals if line.record.total is None else line.record.total
+            self.violations = total if self._totals >= total else None
+
+
 class Verifier:
     """Follows the chains of any number of supervisors through one file."""
 
@@ -54,7 +90,7 @@ class Verifier:
         # Of each supervisor, (signature, seq) of the last line and of the last one that was in order.
         self._seen: dict[str, tuple[str, int]] = {}
         self._good: dict[str, tuple[str, int]] = {}
-        self._ended: dict[str, bool] = {}
+        self._runs: dict[str, SignedRun] = {}
         self.checked = 0
 
     def step(self, line: Line) -> str:
@@ -74,7 +110,7 @@ class Verifier:
         for previous in {before[0], self._good.get(supervisor, start)[0]}:
             if hmac.compare_digest(sign(self._key, previous, body).encode(), signature.encode("utf-8", "replace")):
                 self._seen[supervisor] = self._good[supervisor] = (signature, seq)
-                self._ended[supervisor] = isinstance(line.record, Summary) and line.record.final
+                self._runs.setdefault(supervisor, SignedRun(supervisor)).add(line)
                 return ""
         self._seen[supervisor] = (signature, seq)
         gap = seq - before[1] - 1 - line.lost
@@ -85,6 +121,10 @@ class Verifier:
             return f"out of order (number {seq} follows {before[1]}), or altered"
         return "was altered, or signed with another key"
 
+    def runs(self) -> list[SignedRun]:
+        """The runs of which a line was verified, in the order of their first ones."""
+        return list(self._runs.values())
+
     def unfinished(self) -> list[str]:
-        """The supervisors whose chain does not end with its last summary: killed, still running, or cut off."""
-        return sorted(supervisor for supervisor, ended in self._ended.items() if not ended)
+        """The supervisors whose chain does not end with their last summary: killed, still running, or cut off."""
+        return sorted(run.supervisor for run in self._runs.values() if run.violations is None)

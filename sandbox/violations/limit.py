@@ -141,6 +141,16 @@ class RateLimit:
         if self._pending:
             self._due = now + self._every
 
+    def miss(self, syscall: str, arg_class: str, verdict: str, now: float) -> None:
+        """Count for the next summary a violation that has a line of its own, which was lost."""
+        key = (syscall, arg_class, verdict)
+        self._leave(key if key in self._totals else (syscall, OTHERS, verdict), now)
+
+    @property
+    def total(self) -> int:
+        """How many violations there were."""
+        return sum(self._totals.values())
+
     def totals(self) -> Iterator[Mapping[Key, int]]:
         """All that was ever counted, in parts that fit one line each."""
         return _lines(self._totals)

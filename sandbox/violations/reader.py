@@ -14,17 +14,14 @@ from typing import Any, BinaryIO
 
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.spelling import printable
-from sandbox.violations.record import Summary, Violation, counted_as
+from sandbox.violations.record import LONGEST, Summary, Violation, counted_as
 
 BEGIN = b'{"event": "'
-LONGEST = 1 << 16
-"""Bytes of a line that are looked at; ours have 4096, a log's own prefix comes on top."""
+PIECE = 1 << 16
+"""Bytes that are read at once of a line that is longer; one of ours, which may lie anywhere in it, has LONGEST."""
 
 LATEST = 253402300799
 """The last second of the year 9999."""
-
-MOST = 16
-"""Beginnings of an event that are tried in one line."""
 
 _TEXTS = (
     "function", "phase", "comm", "syscall", "class", "target", "verdict", "errno", "reason", "risk", "technique",
@@ -84,29 +81,42 @@ class Filter:
 
 def lines(file: BinaryIO) -> Iterator[Line]:
     """The lines of ours, as they come. Never raises for what a line holds."""
-    number = 0
-    while line := file.readline(LONGEST):
-        number += 1
-        yield from parse(line, number)
-        while line and not line.endswith(b"\n"):  # too long for one of ours: skip the rest
-            line = file.readline(LONGEST)
+    number, rest = 1, b""
+    while piece := file.readline(PIECE):
+        text = rest + piece
+        ended = piece.endswith(b"\n")
+        used = 0
+        for line, end in _found(text, number):
+            used = end
+            yield line
+        # What the next piece may complete.
+        rest = b"" if ended else text[max(used, len(text) - LONGEST) :]
+        number += ended
 
 
 def parse(line: bytes, number: int = 1) -> Iterator[Line]:
     """Those of ours in a line: behind a log's prefix, another's unended line, or one another."""
-    rest = line
-    for _ in range(MOST):
-        start = rest.find(BEGIN)
-        if start < 0:
-            return
-        text = rest[start:].decode("utf-8", "surrogateescape")
+    return (found for found, _ in _found(line, number))
+
+
+def _found(text: bytes, number: int) -> Iterator[tuple[Line, int]]:
+    """The same, each with where it ends.
+
+    However many beginnings there are, each is tried: whoever writes to the log, too, could else hide ours behind his.
+    """
+    start = text.find(BEGIN)
+    while start >= 0:
+        end = start + len(BEGIN)
+        candidate = text[start : start + LONGEST].decode("utf-8", "surrogateescape")
         try:
-            value, end = json.JSONDecoder().raw_decode(text)
+            value, length = json.JSONDecoder().raw_decode(candidate)
         except (ValueError, RecursionError):
-            value, end = None, len(BEGIN)
+            value = None
         if isinstance(value, dict) and _fits(value):
-            yield _line(number, text[:end], value)
-        rest = text[end:].encode("utf-8", "surrogateescape")
+            said = candidate[:length]
+            end = start + len(said.encode("utf-8", "surrogateescape"))
+            yield _line(number, said, value), end
+        start = text.find(BEGIN, end)
 
 
 def _fits(fields: dict[str, Any]) -> bool:
@@ -144,7 +154,7 @@ def _line(number: int, text: str, fields: dict[str, Any]) -> Line:
         function = fields.get("function")
         record = Summary(
             function if isinstance(function, str) else "", fields["counts"], final=fields.get("final") is True,
-            time=fields["time"],
+            total=_number(fields, "total"), time=fields["time"],
         )  # fmt: skip
     supervisor = fields.get("supervisor")
     return Line(

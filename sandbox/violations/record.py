@@ -135,22 +135,63 @@ class Violation(Record):
 
 
 class Summary(Record):
-    """How many violations of each kind (`syscall class: verdict`) had no line of their own; `final`: how many ever."""
+    """How many violations of each kind (`syscall class: verdict`) had no line of their own; `final`: how many ever.
 
-    __slots__ = ("counts", "final", "function")
+    `total` is the number of all violations, in final ones: where one line does not hold all counts, it tells when the
+    last has come. None in others, and in those of versions that did not write it.
+    """
+
+    __slots__ = ("counts", "final", "function", "total")
     event = "violations"
 
     def __init__(
-        self, function: str, counts: Mapping[str, int], *, final: bool, time: float | None = None
-    ) -> None:
+        self, function: str, counts: Mapping[str, int], *, final: bool, total: int | None = None,
+        time: float | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(time)
         self.function: Final = function
         self.final: Final = final
         self.counts: Final = dict(counts)
+        self.total: Final = total
 
     def fields(self) -> dict[str, object]:
         """See Record."""
-        return {"function": self.function, "final": self.final, "counts": self.counts}
+        found = {"function": self.function, "final": self.final, "counts": self.counts}
+        return found if self.total is None else {**found, "total": self.total}
+
+
+class Beginning(Record):
+    """The first line of a run that signs its lines: what is in force, whatever the function does to those behind it."""
+
+    __slots__ = ("digest", "function", "mode")
+    event = "begin"
+
+    def __init__(self, function: str, mode: str, digest: str, time: float | None = None) -> None:
+        """`mode` as in the status line, `digest` the SHA-256 of the policy in hexadecimal."""
+        super().__init__(time)
+        self.function: Final = function
+        self.mode: Final = mode
+        self.digest: Final = digest
+
+    def fields(self) -> dict[str, object]:
+        """See Record."""
+        return {"function": self.function, "mode": self.mode, "policy": f"sha256:{self.digest}"}
+
+
+class Heartbeat(Record):
+    """Behind the lines of a run that signs them: how many violations there were until now, with a line or without."""
+
+    __slots__ = ("function", "total")
+    event = "alive"
+
+    def __init__(self, function: str, total: int, time: float | None = None) -> None:
+        super().__init__(time)
+        self.function: Final = function
+        self.total: Final = total
+
+    def fields(self) -> dict[str, object]:
+        """See Record."""
+        return {"function": self.function, "total": self.total}
 
 
 class Degraded(Record):

@@ -187,7 +187,8 @@ def test_its_memory_and_environment_are_closed(bench: Supervision, mode: str) ->
     elif landlock.abi_version():
         # For root only a Landlock domain parts the two (man 7 landlock, ptrace restrictions).
         assert (found["mem read"], found["mem write"]) == (errno.EACCES, errno.EACCES)
-        assert not found["environ read"].replace("0", "")
+        # The launcher's, which starts with a key at once, has the function's own variables until it has loaded.
+        assert bytes.fromhex(found["environ read"]).strip(b"\0") in (b"", *[b"PATH=/usr/bin:/bin"] * bench.native)
 
 
 def test_the_key_is_gone_before_the_handler_is_there(bench: Supervision) -> None:

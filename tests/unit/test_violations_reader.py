@@ -135,7 +135,7 @@ def test_every_tampering_is_found_where_it_begins(tmp_path: Path, tamper: Tamper
         assert run.stdout.decode().startswith(f"line {line}: ")
         assert words in run.stdout.decode()
     else:
-        assert run.stdout == b"6 lines, all signed and in order\n"
+        assert run.stdout == b"6 lines of 1 run, all signed and in order; 5 violations in finished runs\n"
         assert run.stderr == b""
 
 
@@ -145,18 +145,21 @@ def test_the_signature_is_the_librarys(key: bytes, body: str) -> None:
     assert sign(key, "ab" * 32, body) == hmac.digest(key, ("ab" * 32 + body).encode(), "sha256").hex()
 
 
-def test_lines_off_the_end_are_a_remark(tmp_path: Path) -> None:
-    """A chain whose last summary is missing is intact as far as it goes, and said to be unfinished."""
+def test_lines_off_the_end_do_not_verify(tmp_path: Path) -> None:
+    """A run without its end is named and does not verify, unless killed and running ones are accepted."""
     path, key = tmp_path / "events", tmp_path / "key"
     journal_of(path, CALLS)
     key.write_bytes(KEY)
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
-    run = sandbox("events", str(path), "--verify", "--key-file", str(key), "--json")
+    run = sandbox("events", str(path), "--verify", "--key-file", str(key), "--json", "--unfinished", "--expect", "1")
     assert run.returncode == 0
     answer = json.loads(run.stdout)
     assert (answer["lines"], answer["broken"], answer["first"], len(answer["unfinished"])) == (4, 0, None, 1)
-    run = sandbox("events", str(path), "--verify", "--key-file", str(key))
-    assert b"no final summary" in run.stderr
+    (found,) = answer["runs"]
+    assert (answer["holds"], found["function"], found["violations"]) == (True, "thumbnail", None)
+    for options, problem in (((), b"no end after 20"), (("--unfinished", "--expect", "2"), b"there should be 2 runs")):
+        run = sandbox("events", str(path), "--verify", "--key-file", str(key), *options)
+        assert (run.returncode, problem in run.stderr + run.stdout) == (1, True)
 
 
 def test_journals_of_several_supervisors_may_be_mixed(tmp_path: Path) -> None:
@@ -238,7 +241,7 @@ def test_the_summary_adds_up_to_the_exact_count(tmp_path: Path) -> None:
     [
         (("no-such-file",), 64), (("/",), 64), (("-", "--verify"), 64), (("-", "--key-file", "/dev/null"), 64),
         (("-", "--verify", "--key-file", "/dev/null"), 64), (("-", "--since", "yesterday"), 64),
-        (("-", "--risk", "huge"), 2),
+        (("-", "--expect", "1"), 64), (("-", "--risk", "huge"), 2),
     ],
 )  # fmt: skip
 def test_wrong_questions_get_an_answer_and_no_traceback(arguments: tuple[str, ...], code: int) -> None:

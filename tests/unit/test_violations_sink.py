@@ -45,9 +45,9 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def lines(data: bytes) -> list[dict[str, Any]]:
-    """The events of some output, all of which must be whole lines."""
+    """The events of some output, all of which must be whole lines; an empty one may stand before each."""
     assert data == b"" or data.endswith(b"\n")
-    return [json.loads(line) for line in data.splitlines()]
+    return [json.loads(line) for line in data.splitlines() if line]
 
 
 def test_lines_of_a_file_fit_the_schema(tmp_path: Path) -> None:
@@ -70,7 +70,10 @@ def test_lines_of_a_file_fit_the_schema(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("target", ["tcp:127.0.0.1:1", "file:", "unix:", "x", "unix:/" + "x" * 120, "file:/nowhere/x"])
+@pytest.mark.parametrize(
+    "target",
+    ["tcp:127.0.0.1:1", "file:", "unix:", "x", "unix:/" + "x" * 120, "file:/nowhere/x", "fd:2", "fd:x", "fd:987654"],
+)
 def test_targets_that_cannot_be_are_refused(target: str) -> None:
     """A wrong SANDBOX_EVENTS is told at the start, with its name."""
     with pytest.raises(UsageError, match="SANDBOX_EVENTS"):
@@ -263,6 +266,18 @@ def test_a_named_pipe_is_written_once_somebody_reads(tmp_path: Path) -> None:
         os.close(reading)
         sink.close()
     assert line["lost"] == 1
+
+
+def test_a_descriptor_is_taken_over(pipe: tuple[int, int]) -> None:
+    """fd:N of a collector: the lines alone, whole, and the descriptor is nobody's else any more."""
+    reading, writing = pipe
+    sink = Sink(f"fd:{writing}", b"key")
+    assert sink.write(event())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(writing)
+    assert os.read(reading, 1 << 16).startswith(b'{"event": "violation"')
+    sink.close()
+    assert os.read(reading, 1) == b""
 
 
 def test_a_full_disk_costs_lines_and_nothing_else() -> None:

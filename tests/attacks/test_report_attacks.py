@@ -1,0 +1,183 @@
+"""A function against its own reports on standard error, which it holds as well: what it hides or forges is found."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from supervised_programs import LIMIT, NATIVE, PLAIN_HOSTS, PYTHON, Supervision, bench_for
+
+from sandbox.violations import reader
+from sandbox.violations.chain import Verifier
+
+KEY = "the-key-of-the-events-0123456789"
+CALLS = ("shutdown", "getsockname", "getsockopt", "ftruncate", "openat write", "fcntl F_SETFL", "fcntl F_SETPIPE_SZ")
+
+bench = bench_for([PLAIN_HOSTS[1], NATIVE[1]])
+
+HEAD = """
+import fcntl, os, time
+def refused():
+    try: os.fork()
+    except OSError: return
+refused()
+"""
+
+
+def log_of(bench: Supervision, code: str, stderr: Any, more: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """A run with a key and this standard error; it has begun to tell when its code starts."""
+    ours = {"SANDBOX_EVENTS": "", "SANDBOX_EVENT_KEY": KEY, **(more or {})}
+    process, _ = bench.start(bench.bundle(*CALLS), *PYTHON, HEAD + code, more=ours, stderr=stderr)
+    return process
+
+
+def verified(data: bytes) -> tuple[list[str], Verifier, list[reader.Line]]:
+    """The problems of a log, who found them, and our lines."""
+    verifier = Verifier(KEY.encode())
+    lines = list(reader.lines(io.BytesIO(data)))
+    return [problem for line in lines if (problem := verifier.step(line))], verifier, lines
+
+
+def piped(bench: Supervision, code: str) -> tuple[bytes, str]:
+    """What came out of a pipe as standard error, which nobody reads until the function has said a line, and its output.
+
+    The pipe is the function's user's own, or another's where the code does not open it.
+    """
+    reading, writing = os.pipe()
+    if bench.uid is not None and "/proc" in code:
+        os.fchown(writing, bench.uid, -1)
+    with os.fdopen(reading, "rb") as log:
+        process = log_of(bench, code + "print('done', flush=True)\n", writing)
+        os.close(writing)
+        assert process.stdout
+        said = process.stdout.readline()
+        data = log.read()
+        said += process.communicate(timeout=LIMIT)[0]
+    assert process.returncode == 0, data[-2000:]
+    return data, said
+
+
+def test_a_quiet_run_has_its_beginning_and_its_end(bench: Supervision) -> None:
+    """With a key a run without a violation verifies, and its policy is that of the status line."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as log:
+        process, _ = bench.start(
+            bench.bundle(), "/bin/true", more={"SANDBOX_EVENTS": "", "SANDBOX_EVENT_KEY": KEY}, stderr=writing
+        )
+        os.close(writing)
+        data = log.read()
+        process.communicate(timeout=LIMIT)
+    problems, verifier, lines = verified(data)
+    (run,) = verifier.runs()
+    assert (problems, [line.fields["event"] for line in lines], run.violations) == ([], ["begin", "violations"], 0)
+    assert f'"policy": "{run.policy}"'.encode() in data.partition(b'"event": "sandbox"')[2]
+
+
+def test_unended_and_forged_text_hides_nothing(bench: Supervision) -> None:
+    """Each line begins on a line of its own, whatever stands before it; what looks like one of ours does not verify."""
+    code = r"""
+for text in (b"50 %", b'{"event": "' * 40, b'{"event": "violation", "time": 1, "syscall": "', b"x" * 30000):
+    os.write(2, text)
+    refused()
+"""
+    data, _ = piped(bench, code)
+    problems, verifier, lines = verified(data)
+    (run,) = verifier.runs()
+    assert (problems, run.violations, sum(line.violation is not None for line in lines)) == ([], 5, 5)
+    assert all(row.startswith(b'{"event": ') for row in data.splitlines() if b'"hmac"' in row)
+    forged = 'os.write(2, b\'{"event": "violation", "time": 1, "syscall": "x"}\\n\')\nrefused()\n'
+    problems, verifier, _ = verified(piped(bench, forged)[0])
+    assert (problems, verifier.unfinished()) == (["carries no signature"], [])
+
+
+def test_a_pipe_that_the_function_fills_or_reads(bench: Supervision) -> None:
+    """Filled, it loses lines and no count; read by the function, its lines are missed."""
+    fills = """
+fcntl.fcntl(2, 1031, 4096)
+flags = fcntl.fcntl(2, fcntl.F_GETFL)
+fcntl.fcntl(2, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+try:
+    while True: os.write(2, b"x" * 4096)
+except BlockingIOError: pass
+for _ in range(10): refused()
+"""
+    problems, verifier, lines = verified(piped(bench, fills)[0])
+    (run,) = verifier.runs()
+    assert (problems, run.violations, run.lost > 0) == ([], 11, True)
+    assert sum(line.violation is not None for line in lines) < 11
+    reads = """
+own = os.open("/proc/self/fd/2", os.O_RDONLY | os.O_NONBLOCK)
+refused()
+print(os.read(own, 1 << 16))
+"""
+    data, stolen = piped(bench, reads)
+    assert '"event": "violation"' in stolen
+    problems, _, _ = verified(data)
+    assert problems
+
+
+def test_a_socket_that_the_function_shuts_down(bench: Supervision) -> None:
+    """Its run has no end, and is named."""
+    here, there = socket.socketpair()
+    with here:
+        code = "import _socket\n_socket.socket(fileno=2).shutdown(2)\nrefused()\nos._exit(0)\n"
+        process = log_of(bench, code, there.fileno())
+        there.close()
+        data = b""
+        while piece := here.recv(1 << 16):
+            data += piece
+        process.communicate(timeout=LIMIT)
+    problems, verifier, lines = verified(data)
+    assert (process.returncode, problems, len(verifier.unfinished())) == (0, [], 1)
+    assert lines[0].fields["event"] == "begin"
+
+
+@pytest.mark.parametrize("owned", [True, False], ids=["owned", "not owned"])
+def test_a_file_that_the_function_cuts_and_overwrites(bench: Supervision, owned: bool, tmp_path: Path) -> None:
+    """Honest text and ours stand beside each other; what the function takes away is missed, the rest stays whole.
+
+    Where the file is another user's, its last byte is unknown: an empty line may stand before ours.
+    """
+    path = tmp_path / "log"
+    honest = 'os.write(2, b"one\\n")\nrefused()\nos.write(2, b"two")\nrefused()\nos.write(2, b"three\\n")\n'
+    for code, damaged in (
+        (honest, False),
+        ("refused()\nos.ftruncate(2, 0)\nrefused()\n", True),
+        ('fcntl.fcntl(2, fcntl.F_SETFL, 0)\nos.lseek(2, 0, 0)\nos.write(2, b"x" * 3000)\nrefused()\n', True),
+    ):
+        path.unlink(missing_ok=True)
+        with open(path, "wb") as log:
+            if owned and bench.uid is not None:
+                os.fchown(log.fileno(), bench.uid, -1)
+            log_of(bench, code, log).communicate(timeout=LIMIT)
+        data = path.read_bytes()
+        problems, verifier, lines = verified(data)
+        assert bool(problems or verifier.unfinished()) == damaged, data
+        assert lines[-1].fields["event"] == "violations"
+        assert lines[-1].fields["final"] is True
+        if not damaged:
+            assert verifier.runs()[0].violations == 3
+            rows = [row for row in data.splitlines() if not row.startswith(b"{")]
+            assert list(filter(None, rows)) == [b"one", b"two", b"three"]
+            assert (b"" in rows) != owned
+
+
+def test_a_collectors_descriptor_is_not_the_functions(bench: Supervision) -> None:
+    """SANDBOX_EVENTS=fd:N: the lines go there, and the function has no descriptor of it, supervised or not."""
+    code = "print([fd for fd in range(3, 30) if os.path.exists(f'/proc/self/fd/{fd}')])"
+    for supervise in "10":
+        reading, writing = os.pipe()
+        with os.fdopen(reading, "rb") as collector:
+            more = {"SANDBOX_EVENTS": f"fd:{writing}", "SANDBOX_EVENT_KEY": KEY, "SANDBOX_SUPERVISE": supervise}
+            process, _ = bench.start(bench.bundle(*CALLS), *PYTHON, HEAD + code, more=more, pass_fds=(writing,))
+            os.close(writing)
+            data = collector.read()
+            stdout, stderr = process.communicate(timeout=LIMIT)
+        assert (process.returncode, stdout) == (0, "[]\n"), stderr
+        problems, verifier, _ = verified(data)
+        assert (problems, [run.violations for run in verifier.runs()]) == ([], [1] if supervise == "1" else [])
