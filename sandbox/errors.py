@@ -22,6 +22,7 @@
       DiskFull                            82  Runtime.SandboxDiskFull
       LimitReached                        83  Runtime.SandboxLimitReached
       CommandKilled                       84  Runtime.SandboxCommandKilled
+      DeciderLost                         85  Runtime.SandboxDeciderLost
 
 The codes avoid those of shells (126, 127, 128+n) and of the Python runtime client (1; 64 and 65 only after a snapshot
 restore). A message says what happened, where, and what to do next.
@@ -251,6 +252,13 @@ class CommandKilled(SandboxError):
 
     exit_code = 84
     error_type = "Runtime.SandboxCommandKilled"
+
+
+class DeciderLost(SandboxError):
+    """The process that decides about a function's calls died or stalled; the function was ended with it."""
+
+    exit_code = 85
+    error_type = "Runtime.SandboxDeciderLost"
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)

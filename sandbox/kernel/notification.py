@@ -49,6 +49,8 @@ class Listener:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.source = fd
+        """The descriptor that can be read when there is a call to receive."""
         self._buffer = bytearray(_NOTIF.size)
         self._zero = bytes(_NOTIF.size)
         self._answers_with = True

@@ -18,7 +18,7 @@ from pathlib import Path
 from sandbox.errors import SandboxError, UsageError
 
 ARCHES = ("x86_64", "aarch64")
-LARGEST = 29 << 10
+LARGEST = 64 << 10
 """Bytes that a launcher may have."""
 
 HERE = Path(__file__).parent

@@ -1,59 +1,35 @@
-/* The attendant: this process beside the function, for as long as tables are enough to answer. It lets calls of the
- * init phase through, makes the Runtime API's connect, passes signals on, and ends as the function ends. For whatever
- * else comes it becomes the Python supervisor, by one exec that takes listener and unanswered call along: no call is
- * lost, and nobody speaks a protocol. */
+/* The attendant: this process above the function, from its start to its end. It lets calls of the init phase through,
+ * makes the Runtime API's connect, passes signals on, ends as the function ends, and sends whatever else comes to the
+ * decider below it (decider.c). If that one dies, it answers for it, and lets nothing live on unwatched. No memory is
+ * asked for behind the start. */
 #ifndef SANDBOX_ATTEND_C
 #define SANDBOX_ATTEND_C
 
-#include "connect.c"
+#include "decider.c"
 
-/* What the supervisor is told (sandbox/supervise/opening.py: handed). */
-static struct {
-    int32_t ended;
-    uint32_t flags;
-    struct notification call;
-} handed;
-static int variables_from, handed_to[2]; /* pipes */
-static const char *supervisor[10];
-#define PLATFORM_LIBRARIES "/lib\0" "/lib64\0" "/usr/lib\0" "/usr/lib64\0" "/opt/lib\0" "/var/lang\0" "/var/runtime\0"
+enum { MOST_WATCHED = 16, MOST_WAITING = 1024, HIGHEST_INHERITED = 1 << 16 };
 
-/* Whether a path, up to `end`, lies in a folder of libraries that platforms have and functions do not write to. */
-static int is_platforms(const char *path, const char *end) {
-    for (const char *at = path; at < end; at++)
-        if (starts_with(at, "/..")) return 0;
-    for (const char *folder = PLATFORM_LIBRARIES; *folder; folder = next_text(folder)) {
-        const char *behind = path + text_length(folder);
-        if (starts_with(path, folder) && (behind == end || *behind == '/')) return 1;
-    }
-    return 0;
-}
+static struct polled polled[MOST_WATCHED];
+static void (*heeds[MOST_WATCHED])(int events);
+static int watched, listening_at; /* how many, and which is the listener: never the first */
 
-/* LD_LIBRARY_PATH with these folders alone; its separators are two (man 8 ld.so). */
-static const char *platform_libraries(const char *entry) {
-    char *copy = alloc(text_length(entry) + 1), *end = append(copy, entry, 16);
-    for (const char *at = entry + 16, *next; *at; at = *next ? next + 1 : next) {
-        for (next = at; *next && *next != ':' && *next != ';';) next++;
-        if (is_platforms(at, next)) end = append(append(end, at, (size_t)(next - at)), ":", 1);
-    }
-    if (end[-1] == ':') end--;
-    *end = 0;
-    return copy;
-}
+static long decider;  /* 0: it was reaped */
+static int started;   /* the function is past its exec */
+static int asked;     /* the decider has been sent something, and is Python or about to be */
+static int ready;     /* nothing has to be there before the first call */
+static int connected; /* the init phase is over */
+static int ended;     /* the wait status to end with, -1 for none; no variable has a value of its own at first */
+static uint64_t early_signals;
+static uint64_t waiting[MOST_WAITING]; /* calls that the decider was sent, and may not have answered */
+static uint32_t waiting_count;
+static struct message unsent; /* a call for which the link had no room; kind 0: none */
 
-/* Leave out what says where code is loaded from: the function runs by now, may have put something there, and the
- * supervisor is outside of its walls. */
-static void distrust_environment(void) {
-    static const char *const distrusted[] = {"LD_", "GLIBC_TUNABLES=", "GCONV_PATH=", "LOCPATH=", "OPENSSL_", "PYTHON"};
-    const char **to = handler_env;
-    for (const char **at = handler_env; *at; at++) {
-        int left_out = 0;
-        for (int i = 0; i < 6; i++) left_out |= starts_with(*at, distrusted[i]);
-        if (starts_with(*at, "LD_LIBRARY_PATH="))
-            *to++ = platform_libraries(*at);
-        else if (!left_out)
-            *to++ = *at;
-    }
-    *to = NULL;
+/* Have a function called whenever a descriptor can be read (or more: its poll(2) events). 0: there is no room. */
+static int watch(long fd, void (*heed)(int events)) {
+    if (watched == MOST_WATCHED) return 0;
+    polled[watched] = (struct polled){(int32_t)fd, POLLIN, 0};
+    heeds[watched++] = heed;
+    return 1;
 }
 
 /* Kill what the function left behind, whose parent this process has become, and what that leaves; nothing where the
@@ -76,33 +52,11 @@ static void end_rest(void) {
     }
 }
 
-static void prepare_supervisor(void) {
-    distrust_environment();
-    const char *numbers = format("#,#,#,#", child, (long)listener, (long)variables_from, (long)handed_to[0]);
-    const char *const words[] = {interpreter, "-I",          "-S",          package,      "attend",
-                                 numbers,     policy_folder, policy_digest, command_path, NULL};
-    memcpy(supervisor, words, sizeof words);
-}
-
-static _Noreturn void hand_over(const struct notification *call) {
-    const int inherited[] = {listener, variables_from, handed_to[0]};
-    if (call) handed.call = *call, handed.flags |= HANDED_CALL;
-    SYS3(write, handed_to[1], &handed, sizeof handed);
-    for (int i = 0; i < 3; i++) SYS3(fcntl, inherited[i], F_SETFD, 0);
-    const char *what =
-        format("%: cannot be executed: %", interpreter, error_text(SYS3(execve, interpreter, supervisor, handler_env)));
-    if (handed.ended < 0) {
-        SYS2(kill, child, SIGKILL);
-        SYS4(wait4, child, 0, 0, 0);
-    }
-    end_rest();
-    end(INSTALL_REFUSED, what, "correct it, or set SANDBOX_SUPERVISE=0");
-}
-
-/* End as the function ended (parent.py: end_like). */
+/* End as the function ended (parent.py: end_like), and with it what it left. */
 static _Noreturn void end_like(int status) {
     uint64_t core[2], default_action[4] = {0}, own;
     unsigned number = (unsigned)status & 0x7F;
+    if (SYS4(wait4, -1, 0, WNOHANG, 0) >= 0) end_rest();
     if (number < 1) leave(status >> 8 & 0xFF);
     /* No core of ours: the function has written its own. */
     SYS4(prlimit64, 0, RLIMIT_CORE, 0, core);
@@ -112,26 +66,6 @@ static _Noreturn void end_like(int status) {
     SYS2(kill, SYS1(getpid, 0), number);
     SYS4(rt_sigprocmask, SIG_UNBLOCK, &own, 0, SIGSET);
     leave(128 + (int)number); /* as pid 1, whom no signal of its own ends */
-}
-
-/* Something has ended: with the function this process does, unless there is something left to be ended. */
-static void reap(void) {
-    int status;
-    long found;
-    while ((found = SYS4(wait4, -1, &status, WNOHANG, 0)) > 0)
-        if (found == child) handed.ended = status;
-    if (handed.ended < 0) return;
-    if (found == 0) hand_over(NULL);
-    end_like(handed.ended);
-}
-
-static void heed_signal(long signals) {
-    uint32_t found[32]; /* struct signalfd_siginfo: the number first */
-    if (SYS3(read, signals, found, sizeof found) != sizeof found) return;
-    if (found[0] == SIGCHLD)
-        reap();
-    else
-        SYS2(kill, child, found[0]);
 }
 
 static void answer(uint64_t id, long code, uint32_t flags) {
@@ -144,79 +78,180 @@ static void answer(uint64_t id, long code, uint32_t flags) {
     SYS3(ioctl, listener, NOTIF_SEND, &said);
 }
 
-static void take_call(void) {
-    struct notification call = {0};
-    long code = 0;
-    uint32_t connected = handed.flags & HANDED_CONNECTED;
-    if (SYS3(ioctl, listener, NOTIF_RECV, &call) < 0) return; /* interrupted, or its task is gone */
-    if (!connected && is_early(&policy.early, (uint32_t)call.nr, call.args)) {
-        answer(call.id, 0, NOTIF_FLAG_CONTINUE);
-        return;
-    }
-    if (call.nr != NR_connect || policy.connects == CONNECTS_NEVER || (connected && policy.connects == CONNECTS_INIT))
-        hand_over(&call);
-    switch (broker(listener, &call, &code)) {
-    case NOBODY_WAITS:
-        return;
-    case ON_ITS_WAY:
-        handed.flags |= HANDED_CONNECTING;
-        hand_over(&call);
-    case LEFT:
-        hand_over(&call);
-    case ANSWERED:
-        handed.flags |= HANDED_CONNECTED;
-        answer(call.id, code, 0);
-    }
-    /* The function waits for its first event now, and will need the supervisor. */
-    if (policy.decider == DECIDER_EARLY) hand_over(NULL);
+static void signal_function(long number) {
+    if (child_process >= 0)
+        SYS4(pidfd_send_signal, child_process, number, 0, 0);
+    else if (decider) /* whose child it is: its number is its own */
+        SYS2(kill, child, number);
 }
 
-/* Close all but our own and the three that everybody has: a pipe of the platform's ends when the function ends. 0 where
- * the kernel does not (before 5.9, or refused). */
-static int close_others(const int *own, int count) {
+/* The decider is gone without a word. Nobody else decides: what waits is refused, and the function ended. */
+static _Noreturn void lose_decider(void) {
+    if (started) signal_function(SIGKILL);
+    for (uint32_t i = 0; i < waiting_count; i++) answer(waiting[i], -EPERM, 0);
+    if (unsent.head.kind) answer(unsent.call.id, -EPERM, 0);
+    end_rest();
+    past_init = connected;
+    end(DECIDER_LOST, "the process that decides about the function's calls has ended, so the function was ended",
+        "look for what killed it: memory, a limit, a signal");
+}
+
+/* Send the decider a call, or wake it with none. 0: the link has no room. */
+static int ask(const struct message *message) {
+    asked = 1;
+    return SYS3(write, link_here, message, sizeof *message) == sizeof *message;
+}
+
+static void prepare_decider(void) {
+    const struct message message = {.head = {LINK_PREPARE, 0, 0}};
+    if (!asked) ask(&message);
+}
+
+/* Leave a call to the decider. What was sent and still waits is in a table; from a full one goes what does not. */
+static void leave_to_decider(const struct notification *call, uint32_t flags) {
+    const struct message message = {{LINK_CALL, flags | (connected ? LINK_AFTER_INIT : 0), 0}, *call};
+    if (waiting_count == MOST_WAITING) {
+        uint32_t left = 0;
+        for (uint32_t i = 0; i < waiting_count; i++)
+            if (SYS3(ioctl, listener, NOTIF_ID_VALID, &waiting[i]) >= 0) waiting[left++] = waiting[i];
+        waiting_count = left;
+    }
+    if (waiting_count == MOST_WAITING) { /* more than the decider ever has at once */
+        answer(call->id, -EPERM, 0);
+    } else if (ask(&message)) {
+        waiting[waiting_count++] = call->id;
+    } else {
+        unsent = message;
+        polled[listening_at].fd = -1; /* until there is room; the calls wait in the kernel */
+        polled[0].events = POLLIN | POLLOUT;
+    }
+}
+
+static void begin(void);
+
+/* What the decider says. */
+static void heed_link(int events) {
+    struct head head;
+    while (SYS3(read, link_here, &head, sizeof head) == sizeof head) {
+        if (head.kind == LINK_STARTED) begin();
+        if (head.kind == LINK_READY && !ready) {
+            ready = 1;
+            if (listening_at) polled[listening_at].fd = listener;
+        }
+        if (head.kind == LINK_CONNECTED) connected = 1;
+        if (head.kind == LINK_ENDED) ended = (int)head.value;
+    }
+    if (!(events & POLLOUT) || !unsent.head.kind) return;
+    struct message message = unsent;
+    unsent.head.kind = 0, polled[0].events = POLLIN, polled[listening_at].fd = listener;
+    leave_to_decider(&message.call, message.head.flags);
+}
+
+static void heed_signals(int events) {
+    uint32_t heard[32]; /* struct signalfd_siginfo: the number first */
+    if (!events || SYS3(read, held_signals, heard, sizeof heard) != sizeof heard) return;
+    if (heard[0] != SIGCHLD) {
+        if (started)
+            signal_function(heard[0]);
+        else
+            early_signals |= BIT(heard[0]);
+        return;
+    }
+    long found;
+    while ((found = SYS4(wait4, -1, 0, WNOHANG, 0)) > 0)
+        if (found == decider) decider = 0;
+    if (decider) return;
+    if (*child_report->failed) {
+        failure = (enum error)child_report->failure, failed = child_report->failed;
+        give_up();
+    }
+    heed_link(0); /* what it said before */
+    if (ended < 0) lose_decider();
+    end_like(ended);
+}
+
+/* What tables answer, in this order: each says LEFT to what it is not sure of, and `code` is the answer's errno. */
+static enum broker let_early_through(const struct notification *call, long *code) {
+    if (connected || !is_early(&policy.early, (uint32_t)call->nr, call->args)) return LEFT;
+    answer(call->id, 0, NOTIF_FLAG_CONTINUE);
+    *code = 0;
+    return NOBODY_WAITS;
+}
+
+static enum broker connect_to_api(const struct notification *call, long *code) {
+    if (call->nr != NR_connect || policy.connects == CONNECTS_NEVER || (connected && policy.connects == CONNECTS_INIT))
+        return LEFT;
+    enum broker done = broker(listener, call, code);
+    if (done == ANSWERED) connected = 1;
+    return done;
+}
+
+static enum broker (*const tables[])(const struct notification *call, long *code) = {let_early_through, connect_to_api};
+
+static void take_call(int events) {
+    struct notification call = {0};
+    enum broker done = LEFT;
+    long code = 0;
+    if (!(events & POLLIN)) {
+        polled[listening_at].fd = -1; /* nobody is left under the filter: the function's end is about to be told */
+        return;
+    }
+    if (SYS3(ioctl, listener, NOTIF_RECV, &call) < 0) return; /* interrupted, or its task is gone */
+    if (asked && !connected)
+        heed_link(0); /* the decider says that init is over before it answers the call that ends it */
+    int was_connected = connected;
+    for (size_t i = 0; done == LEFT && i < sizeof tables / sizeof *tables; i++) done = tables[i](&call, &code);
+    if (done == ANSWERED)
+        answer(call.id, code, 0);
+    else if (done != NOBODY_WAITS)
+        leave_to_decider(&call, done == ON_ITS_WAY ? LINK_CONNECTING : 0);
+    if (done == ON_ITS_WAY) connected = 1;
+    /* The function waits for its first event now, and will need the decider. */
+    if (connected && !was_connected && policy.decider == DECIDER_EARLY) prepare_decider();
+}
+
+/* Close all but our own and the three that everybody has: a pipe of the platform's ends when the function ends. */
+static void close_others(const long *own, int count) {
     for (uint32_t from = 3;;) {
         uint32_t next = ~0U;
         for (int i = 0; i < count; i++)
             if ((uint32_t)own[i] >= from && (uint32_t)own[i] < next) next = (uint32_t)own[i];
-        if (next > from && SYS3(close_range, from, next - 1, 0) < 0) return 0;
-        if (next == ~0U) return 1;
+        if (next > from && SYS3(close_range, from, next - 1, 0) < 0) /* before Linux 5.9, or refused */
+            for (uint32_t fd = from; fd < next && fd < HIGHEST_INHERITED; fd++) SYS1(close, fd);
+        if (next == ~0U) return;
         from = next + 1;
     }
 }
 
-/* Take the function's variables out of what /proc shows of this process (supervise/start.py: forget_environ). */
-static void forget_environment(void) {
-    for (const char **at = handler_env; *at; at++) *at = slice(*at, text_length(*at));
-    for (char **at = environment; *at; at++) memset(*at, 0, text_length(*at));
-    environment = (char **)handler_env;
+/* The function is past its exec, which has split the table of descriptors. */
+static void begin(void) {
+    started = 1, child = child_report->child, child_process = child_report->process;
+    listener = child_report->listener;
+    const long own[] = {listener, variables_from, link_here, link_there, held_signals, child_process};
+    close_others(own, 6);
+    child_report->parted = 1;
+    for (long number = 1; number < 64; number++)
+        if (early_signals & BIT(number)) signal_function(number);
+    if (!ready) prepare_decider();
+    if (listener < 0) return;                                      /* nothing comes that could be answered */
+    SYS3(ioctl, listener, NOTIF_SET_FLAGS, NOTIF_FD_SYNC_WAKE_UP); /* Linux 6.6: answer and wake in one step */
+    listening_at = watched;
+    watch(ready ? listener : -1, take_call);
+    int waits = policy.connects != CONNECTS_NEVER && api_network_port;
+    if (policy.decider == DECIDER_EARLY && !waits) prepare_decider();
 }
 
-/* Attend the child, whose exec is behind it, with the held signals blocked. `at_once`: the supervisor has to be there
- * before the first call. */
-static _Noreturn void attend(int at_once) {
-    static const uint64_t HELD = HELD_SIGNALS;
-    prepare_supervisor();
-    handed.ended = -1;
-    /* Without a listener nothing comes that Python could answer. */
-    int waits = listener < 0 || (policy.connects != CONNECTS_NEVER && api_network_port);
-    long signals = SYS4(signalfd4, -1, &HELD, SIGSET, O_CLOEXEC | O_NONBLOCK);
-    child_process = SYS2(pidfd_open, child, 0);
-    const int own[] = {listener, variables_from, handed_to[0], handed_to[1], (int)signals, (int)child_process};
-    if (at_once || (policy.decider == DECIDER_EARLY && !waits) || signals < 0 || !close_others(own, 6))
-        hand_over(NULL);
+/* Attend the function that the decider, just made, starts. */
+static _Noreturn void attend(void) {
+    ready = !at_once, ended = -1;
+    watch(link_here, heed_link);
+    watch(held_signals, heed_signals);
+    raise_limit();
     forget_environment();
-    SYS3(ioctl, listener, NOTIF_SET_FLAGS, NOTIF_FD_SYNC_WAKE_UP); /* Linux 6.6: answer and wake in one step */
-    struct {
-        int32_t fd;
-        int16_t events, found;
-    } polled[2] = {{(int32_t)signals, POLLIN, 0}, {listener, POLLIN, 0}};
     for (;;) {
-        if (SYS5(ppoll, polled, 2, 0, 0, SIGSET) < 0) continue;
-        if (polled[0].found) heed_signal(signals);
-        if (polled[1].found & POLLIN)
-            take_call();
-        else if (polled[1].found)
-            polled[1].fd = -1; /* nobody is left under the filter: the child's end is about to be told */
+        if (SYS5(ppoll, polled, watched, 0, 0, SIGSET) < 0) continue;
+        for (int i = 0; i < watched; i++)
+            if (polled[i].found) heeds[i](polled[i].found);
     }
 }
 

@@ -17,12 +17,13 @@ static const char *const WHAT_TO_DO[ERROR_COUNT] = {
 
 static enum error failure;
 static const char *failed; /* what went wrong, once something did */
-/* What a supervised child tells its parent, whose memory it does not share: NULL where there is none. */
+/* What the decider and the function below it tell the attendant, whose memory they do not share. */
 static struct child_report {
-    int listener, failure;
+    int listener, failure, child, process;
+    volatile int parted; /* said by the attendant: it has closed what is the function's alone */
     char failed[4000];
 } *child_report;
-static int in_child;
+static int in_child, past_init; /* the Runtime API hears of errors of the init phase alone */
 
 static long port_of(const char *api) { /* -1: none */
     const char *colon = last_char(api, ':'), *digits = colon ? colon + 1 : api;
@@ -96,7 +97,7 @@ static _Noreturn void give_up(void) {
         child_report->failure = (int)failure;
     } else {
         write_line(format("sandbox: %: %\n", type, failed));
-        if (*variable("AWS_LAMBDA_RUNTIME_API") && !post(type, failed))
+        if (!past_init && *variable("AWS_LAMBDA_RUNTIME_API") && !post(type, failed))
             write_line("sandbox: the Runtime API was not told: it could not be reached, or did not take the report\n");
     }
     leave(*kind);

@@ -140,23 +140,32 @@ static int duplicates(void) {
     return copy >= 0;
 }
 
-/* Run the handler beside this process, which attends it. The child shares our descriptors until its exec, but not our
- * memory: where the handler is root's, it may see what we are (kernel/fork.c: may_access_mm). Only behind the child's
- * exec is the listener made to survive ours. */
-static _Noreturn void supervise(int at_once) {
+static _Noreturn void no_process(long code) {
+    end(INSTALL_REFUSED, format("clone(2): no process can be made for the function: %", error_text(code)),
+        "raise the limit of processes (RLIMIT_NPROC, pids.max), or set SANDBOX_SUPERVISE=0");
+}
+
+/* Run the function below a decider below this process, which attends both. All three share one table of descriptors
+ * until the function's exec. */
+static _Noreturn void supervise(int relayed) {
     static const uint64_t HELD = HELD_SIGNALS;
     uint64_t default_action[4] = {0}, inherited_action[4];
-    int pipe[2] = {-1, -1};
+    int pipe[2] = {-1, -1}, link[2] = {-1, -1};
     if (!is_executable(interpreter))
         end(INSTALL_REFUSED, format("%: cannot be executed: %", interpreter, error_text(-EACCES)),
             "correct it, or set SANDBOX_SUPERVISE=0");
-    read_api(variable("AWS_LAMBDA_RUNTIME_API"));
-    /* Where the lines go is tried, and a signed run begun, at the start, and both are the supervisor's. */
-    if (*variable("SANDBOX_EVENTS") || *variable("SANDBOX_EVENT_KEY")) at_once = 1;
+    /* The way to a Runtime API whose requests are followed leads through the decider. */
+    if (!relayed) read_api(variable("AWS_LAMBDA_RUNTIME_API"));
+    /* Where the lines go is tried, and a signed run begun, before the function is answered, and both are the
+     * decider's. */
+    at_once = relayed || *variable("SANDBOX_EVENTS") || *variable("SANDBOX_EVENT_KEY");
     /* Our own variables go over a pipe, and out of the environment that the function might read. */
-    if (SYS2(pipe2, pipe, O_CLOEXEC | O_NONBLOCK) < 0 || SYS2(pipe2, handed_to, O_CLOEXEC | O_NONBLOCK) < 0)
+    held_signals = SYS4(signalfd4, -1, &HELD, SIGSET, O_CLOEXEC | O_NONBLOCK);
+    if (SYS2(pipe2, pipe, O_CLOEXEC | O_NONBLOCK) < 0 || held_signals < 0 ||
+        SYS4(socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link) < 0)
         end(INSTALL_REFUSED, "pipe2(2): no descriptor is left", "raise RLIMIT_NOFILE");
-    variables_from = pipe[0];
+    variables_from = pipe[0], link_here = link[0], link_there = link[1];
+    SYS3(fcntl, link_here, F_SETFL, O_NONBLOCK);
     for (char **at = environment; *at; at++) {
         size_t n = text_length(*at) + 1;
         if (!starts_with(*at, "SANDBOX_")) continue;
@@ -174,26 +183,11 @@ static _Noreturn void supervise(int at_once) {
     else
         no_memory();
     child_report->listener = -1;
-    child = SYS5(clone, CLONE_VFORK | CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
-    if (!child) {
-        in_child = 1;
-        SYS5(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-        SYS4(rt_sigaction, SIGCHLD, inherited_action, 0, SIGSET);
-        SYS4(rt_sigprocmask, SIG_SETMASK, &signals_before, 0, SIGSET);
-        arena = NULL; /* a new one, that our parent does not know */
-        place_exec_arguments();
-        confine(1);
-    }
-    if (child < 0)
-        end(INSTALL_REFUSED, format("clone(2): no process can be made for the function: %", error_text(child)),
-            "raise the limit of processes (RLIMIT_NPROC, pids.max), or set SANDBOX_SUPERVISE=0");
-    if (*child_report->failed) {
-        SYS4(wait4, child, 0, 0, 0);
-        failure = (enum error)child_report->failure, failed = child_report->failed;
-        give_up();
-    }
-    listener = child_report->listener;
-    attend(at_once);
+    attendant = SYS1(getpid, 0);
+    decider = SYS5(clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+    if (!decider) stand_by(inherited_action);
+    if (decider < 0) no_process(decider);
+    attend();
 }
 
 /* The environment without variables that begin so, into another place or its own. */
@@ -237,7 +231,8 @@ static void choose_policy(const char *named, enum mode mode) {
     if (mode == AUDIT || now[0] / 86400 < policy.audit_until)
         needs_python(KERNEL_UNSUPPORTED, "SANDBOX_MODE: is audit");
     if (setting("SANDBOX_FILES", "off look")) needs_python(USAGE, "SANDBOX_FILES");
-    if (starts_with(variable("SANDBOX_EVENTS"), "fd:")) needs_python(USAGE, "SANDBOX_EVENTS"); /* a supervisor's alone */
+    if (starts_with(variable("SANDBOX_EVENTS"), "fd:"))
+        needs_python(USAGE, "SANDBOX_EVENTS"); /* a supervisor's alone */
     unset_or_python(USAGE, "SANDBOX_STANDS_FOR");
     unset_or_python(USAGE, "SANDBOX_REFUSES");
     unset_or_python(PACKAGE_INVALID, "SANDBOX_VERIFY_KEY");

@@ -27,6 +27,7 @@
 
 /* poll.h, sys/resource.h and sys/wait.h */
 #define POLLIN 1
+#define POLLOUT 4
 #define RLIMIT_AS 9
 #define RLIMIT_CORE 4
 #define RLIMIT_NOFILE 7
@@ -65,8 +66,10 @@
 
 /* sys/socket.h */
 #define AF_INET 2
+#define AF_UNIX 1
 #define MSG_NOSIGNAL 0x4000
 #define SOCK_CLOEXEC 0x80000
+#define SOCK_SEQPACKET 5
 #define SOCK_STREAM 1
 #define SOL_SOCKET 1
 #define SO_DOMAIN 0x27
@@ -119,10 +122,15 @@
 #define DNS_TYPE_IXFR 0xfb
 #define DNS_TYPE_OPT 0x29
 
-/* sandbox/supervise/opening.py */
-#define HANDED_CALL 1
-#define HANDED_CONNECTED 2
-#define HANDED_CONNECTING 4
+/* sandbox/supervise/link.py */
+#define LINK_AFTER_INIT 1
+#define LINK_CALL 1
+#define LINK_CONNECTED 0x12
+#define LINK_CONNECTING 2
+#define LINK_ENDED 0x13
+#define LINK_PREPARE 2
+#define LINK_READY 0x11
+#define LINK_STARTED 0x10
 
 /* linux/filter.h */
 #define BPF_ALLOW 0x7fff0000
@@ -194,10 +202,10 @@
 
 /* sandbox/errors.py: exit code and name of each, in the order of enum error */
 enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UNSUPPORTED, LISTENER_BUSY,
-    CANARY_PASSED, HANDLER_NOT_FOUND, POLICY_STALE, PACKAGE_INVALID, POLICY_WRITABLE, ERROR_COUNT };
+    CANARY_PASSED, HANDLER_NOT_FOUND, POLICY_STALE, PACKAGE_INVALID, POLICY_WRITABLE, DECIDER_LOST, ERROR_COUNT };
 #define ERRORS "\100Usage\0" "\102PolicyInvalid\0" "\103PolicyNotFound\0" "\105InstallRefused\0" \
     "\106KernelUnsupported\0" "\107ListenerBusy\0" "\110CanaryPassed\0" "\111HandlerNotFound\0" "\116PolicyStale\0" \
-    "\117PackageInvalid\0" "\120PolicyWritable\0"
+    "\117PackageInvalid\0" "\120PolicyWritable\0" "\125DeciderLost\0"
 
 /* sandbox/behaviour/destination.py: addresses where credentials are given out, and NAT64's */
 #define METADATA_IPV6 {{253, 0, 14, 194, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 35}, {253, 0, 14, 194, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 84}}
@@ -238,6 +246,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_openat 257
 #define NR_pidfd_getfd 438
 #define NR_pidfd_open 434
+#define NR_pidfd_send_signal 424
 #define NR_pipe2 293
 #define NR_ppoll 271
 #define NR_prctl 157
@@ -256,6 +265,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_setsockopt 54
 #define NR_signalfd4 289
 #define NR_socket 41
+#define NR_socketpair 53
 #define NR_tgkill 234
 #define NR_uname 63
 #define NR_wait4 61
@@ -291,6 +301,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_openat 56
 #define NR_pidfd_getfd 438
 #define NR_pidfd_open 434
+#define NR_pidfd_send_signal 424
 #define NR_pipe2 59
 #define NR_ppoll 73
 #define NR_prctl 167
@@ -309,6 +320,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_setsockopt 208
 #define NR_signalfd4 74
 #define NR_socket 198
+#define NR_socketpair 199
 #define NR_tgkill 131
 #define NR_uname 160
 #define NR_wait4 260

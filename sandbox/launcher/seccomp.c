@@ -32,6 +32,7 @@ static void place_exec_arguments(void) {
     lay_out(exec_addresses[2], handler_env);
 }
 
+static long attendant; /* the process above the decider, whose child the function is */
 static struct instruction *filter;
 static uint32_t filter_length;
 static void emit(int code, int jt, int jf, uint32_t k) {
@@ -40,11 +41,13 @@ static void emit(int code, int jt, int jf, uint32_t k) {
 
 /* The program with what only we know behind its head: the one exec passes, signals stay in the process
  * (single_exec.py: block). */
+enum { GUARDED = 4 };
 static void build_filter(int supervised) {
     static const uint32_t signalling[] = SIGNALLING;
     const struct program *program = supervised ? &policy.supervised : &policy.plain;
     uint32_t otherwise = supervised ? BPF_USER_NOTIF : BPF_ERRNO | EPERM, own = (uint32_t)SYS1(getpid, 0);
-    const uint32_t guarded[3] = {(uint32_t)SYS1(getppid, 0), (uint32_t)-1, (uint32_t)-SYS1(getpgid, 0)};
+    const uint32_t guarded[GUARDED] = {(uint32_t)attendant, (uint32_t)SYS1(getppid, 0), (uint32_t)-1,
+                                       (uint32_t)-SYS1(getpgid, 0)};
     /* Where the kernel does not keep signals in the domain, the supervisor looks at each that leaves the process. */
     int inside = policy.signals == SIGNALS_SELF || (supervised && landlock_abi < LANDLOCK_SCOPES);
     filter = alloc(8 * (BLOCK + (size_t)program->instructions));
@@ -68,10 +71,10 @@ static void build_filter(int supervised) {
         first->jf = (uint8_t)(filter + filter_length - first - 1);
     }
     if (inside || supervised) {
-        for (int i = 0; i < 4; i++) emit(BPF_JEQ_K, 3 - i, i < 3 ? 0 : inside ? 4 : 6, signalling[i]);
+        for (int i = 0; i < 4; i++) emit(BPF_JEQ_K, 3 - i, i < 3 ? 0 : inside ? 4 : 3 + GUARDED, signalling[i]);
         emit(BPF_LD_ABS, 0, 0, BPF_OFFSET_ARGS);
         if (inside) emit(BPF_JEQ_K, 1, 0, own);
-        for (int i = 0; !inside && i < 3; i++) emit(BPF_JEQ_K, 2 - i, i == 2, guarded[i]);
+        for (int i = 0; !inside && i < GUARDED; i++) emit(BPF_JEQ_K, GUARDED - 1 - i, i == GUARDED - 1, guarded[i]);
         emit(BPF_RET_K, 0, 0, otherwise);
         emit(BPF_LD_ABS, 0, 0, BPF_OFFSET_NR);
     }

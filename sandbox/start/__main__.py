@@ -1,11 +1,12 @@
-"""The Python side of the native launcher: `start` does all of a start in its place, `attend` supervises its child.
+"""The Python side of the native launcher: `start` does all of a start in its place, `decide` decides for its child.
 
     python3 -I -S .../sandbox/start start LAUNCHER [COMMAND...]
-    python3 -I -S .../sandbox/start attend PID,LISTENER,VARIABLES,HANDED FOLDER DIGEST COMMAND
+    python3 -I -S .../sandbox/start decide PID,LISTENER,VARIABLES,LINK,ENDED FOLDER DIGEST COMMAND
 
 LISTENER is -1 where the kernel gave none. VARIABLES is a pipe with the variables that are ours, each with a NUL behind
-it: in the variables of this process the function could read them. HANDED is a pipe with what was done for the function
-until now (sandbox/supervise/opening.py). The held signals (sandbox/supervise/start.py) come blocked.
+it: in the variables of this process the function could read them. LINK leads to the attendant
+(sandbox/supervise/link.py); ENDED is the wait status of a function that was reaped already, -1 for none. The held
+signals (sandbox/confine/parent.py) come blocked.
 """
 
 from __future__ import annotations
@@ -30,51 +31,50 @@ def main() -> NoReturn:
         sys.argv = rest
         launch.main()
     numbers, folder, digest, command = rest
-    pid, listener, variables, handed = map(int, numbers.split(","))
-    attend(pid, listener, variables, handed, folder, digest, command)
+    pid, listener, variables, link, ended = map(int, numbers.split(","))
+    decide(pid, listener, variables, link, None if ended < 0 else ended, folder, digest, command)
 
 
-def attend(pid: int, listener: int, variables: int, handed: int, folder: str, digest: str, path: str) -> NoReturn:
-    """Supervise the launcher's child `pid`, which runs `path`, and end like it. What stops this ends the child."""
-    from sandbox.confine import parent
+def decide(
+    pid: int, listener: int, variables: int, link: int, ended: int | None, folder: str, digest: str, path: str
+) -> NoReturn:  # fmt: skip
+    """Decide for the launcher's child `pid`, which runs `path`, and say to the attendant how to end.
+
+    It ends the child where this ends without a word.
+    """
+    from sandbox.confine import Command, parent, started_with
     from sandbox.supervise import start
 
     environ = dict(os.environ)
+    start.protect()
+    for fd in (listener, link):
+        if fd >= 0:
+            os.set_inheritable(fd, False)
+    environ |= received(variables)
+    from sandbox import bundle
+    from sandbox.errors import PolicyInvalid, SandboxError
+    from sandbox.kernel import abi
+    from sandbox.start import launch
+    from sandbox.start.settings import Settings
+    from sandbox.supervise.link import LINK_ENDED, say
+
+    settings = Settings(started_with(environ))
     try:
-        start.protect()
-        if listener >= 0:
-            os.set_inheritable(listener, False)
-        environ |= received(variables)
-        from sandbox.supervise import opening
+        policy = bundle.read(folder, abi.MACHINE)
+        if policy.digest != digest:
+            raise PolicyInvalid("is not the policy that the launcher installed", where=folder, todo=bundle.REBUILD)
+        command = Command(path, (), {}, root=settings.task_root)
+        duties = launch.duties(settings, command, audit=False)
+        journal = start.early_journal(policy, duties)
+        from sandbox.supervise.decider import decide as answer
 
-        done = opening.handed(handed)
-        from sandbox import bundle
-        from sandbox.confine import Command, started_with
-        from sandbox.errors import PolicyInvalid, SandboxError
-        from sandbox.kernel import abi
-        from sandbox.start import launch
-        from sandbox.start.settings import Settings
-
-        settings = Settings(started_with(environ))
-        try:
-            policy = bundle.read(folder, abi.MACHINE)
-            if policy.digest != digest:
-                raise PolicyInvalid("is not the policy that the launcher installed", where=folder, todo=bundle.REBUILD)
-            command = Command(path, (), {}, root=settings.task_root)
-            duties = launch.duties(settings, command, audit=False)
-            journal = start.early_journal(policy, duties)
-            from sandbox.supervise.attend import attend as supervise
-
-            given = listener if listener >= 0 else None
-            status = supervise(pid, given, policy, duties, journal, done)
-        except SandboxError as error:
-            parent.end_rest()
-            launch.fail(error, settings)
-    except BaseException:
-        # Nobody would answer for it or report on it, and it would outlive the bootstrap.
+        status = answer(pid, listener, link, policy, duties, journal, ended)
+    except SandboxError as error:
         parent.end_rest()
-        raise
-    sys.exit(status)
+        say(link, LINK_ENDED, error.exit_code << 8)
+        launch.fail(error, settings)
+    say(link, LINK_ENDED, status)
+    os._exit(0)
 
 
 def received(pipe: int) -> dict[str, str]:

@@ -24,29 +24,17 @@ if TYPE_CHECKING:
     from sandbox.violations.journal import Journal
 
 
-def attend(
-    pid: int, fd: int | None, policy: Policy, duties: Duties, journal: Journal | None,
-    handed: opening.Handed | None = None,
-) -> int:  # fmt: skip
+def attend(pid: int, fd: int | None, policy: Policy, duties: Duties, journal: Journal | None) -> int:
     """Supervise the child `pid` to its end. Returns the exit status to end with, or ends by the child's signal.
 
     `fd` is the listener; None where the child has none. `journal` takes the reports; None for the usual one, which is
-    made for the first. `handed` is what somebody has done for the child before.
+    made for the first.
     """
-    handed = handed or opening.Handed()
     wake = parent.wake_descriptor()
     parent.forward_signals(pid)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, parent.HELD)
     if fd is None:
-        status = _wait(pid, wake) if handed.ended is None else handed.ended
-        parent.end_rest()  # as with a supervisor
-        if journal and journal.signs:  # its end says that there was nothing to report
-            from sandbox.violations.record import Degraded
-
-            why = "the kernel gave no listener: nothing that is refused is reported"
-            journal.write(Degraded(policy.function, why))
-            journal.finish()
-        return parent.end_like(status)
+        return parent.end_like(unheard(pid, wake, policy, journal))
     listener = Listener(fd)
     listener.set_sync_wake_up()
     early = dict(policy.init_calls)
@@ -59,26 +47,28 @@ def attend(
         # What the init phase alone may do is looked at as well.
         known = CallTable({number: found for number, found in early.items() if not duties.look.sees(int(number))})
     split = opening.TableSplit(pid, fd, keep=(fd, wake))
-    first, ended = handed.call, handed.ended
-    if not handed.begun:
-        first = opening.answer(listener, known, wake, split)
-        ended = None if first else parent.reaped(pid)
-        if ended is not None and not _has_children():
-            if journal:
-                journal.finish()
-            return parent.end_like(ended)
-    supervisor = _supervisor(policy, duties, init, early_sockets if makes else None, journal)
-    supervisor.take_over(handed)
+    first = opening.answer(listener, known, wake, split)
+    ended = None if first else parent.reaped(pid)
+    if ended is not None and not _has_children():
+        if journal:
+            journal.finish()
+        return parent.end_like(ended)
+    supervisor = make_supervisor(policy, duties, init, early_sockets if makes else None, journal)
     gc.enable()
     status = supervisor.run(pid, listener, wake, split, first, ended)
     if supervisor.terminated:
-        error = FunctionTerminated(
-            f"made the call {supervisor.terminated}, after which it was ended", where=policy.function,
-            todo="look at the violation line above; a person can grant the call in the profile",
-        )  # fmt: skip
-        os.write(2, log_entry(error))
-        return error.exit_code
+        return say_terminated(policy, supervisor)
     return parent.end_like(status)
+
+
+def say_terminated(policy: Policy, supervisor: Supervisor) -> int:
+    """The error of a function that was ended, in the log; returns the exit status."""
+    error = FunctionTerminated(
+        f"made the call {supervisor.terminated}, after which it was ended", where=policy.function,
+        todo="look at the violation line above; a person can grant the call in the profile",
+    )  # fmt: skip
+    os.write(2, log_entry(error))
+    return error.exit_code
 
 
 def _has_children() -> bool:
@@ -90,10 +80,15 @@ def _has_children() -> bool:
     return True
 
 
-def _supervisor(
-    policy: Policy, duties: Duties, init: CallTable, early_sockets: CallTable | None, journal: Journal | None
-) -> Supervisor:
-    """`early_sockets`, where the function's sockets are to be made for it, are those of the init phase."""
+def make_supervisor(
+    policy: Policy, duties: Duties, init: CallTable, early_sockets: CallTable | None, journal: Journal | None,
+    attendant: int = 0,
+) -> Supervisor:  # fmt: skip
+    """What decides about a function and reports. Raises what a sink that was asked for does.
+
+    `early_sockets`, where the function's sockets are to be made for it, are those of the init phase. `attendant` is the
+    process above this one that belongs to it, 0 for none.
+    """
     from sandbox.confine.install import LANDLOCK_SCOPES
     from sandbox.egress.destinations import Destinations, api_addresses
     from sandbox.kernel import landlock
@@ -123,7 +118,7 @@ def _supervisor(
         runtime_api=supervision.runtime_api, one_phase=duties.one_phase, signals=policy.signals,
         scoped=landlock.abi_version() >= LANDLOCK_SCOPES, owned=owned,
         listen=followed(supervision.listen),
-        receives=policy.names_receives,
+        receives=policy.names_receives, attendant=attendant,
     )  # fmt: skip
     supervisor.set_look(duties.look)
     supervisor.set_stand_ins(duties.stand_ins)
@@ -155,13 +150,22 @@ def _supervisor(
     return supervisor
 
 
-def _wait(pid: int, wake: int) -> int:
-    """An unsupervised child: only wait for its end."""
-    while True:
+def unheard(pid: int, wake: int, policy: Policy, journal: Journal | None, ended: int | None = None) -> int:
+    """Wait for a child without a listener, end what it leaves, and finish the journal. Returns its wait status.
+
+    `ended` is that status where it was reaped already.
+    """
+    while ended is None:
         select.select([wake], [], [], 1.0)
-        status = parent.all_reaped(pid)
-        if status is not None:
-            return status
+        ended = parent.all_reaped(pid)
+    parent.end_rest()  # as with a supervisor
+    if journal and journal.signs:  # its end says that there was nothing to report
+        from sandbox.violations.record import Degraded
+
+        why = "the kernel gave no listener: nothing that is refused is reported"
+        journal.write(Degraded(policy.function, why))
+        journal.finish()
+    return ended
 
 
 def followed(entries: Iterable[str]) -> list[str]:

@@ -112,10 +112,12 @@ class Decider:
 class Signalling:
     """`scoped` is whether Landlock keeps the function's signals in its own domain, or in an `audit` would."""
 
-    def __init__(self, *, scoped: bool, audit: bool) -> None:
+    def __init__(self, *, scoped: bool, audit: bool, attendant: int = 0) -> None:
+        """`attendant` is the number of another process that counts as the supervisor; 0 for none."""
         self._scoped = scoped
         self._audit = audit
         self._pid = os.getpid()
+        self._attendant = attendant or self._pid
         self._group = os.getpgrp()
 
     def objection(self, syscall: str, args: Sequence[int], task: Task) -> str:
@@ -123,7 +125,7 @@ class Signalling:
         if syscall == "pidfd_send_signal":
             return self._objection_to_pidfd(args, task)
         target = args[0] & arguments.LOW
-        if target in (self._pid, -1 & arguments.LOW, -self._group & arguments.LOW):
+        if target in (self._pid, self._attendant, -1 & arguments.LOW, -self._group & arguments.LOW):
             return TO_SUPERVISOR
         # kill(2) takes the number of any thread for its process, and 0 for the caller's process group.
         if os.path.exists(f"/proc/self/task/{target}"):

@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
     from sandbox.kernel.notification import CallTable, Listener, Notification
 
-HANDED = 8
-"""Bytes of struct handed before its notification: a wait status, -1 for none, and these flags."""
-HANDED_CALL, HANDED_CONNECTED, HANDED_CONNECTING = 1, 2, 4
-
 SPLIT_PAUSE = 1
 """Milliseconds between looks at whether the child's exec has parted the descriptor tables."""
 
@@ -47,48 +43,6 @@ def answer(listener: Listener, init: CallTable, wake: int, parted: Callable[[], 
         elif ready:
             return None
         together = together and not parted()
-
-
-class Handed:
-    """What the launcher's attendant (sandbox/launcher/attend.c) has done when it leaves the rest to this supervisor.
-
-    `call` was received and has no answer yet, `ended` is the wait status of a function that was reaped already.
-    `connected`: the Runtime API was connected to, which ends the init phase. `connecting`: the connect of `call` was
-    begun, and is on its way.
-    """
-
-    __slots__ = ("call", "connected", "connecting", "ended")
-
-    def __init__(
-        self, call: Notification | None = None, ended: int | None = None, *, connected: bool = False,
-        connecting: bool = False,
-    ) -> None:  # fmt: skip
-        self.call = call
-        self.ended = ended
-        self.connected = connected
-        self.connecting = connecting
-
-    @property
-    def begun(self) -> bool:
-        """Whether there is more to do than to go on where the start began."""
-        return self.connected or self.call is not None or self.ended is not None
-
-
-def handed(pipe: int) -> Handed:
-    """What the attendant wrote into a pipe: struct handed of attend.c. Raises ValueError for anything else."""
-    from sandbox.kernel import notification
-
-    with open(pipe, "rb") as file:
-        data = file.read()
-    if len(data) != HANDED + notification.SIZE:
-        raise ValueError(f"{len(data)} bytes from the attendant")
-    ended = int.from_bytes(data[:4], "little", signed=True)
-    flags = int.from_bytes(data[4:HANDED], "little")
-    call = notification.Notification.unpack(data[HANDED:]) if flags & HANDED_CALL else None
-    return Handed(
-        call, None if ended < 0 else ended, connected=bool(flags & HANDED_CONNECTED),
-        connecting=bool(flags & HANDED_CONNECTING),
-    )  # fmt: skip
 
 
 class TableSplit:

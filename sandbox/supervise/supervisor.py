@@ -30,6 +30,7 @@ from sandbox.supervise.decision import (
     Signalling,
     keeps_owner,
 )
+from sandbox.supervise.link import LINK_AFTER_INIT, LINK_CONNECTING
 from sandbox.supervise.opening import SPLIT_PAUSE
 from sandbox.violations.journal import Journal
 
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from sandbox.names.forwarder import Forwarder
     from sandbox.supervise.executing import Executing
     from sandbox.supervise.look import Look
-    from sandbox.supervise.opening import Handed
     from sandbox.supervise.programs import Programs
     from sandbox.supervise.reports import Reports
 
@@ -66,12 +66,13 @@ class Supervisor:
     def __init__(
         self, function: str, arch: str, decider: Decider, destinations: Destinations, journal: Journal,
         init: CallTable, *, runtime_api: bool, one_phase: bool, signals: str, scoped: bool = False,
-        owned: OwnedSockets | None = None, listen: Sequence[str] = (), receives: Sequence[str] = (),
+        owned: OwnedSockets | None = None, listen: Sequence[str] = (), receives: Sequence[str] = (), attendant: int = 0,
     ) -> None:  # fmt: skip
         """`owned` makes the function's sockets where they cannot be duplicated. `signals` is the policy's: `self` where
         every signal to others is notified, whatever its class. `scoped`: Landlock keeps signals in the function's
         domain, or in an audit would. `listen` are the entries for listeners. `one_phase`: the first connection to the
         Runtime API does not end the init phase. `receives` are the calls by which resolvers see who answered.
+        `attendant` is the process above this one that belongs to it, 0 for none.
         """
         self._function = function
         self._arch = arch
@@ -86,13 +87,15 @@ class Supervisor:
         self._programs: Executing | None = None
         self._look: Look | None = None
         self.phase = "init" if runtime_api else "run"
+        self.after_init: Callable[[], None] | None = None
+        """Called when the init phase ends, before the call that ends it is answered."""
         self.terminated = ""
         self._pid = 0
         self._tasks = Tasks()
         self._own_pid = os.getpid()
         self._ended: int | None = None
         self._reports: Reports | None = None
-        self._signalling = Signalling(scoped=scoped, audit=decider.audit)
+        self._signalling = Signalling(scoped=scoped, audit=decider.audit, attendant=attendant)
         self._owned = owned
         self._receives = frozenset(receives)
         self._egress = Egress(destinations, self._connected, self._report_egress, owned, listen)
@@ -125,12 +128,12 @@ class Supervisor:
         """Look at the path calls, which are notified then; None where they are not."""
         self._look = look
 
-    def take_over(self, handed: Handed) -> None:
-        """Go on where somebody else has begun."""
-        if handed.connected:
-            self._connected()
-        if handed.call and handed.connecting:
-            self._egress.begun = handed.call.id
+    def told(self, flags: int, id_: int) -> None:
+        """What the attendant says of the call that it sends next (sandbox/supervise/link.py)."""
+        if flags & LINK_AFTER_INIT and self.phase == "init":
+            self.phase = "invoke"
+        if flags & LINK_CONNECTING:
+            self._egress.begun = id_
 
     def report_question(self, name: str, kind: str) -> None:
         """A DNS question for a name that the profile does not hold: NXDOMAIN, or answered in audit."""
@@ -149,6 +152,8 @@ class Supervisor:
     def _connected(self) -> None:
         if self.phase == "init" and not self._one_phase:
             self.phase = "invoke"
+            if self.after_init:
+                self.after_init()
 
     def run(
         self, pid: int, listener: Listener, wake: int, parted: Callable[[], bool],
@@ -159,9 +164,10 @@ class Supervisor:
         `first` is a call that was received already, `ended` the wait status when the handler was reaped already.
         """
         self._pid = self._tasks.handler = pid
-        listener_fd = listener.fd
+        listener_fd, source = listener.fd, listener.source
         poll = select.poll()
-        poll.register(listener_fd, select.POLLIN)
+        poll.register(listener_fd, 0)  # its hang-up comes unasked
+        poll.register(source, select.POLLIN)
         poll.register(wake, select.POLLIN)
         for fd in self._forwarder.descriptors() if self._forwarder else ():
             poll.register(fd, select.POLLIN)
@@ -173,22 +179,20 @@ class Supervisor:
             poll.register(owned, select.POLLIN)
         released = False
         if first:
-            begun = self._egress.begun == first.id
             self._take(listener, first)
-            if begun:  # whatever became of its caller, or of the address in its memory: the SYN is on its way
-                self._connected()
         together = not parted()
         deadline = time.monotonic() + DRAIN
         while ended is None or not (released or time.monotonic() >= deadline):
             for fd, event in poll.poll(SPLIT_PAUSE if together else self._timeout(ended, deadline)):
-                if fd == listener_fd:
-                    if event & select.POLLIN:
-                        call = listener.receive()
-                        if call:
-                            self._take(listener, call)
-                    else:
-                        poll.unregister(listener_fd)
-                        released = True
+                if fd == source and event & select.POLLIN:
+                    call = listener.receive()
+                    if call:
+                        self._take(listener, call)
+                        if call.id == self._egress.begun:  # whatever became of its caller, or of the address in its
+                            self._connected()  # memory: the SYN is on its way
+                elif fd in (listener_fd, source):
+                    poll.unregister(fd)
+                    released = True
                 elif fd == wake:
                     os.read(wake, 512)
                     ended = self._reap() if ended is None else ended

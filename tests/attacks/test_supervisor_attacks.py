@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -306,9 +307,13 @@ def test_its_death_opens_nothing(bench: Supervision) -> None:
         assert process.stdout
         assert process.stdin
         assert process.stdout.readline() == "ready\n"
-        tree = descendants(process.pid)
+        tree = list(descendants(process.pid))
         process.kill()
         process.wait()
+        deadline = time.monotonic() + 5
+        while bench.native and any(os.path.exists(f"/proc/{pid}/exe") for pid in tree):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write("go\n")
             process.stdin.flush()

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -25,14 +26,14 @@ bench = bench_for(NATIVE)
 
 API = ("runtime-api",)
 MOST_PRIVATE = 300 << 10
-"""Bytes of its own that the attendant may have before the first refusal."""
+"""Bytes of their own that the attendant and the sleeping decider may have before the first refusal."""
 
 HEAD = """
 import _socket, errno, json, os, sys, threading, time
 def boss():
     return open(f"/proc/{os.getppid()}/cmdline", "rb").read().split(b"\\0")
 def native():
-    return len(boss()) > 1 and b"attend" not in boss()
+    return len(boss()) > 1 and b"decide" not in boss()
 def attempt(call, *args):
     try:
         return call(*args) and 0
@@ -82,14 +83,15 @@ os._exit(7)
             assert process.stdout
             found = json.loads(process.stdout.readline())
             assert found == [True, 0, 0, *[0, errno.EINPROGRESS] * 2, True]
-            children = list(descendants(process.pid))
+            decider, _ = descendants(process.pid)
             private = [
                 int(line.split()[1]) << 10
-                for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+                for pid in (process.pid, decider)
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
                 if line.startswith("Private_Dirty")
             ]
-            assert len(children) == 1
-            assert private[0] <= MOST_PRIVATE
+            assert len(private) == 2
+            assert sum(private) <= MOST_PRIVATE
             assert process.wait(20) == 7
         finally:
             process.kill()
@@ -138,6 +140,65 @@ print(json.dumps([len(found), sorted(set(found))]))
     assert done.counted("setpriority: denied") == (150, 150)
 
 
+def test_the_attendant_answers_beside_its_decider(bench: Supervision) -> None:
+    """With the decider stopped, init calls and the Runtime API's connects have their answers; what it decides waits."""
+    code = HEAD + """
+print(attempt(os.setpriority, 0, 0, 0), native(), os.getppid(), flush=True)
+sys.stdin.readline()
+client = _socket.socket(2, 1)
+print(attempt(os.umask, 0o22), client.connect_ex((host, port)), flush=True)
+print(attempt(os.setpriority, 0, 0, 0), attempt(os.umask, 0o22), flush=True)
+"""
+    bundle = bench.bundle(*SOCKETS, init=("umask",), runtime_api=True, network=API)
+    with api() as (_, more):
+        process, _ = bench.start(bundle, *PYTHON, code, more=more, stdin=subprocess.PIPE)
+        try:
+            assert process.stdin
+            assert process.stdout
+            *found, decider = process.stdout.readline().split()
+            assert found == [str(errno.EPERM), "False"]
+            os.kill(int(decider), signal.SIGSTOP)
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "0 0\n"
+            assert not select.select([process.stdout], [], [], 0.2)[0]
+            os.kill(int(decider), signal.SIGCONT)
+            _, told = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    lines = [json.loads(line) for line in told.splitlines() if line.startswith('{"event": "violation"')]
+    assert [(line["syscall"], line["phase"]) for line in lines] == [
+        ("setpriority", "init"), ("setpriority", "invoke"), ("umask", "invoke"),
+    ]  # fmt: skip
+
+
+def test_a_decider_that_dies_ends_the_function(bench: Supervision) -> None:
+    """Killed, asleep or asked, it leaves no process, orphans included, and one line; the exit status is its own."""
+    code = HEAD + """
+import signal
+read, write = os.pipe()
+if not os.fork():
+    os.setsid()
+    if not os.fork():
+        os.write(write, str(os.getpid()).encode())
+        signal.pause()
+    os._exit(0)
+if sys.argv[1:]: attempt(os.setpriority, 0, 0, 0)
+print(os.getpid(), os.read(read, 20).decode(), os.getppid(), flush=True)
+signal.pause()
+"""
+    bundle = bench.bundle("clone process", "pause", "setsid", "pipe2")
+    for more in ((), ("asked",)):
+        process, _ = bench.start(bundle, *PYTHON, code, *more)
+        assert process.stdout
+        *left, decider = map(int, process.stdout.readline().split())
+        os.kill(decider, signal.SIGKILL)
+        _, told = process.communicate(timeout=20)
+        assert process.returncode == 85
+        assert told.count("Runtime.SandboxDeciderLost") == 1
+        assert not [pid for pid in left if os.path.exists(f"/proc/{pid}/exe")]
+
+
 ADDRESSES = HEAD + """
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
@@ -171,7 +232,7 @@ MADE = 3
 def test_addresses_are_decided_as_by_python(bench: Supervision) -> None:
     """Whatever the first connect names, both starters give the same result and the same line.
 
-    One start for each: after the first call that it does not answer itself the attendant decides nothing any more.
+    One start for each: whether the attendant answers one itself shows only where nothing came before.
     """
     bundle = bench.bundle(*SOCKETS, "socket AF_UNIX SOCK_STREAM", runtime_api=True, network=API)
     command, ours, targets, natively = (*PYTHON, ADDRESSES), [], [], []
@@ -221,7 +282,7 @@ def test_nothing_lives_on(bench: Supervision) -> None:
     process, _ = bench.start(bundle, *PYTHON, "import signal\nprint('up', flush=True); signal.pause()")
     assert process.stdout
     assert process.stdout.readline() == "up\n"
-    (child,) = descendants(process.pid)
+    _, child = descendants(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     deadline = time.monotonic() + 5
@@ -236,8 +297,8 @@ def test_python_comes_early_where_it_surely_will_be_needed(bench: Supervision) -
 client = _socket.socket(2, 1)
 found = [native(), client.connect_ex((host, port))]
 deadline = time.monotonic() + 20
-while b"attend" not in boss() and time.monotonic() < deadline: time.sleep(0.01)
-print(json.dumps([*found, b"attend" in boss()]))
+while b"decide" not in boss() and time.monotonic() < deadline: time.sleep(0.01)
+print(json.dumps([*found, b"decide" in boss()]))
 """
     network = (*API, "tcp://127.0.0.1:1")
     with api() as (_, more):

@@ -1,0 +1,166 @@
+/* The decider, until it is needed: a process between the attendant and the function, whose parent it is, that sleeps
+ * until the attendant sends it something or the function ends. At the first message it becomes the Python supervisor,
+ * which finds that message where it lies. An ancestor must be it, so that it may look into the function (man 2 ptrace,
+ * "Ptrace access mode checking"; Yama). Both are subreapers, so that an orphan stays below both. */
+#ifndef SANDBOX_DECIDER_C
+#define SANDBOX_DECIDER_C
+
+#include "connect.c"
+
+struct polled { /* struct pollfd */
+    int32_t fd;
+    int16_t events, found;
+};
+
+struct message { /* of link.py: whole to the decider, from it the head alone */
+    struct head {
+        uint32_t kind, flags;
+        int64_t value;
+    } head;
+    struct notification call;
+};
+
+static long link_here, link_there; /* the attendant's end, and the decider's */
+static long variables_from;        /* a pipe */
+static long held_signals;          /* a signalfd, of whoever reads it */
+static int at_once;                /* the decider has to be there before the first call */
+static const char *decider_words[10];
+#define PLATFORM_LIBRARIES                                                                                             \
+    "/lib\0"                                                                                                           \
+    "/lib64\0"                                                                                                         \
+    "/usr/lib\0"                                                                                                       \
+    "/usr/lib64\0"                                                                                                     \
+    "/opt/lib\0"                                                                                                       \
+    "/var/lang\0"                                                                                                      \
+    "/var/runtime\0"
+
+static _Noreturn void confine(int supervised);
+static _Noreturn void no_process(long code);
+
+/* Whether a path, up to `end`, lies in a folder of libraries that platforms have and functions do not write to. */
+static int is_platforms(const char *path, const char *end) {
+    for (const char *at = path; at < end; at++)
+        if (starts_with(at, "/..")) return 0;
+    for (const char *folder = PLATFORM_LIBRARIES; *folder; folder = next_text(folder)) {
+        const char *behind = path + text_length(folder);
+        if (starts_with(path, folder) && (behind == end || *behind == '/')) return 1;
+    }
+    return 0;
+}
+
+/* LD_LIBRARY_PATH with these folders alone; its separators are two (man 8 ld.so). */
+static const char *platform_libraries(const char *entry) {
+    char *copy = alloc(text_length(entry) + 1), *end = append(copy, entry, 16);
+    for (const char *at = entry + 16, *next; *at; at = *next ? next + 1 : next) {
+        for (next = at; *next && *next != ':' && *next != ';';) next++;
+        if (is_platforms(at, next)) end = append(append(end, at, (size_t)(next - at)), ":", 1);
+    }
+    if (end[-1] == ':') end--;
+    *end = 0;
+    return copy;
+}
+
+/* Leave out what says where code is loaded from: the function runs by now, may have put something there, and the
+ * decider is outside of its walls. */
+static void distrust_environment(void) {
+    static const char *const distrusted[] = {"LD_", "GLIBC_TUNABLES=", "GCONV_PATH=", "LOCPATH=", "OPENSSL_", "PYTHON"};
+    const char **to = handler_env;
+    for (const char **at = handler_env; *at; at++) {
+        int left_out = 0;
+        for (int i = 0; i < 6; i++) left_out |= starts_with(*at, distrusted[i]);
+        if (starts_with(*at, "LD_LIBRARY_PATH="))
+            *to++ = platform_libraries(*at);
+        else if (!left_out)
+            *to++ = *at;
+    }
+    *to = NULL;
+}
+
+/* Take the function's variables out of what /proc shows of this process (supervise/start.py: forget_environ). */
+static void forget_environment(void) {
+    for (const char **at = handler_env; *at; at++) *at = slice(*at, text_length(*at));
+    for (char **at = environment; *at; at++) memset(*at, 0, text_length(*at));
+    environment = (char **)handler_env;
+}
+
+/* As many descriptors as we may have: the function opens sockets that both of us duplicate. */
+static void raise_limit(void) {
+    uint64_t limit[2];
+    if (SYS4(prlimit64, 0, RLIMIT_NOFILE, 0, limit) < 0) return;
+    limit[0] = limit[1];
+    SYS4(prlimit64, 0, RLIMIT_NOFILE, limit, 0);
+}
+
+static void say(int kind, long value) {
+    struct head head = {(uint32_t)kind, 0, value};
+    SYS3(write, link_there, &head, sizeof head);
+}
+
+/* Become the Python supervisor; `status` is the wait status of a function that was reaped, -1 for none. */
+static _Noreturn void decide(long status) {
+    const long inherited[] = {listener, variables_from, link_there};
+    const char *numbers = format("#,#,#,#,#", child, (long)listener, variables_from, link_there, status);
+    const char *const words[] = {interpreter, "-I",          "-S",          package,      "decide",
+                                 numbers,     policy_folder, policy_digest, command_path, NULL};
+    const long pause[2] = {0, 1000000};
+    memcpy(decider_words, words, sizeof words);
+    while (!child_report->parted) SYS5(ppoll, 0, 0, pause, 0, SIGSET); /* the function may have ended very soon */
+    for (int i = 0; i < 3; i++) SYS3(fcntl, inherited[i], F_SETFD, 0);
+    long code = SYS3(execve, interpreter, decider_words, handler_env);
+    refuse(INSTALL_REFUSED, format("%: cannot be executed: %", interpreter, error_text(code)),
+           "correct it, or set SANDBOX_SUPERVISE=0");
+    say(LINK_ENDED, (long)*nth(ERRORS, INSTALL_REFUSED) << 8); /* then the attendant ends what runs */
+    give_up();
+}
+
+/* What the function left behind while nothing was to be decided: its end, and that of orphans before it. */
+static void reap_or_end(void) {
+    uint32_t heard[32]; /* struct signalfd_siginfo: the number first */
+    int status, last = -1;
+    long found;
+    if (SYS3(read, held_signals, heard, sizeof heard) != sizeof heard || heard[0] != SIGCHLD) return;
+    while ((found = SYS4(wait4, -1, &status, WNOHANG, 0)) > 0)
+        if (found == child) last = status;
+    if (last < 0) return;
+    /* Something is left to be answered, and ended; or there is a beginning and an end to be said. */
+    if (found == 0 || at_once) decide(last);
+    say(LINK_ENDED, last);
+    leave(0);
+}
+
+/* Start the function, say so, and sleep. The child shares our descriptors until its exec, but not our memory: where the
+ * handler is root's, it may see what we are (kernel/fork.c: may_access_mm). Only behind the child's exec is the
+ * listener made to survive ours. */
+static _Noreturn void stand_by(const uint64_t *inherited_action) {
+    SYS5(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (SYS1(getppid, 0) != attendant) leave(0);
+    SYS5(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    in_child = 1;
+    child = SYS5(clone, CLONE_VFORK | CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+    if (!child) {
+        SYS5(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        SYS4(rt_sigaction, SIGCHLD, inherited_action, 0, SIGSET);
+        SYS4(rt_sigprocmask, SIG_SETMASK, &signals_before, 0, SIGSET);
+        arena = NULL; /* a new one, that our parent does not know */
+        place_exec_arguments();
+        confine(1);
+    }
+    if (child < 0) no_process(child);
+    if (*child_report->failed) leave(0); /* the attendant says it */
+    in_child = 0;
+    child_report->child = (int)child;
+    child_report->process = (int)SYS2(pidfd_open, child, 0); /* only we reap it */
+    listener = child_report->listener;
+    say(LINK_STARTED, 0);
+    raise_limit();
+    distrust_environment();
+    forget_environment();
+    struct polled slept_on[2] = {{(int32_t)held_signals, POLLIN, 0}, {(int32_t)link_there, POLLIN, 0}};
+    for (;;) {
+        if (SYS5(ppoll, slept_on, 2, 0, 0, SIGSET) < 0) continue;
+        if (slept_on[0].found) reap_or_end();
+        if (slept_on[1].found) decide(-1);
+    }
+}
+
+#endif
