@@ -103,21 +103,24 @@ class Trip:
         """Serve events with a supervisor; nothing of it is expected here."""
         self.last = self.lines / self.workshop.new(".jsonl").name
         path = events if isinstance(events, Path) else self._written(events)
-        more = {"SANDBOX_SUPERVISE": "1", "SANDBOX_EVENTS": f"file:{self.last}", **mode}
-        results, said = self.invoke(profile, path, more)
+        with self.last.open("wb") as collector:
+            more = {"SANDBOX_SUPERVISE": "1", "SANDBOX_EVENTS": f"fd:{collector.fileno()}", **mode}
+            results, said = self.invoke(profile, path, more, (collector.fileno(),))
         status = [json.loads(line) for line in said.splitlines() if line.startswith('{"event": "sandbox"')]
         assert results, said
         assert status, said
         assert status[0]["mode"] == ("audit" if mode is AUDIT else "enforce")
         assert "supervision" in status[0]["enforced"], said
         failed = [str(result) for result in results if result["status"] != "ok"]
-        lines = self.last.read_text().splitlines() if self.last.exists() else []
+        lines = self.last.read_text().splitlines()
         return Served([result["result"] for result in results], failed, list(map(json.loads, lines)), status[0])
 
-    def invoke(self, profile: Path, events: Path, more: Mapping[str, str]) -> tuple[list[dict[str, Any]], str]:
+    def invoke(
+        self, profile: Path, events: Path, more: Mapping[str, str], pass_fds: Sequence[int] = ()
+    ) -> tuple[list[dict[str, Any]], str]:
         """What `sandbox invoke` says of each event, and what the starter and the function wrote."""
         arguments: tuple[str | Path, ...] = ("invoke", profile, *self.start, "--events", events, "--json")
-        done = self.workshop.sandbox(*arguments, *self.command, expect=None, more=more)
+        done = self.workshop.sandbox(*arguments, *self.command, expect=None, more=more, pass_fds=pass_fds)
         return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
     def amend(self, profile: Path) -> str:

@@ -32,14 +32,17 @@ class Workshop:
 
     def sandbox(
         self, *arguments: str | Path, expect: int | None = 0, more: Mapping[str, str] = MappingProxyType({}),
-        given: str = "",
+        given: str = "", pass_fds: Sequence[int] = (),
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
-        """Run the command; `expect` is its exit status, None for any, `more` are variables, `given` its input."""
+        """Run the command; `expect` is its exit status, None for any, `more` are variables, `given` its input.
+
+        It inherits the descriptors `pass_fds`.
+        """
         environment = {"PATH": os.defpath, "HOME": "/tmp", "PYTHONPATH": str(self.home), "LANG": "C.UTF-8", **more}
         source: dict[str, Any] = {"input": given} if given else {"stdin": subprocess.DEVNULL}
         done = subprocess.run(
             [sys.executable, "-m", "sandbox", *map(str, arguments)], cwd=self.folder, env=environment, text=True,
-            capture_output=True, **source, timeout=LIMIT, check=False, **identity(self.uid),
+            capture_output=True, **source, timeout=LIMIT, check=False, pass_fds=pass_fds, **identity(self.uid),
         )  # fmt: skip
         assert "/sandbox/cli/" not in done.stderr, done.stderr  # a traceback of the command itself
         if expect is not None:

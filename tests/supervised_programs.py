@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import errno
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -111,9 +112,9 @@ class Supervision:
             subprocess.run(["chmod", "-R", "a+rX", str(path)], check=True)
         return self._bundles[key]
 
-    def environment(self, bundle: Path, events: Path, more: Mapping[str, str]) -> dict[str, str]:
-        """The variables of a run; empty ones are left out."""
-        sink = "" if self.native else f"file:{events}"
+    def environment(self, bundle: Path, events: int, more: Mapping[str, str]) -> dict[str, str]:
+        """The variables of a run; empty ones are left out. `events` is the descriptor of a collector."""
+        sink = "" if self.native else f"fd:{events}"
         ours = {"SANDBOX_SUPERVISE": "1", "SANDBOX_POLICY": str(bundle), "SANDBOX_EVENTS": sink}
         merged = {"PATH": "/usr/bin:/bin", **ours, **more}
         return {key: value for key, value in merged.items() if value}
@@ -126,10 +127,13 @@ class Supervision:
         if self.refused:
             options["preexec_fn"] = _below(self.refused, options.get("preexec_fn"))
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        process = subprocess.Popen(
-            [str(self.starter), *command], env=self.environment(bundle, events, more), cwd=self.folder,
-            text=True, **streams, **identity(self.uid),
-        )  # fmt: skip
+        with open(os.devnull if self.native else events, "wb") as collector:
+            if not self.native and "SANDBOX_EVENTS" not in more:
+                streams["pass_fds"] = (*streams.get("pass_fds", ()), collector.fileno())
+            process = subprocess.Popen(
+                [str(self.starter), *command], env=self.environment(bundle, collector.fileno(), more),
+                cwd=self.folder, text=True, **streams, **identity(self.uid),
+            )  # fmt: skip
         return process, events
 
     def run(

@@ -231,8 +231,9 @@ static void choose_policy(const char *named, enum mode mode) {
     if (mode == AUDIT || now[0] / 86400 < policy.audit_until)
         needs_python(KERNEL_UNSUPPORTED, "SANDBOX_MODE: is audit");
     if (setting("SANDBOX_FILES", "off look")) needs_python(USAGE, "SANDBOX_FILES");
-    if (starts_with(variable("SANDBOX_EVENTS"), "fd:"))
-        needs_python(USAGE, "SANDBOX_EVENTS"); /* a supervisor's alone */
+    /* That only the supervisor has the one, and that the function cannot write to the other, the bootstrap sees to. */
+    if (starts_with(variable("SANDBOX_EVENTS"), "fd:") || starts_with(variable("SANDBOX_EVENTS"), "file:"))
+        needs_python(USAGE, "SANDBOX_EVENTS");
     unset_or_python(USAGE, "SANDBOX_STANDS_FOR");
     unset_or_python(USAGE, "SANDBOX_REFUSES");
     unset_or_python(PACKAGE_INVALID, "SANDBOX_VERIFY_KEY");

@@ -148,15 +148,19 @@ def _unheard(_number: int, _frame: FrameType | None) -> None:
 
 
 def run(
-    command: Sequence[str], folder: str, variables: Mapping[str, str], log: int, serving: Serving, tell: Tell
-) -> Run:
+    command: Sequence[str], folder: str, variables: Mapping[str, str], log: int, serving: Serving, tell: Tell,
+    pass_fds: Sequence[int] = (),
+) -> Run:  # fmt: skip
     """Run a command to its end in `folder`; its output and that of its driver go to the descriptor `log`.
+
+    `pass_fds` are descriptors that it inherits.
 
     The first signal to us (ended_by_signals) ends the program, and its run counts; the second gives up: raises Stopped.
     """
     child = subprocess.Popen(
-        command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
-    )
+        command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0,
+        pass_fds=pass_fds,
+    )  # fmt: skip
     try:
         try:
             problem = _until_served(child, log, serving, tell)

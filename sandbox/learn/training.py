@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import prctl
@@ -221,13 +221,13 @@ def train(plan: TrainingPlan, progress: Callable[[Step], None]) -> Trained:
 
 def run_program(
     plan: TrainingPlan, place: StartPlace, environment: Mapping[str, str], log: int,
-    tell: program.Tell = lambda state: None,
+    tell: program.Tell = lambda state: None, pass_fds: Sequence[int] = (),
 ) -> program.Run:  # fmt: skip
     """Run the command of a plain program, as long as the plan says; `tell` hears how far it is."""
     command = (*place.command, *bootstrap(), *plan.command)
     inherited = {key: value for key, value in _inherited().items() if key not in plan.platform.unset}
     variables = {**inherited, **plan.environment, **environment}
-    return program.run(command, plan.root, variables, log, plan.serving, tell)
+    return program.run(command, plan.root, variables, log, plan.serving, tell, pass_fds)
 
 
 class _Start:

@@ -127,14 +127,16 @@ def _served(plan: TrainingPlan, place: StartPlace, mode: str, policy: str, denie
     journal, log_file = policy + ".journal", policy + ".log"
     variables = {
         **plan.settings(), "SANDBOX_POLICY": place.inside(policy), "SANDBOX_MODE": mode, "SANDBOX_FILES": "look",
-        "SANDBOX_EVENTS": f"file:{place.file(journal)}", **place.variables(mode),
+        **place.variables(mode),
     }  # fmt: skip
-    with program.piped(log_file) as log:
+    with open(journal, "wb") as collector, program.piped(log_file) as log:
+        collected = collector.fileno()
+        variables["SANDBOX_EVENTS"] = f"fd:{collected}"
         if plan.events:
-            failed, error_type = _events(plan, place, variables, log, mode)
+            failed, error_type = _events(plan, place, variables, log, collected, mode)
             refused = error_type in {error.error_type for error in NOT_INSTALLED}
         else:
-            run = run_program(plan, place, variables, log)
+            run = run_program(plan, place, variables, log, pass_fds=(collected,))
             failed = f"the run: {run.problem}" if run.problem else ""
             refused = run.status in {error.exit_code for error in NOT_INSTALLED}
     with open(log_file, "rb") as log:
@@ -148,12 +150,14 @@ def _served(plan: TrainingPlan, place: StartPlace, mode: str, policy: str, denie
 
 
 def _events(
-    plan: TrainingPlan, place: StartPlace, variables: Mapping[str, str], log: int, mode: str
+    plan: TrainingPlan, place: StartPlace, variables: Mapping[str, str], log: int, collector: int, mode: str
 ) -> tuple[str, str]:
     """Serve the events, enforced as the last start of training did. What failed first and its error type, or ''."""
     function = plan.function(place.lasting(mode), variables)
     close_every = CLOSE_EVERY if mode == ENFORCE else 0
-    with Environment(function, close_every=close_every, stdout=log, stderr=log) as environment:
+    with Environment(
+        function, close_every=close_every, stdout=log, stderr=log, pass_fds=(collector,)
+    ) as environment:
         environment.start()
         if failed := environment.wait_ready():
             return f"the cold start failed: {failed.error_message or failed.status}", failed.error_type or ""
@@ -171,8 +175,6 @@ def _events(
 
 def _accesses(journal: str, denied: frozenset[str]) -> Iterator[str]:
     """What was reported or refused, each once: call and target; not what training was refused or is tolerated."""
-    if not os.path.exists(journal):
-        return
     seen = set()
     with open(journal, "rb") as file:
         for line in lines(file):

@@ -224,6 +224,8 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
     if settings.api is not None:
         # Behind Landlock and the filters nothing can be loaded any more, and that is where the last errors come from.
         from sandbox.start import init_error  # noqa: F401
+    if settings.supervise and (open_reports := locate.check_events(policy, settings)):
+        degraded.append(open_reports)
     if not settings.supervise:
         if settings.relays:
             raise UsageError(

@@ -128,10 +128,43 @@ def writable(path: str, policy: bundle.Policy, task_root: str) -> str:
         if not os.stat(folder).st_mode & stat.S_ISVTX:
             places.append(folder)
     if policy.files.listed and landlock.abi_version():
-        command = Command("", (), {}, root=task_root)
-        own = tuple(f"{located(rule, command).rstrip('/')}/" for rule in policy.files.write)
+        own = _own_places(policy, task_root)
         places = [place for place in places if f"{place.rstrip('/')}/".startswith(own)]
     return next((place for place in places if os.access(place, os.W_OK)), "")
+
+
+def _own_places(policy: bundle.Policy, task_root: str) -> tuple[str, ...]:
+    """Where the function may write as its profile says, each with `/` at its end."""
+    command = Command("", (), {}, root=task_root)
+    return tuple(f"{located(rule, command).rstrip('/')}/" for rule in policy.files.write)
+
+
+def reports_writable(path: str, policy: bundle.Policy, task_root: str) -> bool:
+    """Whether the function's user may write to a file of reports, or put another in its place.
+
+    Where Landlock holds the function's files, that is a file in one of its own places, for root as well. Elsewhere it
+    is every file: the supervisor, which is to write it, is the same user. Root may write everywhere there, which says
+    nothing, and a device keeps nothing.
+    """
+    real = os.path.realpath(path)
+    if policy.files.listed and landlock.abi_version():
+        own = tuple(f"{os.path.realpath(place).rstrip('/')}/" for place in _own_places(policy, task_root))
+        return f"{real}/".startswith(own)
+    return os.geteuid() != 0 and not (os.path.exists(real) and stat.S_ISCHR(os.stat(real).st_mode))
+
+
+def check_events(policy: bundle.Policy, settings: Settings) -> str:
+    """What to say of a file of reports that the function could change, '' for none. Raises UsageError."""
+    path = settings.events.removeprefix("file:")
+    if path == settings.events or not path or not reports_writable(path, policy, settings.task_root):
+        return ""
+    if settings.on_unavailable == "fail":
+        raise UsageError(
+            "the function could change its own reports", where=f"SANDBOX_EVENTS={settings.events}",
+            todo="name a file outside of the folders that the function writes, on a host with Landlock, or a collector "
+            "(unix:PATH, fd:N), or set SANDBOX_ON_UNAVAILABLE=warn to start all the same",
+        )  # fmt: skip
+    return f"events: the function could change {path}"
 
 
 def check_writable(path: str, policy: bundle.Policy, settings: Settings) -> str:

@@ -148,7 +148,7 @@ class Sink:
         try:
             return os.pread(self._fd, 1, size - 1) != b"\n"
         except OSError:
-            return True  # it may only be written
+            return self._shared  # it may only be written
 
     def _size(self) -> int:
         """Bytes of the regular file that is written to; -1 for anything else."""

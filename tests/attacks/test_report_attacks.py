@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised_programs import LIMIT, NATIVE, PLAIN_HOSTS, PYTHON, Supervision, bench_for
+from supervised_programs import LIMIT, NATIVE, PLAIN_HOSTS, PYTHON, Supervision, bench_for, without_landlock
 
 from sandbox.violations import reader
 from sandbox.violations.chain import Verifier
@@ -181,3 +181,38 @@ def test_a_collectors_descriptor_is_not_the_functions(bench: Supervision) -> Non
         assert (process.returncode, stdout) == (0, "[]\n"), stderr
         problems, verifier, _ = verified(data)
         assert (problems, [run.violations for run in verifier.runs()]) == ([], [1] if supervise == "1" else [])
+
+
+def test_a_file_that_the_function_writes_holds_no_reports(bench: Supervision) -> None:
+    """In a folder of the function's, or where nothing keeps it from its user's files, the start ends before it runs.
+
+    A warning lets it start and is in the status line; a folder that Landlock closes takes the lines.
+    """
+    own = bench.folder / "written"
+    own.mkdir(exist_ok=True)
+    (own / "link").unlink(missing_ok=True)
+    closed = bench.folder / "closed"
+    closed.mkdir(exist_ok=True)
+    os.symlink(own / "events", closed / "link")
+    for folder in (own, closed):
+        os.chown(folder, bench.uid or -1, -1)
+    free = bench.bundle("openat write")
+    limited = bench.bundle("openat write", "openat create", writes=(f"{own}/**",))
+    for bundle, path, before, refused in (
+        (limited, own / "events", None, True), (limited, closed / "link", None, True),
+        (limited, closed / "events", None, False), (limited, closed / "events", without_landlock, True),
+        (free, closed / "events", None, True), (free, "/dev/null", None, False),
+    ):  # fmt: skip
+        more = {"SANDBOX_EVENTS": f"file:{path}", "SANDBOX_EVENT_KEY": KEY}
+        done = bench.run(bundle, "/bin/echo", "ran", more=more, before=before)
+        assert (done.code, done.stdout) == ((64, "") if refused else (0, "ran\n")), done.stderr
+        assert ("its own reports" in done.stderr) == refused
+        if refused:
+            assert not os.path.exists(path)
+            more["SANDBOX_ON_UNAVAILABLE"] = "warn"
+            warned = bench.run(bundle, "/bin/echo", "ran", more=more, before=before)
+            assert f"events: the function could change {path}" in warned.stderr
+        if path != "/dev/null":
+            problems, verifier, _ = verified(Path(path).read_bytes())
+            assert (problems, verifier.unfinished(), len(verifier.runs())) == ([], [], 1)
+            os.unlink(os.path.realpath(path))

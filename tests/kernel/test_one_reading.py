@@ -54,7 +54,9 @@ def test_a_denied_connect(network: list[str], host: str) -> None:
     """Until its line is written: the broker reads the address, and the line shows that very one."""
     with supervision(None) as bench:
         events = bench.new(".jsonl")
-        environment = bench.environment(bench.bundle(*SOCKETS, network=network), events, {})
+        environment = bench.environment(
+            bench.bundle(*SOCKETS, network=network), -1, {"SANDBOX_EVENTS": f"file:{events}"}
+        )
         file, said = counted(bench, environment, *PYTHON, CONNECT.format(hosts=[host]))
         assert said == "1\n"  # EPERM
         (line,) = [line for line in read_events(events) if line.get("syscall") == "connect"]

@@ -68,7 +68,9 @@ class GuestTrip(Trip):
         super().__init__(workshop, start)
         self.guest, self.lines = guest, workshop.folder / "data"
 
-    def invoke(self, profile: Path, events: Path, more: Mapping[str, str]) -> tuple[list[dict[str, Any]], str]:
+    def invoke(
+        self, profile: Path, events: Path, more: Mapping[str, str], pass_fds: Sequence[int] = ()
+    ) -> tuple[list[dict[str, Any]], str]:
         """As `sandbox invoke`."""
         bundle, log = self.workshop.new(""), self.workshop.new(".log")
         self.workshop.sandbox("compile", profile, "--output", bundle)
@@ -84,7 +86,9 @@ class GuestTrip(Trip):
             environment=environment, timeout=30,
         )  # fmt: skip
         found = []
-        with log.open("w+b") as output, Environment(function, stdout=output, stderr=output) as served:
+        with log.open("w+b") as output, Environment(
+            function, stdout=output, stderr=output, pass_fds=pass_fds
+        ) as served:
             for line in events.read_text().splitlines():
                 outcome = served.invoke(Invocation(line.encode()))
                 good = outcome.status == "ok"
