@@ -1,7 +1,7 @@
 """The Python side of the native launcher: `start` does all of a start in its place, `decide` decides for its child.
 
-    python3 -I -S .../sandbox/start start LAUNCHER [COMMAND...]
-    python3 -I -S .../sandbox/start decide PID,LISTENER,VARIABLES,LINK,ENDED FOLDER DIGEST COMMAND
+    python3 -I -S .../sandbox/start/by_launcher.py start LAUNCHER [COMMAND...]
+    python3 -I -S .../sandbox/start/by_launcher.py decide PID,LISTENER,VARIABLES,LINK,ENDED FOLDER DIGEST COMMAND
 
 LISTENER is -1 where the kernel gave none. VARIABLES is a pipe with the variables that are ours, each with a NUL behind
 it: in the variables of this process the function could read them. LINK leads to the attendant
@@ -14,8 +14,7 @@ from __future__ import annotations
 import os
 import sys
 
-# A folder that is run stands first on the path, and holds modules of names that others may want.
-sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
