@@ -9,9 +9,10 @@ that each end with a NUL. In this order:
     fields        in the order of FIELDS, each as its kind says (KINDS)
     programs      a count (4 bytes), and for each architecture its name (text), then the plain program and the
                   supervised one: instructions and those of the head (4 bytes each), and the instructions; then the
-                  calls of the init phase and the path calls that are looked at, either as their size (4 bytes), and
-                  for each call its number and a count of conditions (4 bytes each), which are an argument (4 bytes),
-                  a mask and a value (8 bytes each)
+                  calls of the init phase, the path calls that are looked at, and the calls that the attendant may
+                  make in the function's place, each of the three as its size (4 bytes), and for each call its number
+                  and a count of conditions (4 bytes each), which are an argument (4 bytes), a mask and a value (8
+                  bytes each)
     supervision   its length (4 bytes), and what only a supervisor needs, as a JSON object (SUPERVISION)
     digest        32 bytes, SHA-256 of all that stands before it: against damage, not against people
 
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     """[argument, mask, value] of each condition."""
     Literal: TypeAlias = tuple[str, bytes, int, int | None]
     """One of PROTOCOLS, a packed address, the bits of it that count, and a port or None for any."""
-    Programs: TypeAlias = tuple[tuple[bytes, int], tuple[bytes, int], bytes, bytes]
-    """Of one architecture: the plain and the supervised one, each with its head, calls of init, and path calls."""
+    Programs: TypeAlias = tuple[tuple[bytes, int], tuple[bytes, int], bytes, bytes, bytes]
+    """Of one architecture: the plain and the supervised one, each with its head, and the three tables of calls."""
 
 FORMAT = 7
 FILE = "policy.bin"
@@ -94,6 +95,7 @@ FIELDS = (
     ("own", "flag", ()),
     ("literals", "literals", ()),
     ("hosts", "hosts", ()),
+    ("socket_paths", "lines", ()),
     ("names_keep", "number", ()),
     ("names_receives", "lines", ()),
     ("provenance", "texts", FACTS),
@@ -202,10 +204,10 @@ class Policy:
     """
 
     __slots__ = (
-        "_init_calls", "_path_calls", "_supervision", "abstract", "arch", "audit_until", "bind", "bind_ports",
-        "bind_shown", "connects", "decider", "digest", "exec", "files", "function", "head", "hosts", "literals",
-        "names_keep", "names_receives", "network", "network_ports", "network_shown", "own", "program", "provenance",
-        "roots", "signals", "source", "supervised", "supervised_head", "unsupervised",
+        "_init_calls", "_path_calls", "_served_calls", "_supervision", "abstract", "arch", "audit_until", "bind",
+        "bind_ports", "bind_shown", "connects", "decider", "digest", "exec", "files", "function", "head", "hosts",
+        "literals", "names_keep", "names_receives", "network", "network_ports", "network_shown", "own", "program",
+        "provenance", "roots", "signals", "socket_paths", "source", "supervised", "supervised_head", "unsupervised",
     )  # fmt: skip
 
     function: str
@@ -225,6 +227,7 @@ class Policy:
     own: bool  # the function may reach what it is bound to itself
     literals: Sequence[Literal]  # destinations that their address decides
     hosts: Sequence[str]  # names that may be asked for, with what is reached by them: KINDS["hosts"]
+    socket_paths: Sequence[str]  # of unix sockets: where none is, to say so needs no supervisor
     names_keep: int  # for how many seconds an address stays with its name after its time to live; 0 for good
     names_receives: Sequence[str]  # the calls that the supervisor makes on sockets which asked a resolver
     audit_until: str  # YYYY-MM-DD or ''
@@ -239,6 +242,7 @@ class Policy:
     source: str
     _init_calls: bytes
     _path_calls: bytes
+    _served_calls: bytes
     _supervision: bytes | Supervision
 
     @property
@@ -256,6 +260,14 @@ class Policy:
         Raises PolicyInvalid.
         """
         return self._table(self._path_calls, "paths")
+
+    @property
+    def served_calls(self) -> Mapping[str, Sequence[Alternative]]:
+        """{number, in decimal: alternatives} of what the attendant may make in the function's place.
+
+        Raises PolicyInvalid.
+        """
+        return self._table(self._served_calls, "what is served")
 
     def _table(self, data: bytes, what: str) -> Mapping[str, Sequence[Alternative]]:
         try:
@@ -358,7 +370,7 @@ def decode(data: bytes, arch: str, where: str) -> Policy:
             todo=f"{REBUILD} --arch all",
         )  # fmt: skip
     (policy.program, policy.head), (policy.supervised, policy.supervised_head), *tables = programs[arch]
-    policy._init_calls, policy._path_calls = tables
+    policy._init_calls, policy._path_calls, policy._served_calls = tables
     policy.arch = arch
     return policy
 
@@ -384,7 +396,7 @@ def _contents(data: bytes, where: str) -> tuple[Policy, Mapping[str, Programs]]:
         name = "programs"
         for _ in range(reader.number()):
             arch = reader.text()
-            programs[arch] = (reader.program(), reader.program(), reader.table(), reader.table())
+            programs[arch] = (reader.program(), reader.program(), reader.table(), reader.table(), reader.table())
         name = "supervision"
         policy._supervision = reader.take(reader.number())
         if reader.at != len(body):

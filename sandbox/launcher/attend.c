@@ -5,7 +5,7 @@
 #ifndef SANDBOX_ATTEND_C
 #define SANDBOX_ATTEND_C
 
-#include "decider.c"
+#include "forwarder.c"
 
 enum { MOST_WATCHED = 16, MOST_WAITING = 1024, HIGHEST_INHERITED = 1 << 16 };
 
@@ -74,7 +74,7 @@ static void answer(uint64_t id, long code, uint32_t flags) {
         int64_t value;
         int32_t error;
         uint32_t flags;
-    } said = {id, 0, (int32_t)code, flags};
+    } said = {id, code > 0 ? code : 0, code < 0 ? (int32_t)code : 0, flags};
     SYS3(ioctl, listener, NOTIF_SEND, &said);
 }
 
@@ -96,15 +96,15 @@ static _Noreturn void lose_decider(void) {
         "look for what killed it: memory, a limit, a signal");
 }
 
-/* Send the decider a call, or wake it with none. 0: the link has no room. */
-static int ask(const struct message *message) {
+/* Send the decider something, which wakes it. 0: the link has no room. */
+static int tell(const void *message, size_t n) {
     asked = 1;
-    return SYS3(write, link_here, message, sizeof *message) == sizeof *message;
+    return SYS3(write, link_here, message, n) == (long)n;
 }
 
 static void prepare_decider(void) {
     const struct message message = {.head = {LINK_PREPARE, 0, 0}};
-    if (!asked) ask(&message);
+    if (!asked) tell(&message, sizeof message);
 }
 
 /* Leave a call to the decider. What was sent and still waits is in a table; from a full one goes what does not. */
@@ -118,7 +118,7 @@ static void leave_to_decider(const struct notification *call, uint32_t flags) {
     }
     if (waiting_count == MOST_WAITING) { /* more than the decider ever has at once */
         answer(call->id, -EPERM, 0);
-    } else if (ask(&message)) {
+    } else if (tell_names() && tell(&message, sizeof message)) {
         waiting[waiting_count++] = call->id;
     } else {
         unsent = message;
@@ -178,15 +178,17 @@ static enum broker let_early_through(const struct notification *call, long *code
     return NOBODY_WAITS;
 }
 
-static enum broker connect_to_api(const struct notification *call, long *code) {
+static enum broker connect_for_task(const struct notification *call, long *code) {
+    enum reach reaches;
     if (call->nr != NR_connect || policy.connects == CONNECTS_NEVER || (connected && policy.connects == CONNECTS_INIT))
         return LEFT;
-    enum broker done = broker(listener, call, code);
-    if (done == ANSWERED) connected = 1;
-    return done;
+    enum broker done = broker(listener, call, code, &reaches);
+    if (reaches == RUNTIME_API) connected = 1;
+    return done == ON_ITS_WAY && reaches != RUNTIME_API ? LEFT : done;
 }
 
-static enum broker (*const tables[])(const struct notification *call, long *code) = {let_early_through, connect_to_api};
+static enum broker (*const tables[])(const struct notification *call, long *code) = {let_early_through,
+                                                                                     connect_for_task, serve};
 
 static void take_call(int events) {
     struct notification call = {0};
@@ -205,7 +207,6 @@ static void take_call(int events) {
         answer(call.id, code, 0);
     else if (done != NOBODY_WAITS)
         leave_to_decider(&call, done == ON_ITS_WAY ? LINK_CONNECTING : 0);
-    if (done == ON_ITS_WAY) connected = 1;
     /* The function waits for its first event now, and will need the decider. */
     if (connected && !was_connected && policy.decider == DECIDER_EARLY) prepare_decider();
 }
@@ -235,6 +236,8 @@ static void begin(void) {
     if (!ready) prepare_decider();
     if (listener < 0) return;                                      /* nothing comes that could be answered */
     SYS3(ioctl, listener, NOTIF_SET_FLAGS, NOTIF_FD_SYNC_WAKE_UP); /* Linux 6.6: answer and wake in one step */
+    long waited = open_waits();
+    if (waited >= 0) watch(waited, heed_waits);
     listening_at = watched;
     watch(ready ? listener : -1, take_call);
     int waits = policy.connects != CONNECTS_NEVER && api_network_port;

@@ -35,7 +35,7 @@ struct dns_answer {
     struct given given[DNS_MOST_RECORDS];
 };
 
-struct message {
+struct dns_message {
     const uint8_t *bytes;
     size_t length, at;
     int broken;
@@ -54,7 +54,7 @@ static inline void put16(uint8_t *at, unsigned value) { at[0] = (uint8_t)(value 
 
 static inline uint8_t small(uint8_t byte) { return byte >= 'A' && byte <= 'Z' ? (uint8_t)(byte + 32) : byte; }
 
-static unsigned get16(struct message *in) {
+static unsigned get16(struct dns_message *in) {
     if (in->broken || in->length - in->at < 2) {
         in->broken = 1;
         return 0;
@@ -63,7 +63,7 @@ static unsigned get16(struct message *in) {
     return wide16(in->bytes + in->at - 2);
 }
 
-static uint32_t get32(struct message *in) {
+static uint32_t get32(struct dns_message *in) {
     uint32_t high = get16(in);
     return high << 16 | get16(in);
 }
@@ -85,7 +85,7 @@ static int is_utf8(const uint8_t *at, size_t n) {
 }
 
 /* The name that begins here. A pointer leads back, so that only a name that grows could go round in circles. */
-static void get_name(struct message *in, struct dns_name *to) {
+static void get_name(struct dns_message *in, struct dns_name *to) {
     size_t at = in->at, end = 0;
     to->length = 0;
     for (int jumps = 0; !in->broken;) {
@@ -115,7 +115,7 @@ static int same_name(const struct dns_name *a, const struct dns_name *b) {
     return 1;
 }
 
-static void get_record(struct message *in, struct record *to) {
+static void get_record(struct dns_message *in, struct record *to) {
     get_name(in, &to->owner);
     to->type = (uint16_t)get16(in), to->class = (uint16_t)get16(in), to->ttl = get32(in);
     if (to->ttl >> 31) to->ttl = 0; /* RFC 2181, 8 */
@@ -148,7 +148,7 @@ static int name_text(const struct dns_name *name, char *text) {
 
 /* The question in a packet from a client; 0 for what gets no answer. */
 static int read_question(const uint8_t *packet, size_t n, struct question *to) {
-    struct message in = {packet, n, DNS_HEADER, 0};
+    struct dns_message in = {packet, n, DNS_HEADER, 0};
     if (n > DNS_LARGEST_QUESTION || n < DNS_HEADER || packet[2] & 0x80) return 0;
     to->id = wide16(packet), to->recursion = packet[2] & 1, to->plain = 0, to->edns = 0, to->wire_length = 0;
     to->type = to->class = 0, to->offer = DNS_SMALLEST_OFFER, to->name.length = 0;
@@ -216,8 +216,8 @@ static size_t answer_to_client(const struct question *question, uint8_t *packet,
 }
 
 /* Whether the records of an answer are sound, one by one. */
-static int are_records(const struct message *from, unsigned count) {
-    struct message in = *from;
+static int are_records(const struct dns_message *from, unsigned count) {
+    struct dns_message in = *from;
     for (; count && !in.broken; count--) {
         struct record record = {0};
         get_record(&in, &record);
@@ -236,9 +236,9 @@ static int are_records(const struct message *from, unsigned count) {
 }
 
 /* Collect the addresses of a name; where it has none, 1 with the name that its first alias stands for. */
-static int follow(const struct message *from, unsigned count, struct dns_name *name, uint32_t *longest,
+static int follow(const struct dns_message *from, unsigned count, struct dns_name *name, uint32_t *longest,
                   struct dns_answer *to) {
-    struct message in = *from;
+    struct dns_message in = *from;
     struct dns_name alias = {0};
     uint32_t ttl = 0;
     for (; count; count--) {
@@ -251,7 +251,7 @@ static int follow(const struct message *from, unsigned count, struct dns_name *n
             given->ttl = record.ttl < *longest ? record.ttl : *longest;
             for (int i = 0; i < given->length; i++) given->host[i] = in.bytes[record.data + (size_t)i];
         } else if (record.type == DNS_TYPE_CNAME && !alias.length) {
-            struct message there = {in.bytes, in.length, record.data, 0};
+            struct dns_message there = {in.bytes, in.length, record.data, 0};
             get_name(&there, &alias);
             ttl = record.ttl;
         }
@@ -266,7 +266,7 @@ static int follow(const struct message *from, unsigned count, struct dns_name *n
  * lives as long as every link on the way to it. */
 static int read_answer(const uint8_t *packet, size_t n, unsigned id, const struct question *question,
                        struct dns_answer *to) {
-    struct message in = {packet, n, DNS_HEADER, 0};
+    struct dns_message in = {packet, n, DNS_HEADER, 0};
     struct dns_name name;
     if (n < DNS_HEADER || wide16(packet) != id || !(packet[2] & 0x80) || packet[2] >> 3 & 15) return 0;
     to->code = packet[3] & 15, to->records = to->count = 0;

@@ -43,11 +43,12 @@ struct policy {
     int own;
     struct literals literals;
     struct list hosts;
+    struct list socket_paths;
     uint32_t names_keep;
     struct list names_receives;
     struct list provenance[6];
     struct program plain, supervised;
-    struct calls early, paths;
+    struct calls early, paths, served;
     unsigned char digest[POLICY_DIGEST]; /* of the file */
 };
 
@@ -77,6 +78,7 @@ static void take_fields(struct cursor *c, struct policy *policy) {
     policy->own = take_choice(c, 2);
     policy->literals = take_literals(c);
     policy->hosts = take_hosts(c);
+    policy->socket_paths = take_texts(c);
     policy->names_keep = take_number(c);
     policy->names_receives = take_texts(c);
     for (int i = 0; i < 6; i++) policy->provenance[i] = take_texts(c);

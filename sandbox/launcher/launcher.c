@@ -156,6 +156,7 @@ static _Noreturn void supervise(int relayed) {
             "correct it, or set SANDBOX_SUPERVISE=0");
     /* The way to a Runtime API whose requests are followed leads through the decider. */
     if (!relayed) read_api(variable("AWS_LAMBDA_RUNTIME_API"));
+    if (policy.hosts.count) read_resolver_files(variable("LOCALDOMAIN"));
     /* Where the lines go is tried, and a signed run begun, before the function is answered, and both are the
      * decider's. */
     at_once = relayed || *variable("SANDBOX_EVENTS") || *variable("SANDBOX_EVENT_KEY");

@@ -8,7 +8,9 @@
 #define EALREADY 114
 #define EBADFD 77
 #define EBUSY 16
+#define EFAULT 14
 #define EINPROGRESS 115
+#define EINTR 4
 #define EINVAL 22
 #define EISCONN 106
 #define ENOENT 2
@@ -26,6 +28,10 @@
 #define X_OK 1
 
 /* poll.h, sys/resource.h and sys/wait.h */
+#define EPOLLIN 1
+#define EPOLLONESHOT 0x40000000
+#define EPOLLOUT 4
+#define EPOLL_CLOEXEC 0x80000
 #define POLLIN 1
 #define POLLOUT 4
 #define RLIMIT_AS 9
@@ -66,13 +72,22 @@
 
 /* sys/socket.h */
 #define AF_INET 2
+#define AF_INET6 0xa
+#define AF_NETLINK 0x10
 #define AF_UNIX 1
+#define AF_UNSPEC 0
+#define MSG_DONTWAIT 0x40
+#define MSG_FASTOPEN 0x20000000
 #define MSG_NOSIGNAL 0x4000
+#define SHUT_WR 1
 #define SOCK_CLOEXEC 0x80000
+#define SOCK_DGRAM 2
+#define SOCK_NONBLOCK 0x800
 #define SOCK_SEQPACKET 5
 #define SOCK_STREAM 1
 #define SOL_SOCKET 1
 #define SO_DOMAIN 0x27
+#define SO_PROTOCOL 0x26
 #define SO_RCVTIMEO 0x14
 #define SO_SNDTIMEO 0x15
 #define SO_TYPE 3
@@ -105,14 +120,22 @@
 /* sandbox/names/__init__.py */
 #define DNS_PORT 0x35
 
+/* sandbox/names/addresses.py */
+#define LONGEST_STANDING 0x15180
+#define MOST_NAMES 0x10
+#define MOST_SERVERS 3
+
 /* sandbox/names/questions.py */
 #define DNS_INTERNET 1
 #define DNS_LARGEST_QUESTION 0x1000
 #define DNS_MOST_ALIASES 0x10
 #define DNS_MOST_RECORDS 0x100
 #define DNS_NAME_ERROR 3
+#define DNS_NOT_IMPLEMENTED 4
 #define DNS_OFFERED_SIZE 0x4d0
 #define DNS_RECURSION 0x100
+#define DNS_REFUSED 5
+#define DNS_SERVER_FAILURE 2
 #define DNS_SMALLEST_OFFER 0x200
 #define DNS_TRUNCATED 0x200
 #define DNS_TYPE_A 1
@@ -121,6 +144,7 @@
 #define DNS_TYPE_CNAME 5
 #define DNS_TYPE_IXFR 0xfb
 #define DNS_TYPE_OPT 0x29
+#define DNS_TYPE_PTR 0xc
 
 /* sandbox/supervise/link.py */
 #define LINK_AFTER_INIT 1
@@ -128,7 +152,10 @@
 #define LINK_CONNECTED 0x12
 #define LINK_CONNECTING 2
 #define LINK_ENDED 0x13
+#define LINK_FIXED 0x20
+#define LINK_NAME 3
 #define LINK_PREPARE 2
+#define LINK_QUESTION 4
 #define LINK_READY 0x11
 #define LINK_STARTED 0x10
 
@@ -211,6 +238,10 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define METADATA_IPV6 {{253, 0, 14, 194, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 35}, {253, 0, 14, 194, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 84}}
 #define NAT64 ((const uint8_t[]){0, 100, 255, 155, 0, 0, 0, 0, 0, 0, 0, 0})
 
+/* sandbox/egress/netlink.py */
+#define NETLINK_QUESTIONS {18, 22, 26, 30}
+#define CAPABILITY_VERSION 0x20080522
+
 /* sandbox/names/questions.py: what may be asked about a name */
 #define DNS_TYPES {1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 64, 65, 255, 257}
 #define WARN "set SANDBOX_ON_UNAVAILABLE=warn to run without what is missing, knowing so"
@@ -218,12 +249,18 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 
 #if defined(__x86_64__)
 #define ARCH "x86_64"
+#define NR_bind 49
+#define NR_capget 125
+#define NR_capset 126
 #define NR_chdir 80
 #define NR_clock_gettime 228
 #define NR_clone 56
 #define NR_close 3
 #define NR_close_range 436
 #define NR_connect 42
+#define NR_epoll_create1 291
+#define NR_epoll_ctl 233
+#define NR_epoll_pwait 281
 #define NR_execve 59
 #define NR_exit_group 231
 #define NR_faccessat 269
@@ -234,6 +271,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_getpid 39
 #define NR_getppid 110
 #define NR_getrandom 318
+#define NR_getsockname 51
 #define NR_getsockopt 55
 #define NR_ioctl 16
 #define NR_kill 62
@@ -253,6 +291,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_pread64 17
 #define NR_prlimit64 302
 #define NR_process_vm_readv 310
+#define NR_process_vm_writev 311
 #define NR_read 0
 #define NR_readlinkat 267
 #define NR_recvfrom 45
@@ -261,24 +300,34 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_rt_sigqueueinfo 129
 #define NR_rt_tgsigqueueinfo 297
 #define NR_seccomp 317
+#define NR_sendmmsg 307
 #define NR_sendto 44
 #define NR_setsockopt 54
+#define NR_shutdown 48
 #define NR_signalfd4 289
 #define NR_socket 41
 #define NR_socketpair 53
 #define NR_tgkill 234
+#define NR_timerfd_create 283
+#define NR_timerfd_settime 286
 #define NR_uname 63
 #define NR_wait4 61
 #define NR_write 1
 
 #elif defined(__aarch64__)
 #define ARCH "aarch64"
+#define NR_bind 200
+#define NR_capget 90
+#define NR_capset 91
 #define NR_chdir 49
 #define NR_clock_gettime 113
 #define NR_clone 220
 #define NR_close 57
 #define NR_close_range 436
 #define NR_connect 203
+#define NR_epoll_create1 20
+#define NR_epoll_ctl 21
+#define NR_epoll_pwait 22
 #define NR_execve 221
 #define NR_exit_group 94
 #define NR_faccessat 48
@@ -289,6 +338,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_getpid 172
 #define NR_getppid 173
 #define NR_getrandom 278
+#define NR_getsockname 204
 #define NR_getsockopt 209
 #define NR_ioctl 29
 #define NR_kill 129
@@ -308,6 +358,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_pread64 67
 #define NR_prlimit64 261
 #define NR_process_vm_readv 270
+#define NR_process_vm_writev 271
 #define NR_read 63
 #define NR_readlinkat 78
 #define NR_recvfrom 207
@@ -316,12 +367,16 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_rt_sigqueueinfo 138
 #define NR_rt_tgsigqueueinfo 240
 #define NR_seccomp 277
+#define NR_sendmmsg 269
 #define NR_sendto 206
 #define NR_setsockopt 208
+#define NR_shutdown 210
 #define NR_signalfd4 74
 #define NR_socket 198
 #define NR_socketpair 199
 #define NR_tgkill 131
+#define NR_timerfd_create 85
+#define NR_timerfd_settime 86
 #define NR_uname 160
 #define NR_wait4 260
 #define NR_write 64

@@ -235,9 +235,10 @@ static const char *policy_read(struct policy *policy, const unsigned char *data,
     for (uint32_t i = 0; i < arches && !c.broken; i++) {
         const char *name = take_text(&c);
         struct program plain = take_program(&c), supervised = take_program(&c);
-        struct calls early = take_calls(&c), paths = take_calls(&c);
+        struct calls early = take_calls(&c), paths = take_calls(&c), served = take_calls(&c);
         if (c.broken || !same(name, arch)) continue;
-        policy->plain = plain, policy->supervised = supervised, policy->early = early, policy->paths = paths, found = 1;
+        policy->plain = plain, policy->supervised = supervised, policy->early = early, policy->paths = paths;
+        policy->served = served, found = 1;
     }
     take(&c, take_number(&c)); /* the supervisor's */
     if (c.broken || c.left) return "holds what this version does not know";

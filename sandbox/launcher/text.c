@@ -3,7 +3,7 @@
 #define SANDBOX_TEXT_C
 
 #include "abi.h"
-#include "policy.c"
+#include "destinations.c"
 
 enum { FEW = 48, ARENA = 16 << 20, STATUS = 1 << 20 };
 struct notes {

@@ -48,7 +48,11 @@ class KnownAddresses:
 
     def remember(self, name: str, address: bytes, ttl: float) -> None:
         """The packed address stands for the name for `ttl` seconds from now, and is kept. Never shortens."""
-        until = self._clock() + min(ttl, LONGEST) + self._keep
+        self.stand(name, address, min(ttl, LONGEST) + self._keep)
+
+    def stand(self, name: str, address: bytes, seconds: float) -> None:
+        """The packed address stands for the name for so many seconds from now, and for no shorter time than it did."""
+        until = self._clock() + seconds
         names = self._names.pop(address, {})
         until = max(until, names.pop(name, 0.0))
         if len(names) >= MOST_NAMES:

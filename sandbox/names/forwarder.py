@@ -176,6 +176,13 @@ class Forwarder:
         host = packed(address)
         return frozenset() if host is None else self._known.names_of(host)
 
+    def learn(self, name: str, host: bytes, seconds: float, fixed: bool) -> None:
+        """Another forwarder before this one has given a packed address for a name, or read it in the hosts file."""
+        if fixed:
+            self._hosts[host] = self._hosts.get(host, frozenset()) | {name}
+        else:
+            self._known.stand(name, host, seconds)
+
     def close(self) -> None:
         """Close every descriptor."""
         for client in list(self._clients):

@@ -18,19 +18,20 @@ HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 def make(
     allowed: Callable[[str], bool], on_denied: Callable[[str, str], None], local_domains: Sequence[str], *,
-    keep: float, observing: bool = False, stand_ins: StandIns | None = None,
+    keep: float, observing: bool = False, reads_hosts: bool = True, stand_ins: StandIns | None = None,
     on_answer: Callable[[str, frozenset[str]], None] | None = None,
 ) -> Forwarder | None:  # fmt: skip
     """The forwarder for the names that are allowed; None where dnslib is missing or loopback cannot be bound.
 
     `keep` is for how many seconds beyond its time to live an address stands for its name; `on_answer` is Forwarder's.
+    `reads_hosts`: nobody has read the hosts file before the function ran.
     """
     from sandbox.names import addresses
 
     try:
         Forwarder = _forwarder_class()
         wanted: Callable[[str], bool] = (lambda name: True) if observing else allowed
-        known = addresses.hosts(wanted) | (stand_ins.hosts(wanted) if stand_ins else {})
+        known = (addresses.hosts(wanted) if reads_hosts else {}) | (stand_ins.hosts(wanted) if stand_ins else {})
         return Forwarder(
             addresses.upstreams(), allowed, on_denied, searches=addresses.searches(local=local_domains),
             known_hosts=known, keep=keep, observing=observing, stand_ins=stand_ins, on_answer=on_answer,

@@ -46,12 +46,13 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
     rules = {arch: both.plain for arch, both in filters.items()}
     evidence: dict[str, Evidence] = {}
     programs: dict[str, bpf.Program] = {}
-    compiled: dict[str, tuple[Compiled, Compiled, Calls, Calls]] = {}
+    compiled: dict[str, tuple[Compiled, Compiled, Calls, Calls, Calls]] = {}
     for arch, both in filters.items():
         plain, programs[arch], evidence[arch] = _compiled(both.plain)
         supervised, *_ = _compiled(both.supervised)
         early = supervision.init_calls(both, supervision.receiving_calls(profile))
-        compiled[arch] = plain, supervised, early, supervision.path_calls(profile, both)
+        served = supervision.served_calls(profile, both)
+        compiled[arch] = plain, supervised, early, supervision.path_calls(profile, both), served
     unsupervised = ports.open_kinds(profile)
     if exec_granted(profile) and profile.processes:
         unsupervised += executables.description(profile).unsupervised

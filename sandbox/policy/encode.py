@@ -23,23 +23,24 @@ Calls = Mapping[str, Sequence[Sequence[Sequence[int]]]]
 
 
 def encode(
-    values: Mapping[str, Any], programs: Mapping[str, tuple[Compiled, Compiled, Calls, Calls]],
+    values: Mapping[str, Any], programs: Mapping[str, tuple[Compiled, Compiled, Calls, Calls, Calls]],
     supervision: Mapping[str, Any],
 ) -> bytes:  # fmt: skip
     """The file that says `values` (by the names of FIELDS).
 
-    `programs` are the plain and the supervised one, the calls of the init phase and the path calls, by architecture.
+    `programs` are the plain and the supervised one, the calls of the init phase, the path calls and those that are
+    served, by architecture.
 
     `supervision` has the shape of SUPERVISION. Raises PolicyInvalid for a text with a NUL, a path in a folder that is
     not one of BASES, and a day that is not one.
     """
     body = [_WRITERS[kind](values[name], words) for name, kind, words in FIELDS]
     body.append(struct.pack("<I", len(programs)))
-    for arch, (plain, supervised, early, paths) in programs.items():
+    for arch, (plain, supervised, *tables) in programs.items():
         body.append(_text(arch))
         for code, head in (plain, supervised):
             body += [struct.pack("<II", len(code) // 8, head), code]
-        body += [_calls(early), _calls(paths)]
+        body += map(_calls, tables)
     told = json.dumps(supervision, separators=(",", ":")).encode()
     body += [struct.pack("<I", len(told)), told]
     data = b"".join(body)

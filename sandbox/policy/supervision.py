@@ -16,7 +16,7 @@ from sandbox.behaviour.call import Call
 from sandbox.behaviour.comparison import Condition
 from sandbox.behaviour.path import OWN_INTERPRETER, rule_of
 from sandbox.kernel import bpf, tables
-from sandbox.policy import executables
+from sandbox.policy import attended, executables
 from sandbox.policy.rules import Rule, Rules, exec_granted, refused_quietly, rules_for
 from sandbox.profile import base
 from sandbox.profile.executables import by_program
@@ -161,6 +161,7 @@ COMPILES = ("exec-anon", "exec-write", "exec")
 MEMORY = ("mapping", "protection")
 """Classes of memory that is written and run; `exec-file` is a library, and those of init are loaded."""
 
+NETLINK_FAMILY = "AF_NETLINK"
 SOURCE = 4
 """The argument of recvfrom(2) that says where the source goes."""
 
@@ -215,6 +216,21 @@ def init_calls(filters: Filters, receives: Sequence[str] = ()) -> dict[str, list
     return found
 
 
+def served_calls(profile: Profile, filters: Filters) -> dict[str, list[list[list[int]]]]:
+    """{number: alternatives} of what resolvers make and send in every phase, for which an attendant may stand in.
+
+    Netlink sockets are left out where an entry allows the whole family: those may change things.
+    """
+    numbers = tables.numbers(filters.arch)
+    netlink = not any(entry.value == NETLINK_FAMILY for entry in destination.entries(profile.network))
+    found: dict[str, list[list[list[int]]]] = {}
+    for name in ("socket", "bind", "sendto", "sendmsg", "sendmmsg"):
+        for rule in filters.later.allow.get(numbers.get(name, -1), ()):
+            if name != "socket" or (netlink and _is_netlink(rule.call)):
+                found.setdefault(str(numbers[name]), []).append([list(condition) for condition in rule.conditions])
+    return found
+
+
 def socket_calls(filters: Filters) -> list[list[list[int]]]:
     """Alternatives of [argument, mask, value] with which socket(2) passes after the init phase.
 
@@ -246,24 +262,26 @@ def moves_root(compiled: Iterable[Filters]) -> bool:
 
 
 def connects(told: Mapping[str, Any]) -> str:
-    """When the Runtime API's connect is decided by its address alone, on every architecture: a word of bundle.FIELDS.
+    """When a connect is decided by its address alone, on every architecture: a word of bundle.FIELDS.
 
-    `told` is a description. A program without a Runtime API never asks for it.
+    `told` is a description.
     """
     call, brokered = Call("connect"), frozenset(map(Call.parse, told["brokered"]))
     known = [
         {Call(syscall, arg_class) for syscall, classes in found.items() for arg_class in classes}
         for found in told["init"].values()
     ]
-    if not told["runtime-api"] or not all(call.is_taken("init", brokered, init) for init in known):
+    if not all(call.is_taken("init", brokered, init) for init in known):
         return "never"
     return "always" if all(call.is_taken("invoke", brokered, init) for init in known) else "init"
 
 
 def needs_decider(profile: Profile) -> bool:
     """Whether the function will surely ask for what no table answers: another destination, a program, a listener."""
-    others = {entry.kind for entry in destination.entries(profile.network)} - {destination.RUNTIME_API}
-    return bool(others or profile.listen - {listener.ANY}) or (exec_granted(profile) and bool(profile.processes))
+    others = {entry for entry in destination.entries(profile.network) if not attended.is_attended(entry)}
+    if others or receiving_calls(profile):
+        return True
+    return bool(profile.listen - {listener.ANY}) or (exec_granted(profile) and bool(profile.processes))
 
 
 def _items(rules: Rules) -> set[Call]:

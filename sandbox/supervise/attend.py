@@ -132,6 +132,7 @@ def make_supervisor(
         forwarder = resolver.make(
             destinations.allows_name, supervisor.report_question, duties.local_domains,
             keep=policy.names_keep or FOR_GOOD, observing=audit, stand_ins=duties.stand_ins,
+            reads_hosts=not attendant,
         )  # fmt: skip
         if forwarder is None and destinations.has_names:
             missing = (

@@ -35,7 +35,7 @@ def decide(
     if fd < 0:
         return attend.unheard(pid, wake, policy, journal, ended)
     supervisor = attend.make_supervisor(policy, duties, CallTable(policy.init_calls), None, journal, os.getppid())
-    listener = LinkedListener(fd, link, supervisor.told)
+    listener = LinkedListener(fd, link, supervisor.told, supervisor.learn_name, supervisor.report_packet)
     supervisor.after_init = lambda: say(link, LINK_CONNECTED)
     say(link, LINK_READY)
     gc.enable()

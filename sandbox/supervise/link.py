@@ -10,43 +10,61 @@ from __future__ import annotations
 import os
 import struct
 
-from sandbox.kernel import notification
 from sandbox.kernel.notification import Listener, Notification
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LINK_CALL, LINK_PREPARE = 1, 2
-"""To the decider: a call to answer; nothing yet, but it is to load."""
+LINK_CALL, LINK_PREPARE, LINK_NAME, LINK_QUESTION = 1, 2, 3, 4
+"""To the decider: a call to answer; nothing yet, but it is to load; until when an address stands for a name, before the
+first call that this could be about; a question (its packet) for a name that the policy does not hold, which is refused.
+"""
 LINK_STARTED, LINK_READY, LINK_CONNECTED, LINK_ENDED = 16, 17, 18, 19
 """From it: the function is past its exec, or failed before; it has loaded; the Runtime API is about to be connected to,
 before the call that does so is answered; with `value`, the wait status to end with, it is over."""
 LINK_AFTER_INIT, LINK_CONNECTING = 1, 2
 """Flags of a call: the init phase was over when it came; its connect was begun, and is on its way."""
+LINK_FIXED = 32
+"""Of a name, beside the length of its address: it is one of the hosts file."""
 
 _HEAD = struct.Struct("<IIq")
-SIZE = _HEAD.size + notification.SIZE
-"""Bytes of every message to the decider: struct message of sandbox/launcher/decider.c. Those from it are a head."""
+HOST = 16
+"""Bytes for an address in a message."""
+LARGEST = 512
+"""Bytes of the longest message to the decider: the structs of sandbox/launcher/decider.c and forwarder.c. Those from it
+are a head."""
 
 
 class LinkedListener(Listener):
     """A listener whose calls come over a link. `told` is called with the flags and the id of each before it is given.
 
-    `source` is the descriptor of the link, to be polled in the listener's place.
+    `named(name, packed address, seconds, fixed)` hears for how long an address stands for a name, or by the hosts file;
+    `asked(packet)` of a question that was refused. `source` is the descriptor of the link, to be polled in the
+    listener's place.
     """
 
-    def __init__(self, fd: int, link: int, told: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, fd: int, link: int, told: Callable[[int, int], None],
+        named: Callable[[str, bytes, float, bool], None], asked: Callable[[bytes], None],
+    ) -> None:  # fmt: skip
         super().__init__(fd)
         self.source = link
         self._told = told
+        self._named = named
+        self._asked = asked
 
     def receive(self) -> Notification | None:
         """The next call; None for a message that is none. Raises OSError (EPIPE) when the attendant is gone."""
-        data = os.read(self.source, SIZE)
+        data = os.read(self.source, LARGEST)
         if not data:
             raise BrokenPipeError("the attendant is gone")
-        kind, flags, _ = _HEAD.unpack_from(data)
+        kind, flags, value = _HEAD.unpack_from(data)
+        if kind == LINK_NAME:
+            length, host, name = flags & ~LINK_FIXED, data[_HEAD.size :], data[_HEAD.size + HOST :]
+            self._named(name.partition(b"\0")[0].decode(), host[:length], value, bool(flags & LINK_FIXED))
+        elif kind == LINK_QUESTION:
+            self._asked(data[_HEAD.size :])
         if kind != LINK_CALL:
             return None
         call = Notification.unpack(data[_HEAD.size :])

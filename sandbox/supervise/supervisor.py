@@ -142,6 +142,19 @@ class Supervisor:
             self._egress.targets.note_question(name)
         self._reporting().question(name, kind, answer, self.phase, self._pid)
 
+    def report_packet(self, packet: bytes) -> None:
+        """A question that the attendant has refused, as a DNS message."""
+        from sandbox.names import questions
+
+        question = questions.read_question(packet)
+        if question:
+            self.report_question(question.name or ".", question.type_name)
+
+    def learn_name(self, name: str, host: bytes, seconds: float, fixed: bool) -> None:
+        """The attendant has given a packed address for a name, or read it in the hosts file."""
+        if self._forwarder:
+            self._forwarder.learn(name, host, seconds, fixed)
+
     def _reporting(self) -> Reports:
         if self._reports is None:
             from sandbox.supervise.reports import Reports

@@ -61,7 +61,7 @@ def plainly(value: Any) -> Any:
 
 PATHS = {"2": [[[1, 0x40, 0]], []]}
 EARLY = {"1": [[[0, 2**64 - 1, 7], [5, 1, 0]], []], "41": [[[2, 0xFF, 2**64 - 1]]]}
-PROGRAMS = {"x86_64": ((bytes(24), 1), (bytes(16), 1), EARLY, PATHS)}
+PROGRAMS: Mapping[str, Any] = {"x86_64": ((bytes(24), 1), (bytes(16), 1), EARLY, PATHS, {"44": [[]]})}
 FIELDS: Mapping[str, Any] = {
     "function": "some", "exec": "granted", "signals": "any", "network": "ports", "bind": "ports", "abstract": "own",
     "audit_until": "2030-02-28", "files.listed": True, "files.limited": True, "files.memfd": False,
@@ -69,7 +69,8 @@ FIELDS: Mapping[str, Any] = {
     "files.programs": ["/bin/true"], "network_ports": [53, 443, 65535], "bind_ports": [0, 8001],
     "network_shown": "TCP to port 53, 443, 65535 only", "bind_shown": "TCP on port 0, 8001 only",
     "unsupervised": ["network: UDP to any address"], "connects": "always", "decider": "early", "roots": "many",
-    "own": True, "names_keep": 3600, "names_receives": ["recvmsg"], "hosts": ["001bbs3.example.com", "2****.example"],
+    "own": True, "socket_paths": ["/run/x"], "names_keep": 3600, "names_receives": ["recvmsg"],
+    "hosts": ["001bbs3.example.com", "2****.example"],
     "literals": [("tcp", b"\x0a\0\0\1", 32, 443), ("udp", bytes(16), 64, None)],
     "provenance": {"kernel": ["6.18.44-v", "\0"]},
 }  # fmt: skip
@@ -133,7 +134,7 @@ def test_each_field_comes_back() -> None:
         else:
             assert found == value
     assert (policy.program, policy.head, policy.supervised, policy.supervised_head) == (bytes(24), 8, bytes(16), 8)
-    assert (policy.init_calls, policy.path_calls) == (EARLY, PATHS)
+    assert (policy.init_calls, policy.path_calls, policy.served_calls) == (EARLY, PATHS, {"44": [[]]})
 
 
 def test_files_are_readable_by_the_function(tmp_path: Path) -> None:
@@ -237,7 +238,7 @@ def test_each_day_comes_back(day: Any) -> None:
 def test_tables_of_calls_have_their_shape(table: bytes) -> None:
     """A table of calls that ends too early, or compares an argument that no call has, is PolicyInvalid."""
     policy = decode(small())
-    policy._init_calls = policy._path_calls = table
+    policy._init_calls = policy._path_calls = policy._served_calls = table
     with pytest.raises(PolicyInvalid, match=r"says nothing of the init phase.*\n.*sandbox compile"):
         assert policy.init_calls
     with pytest.raises(PolicyInvalid, match="says nothing of paths"):

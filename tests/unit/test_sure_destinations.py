@@ -59,7 +59,7 @@ def policy(entries: frozenset[str]) -> bytes:
     """A policy that says these destinations and nothing else."""
     said = attended.description(Profile(ProfiledFunction("some"), frozenset(), network=entries))
     values = {name: [*words, EMPTY.get(kind, ())][0] for name, kind, words in FIELDS}
-    return encode({**values, "provenance": {}, **said}, {"x86_64": (PROGRAM, PROGRAM, {}, {})}, {})
+    return encode({**values, "provenance": {}, **said}, {"x86_64": (PROGRAM, PROGRAM, {}, {}, {})}, {})
 
 
 @settings(max_examples=60, deadline=None)
