@@ -83,8 +83,28 @@ def debugging(environ: Mapping[str, str]) -> bool:
 
 def log_entry(error: SandboxError, *, debug: bool = False) -> bytes:
     """An error as a start writes it to its log: type, text and what to do; with `debug` the trace behind it."""
-    text = f"sandbox: {error.error_type}: {error}\n" + (trace(error) if debug else "")
-    return text.encode(errors="backslashreplace")
+    return printable_lines(f"sandbox: {error.error_type}: {error}\n" + (trace(error) if debug else "")).encode()
+
+
+def printable(text: str) -> str:
+    """The text with everything that does not show as itself (control characters, escape sequences, direction marks)
+    written as \\xNN or \\uNNNN. Whatever strangers have named goes through here before a person sees it.
+    """
+    return text if text.isascii() and text.isprintable() else "".join([_shown(character) for character in text])
+
+
+def printable_lines(text: str) -> str:
+    """The same for each line of a text of several."""
+    return "\n".join([printable(line) for line in text.split("\n")])
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8 (PEP 383)
+        number -= 0xDC00
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
 
 
 def trace(error: BaseException) -> str:

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def encode(value: object) -> str:
-    """One line of JSON, in ASCII, for text, numbers, booleans, None, lists, tuples and mappings.
+    """One line of JSON, in printable ASCII, for text, numbers, booleans, None, lists, tuples and mappings.
 
     A number that JSON cannot say (infinity, not-a-number) is null. The text of anything else is taken as a number.
     """
     if isinstance(value, str):
-        return encode_basestring_ascii(value)
+        return encode_basestring_ascii(value).replace("\x7f", "\\u007f")
     if isinstance(value, dict):
         return "{" + ", ".join([f"{encode(key)}: {encode(item)}" for key, item in value.items()]) + "}"
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""How profiles and reports are spelled: the exact text that would allow a call, and strangers' text made safe to show.
+"""How profiles and reports are spelled: the exact text that would allow a call, and strangers' text in quotes.
 
     >>> of_use("invoke", Call("openat", "create"))
     'syscalls.invoke.openat: {classes: {create: 1}, because: <your reason>}'
@@ -9,6 +9,7 @@ What the supervisor prints beside a violation and what an amendment proposes are
 from __future__ import annotations
 
 from sandbox.behaviour.call import Call
+from sandbox.errors import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,12 +73,6 @@ def below_named(path: str, names: Sequence[tuple[str, str]]) -> str:
     return path
 
 
-def printable(text: str) -> str:
-    """The text with everything that does not show as itself (control characters, escape sequences, direction marks)
-    written as \\xNN or \\uNNNN."""
-    return text if text.isascii() and text.isprintable() else "".join([_shown(character) for character in text])
-
-
 def quoted(text: str) -> str:
     """The text in double quotes; quotes and backslashes inside are escaped."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
@@ -87,12 +82,3 @@ def quoted(text: str) -> str:
 def quote(data: bytes) -> str:
     """Bytes in double quotes, as UTF-8 where they are that."""
     return quoted(data.decode("utf-8", "surrogateescape"))
-
-
-def _shown(character: str) -> str:
-    if character.isprintable():
-        return character
-    number = ord(character)
-    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8 (PEP 383)
-        number -= 0xDC00
-    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"

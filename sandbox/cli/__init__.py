@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sandbox import __version__
 from sandbox.cli import compile as compile_command
 from sandbox.cli import doctor, events, invoke, learn, package, probe, profile
-from sandbox.errors import SandboxError, debugging, shortage, trace
+from sandbox.cli.output import say, warn
+from sandbox.errors import SandboxError, debugging, printable, shortage, trace
+
+MISUSED: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+"""What typer raises for arguments that it does not take: of click, or of the copy of it that newer versions hold."""
 
 app = typer.Typer(
     name="sandbox",
@@ -34,7 +39,7 @@ app.add_typer(package.app, name="package")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"seccomp-bootstrap {__version__}")
+        say(f"seccomp-bootstrap {__version__}")
         raise typer.Exit
 
 
@@ -49,9 +54,19 @@ def options(
 
 def main() -> None:
     """Entry point. Exits with the error's own code, never with a traceback for bad input."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # its encoding may lack what a path holds
     try:
-        app()
+        status = app(standalone_mode=False)
         sys.stdout.flush()
+        sys.exit(status)
+    except MISUSED as error:
+        error.message = printable(error.message)  # it quotes arguments
+        error.show()
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        warn("Aborted.")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -61,10 +76,9 @@ def main() -> None:
         found = shortage(error) or error
         if isinstance(found, SandboxError):
             shown = f"{found}\n" + (trace(error) if debugging(os.environ) else "")
-            text = "\n".join(profile.visible(line) for line in shown.split("\n"))
-            sys.stderr.write(f"sandbox: {text}")
+            warn(f"sandbox: {shown}".removesuffix("\n"))
         elif isinstance(found, OSError):
-            sys.stderr.write(f"sandbox: {found}\n")
+            warn(f"sandbox: {found}")
         else:
             raise
         if isinstance(error, OSError):

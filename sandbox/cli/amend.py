@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from sandbox.behaviour.spelling import printable
 from sandbox.cli.events import key_of, opened
-from sandbox.cli.output import errors, write_text
-from sandbox.errors import UsageError
+from sandbox.cli.output import agrees, say, warn, write_text
+from sandbox.errors import UsageError, printable
 from sandbox.profile import document
 from sandbox.profile.amend import Amendment, propose
 from sandbox.profile.diff import diff, lines
@@ -48,15 +47,15 @@ def amend(
     document.parse(text, profile)  # what we write must be what we accept
     _show(read.profile, found)
     if found.proposals and any(violation.verdict in (DENIED, TERMINATED) for violation in violations):
-        print("what was refused ended its event or led it elsewhere, so that the next run may show more; an audit")
-        print("(SANDBOX_MODE=audit) shows all at once")
+        say("what was refused ended its event or led it elsewhere, so that the next run may show more; an audit")
+        say("(SANDBOX_MODE=audit) shows all at once")
     if not found.proposals:
         return
     if not yes and not _agrees(profile, from_):
-        print("nothing was written")
+        say("nothing was written")
         raise typer.Exit(1)
     write_text(profile, text)
-    print(f"{profile}: {len(found.proposals)} lines added; review them, then compile the profile again")
+    say(f"{profile}: {len(found.proposals)} lines added; review them, then compile the profile again")
 
 
 def _taken(source: str, key: bytes) -> list[Violation]:
@@ -72,7 +71,7 @@ def _taken(source: str, key: bytes) -> list[Violation]:
                 found.append(line.violation)
     if broken:
         left = "1 violation that does" if len(broken) == 1 else f"{len(broken)} violations that do"
-        errors.print(f"left out {left} not verify, the first in {broken[0]}", markup=False)
+        warn(f"left out {left} not verify, the first in {broken[0]}")
     return found
 
 
@@ -86,15 +85,15 @@ def _show(before: Profile, found: Amendment) -> None:
         _say(f"not proposed: {refusal.what}", f"{refusal.reason}{how}; {refusal.evidence} times:", refusal.example)
     if found.proposals:
         for line in lines(diff(before, found.profile)):
-            print(printable(line))
+            say(line)
     else:
-        print("nothing to add")
+        say("nothing to add")
 
 
 def _say(what: str, why: str, example: Violation) -> None:
-    print(printable(what))
-    print(printable(f"    {why}"))
-    print(f"    {reader.moment(example.time)} {reader.describe(example)}")
+    say(what)
+    say(f"    {why}")
+    say(f"    {reader.moment(example.time)} {reader.describe(example)}")
 
 
 def _agrees(profile: str, source: str) -> bool:
@@ -103,4 +102,4 @@ def _agrees(profile: str, source: str) -> bool:
             "was not changed: without a terminal nobody can agree", where=profile,
             todo="review the proposals above, then pass --yes or run this in a terminal",
         )  # fmt: skip
-    return typer.confirm(f"Write this to {profile}?", default=False)
+    return agrees(f"Write this to {profile}?")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sandbox.cli.output import say
 from sandbox.kernel import tables
 from sandbox.policy import build
 from sandbox.profile import document
@@ -31,7 +32,7 @@ def compile_(
     build.write(built, output)
     for name in arches:
         evidence, policy = built.evidence[name], built.policy(name)
-        print(
+        say(
             f"{output}: {name}, {len(policy.program) // 8} instructions, verified on {evidence.calls} calls, "
             f"at most {evidence.longest} for one call"
         )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sandbox.cli.output import json_line
+from sandbox.cli.output import json_line, say
 from sandbox.doctor import examine, judge, lines, report
 
 
@@ -22,6 +22,7 @@ def doctor(
     if json_output:
         json_line(report(measured, verdict))
     else:
-        print("\n".join(lines(measured, verdict)))
+        for line in lines(measured, verdict):
+            say(line)
     if not verdict.tier.startswith("kernel"):
         raise typer.Exit(1)

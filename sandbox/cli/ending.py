@@ -23,6 +23,7 @@ from typing import NoReturn
 
 import prctl
 
+from sandbox.cli.output import warn
 from sandbox.confine.parent import descendants
 from sandbox.errors import CommandKilled
 from sandbox.learn.program import ENDING, ended_by_signals
@@ -93,10 +94,10 @@ def _end_like(child: int, wait_status: int) -> NoReturn:
             f"ended by {signal.Signals(-status).name}", where="sandbox",
             todo="run it again; if nobody sent the signal, look for lack of memory in the kernel's log (dmesg)",
         )  # fmt: skip
-        sys.stderr.write(f"sandbox: {error}\n")
+        warn(f"sandbox: {error}")
         status = error.exit_code
     if left:
-        sys.stderr.write(f"sandbox: still running, and not ours to end: {', '.join(map(str, left))}\n")
+        warn(f"sandbox: still running, and not ours to end: {', '.join(map(str, left))}")
     sys.stderr.flush()
     os._exit(status)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import io
 import re
 import sys
 import time
@@ -17,9 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sandbox.behaviour.call import Call
-from sandbox.behaviour.spelling import printable
-from sandbox.cli.output import console, errors, json_line
-from sandbox.errors import UsageError
+from sandbox.cli.output import console, json_line, say, warn
+from sandbox.errors import UsageError, printable
 from sandbox.violations import reader
 from sandbox.violations.chain import SignedRun, Verifier
 
@@ -66,8 +64,6 @@ def events(
         raise UsageError("--verify and --key-file go together", where="sandbox events", todo="give both or neither")
     if not verify and (unfinished or expect >= 0):
         raise UsageError("--expect and --unfinished are about --verify", where="sandbox events", todo="add --verify")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal's encoding may lack what a path holds
     wanted = reader.Filter(
         frozenset(syscall or ()), phase.value if phase else "", risk.value if risk else "", _moment(since)
     )
@@ -132,7 +128,7 @@ def _list(found: Iterator[reader.Line], wanted: reader.Filter, json_output: bool
             json_line(line.fields)
     elif not console.is_terminal:
         for _, violation in chosen:
-            print(f"{reader.moment(violation.time)} {reader.describe(violation)}", flush=True)
+            say(f"{reader.moment(violation.time)} {reader.describe(violation)}")
     else:
         table = Table()
         for title in ("time", "risk", "where", "call", "outcome", "to allow"):
@@ -171,8 +167,8 @@ def _summary(kinds: list[reader.Tally], json_output: bool) -> None:
             what = f"{Call(kind.syscall, kind.arg_class)}" + (f" ({kind.target})" if kind.target else "")
             rest = f"{kind.risk or 'unrated'} {kind.technique}".strip()
             allow = f"; to allow: {kind.allow}" if kind.allow else ""
-            print(printable(f"{kind.count:>8} {what}, {rest}, {', '.join(sorted(kind.verdicts))}{allow}"))
-        print(total)
+            say(f"{kind.count:>8} {what}, {rest}, {', '.join(sorted(kind.verdicts))}{allow}")
+        say(total)
         return
     table = Table()
     for title in ("count", "syscall", "class", "target", "risk", "verdict", "to allow"):
@@ -184,7 +180,7 @@ def _summary(kinds: list[reader.Tally], json_output: bool) -> None:
             _text(", ".join(sorted(kind.verdicts))), _text(kind.allow),
         )  # fmt: skip
     console.print(table)
-    console.print(total)
+    say(total)
 
 
 def _verify(found: Iterator[reader.Line], key: bytes, expect: int, unfinished: bool, json_output: bool) -> None:
@@ -211,15 +207,15 @@ def _verify(found: Iterator[reader.Line], key: bytes, expect: int, unfinished: b
         for run in runs:
             _remarks(run)
         if first:
-            print(f"line {first[0]}: {first[1]}; {broken} of {verifier.checked} lines do not verify")
+            say(f"line {first[0]}: {first[1]}; {broken} of {verifier.checked} lines do not verify")
         elif runs:
             count = sum(run.violations or 0 for run in runs)
-            print(f"{_of(verifier.checked, 'line')} of {_of(len(runs), 'run')}, all signed and in order; "
+            say(f"{_of(verifier.checked, 'line')} of {_of(len(runs), 'run')}, all signed and in order; "
                   f"{_of(count, 'violation')} in finished runs")  # fmt: skip
         else:
-            print("there is nothing to verify")
+            say("there is nothing to verify")
         if expect >= 0 and missed:
-            print(f"there should be {_of(expect, 'run')}, and the log holds {len(runs)}")
+            say(f"there should be {_of(expect, 'run')}, and the log holds {len(runs)}")
     if not holds:
         raise typer.Exit(1)
 
@@ -235,9 +231,9 @@ def _remarks(run: SignedRun) -> None:
     name = printable(f"supervisor {run.supervisor} of {run.function}")
     if run.violations is None:
         why = "killed, still running, or the log is cut"
-        errors.print(f"{name}: no end after {reader.moment(run.last)}: {why}", markup=False)
+        warn(f"{name}: no end after {reader.moment(run.last)}: {why}")
     if run.lost:
-        errors.print(f"{name}: its sink did not take {_of(run.lost, 'line')}; the counts hold them", markup=False)
+        warn(f"{name}: its sink did not take {_of(run.lost, 'line')}; the counts hold them")
 
 
 def _of(count: int, what: str) -> str:

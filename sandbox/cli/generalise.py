@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sandbox.behaviour.spelling import printable
-from sandbox.cli.output import console
+from sandbox.cli.output import agrees, console, say
+from sandbox.errors import printable
 from sandbox.learn.generalise import Learned, widened
 from sandbox.learn.proposal import behind, proposals
 from sandbox.profile.completeness import THIN
@@ -54,19 +54,19 @@ def offer(
     }  # fmt: skip
     if not json_output:
         for one in items:
-            print(printable(f"new: {one}"))
+            say(f"new: {one}")
         if change:
             lower = ", ".join(
                 f"{phase} from {before[phase].novelty:.0%} to {after[phase].novelty:.0%}"
                 for phase in high if after[phase].novelty < before[phase].novelty
             )  # fmt: skip
-            print(f"wider lines would lower the share of new events{f' in {lower}' if lower else ''}:")
+            say(f"wider lines would lower the share of new events{f' in {lower}' if lower else ''}:")
             for line in change:
-                print(f"  {line}")
+                say(f"  {line}")
             if answer is Generalise.ask and sys.stdin.isatty() and console.is_terminal:
-                accepted = typer.confirm("Accept them?", default=False)
+                accepted = agrees("Accept them?")
             else:
-                print("  accepted" if accepted else "  not accepted; --generalise yes does")
+                say("  accepted" if accepted else "  not accepted; --generalise yes does")
     return wider if accepted else learned, {**told, "generalised": accepted}
 
 

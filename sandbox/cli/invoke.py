@@ -12,7 +12,7 @@ import typer
 
 from sandbox.cli import ending
 from sandbox.cli.environment import AwsCredentials, Env, EnvFile, On, StandsFor, chosen, stand_ins
-from sandbox.cli.output import json_line
+from sandbox.cli.output import emit, json_line, warn
 from sandbox.errors import UsageError, limit_of
 from sandbox.kernel import tables
 from sandbox.learn import platforms
@@ -75,13 +75,13 @@ def invoke(
         build.write(build.build(checked, (tables.machine(),)), policy)
         build.close(policy)
         if platform:
-            sys.stderr.write(f"sandbox: {on.name}: {place}\n")
+            warn(f"sandbox: {on.name}: {place}")
         else:
             os.chmod(place.layout.scratch, 0o555)  # or the function could put another policy in its place
         starts = {**plan.settings(), "SANDBOX_POLICY": place.inside(policy), **place.variables("invoke")}
         function = replace(plan.function(place, starts), init_timeout=Function.init_timeout)
         if missing := sorted(set(checked.function.environment) - process.variables(function, "").keys()):
-            sys.stderr.write(f"sandbox: training was given {', '.join(missing)}, which this start lacks: see --env\n")
+            warn(f"sandbox: training was given {', '.join(missing)}, which this start lacks: see --env")
         # The function's own output goes to standard error: standard output holds the results.
         with Environment(function, stdout=sys.stderr, stderr=sys.stderr, pass_fds=collector) as served:
             for index, invocation in enumerate(invocations):
@@ -89,15 +89,15 @@ def invoke(
                 failed += outcome.status != "ok"
                 limited = limited or limit_of(outcome.error_type, outcome.exit_status)
                 line = _line(index, invocation.name, outcome)
-                json_line(line) if json_output else print(_text(line), flush=True)
+                json_line(line) if json_output else emit(f"{_text(line)}\n")
             ended = [status for status in served.resets if status]
     for status in ended:
         # Its answers were good; but the platform starts such a function anew, and may fail the event that comes then.
-        sys.stderr.write(f"sandbox: the function ended between two events: {exit_text(status)}\n")
+        warn(f"sandbox: the function ended between two events: {exit_text(status)}")
     if ended:
-        sys.stderr.write(f"sandbox: it ended {len(ended)} times; the violations above say what it was refused\n")
+        warn(f"sandbox: it ended {len(ended)} times; the violations above say what it was refused")
     if failed:
-        sys.stderr.write(f"sandbox: {failed} of {len(invocations)} invocations failed\n")
+        warn(f"sandbox: {failed} of {len(invocations)} invocations failed")
     if limited:
         raise limited
     if failed or ended:

@@ -13,7 +13,7 @@ import typer
 from sandbox.behaviour.call import Call
 from sandbox.cli import ending, environment, training
 from sandbox.cli import generalise as generalising
-from sandbox.cli.output import errors, write_text
+from sandbox.cli.output import warn, write_text
 from sandbox.cli.verification import beside, failure_of, prove
 from sandbox.errors import ProfileError, UsageError
 from sandbox.learn import observations, platforms
@@ -135,12 +135,12 @@ def learn(
         training.say_what_differs(profile)
     for production in fakes.productions:
         if production not in learned.profile.network:
-            errors.print(f"nothing connected to {production}, for which --stands-for names a fake", markup=False)
+            warn(f"nothing connected to {production}, for which --stands-for names a fake")
     if proof and not proof.agrees:
         failure = failure_of(proof, path)
         if not allow_failed:
             raise failure
-        errors.print(str(failure), markup=False)
+        warn(str(failure))
 
 
 def _refuse_to_lose(profile: Profile, path: str) -> None:
@@ -213,10 +213,10 @@ def _granted(grant: Grant) -> Iterable[str]:
 def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output: bool) -> Learned:
     cold_starts = observations.read(files)
     if older := sorted({cold_start.source for cold_start in cold_starts if not cold_start.names_facts_of_events}):
-        errors.print(
+        warn(
             f"{', '.join(older)}: of an older version, which told a file or destination once and not in each event: "
-            "the estimate takes it for new in the first", markup=False,
-        )  # fmt: skip
+            "the estimate takes it for new in the first"
+        )
     training.warn_of_full(cold_starts)
     failures = [
         TrainingFailure(0, failure.label or "initialisation", f"in {cold_start.source}", failure.last, ())

@@ -1,4 +1,9 @@
-"""How commands print: rich on a terminal, plain lines when piped, JSON lines for machines."""
+"""How commands print: rich on a terminal, plain lines when piped, JSON lines for machines.
+
+All that a command shows goes through here, because names, paths and answers of strangers are in it: what a terminal
+would obey or hide is written out (sandbox/errors.py, printable). `tests/unit/test_terminal.py` holds that nothing goes
+another way.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +13,65 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
+from rich.text import Text
 
-from sandbox.errors import UsageError, shortage
+from sandbox.errors import UsageError, printable, printable_lines, shortage
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+
+class TerminalConsole(Console):
+    """A console that shows in whatever is rendered what a terminal would obey; its own colours come behind that."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As rich does."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable_lines(segment.text))
+
+
+console = TerminalConsole(highlight=False, soft_wrap=True, markup=False)
+
+
+def say(text: str, style: str = "") -> None:
+    """One line on standard output, at once; `style` is for a terminal."""
+    if style:
+        console.print(Text(printable(text), style))
+    else:
+        sys.stdout.write(f"{printable(text)}\n")
+    sys.stdout.flush()
+
+
+def warn(text: str) -> None:
+    """Lines on standard error."""
+    sys.stderr.write(f"{printable_lines(text)}\n")
+
+
+def agrees(question: str) -> bool:
+    """Whether the person at the terminal says yes."""
+    return typer.confirm(printable(question), default=False)
+
+
+def emit(document: str) -> None:
+    """A text for another program on standard output: exactly, but for a terminal."""
+    sys.stdout.write(printable_lines(document) if sys.stdout.isatty() else document)
 
 
 def json_line(value: Mapping[str, object]) -> None:
     """One JSON object on a line of its own, at once."""
-    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.write(json_text(value) + "\n")
     sys.stdout.flush()
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """JSON in printable ASCII."""
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
 def write_text(path: str, text: str) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from sandbox import bundle
-from sandbox.cli.output import write_file
+from sandbox.cli.output import emit, say, write_file
 from sandbox.errors import PackageInvalid, UsageError
 from sandbox.kernel import tables
 from sandbox.package import archive, contents, entry, manifest, snippet
@@ -88,9 +88,9 @@ def runtime(
     guard, files = _guarded(policy, sign, compile_for, native=not python, start=runtimes.start(original))
     write_file(output, archive.zipped(runtimes.repacked(original, files, package)))
     kept = runtimes.compare(original, archive.unzipped(output), output)
-    print(f"{kept} of {kept} members of {package} are in it, unchanged")
+    say(f"{kept} of {kept} members of {package} are in it, unchanged")
     if guard.launchers:
-        print("without a Python 3.11 on the platform the launcher enforces without a supervisor, and says so")
+        say("without a Python 3.11 on the platform the launcher enforces without a supervisor, and says so")
     _say(output, guard, "deploy it in place of the other")
 
 
@@ -122,7 +122,7 @@ def snippet_(
         kind.value, name=name, handler=handler, runtime=runtime, arch=arch.value, layer=layer, image=image,
         command=command,
     )  # fmt: skip
-    print(text, end="")
+    emit(text)
 
 
 def verify(
@@ -153,9 +153,9 @@ def verify(
                     raise PackageInvalid(f"does not have the mode {entry.mode}", where=where, todo=integrity.AGAIN)
             ours = (runtimes.ENTRY,) if place.name == runtimes.FOLDER else ()
             count, others = len(listed), sum(not path.startswith(guard) and path not in ours for path in files)
-    print(f"{package}: {count} files are what {manifest.NAME} lists" + (", and it is signed by the key" if key else ""))
+    say(f"{package}: {count} files are what {manifest.NAME} lists" + (", and it is signed by the key" if key else ""))
     if others:
-        print(f"{others} more are the function's own: of them the manifest says nothing")
+        say(f"{others} more are the function's own: of them the manifest says nothing")
 
 
 def _unpacked(package: str, files: Mapping[str, File], folder: Path) -> Path:
@@ -203,7 +203,7 @@ def _guarded(policy: str, sign: str, python: str, *, native: bool, start: File =
 
 def _say(output: str, guard: Guard, todo: str) -> None:
     notes: Sequence[str] = guard.notes
-    print(f"{output}: {os.path.getsize(output)} bytes, launchers: {', '.join(guard.launchers) or 'none'}")
+    say(f"{output}: {os.path.getsize(output)} bytes, launchers: {', '.join(guard.launchers) or 'none'}")
     for note in notes:
-        print(f"note: {note}")
-    print(f"next: {todo}")
+        say(f"note: {note}")
+    say(f"next: {todo}")

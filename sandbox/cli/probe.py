@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from sandbox.bundle import Policy
 from sandbox.cli import ending
 from sandbox.cli.environment import AwsCredentials, Env, EnvFile, On, chosen
-from sandbox.cli.output import console, json_line
+from sandbox.cli.output import console, json_line, say
 from sandbox.confine import single_exec
 from sandbox.confine.install import install
 from sandbox.kernel import tables
@@ -125,11 +126,11 @@ def _print(rows: list[Row], without: bool, uid: int) -> None:
     counts = Counter(BARE[row.state] if without else row.state for row in rows)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     if not console.is_terminal:
-        print(title)
+        say(title)
         for row in rows:
             shown = f"{BARE[row.state] if without else row.state} {row.errno}".strip()
-            print(f"{shown:16} {row.attempt.group:8} {row.attempt.title}; {row.detail}".rstrip("; "))
-        print(summary)
+            say(f"{shown:16} {row.attempt.group:8} {row.attempt.title}; {row.detail}".rstrip("; "))
+        say(summary)
         return
     table = Table(title=title, title_justify="left")
     for column in ("group", "attempt", "result", "detail"):
@@ -137,7 +138,7 @@ def _print(rows: list[Row], without: bool, uid: int) -> None:
     for row in rows:
         shown = BARE[row.state] if without else row.state
         style = "" if without else STYLES[row.state]
-        result = f"[{style}]{shown}[/]" if style else shown
-        table.add_row(row.attempt.group, row.attempt.title, f"{result} {row.errno}".strip(), row.detail)
+        result = Text.assemble((shown, style), f" {row.errno}" if row.errno else "")
+        table.add_row(row.attempt.group, row.attempt.title, result, row.detail)
     console.print(table)
-    console.print(summary)
+    say(summary)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import enum
-import json
 import os
-import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -15,7 +13,7 @@ from rich.text import Text
 
 from sandbox.cli import amend
 from sandbox.cli.compile import ArchOrAll
-from sandbox.cli.output import console, write_text
+from sandbox.cli.output import console, emit, json_line, json_text, say, warn, write_text
 from sandbox.errors import ProfileError, UsageError
 from sandbox.kernel import tables
 from sandbox.policy import oci, oci_file, oci_import
@@ -59,27 +57,27 @@ def show(
     """Show what a profile allows: promises first, then programs, destinations, files and completeness."""
     profile = document.read(file).profile
     if json_output:
-        print(json.dumps(_described(profile), indent=2))
+        emit(json_text(_described(profile), indent=2) + "\n")
         return
     speaks = "speaks the Runtime API" if profile.function.runtime_api else "a plain program"
     handler = f" ({profile.function.handler})" if profile.function.handler else ""
-    _say(f"{profile.function.name}{handler}, {speaks}")
+    say(f"{profile.function.name}{handler}, {speaks}")
     if names := profile.function.environment:
-        _say(f"variables in training: {', '.join(names)}")
+        say(f"variables in training: {', '.join(names)}")
     _print_promises(profile)
     for title, values in _places(profile):
-        _say(f"{title}: {', '.join(values) or 'none'}")
+        say(f"{title}: {', '.join(values) or 'none'}")
     for grant in sorted(profile.grants, key=lambda g: (g.syscall, sorted(g.classes), g.because)):
-        _say(f"grant {' '.join((grant.syscall, *sorted(grant.classes)))}: {grant.because}", "yellow")
+        say(f"grant {' '.join((grant.syscall, *sorted(grant.classes)))}: {grant.because}", "yellow")
     for text in _more(profile):
-        _say(text)
+        say(text)
     for title, opened in _beyond(profile):
-        _say(f"{title}: {', '.join(opened) or 'nothing'}")
-    _say(_completeness(profile))
+        say(f"{title}: {', '.join(opened) or 'nothing'}")
+    say(_completeness(profile))
     if syscalls:
         for phase in PHASES:
             for use in profile.phase(phase):
-                _say(f"{phase:6} {use.call}: {use.count} times, {'; '.join(sorted(use.because))}")
+                say(f"{phase:6} {use.call}: {use.count} times, {'; '.join(sorted(use.because))}")
 
 
 def _places(profile: Profile) -> tuple[tuple[str, list[str]], ...]:
@@ -146,7 +144,7 @@ def _print_promises(profile: Profile) -> None:
         for row in rows:
             calls = ", ".join(f"{phase} {row['calls'][phase]}" for phase in phases if row["calls"][phase])
             risk = f" (risk: {row['risk']})" if row["risk"] else ""
-            _say(f"promise {row['name']}: {row['about']}{risk}; calls: {calls}")
+            say(f"promise {row['name']}: {row['about']}{risk}; calls: {calls}")
         return
     table = Table()
     for column in ("promise", "about", "risk", *(f"{phase} calls" for phase in phases)):
@@ -229,12 +227,12 @@ def diff(
     """Show what NEW allows that OLD does not (+) and what it no longer allows (-); exit 1 if anything widened."""
     found = comparison.diff(document.read(old).profile, document.read(new).profile)
     if json_output:
-        print(json.dumps(comparison.described(found), indent=2))
+        emit(json_text(comparison.described(found), indent=2) + "\n")
     elif not found.changes and not found.client:
-        _say("no difference in what is allowed")
+        say("no difference in what is allowed")
     else:
         for line in comparison.lines(found):
-            _say(line, "green" if line.startswith("+") else "red")
+            say(line, "green" if line.startswith("+") else "red")
     if found.widened:
         raise typer.Exit(1)
 
@@ -258,10 +256,10 @@ def lint_(
     found = [finding for file in files for finding in _findings(file)]
     for finding in found:
         if json_output:
-            print(json.dumps(vars(finding)))
+            json_line(vars(finding))
         else:
-            _say(str(finding), {"error": "red", "warning": "yellow"}.get(finding.severity, "dim"))
-            _say(f"  what to do: {finding.todo}")
+            say(str(finding), {"error": "red", "warning": "yellow"}.get(finding.severity, "dim"))
+            say(f"  what to do: {finding.todo}")
     if any(finding.severity == "error" for finding in found):
         raise typer.Exit(1)
 
@@ -296,7 +294,7 @@ def export(
         exported = oci.with_engine(exported, engine is Engine.no_new_privileges)
     spo = format_ is Format.spo
     written = oci.as_operator_object(exported, profile.function.name) if spo else exported
-    _emit(json.dumps(written, indent=2) + "\n", output)
+    _emit(json_text(written, indent=2) + "\n", output)
 
 
 @app.command("import")
@@ -324,7 +322,7 @@ def import_(
     except ProfileError as error:
         raise UsageError(f"is not a function's name: {error.what}", where="--name", todo="choose another") from error
     for note in imported.notes:
-        sys.stderr.write(f"{visible(f'{file}: {note}')}\n")
+        warn(f"{file}: {note}")
     _emit(text, output)
 
 
@@ -332,13 +330,4 @@ def _emit(text: str, output: str) -> None:
     if output:
         write_text(output, text)
     else:
-        sys.stdout.write(text)
-
-
-def _say(text: str, style: str = "") -> None:
-    console.print(Text(visible(text), style))
-
-
-def visible(text: str) -> str:
-    """The text with everything escaped that a terminal would obey or hide: a profile under review is untrusted."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+        emit(text)

@@ -13,7 +13,7 @@ from sandbox.behaviour import spelling
 from sandbox.behaviour.call import Call
 from sandbox.cli import environment
 from sandbox.cli import generalise as generalising
-from sandbox.cli.output import console, errors, json_line
+from sandbox.cli.output import console, json_line, say, warn
 from sandbox.errors import LearningFailed, limit_of
 from sandbox.learn import platforms
 from sandbox.learn.generalise import Learned
@@ -37,13 +37,13 @@ def trained(plan: TrainingPlan, allow_failed: bool, json_output: bool) -> Traine
     if json_output:
         json_line({"event": "place", "platform": plan.platform.name, "description": found.place})
     else:
-        print(f"trained for {plan.platform.name}: {found.place}")
+        say(f"trained for {plan.platform.name}: {found.place}")
     for event, said in found.once_only.items():
         how = masked(said, plan.environment)
         if json_output:
             json_line({"event": "once-only", "sample": event, "how": how})
         else:
-            print(f"{event} failed {how}; production meets that where the event comes again")
+            say(f"{event} failed {how}; production meets that where the event comes again")
     failures = environment.without_values(found.failures, plan.environment)
     refuse_failures(failures, allow_failed, json_output, plan.platform)
     if not found.cold_starts:
@@ -66,7 +66,7 @@ def _progress(plan: TrainingPlan, json_output: bool) -> Iterator[Callable[[Step]
 
 def _print(step: Step, plan: TrainingPlan) -> None:
     if step.new_items or not step.order:  # a repeat that brings nothing is what everybody expects
-        print(_meanwhile(step, plan) or f"{_describe(step, plan)}: {step.new_items} new", flush=True)
+        say(_meanwhile(step, plan) or f"{_describe(step, plan)}: {step.new_items} new")
 
 
 @contextlib.contextmanager
@@ -74,8 +74,8 @@ def _bar(plan: TrainingPlan) -> Iterator[Callable[[Step], None]]:
     total = plan.cold_starts + sum(
         len(list(visits(plan.events, start, plan.cold_starts))) for start in range(1, plan.cold_starts + 1)
     )
-    news = TextColumn("{task.fields[news]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), news, TimeElapsedColumn())
+    news = TextColumn("{task.fields[news]}", markup=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), news, TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("starting", total=total, news="")
         seen = 0
@@ -83,7 +83,7 @@ def _bar(plan: TrainingPlan) -> Iterator[Callable[[Step], None]]:
         def advance(step: Step) -> None:
             nonlocal seen
             if meanwhile := _meanwhile(step, plan):
-                bar.console.print(meanwhile, markup=False)
+                bar.console.print(meanwhile)
                 return
             seen += step.new_items
             bar.update(task, advance=1, description=_describe(step, plan), news=f"{seen} items")
@@ -121,11 +121,11 @@ def refuse_failures(
             json_line({"event": "failed", **_sample(failure)})
             continue
         at = f" in cold start {failure.cold_start}" if failure.cold_start else ""
-        errors.print(f"failed{at}: {failure.event}: {failure.error}", markup=False)
+        warn(f"failed{at}: {failure.event}: {failure.error}")
         if failure.last:
-            errors.print("  the last system calls: " + ", ".join(failure.last), markup=False)
+            warn("  the last system calls: " + ", ".join(failure.last))
         for line in failure.log:
-            errors.print(f"  | {line}", markup=False)
+            warn(f"  | {line.expandtabs()}")
     for failure in failures if not allowed else ():
         if limited := limit_of(failure.error_type, failure.exit_status):
             raise limited
@@ -143,7 +143,7 @@ def warn_of_full(cold_starts: Iterable[ColdStart]) -> None:
     """Say which observations end before the function did."""
     for source in sorted({cold_start.source for cold_start in cold_starts if cold_start.full}):
         what = f"{source}: more than {MOST_FACTS} files and destinations came; the profile lacks the rest"
-        errors.print(what, markup=False)
+        warn(what)
 
 
 def report(profile: Profile, learned: Learned, path: str, offered: Mapping[str, Any], json_output: bool) -> None:
@@ -162,34 +162,34 @@ def report(profile: Profile, learned: Learned, path: str, offered: Mapping[str, 
             }
         )  # fmt: skip
         return
-    print(f"{path}: promises {' '.join(profile.promises)}")
+    say(f"{path}: promises {' '.join(profile.promises)}")
     for training in learned.profile.trainings:
         if training.circumstances:
-            print(f"  starts and requests: {training.circumstances}")
+            say(f"  starts and requests: {training.circumstances}")
     for phase, e in estimates.items():
         unit, next_ = UNITS[phase]
         more = still_needed(e.quiet)
-        print(
+        say(
             f"  {phase}: {e.items} items in {e.samples} {unit}; the others would refuse {e.novelty:.0%} of them "
             f"something; the next needs something new with at most {e.bound:.0%} (95 % confidence)"
             + (f"; {more} more quiet {next_} reach {TARGET:.0%}" if more else "")
         )
     if estimates:
         worst = max(estimates.values(), key=lambda e: e.bound)
-        print(f"  the weakest phase is {worst.phase}; all this assumes training events drawn like production's")
+        say(f"  the weakest phase is {worst.phase}; all this assumes training events drawn like production's")
     for entry in sorted(learned.survived):
         what = f"{entry.call} at {entry.at} in {entry.phase}, {entry.errno}"
         if any(known.key == entry.key for known in profile.tolerates):
-            print(f"  refused in training and survived, tolerated from now on: {what}")
+            say(f"  refused in training and survived, tolerated from now on: {what}")
         else:
-            print(f"  refused in the observations and survived: {what}; a person decides whether to tolerate it")
-            print(f"    to tolerate it: {spelling.of_tolerated(entry.call, entry.phase, entry.at, entry.errno)}")
+            say(f"  refused in the observations and survived: {what}; a person decides whether to tolerate it")
+            say(f"    to tolerate it: {spelling.of_tolerated(entry.call, entry.phase, entry.at, entry.errno)}")
     for where, text in sorted(learned.fatal):
-        print(f"  refused in training, and supervised it will end the function: {text} in {where}")
+        say(f"  refused in training, and supervised it will end the function: {text} in {where}")
     for text in denied:
         call = Call.parse(text)
-        print(f"  refused in training, hard-denied: {call}")
-        print(f"    to grant it: {spelling.of_grant(call.syscall, (call.arg_class,) if call.arg_class else ())}")
+        say(f"  refused in training, hard-denied: {call}")
+        say(f"    to grant it: {spelling.of_grant(call.syscall, (call.arg_class,) if call.arg_class else ())}")
 
 
 def _tolerated(entry: Tolerated) -> dict[str, str]:
@@ -200,4 +200,4 @@ def say_what_differs(profile: Profile) -> None:
     """Say which platforms lack something of a profile that this host was trained for."""
     for other in (platforms.LAMBDA, platforms.CONTAINER):
         if differing := list(other.differs_for(profile)):
-            print(f"  {other.name} differs: {' and '.join(differing)}; --platform {other.name} trains its way")
+            say(f"  {other.name} differs: {' and '.join(differing)}; --platform {other.name} trains its way")

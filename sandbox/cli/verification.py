@@ -6,9 +6,8 @@ import os
 from collections.abc import Collection
 from dataclasses import replace
 
-from sandbox.behaviour.spelling import printable
-from sandbox.cli.output import json_line
-from sandbox.errors import VerificationFailed
+from sandbox.cli.output import json_line, say
+from sandbox.errors import VerificationFailed, printable
 from sandbox.learn.training import TrainingPlan
 from sandbox.learn.verification import Served, Verification, verify
 from sandbox.profile.model import Profile
@@ -28,14 +27,14 @@ def prove(
         return None
     if not json_output:
         what = f"{len(served)} events" if served else "the program"
-        print(f"serving {what} again under the profile, audited and enforced", flush=True)
+        say(f"serving {what} again under the profile, audited and enforced")
     proof = verify(replace(plan, events=served), profile, denied)
     if json_output:
         modes = {mode.mode: {"outcome": mode.outcome, "accesses": mode.accesses} for mode in proof.modes}
         json_line({"event": "verified", "events": proof.events, **modes})
     else:
         for mode in proof.modes:
-            print(f"  {mode.mode}: {mode.outcome}", flush=True)
+            say(f"  {mode.mode}: {mode.outcome}")
     return proof
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from sandbox.doctor.examination import BUDGET, examine, report
 from sandbox.doctor.verdict import judge, lines
+from sandbox.errors import printable
 
 __all__ = ["examine", "handler", "judge", "lines", "report"]
 
@@ -27,6 +28,6 @@ def handler(event: object, context: Any) -> dict[str, object]:
     budget = min(BUDGET, remaining() / 1000 - MARGIN) if remaining else BUDGET
     measured = examine(budget)
     verdict = judge(measured)
-    sys.stderr.write("\n".join(lines(measured, verdict)) + "\n")
+    sys.stderr.write("".join(f"{printable(line)}\n" for line in lines(measured, verdict)))
     sys.stderr.flush()
     return report(measured, verdict)

@@ -96,7 +96,7 @@ static _Noreturn void give_up(void) {
         memcpy(child_report->failed, failed, n < most ? n : most);
         child_report->failure = (int)failure;
     } else {
-        write_line(format("sandbox: %: %\n", type, failed));
+        write_line(printable(format("sandbox: %: %\n", type, failed)));
         if (!past_init && *variable("AWS_LAMBDA_RUNTIME_API") && !post(type, failed))
             write_line("sandbox: the Runtime API was not told: it could not be reached, or did not take the report\n");
     }

@@ -104,30 +104,68 @@ static char *append(char *at, const char *text, size_t n) {
     return at + n;
 }
 
-/* Text as JSON; a byte that is no UTF-8 (RFC 3629) as the lone surrogate that Python reads it as. */
+/* The character at a place of a text, and its bytes (RFC 3629); -1 for a byte that is not UTF-8. */
+static long character(const unsigned char *p, unsigned *bytes) {
+    unsigned more = *p < 0x80 ? 0 : *p >= 0xF0 ? 3 : *p >= 0xE0 ? 2 : 1;
+    unsigned low = *p == 0xE0 ? 0xA0 : *p == 0xF0 ? 0x90 : 0x80;
+    unsigned high = *p == 0xED ? 0x9F : *p == 0xF4 ? 0x8F : 0xBF;
+    long found = more ? *p & (0x3F >> more) : *p;
+    *bytes = 1;
+    if (more && (*p < 0xC2 || *p > 0xF4)) return -1;
+    for (unsigned i = 1; i <= more; i++, low = 0x80, high = 0xBF) {
+        if (p[i] < low || p[i] > high) return -1;
+        found = found << 6 | (p[i] & 0x3F);
+    }
+    *bytes = more + 1;
+    return found;
+}
+
+/* `\\`, a letter and so many digits. */
+static char *append_escape(char *at, char letter, unsigned long value, int digits) {
+    char escape[10] = {'\\', letter};
+    for (int i = digits; i; i--, value >>= 4) escape[1 + i] = "0123456789abcdef"[value & 15];
+    return append(at, escape, 2 + (size_t)digits);
+}
+
+/* Text as JSON in printable ASCII; a byte that is not UTF-8 as the lone surrogate that Python reads it as. */
 static char *append_json(char *at, const char *text) {
-    static const char digit[] = "0123456789abcdef";
     const unsigned char *p = (const unsigned char *)text;
     at = append(at, "\"", 1);
-    while (*p) {
-        unsigned more = *p >= 0xF0 ? 3 : *p >= 0xE0 ? 2 : 1, good = *p >= 0xC2 && *p < 0xF5, i = 1;
-        unsigned low = *p == 0xE0 ? 0xA0 : *p == 0xF0 ? 0x90 : 0x80;
-        unsigned high = *p == 0xED ? 0x9F : *p == 0xF4 ? 0x8F : 0xBF;
-        for (; good && i <= more; i++, low = 0x80, high = 0xBF) good = p[i] >= low && p[i] <= high;
-        if (*p >= 0x80 && good) {
-            at = append(at, (const char *)p, more + 1);
-            p += more + 1;
-        } else if (*p >= 32 && *p < 127) {
-            if (*p == '"' || *p == '\\') at = append(at, "\\", 1);
-            at = append(at, (const char *)p++, 1);
+    for (unsigned bytes; *p; p += bytes) {
+        long found = character(p, &bytes);
+        if (found >= 0x10000) {
+            at = append_escape(at, 'u', 0xD800UL + (unsigned long)((found - 0x10000) >> 10), 4);
+            at = append_escape(at, 'u', 0xDC00UL + ((unsigned long)found & 0x3FF), 4);
+        } else if (found < 32 || found > 126) {
+            at = append_escape(at, 'u', found < 0 ? 0xDC00UL + *p : (unsigned long)found, 4);
         } else {
-            const char escaped[6] = {'\\',           'u',           *p < 0x80 ? '0' : 'd', *p < 0x80 ? '0' : 'c',
-                                     digit[*p >> 4], digit[*p & 15]};
-            at = append(at, escaped, 6);
-            p++;
+            if (found == '"' || found == '\\') at = append(at, "\\", 1);
+            at = append(at, (const char *)p, 1);
         }
     }
     return append(at, "\"", 1);
+}
+
+/* Text that no terminal obeys: what does not show as itself as \xNN or \uNNNN (sandbox/errors.py: printable). */
+static const char *printable(const char *text) {
+    static const long hidden[][2] = {{0, 9},           {11, 31},         {127, 160},       {0xAD, 0xAD},
+                                     {0x61C, 0x61C},   {0x200B, 0x200F}, {0x2028, 0x202F}, {0x205F, 0x206F},
+                                     {0xE000, 0xF8FF}, {0xFEFF, 0xFEFF}, {0xFFF0, 0xFFFB}, {0xE0000, 0x10FFFF}};
+    char *found = alloc(1), *at = found;
+    const unsigned char *p = (const unsigned char *)text;
+    for (unsigned bytes; *p; p += bytes) {
+        long one = character(p, &bytes), shows = one >= 0;
+        for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++) shows &= one < hidden[i][0] || one > hidden[i][1];
+        if (shows)
+            at = append(at, (const char *)p, bytes);
+        else if (one < 256)
+            at = append_escape(at, 'x', one < 0 ? *p : (unsigned long)one, 2);
+        else
+            at = append_escape(at, one > 0xFFFF ? 'U' : 'u', (unsigned long)one, one > 0xFFFF ? 8 : 4);
+    }
+    *at = 0;
+    release(at + 1);
+    return found;
 }
 
 /* A text with texts (%), numbers (#), texts as JSON ($) and lists of texts as JSON (@) put in. */

@@ -29,7 +29,7 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from sandbox.confine import started_with
-from sandbox.errors import InstallRefused
+from sandbox.errors import InstallRefused, printable
 from sandbox.kernel import abi
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000  # linux/sched.h
@@ -240,12 +240,13 @@ def main() -> None:
     try:
         enter(layout)
     except InstallRefused as error:
-        os.write(2, f"{error.where}: {error.what}\n".encode(errors="backslashreplace"))
+        os.write(2, f"{printable(f'{error.where}: {error.what}')}\n".encode())
         sys.exit(error.exit_code)
     try:
         os.execve(command[0], command, environ)
     except OSError as error:
-        os.write(2, f"{'user: ' * bool(layout.user)}execv({command[0]}): {error.strerror}\n".encode())
+        said = f"{'user: ' * bool(layout.user)}execv({command[0]}): {error.strerror}"
+        os.write(2, f"{printable(said)}\n".encode())
         sys.exit(InstallRefused.exit_code)
 
 

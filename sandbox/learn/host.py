@@ -18,7 +18,7 @@ from typing import NamedTuple
 from sandbox import __version__, provenance
 from sandbox.confine import Command
 from sandbox.confine.landlock_rules import chain
-from sandbox.errors import HandlerNotFound
+from sandbox.errors import HandlerNotFound, printable
 from sandbox.learn.records import Start
 
 TOOL = "{tool}"
@@ -250,7 +250,7 @@ def without_chooser(
     if not path:
         return command, {}
     chosen = ask(os.path.abspath(path), root).path
-    sys.stderr.write(f"sandbox: {path} is a script that chooses: {chosen} is started\n")
+    sys.stderr.write(f"{printable(f'sandbox: {path} is a script that chooses: {chosen} is started')}\n")
     if path == hops[0]:
         return (chosen, *command[1:]), {}
     return command, {"PATH": os.pathsep.join((os.path.dirname(chosen), *os.get_exec_path()))}

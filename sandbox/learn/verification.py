@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sandbox import __version__
-from sandbox.behaviour.spelling import printable
-from sandbox.errors import InstallRefused, PolicyWritable, SandboxError
+from sandbox.errors import InstallRefused, PolicyWritable, SandboxError, printable
 from sandbox.kernel import tables
 from sandbox.learn import program
 from sandbox.learn.place import StartPlace

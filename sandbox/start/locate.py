@@ -9,7 +9,7 @@ import sys
 from sandbox import bundle
 from sandbox.confine import Command
 from sandbox.confine.landlock_rules import located
-from sandbox.errors import PackageInvalid, PolicyInvalid, PolicyNotFound, PolicyWritable, UsageError
+from sandbox.errors import PackageInvalid, PolicyInvalid, PolicyNotFound, PolicyWritable, UsageError, printable
 from sandbox.kernel import abi, landlock
 from sandbox.start.settings import VERIFY_KEY
 
@@ -95,8 +95,8 @@ def _compile(profile: str) -> bundle.Policy:
         done = subprocess.run([python, "-B", "-P", "-c", code, profile, abi.MACHINE], capture_output=True, check=False)
         if done.returncode == 0:
             took = (time.monotonic() - started) * 1000
-            said = f"sandbox: compiled {profile} in {took:.0f} ms; `sandbox compile` does it ahead of time\n"
-            os.write(2, said.encode(errors="backslashreplace"))
+            said = f"sandbox: compiled {profile} in {took:.0f} ms; `sandbox compile` does it ahead of time"
+            os.write(2, f"{printable(said)}\n".encode())
             return bundle.decode(done.stdout, abi.MACHINE, profile)
         message = done.stderr.decode(errors="replace").strip() or f"{profile}: the compiler ended by {done.returncode}"
         # An error of ours has its own exit code, and under SANDBOX_DEBUG=1 may name an ImportError as its cause.

@@ -8,7 +8,8 @@ For people only. What a pointer names can change after it was read, so that noth
 
 from __future__ import annotations
 
-from sandbox.behaviour.spelling import printable, quote
+from sandbox.behaviour.spelling import quote
+from sandbox.errors import printable
 from sandbox.kernel import memory, sockaddr, tables
 
 TYPE_CHECKING = False

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 from sandbox.behaviour.call import Call
-from sandbox.behaviour.spelling import printable
+from sandbox.errors import printable
 from sandbox.violations.record import LONGEST, Summary, Violation, counted_as
 
 BEGIN = b'{"event": "'

@@ -17,7 +17,7 @@ import os
 import stat
 import time
 
-from sandbox.errors import UsageError
+from sandbox.errors import UsageError, printable
 from sandbox.violations import chain
 from sandbox.violations.record import LONGEST, render
 
@@ -81,9 +81,9 @@ class Sink:
                 raise UsageError(
                     f"cannot be opened: {error.strerror}", where=f"SANDBOX_EVENTS={target}", todo=todo
                 ) from error
-            said = f"sandbox: SANDBOX_EVENTS={target}: {error.strerror}: lines are lost until somebody reads there\n"
+            said = f"sandbox: SANDBOX_EVENTS={target}: {error.strerror}: lines are lost until somebody reads there"
             try:
-                os.write(stderr, said.encode(errors="backslashreplace"))
+                os.write(stderr, f"{printable(said)}\n".encode())
             except OSError:
                 return  # nobody reads there either
 

@@ -503,6 +503,16 @@ def test_long_variables_arrive_or_are_refused(pair: Pair) -> None:
     assert "does not take all our variables" in done.stderr
 
 
+def test_an_error_steers_no_terminal(pair: Pair) -> None:
+    """What a path holds that a terminal would obey or hide is written out in the error, by both starters."""
+    path = "/none\x1b]0;x\x07\x7f\u202e\x9b\udcff\U000e0041ü\t\r"
+    for which in (*pair.programs, ALONE):
+        done = pair.run(which, "/bin/echo", more={"SANDBOX_POLICY": path})
+        assert done.returncode == 67
+        assert "/none\\x1b]0;x\\x07\\x7f\\u202e\\x9b\\xff\\U000e0041ü\\x09\\x0d" in done.stderr
+        assert all(line.isprintable() for line in done.stderr.split("\n"))
+
+
 def test_a_pipe_in_place_of_the_policy(pair: Pair) -> None:
     """A FIFO that nobody writes to stops no start for ever."""
     folder = pair.folder / "pipe"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from sandbox.cli.profile import app, visible
-from sandbox.errors import SandboxError, UsageError
+from sandbox.cli.profile import app
+from sandbox.errors import SandboxError, UsageError, printable
 from sandbox.kernel import tables
 from sandbox.policy.rules import rules_for
 from sandbox.profile import document
@@ -215,5 +215,5 @@ def test_a_profile_cannot_steer_the_terminal(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(OLD.replace("[/etc/**]", '["/a\\e[31m\\u202e\\rb", "[red]c[/red]"]'))
     shown = run("show", str(path)).stdout
-    assert "reads: /a\\x1b[31m\\u202e\\rb, [red]c[/red]" in shown
-    assert visible("ünïcode 漢字") == "ünïcode 漢字"
+    assert "reads: /a\\x1b[31m\\u202e\\x0db, [red]c[/red]" in shown
+    assert printable("ünïcode 漢字") == "ünïcode 漢字"

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.behaviour.spelling import printable, quote
+from sandbox.behaviour.spelling import quote
+from sandbox.errors import printable
 from sandbox.kernel import sockaddr, tables
 from sandbox.kernel.memory import Memory
 from sandbox.kernel.sockaddr import SocketAddress
