@@ -100,15 +100,21 @@ def kill(pids: Iterable[int]) -> None:
             continue  # it is gone already, or another user's by now
 
 
-def end_rest() -> None:
-    """Kill and reap what is below this process, a subreaper; ROUNDS times, since it may be making more of itself."""
+def end_rest(pid: int = 0) -> int | None:
+    """Kill and reap what is below this process, a subreaper; ROUNDS times, since it may be making more of itself.
+
+    Returns the wait status of the child `pid` where it was among them.
+    """
+    status = None
     for _ in range(ROUNDS):
         left = list(descendants(os.getpid()))
         if not left:
-            return
+            break
         kill(left)
         time.sleep(0.001)
-        all_reaped(0)
+        ended = all_reaped(pid)
+        status = status if ended is None else ended
+    return status
 
 
 def tasks_below(pid: int) -> dict[int, int]:

@@ -8,6 +8,8 @@
 #include "forwarder.c"
 
 enum { MOST_WATCHED = 16, MOST_WAITING = 1024, HIGHEST_INHERITED = 1 << 16 };
+/* Ticks without a call taken: an exec that is followed takes fewer (seized.py: LIMIT), to load may take more. */
+enum { STALLED = 10, STALLED_LOADING = 60 };
 
 static struct polled polled[MOST_WATCHED];
 static void (*heeds[MOST_WATCHED])(int events);
@@ -17,11 +19,16 @@ static long decider;  /* 0: it was reaped */
 static int started;   /* the function is past its exec */
 static int asked;     /* the decider has been sent something, and is Python or about to be */
 static int ready;     /* nothing has to be there before the first call */
+static int loaded;    /* the decider is Python and answers */
 static int connected; /* the init phase is over */
 static int ended;     /* the wait status to end with, -1 for none; no variable has a value of its own at first */
+static int lost;      /* the decider died, and the function goes on */
 static uint64_t early_signals;
 static uint64_t waiting[MOST_WAITING]; /* calls that the decider was sent, and may not have answered */
 static uint32_t waiting_count;
+static uint32_t silent;       /* ticks since the decider took something */
+static int stalled, ticking;  /* it was ended for that; there is something to be taken */
+static long ticker;           /* a timerfd, which ticks meanwhile */
 static struct message unsent; /* a call for which the link had no room; kind 0: none */
 
 /* Have a function called whenever a descriptor can be read (or more: its poll(2) events). 0: there is no room. */
@@ -30,26 +37,6 @@ static int watch(long fd, void (*heed)(int events)) {
     polled[watched] = (struct polled){(int32_t)fd, POLLIN, 0};
     heeds[watched++] = heed;
     return 1;
-}
-
-/* Kill what the function left behind, whose parent this process has become, and what that leaves; nothing where the
- * kernel lists no children (CONFIG_PROC_CHILDREN). What may not be killed, another user's by now, is not waited for. */
-static void end_rest(void) {
-    char text[4096];
-    const char *path = format("/proc/self/task/#/children", SYS1(getpid, 0));
-    for (int round = 0; round < 10000; round++) {
-        long fd = open_read(path), n = fd < 0 ? 0 : SYS3(read, fd, text, sizeof text - 1), number = 0, killed = 0;
-        SYS1(close, fd);
-        for (long i = 0; i < n; i++) {
-            if (text[i] >= '0' && text[i] <= '9') {
-                number = 10 * number + (text[i] - '0');
-            } else { /* behind each number is a space, but not where the text was cut */
-                if (number && SYS2(kill, number, SIGKILL) == 0) killed = 1;
-                number = 0;
-            }
-        }
-        if (SYS4(wait4, -1, 0, killed ? 0 : WNOHANG, 0) <= 0) return;
-    }
 }
 
 /* End as the function ended (parent.py: end_like), and with it what it left. */
@@ -78,38 +65,91 @@ static void answer(uint64_t id, long code, uint32_t flags) {
     SYS3(ioctl, listener, NOTIF_SEND, &said);
 }
 
-static void signal_function(long number) {
-    if (child_process >= 0)
-        SYS4(pidfd_send_signal, child_process, number, 0, 0);
-    else if (decider) /* whose child it is: its number is its own */
-        SYS2(kill, child, number);
+static long signal_function(long number) {
+    return child_process >= 0 ? SYS4(pidfd_send_signal, child_process, number, 0, 0) : SYS2(kill, child, number);
 }
 
-/* The decider is gone without a word. Nobody else decides: what waits is refused, and the function ended. */
-static _Noreturn void lose_decider(void) {
-    if (started) signal_function(SIGKILL);
+/* A line of the format of all others (violations/record.py: Degraded), of which a run has one from here. */
+static void write_degraded(const char *reason) {
+    long now[2] = {0};
+    SYS2(clock_gettime, 0, now);
+    const char *part = format("#", 1000 + now[1] / 1000000);
+    write_line(format("{\"event\": \"degraded\", \"time\": #.%, \"seq\": 1, \"supervisor\": $, \"function\": $, "
+                      "\"reason\": $}\n",
+                      now[0], part + 1, hex((const unsigned char *)random_words, 4), policy.function, reason));
+}
+
+/* The decider is gone without a word, with a wait status. Nobody else decides: what waits is refused, and the function
+ * ended, or goes on without. */
+static void lose_decider(int status) {
+    const char *how = stalled           ? format("took no call for # seconds", (long)silent)
+                      : (status & 0x7F) ? format("was ended by signal #", (long)(status & 0x7F))
+                                        : format("exited with status #", (long)(status >> 8 & 0xFF));
+    lost = 1;
+    if (started && !goes_on) signal_function(SIGKILL);
     for (uint32_t i = 0; i < waiting_count; i++) answer(waiting[i], -EPERM, 0);
     if (unsent.head.kind) answer(unsent.call.id, -EPERM, 0);
+    unsent.head.kind = 0;
+    if (goes_on && started && signal_function(0) == 0) {
+        write_degraded(
+            format("supervision: the process that decides about the function's calls %: each call that needs "
+                   "a decision is refused from here on, without a line; start the function anew",
+                   how));
+        if (listening_at) polled[listening_at].fd = listener;
+        return;
+    }
     end_rest();
     past_init = connected;
-    end(DECIDER_LOST, "the process that decides about the function's calls has ended, so the function was ended",
-        "look for what killed it: memory, a limit, a signal");
+    end(DECIDER_LOST, format("the process that decides about the function's calls %, so the function was ended", how),
+        "look for what ended or stopped it: memory, a limit, a signal; SANDBOX_ON_DECIDER=continue goes on without");
+}
+
+static void start_ticking(void) {
+    static const long each_second[4] = {1, 0, 1, 0};
+    if (ticking) return;
+    SYS4(timerfd_settime, ticker, 0, each_second, 0);
+    ticking = 1, silent = 0;
 }
 
 /* Send the decider something, which wakes it. 0: the link has no room. */
 static int tell(const void *message, size_t n) {
     asked = 1;
-    return SYS3(write, link_here, message, n) == (long)n;
+    if (lost) return 1;
+    if (SYS3(write, link_here, message, n) != (long)n) return 0;
+    start_ticking();
+    return 1;
+}
+
+/* A second has passed with something for the decider to take, or to end. Seconds are counted one by one, and no clock
+ * is compared: what froze all of us (a snapshot, a quota) is no stall of one. */
+static void heed_tick(int events) {
+    static const long never[4];
+    uint64_t expired;
+    int untaken = 0;
+    if (!events || SYS3(read, ticker, &expired, sizeof expired) < 0) return;
+    SYS3(ioctl, link_here, TIOCOUTQ, &untaken);
+    if (!untaken && ended < 0) {
+        SYS4(timerfd_settime, ticker, 0, never, 0), ticking = 0;
+    } else if (++silent >= (loaded ? STALLED : STALLED_LOADING) && decider) {
+        stalled = 1;
+        SYS2(kill, decider, SIGKILL);
+    }
 }
 
 static void prepare_decider(void) {
     const struct message message = {.head = {LINK_PREPARE, 0, 0}};
-    if (!asked) tell(&message, sizeof message);
+    if (!asked && !lost) tell(&message, sizeof message);
 }
 
 /* Leave a call to the decider. What was sent and still waits is in a table; from a full one goes what does not. */
 static void leave_to_decider(const struct notification *call, uint32_t flags) {
-    const struct message message = {{LINK_CALL, flags | (connected ? LINK_AFTER_INIT : 0), 0}, *call};
+    /* A connect to the Runtime API that is on its way belongs to the init phase, which it ends. */
+    if (connected && !(flags & LINK_CONNECTING)) flags |= LINK_AFTER_INIT;
+    const struct message message = {{LINK_CALL, flags, 0}, *call};
+    if (lost) {
+        answer(call->id, -EPERM, 0);
+        return;
+    }
     if (waiting_count == MOST_WAITING) {
         uint32_t left = 0;
         for (uint32_t i = 0; i < waiting_count; i++)
@@ -134,12 +174,13 @@ static void heed_link(int events) {
     struct head head;
     while (SYS3(read, link_here, &head, sizeof head) == sizeof head) {
         if (head.kind == LINK_STARTED) begin();
-        if (head.kind == LINK_READY && !ready) {
-            ready = 1;
-            if (listening_at) polled[listening_at].fd = listener;
+        if (head.kind == LINK_READY) {
+            if (!ready && listening_at) polled[listening_at].fd = listener;
+            ready = loaded = 1;
         }
+        if (head.kind == LINK_READY || head.kind == LINK_TAKES) silent = 0;
         if (head.kind == LINK_CONNECTED) connected = 1;
-        if (head.kind == LINK_ENDED) ended = (int)head.value;
+        if (head.kind == LINK_ENDED) ended = (int)head.value, start_ticking(); /* it is to end now */
     }
     if (!(events & POLLOUT) || !unsent.head.kind) return;
     struct message message = unsent;
@@ -158,16 +199,20 @@ static void heed_signals(int events) {
         return;
     }
     long found;
-    while ((found = SYS4(wait4, -1, 0, WNOHANG, 0)) > 0)
-        if (found == decider) decider = 0;
+    int status, last = 0, gone = 0, of_function = -1;
+    while ((found = SYS4(wait4, -1, &status, WNOHANG, 0)) > 0) {
+        if (found == decider) decider = 0, last = status, gone = 1;
+        if (found == child && started) of_function = status; /* the decider's child until that has died */
+    }
     if (decider) return;
     if (*child_report->failed) {
         failure = (enum error)child_report->failure, failed = child_report->failed;
         give_up();
     }
-    heed_link(0); /* what it said before */
-    if (ended < 0) lose_decider();
-    end_like(ended);
+    if (gone) heed_link(0); /* what it said before */
+    if (gone && ended < 0 && !(goes_on && of_function >= 0)) lose_decider(last);
+    if (ended < 0) ended = of_function;
+    if (ended >= 0) end_like(ended);
 }
 
 /* What tables answer, in this order: each says LEFT to what it is not sure of, and `code` is the answer's errno. */
@@ -228,8 +273,8 @@ static void close_others(const long *own, int count) {
 static void begin(void) {
     started = 1, child = child_report->child, child_process = child_report->process;
     listener = child_report->listener;
-    const long own[] = {listener, variables_from, link_here, link_there, held_signals, child_process};
-    close_others(own, 6);
+    const long own[] = {listener, variables_from, link_here, link_there, held_signals, ticker, child_process};
+    close_others(own, 7);
     child_report->parted = 1;
     for (long number = 1; number < 64; number++)
         if (early_signals & BIT(number)) signal_function(number);
@@ -249,6 +294,8 @@ static _Noreturn void attend(void) {
     ready = !at_once, ended = -1;
     watch(link_here, heed_link);
     watch(held_signals, heed_signals);
+    ticker = SYS2(timerfd_create, CLOCK_MONOTONIC, O_CLOEXEC | O_NONBLOCK);
+    watch(ticker, heed_tick);
     raise_limit();
     forget_environment();
     for (;;) {

@@ -23,6 +23,7 @@ struct message { /* of link.py: whole to the decider, from it the head alone */
 static long link_here, link_there; /* the attendant's end, and the decider's */
 static long variables_from;        /* a pipe */
 static long held_signals;          /* a signalfd, of whoever reads it */
+static int goes_on;                /* the function does when the decider has died */
 static int at_once;                /* the decider has to be there before the first call */
 static const char *decider_words[10];
 #define PLATFORM_LIBRARIES                                                                                             \
@@ -83,6 +84,35 @@ static void forget_environment(void) {
     environment = (char **)handler_env;
 }
 
+/* The parent of a process, 0 where nobody tells (man 5 proc_pid_stat). */
+static long parent_of(const char *number) {
+    char text[512];
+    const char *path = format("/proc/%/stat", number), *at;
+    long fd = open_read(path), n = fd < 0 ? 0 : SYS3(read, fd, text, sizeof text - 1), found = 0;
+    SYS1(close, fd);
+    release(path);
+    text[n > 0 ? n : 0] = 0;
+    if (!(at = last_char(text, ')')) || !starts_with(at + 1, " ") || !at[2] || at[3] != ' ') return 0;
+    for (at += 4; *at >= '0' && *at <= '9' && found < 1L << 30; at++) found = 10 * found + (*at - '0');
+    return found;
+}
+
+static int kill_found(void) {
+    static char entries[4096]; /* struct linux_dirent64: inode, offset, the length of it at 16, a type, the name */
+    long own = SYS1(getpid, 0), fd = SYS4(openat, AT_FDCWD, "/proc", O_CLOEXEC, 0), n;
+    int killed = 0;
+    while ((n = SYS3(getdents64, fd, entries, sizeof entries)) > 0) {
+        for (long at = 0; at < n;) {
+            const char *name = entries + at + 19;
+            if (*name > '0' && *name <= '9' && parent_of(name) == own)
+                killed += SYS2(kill, parse_number(name), SIGKILL) == 0;
+            at += (uint8_t)entries[at + 16] | (uint8_t)entries[at + 17] << 8;
+        }
+    }
+    SYS1(close, fd);
+    return killed;
+}
+
 /* As many descriptors as we may have: the function opens sockets that both of us duplicate. */
 static void raise_limit(void) {
     uint64_t limit[2];
@@ -94,6 +124,36 @@ static void raise_limit(void) {
 static void say(int kind, long value) {
     struct head head = {(uint32_t)kind, 0, value};
     SYS3(write, link_there, &head, sizeof head);
+}
+
+/* Kill the children of this process, which are those of a kernel's list, or where it has none (CONFIG_PROC_CHILDREN)
+ * those whose parent it is. How many there were; what may not be killed, another user's by now, does not count. */
+static int kill_children(void) {
+    char text[4096];
+    const char *path = format("/proc/self/task/#/children", SYS1(getpid, 0));
+    int killed = 0;
+    long fd = open_read(path), n;
+    if (fd < 0) return kill_found();
+    n = SYS3(read, fd, text, sizeof text - 1);
+    SYS1(close, fd);
+    release(path);
+    for (long i = 0, number = 0; i < n; i++) {
+        if (text[i] >= '0' && text[i] <= '9') {
+            number = 10 * number + (text[i] - '0');
+        } else { /* behind each number is a space, but not where the text was cut */
+            if (number && SYS2(kill, number, SIGKILL) == 0) killed++;
+            number = 0;
+        }
+    }
+    return killed;
+}
+
+/* Kill what the function left behind, whose parent this process has become, and what that leaves. */
+static void end_rest(void) {
+    for (int round = 0; round < 10000; round++) {
+        int killed = kill_children();
+        if (SYS4(wait4, -1, 0, killed ? 0 : WNOHANG, 0) <= 0) return;
+    }
 }
 
 /* Become the Python supervisor; `status` is the wait status of a function that was reaped, -1 for none. */
@@ -118,7 +178,12 @@ static void reap_or_end(void) {
     uint32_t heard[32]; /* struct signalfd_siginfo: the number first */
     int status, last = -1;
     long found;
-    if (SYS3(read, held_signals, heard, sizeof heard) != sizeof heard || heard[0] != SIGCHLD) return;
+    if (SYS3(read, held_signals, heard, sizeof heard) != sizeof heard) return;
+    if (SYS1(getppid, 0) != attendant) {
+        end_rest();
+        leave(0);
+    }
+    if (heard[0] != SIGCHLD) return;
     while ((found = SYS4(wait4, -1, &status, WNOHANG, 0)) > 0)
         if (found == child) last = status;
     if (last < 0) return;
@@ -132,13 +197,13 @@ static void reap_or_end(void) {
  * handler is root's, it may see what we are (kernel/fork.c: may_access_mm). Only behind the child's exec is the
  * listener made to survive ours. */
 static _Noreturn void stand_by(const uint64_t *inherited_action) {
-    SYS5(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    SYS5(prctl, PR_SET_PDEATHSIG, SIGHUP, 0, 0, 0); /* of those that are blocked: it wakes, and ends what is below */
     if (SYS1(getppid, 0) != attendant) leave(0);
     SYS5(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     in_child = 1;
     child = SYS5(clone, CLONE_VFORK | CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
     if (!child) {
-        SYS5(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        if (!goes_on) SYS5(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
         SYS4(rt_sigaction, SIGCHLD, inherited_action, 0, SIGSET);
         SYS4(rt_sigprocmask, SIG_SETMASK, &signals_before, 0, SIGSET);
         arena = NULL; /* a new one, that our parent does not know */

@@ -285,6 +285,7 @@ _Noreturn void launch(long *stack) {
     if (api_port < 0) fail(USAGE, format("AWS_LAMBDA_RUNTIME_API: is '%', not host:port", api));
     landlock_abi = SYS3(landlock_create_ruleset, 0, 0, 1);
     if (landlock_abi < 0) landlock_abi = 0;
+    goes_on = setting("SANDBOX_ON_DECIDER", "end continue");
     int relayed = setting("SANDBOX_REQUEST_ID", "off relay"), supervised = !setting("SANDBOX_SUPERVISE", "1 0");
     if (supervised) {
         /* While the supervisor starts, only a Landlock domain keeps the function out of its memory. */

@@ -146,6 +146,12 @@
 #define DNS_TYPE_OPT 0x29
 #define DNS_TYPE_PTR 0xc
 
+/* asm-generic/ioctls.h */
+#define TIOCOUTQ 0x5411
+
+/* time.h */
+#define CLOCK_MONOTONIC 1
+
 /* sandbox/supervise/link.py */
 #define LINK_AFTER_INIT 1
 #define LINK_CALL 1
@@ -158,6 +164,7 @@
 #define LINK_QUESTION 4
 #define LINK_READY 0x11
 #define LINK_STARTED 0x10
+#define LINK_TAKES 0x14
 
 /* linux/filter.h */
 #define BPF_ALLOW 0x7fff0000
@@ -266,6 +273,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_faccessat 269
 #define NR_fcntl 72
 #define NR_getcwd 79
+#define NR_getdents64 217
 #define NR_geteuid 107
 #define NR_getpgid 121
 #define NR_getpid 39
@@ -333,6 +341,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_faccessat 48
 #define NR_fcntl 25
 #define NR_getcwd 17
+#define NR_getdents64 61
 #define NR_geteuid 175
 #define NR_getpgid 155
 #define NR_getpid 172

@@ -39,7 +39,7 @@ def decide(
 ) -> NoReturn:  # fmt: skip
     """Decide for the launcher's child `pid`, which runs `path`, and say to the attendant how to end.
 
-    It ends the child where this ends without a word.
+    It ends the child where this ends without a word; where the attendant is gone, nobody else ends it but this.
     """
     from sandbox.confine import Command, parent, started_with
     from sandbox.supervise import start
@@ -55,7 +55,7 @@ def decide(
     from sandbox.kernel import abi
     from sandbox.start import launch
     from sandbox.start.settings import Settings
-    from sandbox.supervise.link import LINK_ENDED, say
+    from sandbox.supervise.link import LINK_ENDED, is_cut, say
 
     settings = Settings(started_with(environ))
     try:
@@ -72,6 +72,11 @@ def decide(
         parent.end_rest()
         say(link, LINK_ENDED, error.exit_code << 8)
         launch.fail(error, settings)
+    except BaseException:
+        if is_cut(link):
+            parent.end_rest()
+            os._exit(1)
+        raise
     say(link, LINK_ENDED, status)
     os._exit(0)
 

@@ -16,6 +16,7 @@ from sandbox.start.settings import (
     FILES,
     MODE,
     NEXT_WRAPPER,
+    ON_DECIDER,
     ON_UNAVAILABLE,
     REFUSES,
     REQUEST_ID,
@@ -216,7 +217,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
     exposed = locate.check_writable(path, policy, settings)
     degraded = [exposed] if exposed else []
     audit = settings.mode == "audit" or time.strftime("%Y-%m-%d", time.gmtime()) < policy.audit_until
-    settings.require(RUNTIME_API, STALE, REQUEST_ID, SUPERVISE, FILES, REFUSES)
+    settings.require(RUNTIME_API, STALE, REQUEST_ID, SUPERVISE, FILES, ON_DECIDER, REFUSES)
     root = settings.task_root or os.getcwd()
     stale = provenance.differences(policy.provenance, command.path, settings.handler, root)
     if settings.refuse_stale and stale:

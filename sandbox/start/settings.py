@@ -27,6 +27,7 @@ STALE = "SANDBOX_STALE"
 REQUEST_ID = "SANDBOX_REQUEST_ID"
 SUPERVISE = "SANDBOX_SUPERVISE"
 FILES = "SANDBOX_FILES"
+ON_DECIDER = "SANDBOX_ON_DECIDER"
 RUNTIME_API = "AWS_LAMBDA_RUNTIME_API"
 NEXT_WRAPPER = "SANDBOX_NEXT_WRAPPER"
 STANDS_FOR = "SANDBOX_STANDS_FOR"
@@ -60,14 +61,15 @@ class Settings:
     `function`, `policy`, `python`, `observations` are '' where they are not set. `stand_ins` are parsed where they are
     used (sandbox/behaviour/stand_ins.py). `refuses` are numbers of syscalls with the errnos that a platform gives them.
     `one_phase`: workers are forked while others serve already, so that the init
-    phase has no end. `local_domains` are what LOCALDOMAIN says (man 5 resolv.conf).
+    phase has no end. `goes_on`: the function does when the process that decides about its calls has died.
+    `local_domains` are what LOCALDOMAIN says (man 5 resolv.conf).
     """
 
     __slots__ = (
-        "api", "debug", "entry", "environ", "event_key", "events", "function", "grants", "handler", "has_api",
-        "local_domains", "looks", "mode", "next_wrapper", "observations", "on_unavailable", "one_phase", "policy",
-        "problems", "python", "refuse_stale", "refuses", "relays", "search", "stand_ins", "supervise", "task_root",
-        "verify_key",
+        "api", "debug", "entry", "environ", "event_key", "events", "function", "goes_on", "grants", "handler",
+        "has_api", "local_domains", "looks", "mode", "next_wrapper", "observations", "on_unavailable", "one_phase",
+        "policy", "problems", "python", "refuse_stale", "refuses", "relays", "search", "stand_ins", "supervise",
+        "task_root", "verify_key",
     )  # fmt: skip
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -86,6 +88,7 @@ class Settings:
         self.refuse_stale = setting(environ, STALE, ("warn", "refuse"), problems) == "refuse"
         self.relays = setting(environ, REQUEST_ID, ("off", "relay"), problems) == "relay"
         self.supervise = setting(environ, SUPERVISE, ("1", "0"), problems) == "1"
+        self.goes_on = setting(environ, ON_DECIDER, ("end", "continue"), problems) == "continue"
         self.looks = setting(environ, FILES, ("off", "look"), problems) == "look"
         self.refuses = _refuses(environ, problems)
         self.problems = tuple(problems)

@@ -27,8 +27,8 @@ def decide(
 ) -> int:  # fmt: skip
     """Answer what comes over `link`, until the function `pid` has ended, and what it left. Returns its wait status.
 
-    `fd` is the listener, -1 for none; `ended` the function's wait status where it was reaped already. Raises OSError
-    where the attendant is gone, and what stops a supervisor.
+    `fd` is the listener, -1 for none; `ended` the function's wait status where it was reaped already. Raises
+    BrokenPipeError where the attendant is gone, and what stops a supervisor.
     """
     wake = parent.wake_descriptor()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])

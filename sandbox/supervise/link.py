@@ -2,13 +2,16 @@
 
 The attendant (sandbox/launcher/attend.c) receives every call, answers what its tables answer, and sends the rest to the
 decider, which answers on its own descriptor of the same listener. It says nothing back about a call: the attendant
-knows by the kernel what still waits (SECCOMP_IOCTL_NOTIF_ID_VALID), and by its socket what was not taken (SIOCOUTQ).
+knows by the kernel what still waits (SECCOMP_IOCTL_NOTIF_ID_VALID), and by its socket that something was not taken
+(SIOCOUTQ).
 """
 
 from __future__ import annotations
 
 import os
+import select
 import struct
+import time
 
 from sandbox.kernel.notification import Listener, Notification
 
@@ -20,9 +23,11 @@ LINK_CALL, LINK_PREPARE, LINK_NAME, LINK_QUESTION = 1, 2, 3, 4
 """To the decider: a call to answer; nothing yet, but it is to load; until when an address stands for a name, before the
 first call that this could be about; a question (its packet) for a name that the policy does not hold, which is refused.
 """
-LINK_STARTED, LINK_READY, LINK_CONNECTED, LINK_ENDED = 16, 17, 18, 19
+LINK_STARTED, LINK_READY, LINK_CONNECTED, LINK_ENDED, LINK_TAKES = 16, 17, 18, 19, 20
 """From it: the function is past its exec, or failed before; it has loaded; the Runtime API is about to be connected to,
-before the call that does so is answered; with `value`, the wait status to end with, it is over."""
+before the call that does so is answered; with `value`, the wait status to end with, it is over; it takes what is sent,
+said once in SAYS_EVERY seconds in which it does."""
+SAYS_EVERY = 0.5
 LINK_AFTER_INIT, LINK_CONNECTING = 1, 2
 """Flags of a call: the init phase was over when it came; its connect was begun, and is on its way."""
 LINK_FIXED = 32
@@ -53,12 +58,17 @@ class LinkedListener(Listener):
         self._told = told
         self._named = named
         self._asked = asked
+        self._said_at = time.monotonic()
 
     def receive(self) -> Notification | None:
-        """The next call; None for a message that is none. Raises OSError (EPIPE) when the attendant is gone."""
+        """The next call; None for a message that is none. Raises BrokenPipeError where the attendant is gone."""
         data = os.read(self.source, LARGEST)
         if not data:
-            raise BrokenPipeError("the attendant is gone")
+            raise BrokenPipeError
+        now = time.monotonic()
+        if now - self._said_at >= SAYS_EVERY:
+            self._said_at = now
+            say(self.source, LINK_TAKES)
         kind, flags, value = _HEAD.unpack_from(data)
         if kind == LINK_NAME:
             length, host, name = flags & ~LINK_FIXED, data[_HEAD.size :], data[_HEAD.size + HOST :]
@@ -70,6 +80,13 @@ class LinkedListener(Listener):
         call = Notification.unpack(data[_HEAD.size :])
         self._told(flags, call.id)
         return call
+
+
+def is_cut(link: int) -> bool:
+    """Whether the attendant is gone."""
+    poll = select.poll()
+    poll.register(link, 0)
+    return bool(poll.poll(0))
 
 
 def say(link: int, kind: int, value: int = 0) -> None:

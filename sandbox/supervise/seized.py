@@ -26,8 +26,8 @@ _TRACE_EXEC, _EXIT_KILL = 1 << 4, 1 << 20
 _EVENT_EXEC = 4
 _WALL = 0x40000000
 
-LIMIT = 10.0
-"""Seconds within which an exec starts its program or fails."""
+LIMIT = 8.0
+"""Seconds within which an exec starts its program or fails; fewer than the attendant waits for its decider."""
 PAUSE = 0.0002
 
 STARTED, FAILED, OTHER = "started", "failed", "other"

@@ -373,15 +373,15 @@ class Supervisor:
 
         self._journal.write(Degraded(self._function, why))
 
-    def _note_end(self, pid: int, status: int) -> None:
-        """Of a process that somebody else than the loop has reaped."""
-        if pid == self._pid:
+    def _note_end(self, pid: int, status: int | None) -> None:
+        """Of a process that somebody else than the loop has reaped; None where nobody has."""
+        if pid == self._pid and status is not None:
             self._ended = status
 
     def _terminate(self, what: str) -> None:
-        """End the whole tree before its call is answered: it never runs on."""
+        """End the whole tree before its call is answered, orphans included: nothing of it runs on."""
         self.terminated = what
-        parent.kill([self._pid, *parent.descendants(self._pid)])
+        self._note_end(self._pid, parent.end_rest(self._pid))
 
     def _report(
         self, call: Notification, task: Task, asked: Call, decision: Decision,

@@ -273,22 +273,31 @@ print(json.dumps([client.connect_ex((host, port)), native()]))
 
 
 def test_nothing_lives_on(bench: Supervision) -> None:
-    """What the function leaves behind ends with it; whoever kills the attendant ends the function."""
-    bundle = bench.bundle("clone process", "vfork process", "pause", "setsid")
+    """What the function leaves behind ends with it; whoever kills the attendant ends the function, orphans included."""
+    bundle = bench.bundle("clone process", "vfork process", "pause", "setsid", "wait4")
     left = "import os, signal\npid = os.fork()\nif not pid: signal.pause()\nprint(pid, flush=True)\n"
     done = bench.run(bundle, *PYTHON, left)
     assert done.code == 0, done.stderr
     assert not os.path.exists(f"/proc/{done.stdout.strip()}")
-    process, _ = bench.start(bundle, *PYTHON, "import signal\nprint('up', flush=True); signal.pause()")
-    assert process.stdout
-    assert process.stdout.readline() == "up\n"
-    _, child = descendants(process.pid)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    deadline = time.monotonic() + 5
-    while os.path.exists(f"/proc/{child}/exe") and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not os.path.exists(f"/proc/{child}/exe")
+    orphaned = (
+        "import os, signal, sys\n"
+        "if sys.argv[1:]:\n    try: os.setpriority(0, 0, 0)\n    except OSError: pass\n"
+        "if not os.fork():\n    os.setsid()\n"
+        "    if not os.fork():\n        print('up', flush=True); signal.pause()\n    os._exit(0)\n"
+        "os.wait(); signal.pause()"
+    )
+    for decides in ((), ("decides",)):
+        process, _ = bench.start(bundle, *PYTHON, orphaned, *decides)
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        tree = list(descendants(process.pid))
+        assert len(tree) >= 3
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=20)
+        deadline = time.monotonic() + 5
+        while any(os.path.exists(f"/proc/{pid}/exe") for pid in tree) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not [pid for pid in tree if os.path.exists(f"/proc/{pid}/exe")]
 
 
 def test_python_comes_early_where_it_surely_will_be_needed(bench: Supervision) -> None:
