@@ -99,6 +99,9 @@ class Listener:
             raise
         return True
 
+    def finish(self) -> None:
+        """Nobody is left who could make a call: hear what else was said."""
+
     def is_valid(self, id_: int) -> bool:
         """Whether the call still waits: ask after every look into the task's memory, against reused pids."""
         try:

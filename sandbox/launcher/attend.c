@@ -136,6 +136,8 @@ static void heed_tick(int events) {
     }
 }
 
+static int is_link_full(void) { return unsent.head.kind != 0; }
+
 static void prepare_decider(void) {
     const struct message message = {.head = {LINK_PREPARE, 0, 0}};
     if (!asked && !lost) tell(&message, sizeof message);

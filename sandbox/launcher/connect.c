@@ -252,6 +252,7 @@ static int is_absent(const struct address *to, uint32_t length) {
 static enum broker broker(int from, const struct notification *call, long *code, enum reach *reaches) {
     struct address to = {0};
     uint32_t length = (uint32_t)call->args[2];
+    int type = 0;
     *reaches = UNSURE;
     if (length < IPV4_LENGTH || length > sizeof to) return LEFT;
     long fd = duplicate((long)call->task, (long)(int32_t)call->args[0]), would = 0;
@@ -266,9 +267,9 @@ static enum broker broker(int from, const struct notification *call, long *code,
     else if (read == (long)length && is_absent(&to, length) && option(fd, SO_DOMAIN) == AF_UNIX)
         *code = -ENOENT, *reaches = NOTHING;
     else if (read == (long)length)
-        *reaches = reach_of(&to, length, option(fd, SO_DOMAIN), option(fd, SO_TYPE));
+        *reaches = reach_of(&to, length, option(fd, SO_DOMAIN), type = option(fd, SO_TYPE));
     if (*reaches == UNSURE && done == ANSWERED) done = LEFT;
-    if (*reaches == RUNTIME_API || (*reaches == ALLOWED && option(fd, SO_TYPE) == SOCK_STREAM)) {
+    if (*reaches == RUNTIME_API || (*reaches == ALLOWED && type == SOCK_STREAM)) {
         *code = connect_without_sleep(fd, &to, length, &would);
         if (would && await(call, *reaches == RUNTIME_API ? LINK_CONNECTING : 0, fd, &to, length, would))
             return NOBODY_WAITS; /* its descriptor stays with it */

@@ -173,6 +173,16 @@ static _Noreturn void decide(long status) {
     give_up();
 }
 
+/* Whether the attendant has sent more than word to load: a question that is to be reported. */
+static int is_asked(void) {
+    struct head head = {0};
+    while (SYS6(recvfrom, link_there, &head, sizeof head, MSG_PEEK | MSG_DONTWAIT, 0, 0) == sizeof head) {
+        if (head.kind != LINK_PREPARE) return 1;
+        SYS6(recvfrom, link_there, &head, sizeof head, MSG_DONTWAIT, 0, 0);
+    }
+    return 0;
+}
+
 /* What the function left behind while nothing was to be decided: its end, and that of orphans before it. */
 static void reap_or_end(void) {
     uint32_t heard[32]; /* struct signalfd_siginfo: the number first */
@@ -187,8 +197,8 @@ static void reap_or_end(void) {
     while ((found = SYS4(wait4, -1, &status, WNOHANG, 0)) > 0)
         if (found == child) last = status;
     if (last < 0) return;
-    /* Something is left to be answered, and ended; or there is a beginning and an end to be said. */
-    if (found == 0 || at_once) decide(last);
+    /* Something is left to be answered, reported or ended; or there is a beginning and an end to be said. */
+    if (found == 0 || at_once || is_asked()) decide(last);
     say(LINK_ENDED, last);
     leave(0);
 }

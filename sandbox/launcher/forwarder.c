@@ -53,6 +53,7 @@ static long wait_set, wait_timer, forwarder_fds[2]; /* an epoll(7) and a timerfd
 static void answer(uint64_t id, long code, uint32_t flags);
 static void leave_to_decider(const struct notification *call, uint32_t flags);
 static int tell(const void *message, size_t n);
+static int is_link_full(void);
 
 static int wait_for(long fd, uint32_t events, enum source source, int index) {
     struct event event = {.events = events, .source = source, .index = (uint32_t)index};
@@ -316,7 +317,7 @@ static void look_at_connect(int slot, int ready_now) {
         code = interruption((long)call.task);
         if (code < 0 && it->deadline) code = -EINTR; /* net/sock.h, sock_intr_errno */
         if (!code && it->deadline && time >= it->deadline) code = it->first;
-        if (!code) {
+        if (!code || (code > 0 && is_link_full())) {
             it->pause = 2 * it->pause > LONGEST_PAUSE ? LONGEST_PAUSE : 2 * it->pause;
             it->next = time + it->pause;
             if (it->deadline && it->next > it->deadline) it->next = it->deadline;

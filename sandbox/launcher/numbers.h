@@ -77,8 +77,8 @@
 #define AF_UNIX 1
 #define AF_UNSPEC 0
 #define MSG_DONTWAIT 0x40
-#define MSG_FASTOPEN 0x20000000
 #define MSG_NOSIGNAL 0x4000
+#define MSG_PEEK 2
 #define SHUT_WR 1
 #define SOCK_CLOEXEC 0x80000
 #define SOCK_DGRAM 2

@@ -78,24 +78,40 @@ static int are_questions(const uint8_t *data, size_t n) {
     return n > 0;
 }
 
+/* Flags with which the copy may be sent at once and forgotten: MSG_ZEROCOPY would go on reading it. */
+static int are_plain(uint64_t flags) { return !(flags & ~(uint64_t)(MSG_DONTWAIT | MSG_NOSIGNAL)); }
+
 static int blocks(long fd, uint64_t flags) {
     return !(flags & MSG_DONTWAIT) && !(SYS3(fcntl, fd, F_GETFL, 0) & O_NONBLOCK);
 }
 
-static enum broker ask_netlink(const struct notification *call, long *code) {
-    uint8_t to[NETLINK_ADDRESS];
+/* Whether a datagram to an address goes there; a resolver is replaced by the forwarder. */
+static int may_send(long fd, struct address *to, uint32_t length, size_t n) {
     static const uint8_t kernel[NETLINK_ADDRESS] = {AF_NETLINK};
+    int domain = option(fd, SO_DOMAIN);
+    if (domain == AF_NETLINK)
+        return length == NETLINK_ADDRESS && option(fd, SO_PROTOCOL) == 0 && same_bytes(to, kernel, 2) &&
+               same_bytes(to->host, kernel + 4, 8) && are_questions(sent_data[0], n);
+    if (option(fd, SO_TYPE) != SOCK_DGRAM) return 0;
+    enum reach reaches = reach_of(to, length, domain, SOCK_DGRAM);
+    if (reaches == RESOLVER) put_forwarder(to);
+    return reaches == RESOLVER || reaches == ALLOWED;
+}
+
+/* sendto(2) with an address: a datagram, or a question to the kernel. */
+static enum broker send_addressed(const struct notification *call, long *code) {
+    struct address to = {0};
+    uint32_t length = (uint32_t)call->args[5];
     size_t n = (size_t)call->args[2];
-    if (!call->args[4] || (uint32_t)call->args[5] != NETLINK_ADDRESS || n > LARGEST_SENT) return LEFT;
+    uint64_t flags = (uint32_t)call->args[3];
+    if (!call->args[4] || length < NETLINK_ADDRESS || length > sizeof to || n > sizeof sent_data || !are_plain(flags))
+        return LEFT;
     long fd = duplicate((long)call->task, (long)(int32_t)call->args[0]);
     enum broker done = LEFT;
     if (fd < 0) return LEFT;
-    if (option(fd, SO_DOMAIN) == AF_NETLINK && option(fd, SO_PROTOCOL) == 0 &&
-        read_task(call->task, call->args[4], to, sizeof to) && read_task(call->task, call->args[1], sent_data[0], n) &&
-        same_bytes(to, kernel, 2) && same_bytes(to + 4, kernel + 4, 8) && are_questions(sent_data[0], n) &&
-        is_valid(call)) {
-        uint64_t flags = (uint32_t)call->args[3];
-        *code = SYS6(sendto, fd, sent_data[0], n, flags | MSG_DONTWAIT | MSG_NOSIGNAL, to, sizeof to);
+    if (read_task(call->task, call->args[4], &to, length) && read_task(call->task, call->args[1], sent_data[0], n) &&
+        may_send(fd, &to, length, n) && is_valid(call)) {
+        *code = SYS6(sendto, fd, sent_data[0], n, flags | MSG_DONTWAIT | MSG_NOSIGNAL, &to, length);
         if (*code != -EAGAIN || !blocks(fd, flags)) done = ANSWERED;
     }
     SYS1(close, fd);
@@ -142,7 +158,7 @@ static enum broker send_connected(const struct notification *call, long *code) {
     int several = call->nr == NR_sendmmsg;
     unsigned count = several ? (uint32_t)call->args[2] : 1;
     uint64_t flags = (uint32_t)call->args[several ? 3 : 2];
-    if (count < 1 || count > MOST_MESSAGES || flags & MSG_FASTOPEN) return LEFT;
+    if (count < 1 || count > MOST_MESSAGES || !are_plain(flags)) return LEFT;
     long fd = duplicate((long)call->task, (long)(int32_t)call->args[0]);
     if (fd < 0) return LEFT;
     int domain = option(fd, SO_DOMAIN);
@@ -171,7 +187,7 @@ static enum broker serve(const struct notification *call, long *code) {
     if (!is_early(&policy.served, (uint32_t)call->nr, call->args)) return LEFT;
     if (call->nr == NR_socket) return make_netlink(call, code);
     if (call->nr == NR_bind) return bind_netlink(call, code);
-    return call->nr == NR_sendto ? ask_netlink(call, code) : send_connected(call, code);
+    return call->nr == NR_sendto ? send_addressed(call, code) : send_connected(call, code);
 }
 
 #endif

@@ -38,12 +38,12 @@ def description(profile: Profile) -> dict[str, object]:
 
 
 def is_attended(entry: Entry) -> bool:
-    """Whether who reaches it, and asks for its name, needs no Python supervisor. Datagrams may name their addresses."""
+    """Whether who reaches it, and asks for its name, needs no Python supervisor."""
     if entry.value in NSCD:
         return True
     if entry.kind in NAMED:
-        return entry.protocol in ("tcp", LOOKED_UP)
-    return entry.kind == RUNTIME_API or (entry.protocol == "tcp" and _has_address(entry))
+        return entry.protocol in (*PROTOCOLS, LOOKED_UP)
+    return entry.kind == RUNTIME_API or (entry.protocol in PROTOCOLS and _has_address(entry))
 
 
 def _paths(path: str) -> tuple[str, ...]:

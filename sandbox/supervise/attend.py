@@ -67,9 +67,7 @@ def say_terminated(policy: Policy, supervisor: Supervisor) -> int:
         f"made the call {supervisor.terminated}, after which it was ended", where=policy.function,
         todo="look at the violation line above; a person can grant the call in the profile",
     )  # fmt: skip
-    from sandbox.violations.sink import tell
-
-    tell(2, log_entry(error))
+    os.write(2, log_entry(error))
     return error.exit_code
 
 

@@ -82,6 +82,17 @@ class LinkedListener(Listener):
         return call
 
 
+    def finish(self) -> None:
+        """Hear of the questions that came last. Of calls nobody waits for the answer."""
+        poll = select.poll()
+        poll.register(self.source, select.POLLIN)
+        while any(event & select.POLLIN for _, event in poll.poll(0)):
+            try:
+                self.receive()
+            except OSError:
+                return
+
+
 def is_cut(link: int) -> bool:
     """Whether the attendant is gone."""
     poll = select.poll()

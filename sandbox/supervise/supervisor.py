@@ -95,7 +95,6 @@ class Supervisor:
         self._own_pid = os.getpid()
         self._ended: int | None = None
         self._reports: Reports | None = None
-        self._listener: Listener | None = None
         self._signalling = Signalling(scoped=scoped, audit=decider.audit, attendant=attendant)
         self._owned = owned
         self._receives = frozenset(receives)
@@ -160,13 +159,8 @@ class Supervisor:
         if self._reports is None:
             from sandbox.supervise.reports import Reports
 
-            self._reports = Reports(
-                self._function, self._arch, self._journal, self._forwarder, self._relay, self._still_waits
-            )
+            self._reports = Reports(self._function, self._arch, self._journal, self._forwarder, self._relay)
         return self._reports
-
-    def _still_waits(self, call: Notification) -> bool:
-        return self._listener is not None and self._listener.is_valid(call.id)
 
     def _connected(self) -> None:
         if self.phase == "init" and not self._one_phase:
@@ -183,7 +177,6 @@ class Supervisor:
         `first` is a call that was received already, `ended` the wait status when the handler was reaped already.
         """
         self._pid = self._tasks.handler = pid
-        self._listener = listener
         listener_fd, source = listener.fd, listener.source
         poll = select.poll()
         poll.register(listener_fd, 0)  # its hang-up comes unasked
@@ -211,8 +204,10 @@ class Supervisor:
                         if call.id == self._egress.begun:  # whatever became of its caller, or of the address in its
                             self._connected()  # memory: the SYN is on its way
                 elif fd in (listener_fd, source):
+                    listener.finish()
                     poll.unregister(fd)
                     released = True
+                    break  # what else was ready may have been heard by now
                 elif fd == wake:
                     os.read(wake, 512)
                     ended = self._reap() if ended is None else ended

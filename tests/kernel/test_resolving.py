@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from child_processes import in_child
 from resolving_world import PORT, unshared
-from supervised_programs import HOSTS, PYTHON, SOCKETS, Done, Supervision, bench_for
+from supervised_programs import HOSTS, NATIVE, PYTHON, SOCKETS, Done, Supervision, bench_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes a network namespace: needs root")
-bench = bench_for(HOSTS)
+bench = bench_for([*HOSTS, NATIVE[-1]])
 
 NETLINK = "socket AF_NETLINK SOCK_RAW NETLINK_ROUTE"
 ITEMS = (*SOCKETS, NETLINK, "bind", "uname", "ioctl FIONREAD", "epoll_create1")
