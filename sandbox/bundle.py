@@ -314,16 +314,21 @@ def sha256(data: bytes) -> str:
     return str(_hash(data).hexdigest())
 
 
+_ALGORITHM: list[Any] = []  # filled once: an import that fails searches the path, each time
+
+
 def _hash(data: bytes) -> Any:
     """A hash object, by the interpreter's small C module (hashlib would load OpenSSL)."""
-    try:
-        from _sha2 import sha256 as digest  # Python 3.12 and newer
-    except ImportError:
+    if not _ALGORITHM:
         try:
-            from _sha256 import sha256 as digest  # Python 3.11
+            from _sha2 import sha256 as digest  # Python 3.12 and newer
         except ImportError:
-            from hashlib import sha256 as digest
-    return digest(data)
+            try:
+                from _sha256 import sha256 as digest  # Python 3.11
+            except ImportError:
+                from hashlib import sha256 as digest
+        _ALGORITHM.append(digest)
+    return _ALGORITHM[0](data)
 
 
 def series(release: str) -> str:

@@ -24,12 +24,16 @@ def encode(value: object) -> str:
 
     A number that JSON cannot say (infinity, not-a-number) is null. The text of anything else is taken as a number.
     """
+    return _encoded(value).replace("\x7f", "\\u007f")
+
+
+def _encoded(value: object) -> str:
     if isinstance(value, str):
-        return encode_basestring_ascii(value).replace("\x7f", "\\u007f")
+        return encode_basestring_ascii(value)
     if isinstance(value, dict):
-        return "{" + ", ".join([f"{encode(key)}: {encode(item)}" for key, item in value.items()]) + "}"
+        return "{" + ", ".join([f"{_encoded(key)}: {_encoded(item)}" for key, item in value.items()]) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join([encode(item) for item in value]) + "]"
+        return "[" + ", ".join([_encoded(item) for item in value]) + "]"
     if value is None:
         return "null"
     if isinstance(value, bool):

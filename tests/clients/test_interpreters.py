@@ -28,6 +28,7 @@ from sandbox.learn.host import ask_for_client
 from sandbox.learn.training import bootstrap
 from sandbox.profile import document
 from sandbox.runtime_api import Environment, Function, Invocation
+from sandbox.violations import reader
 
 PAGE = HOME / "docs" / "platforms.md"
 BEGIN, END = "<!-- runtimes: tests/clients/test_interpreters.py -->\n", "<!-- end -->"
@@ -58,11 +59,8 @@ class Served:
     """One start under enforcement, and what it says and does."""
 
     def __init__(self, workshop: Workshop, runtime: Interpreter, command: tuple[str, ...], bundle: Path) -> None:
-        self._journal = workshop.new(".journal")
         self.log = workshop.new(".log")
-        variables = {
-            "SANDBOX_POLICY": str(bundle), "SANDBOX_EVENTS": f"file:{self._journal}", "PYTHONDONTWRITEBYTECODE": "1",
-        }  # fmt: skip
+        variables = {"SANDBOX_POLICY": str(bundle), "PYTHONDONTWRITEBYTECODE": "1"}
         start = (str(launcher.path(abi.MACHINE)), *command)
         if runtime.python:
             client = ask_for_client(command[0], str(FUNCTIONS))
@@ -92,10 +90,8 @@ class Served:
 
     def lines(self) -> list[str]:
         """The violations so far: call and target."""
-        if not self._journal.exists():
-            return []
-        found = map(json.loads, self._journal.read_text().splitlines())
-        return [f"{line['syscall']} {line['target']}" for line in found if line["event"] == "violation"]
+        with self.log.open("rb") as file:
+            return [f"{one.syscall} {one.target}" for line in reader.lines(file) if (one := line.violation)]
 
     @property
     def in_force(self) -> list[str]:

@@ -72,7 +72,7 @@ def assert_safe(text: str) -> None:
     assert [character for character in text if not character.isprintable() and character != "\n"] == []
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(HOSTILE, min_size=4, max_size=4))
 def test_violations_and_profiles_are_safe_to_look_at(tmp_path: Path, texts: list[str]) -> None:
     """Every command that shows records and profiles, and what they say of those that they cannot read."""
