@@ -7,15 +7,14 @@ from typing import Annotated
 
 import typer
 
-from sandbox.cli.events import key_of, opened
-from sandbox.cli.output import agrees, say, warn, write_text
+from sandbox.cli.events import key_of, opened, signed
+from sandbox.cli.output import agrees, say, write_text
 from sandbox.errors import UsageError, printable
 from sandbox.profile import document
 from sandbox.profile.amend import Amendment, propose
 from sandbox.profile.diff import diff, lines
 from sandbox.profile.model import Profile
 from sandbox.violations import reader
-from sandbox.violations.chain import Verifier
 from sandbox.violations.record import DENIED, TERMINATED, Violation
 
 
@@ -59,20 +58,10 @@ def amend(
 
 
 def _taken(source: str, key: bytes) -> list[Violation]:
-    """The violations of a log; with a key those that the supervisor signed, and a word about the others."""
-    verifier = Verifier(key) if key else None
-    found, broken = [], []
+    """The violations of a log; with a key those that the supervisor signed."""
     with opened(source) as file:
-        for line in reader.lines(file):
-            problem = verifier.step(line) if verifier else ""  # of summaries, too: each line is chained to the last
-            if line.violation and problem:
-                broken.append(f"line {line.number}: {problem}")
-            elif line.violation:
-                found.append(line.violation)
-    if broken:
-        left = "1 violation that does" if len(broken) == 1 else f"{len(broken)} violations that do"
-        warn(f"left out {left} not verify, the first in {broken[0]}")
-    return found
+        found = reader.lines(file)
+        return [one for line in (signed(found, key) if key else found) if (one := line.violation)]
 
 
 def _show(before: Profile, found: Amendment) -> None:

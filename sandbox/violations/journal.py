@@ -29,7 +29,8 @@ HEARTBEAT = 5.0
 ones, and only a later line shows that they are gone.
 """
 PATIENCE = 1.0
-"""Seconds that the last lines wait for a full sink, all together: the function has ended, and they cannot be repeated.
+"""Seconds that a signed beginning waits for a full sink, and the last lines all together: nobody repeats them, and the
+function does not run yet or any more.
 """
 
 
@@ -55,6 +56,7 @@ class Journal:
     def begin(self, mode: str, digest: str) -> None:
         """Write the beginning of a run, if its lines are signed: without signatures it would prove nothing."""
         if self.signs:
+            self._sink.wait(PATIENCE)
             self._sink.write(Beginning(self._function, mode, digest))
 
     def wants(self, syscall: str, arg_class: str, verdict: str, target: str = "") -> bool:

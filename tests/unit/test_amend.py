@@ -345,7 +345,7 @@ def test_with_a_key_only_lines_that_verify_count(tmp_path: Path) -> None:
     journal.write_bytes(journal.read_bytes() + plain.read_bytes())
     run = sandbox("profile", "amend", str(profile), "--from", str(journal), "--key-file", str(key), "--yes")
     assert run.returncode == 0, run.stderr
-    assert b"left out 1 violation that does not verify, the first in line 2: carries no signature" in run.stderr
+    assert b"left out 1 line that does not verify, the first in line 2: carries no signature" in run.stderr
     assert document.read(str(profile)).profile.network == {RUNTIME_API, "example.com:443"}
     key.write_text("another")
     wrong = sandbox("profile", "amend", str(profile), "--from", str(journal), "--key-file", str(key), "--yes")

@@ -162,6 +162,19 @@ def test_lines_off_the_end_do_not_verify(tmp_path: Path) -> None:
         assert (run.returncode, problem in run.stderr + run.stdout) == (1, True)
 
 
+def test_with_the_key_only_signed_lines_are_shown(tmp_path: Path) -> None:
+    """What the function put in between is left out of the list, and told."""
+    path, key = tmp_path / "events", tmp_path / "key"
+    journal_of(path, CALLS)
+    key.write_bytes(KEY)
+    ours = path.read_bytes().splitlines(keepends=True)
+    ours.insert(2, b'{"event": "violation", "time": 1, "syscall": "forged"}\n')
+    path.write_bytes(b"".join(ours))
+    run = sandbox("events", str(path), "--key-file", str(key), "--json")
+    assert [json.loads(line)["syscall"] for line in run.stdout.splitlines()] == [call[0] for call in CALLS]
+    assert run.stderr == b"left out 1 line that does not verify, the first in line 3: carries no signature\n"
+
+
 def test_journals_of_several_supervisors_may_be_mixed(tmp_path: Path) -> None:
     """Lines of two environments in one log verify; another key does not."""
     paths = [tmp_path / "a", tmp_path / "b"]
