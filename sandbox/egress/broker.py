@@ -15,6 +15,7 @@ from sandbox.egress.brokered import STACK, Brokered, Duplicates
 from sandbox.egress.destinations import Denied
 from sandbox.egress.sending import Sends
 from sandbox.egress.targets import Targets
+from sandbox.errors import LIMITS
 from sandbox.kernel import tables
 from sandbox.kernel.memory import socket_address
 from sandbox.kernel.sockaddr import AF_UNIX, SOCK_DGRAM
@@ -65,6 +66,8 @@ class Egress:
         try:
             fd = self._source.duplicate(task, call.args[0] & LOW)
         except OSError as error:
+            if error.errno in LIMITS:
+                raise  # it is our own that is reached
             listener.refuse(call.id, error.errno or errno.EPERM)
             return
         except Denied as denied:
@@ -135,7 +138,11 @@ class Egress:
             if number == errno.EALREADY and call.id == self.begun:
                 number = errno.EINPROGRESS
             if number in sockets.SLEEPS:
-                return brokered.sleep(lambda: (0, _connected(brokered, target, number)), target)
+                try:
+                    return brokered.sleep(lambda: (0, _connected(brokered, target, number)), target)
+                except Denied:
+                    sockets.connect(fd, bytes(16))  # AF_UNSPEC dissolves what was begun
+                    raise
             return 0, number
         finally:
             if not brokered.in_thread:

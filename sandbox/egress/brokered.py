@@ -9,6 +9,9 @@ import _thread
 import errno
 import os
 
+from sandbox.egress.destinations import Denied
+from sandbox.egress.sockets import ASLEEP, MOST_ASLEEP
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     Answer = tuple[int, int]  # the call's value, and an errno that is 0 where there is a value
 
+CROWD = f"more calls sleep at a time than the supervisor waits for ({MOST_ASLEEP}, or a part of its descriptors)"
 STACK = 128 << 10  # bytes for a thread that only sleeps in one system call
 
 
@@ -105,12 +109,18 @@ class Brokered:
             self.listener.answer(self.call.id, value)
 
     def sleep(self, perform: Callable[[], Answer], target: Target) -> Answer | None:
-        """Answer with what `perform` returns, in a thread: it may take as long as the task waits."""
+        """Answer with what `perform` returns, in a thread: it may take as long as the task waits.
+
+        Raises Denied where too many sleep already.
+        """
+        if not ASLEEP.begin():
+            raise Denied(CROWD, address=self.address, final=True)
 
         def run() -> None:
             try:
                 answer = perform()
             finally:
+                ASLEEP.end()
                 self.source.release(self.fd)
                 target.close()
             self.answer(*answer)
@@ -120,5 +130,6 @@ class Brokered:
             _thread.start_new_thread(run, ())
         except RuntimeError:  # no more threads
             self.in_thread = False
+            ASLEEP.end()
             return 0, errno.ENOBUFS
         return None

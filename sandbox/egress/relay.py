@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 18
 """Bytes that are read at once, and that wait for one end at most."""
+MOST = 16
+"""Connections at a time: a client of the Runtime API has one or two, and each may hold two pieces."""
 LONGEST_LINE = 8192
 LARGEST_HEAD = 1 << 18
 LONGEST_ID = 128
@@ -42,6 +44,7 @@ class Relay:
         self._epoll = select.epoll()
         self._owners: dict[int, Callable[[int], None]] = {}
         self._listening: dict[int, _socket.socket] = {}
+        self._open = 0
         self._served: dict[str, bool] = {}  # the ids of requests, and whether they have been answered
         self.upstream: tuple[int, bytes] = (_socket.AF_INET, b"")
         for family, host in ((_socket.AF_INET, "127.0.0.1"), (_socket.AF_INET6, "::1")):
@@ -145,7 +148,17 @@ class Relay:
         failed = upstream.connect_ex((host, int(port)))
         for sock in (client, upstream):
             sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        self._open += 1
+        if self._open == MOST:  # the next wait in the backlog
+            for sock in self._listening.values():
+                self._unwatch(sock)
         Connection(self, client, upstream, refused=failed not in (0, errno.EINPROGRESS))
+
+    def closed(self) -> None:
+        """A connection has ended."""
+        self._open -= 1
+        for sock in self._listening.values():
+            self._watch(sock, select.EPOLLIN, self._accepting(sock))
 
 
 class Responses:
@@ -381,9 +394,12 @@ class Connection:
         self._close()
 
     def _close(self) -> None:
+        if self._client.sock.fileno() < 0:
+            return
         for end in (self._client, self._upstream):
             self._relay.watch(end.sock, 0, self._client_ready)
             end.sock.close()
+        self._relay.closed()
 
 
 def make() -> Relay | None:

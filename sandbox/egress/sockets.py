@@ -32,6 +32,11 @@ _ZERO, _LOOPBACK = bytes(12), b"\x7f\0\0\1"
 ERESTARTSYS = 512  # linux/errno.h
 SHORTEST, LONGEST = 0.001, 0.02
 """Seconds between looks at a task that waits, at first and after a while."""
+MOST_ASLEEP, SHARE = 128, 4
+"""Threads that sleep at a time, of which each has a descriptor: no more than a SHARE-th part of those that we may have.
+"""
+FEW = 8
+"""Threads of which each looks as often as one alone."""
 _FIELDS = (b"Tgid", b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")
 
 _LIBC = abi.LIBC
@@ -47,6 +52,32 @@ _RECVMSG = _LIBC.recvmsg
 _RECVMSG.restype = ctypes.c_ssize_t
 _RECVMSG.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int)
 _SENDTO.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
+
+
+class Asleep:
+    """Counts the threads that sleep for their tasks. Each method is one step to the others."""
+
+    def __init__(self) -> None:
+        self._count: list[None] = []
+
+    def begin(self) -> bool:
+        """Whether one more may; then it counts. For one thread alone to call."""
+        if len(self._count) >= min(MOST_ASLEEP, os.sysconf("SC_OPEN_MAX") // SHARE):
+            return False
+        self._count.append(None)
+        return True
+
+    def end(self) -> None:
+        """One of them is awake."""
+        self._count.pop()
+
+    @property
+    def longest(self) -> float:
+        """LONGEST, or more where many look."""
+        return LONGEST * max(1, len(self._count) // FEW)
+
+
+ASLEEP = Asleep()
 
 
 def make(domain: int, kind: int, protocol: int) -> int:
@@ -225,7 +256,7 @@ def wait_connected(listener: Listener, call: Notification, fd: int, address: byt
             return interrupted if limit is None else errno.EINTR  # net/sock.h, sock_intr_errno
         if left is not None and left <= pause:
             return first
-        pause = min(2 * pause, LONGEST)
+        pause = min(2 * pause, ASLEEP.longest)
 
 
 def wait_received(listener: Listener, call: Notification, fd: int) -> int:
@@ -245,7 +276,7 @@ def wait_received(listener: Listener, call: Notification, fd: int) -> int:
             return interrupted if limit is None else errno.EINTR  # net/sock.h, sock_intr_errno
         if limit is not None and time.monotonic() >= deadline:
             return errno.EAGAIN
-        pause = min(2 * pause, LONGEST)
+        pause = min(2 * pause, ASLEEP.longest)
 
 
 def interruption(tid: int) -> int:

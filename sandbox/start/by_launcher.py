@@ -51,7 +51,7 @@ def decide(
             os.set_inheritable(fd, False)
     environ |= received(variables)
     from sandbox import bundle
-    from sandbox.errors import PolicyInvalid, SandboxError
+    from sandbox.errors import PolicyInvalid, SandboxError, log_entry
     from sandbox.kernel import abi
     from sandbox.start import launch
     from sandbox.start.settings import Settings
@@ -72,11 +72,13 @@ def decide(
         parent.end_rest()
         say(link, LINK_ENDED, error.exit_code << 8)
         launch.fail(error, settings)
-    except BaseException:
+    except BaseException as error:
+        # Not by a way out of the interpreter: threads may sleep for their tasks.
         if is_cut(link):
             parent.end_rest()
-            os._exit(1)
-        raise
+        else:
+            os.write(2, log_entry(launch.internal(error), debug=settings.debug))
+        os._exit(SandboxError.exit_code)
     say(link, LINK_ENDED, status)
     os._exit(0)
 

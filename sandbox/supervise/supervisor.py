@@ -16,6 +16,7 @@ from sandbox.behaviour.call import Call
 from sandbox.confine import parent
 from sandbox.egress.broker import Egress
 from sandbox.egress.destinations import Denied
+from sandbox.errors import shortage
 from sandbox.kernel import tables
 from sandbox.kernel.task import Task, Tasks
 from sandbox.supervise.decision import (
@@ -94,6 +95,8 @@ class Supervisor:
         self._tasks = Tasks()
         self._own_pid = os.getpid()
         self._ended: int | None = None
+        self._loaded = False
+        self._short: set[str] = set()
         self._reports: Reports | None = None
         self._signalling = Signalling(scoped=scoped, audit=decider.audit, attendant=attendant)
         self._owned = owned
@@ -192,7 +195,7 @@ class Supervisor:
             poll.register(owned, select.POLLIN)
         released = False
         if first:
-            self._take(listener, first)
+            self._take_within_limits(listener, first)
         together = not parted()
         deadline = time.monotonic() + DRAIN
         while ended is None or not (released or time.monotonic() >= deadline):
@@ -200,7 +203,7 @@ class Supervisor:
                 if fd == source and event & select.POLLIN:
                     call = listener.receive()
                     if call:
-                        self._take(listener, call)
+                        self._take_within_limits(listener, call)
                         if call.id == self._egress.begun:  # whatever became of its caller, or of the address in its
                             self._connected()  # memory: the SYN is on its way
                 elif fd in (listener_fd, source):
@@ -242,6 +245,28 @@ class Supervisor:
         found, self._ended = self._ended, None
         status = parent.all_reaped(self._pid)
         return found if status is None else status
+
+    def _take_within_limits(self, listener: Listener, call: Notification) -> None:
+        """Answer a call; where a limit of ours keeps us from that it is refused, and the first time has its line."""
+        try:
+            self._take(listener, call)
+        except (OSError, MemoryError, RuntimeError) as error:
+            limit = shortage(error)
+            if limit is None:
+                raise
+            listener.refuse(call.id, errno.EPERM)
+            if limit.what not in self._short:
+                self._short.add(limit.what)
+                self._degraded(
+                    f"supervision: {limit.what}: a call that we cannot decide for that is refused, without a line; "
+                    + limit.todo
+                )
+        if not self._loaded:
+            self._loaded = True
+            from sandbox.violations.record import techniques
+
+            self._reporting()  # while there are descriptors and memory for it
+            techniques()
 
     def _take(self, listener: Listener, call: Notification) -> None:
         early = self.phase == "init" and self._init.allows(call)

@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import random
+import resource
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import pytest
 from supervised_programs import NATIVE, PYTHON, SOCKETS, Supervision, bench_for, supervision
 
 from sandbox.confine.parent import descendants
+from sandbox.egress import sockets
 
 bench = bench_for(NATIVE)
 
@@ -172,3 +175,62 @@ def test_one_that_takes_no_call_is_ended(stopped: tuple[subprocess.Popen[str], l
     assert process.returncode == 85
     assert gone(tree)
     assert "took no call for 10 seconds" in told
+
+
+CROWD = """
+import _socket, collections, os, sys, threading, time
+found = collections.Counter()
+threading.stack_size(64 << 10)
+def connect():
+    try: found[_socket.socket(2, 1).connect_ex(("127.0.0.1", int(sys.argv[1])))] += 1
+    except OSError: pass
+for _ in range(400): threading.Thread(target=connect, daemon=True).start()
+time.sleep(1)
+try: os.setpriority(0, 0, 0)
+except OSError as error: found["after"] = error.errno
+print(found[1], found["after"], os.getppid(), flush=True)
+sys.stdin.readline()
+os._exit(0)
+"""
+MEBI = 1 << 20
+
+
+def private(pid: int) -> int:
+    """Bytes that a process shares with nobody and has written to."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Private_Dirty"))
+
+
+def test_what_a_crowd_of_calls_costs_is_bounded(bench: Supervision) -> None:
+    """Of hundreds of threads that sleep in connects a part is waited for, and the others are refused with a line."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        crowd = [socket.socket() for _ in range(4)]
+        for client in crowd:
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        port = server.getsockname()[1]
+        bundle = bench.bundle(*CALLS, network=(f"tcp://127.0.0.1:{port}",))
+        process, _ = bench.start(
+            bundle, *PYTHON, CROWD, str(port), stdin=subprocess.PIPE,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300)),
+        )  # fmt: skip
+        try:
+            assert process.stdout
+            refused, after, decider = map(int, process.stdout.readline().split())
+            threads = len(os.listdir(f"/proc/{decider}/task"))
+            assert refused > 50
+            assert after == errno.EPERM
+            assert 20 < threads <= 300 // sockets.SHARE + 1
+            assert private(decider) <= 16 * MEBI
+            assert private(process.pid) <= MEBI
+            _, told = process.communicate("go\n", timeout=20)
+        finally:
+            process.kill()
+            for client in crowd:
+                client.close()
+    lines = [json.loads(line) for line in told.splitlines() if line.startswith('{"event": "violation')]
+    assert process.returncode == 0
+    assert "more calls sleep at a time" in lines[0]["reason"]
+    assert lines[-1]["counts"] == {"connect: denied": refused, "setpriority: denied": 1}
