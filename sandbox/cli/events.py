@@ -159,7 +159,8 @@ def _list(found: Iterator[reader.Line], wanted: reader.Filter, json_output: bool
                 *map(_text, (
                     " ".join(filter(None, (violation.function, violation.phase, violation.request))),
                     f"{violation.syscall}({', '.join(violation.args)})",
-                    f"{violation.verdict} {violation.errno}: {violation.reason}",
+                    f"{violation.verdict} {violation.errno}: {violation.reason}"
+                    + (f"; by {violation.by}" if violation.by else ""),
                     violation.allow or "nothing can",
                 )),
             )  # fmt: skip

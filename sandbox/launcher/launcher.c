@@ -301,6 +301,7 @@ _Noreturn void launch(long *stack) {
         }
     }
     if (relayed && !supervised) needs_python(USAGE, "SANDBOX_REQUEST_ID: is relay");
+    if (!supervised && *variable("SANDBOX_EVENT_KEY")) needs_python(USAGE, "SANDBOX_EVENT_KEY");
     if (supervised) {
         policy_folder = absolute_path(policy_folder);
         supervise(relayed);

@@ -13,6 +13,7 @@ from sandbox.confine import Command, not_executed, restore_signals, started_with
 from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError, log_entry, shortage
 from sandbox.plain_json import encode
 from sandbox.start.settings import (
+    EVENT_KEY,
     FILES,
     MODE,
     NEXT_WRAPPER,
@@ -231,6 +232,11 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
         if settings.relays:
             raise UsageError(
                 "is relay, but without a supervisor nobody relays", where=REQUEST_ID,
+                todo="set SANDBOX_SUPERVISE=1, or unset it",
+            )  # fmt: skip
+        if settings.event_key:
+            raise UsageError(
+                "is set, but without a supervisor nobody signs", where=EVENT_KEY,
                 todo="set SANDBOX_SUPERVISE=1, or unset it",
             )  # fmt: skip
         if settings.looks:

@@ -33,6 +33,7 @@ NEXT_WRAPPER = "SANDBOX_NEXT_WRAPPER"
 STANDS_FOR = "SANDBOX_STANDS_FOR"
 REFUSES = "SANDBOX_REFUSES"
 VERIFY_KEY = "SANDBOX_VERIFY_KEY"
+EVENT_KEY = "SANDBOX_EVENT_KEY"
 
 LARGEST_PORT = 65535
 
@@ -103,7 +104,7 @@ class Settings:
         self.grants = frozenset(filter(None, environ.get("SANDBOX_GRANTS", "").split(",")))
         self.stand_ins = tuple(filter(None, environ.get(STANDS_FOR, "").split(",")))
         self.events = environ.get("SANDBOX_EVENTS", "")
-        self.event_key = os.fsencode(environ.get("SANDBOX_EVENT_KEY", "")) or None
+        self.event_key = os.fsencode(environ.get(EVENT_KEY, "")) or None
 
         self.function = environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
         self.handler = environ.get("_HANDLER", "")

@@ -67,7 +67,9 @@ def say_terminated(policy: Policy, supervisor: Supervisor) -> int:
         f"made the call {supervisor.terminated}, after which it was ended", where=policy.function,
         todo="look at the violation line above; a person can grant the call in the profile",
     )  # fmt: skip
-    os.write(2, log_entry(error))
+    from sandbox.violations.sink import tell
+
+    tell(2, log_entry(error))
     return error.exit_code
 
 

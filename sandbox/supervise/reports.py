@@ -13,21 +13,26 @@ from sandbox.behaviour.destination import Entry
 from sandbox.kernel import tables
 from sandbox.supervise.decision import DENY, REPORT, VERDICTS, Decision
 from sandbox.violations.decode import decode_args
-from sandbox.violations.record import QUESTION, Violation
+from sandbox.violations.record import QUESTION, Degraded, Violation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sandbox.egress.relay import Relay
     from sandbox.kernel.notification import Notification
     from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.kernel.task import Task
     from sandbox.names.forwarder import Forwarder
+    from sandbox.sensor.origins import Sensor
     from sandbox.violations.journal import Journal
+    from sandbox.violations.origin import Origin
 
 MOST_TOLERANT = 64
 """Processes whose first tolerated refusal has a line; those of further ones are only counted."""
+
+MOST_UNKNOWN = 4
+"""Kinds of interpreters that are said to be unknown, one line each: whoever starts programs can make up any number."""
 
 TARGETS = (*tables.HELD_BY_PATH, "openat2", *tables.EXECS)
 """The calls whose violation names the file or program as its target."""
@@ -51,15 +56,22 @@ class Reports:
     """What one function's supervisor reports."""
 
     def __init__(
-        self, function: str, arch: str, journal: Journal, forwarder: Forwarder | None, relay: Relay | None
-    ) -> None:
-        """`forwarder` knows the names of addresses, `relay` the request that is served."""
+        self, function: str, arch: str, journal: Journal, forwarder: Forwarder | None, relay: Relay | None,
+        waits: Callable[[Notification], bool],
+    ) -> None:  # fmt: skip
+        """`forwarder` knows the names of addresses, `relay` the request that is served.
+
+        `waits` says whether a call still waits, so that what was read of its task is that task's.
+        """
         self._function = function
         self._arch = arch
         self._journal = journal
         self._forwarder = forwarder
         self._relay = relay
         self._tolerant: set[tuple[int, Call]] = set()
+        self._waits = waits
+        self._sensor: Sensor | None = None
+        self._unknown: set[str] = set()
 
     def report(
         self, call: Notification, task: Task, asked: Call, decision: Decision, phase: str,
@@ -88,7 +100,20 @@ class Reports:
             target = self._target(asked, call, task, phase)
         args = decode_args(syscall, call.args, task.read, self._arch, self._host_name, address)
         got = "" if decision.answer == REPORT or not number else errno.errorcode[number]
-        self._write(asked, args, target, decision, phase, task.process(), call.pid, got)
+        self._write(asked, args, target, decision, phase, task.process(), call.pid, got, self._origin(call, task))
+
+    def _origin(self, call: Notification, task: Task) -> Origin | None:
+        """Whose call it is; None where nobody can tell. A line says once why not, where it is a matter of versions."""
+        if self._sensor is None:
+            from sandbox.sensor.origins import Sensor
+
+            self._sensor = Sensor()
+        found = self._sensor.origin(call.pid, task.process())
+        why = self._sensor.unknown
+        if why and why not in self._unknown and len(self._unknown) < MOST_UNKNOWN:
+            self._unknown.add(why)
+            self._journal.write(Degraded(self._function, f"origins: {why}: lines do not say whose calls they report"))
+        return found if found and self._waits(call) else None
 
     def makes_bytecode(self, call: Notification, task: Task, asked: Call, phase: str) -> bool:
         """Whether a call is Python's own to keep bytecode, which no function needs, and audit refuses, too.
@@ -133,7 +158,7 @@ class Reports:
 
     def _write(
         self, asked: Call, args: Sequence[str], target: str, decision: Decision, phase: str, pid: int, tid: int,
-        got: str,
+        got: str, by: Origin | None = None,
     ) -> None:  # fmt: skip
         """Write the line of a violation by the thread `tid` of a process; `got` is the errno that it sees, or ''."""
         request = self._relay.request() if self._relay else None
@@ -142,7 +167,7 @@ class Reports:
                 function=self._function, phase=phase, request=request, pid=pid, tid=tid, comm=_comm(tid),
                 syscall=asked.syscall, arg_class=asked.arg_class, args=args, target=target,
                 verdict=VERDICTS[decision.answer], errno=got, reason=decision.reason, allow=decision.allow,
-                risk=decision.risk,
+                risk=decision.risk, by=by,
             )
         )  # fmt: skip
 

@@ -98,6 +98,7 @@ class Supervisor:
         self._loaded = False
         self._short: set[str] = set()
         self._reports: Reports | None = None
+        self._listener: Listener | None = None
         self._signalling = Signalling(scoped=scoped, audit=decider.audit, attendant=attendant)
         self._owned = owned
         self._receives = frozenset(receives)
@@ -162,8 +163,13 @@ class Supervisor:
         if self._reports is None:
             from sandbox.supervise.reports import Reports
 
-            self._reports = Reports(self._function, self._arch, self._journal, self._forwarder, self._relay)
+            self._reports = Reports(
+                self._function, self._arch, self._journal, self._forwarder, self._relay, self._still_waits
+            )
         return self._reports
+
+    def _still_waits(self, call: Notification) -> bool:
+        return self._listener is not None and self._listener.is_valid(call.id)
 
     def _connected(self) -> None:
         if self.phase == "init" and not self._one_phase:
@@ -180,6 +186,7 @@ class Supervisor:
         `first` is a call that was received already, `ended` the wait status when the handler was reaped already.
         """
         self._pid = self._tasks.handler = pid
+        self._listener = listener
         listener_fd, source = listener.fd, listener.source
         poll = select.poll()
         poll.register(listener_fd, 0)  # its hang-up comes unasked

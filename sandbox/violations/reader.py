@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from sandbox.behaviour.call import Call
 from sandbox.errors import printable
+from sandbox.violations import origin
 from sandbox.violations.record import LONGEST, Summary, Violation, counted_as
 
 BEGIN = b'{"event": "'
@@ -148,7 +149,7 @@ def _line(number: int, text: str, fields: dict[str, Any]) -> Line:
         record = Violation(
             **{key: fields[key] for key in _TEXTS if key != "class"}, arg_class=fields["class"],
             pid=_number(fields, "pid") or 0, tid=_number(fields, "tid") or 0, request=fields["request"],
-            args=fields["args"], time=fields["time"],
+            args=fields["args"], by=origin.parse(fields.get("by")), time=fields["time"],
         )  # fmt: skip
     elif fields["event"] == Summary.event:
         function = fields.get("function")
@@ -179,6 +180,8 @@ def describe(violation: Violation) -> str:
     outcome = f" = {violation.errno}" if violation.errno else ""
     where = " ".join(filter(None, (violation.phase, violation.request)))
     what = f"{violation.risk} {violation.technique} {where}: {call}{outcome}, {violation.verdict}: {violation.reason}"
+    if violation.by:
+        what += f"; by {violation.by}"
     return printable(f"{what}; to allow: {violation.allow or 'nothing can'}")
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Final
 
+    from sandbox.violations.origin import Origin
+
 DENIED, TERMINATED, REPORTED = VERDICTS = "denied", "terminated", "reported"
 """What became of a violation: refused, ended with its whole process tree, or let through."""
 
@@ -84,7 +86,7 @@ class Violation(Record):
     """One access that the policy does not allow."""
 
     __slots__ = (
-        "allow", "arg_class", "args", "comm", "errno", "function", "phase", "pid", "reason", "request", "risk",
+        "allow", "arg_class", "args", "by", "comm", "errno", "function", "phase", "pid", "reason", "request", "risk",
         "syscall", "target", "technique", "tid", "verdict",
     )  # fmt: skip
     event = "violation"
@@ -92,13 +94,14 @@ class Violation(Record):
     def __init__(
         self, *, function: str, phase: str, request: str | None, pid: int, tid: int, comm: str, syscall: str,
         arg_class: str, args: Sequence[str], target: str, verdict: str, errno: str, reason: str, allow: str,
-        risk: str | None = None, technique: str | None = None, time: float | None = None,
+        risk: str | None = None, technique: str | None = None, by: Origin | None = None, time: float | None = None,
     ) -> None:  # fmt: skip
         """`arg_class` is '' for a call without, `args` what decode_args says, `verdict` one of VERDICTS.
 
         `target` is the destination, program or path that the call names, as a profile writes it: what an amendment
         adds. `errno` is EPERM, or '' where the call was let through; `allow` the text of a profile that allows it, ''
-        where none can. Risk and technique are those of techniques.json by default.
+        where none can. Risk and technique are those of techniques.json by default. `by` is None where nobody could
+        tell who made the call.
         """
         super().__init__(time)
         usual = technique_of(Call(syscall, arg_class)) if risk is None or technique is None else UNRATED
@@ -118,6 +121,7 @@ class Violation(Record):
         self.risk: Final = usual[0] if risk is None else risk
         self.technique: Final = usual[1] if technique is None else technique
         self.allow: Final = allow
+        self.by: Final = by
 
     @property
     def call(self) -> Call:
@@ -126,11 +130,13 @@ class Violation(Record):
 
     def fields(self) -> dict[str, object]:
         """See Record."""
+        by: dict[str, object] = {"by": self.by.fields()} if self.by else {}
         return {
             "function": self.function, "phase": self.phase, "request": self.request, "pid": self.pid, "tid": self.tid,
             "comm": self.comm, "syscall": self.syscall, "class": self.arg_class, "args": self.args,
             "target": self.target, "verdict": self.verdict, "errno": self.errno, "reason": self.reason,
             "risk": self.risk, "technique": self.technique, "allow": self.allow,
+            **by,
         }  # fmt: skip
 
 
@@ -234,6 +240,8 @@ def render(fields: Mapping[str, object], room: int = LONGEST - 1) -> str:
 def _cut(value: object, longest: int) -> object:
     if isinstance(value, str):
         return cut(value, longest)
+    if isinstance(value, dict):
+        return {key: _cut(item, longest) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         kept = [_cut(item, longest) for item in value[:MOST_ITEMS]]
         return [*kept, "..."] if len(value) > MOST_ITEMS else kept

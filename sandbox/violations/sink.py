@@ -43,8 +43,8 @@ class Sink:
     """Writes records as lines, each with its `seq` and `supervisor`, with a key its `hmac`. Not for several threads."""
 
     __slots__ = (
-        "_again", "_before", "_clock", "_end", "_fd", "_key", "_kind", "_path", "_polled", "_previous", "_rest",
-        "_retry", "_shared", "_socket", "_stderr", "lost", "seq", "supervisor",
+        "_again", "_before", "_clock", "_end", "_fd", "_file", "_key", "_kind", "_path", "_polled", "_previous",
+        "_rest", "_retry", "_shared", "_socket", "_stderr", "lost", "seq", "supervisor",
     )  # fmt: skip
 
     def __init__(
@@ -59,7 +59,8 @@ class Sink:
         """
         self.seq = 0
         self.lost = 0
-        self.supervisor = os.urandom(4).hex()
+        # Signed logs are collected from many runs, which have to be told apart.
+        self.supervisor = os.urandom(4 if key is None else 8).hex()
         self._key = key
         self._clock = clock
         self._retry = retry
@@ -67,6 +68,7 @@ class Sink:
         self._previous = self._before = ""
         self._rest = b""
         self._shared = True
+        self._file = False
         self._end = -1
         self._fd = -1
         self._socket: _socket.socket | None = None
@@ -152,10 +154,7 @@ class Sink:
 
     def _size(self) -> int:
         """Bytes of the regular file that is written to; -1 for anything else."""
-        if self._fd < 0:
-            return -1
-        found = os.fstat(self._fd)
-        return found.st_size if stat.S_ISREG(found.st_mode) else -1
+        return os.fstat(self._fd).st_size if self._file and self._fd >= 0 else -1
 
     def _ready(self) -> bool:
         """Whether a whole line may be written now: connected, and the rest of the last one through."""
@@ -191,6 +190,7 @@ class Sink:
             self._fd, self._shared = _opened(self._path, os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY), False
         else:
             self._duplicate(self._stderr)
+        self._file = self._fd >= 0 and stat.S_ISREG(os.fstat(self._fd).st_mode)
 
     def _duplicate(self, source: int) -> None:
         """An own way to where a descriptor leads, that does not wait.
@@ -257,6 +257,15 @@ class Sink:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def tell(fd: int, data: bytes, seconds: float = 1.0) -> None:
+    """Write to a log at the end of a start or run, unless nobody takes it within so long."""
+    try:
+        if _has_room(fd, seconds):
+            os.write(fd, data)
+    except OSError:
+        return
 
 
 def _parsed(target: str) -> tuple[str, str]:

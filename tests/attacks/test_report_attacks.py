@@ -28,6 +28,15 @@ def refused():
 refused()
 """
 
+FILLS = """
+fcntl.fcntl(2, 1031, 4096)
+fcntl.fcntl(2, fcntl.F_SETFL, fcntl.fcntl(2, fcntl.F_GETFL) | os.O_NONBLOCK)
+try:
+    while True: os.write(2, b"x" * 4096)
+except BlockingIOError: pass
+fcntl.fcntl(2, fcntl.F_SETFL, fcntl.fcntl(2, fcntl.F_GETFL) & ~os.O_NONBLOCK)
+"""
+
 
 def log_of(bench: Supervision, code: str, stderr: Any, more: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """A run with a key and this standard error; it has begun to tell when its code starts."""
@@ -97,16 +106,7 @@ for text in (b"50 %", b'{"event": "' * 40, b'{"event": "violation", "time": 1, "
 
 def test_a_pipe_that_the_function_fills_or_reads(bench: Supervision) -> None:
     """Filled, it loses lines and no count; read by the function, its lines are missed."""
-    fills = """
-fcntl.fcntl(2, 1031, 4096)
-flags = fcntl.fcntl(2, fcntl.F_GETFL)
-fcntl.fcntl(2, fcntl.F_SETFL, flags | os.O_NONBLOCK)
-try:
-    while True: os.write(2, b"x" * 4096)
-except BlockingIOError: pass
-for _ in range(10): refused()
-"""
-    problems, verifier, lines = verified(piped(bench, fills)[0])
+    problems, verifier, lines = verified(piped(bench, FILLS + "for _ in range(10): refused()\n")[0])
     (run,) = verifier.runs()
     assert (problems, run.violations, run.lost > 0) == ([], 11, True)
     assert sum(line.violation is not None for line in lines) < 11
@@ -119,6 +119,19 @@ print(os.read(own, 1 << 16))
     assert '"event": "violation"' in stolen
     problems, _, _ = verified(data)
     assert problems
+
+
+def test_a_reader_that_stops_stops_no_end(bench: Supervision) -> None:
+    """A function that is ended beside a full pipe that nobody reads leaves nobody who waits for room."""
+    code = FILLS + "import ctypes\nctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)\n"
+    reading, writing = os.pipe()
+    try:
+        process = log_of(bench, code, writing)
+        process.communicate(timeout=LIMIT)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert process.returncode == 77
 
 
 def test_a_socket_that_the_function_shuts_down(bench: Supervision) -> None:
@@ -173,7 +186,8 @@ def test_a_collectors_descriptor_is_not_the_functions(bench: Supervision) -> Non
     for supervise in "10":
         reading, writing = os.pipe()
         with os.fdopen(reading, "rb") as collector:
-            more = {"SANDBOX_EVENTS": f"fd:{writing}", "SANDBOX_EVENT_KEY": KEY, "SANDBOX_SUPERVISE": supervise}
+            more = {"SANDBOX_EVENTS": f"fd:{writing}", "SANDBOX_SUPERVISE": supervise}
+            more |= {"SANDBOX_EVENT_KEY": KEY} if supervise == "1" else {}
             process, _ = bench.start(bench.bundle(*CALLS), *PYTHON, HEAD + code, more=more, pass_fds=(writing,))
             os.close(writing)
             data = collector.read()
@@ -181,6 +195,8 @@ def test_a_collectors_descriptor_is_not_the_functions(bench: Supervision) -> Non
         assert (process.returncode, stdout) == (0, "[]\n"), stderr
         problems, verifier, _ = verified(data)
         assert (problems, [run.violations for run in verifier.runs()]) == ([], [1] if supervise == "1" else [])
+    done = bench.run(bench.bundle(*CALLS), "/bin/echo", more={"SANDBOX_SUPERVISE": "0", "SANDBOX_EVENT_KEY": KEY})
+    assert (done.code, done.stdout, "nobody signs" in done.stderr) == (64, "", True)
 
 
 def test_a_file_that_the_function_writes_holds_no_reports(bench: Supervision) -> None:

@@ -149,7 +149,7 @@ def test_a_quiet_function_loads_little_of_the_supervisor(bundle: Path) -> None:
 def test_a_supervisor_loads_nothing_slow_for_what_it_decides() -> None:
     """Nor is anything slow among what decides on programs, listeners and sockets, and writes the lines of refusals."""
     modules = [f"sandbox.supervise.{name}" for name in ("supervisor", "reports", "programs", "executing", "look")]
-    modules += ["sandbox.egress.listen", "sandbox.egress.owned", "sandbox.violations.sink"]
+    modules += ["sandbox.sensor.origins", "sandbox.egress.listen", "sandbox.egress.owned", "sandbox.violations.sink"]
     home = str(BOOTSTRAP.parent)
     code = f"import sys; sys.path.insert(0, {home!r}); import {', '.join(modules)}; print(*sys.modules)"
     found = start([sys.executable, "-I", "-S", "-c", code], {}).stdout.split()

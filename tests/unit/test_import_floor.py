@@ -21,7 +21,7 @@ FLOORS = (
     ("start",),
     ("learn", "supervise"),
     ("policy", "egress"),
-    ("profile", "names"),
+    ("profile", "names", "sensor"),
     ("violations",),
     ("behaviour", "confine", "launcher", "provenance", "runtime_api"),
     ("bundle", "kernel"),
@@ -32,7 +32,8 @@ FLOORS = (
 HEIGHT = {name: len(FLOORS) - number for number, floor in enumerate(FLOORS) for name in floor}
 
 RUNTIME_SIDE = (
-    "start", "supervise", "egress", "names", "violations", "behaviour", "confine", "provenance", "bundle", "kernel",
+    "start", "supervise", "egress", "names", "sensor", "violations", "behaviour", "confine", "provenance", "bundle",
+    "kernel",
 )  # fmt: skip
 BUILD_SIDE = {"profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api"}
 """What runs beside strangers' code loads nothing of what makes profiles and packages; they meet in the bundle."""

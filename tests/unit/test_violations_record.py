@@ -20,6 +20,7 @@ from sandbox.behaviour.call import Call
 from sandbox.kernel import tables
 from sandbox.plain_json import encode
 from sandbox.profile import base
+from sandbox.violations.origin import Frame, Origin
 from sandbox.violations.record import (
     KEPT,
     LONGEST,
@@ -67,6 +68,7 @@ def made(**changed: Any) -> Violation:
         "function": "thumbnail", "phase": "invoke", "request": "r-1", "pid": 7, "tid": 8, "comm": "python3",
         "syscall": "execve", "arg_class": "", "args": ['"/bin/sh"'], "verdict": "denied", "errno": "EPERM",
         "reason": "not in the profile", "allow": "processes: [/bin/sh]", "target": "/bin/sh", "time": 1.23456,
+        "by": Origin("TagLoad", "2.1", Frame("tagload/tags.py", "apply", 7), Frame("/var/task/app.py", "handler", 12)),
     }  # fmt: skip
     return Violation(**{**fields, **changed})
 
@@ -81,7 +83,7 @@ def test_fields_stand_in_their_order() -> None:
     violation = made()
     assert list(line_of(violation)) == [
         "event", "time", "function", "phase", "request", "pid", "tid", "comm", "syscall", "class", "args", "target",
-        "verdict", "errno", "reason", "risk", "technique", "allow",
+        "verdict", "errno", "reason", "risk", "technique", "allow", "by",
     ]  # fmt: skip
     assert violation.time == 1.235
     assert (violation.risk, violation.technique) == ("high", "T1059.004")
@@ -96,8 +98,8 @@ def test_records_and_schema_are_of_one_mind() -> None:
     for record, name in ((made(), "violation"), (Summary("thumbnail", {}, final=True, total=0), "summary"), *signed):
         described = definitions[name]["properties"]
         assert list(line_of(record)) == [key for key in described if key not in sinks]
-        only_final = {"total"} if name == "summary" else set()
-        assert set(line_of(record)) - only_final == set(definitions[name]["required"]) - set(sinks)
+        optional = {"summary": {"total"}, "violation": {"by"}}.get(name, set())
+        assert set(line_of(record)) - optional == set(definitions[name]["required"]) - set(sinks)
         assert described["event"]["const"] == record.event
     assert definitions["violation"]["properties"]["verdict"]["enum"] == list(VERDICTS)
     assert Degraded.event not in definitions["other"]["properties"]["event"]["not"]["enum"]

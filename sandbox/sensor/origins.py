@@ -1,0 +1,197 @@
+"""Whose call it is that waits: one sensor a supervisor, asked when a line is written.
+
+    origin = Sensor().origin(call.pid, process)    # of this call only if it still waits afterwards
+
+A thread's own stack tells. A child that runs no Python of its own yet (vfork, posix_spawn) is its parent's: of the
+thread there that waits in the call that made it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from sandbox.kernel import abi, tables
+from sandbox.kernel.memory import Memory
+from sandbox.sensor import distributions, layout, runtime
+from sandbox.sensor.layout import NoThread, Unreadable
+from sandbox.sensor.stack import Stack
+from sandbox.violations.origin import STANDARD_LIBRARY, Frame, Origin
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sandbox.sensor.stack import Activation
+
+PATIENCE = 0.1
+"""Seconds that a call waits at most for its origin to be read: the first takes 5 ms, others 0.15, on a busy host more.
+"""
+MOST_PROCESSES = 4
+"""Processes of which memory is open: a function with its children; of more, the one that was asked first is closed."""
+MOST_THREADS = 64
+"""Threads of a parent among which the one that made a child is looked for."""
+MAKES = ("clone", "clone3", "fork", "vfork")
+FROZEN = "<frozen "
+"""How code that is built into the interpreter names its file: `<frozen importlib._bootstrap>`."""
+
+
+class _Process:
+    """One process that runs Python: its memory, and the reader of its stacks."""
+
+    __slots__ = ("memory", "stack")
+
+    def __init__(self, pid: int) -> None:
+        """Raises Unreadable where it runs no Python that can be read."""
+        self.memory = Memory(pid)
+        try:
+            self.stack = Stack(self.memory, *runtime.locate(pid, self.memory))
+        except BaseException:
+            self.memory.close()
+            raise
+
+
+class Sensor:
+    """Reads origins. Not for several threads."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, _Process] = {}
+        self._distributions = distributions.Distributions()
+        self._standard: dict[str, bool] = {}
+        numbers = tables.numbers(abi.MACHINE)
+        self._makes = frozenset(numbers[name] for name in MAKES if name in numbers)
+        self.unknown = ""
+        """Why the last one who runs Python stayed unknown, where it is the version; '' otherwise."""
+
+    def origin(self, tid: int, pid: int) -> Origin | None:
+        """Who made the call in which the thread `tid` of the process `pid` waits; None where nobody can tell.
+
+        It is that thread's if the call still waits afterwards (SECCOMP_IOCTL_NOTIF_ID_VALID). Never raises for what the
+        process is or holds, and takes PATIENCE at most.
+        """
+        self.unknown = ""
+        deadline = time.monotonic() + PATIENCE
+        try:
+            found = self._of_thread(tid, pid, deadline)
+        except Unreadable:
+            found = None
+        if found is not None:
+            return found
+        try:
+            return self._of_parent(pid, deadline)
+        except Unreadable:
+            return None
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        for process in self._processes.values():
+            process.memory.close()
+        self._processes.clear()
+
+    def _of_thread(self, tid: int, pid: int, deadline: float) -> Origin | None:
+        known = self._processes.get(pid)
+        if known:
+            try:
+                return self._read(known.stack, tid, deadline)
+            except NoThread:
+                raise
+            except Unreadable:  # another program by now, or another process
+                self._processes.pop(pid).memory.close()
+        try:
+            process = _Process(pid)
+        except Unreadable as error:
+            self.unknown = str(error)
+            raise
+        try:
+            found = self._read(process.stack, tid, deadline)
+        except BaseException:
+            process.memory.close()
+            raise
+        # Only now: a child that has shown its parent's memory until its exec is somebody else behind it.
+        if len(self._processes) >= MOST_PROCESSES:
+            self._processes.pop(next(iter(self._processes))).memory.close()
+        self._processes[pid] = process
+        return found
+
+    def _of_parent(self, pid: int, deadline: float) -> Origin | None:
+        """By the thread of the parent that waits in the call that made this process."""
+        parent = _parent(pid)
+        if not parent:
+            return None
+        for tid in _threads(parent):
+            if _waits_in(parent, tid) in self._makes:
+                return self._of_thread(tid, parent, deadline)
+        return None
+
+    def _read(self, stack: Stack, tid: int, deadline: float) -> Origin | None:
+        """The innermost library, up to the innermost frame of the function's own."""
+        version = stack.layout.version
+        library: tuple[str, str, str, Activation] | None = None
+        standard: tuple[str, str, str, Activation] | None = None
+        handler: Frame | None = None
+        activations = stack.activations(tid, deadline)
+        while True:
+            try:
+                activation = next(activations, None)
+            except Unreadable:
+                if library is None and standard is None:
+                    raise
+                break
+            if activation is None:
+                break
+            file = activation.file
+            if file.startswith("<"):
+                if file.startswith(FROZEN) and standard is None:
+                    standard = (STANDARD_LIBRARY, layout.text(version), file, activation)
+                continue  # code from a string is nobody's: who runs it is further out
+            path = distributions.absolute(tid, file)
+            module = distributions.standard(tid, path, version, self._standard)
+            if module:
+                standard = standard or (STANDARD_LIBRARY, layout.text(version), module, activation)
+                continue
+            owner = self._distributions.owner(tid, path, deadline)
+            if not owner.installed:
+                handler = activation.frame()
+                break
+            library = library or (owner.distribution, owner.version, owner.module, activation)
+        made = library or standard
+        if made is None:
+            return Origin("", "", None, handler) if handler else None
+        distribution, release, module, activation = made
+        frame = activation.frame()
+        return Origin(distribution, release, Frame(module, frame.function, frame.line), handler)
+
+
+def _parent(pid: int) -> int:
+    """The process that made another; 0 where nobody can tell."""
+    for key, value in _status(pid):
+        if key == b"PPid":
+            return int(value)
+    return 0
+
+
+def _status(pid: int) -> Iterator[tuple[bytes, bytes]]:
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                key, _, value = line.partition(b":")
+                yield key, value.strip()
+    except OSError:
+        return
+
+
+def _threads(pid: int) -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")[:MOST_THREADS]]
+    except OSError:
+        return []
+
+
+def _waits_in(pid: int, tid: int) -> int:
+    """The number of the call in which a thread sleeps (man 5 proc_pid_syscall); -1 for none."""
+    try:
+        with open(f"/proc/{pid}/task/{tid}/syscall", "rb") as file:
+            word = file.read(64).split(b" ")[0]
+    except OSError:
+        return -1
+    return int(word) if word.isdigit() else -1

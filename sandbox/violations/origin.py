@@ -1,0 +1,106 @@
+"""Who made a call, as a line says it: the function and line of a library, and the function's own that led to it.
+
+    {"distribution": "PyYAML", "version": "6.0.1", "module": "yaml/constructor.py", "function": "construct_object",
+     "line": 100, "handler": {"file": "/var/task/app.py", "function": "handler", "line": 12}}
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, TypeGuard
+
+STANDARD_LIBRARY = "standard library"
+"""Stands for a distribution where the code is Python's own; the version is Python's."""
+
+
+class Frame:
+    """One Python function on a stack: its file as the code names it, its qualified name, and the line; 0 if unknown."""
+
+    __slots__ = ("file", "function", "line")
+
+    def __init__(self, file: str, function: str, line: int) -> None:
+        self.file: Final = file
+        self.function: Final = function
+        self.line: Final = line
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Frame) and (self.file, self.function, self.line) == (
+            other.file, other.function, other.line,
+        )  # fmt: skip
+
+    def __hash__(self) -> int:
+        return hash((self.file, self.function, self.line))
+
+    def __repr__(self) -> str:
+        return f"Frame({self.file!r}, {self.function!r}, {self.line})"
+
+
+class Origin:
+    """The innermost frame of a library, and the innermost of the function's own around it; one may be missing.
+
+    `distribution` is '' where no library was on the way, `version` '' where it is not known. The file of `library`
+    is relative to the folder that libraries were installed in.
+    """
+
+    __slots__ = ("distribution", "handler", "library", "version")
+
+    def __init__(self, distribution: str, version: str, library: Frame | None, handler: Frame | None) -> None:
+        self.distribution: Final = distribution
+        self.version: Final = version
+        self.library: Final = library
+        self.handler: Final = handler
+
+    def fields(self) -> dict[str, object]:
+        """As it stands in a line, under `by`."""
+        found: dict[str, object] = {}
+        if self.library:
+            found = {
+                "distribution": self.distribution, "version": self.version, "module": self.library.file,
+                "function": self.library.function, "line": self.library.line,
+            }  # fmt: skip
+        if self.handler:
+            handler = self.handler
+            found["handler"] = {"file": handler.file, "function": handler.function, "line": handler.line}
+        return found
+
+    def __str__(self) -> str:
+        """`urllib3 2.2.1 util/connection.py create_connection line 85, from app.py handler line 12`."""
+        parts = []
+        if self.library:
+            module = self.library.file
+            folder, _, rest = module.partition("/")
+            if rest and folder.replace("_", "-").lower() == self.distribution.replace("_", "-").lower():
+                module = rest
+            parts.append(_shown(self.distribution, self.version, module, self.library))
+        if self.handler:
+            parts.append(_shown(self.handler.file.rpartition("/")[2], self.handler))
+        return ", from ".join(parts)
+
+
+def _shown(*words: str | Frame) -> str:
+    texts = [f"{word.function} line {word.line or '?'}" if isinstance(word, Frame) else word for word in words]
+    return " ".join(filter(None, texts))
+
+
+def parse(value: object) -> Origin | None:
+    """What `fields` made, out of a log that anybody may have written to; None for anything else."""
+    if not isinstance(value, dict):
+        return None
+    texts = [value.get(key, "") for key in ("distribution", "version", "module", "function")]
+    line = value.get("line", 0)
+    if not all(isinstance(text, str) for text in texts) or not _is_line(line):
+        return None
+    distribution, version, module, function = texts
+    library = Frame(module, function, line) if module else None
+    own = value.get("handler")
+    handler = None
+    if isinstance(own, dict):
+        file, name, at = own.get("file", ""), own.get("function", ""), own.get("line", 0)
+        if isinstance(file, str) and isinstance(name, str) and _is_line(at):
+            handler = Frame(file, name, at)
+    return Origin(distribution, version, library, handler) if library or handler else None
+
+
+def _is_line(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
