@@ -288,6 +288,7 @@ static void take_resolver_line(char **words, int count) {
 }
 
 static void take_hosts_line(char **words, int count) {
+    static const uint8_t nowhere[16] = {0}; /* a connect there ends at loopback */
     uint8_t host[16], *reached = host;
     char name[NAME_ROOM];
     size_t n = 0;
@@ -295,14 +296,14 @@ static void take_hosts_line(char **words, int count) {
     unsigned length = parse_address(words[0], n, host);
     if (!length) return;
     if (length == 16 && is_mapped(host)) reached = host + 12, length = 4;
+    if (same_bytes(reached, nowhere, length)) reached[0] = length == 4 ? 127 : 0, reached[length - 1] = 1;
     for (int i = 1; i < count && standing_count < MOST_STANDING / 2; i++)
         if (canonical_name(words[i], text_length(words[i]), name) && may_look_up(&policy, name))
             stand_until(name, reached, length, FOR_GOOD, 1);
 }
 
-/* Read the resolver's files, for a policy with names; `local` is the function's LOCALDOMAIN. */
-static void read_resolver_files(const char *local) {
-    each_line("/etc/resolv.conf", take_resolver_line);
+/* LOCALDOMAIN, whose domains stand in the place of those of resolv.conf; '' changes nothing. */
+static void take_local_domains(const char *local) {
     if (*local) search_count = 0;
     while (*local && search_count < MOST_SEARCHES) {
         size_t n = 0;
@@ -311,6 +312,12 @@ static void read_resolver_files(const char *local) {
         search_count += (unsigned)canonical_name(local, n, searches[search_count]);
         local += n;
     }
+}
+
+/* Read the resolver's files, for a policy with names; `local` is the function's LOCALDOMAIN. */
+static void read_resolver_files(const char *local) {
+    each_line("/etc/resolv.conf", take_resolver_line);
+    take_local_domains(local);
     if (!server_count) add_server("127.0.0.1");
     each_line("/etc/hosts", take_hosts_line);
 }
