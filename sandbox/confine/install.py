@@ -67,9 +67,20 @@ def look() -> Platform:
     return Platform(fields, landlock.abi_version())
 
 
+def looks_at_files(policy: Policy, landlock_abi: int, files: str, *, audit: bool) -> bool:
+    """Whether path calls are notified, so that the supervisor sees what Landlock refuses of them; audit always looks.
+
+    `files` is SANDBOX_FILES. Unasked nobody looks where any signal ends a call that waits, and changes its result.
+    """
+    if not policy.files.listed or not landlock_abi:
+        return False
+    wanted = audit or files == "look"
+    return wanted or (files == "auto" and seccomp.knows(seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV))
+
+
 def install(
     policy: Policy, addresses: Sequence[int], api_port: int | None, in_force: InForce | None = None, *,
-    tell: Callable[[int | None], None] | None = None, audit: bool = False, looks: bool = False,
+    tell: Callable[[int | None], None] | None = None, audit: bool = False, files: str = "off",
     command: Command | None = None, refuses: Sequence[tuple[int, int]] = (),
 ) -> InForce:  # fmt: skip
     """Confine the calling process. `addresses` are the three of its one later execve, `api_port` the Runtime API's.
@@ -78,8 +89,7 @@ def install(
 
     With `tell` the supervised program is installed and `tell` hears its listener; where there is none, the plain
     program is installed, `tell` hears None, and the status line says so. `audit` leaves out what the supervisor could
-    not let through. Without a supervisor audit is refused: it would enforce. `looks`: path calls are notified, too, so
-    that the supervisor sees what Landlock refuses; audit looks in any case.
+    not let through. Without a supervisor audit is refused: it would enforce. `files` is SANDBOX_FILES: auto, look, off.
 
     `refuses` are numbers of syscalls with the errnos of a platform that this host imitates, whatever the policy says.
 
@@ -113,10 +123,15 @@ def install(
     own_pid = os.getpid() if policy.signals == "self" else None
     before = _open_status() if platform.proc else -1
     try:
-        looks = policy.files.listed and bool(platform.landlock) and (audit or looks)
+        looks = looks_at_files(policy, platform.landlock, files, audit=audit)
         if tell and _install_supervised(policy, addresses, tell, in_force, first, scoped=scoped, looks=looks):
             if looks and not audit:
                 in_force.reported.append("files: what Landlock refuses")
+            if not looks and files == "auto" and policy.files.listed and platform.landlock:
+                in_force.degraded.append(
+                    f"files: what Landlock refuses has no line (Linux {platform.kernel}; needs 5.19, or "
+                    "SANDBOX_FILES=look)"
+                )
             _read_back(before, platform, in_force)
         elif audit:
             raise KernelUnsupported(

@@ -23,7 +23,7 @@ from sandbox.kernel import abi
 AT_FDCWD = 0xFFFFFF9C
 MOST_LINKS = 40  # linux/namei.h: MAXSYMLINKS
 MOST_BYTES = 4096  # linux/limits.h: PATH_MAX, with the NUL
-HANGING = ("fuse", "nfs", "cifs", "smb3", "9p", "ceph", "autofs", "afs", "virtiofs", "lustre", "gfs2", "ocfs2")
+HANGING = ("fuse", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "autofs", "afs", "virtiofs", "lustre", "gfs2", "ocfs2")
 """Types of file systems (and fuse.sshfs and the like) whose server may never answer: the walk stops before them."""
 
 _PROC_ROOT = 1  # linux/proc_fs.h: PROC_ROOT_INO
@@ -140,7 +140,11 @@ class _Walk:
         while todo:
             name = todo.pop()
             if name == "..":
-                self._up()
+                try:
+                    self._up()
+                except OSError as error:  # from a descriptor of something else than a folder, or one not to be searched
+                    number = error.errno or errno.EACCES
+                    return self._joined([*todo, name], number, unsure=number != errno.ENOTDIR)
                 continue
             if f"{self._text.rstrip('/')}/{name}" in self._mounts.hanging:
                 return self._joined([*todo, name], 0, unsure=True)

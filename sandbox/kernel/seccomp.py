@@ -6,6 +6,7 @@ See man 2 seccomp, linux/seccomp.h and man 5 proc.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 from sandbox.kernel import abi
@@ -37,6 +38,15 @@ def install(program: bytes, flags: int = 0) -> int:
     return abi.syscall(
         abi.number("seccomp"), SET_MODE_FILTER, flags, ctypes.cast(ctypes.byref(prog), ctypes.c_void_p).value
     )
+
+
+def knows(flags: int) -> bool:
+    """Whether this kernel knows the flags: it then misses the program (EFAULT), and else refuses them (EINVAL)."""
+    try:
+        abi.syscall(abi.number("seccomp"), SET_MODE_FILTER, flags, 0)
+    except OSError as error:
+        return error.errno == errno.EFAULT
+    return False
 
 
 def set_no_new_privs() -> None:

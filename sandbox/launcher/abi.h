@@ -10,6 +10,7 @@
 
 /* What Python's modules and ours do not have; the rest is in numbers.h. */
 enum { AT_FDCWD = -100, AT_EMPTY_PATH = 0x1000, AT_EXECFN = 31 };
+enum { AT_SYMLINK_FOLLOW = 0x400, RESOLVE_NO_SYMLINKS = 4, MFD_CLOEXEC = 1 };
 enum { SIGSET = 8, CLONE_VFORK = 0x4000, PR_SET_PDEATHSIG = 1 };
 #define BIT(signal) (1ULL << ((signal) - 1))
 
@@ -26,6 +27,7 @@ struct filter_program {
 
 #if defined(__x86_64__)
 #define STAT_MODE 24
+enum { OPEN_DIRECTORY = 0200000, OPEN_NOFOLLOW = 0400000, OPEN_TMPFILE = 020200000 };
 static inline long call2(long nr, long a, long b) {
     long result;
     __asm__ volatile("syscall" : "=a"(result) : "a"(nr), "D"(a), "S"(b) : "rcx", "r11", "memory");
@@ -56,9 +58,12 @@ static inline long call6(long nr, long a, long b, long c, long d, long e, long f
                      : "rcx", "r11", "memory");
     return result;
 }
+#ifndef HOSTED
 __asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall launch\n\tud2\n");
+#endif
 #elif defined(__aarch64__)
 #define STAT_MODE 16
+enum { OPEN_DIRECTORY = 040000, OPEN_NOFOLLOW = 0100000, OPEN_TMPFILE = 020040000 };
 static inline long call2(long nr, long a, long b) {
     register long x8 __asm__("x8");
     register long x0 __asm__("x0");
@@ -98,7 +103,9 @@ static inline long call3(long nr, long a, long b, long c) {
     __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
     return x0;
 }
+#ifndef HOSTED
 __asm__(".globl _start\n_start:\n\tmov x29, xzr\n\tmov x0, sp\n\tbl launch\n\tbrk #1\n");
+#endif
 #else
 #error "the launcher knows x86_64 and aarch64"
 #endif

@@ -6,6 +6,7 @@
 #define SANDBOX_ATTEND_C
 
 #include "forwarder.c"
+#include "look.c"
 
 enum { MOST_WATCHED = 16, MOST_WAITING = 1024, HIGHEST_INHERITED = 1 << 16 };
 /* Ticks without a call taken: an exec that is followed takes fewer (seized.py: LIMIT), to load may take more. */
@@ -218,8 +219,11 @@ static void heed_signals(int events) {
 }
 
 /* What tables answer, in this order: each says LEFT to what it is not sure of, and `code` is the answer's errno. */
-static enum broker let_early_through(const struct notification *call, long *code) {
-    if (connected || !is_early(&policy.early, (uint32_t)call->nr, call->args)) return LEFT;
+static enum broker let_through(const struct notification *call, long *code) {
+    int early = !connected && is_early(&policy.early, (uint32_t)call->nr, call->args);
+    enum looked looked = look_at(call, early);
+    /* Where nobody is left who could tell, Landlock decides all the same. */
+    if ((looked == NOT_SURE && !lost) || (looked == NO_PATH && !early)) return LEFT;
     answer(call->id, 0, NOTIF_FLAG_CONTINUE);
     *code = 0;
     return NOBODY_WAITS;
@@ -234,8 +238,8 @@ static enum broker connect_for_task(const struct notification *call, long *code)
     return done == ON_ITS_WAY && reaches != RUNTIME_API ? LEFT : done;
 }
 
-static enum broker (*const tables[])(const struct notification *call, long *code) = {let_early_through,
-                                                                                     connect_for_task, serve};
+static enum broker (*const tables[])(const struct notification *call, long *code) = {let_through, connect_for_task,
+                                                                                     serve};
 
 static void take_call(int events) {
     struct notification call = {0};
@@ -275,8 +279,9 @@ static void close_others(const long *own, int count) {
 static void begin(void) {
     started = 1, child = child_report->child, child_process = child_report->process;
     listener = child_report->listener;
-    const long own[] = {listener, variables_from, link_here, link_there, held_signals, ticker, child_process};
-    close_others(own, 7);
+    const long own[] = {listener,     variables_from, link_here,     link_there,
+                        held_signals, ticker,         child_process, rules_from};
+    close_others(own, 8);
     child_report->parted = 1;
     for (long number = 1; number < 64; number++)
         if (early_signals & BIT(number)) signal_function(number);

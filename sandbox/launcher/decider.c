@@ -158,14 +158,14 @@ static void end_rest(void) {
 
 /* Become the Python supervisor; `status` is the wait status of a function that was reaped, -1 for none. */
 static _Noreturn void decide(long status) {
-    const long inherited[] = {listener, variables_from, link_there};
-    const char *numbers = format("#,#,#,#,#", child, (long)listener, variables_from, link_there, status);
+    const long inherited[] = {listener, variables_from, link_there, rules_from};
+    const char *numbers = format("#,#,#,#,#,#", child, (long)listener, variables_from, link_there, status, rules_from);
     const char *const words[] = {interpreter, "-I",          "-S",          package,      "decide",
                                  numbers,     policy_folder, policy_digest, command_path, NULL};
     const long pause[2] = {0, 1000000};
     memcpy(decider_words, words, sizeof words);
     while (!child_report->parted) SYS5(ppoll, 0, 0, pause, 0, SIGSET); /* the function may have ended very soon */
-    for (int i = 0; i < 3; i++) SYS3(fcntl, inherited[i], F_SETFD, 0);
+    for (int i = 0; i < 4; i++) SYS3(fcntl, inherited[i], F_SETFD, 0);
     long code = SYS3(execve, interpreter, decider_words, handler_env);
     refuse(INSTALL_REFUSED, format("%: cannot be executed: %", interpreter, error_text(code)),
            "correct it, or set SANDBOX_SUPERVISE=0");

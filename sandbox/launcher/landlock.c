@@ -8,6 +8,52 @@ static long ruleset, rule_problem;
 static uint32_t handled, read_places;
 static struct notes written, programs, absent;
 
+struct rule { /* of look.py: the physical path, and of a file which one it is */
+    uint64_t device, inode;
+    uint32_t rights, length;
+    char path[];
+};
+struct rules {
+    uint32_t handled, used, incomplete, none;
+    char first[RULES - 16];
+};
+static struct rules *rules; /* as they were installed, in memory that who looks at paths shares with the child */
+static long rules_from; /* a descriptor of it for the decider, -1: none */
+_Static_assert(sizeof(struct rule) == RULE_SIZE && sizeof(struct rules) == RULES, "as look.py reads them");
+
+static const struct rule *rule_at(uint32_t at) { return (const void *)(rules->first + at); }
+static uint32_t size_of_rule(const struct rule *rule) {
+    return ((uint32_t)sizeof *rule + rule->length + 8) & ~7U; /* with a NUL */
+}
+
+static void share_rules(void) {
+    rules_from = SYS2(memfd_create, "rules", MFD_CLOEXEC);
+    if (rules_from >= 0 && SYS2(ftruncate, rules_from, RULES) < 0) rules_from = -1;
+    int flags = rules_from < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED;
+    long at = SYS6(mmap, 0, RULES, PROT_READ_WRITE, flags, rules_from, 0);
+    if (at > 0) rules = (struct rules *)at;
+}
+
+static void record(long fd, uint32_t rights) {
+    if (!rules || rules->incomplete) return;
+    uint64_t found[24]; /* struct stat */
+    uint32_t mode, at = rules->used;
+    struct rule *rule = (void *)(rules->first + at);
+    const char *link = format("/proc/self/fd/#", fd);
+    long n = sizeof rules->first - at < sizeof *rule + 4096 ? -1 : SYS4(readlinkat, AT_FDCWD, link, rule->path, 4095);
+    release(link);
+    if (n <= 0 || SYS4(newfstatat, fd, "", found, AT_EMPTY_PATH) < 0) {
+        rules->incomplete = 1;
+        return;
+    }
+    if (*rule->path != '/') return; /* a pipe: nothing holds it */
+    memcpy(&mode, (char *)found + STAT_MODE, 4);
+    if ((mode & S_IFMT) != S_IFDIR) rule->device = found[0], rule->inode = found[1];
+    rule->path[n] = 0;
+    rule->rights = rights, rule->length = (uint32_t)n;
+    rules->used += size_of_rule(rule);
+}
+
 /* A rule on a path; unless it stands for the whole of it a folder can only be listed. 0: there is no such path. That
  * something is no folder (EINVAL: it takes fewer rights) is sooner tried than asked. */
 static int allow(const char *path, uint32_t access, int whole) {
@@ -19,10 +65,11 @@ static int allow(const char *path, uint32_t access, int whole) {
         int32_t fd;
     } beneath = {access & handled, (int32_t)fd};
     if (beneath.access) code = SYS4(landlock_add_rule, ruleset, 1, &beneath, 0);
-    beneath.access &= FS_OF_FILES;
+    if (code == -EINVAL) beneath.access &= FS_OF_FILES;
     if (code == -EINVAL && beneath.access) code = SYS4(landlock_add_rule, ruleset, 1, &beneath, 0);
     /* EBADFD: a pipe or the like lies in no folder, and nothing holds it. Every other errno from here is smaller. */
     if ((uint64_t)(code + EBADFD - 1) < EBADFD - 1) rule_problem = code;
+    if (beneath.access && !code) record(fd, (uint32_t)beneath.access);
     close_high(fd);
     return 1;
 }
@@ -210,6 +257,7 @@ static long restrict_self(uint64_t network, long port, int bare) {
     const uint64_t attributes[3] = {handled, network, scoped};
     long code = ruleset = SYS3(landlock_create_ruleset, attributes, scoped ? 24 : network ? 16 : 8, 0);
     if (code < 0) return code;
+    if (rules) rules->handled = handled;
     allow_ports(network & LANDLOCK_ACCESS_NET_CONNECT_TCP, &policy.network_ports, port);
     allow_ports(network & LANDLOCK_ACCESS_NET_BIND_TCP, &policy.bind_ports, 0);
     if (bare) {

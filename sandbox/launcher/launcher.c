@@ -58,6 +58,11 @@ static int install_filter(int supervised) {
         if (code >= 0) {
             child_report->listener = listener = (int)code;
             note(&enforced, "supervision");
+            if (looks) note(&reported, "files: what Landlock refuses");
+            if (cannot_look)
+                note(&degraded, format("files: what Landlock refuses has no line (Linux %; needs 5.19, or "
+                                       "SANDBOX_FILES=look)",
+                                       todays_kernel));
         } else if (code != -EINVAL && code != -EBUSY) {
             return refused(code);
         } else {
@@ -103,6 +108,14 @@ static _Noreturn void not_executed(const char *path, long code) {
     end(HANDLER_NOT_FOUND, format("%: cannot be executed: %", path, error_text(code)), NULL);
 }
 
+/* Whether path calls are notified; unasked not where any signal ends a call that waits (install.py: looks_at_files). */
+static void decide_to_look(int is_asked) {
+    long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    looks = is_asked || SYS3(seccomp, SECCOMP_SET_MODE_FILTER, flags, 0) == -EFAULT;
+    cannot_look = !looks;
+    if (looks) share_rules();
+}
+
 /* Install, say so and exec. In a supervised child an error goes to the parent, which runs in the same memory. */
 static _Noreturn void confine(int supervised) {
     if (!install(supervised)) {
@@ -114,6 +127,7 @@ static _Noreturn void confine(int supervised) {
         format("{\"event\": \"sandbox\", \"mode\": \"enforce\", \"function\": $, \"policy\": \"sha256:%\", "
                "\"requested\": @, \"enforced\": @, \"degraded\": @",
                policy.function, policy_digest, &requested, &enforced, &degraded);
+    if (reported.count) line = format("%, \"reported\": @", line, &reported);
     if (stale.count) line = format("%, \"stale\": @", line, &stale);
     if (unchecked.count) line = format("%, \"unchecked\": @", line, &unchecked);
     if (filters_now >= 0) line = format("%, \"filters\": #", line, filters_now);
@@ -231,7 +245,6 @@ static void choose_policy(const char *named, enum mode mode) {
     if (policy.audit_until) SYS2(clock_gettime, 0, now);
     if (mode == AUDIT || now[0] / 86400 < policy.audit_until)
         needs_python(KERNEL_UNSUPPORTED, "SANDBOX_MODE: is audit");
-    if (setting("SANDBOX_FILES", "off look")) needs_python(USAGE, "SANDBOX_FILES");
     /* That only the supervisor has the one, and that the function cannot write to the other, the bootstrap sees to. */
     if (starts_with(variable("SANDBOX_EVENTS"), "fd:") || starts_with(variable("SANDBOX_EVENTS"), "file:"))
         needs_python(USAGE, "SANDBOX_EVENTS");
@@ -256,7 +269,7 @@ static void choose_policy(const char *named, enum mode mode) {
 _Noreturn void launch(long *stack);
 _Noreturn void launch(long *stack) {
     int count = (int)stack[0] - 1;
-    filters_now = listener = -1;
+    filters_now = listener = -1, rules_from = -1;
     char **at = environment = (char **)(stack + 3) + count;
     args = (const char **)(stack + 2);
     if (count < 0) end(USAGE, "argv: is empty", NULL);
@@ -286,6 +299,8 @@ _Noreturn void launch(long *stack) {
     landlock_abi = SYS3(landlock_create_ruleset, 0, 0, 1);
     if (landlock_abi < 0) landlock_abi = 0;
     goes_on = setting("SANDBOX_ON_DECIDER", "end continue");
+    enum { LOOK = 1, NO_LOOK };
+    int files = setting("SANDBOX_FILES", "auto look off");
     int relayed = setting("SANDBOX_REQUEST_ID", "off relay"), supervised = !setting("SANDBOX_SUPERVISE", "1 0");
     if (supervised) {
         /* While the supervisor starts, only a Landlock domain keeps the function out of its memory. */
@@ -300,10 +315,12 @@ _Noreturn void launch(long *stack) {
             note(&degraded, "supervision: no Python supervisor beside the launcher, or no python in PATH");
         }
     }
+    if (files == LOOK && !supervised) needs_python(USAGE, "SANDBOX_FILES: is look");
     if (relayed && !supervised) needs_python(USAGE, "SANDBOX_REQUEST_ID: is relay");
     if (!supervised && *variable("SANDBOX_EVENT_KEY")) needs_python(USAGE, "SANDBOX_EVENT_KEY");
     if (supervised) {
         policy_folder = absolute_path(policy_folder);
+        if (policy.files.listed && landlock_abi && files != NO_LOOK) decide_to_look(files == LOOK);
         supervise(relayed);
     }
     confine(0);

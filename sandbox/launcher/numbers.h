@@ -6,24 +6,35 @@
 #define EACCES 13
 #define EAGAIN 11
 #define EALREADY 114
+#define EBADF 9
 #define EBADFD 77
 #define EBUSY 16
+#define EEXIST 17
 #define EFAULT 14
 #define EINPROGRESS 115
 #define EINTR 4
 #define EINVAL 22
 #define EISCONN 106
+#define ELOOP 40
+#define ENAMETOOLONG 36
 #define ENOENT 2
 #define ENOSYS 38
+#define ENOTDIR 20
 #define EPERM 1
 
 /* fcntl.h and unistd.h */
 #define F_GETFL 3
 #define F_SETFD 2
 #define F_SETFL 4
+#define O_ACCMODE 3
 #define O_CLOEXEC 02000000
+#define O_CREAT 0100
+#define O_EXCL 0200
 #define O_NONBLOCK 04000
 #define O_PATH 010000000
+#define O_RDWR 2
+#define O_TRUNC 01000
+#define O_WRONLY 1
 #define W_OK 2
 #define X_OK 1
 
@@ -34,6 +45,7 @@
 #define EPOLL_CLOEXEC 0x80000
 #define POLLIN 1
 #define POLLOUT 4
+#define POLLPRI 2
 #define RLIMIT_AS 9
 #define RLIMIT_CORE 4
 #define RLIMIT_NOFILE 7
@@ -41,9 +53,14 @@
 #define WNOHANG 1
 
 /* sys/stat.h */
+#define S_IFBLK 060000
+#define S_IFCHR 020000
 #define S_IFDIR 040000
+#define S_IFIFO 010000
+#define S_IFLNK 0120000
 #define S_IFMT 0170000
 #define S_IFREG 0100000
+#define S_IFSOCK 0140000
 #define S_ISVTX 01000
 
 /* signal.h */
@@ -117,6 +134,16 @@
 #define LONGEST_ADDRESS 0x80
 #define PIDFD_THREAD 0x80
 
+/* sandbox/kernel/path_walk.py */
+#define MOST_LINKS 0x28
+
+/* sandbox/behaviour/outcome.py */
+#define RENAME_EXCHANGE 2
+
+/* sandbox/supervise/look.py */
+#define RULES 0x10000
+#define RULE_SIZE 0x18
+
 /* sandbox/names/__init__.py */
 #define DNS_PORT 0x35
 
@@ -168,10 +195,13 @@
 
 /* linux/filter.h */
 #define BPF_ALLOW 0x7fff0000
+#define BPF_AND_K 0x54
 #define BPF_ERRNO 0x50000
+#define BPF_JA 5
 #define BPF_JEQ_K 0x15
 #define BPF_LD_ABS 0x20
 #define BPF_MAX_INSTRUCTIONS 0x1000
+#define BPF_OFFSET_ARCH 4
 #define BPF_OFFSET_ARGS 0x10
 #define BPF_OFFSET_NR 0
 #define BPF_OR_X 0x4c
@@ -183,9 +213,19 @@
 /* linux/landlock.h */
 #define LANDLOCK_ACCESS_FS_EXECUTE 1
 #define LANDLOCK_ACCESS_FS_MAKE_BLOCK 0x800
+#define LANDLOCK_ACCESS_FS_MAKE_CHAR 0x40
+#define LANDLOCK_ACCESS_FS_MAKE_DIR 0x80
+#define LANDLOCK_ACCESS_FS_MAKE_FIFO 0x400
+#define LANDLOCK_ACCESS_FS_MAKE_REG 0x100
+#define LANDLOCK_ACCESS_FS_MAKE_SOCK 0x200
+#define LANDLOCK_ACCESS_FS_MAKE_SYM 0x1000
 #define LANDLOCK_ACCESS_FS_READ_DIR 8
+#define LANDLOCK_ACCESS_FS_READ_FILE 4
 #define LANDLOCK_ACCESS_FS_REFER 0x2000
+#define LANDLOCK_ACCESS_FS_REMOVE_DIR 0x10
+#define LANDLOCK_ACCESS_FS_REMOVE_FILE 0x20
 #define LANDLOCK_ACCESS_FS_TRUNCATE 0x4000
+#define LANDLOCK_ACCESS_FS_WRITE_FILE 2
 #define LANDLOCK_ACCESS_NET_BIND_TCP 1
 #define LANDLOCK_ACCESS_NET_CONNECT_TCP 2
 #define LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET 1
@@ -234,6 +274,11 @@
 #define LOCK_FILES "uv.lock\0" "poetry.lock\0" "pdm.lock\0" "Pipfile.lock\0" "requirements.lock\0" \
     "requirements.txt\0" "package-lock.json\0" "go.sum\0" "Cargo.lock\0"
 
+/* sandbox/kernel/path_walk.py and supervise/look.py: words, each with a NUL behind it */
+#define HANGING "fuse\0" "nfs\0" "nfs4\0" "cifs\0" "smb3\0" "9p\0" "ceph\0" "autofs\0" "afs\0" "virtiofs\0" "lustre\0" \
+    "gfs2\0" "ocfs2\0"
+#define OWN_FILES "comm\0" "coredump_filter\0" "oom_score_adj\0" "timerslack_ns\0"
+
 /* sandbox/errors.py: exit code and name of each, in the order of enum error */
 enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UNSUPPORTED, LISTENER_BUSY,
     CANARY_PASSED, HANDLER_NOT_FOUND, POLICY_STALE, PACKAGE_INVALID, POLICY_WRITABLE, DECIDER_LOST, ERROR_COUNT };
@@ -256,6 +301,14 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 
 #if defined(__x86_64__)
 #define ARCH "x86_64"
+#define AUDIT_ARCH 0xc000003eU
+#define PATH_CALL_ROWS {{2, OPENED, -1, 0, -1, -1, 1, 0x0}, {257, OPENED, 0, 1, -1, -1, 2, 0x0}, {85, OPENED, -1, 0, \
+    -1, -1, -1, 0x0}, {76, TRUNCATED, -1, 0, -1, -1, -1, 0x0}, {83, MADE, -1, -1, -1, 0, -1, 0x80}, {258, MADE, -1, \
+    -1, 0, 1, -1, 0x80}, {133, MADE, -1, -1, -1, 0, 1, 0x0}, {259, MADE, -1, -1, 0, 1, 2, 0x0}, {82, MOVED, -1, 0, -1, \
+    1, -1, 0x0}, {264, MOVED, 0, 1, 2, 3, -1, 0x0}, {316, MOVED, 0, 1, 2, 3, 4, 0x0}, {86, LINKED, -1, 0, -1, 1, -1, \
+    0x0}, {265, LINKED, 0, 1, 2, 3, 4, 0x0}, {88, MADE, -1, -1, -1, 1, -1, 0x1000}, {266, MADE, -1, -1, 1, 2, -1, \
+    0x1000}, {87, REMOVED, -1, -1, -1, 0, -1, 0x0}, {263, REMOVED, -1, -1, 0, 1, -1, 0x0}, {84, REMOVED, -1, -1, -1, \
+    0, -1, 0x0}}
 #define NR_bind 49
 #define NR_capget 125
 #define NR_capset 126
@@ -272,6 +325,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_exit_group 231
 #define NR_faccessat 269
 #define NR_fcntl 72
+#define NR_ftruncate 77
 #define NR_getcwd 79
 #define NR_getdents64 217
 #define NR_geteuid 107
@@ -286,10 +340,12 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_landlock_add_rule 445
 #define NR_landlock_create_ruleset 444
 #define NR_landlock_restrict_self 446
+#define NR_memfd_create 319
 #define NR_mmap 9
 #define NR_munmap 11
 #define NR_newfstatat 262
 #define NR_openat 257
+#define NR_openat2 437
 #define NR_pidfd_getfd 438
 #define NR_pidfd_open 434
 #define NR_pidfd_send_signal 424
@@ -324,6 +380,11 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 
 #elif defined(__aarch64__)
 #define ARCH "aarch64"
+#define AUDIT_ARCH 0xc00000b7U
+#define PATH_CALL_ROWS {{56, OPENED, 0, 1, -1, -1, 2, 0x0}, {45, TRUNCATED, -1, 0, -1, -1, -1, 0x0}, {34, MADE, -1, \
+    -1, 0, 1, -1, 0x80}, {33, MADE, -1, -1, 0, 1, 2, 0x0}, {38, MOVED, 0, 1, 2, 3, -1, 0x0}, {276, MOVED, 0, 1, 2, 3, \
+    4, 0x0}, {37, LINKED, 0, 1, 2, 3, 4, 0x0}, {36, MADE, -1, -1, 1, 2, -1, 0x1000}, {35, REMOVED, -1, -1, 0, 1, -1, \
+    0x0}}
 #define NR_bind 200
 #define NR_capget 90
 #define NR_capset 91
@@ -340,6 +401,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_exit_group 94
 #define NR_faccessat 48
 #define NR_fcntl 25
+#define NR_ftruncate 46
 #define NR_getcwd 17
 #define NR_getdents64 61
 #define NR_geteuid 175
@@ -354,10 +416,12 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_landlock_add_rule 445
 #define NR_landlock_create_ruleset 444
 #define NR_landlock_restrict_self 446
+#define NR_memfd_create 279
 #define NR_mmap 222
 #define NR_munmap 215
 #define NR_newfstatat 79
 #define NR_openat 56
+#define NR_openat2 437
 #define NR_pidfd_getfd 438
 #define NR_pidfd_open 434
 #define NR_pidfd_send_signal 424

@@ -39,6 +39,45 @@ static void emit(int code, int jt, int jf, uint32_t k) {
     filter[filter_length++] = (struct instruction){(uint16_t)code, (uint8_t)jt, (uint8_t)jf, k};
 }
 
+static int looks, cannot_look; /* whether path calls are notified, for a look at what Landlock refuses of them */
+
+/* What goes before a program, so that the path calls of the policy are notified (install.py: _paths). */
+static void emit_path_calls(void) {
+    struct cursor c = {policy.paths.first, policy.paths.size, 0};
+    emit(BPF_LD_ABS, 0, 0, BPF_OFFSET_ARCH);
+    uint32_t start = filter_length, skip = 0, last = ~0U;
+    emit(BPF_JEQ_K, 1, 0, AUDIT_ARCH);
+    emit(BPF_JA, 0, 0, 0);
+    while (c.left) {
+        uint32_t nr = take_number(&c), conditions = take_number(&c);
+        if (nr != last) {
+            if (skip) filter[skip].k = filter_length - skip - 1;
+            emit(BPF_LD_ABS, 0, 0, BPF_OFFSET_NR);
+            emit(BPF_JEQ_K, 1, 0, last = nr);
+            skip = filter_length;
+            emit(BPF_JA, 0, 0, 0);
+        }
+        uint32_t first = filter_length;
+        while (conditions--) {
+            uint32_t at = BPF_OFFSET_ARGS + 8 * take_number(&c);
+            const unsigned char *compared = take(&c, 16);
+            for (int high = 1; high >= 0; high--) {
+                uint32_t mask = (uint32_t)(wide_at(compared) >> 32 * high);
+                if (!mask) continue;
+                emit(BPF_LD_ABS, 0, 0, at + 4 * (uint32_t)high);
+                emit(BPF_AND_K, 0, 0, mask);
+                emit(BPF_JEQ_K, 0, 0, (uint32_t)(wide_at(compared + 8) >> 32 * high));
+            }
+        }
+        /* What differs jumps behind this alternative, which ends with its RET. */
+        for (uint32_t i = first; i < filter_length; i++)
+            if (filter[i].code == BPF_JEQ_K) filter[i].jf = (uint8_t)(filter_length - i);
+        emit(BPF_RET_K, 0, 0, BPF_USER_NOTIF);
+    }
+    if (skip) filter[skip].k = filter_length - skip - 1;
+    filter[start + 1].k = filter_length - start - 2;
+}
+
 /* The program with what only we know behind its head: the one exec passes, signals stay in the process
  * (single_exec.py: block). */
 enum { GUARDED = 4 };
@@ -50,9 +89,12 @@ static void build_filter(int supervised) {
                                        (uint32_t)-SYS1(getpgid, 0)};
     /* Where the kernel does not keep signals in the domain, the supervisor looks at each that leaves the process. */
     int inside = policy.signals == SIGNALS_SELF || (supervised && landlock_abi < LANDLOCK_SCOPES);
-    filter = alloc(8 * (BLOCK + (size_t)program->instructions));
-    filter_length = program->head;
-    memcpy(filter, program->code, 8 * (size_t)filter_length);
+    /* Of a path call's row in the policy each 4 bytes are less than an instruction, but for four of each number. */
+    filter = alloc(8 * (BLOCK + (size_t)program->instructions) + (supervised && looks ? 10 * policy.paths.size : 0));
+    filter_length = 0;
+    if (supervised && looks) emit_path_calls();
+    memcpy(filter + filter_length, program->code, 8 * (size_t)program->head);
+    filter_length += program->head;
     if (supervised || policy.exec != EXEC_GRANTED) {
         struct instruction *first = filter + filter_length;
         emit(BPF_JEQ_K, 0, 0, NR_execve);

@@ -23,7 +23,7 @@ static const char **args;        /* our arguments behind the name */
 static const char *own_path, *command_path, *start_folder;
 static const char **command_argv;
 static struct policy policy;
-static struct notes requested, enforced, degraded, stale, unchecked;
+static struct notes requested, enforced, reported, degraded, stale, unchecked;
 static long filters_now, api_port;
 static const char *policy_folder, *policy_digest, *todays_kernel, *package, *interpreter;
 static int warn_only, listener;
@@ -33,6 +33,7 @@ void *memcpy(void *to, const void *from, size_t n);
 void *memmove(void *to, const void *from, size_t n);
 void *memset(void *to, int value, size_t n);
 
+#ifndef HOSTED /* with a C library, which has them */
 void *memcpy(void *to, const void *from, size_t n) {
     for (size_t i = 0; i < n; i++) ((char *)to)[i] = ((const char *)from)[i];
     // cppcheck-suppress uninitvar // the address is returned, not what lies there
@@ -49,6 +50,7 @@ void *memset(void *to, int value, size_t n) {
     for (size_t i = 0; i < n; i++) ((char *)to)[i] = (char)value;
     return to;
 }
+#endif
 
 static _Noreturn void leave(int code) {
     for (;;) SYS1(exit_group, code);

@@ -1,12 +1,13 @@
 """The Python side of the native launcher: `start` does all of a start in its place, `decide` decides for its child.
 
     python3 -I -S .../sandbox/start/by_launcher.py start LAUNCHER [COMMAND...]
-    python3 -I -S .../sandbox/start/by_launcher.py decide PID,LISTENER,VARIABLES,LINK,ENDED FOLDER DIGEST COMMAND
+    python3 -I -S .../sandbox/start/by_launcher.py decide PID,LISTENER,VARIABLES,LINK,ENDED,RULES FOLDER DIGEST COMMAND
 
 LISTENER is -1 where the kernel gave none. VARIABLES is a pipe with the variables that are ours, each with a NUL behind
 it: in the variables of this process the function could read them. LINK leads to the attendant
-(sandbox/supervise/link.py); ENDED is the wait status of a function that was reaped already, -1 for none. The held
-signals (sandbox/confine/parent.py) come blocked.
+(sandbox/supervise/link.py); ENDED is the wait status of a function that was reaped already, -1 for none; RULES a
+descriptor that tells the rules on files (sandbox/supervise/look.py), -1 for none. The held signals
+(sandbox/confine/parent.py) come blocked.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ def main() -> NoReturn:
         sys.argv = rest
         launch.main()
     numbers, folder, digest, command = rest
-    pid, listener, variables, link, ended = map(int, numbers.split(","))
-    decide(pid, listener, variables, link, None if ended < 0 else ended, folder, digest, command)
+    pid, listener, variables, link, ended, rules = map(int, numbers.split(","))
+    decide(pid, listener, variables, link, None if ended < 0 else ended, rules, folder, digest, command)
 
 
 def decide(
-    pid: int, listener: int, variables: int, link: int, ended: int | None, folder: str, digest: str, path: str
+    pid: int, listener: int, variables: int, link: int, ended: int | None, rules: int, folder: str, digest: str,
+    path: str,
 ) -> NoReturn:  # fmt: skip
     """Decide for the launcher's child `pid`, which runs `path`, and say to the attendant how to end.
 
@@ -46,13 +48,14 @@ def decide(
 
     environ = dict(os.environ)
     start.protect()
-    for fd in (listener, link):
+    for fd in (listener, link, rules):
         if fd >= 0:
             os.set_inheritable(fd, False)
     environ |= received(variables)
     from sandbox import bundle
+    from sandbox.confine import install
     from sandbox.errors import PolicyInvalid, SandboxError, log_entry
-    from sandbox.kernel import abi
+    from sandbox.kernel import abi, landlock
     from sandbox.start import launch
     from sandbox.start.settings import Settings
     from sandbox.supervise.link import LINK_ENDED, is_cut, say
@@ -64,6 +67,8 @@ def decide(
             raise PolicyInvalid("is not the policy that the launcher installed", where=folder, todo=bundle.REBUILD)
         command = Command(path, (), {}, root=settings.task_root)
         duties = launch.duties(settings, command, audit=False)
+        duties.looks = install.looks_at_files(policy, landlock.abi_version(), settings.files, audit=False)
+        duties.rules = rules
         journal = start.early_journal(policy, duties)
         from sandbox.supervise.decider import decide as answer
 

@@ -239,7 +239,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
                 "is set, but without a supervisor nobody signs", where=EVENT_KEY,
                 todo="set SANDBOX_SUPERVISE=1, or unset it",
             )  # fmt: skip
-        if settings.looks:
+        if settings.files == "look":
             raise UsageError(
                 "is look, but without a supervisor nobody looks", where=FILES,
                 todo="set SANDBOX_SUPERVISE=1, or unset it",
@@ -253,6 +253,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
     _ = policy.supervision  # parsed here: damage must stop the start, and the clone below shares it
     # Before the clone, so that the child writes to fewer pages that it shares.
     from sandbox.confine import install, single_exec  # noqa: F401
+    from sandbox.kernel import landlock
     from sandbox.supervise.start import start
 
     def child(page: ListenerPage) -> None:
@@ -264,11 +265,8 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
             fail(shortage(error) or internal(error), settings)
 
     found = duties(settings, command, audit=audit)
+    found.looks = install.looks_at_files(policy, landlock.abi_version(), settings.files, audit=audit)
     degraded += [f"network: {text} ({STANDS_FOR})" for text in settings.stand_ins]
-    if audit or settings.looks:
-        from sandbox.supervise.look import prepare
-
-        found.look = prepare(policy, command, audit=audit)
     sys.exit(start(child, policy, found))
 
 
@@ -309,7 +307,7 @@ def confine(
     try:
         port = settings.api.port if settings.api else None
         install(
-            policy, launch.addresses, port, in_force, tell=tell, audit=audit, looks=settings.looks, command=command,
+            policy, launch.addresses, port, in_force, tell=tell, audit=audit, files=settings.files, command=command,
             refuses=settings.refuses,
         )  # fmt: skip
     except InstallRefused as error:

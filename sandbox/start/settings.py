@@ -67,8 +67,8 @@ class Settings:
     """
 
     __slots__ = (
-        "api", "debug", "entry", "environ", "event_key", "events", "function", "goes_on", "grants", "handler",
-        "has_api", "local_domains", "looks", "mode", "next_wrapper", "observations", "on_unavailable", "one_phase",
+        "api", "debug", "entry", "environ", "event_key", "events", "files", "function", "goes_on", "grants", "handler",
+        "has_api", "local_domains", "mode", "next_wrapper", "observations", "on_unavailable", "one_phase",
         "policy", "problems", "python", "refuse_stale", "refuses", "relays", "search", "stand_ins", "supervise",
         "task_root", "verify_key",
     )  # fmt: skip
@@ -90,7 +90,7 @@ class Settings:
         self.relays = setting(environ, REQUEST_ID, ("off", "relay"), problems) == "relay"
         self.supervise = setting(environ, SUPERVISE, ("1", "0"), problems) == "1"
         self.goes_on = setting(environ, ON_DECIDER, ("end", "continue"), problems) == "continue"
-        self.looks = setting(environ, FILES, ("off", "look"), problems) == "look"
+        self.files = setting(environ, FILES, ("auto", "look", "off"), problems)
         self.refuses = _refuses(environ, problems)
         self.problems = tuple(problems)
 

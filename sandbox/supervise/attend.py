@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sandbox.bundle import Policy
+    from sandbox.supervise.look import Look
     from sandbox.supervise.start import Duties
     from sandbox.supervise.supervisor import Supervisor
     from sandbox.violations.journal import Journal
@@ -42,23 +43,30 @@ def attend(pid: int, fd: int | None, policy: Policy, duties: Duties, journal: Jo
     socket = str(abi.number("socket"))
     early_sockets = CallTable({socket: early.pop(socket, ())} if makes else {})
     init = CallTable(early)
-    known = init
-    if duties.look:
-        # What the init phase alone may do is looked at as well.
-        known = CallTable({number: found for number, found in early.items() if not duties.look.sees(int(number))})
+    look = make_look(policy, duties)
     split = opening.TableSplit(pid, fd, keep=(fd, wake))
-    first = opening.answer(listener, known, wake, split)
+    first = opening.answer(listener, init, wake, split, look)
     ended = None if first else parent.reaped(pid)
     if ended is not None and not _has_children():
         if journal:
             journal.finish()
         return parent.end_like(ended)
     supervisor = make_supervisor(policy, duties, init, early_sockets if makes else None, journal)
+    supervisor.set_look(look)
     gc.enable()
     status = supervisor.run(pid, listener, wake, split, first, ended)
     if supervisor.terminated:
         return say_terminated(policy, supervisor)
     return parent.end_like(status)
+
+
+def make_look(policy: Policy, duties: Duties) -> Look | None:
+    """What sees the path calls; None where they are not notified."""
+    if not duties.looks:
+        return None
+    from sandbox.supervise.look import prepare
+
+    return prepare(policy, duties.command, audit=duties.audit, rules=duties.rules)
 
 
 def say_terminated(policy: Policy, supervisor: Supervisor) -> int:
@@ -122,7 +130,6 @@ def make_supervisor(
         listen=followed(supervision.listen),
         receives=policy.names_receives, attendant=attendant,
     )  # fmt: skip
-    supervisor.set_look(duties.look)
     supervisor.set_stand_ins(duties.stand_ins)
     if policy.exec == "granted":
         from sandbox.supervise import programs

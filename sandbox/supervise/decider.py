@@ -35,6 +35,7 @@ def decide(
     if fd < 0:
         return attend.unheard(pid, wake, policy, journal, ended)
     supervisor = attend.make_supervisor(policy, duties, CallTable(policy.init_calls), None, journal, os.getppid())
+    supervisor.set_look(attend.make_look(policy, duties))
     listener = LinkedListener(fd, link, supervisor.told, supervisor.learn_name, supervisor.report_packet)
     supervisor.after_init = lambda: say(link, LINK_CONNECTED)
     say(link, LINK_READY)

@@ -9,28 +9,40 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 
-from sandbox.behaviour import access, spelling
+from sandbox.behaviour import access, arguments, spelling
+from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import below, is_one_owners
 from sandbox.behaviour.permissions import Permissions, Verdict, allows
 from sandbox.confine import landlock_rules
 from sandbox.kernel import abi, landlock, tables
 from sandbox.kernel.notification import CallTable
+from sandbox.kernel.task import Tasks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sandbox.behaviour.access import Access
-    from sandbox.behaviour.call import Call
     from sandbox.bundle import Policy
     from sandbox.confine import Command
+    from sandbox.kernel.notification import Notification
     from sandbox.kernel.task import Task
 
 
 OWN = ("comm", "coredump_filter", "oom_score_adj", "timerslack_ns")
 """What runtimes set of their own process and its threads (man 5 proc). Landlock refuses these, and they do without: a
 rule on a file of /proc is lost with the kernel's cache of it, and one on a folder would open all processes."""
+
+
+RULE = struct.Struct("<QQII")
+"""A rule as the launcher tells it (landlock.c: struct rule): st_dev and st_ino of a file, or 0, rights, length of the
+path, which follows with a NUL, up to a multiple of 8 bytes."""
+RULES = 64 << 10
+"""Bytes of all it tells: a head, and rules behind each other."""
+_RULES = struct.Struct("<IIII")
+"""The head: rights that are handled, bytes of the rules, whether some are missing, nothing."""
 
 
 class Look:
@@ -46,11 +58,23 @@ class Look:
         self.tells = audit
         self._permissions = permissions
         self._names = names
+        self._tasks = Tasks()
 
     @staticmethod
     def sees(number: int) -> bool:
         """Whether a call with this number is looked at."""
         return tables.names(abi.MACHINE).get(number) in tables.HELD_BY_PATH
+
+    def is_quiet(self, call: Notification, *, early: bool) -> bool:
+        """Whether a path call of the first phase may go on without anybody's line; `early`: that phase alone has it."""
+        if not (early or self.calls.allows(call)):
+            return False
+        syscall, task = tables.names(abi.MACHINE)[call.nr], self._tasks.take(call.pid)
+        try:
+            asked = Call(syscall, arguments.classify(syscall, call.args, abi.MACHINE))
+            return not self.ask(asked, call.args, task, "init").errno and not (self.unread and self.tells)
+        finally:
+            self._tasks.done(task)
 
     def ask(self, asked: Call, args: Sequence[int], task: Task, phase: str) -> Verdict:
         """What the rules on files say to a call that waits; allowed where it cannot work, and where nobody can tell."""
@@ -101,17 +125,41 @@ def _is_own(asked: Access, task: Task) -> bool:
     return own and (len(parts) == 4 or (len(parts) == 6 and parts[3] == "task"))
 
 
-def prepare(policy: Policy, command: Command, *, audit: bool) -> Look | None:
-    """The look that a policy asks for on this host; None where nothing is held that it could see."""
+def prepare(policy: Policy, command: Command, *, audit: bool, rules: int = -1) -> Look | None:
+    """The look that a policy asks for on this host; None where nothing is held that it could see.
+
+    `rules` is the descriptor by which the launcher tells what it installed; what it does not tell is looked up anew.
+    """
     version = landlock.abi_version()
     if not policy.files.listed or not version:
         return None
-    plan = landlock_rules.plan(policy, version, command)
-    try:
-        rules = [(os.readlink(f"/proc/self/fd/{fd}"), rights) for fd, rights in plan.beneath]
-        found = [(path, os.fstat(fd)) for (path, _), (fd, _) in zip(rules, plan.beneath, strict=True)]
-    finally:
-        plan.close()
-    files = {path: (file.st_dev, file.st_ino) for path, file in found if not stat.S_ISDIR(file.st_mode)}
-    permissions = Permissions(plan.handled, rules, files)
+    permissions = installed(rules) if rules >= 0 else None
+    if permissions is None:
+        plan = landlock_rules.plan(policy, version, command)
+        try:
+            beneath = [(os.readlink(f"/proc/self/fd/{fd}"), rights) for fd, rights in plan.beneath]
+            found = [(path, os.fstat(fd)) for (path, _), (fd, _) in zip(beneath, plan.beneath, strict=True)]
+        finally:
+            plan.close()
+        files = {path: (file.st_dev, file.st_ino) for path, file in found if not stat.S_ISDIR(file.st_mode)}
+        permissions = Permissions(plan.handled, beneath, files)
     return Look(permissions, CallTable(policy.path_calls), landlock_rules.named(command), audit=audit)
+
+
+def installed(fd: int) -> Permissions | None:
+    """The rules that the launcher installed (struct rules of landlock.c); None where it could not tell all of them."""
+    data = os.pread(fd, RULES, 0)
+    handled, used, incomplete, _ = _RULES.unpack_from(data)
+    if incomplete or used + _RULES.size > len(data):
+        return None
+    rules: list[tuple[str, int]] = []
+    files: dict[str, tuple[int, int]] = {}
+    at = _RULES.size
+    while at < used + _RULES.size:
+        device, inode, rights, length = RULE.unpack_from(data, at)
+        path = os.fsdecode(data[at + RULE.size : at + RULE.size + length])
+        rules.append((path, rights))
+        if inode:
+            files[path] = device, inode
+        at += (RULE.size + length + 8) & ~7
+    return Permissions(handled, rules, files)

@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandbox.kernel.notification import CallTable, Listener, Notification
+    from sandbox.supervise.look import Look
 
 SPLIT_PAUSE = 1
 """Milliseconds between looks at whether the child's exec has parted the descriptor tables."""
 
 
-def answer(listener: Listener, init: CallTable, wake: int, parted: Callable[[], bool]) -> Notification | None:
-    """Let init calls through, until there is something else to do. `parted` is asked until it says yes.
+def answer(
+    listener: Listener, init: CallTable, wake: int, parted: Callable[[], bool], look: Look | None = None
+) -> Notification | None:
+    """Let init calls through, and path calls of which `look` has nothing to tell, until there is something else to do.
 
-    Returns the first call that is no init call, not answered; None when `wake` can be read: a signal came.
+    `parted` is asked until it says yes. Returns the first call that is neither, not answered; None when `wake` can be
+    read: a signal came.
     """
     poll = select.poll()
     poll.register(listener.fd, select.POLLIN)
@@ -34,9 +38,10 @@ def answer(listener: Listener, init: CallTable, wake: int, parted: Callable[[], 
         event = ready.get(listener.fd, 0)
         if event & select.POLLIN:
             call = listener.receive()
-            if call and not init.allows(call):
-                return call
             if call:
+                early = init.allows(call)
+                if not (look.is_quiet(call, early=early) if look and look.sees(call.nr) else early):
+                    return call
                 listener.let_through(call.id)
         elif event:
             poll.unregister(listener.fd)  # nobody is left under the filter: the child's end is about to be told

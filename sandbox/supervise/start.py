@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sandbox.behaviour.stand_ins import StandIns
     from sandbox.bundle import Policy
     from sandbox.confine import Command
-    from sandbox.supervise.look import Look
     from sandbox.violations.journal import Journal
 
 PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 3, 4, 36  # linux/prctl.h
@@ -31,19 +30,20 @@ class Duties:
     """What a start asks of its supervisor; `audit` lets through and reports what enforcement would refuse.
 
     `events` and `event_key` are where the lines go and what signs them (Sink), `api` (host, port) of the Runtime API,
-    `relays` whether its requests are followed, `look` what
-    sees the path calls (None: they are not notified), `one_phase` whether the init phase has no end, `command` what is
-    started (its path and root), `local_domains` what LOCALDOMAIN says (man 5 resolv.conf), `stand_ins` what stands for
-    destinations.
+    `relays` whether its requests are followed, `looks` whether path calls are notified, `rules` the descriptor that
+    tells the rules on files where the launcher installed them, else -1, `one_phase` whether the init phase has no end,
+    `command` what is started (its path and root), `local_domains` what LOCALDOMAIN says (man 5 resolv.conf),
+    `stand_ins` what stands for destinations.
     """
 
     __slots__ = (
-        "api", "audit", "command", "event_key", "events", "local_domains", "look", "one_phase", "relays", "stand_ins"
+        "api", "audit", "command", "event_key", "events", "local_domains", "looks", "one_phase", "relays", "rules",
+        "stand_ins",
     )  # fmt: skip
 
     def __init__(
         self, *, audit: bool, events: str, event_key: bytes | None, api: tuple[str, int] | None, relays: bool,
-        one_phase: bool, command: Command, local_domains: Sequence[str], look: Look | None = None,
+        one_phase: bool, command: Command, local_domains: Sequence[str], looks: bool = False, rules: int = -1,
         stand_ins: StandIns | None = None,
     ) -> None:  # fmt: skip
         self.audit = audit
@@ -54,7 +54,8 @@ class Duties:
         self.one_phase = one_phase
         self.command = command
         self.local_domains = local_domains
-        self.look = look
+        self.looks = looks
+        self.rules = rules
         self.stand_ins = stand_ins
 
 

@@ -6,8 +6,10 @@ import ctypes
 import dataclasses
 import errno
 import os
+import shutil
+import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,10 +27,12 @@ from sandbox.confine import Command
 from sandbox.confine.install import install
 from sandbox.confine.landlock_rules import READ, SINCE, WRITE
 from sandbox.kernel import abi, bpf, landlock, path_walk, seccomp, tables
+from sandbox.kernel.notification import CallTable
 from sandbox.kernel.task import Task
+from sandbox.launcher import HERE
 from sandbox.policy import build
 from sandbox.policy.simulator import simulate
-from sandbox.supervise.look import prepare
+from sandbox.supervise.look import Look, prepare
 
 ABI = landlock.abi_version()
 pytestmark = pytest.mark.skipif(ABI < 1, reason="Landlock is needed")
@@ -223,3 +227,89 @@ def test_what_is_told_of_a_rename() -> None:
     assert answer({"/a": handled, "/b": less}) == (errno.EXDEV, ["/b/x"])
     assert answer({"/a": handled & ~landlock.ACCESS_FS_WRITE_FILE, "/b": handled}) == (errno.EXDEV, ["/a/x"])
     assert answer({"/a": handled, "/b": handled}, less) == (errno.EXDEV, ["/a/x", "/b/x"])
+
+
+NAMES = ("a", "b", "c", "d", "s", "l", "f", "g", "new", "loop", "round", "out", "up", "fds", "..", "..", ".", "", "own",
+         "proc", "self", "fd", "0", "cwd", "root", "thread-self", "n" * 255, "n" * 256)  # fmt: skip
+SPELLED = st.lists(st.sampled_from(NAMES), max_size=9).map("/".join)
+HOSTILE = st.one_of(
+    PATH, PATH, SPELLED, SPELLED.map(lambda path: f"/proc/self/{path}"), st.sampled_from((
+        "/dev/null", "/dev/stdout", "/proc/self/comm", "/proc/thread-self/comm", "/proc/self/mem", "/proc/self/fd/0",
+        "/proc/self/exe", "/proc/self/cwd/a/f", "/proc/self/root/etc/passwd", "/etc/passwd", "/usr/bin/../lib", "/",
+        "//", "/..", "a/" * 2047, "a/../" * 819, "./" * 2048, "x" * 4096,
+    )),
+)  # fmt: skip
+TEXTS = st.tuples(HOSTILE, st.booleans())
+"""Paths, and whether they are to begin at the root."""
+LOOKED = st.one_of(
+    st.tuples(st.just("openat"), st.tuples(st.just(AT_FDCWD), TEXTS, OPENS, st.just(0o600))),
+    st.tuples(st.just("openat"), st.tuples(st.just(AT_FDCWD), TEXTS, OPENS, st.just(0o600))),
+    st.tuples(st.just("openat"), st.tuples(st.sampled_from((0, 3, 77)), TEXTS, OPENS, st.just(0o600))),
+    st.tuples(st.just("mkdirat"), st.tuples(st.just(AT_FDCWD), TEXTS, st.just(0o700))),
+    st.tuples(st.just("mknodat"), st.tuples(st.just(AT_FDCWD), TEXTS, MODES, st.just(0))),
+    st.tuples(st.just("unlinkat"), st.tuples(st.just(AT_FDCWD), TEXTS, st.sampled_from([0, AT_REMOVEDIR]))),
+    st.tuples(st.just("symlinkat"), st.tuples(st.just(("to", False)), st.just(AT_FDCWD), TEXTS)),
+    st.tuples(st.just("truncate"), st.tuples(TEXTS, st.just(1))),
+    st.tuples(st.just("linkat"), st.tuples(
+        st.just(AT_FDCWD), TEXTS, st.just(AT_FDCWD), TEXTS, st.sampled_from((0, AT_SYMLINK_FOLLOW, 0x1000)),
+    )),
+    st.tuples(st.just("renameat2"), st.tuples(
+        st.just(AT_FDCWD), TEXTS, st.just(AT_FDCWD), TEXTS, st.sampled_from((0, 1, RENAME_EXCHANGE)),
+    )),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """The launcher's look as a program of its own under ASan and UBSan, and a tree that it looks at."""
+    if not shutil.which("cc"):
+        pytest.skip("needs a C compiler")
+    program = tmp_path_factory.mktemp("native") / "look"
+    command = ["cc", "-O1", "-g", "-DHOSTED", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    subprocess.run([*command, "-w", "-o", str(program), str(HERE / "fuzz_look.c")], check=True)
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        top = Path(folder).resolve()
+        make(top)
+        for name, to in (("loop", "loop"), ("a/round", "../b/round"), ("b/round", "../a/round"), ("out", "/etc/passwd"),
+                         ("a/up", ".."), ("b/fds", "/proc/self/fd"), ("a/own", str(top / "b"))):  # fmt: skip
+            (top / name).symlink_to(to)
+        yield program, top
+
+
+@settings(max_examples=60, deadline=None)
+@given(calls=st.lists(LOOKED, min_size=1, max_size=25), rules=RULES, whole=st.booleans())
+def test_what_the_launcher_calls_quiet_is_quiet(
+    native: tuple[Path, Path], calls: list[tuple[str, tuple[object, ...]]], rules: list[tuple[str, int]], whole: bool
+) -> None:
+    """For random rules and calls, hostile ones too: of what the native look lets go on Python's has nothing to tell."""
+    program, top = native
+    given = [(str(top / name).rstrip("/"), rights & (OF_FILES if name in FILES else HANDLED)) for name, rights in rules]
+    given += [(place, READ) for place in ("/usr", "/proc") if whole]
+    given = [(path, rights) for path, rights in given if rights]
+    identities = {path: (os.stat(path).st_dev, os.stat(path).st_ino) for path, _ in given if os.path.isfile(path)}
+    seen = Look(Permissions(HANDLED, given, identities), CallTable({}), (), audit=False)
+    lines = [f"{HANDLED} {top}", *(f"{rights} {path}" for path, rights in given)]
+    for name, args in calls:
+        words = [f"x{os.fsencode(spelled(top, arg)).hex()}" if isinstance(arg, tuple) else str(arg) for arg in args]
+        lines.append(f"{tables.numbers(abi.MACHINE)[name]} {' '.join(words)}")
+    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write("".join(f"{line}\n" for line in lines).encode())
+        process.stdin.flush()
+        task = Task(process.pid)
+        for name, args in calls:
+            quiet, *registers = map(int, process.stdout.readline().split())
+            asked = access.call_of(task, name, registers, abi.MACHINE)
+            verdict = seen.ask(asked, registers, task, "run")
+            assert not (quiet and verdict.errno), (name, args, verdict.refused)
+        task.close()
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+def spelled(top: Path, text: tuple[str, bool]) -> str:
+    """A path of the tree, by its whole path if so; what is no path of the tree as it is."""
+    path, whole = text
+    return f"{top}/{path}" if whole and not path.startswith("/") else path

@@ -261,3 +261,16 @@ def test_a_file_system_that_hangs(tree: Path) -> None:
     finally:
         ctypes.CDLL(None).umount2(str(point).encode(), 2)
         os.close(fuse)
+
+
+def test_up_from_what_is_not_a_folder(tmp_path: Path) -> None:
+    """`..` of a descriptor of a file is ENOTDIR, as the kernel says: nothing raises."""
+    (tmp_path / "file").write_text("x")
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    try:
+        for name in (b"..", b"../file"):
+            assert walk(os.getpid(), fd, name).error == errno.ENOTDIR
+            with pytest.raises(NotADirectoryError):
+                os.stat(name, dir_fd=fd)
+    finally:
+        os.close(fd)

@@ -16,7 +16,10 @@ SOURCES = (
     "confine/install.py", "confine/landlock_rules.py", "confine/single_exec.py", "start/launch.py", "start/locate.py",
     "start/settings.py", "provenance.py", "bundle.py", "errors.py",
 )  # fmt: skip
-THE_LAUNCHERS = {"supervision: no Python supervisor beside the launcher, or no python in PATH"}
+THE_LAUNCHERS = {
+    "supervision: no Python supervisor beside the launcher, or no python in PATH",
+    "%: cannot be executed: %", "correct it, or set SANDBOX_SUPERVISE=0",  # of the decider
+}  # fmt: skip
 """What only the launcher has to say."""
 
 
