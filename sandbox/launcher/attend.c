@@ -298,7 +298,7 @@ static void begin(void) {
 
 /* Attend the function that the decider, just made, starts. */
 static _Noreturn void attend(void) {
-    ready = !at_once, ended = -1;
+    ready = !at_once, ended = -1, hurried = 1;
     watch(link_here, heed_link);
     watch(held_signals, heed_signals);
     ticker = SYS2(timerfd_create, CLOCK_MONOTONIC, O_CLOEXEC | O_NONBLOCK);

@@ -56,8 +56,16 @@ static _Noreturn void leave(int code) {
     for (;;) SYS1(exit_group, code);
 }
 
+static int hurried; /* beside a function, which may have filled the log: it gets a second to take each line */
+
 static void write_line(const char *line) {
+    struct {
+        int32_t fd;
+        int16_t events, found;
+    } room = {2, POLLOUT, 0};
     for (size_t n = text_length(line); n;) {
+        long second[2] = {1, 0};
+        if (hurried && SYS5(ppoll, &room, 1, second, 0, SIGSET) == 0) return;
         long done = SYS3(write, 2, line, n);
         if (done <= 0) return;
         line += done, n -= (size_t)done;

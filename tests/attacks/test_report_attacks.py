@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from supervised_programs import LIMIT, NATIVE, PLAIN_HOSTS, PYTHON, Supervision, bench_for, without_landlock
 
+from sandbox.errors import DeciderLost
 from sandbox.violations import reader
 from sandbox.violations.chain import Verifier
 
@@ -31,9 +34,10 @@ refused()
 FILLS = """
 fcntl.fcntl(2, 1031, 4096)
 fcntl.fcntl(2, fcntl.F_SETFL, fcntl.fcntl(2, fcntl.F_GETFL) | os.O_NONBLOCK)
-try:
-    while True: os.write(2, b"x" * 4096)
-except BlockingIOError: pass
+for size in (4096, 1):
+    try:
+        while True: os.write(2, b"x" * size)
+    except BlockingIOError: pass
 fcntl.fcntl(2, fcntl.F_SETFL, fcntl.fcntl(2, fcntl.F_GETFL) & ~os.O_NONBLOCK)
 """
 
@@ -122,16 +126,29 @@ print(os.read(own, 1 << 16))
 
 
 def test_a_reader_that_stops_stops_no_end(bench: Supervision) -> None:
-    """A function that is ended beside a full pipe that nobody reads leaves nobody who waits for room."""
-    code = FILLS + "import ctypes\nctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)\n"
+    """A function that is ended beside a full pipe that nobody reads leaves nobody who waits for room.
+
+    Nor does the end of the process that decides.
+    """
+    assert left_unread(bench, "import ctypes\nctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)\n") == 77
+    if bench.native:
+        dies = "print(os.getppid(), flush=True)\ntime.sleep(60)\n"
+        assert left_unread(bench, dies, lambda said: os.kill(int(said), signal.SIGKILL)) == DeciderLost.exit_code
+
+
+def left_unread(bench: Supervision, code: str, then: Callable[[str], None] | None = None) -> int:
+    """The exit status of a run with a full pipe as standard error; `then` is called with a line that it says."""
     reading, writing = os.pipe()
     try:
-        process = log_of(bench, code, writing)
+        process = log_of(bench, FILLS + code, writing)
+        assert process.stdout
+        if then:
+            then(process.stdout.readline())
         process.communicate(timeout=LIMIT)
     finally:
         os.close(reading)
         os.close(writing)
-    assert process.returncode == 77
+    return process.returncode
 
 
 def test_a_socket_that_the_function_shuts_down(bench: Supervision) -> None:
