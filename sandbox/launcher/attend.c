@@ -203,8 +203,9 @@ static void heed_signals(int events) {
     }
     long found;
     int status, last = 0, gone = 0, of_function = -1;
-    while ((found = SYS4(wait4, -1, &status, WNOHANG, 0)) > 0) {
-        if (found == decider) decider = 0, last = status, gone = 1;
+    for (long pid = decider ? decider : -1, i = 0;
+         i < MOST_REAPED && (found = SYS4(wait4, pid, &status, WNOHANG, 0)) >= (i > 0); pid = -1, i++) {
+        if (decider && found == decider) decider = 0, last = status, gone = 1;
         if (found == child && started) of_function = status; /* the decider's child until that has died */
     }
     if (decider) return;
@@ -213,6 +214,7 @@ static void heed_signals(int events) {
         give_up();
     }
     if (gone) heed_link(0); /* what it said before */
+    if (gone && child_report->over) ended = child_report->status;
     if (gone && ended < 0 && !(goes_on && of_function >= 0)) lose_decider(last);
     if (ended < 0) ended = of_function;
     if (ended >= 0) end_like(ended);
@@ -250,7 +252,7 @@ static void take_call(int events) {
         return;
     }
     if (SYS3(ioctl, listener, NOTIF_RECV, &call) < 0) return; /* interrupted, or its task is gone */
-    if (asked && !connected)
+    if (asked && !connected && policy.connects != CONNECTS_NEVER)
         heed_link(0); /* the decider says that init is over before it answers the call that ends it */
     int was_connected = connected;
     for (size_t i = 0; done == LEFT && i < sizeof tables / sizeof *tables; i++) done = tables[i](&call, &code);

@@ -25,6 +25,7 @@ static long variables_from;        /* a pipe */
 static long held_signals;          /* a signalfd, of whoever reads it */
 static int goes_on;                /* the function does when the decider has died */
 static int at_once;                /* the decider has to be there before the first call */
+enum { MOST_REAPED = 256 };        /* at a time */
 static const char *decider_words[10];
 #define PLATFORM_LIBRARIES                                                                                             \
     "/lib\0"                                                                                                           \
@@ -129,30 +130,33 @@ static void say(int kind, long value) {
 /* Kill the children of this process, which are those of a kernel's list, or where it has none (CONFIG_PROC_CHILDREN)
  * those whose parent it is. How many there were; what may not be killed, another user's by now, does not count. */
 static int kill_children(void) {
-    char text[4096];
+    static char text[4096];
     const char *path = format("/proc/self/task/#/children", SYS1(getpid, 0));
     int killed = 0;
-    long fd = open_read(path), n;
-    if (fd < 0) return kill_found();
-    n = SYS3(read, fd, text, sizeof text - 1);
-    SYS1(close, fd);
+    long fd = open_read(path), n, number = 0;
     release(path);
-    for (long i = 0, number = 0; i < n; i++) {
-        if (text[i] >= '0' && text[i] <= '9') {
-            number = 10 * number + (text[i] - '0');
-        } else { /* behind each number is a space, but not where the text was cut */
-            if (number && SYS2(kill, number, SIGKILL) == 0) killed++;
-            number = 0;
+    if (fd < 0) return kill_found();
+    while ((n = SYS3(read, fd, text, sizeof text)) > 0) {
+        for (long i = 0; i < n; i++) {
+            if (text[i] >= '0' && text[i] <= '9') {
+                number = 10 * number + (text[i] - '0');
+            } else { /* behind each number is a space */
+                killed += SYS2(kill, number, SIGKILL) == 0;
+                number = 0;
+            }
         }
     }
+    SYS1(close, fd);
     return killed;
 }
 
-/* Kill what the function left behind, whose parent this process has become, and what that leaves. */
+/* Kill what the function left behind, whose parent this process has become, and what that leaves. A process that was
+ * killed makes no other: all of them are killed before any is waited for, so that no chain of forks runs away. */
 static void end_rest(void) {
     for (int round = 0; round < 10000; round++) {
         int killed = kill_children();
         if (SYS4(wait4, -1, 0, killed ? 0 : WNOHANG, 0) <= 0) return;
+        while (SYS4(wait4, -1, 0, WNOHANG, 0) > 0) continue;
     }
 }
 
@@ -194,12 +198,15 @@ static void reap_or_end(void) {
         leave(0);
     }
     if (heard[0] != SIGCHLD) return;
-    while ((found = SYS4(wait4, -1, &status, WNOHANG, 0)) > 0)
+    /* The function first: what a chain of forks leaves to be reaped has no end. */
+    for (long pid = child, i = 0; i < MOST_REAPED && (found = SYS4(wait4, pid, &status, WNOHANG, 0)) >= (i > 0);
+         pid = -1, i++)
         if (found == child) last = status;
     if (last < 0) return;
+    found = SYS4(wait4, -1, 0, WNOHANG, 0);
     /* Something is left to be answered, reported or ended; or there is a beginning and an end to be said. */
-    if (found == 0 || at_once || is_asked()) decide(last);
-    say(LINK_ENDED, last);
+    if (found >= 0 || at_once || is_asked()) decide(last);
+    child_report->over = 1, child_report->status = last; /* our own end says it: one wake-up and not two */
     leave(0);
 }
 

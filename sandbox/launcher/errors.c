@@ -21,6 +21,7 @@ static const char *failed; /* what went wrong, once something did */
 static struct child_report {
     int listener, failure, child, process;
     volatile int parted; /* said by the attendant: it has closed what is the function's alone */
+    int over, status;    /* the function has ended, and how, while nothing was to be decided */
     char failed[4000];
 } *child_report;
 static int in_child, past_init; /* the Runtime API hears of errors of the init phase alone */

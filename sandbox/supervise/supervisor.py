@@ -220,8 +220,11 @@ class Supervisor:
                     break  # what else was ready may have been heard by now
                 elif fd == wake:
                     os.read(wake, 512)
-                    ended = self._reap() if ended is None else ended
-                    deadline = time.monotonic() + DRAIN
+                    if ended is None:
+                        ended = self._reap()
+                        deadline = time.monotonic() + DRAIN
+                    else:
+                        parent.all_reaped(0)
                 elif fd == relay and self._relay:
                     self._relay.handle()
                 elif fd == owned and self._owned:

@@ -326,3 +326,29 @@ def test_its_death_opens_nothing(bench: Supervision) -> None:
                 os.kill(pid, signal.SIGKILL)
         process.kill()
         process.communicate()
+
+
+CHAIN = """
+import os, sys, time
+limit = time.time() + 20
+for _ in range(10):
+    if not os.fork():
+        os.setsid()
+        while time.time() < limit:
+            if os.fork(): os._exit(0)
+        os._exit(0)
+time.sleep(0.1)
+if sys.argv[1] == "terminated": os.setpriority(0, 0, 0)
+os._exit(9)
+"""
+
+
+@pytest.mark.parametrize(("how", "status"), [("ends", 9), ("terminated", 77)])
+def test_no_chain_of_forks_outlives_its_function(bench: Supervision, how: str, status: int) -> None:
+    """Processes that fork and end at once, in sessions of their own, are ended when the function is or ends."""
+    bundle = bench.bundle("clone process", "setsid", "clock_nanosleep", responses={"setpriority": "terminate"})
+    start = time.monotonic()
+    process, _ = bench.start(bundle, *PYTHON, CHAIN, how, stdout=subprocess.DEVNULL)
+    _, told = process.communicate(timeout=30)  # standard error ends with the last of them
+    assert process.returncode == status, told
+    assert time.monotonic() - start < 10
