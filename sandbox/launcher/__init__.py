@@ -55,7 +55,7 @@ def binary(arch: str) -> bytes:
 
 def zig_flags(arch: str) -> tuple[str, ...]:
     """What zig's C compiler needs besides the rest, for `x86_64` or `aarch64`."""
-    return (*ZIG_FLAGS, "-target", f"{arch}-linux-musl", *(("-mcmodel=tiny",) if arch == "aarch64" else ()))
+    return (*ZIG_FLAGS, "-target", f"{arch}-linux-musl")
 
 
 def path(arch: str) -> Path:
