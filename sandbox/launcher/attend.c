@@ -137,6 +137,8 @@ static void heed_tick(int events) {
     }
 }
 
+static int was_asked(void) { return asked; }
+
 static int is_link_full(void) { return unsent.head.kind != 0; }
 
 static void prepare_decider(void) {

@@ -23,7 +23,8 @@ struct address { /* struct sockaddr_in, _in6, and what else a task may say */
 enum broker { LEFT, ANSWERED, NOBODY_WAITS, ON_ITS_WAY };
 enum reach { UNSURE, NOTHING, DISSOLVED, RUNTIME_API, ALLOWED, MUTE, RESOLVER };
 enum {
-    MOST_CONNECTING = 64,
+    MOST_CONNECTING = 512,
+    MOST_LED = 512,
     SHORTEST_PAUSE = 1,
     LONGEST_PAUSE = 20,
     ERESTARTSYS = 512,
@@ -36,17 +37,27 @@ struct connecting {           /* a connect that its task sleeps in; times in mil
     struct notification call; /* id 0: none */
     uint32_t flags;           /* for the decider */
     long fd, first;
+    int receives; /* it is a receive (receives.c), and waits for a datagram */
     struct address to;
     uint32_t length;
     int64_t deadline, next, pause; /* deadline: 0 for none */
+};
+
+struct led { /* a socket that was led to the forwarder: whom it asked, as the socket reports him */
+    uint64_t cookie;
+    int id;
+    uint32_t length;
+    uint8_t resolver[28];
 };
 
 static long child, child_process; /* the function's first process: its number, and its pidfd */
 static uint16_t api_network_port; /* 0: its address is not known to be a number */
 static uint8_t api_host[4];
 static uint16_t forwarder_ports[2]; /* on loopback by IPv4 and IPv6, as in an address; 0: none */
+static struct led led[MOST_LED];    /* a ring: the newest is number led_count - 1 */
+static unsigned led_count;
 static struct connecting connecting[MOST_CONNECTING];
-static int connecting_count;
+static int connecting_count, most_connecting;
 
 /* Take the address of the Runtime API; a name, IPv6 and what is led elsewhere stay with the supervisor. */
 static void read_api(const char *api) {
@@ -159,6 +170,12 @@ static unsigned reached(const struct address *to, uint32_t length, int domain, c
     return n && same_bytes(*host, nowhere, n) ? 0 : n;
 }
 
+/* Whether who asks a resolver and sees who answers is served here, too. */
+static int serves_receives(void) {
+    const struct list *calls = &policy.names_receives;
+    return !calls->count || (calls->count == 1 && same(calls->first, "recvfrom"));
+}
+
 /* Where a connect leads to, and whether it may. */
 static enum reach reach_of(const struct address *to, uint32_t length, int domain, int type) {
     const char *names[MOST_NAMES];
@@ -175,11 +192,24 @@ static enum reach reach_of(const struct address *to, uint32_t length, int domain
      */
     if (policy.own && (n == 4 ? *host == 127 : needs_own_entry(host, n))) return UNSURE;
     if (port == DNS_PORT && policy.hosts.count)
-        return type == SOCK_DGRAM && forwarder_ports[0] && !policy.names_receives.count ? RESOLVER : UNSURE;
+        return type == SOCK_DGRAM && forwarder_ports[0] && serves_receives() ? RESOLVER : UNSURE;
     unsigned count = policy.hosts.count ? names_of(host, n, names) : 0;
     if (is_allowed(&policy, type == SOCK_STREAM ? TCP : UDP, host, n, port, names, count)) return ALLOWED;
     /* getaddrinfo(3) so sorts the addresses that it was given for a name (targets.py: Targets.decide). */
     return type == SOCK_DGRAM && count ? MUTE : UNSURE;
+}
+
+/* Remember that a socket, with its question of this id (-1: each), was led to the forwarder in a resolver's place. */
+static void note_resolver(long fd, const struct address *to, int id) {
+    struct led *made = &led[led_count++ % MOST_LED];
+    uint32_t size = sizeof made->cookie;
+    if (SYS5(getsockopt, fd, SOL_SOCKET, SO_COOKIE, &made->cookie, &size) < 0) made->cookie = 0;
+    made->id = id, made->length = to->family == AF_INET ? 16 : 28;
+    memset(made->resolver, 0, sizeof made->resolver);
+    memcpy(made->resolver, to, to->family == AF_INET ? 8 : 24);
+    if (to->family != AF_INET) memset(made->resolver + 4, 0, 4);
+    if (to->family != AF_INET && to->host6[4] == 0xFE && (to->host6[5] & 0xC0) == 0x80)
+        memcpy(made->resolver + 24, to->rest, 4); /* the scope of a link */
 }
 
 /* The forwarder, at an address of the family that the call names (forwarder.py: Forwarder.address). */
@@ -204,24 +234,25 @@ static int watch_connect(int slot); /* in forwarder.c */
 
 /* Have a connect wait for its answer in the table. 0: it has no room. */
 static int await(const struct notification *call, uint32_t flags, long fd, const struct address *to, uint32_t length,
-                 long first) {
+                 long first, int receives) {
     long limit[2] = {0};
     uint32_t size = sizeof limit;
     int slot = 0;
-    while (slot < MOST_CONNECTING && connecting[slot].call.id) slot++;
-    if (slot == MOST_CONNECTING) return 0;
+    while (slot < most_connecting && connecting[slot].call.id) slot++;
+    if (slot == most_connecting) return 0;
     int64_t time = milliseconds();
-    SYS5(getsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, limit, &size);
+    SYS5(getsockopt, fd, SOL_SOCKET, receives ? SO_RCVTIMEO : SO_SNDTIMEO, limit, &size);
     int limited = limit[0] || limit[1];
-    connecting[slot] = (struct connecting){*call,
-                                           flags,
-                                           fd,
-                                           first,
-                                           *to,
-                                           length,
-                                           limited ? time + limit[0] * 1000 + limit[1] / 1000 : 0,
-                                           time + SHORTEST_PAUSE,
-                                           SHORTEST_PAUSE};
+    connecting[slot] = (struct connecting){.call = *call,
+                                           .flags = flags,
+                                           .fd = fd,
+                                           .first = first,
+                                           .receives = receives,
+                                           .to = *to,
+                                           .length = length,
+                                           .deadline = limited ? time + limit[0] * 1000 + limit[1] / 1000 : 0,
+                                           .next = time + SHORTEST_PAUSE,
+                                           .pause = SHORTEST_PAUSE};
     connecting_count++;
     if (watch_connect(slot)) return 1;
     connecting[slot].call.id = 0, connecting_count--;
@@ -271,13 +302,16 @@ static enum broker broker(int from, const struct notification *call, long *code,
     if (*reaches == UNSURE && done == ANSWERED) done = LEFT;
     if (*reaches == RUNTIME_API || (*reaches == ALLOWED && type == SOCK_STREAM)) {
         *code = connect_without_sleep(fd, &to, length, &would);
-        if (would && await(call, *reaches == RUNTIME_API ? LINK_CONNECTING : 0, fd, &to, length, would))
+        if (would && await(call, *reaches == RUNTIME_API ? LINK_CONNECTING : 0, fd, &to, length, would, 0))
             return NOBODY_WAITS; /* its descriptor stays with it */
         if (would) done = ON_ITS_WAY;
     } else if (*reaches == MUTE) {
         *code = connect_mute(fd, &to, length);
     } else if (*reaches > NOTHING) {
-        if (*reaches == RESOLVER) put_forwarder(&to);
+        if (*reaches == RESOLVER) {
+            note_resolver(fd, &to, -1);
+            put_forwarder(&to);
+        }
         *code = SYS3(connect, fd, &to, length);
     }
     SYS1(close, fd); /* before the answer: a socket that the task closes at once is closed then */

@@ -5,7 +5,7 @@
 #ifndef SANDBOX_DECIDER_C
 #define SANDBOX_DECIDER_C
 
-#include "sends.c"
+#include "receives.c"
 
 struct polled { /* struct pollfd */
     int32_t fd;

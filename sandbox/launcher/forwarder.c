@@ -64,6 +64,8 @@ static int wait_for(long fd, uint32_t events, enum source source, int index) {
  */
 static void stop_waiting(long fd) { SYS4(epoll_ctl, wait_set, EPOLL_CTL_DEL, fd, 0); }
 
+static uint32_t awaited(int slot) { return (connecting[slot].receives ? EPOLLIN : EPOLLOUT) | (uint32_t)EPOLLONESHOT; }
+
 static void unwatch_connect(int slot) {
     stop_waiting(connecting[slot].fd);
     SYS1(close, connecting[slot].fd);
@@ -94,7 +96,7 @@ static void set_timer(void) {
 }
 
 static int watch_connect(int slot) {
-    int done = wait_for(connecting[slot].fd, EPOLLOUT | EPOLLONESHOT, OF_CONNECT, slot);
+    int done = wait_for(connecting[slot].fd, awaited(slot), OF_CONNECT, slot);
     set_timer();
     return done;
 }
@@ -297,7 +299,7 @@ static void heed_questions(int which) {
     }
 }
 
-/* Look at a connect that is on its way (sockets.py: wait_connected). */
+/* Look at a connect that is on its way, or a receive (sockets.py: wait_connected, wait_received). */
 static void look_at_connect(int slot, int ready_now) {
     struct connecting *it = &connecting[slot];
     long code = 0, would = it->first;
@@ -306,8 +308,10 @@ static void look_at_connect(int slot, int ready_now) {
         return;
     }
     if (ready_now) {
-        struct event again = {.events = EPOLLOUT | EPOLLONESHOT, .source = OF_CONNECT, .index = (uint32_t)slot};
-        code = connect_without_sleep(it->fd, &it->to, it->length, &would);
+        struct event again = {.events = awaited(slot), .source = OF_CONNECT, .index = (uint32_t)slot};
+        code = it->receives ? receive_for_task(&it->call, it->fd)
+                            : connect_without_sleep(it->fd, &it->to, it->length, &would);
+        if (it->receives) would = code == -EAGAIN ? code : 0;
         if (would) SYS4(epoll_ctl, wait_set, EPOLL_CTL_MOD, it->fd, &again);
         if (code == -EISCONN) code = 0;
     }
@@ -325,8 +329,11 @@ static void look_at_connect(int slot, int ready_now) {
         }
     }
     unsigned flags = it->flags;
+    int receives = it->receives;
     unwatch_connect(slot);
-    if (code > 0) /* whom the signal is for only the decider finds out */
+    if (receives && would && code != it->first) /* the kernel knows what the signal makes of it */
+        answer(call.id, 0, NOTIF_FLAG_CONTINUE);
+    else if (!receives && code > 0) /* whom the signal is for only the decider finds out */
         leave_to_decider(&call, flags);
     else
         answer(call.id, code, 0);
@@ -355,14 +362,17 @@ static void heed_waits(int events) {
     set_timer();
 }
 
+/* As many as a quarter of our descriptors, within bounds. */
+static unsigned share_of_descriptors(unsigned fewest, unsigned most) {
+    uint64_t limit[2] = {4 * most, 0};
+    SYS4(prlimit64, 0, RLIMIT_NOFILE, 0, limit);
+    return limit[0] / 4 > most ? most : limit[0] / 4 < fewest ? fewest : (unsigned)(limit[0] / 4);
+}
+
 /* Bind the forwarder's sockets to loopback; without one of IPv4 there is none. */
 static void bind_forwarder(void) {
     struct server own[2] = {{AF_INET, 0, {127, 0, 0, 1}, {0}, 0}, {AF_INET6, 0, {0}, {[15] = 1}, 0}};
-    uint64_t limit[2] = {MOST_INQUIRIES * 4, 0};
-    SYS4(prlimit64, 0, RLIMIT_NOFILE, 0, limit);
-    most_inquiries = limit[0] / 4 > MOST_INQUIRIES     ? MOST_INQUIRIES
-                     : limit[0] / 4 < FEWEST_INQUIRIES ? FEWEST_INQUIRIES
-                                                       : (unsigned)(limit[0] / 4);
+    most_inquiries = share_of_descriptors(FEWEST_INQUIRIES, MOST_INQUIRIES);
     for (int i = 0; i < 2 && (!i || forwarder_ports[0]); i++) {
         uint32_t length = sizeof own[i];
         long fd = SYS3(socket, own[i].family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -379,6 +389,7 @@ static long open_waits(void) {
     wait_set = SYS1(epoll_create1, EPOLL_CLOEXEC);
     wait_timer = SYS2(timerfd_create, 1, O_NONBLOCK | O_CLOEXEC); /* CLOCK_MONOTONIC */
     if (wait_set < 0 || wait_timer < 0 || !wait_for(wait_timer, EPOLLIN, OF_TIMER, 0)) return -1;
+    most_connecting = (int)share_of_descriptors(FEWEST_INQUIRIES, MOST_CONNECTING);
     if (policy.hosts.count) bind_forwarder();
     return wait_set;
 }

@@ -94,6 +94,7 @@
 #define AF_UNIX 1
 #define AF_UNSPEC 0
 #define MSG_DONTWAIT 0x40
+#define MSG_ERRQUEUE 0x2000
 #define MSG_NOSIGNAL 0x4000
 #define MSG_PEEK 2
 #define SHUT_WR 1
@@ -103,6 +104,7 @@
 #define SOCK_SEQPACKET 5
 #define SOCK_STREAM 1
 #define SOL_SOCKET 1
+#define SO_COOKIE 0x39
 #define SO_DOMAIN 0x27
 #define SO_PROTOCOL 0x26
 #define SO_RCVTIMEO 0x14

@@ -94,7 +94,11 @@ static int may_send(long fd, struct address *to, uint32_t length, size_t n) {
                same_bytes(to->host, kernel + 4, 8) && are_questions(sent_data[0], n);
     if (option(fd, SO_TYPE) != SOCK_DGRAM) return 0;
     enum reach reaches = reach_of(to, length, domain, SOCK_DGRAM);
-    if (reaches == RESOLVER) put_forwarder(to);
+    if (reaches == RESOLVER) {
+        note_resolver(fd, to, -1);
+        if (n >= 2) note_resolver(fd, to, wide16(sent_data[0]));
+        put_forwarder(to);
+    }
     return reaches == RESOLVER || reaches == ALLOWED;
 }
 
@@ -118,15 +122,18 @@ static enum broker send_addressed(const struct notification *call, long *code) {
     return done;
 }
 
-/* bind(2) of a netlink socket, which listens nowhere. */
-static enum broker bind_netlink(const struct notification *call, long *code) {
-    uint8_t to[NETLINK_ADDRESS];
-    if ((uint32_t)call->args[2] != NETLINK_ADDRESS) return LEFT;
+/* bind(2) of a netlink socket, which listens nowhere, and to a port that the kernel chooses, as clients do. */
+static enum broker bind_anywhere(const struct notification *call, long *code) {
+    struct address to = {0};
+    uint32_t length = (uint32_t)call->args[2];
+    if (length < NETLINK_ADDRESS || length > sizeof to) return LEFT;
     long fd = duplicate((long)call->task, (long)(int32_t)call->args[0]);
     enum broker done = LEFT;
     if (fd < 0) return LEFT;
-    if (option(fd, SO_DOMAIN) == AF_NETLINK && read_task(call->task, call->args[1], to, sizeof to) && is_valid(call))
-        *code = SYS3(bind, fd, to, sizeof to), done = ANSWERED;
+    int domain = option(fd, SO_DOMAIN), inet = domain == AF_INET || domain == AF_INET6;
+    if ((domain == AF_NETLINK || (inet && !policy.own)) && read_task(call->task, call->args[1], &to, length) &&
+        to.family == domain && (!inet || (length >= IPV4_LENGTH && !to.port)) && is_valid(call))
+        *code = SYS3(bind, fd, &to, length), done = ANSWERED;
     SYS1(close, fd);
     return done;
 }
@@ -180,14 +187,6 @@ static enum broker send_connected(const struct notification *call, long *code) {
     }
     SYS1(close, fd);
     return done;
-}
-
-/* Serve a call that the policy's table of served ones allows in every phase. */
-static enum broker serve(const struct notification *call, long *code) {
-    if (!is_early(&policy.served, (uint32_t)call->nr, call->args)) return LEFT;
-    if (call->nr == NR_socket) return make_netlink(call, code);
-    if (call->nr == NR_bind) return bind_netlink(call, code);
-    return call->nr == NR_sendto ? send_addressed(call, code) : send_connected(call, code);
 }
 
 #endif

@@ -224,8 +224,10 @@ def served_calls(profile: Profile, filters: Filters) -> dict[str, list[list[list
     numbers = tables.numbers(filters.arch)
     netlink = not any(entry.value == NETLINK_FAMILY for entry in destination.entries(profile.network))
     found: dict[str, list[list[list[int]]]] = {}
-    for name in ("socket", "bind", "sendto", "sendmsg", "sendmmsg"):
+    for name in ("socket", "bind", "sendto", "sendmsg", "sendmmsg", "recvfrom"):
         for rule in filters.later.allow.get(numbers.get(name, -1), ()):
+            if name == "recvfrom" and name not in receiving_calls(profile):
+                continue
             if name != "socket" or (netlink and _is_netlink(rule.call)):
                 found.setdefault(str(numbers[name]), []).append([list(condition) for condition in rule.conditions])
     return found
@@ -279,7 +281,7 @@ def connects(told: Mapping[str, Any]) -> str:
 def needs_decider(profile: Profile) -> bool:
     """Whether the function will surely ask for what no table answers: another destination, a program, a listener."""
     others = {entry for entry in destination.entries(profile.network) if not attended.is_attended(entry)}
-    if others or receiving_calls(profile):
+    if others or {*receiving_calls(profile)} - {"recvfrom"}:
         return True
     return bool(profile.listen - {listener.ANY}) or (exec_granted(profile) and bool(profile.processes))
 

@@ -7,8 +7,9 @@ import os
 
 import pytest
 from child_processes import in_child
-from resolving_world import PORT, unshared
+from resolving_world import PORT, RESOLVER, unshared
 from supervised_programs import NATIVE, PYTHON, SOCKETS, Done, Supervision, bench_for
+from users_and_folders import TARGETS
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes a network namespace: needs root")
 bench = bench_for(NATIVE)
@@ -96,3 +97,26 @@ def test_what_is_refused_has_its_line(bench: Supervision) -> None:
     assert [found[0], *found[1:2], *found[3:]] == ["hello", True, "hello", "EPERM", "EPERM", "EPERM", "hello", False]
     addresses = ["tcp://127.0.0.9:7777", "tcp://169.254.7.7:7777"]
     assert {line["target"] for line in done.violations} == {"secret.other.test:*", "one.demo.test:7778", *addresses}
+
+
+RECEIVING = ("/usr/bin/python3", "-I", "-S", str(TARGETS / "receiving.py"))
+OTHERS = ("recvmsg", "recvmmsg", "peer", "stream")
+"""What that program does by other calls than recvfrom."""
+
+
+def test_recvfrom_reports_the_resolver(bench: Supervision) -> None:
+    """As bare, for sockets that are connected and that are not: lengths, flags, errors, timeouts, signals, buffers."""
+    network = (f"one.demo.test:{PORT}", f"tcp://{RESOLVER}:9")
+    bundle = bench.bundle(*ITEMS, "recvmmsg", "setitimer", network=network, receives=("recvfrom",))
+
+    def inside() -> tuple[str, Done]:
+        with unshared(ipv6=True):
+            return bench.bare(*RECEIVING), bench.run(bundle, *RECEIVING)
+
+    bare, done = in_child(inside, None)
+    assert done.code == 0, done.stderr
+    said, found = json.loads(bare), json.loads(done.stdout)
+    cases = [case for case in said if not case.startswith(OTHERS)]
+    assert len(cases) > 30
+    assert {case: found[case] for case in cases} == {case: said[case] for case in cases}
+    assert done.violations == []
