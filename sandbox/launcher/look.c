@@ -27,22 +27,21 @@ static size_t length_of_folder(const char *path, size_t length) {
 
 /* Those of the rights that no rule gives on a path (permissions.py: missing); of a file that `file` is. */
 static uint32_t lacking(const char *path, size_t length, uint32_t rights, const struct place *file) {
-    uint32_t left = rights & rules->handled;
+    uint32_t left = rights & rules->handled, of_itself = 0;
     int replaced = 0;
     for (uint32_t at = 0; at < rules->used;) {
         const struct rule *rule = rule_at(at);
-        at += size_of_rule(rule);
-        if (rule->inode && rule->length == length && same_bytes(rule->path, path, length))
-            replaced |= !file || file->inode != rule->inode || file->device != rule->device;
-    }
-    for (uint32_t at = 0; at < rules->used && left;) {
-        const struct rule *rule = rule_at(at);
-        at += size_of_rule(rule);
         size_t n = rule->length;
-        if (n > length || (n > 1 && n < length && path[n] != '/') || (n == length && replaced)) continue;
-        if (same_bytes(rule->path, path, n)) left &= ~rule->rights;
+        at += size_of_rule(rule);
+        if (n > length || (n > 1 && n < length && path[n] != '/') || !same_bytes(rule->path, path, n)) continue;
+        if (n < length) {
+            left &= ~rule->rights;
+        } else {
+            of_itself |= rule->rights;
+            if (rule->inode) replaced |= !file || file->inode != rule->inode || file->device != rule->device;
+        }
     }
-    return left;
+    return replaced ? left : left & ~of_itself;
 }
 
 /* The same of the folder that holds an entry, for the right to change it. */
@@ -84,6 +83,43 @@ static uint32_t making(uint64_t mode) {
     }
 }
 
+/* Folders that are no link's, in which all may be read and nothing changed: what lies in them needs no walk. */
+enum { MOST_FOLDERS = 16, LONGEST_FOLDER = 248 };
+static struct folder {
+    size_t length;
+    char path[LONGEST_FOLDER];
+} plain_folders[MOST_FOLDERS];
+static unsigned next_folder;
+
+static void remember_folder(const struct place *place) {
+    size_t n = length_of_folder(place->path, place->length);
+    if (n > LONGEST_FOLDER || n == 1 || is_below(place, "/proc")) return;
+    if (lacking(place->path, n, FS_READ | FS_WRITE, NULL) != (FS_WRITE & rules->handled)) return;
+    struct folder *folder = &plain_folders[next_folder++ % MOST_FOLDERS];
+    memcpy(folder->path, place->path, n);
+    folder->length = n;
+}
+
+/* Whether an open for reading is surely quiet by the folder of its path alone. */
+static int is_in_plain_folder(const char *path, int follow) {
+    uint64_t found[24]; /* struct stat */
+    uint32_t mode;
+    size_t length = text_length(path), n = length;
+    while (n && path[n - 1] != '/') n--;
+    const char *name = path + n;
+    if (n < 2 || !*name || same(name, ".") || same(name, "..")) return 0;
+    int known = 0;
+    for (int i = 0; i < MOST_FOLDERS && !known; i++)
+        known = plain_folders[i].length == n - 1 && same_bytes(plain_folders[i].path, path, n - 1);
+    for (int i = 0; i < mounts.count; i++)
+        if (mounts.at[i].length == length && same_bytes(mounts.at[i].path, path, length)) return 0;
+    if (!known) return 0;
+    long code = SYS4(newfstatat, AT_FDCWD, path, found, AT_SYMLINK_NOFOLLOW);
+    if (code < 0) return code == -ENOENT;
+    memcpy(&mode, (char *)found + STAT_MODE, 4);
+    return (mode & S_IFMT) != S_IFLNK || !follow;
+}
+
 /* What of an open the rules and the file system say; access.py: opening, outcome.py: of_opening. */
 static int opens_quietly(long task, long folder, const char *path, uint32_t flags) {
     static struct place place;
@@ -92,7 +128,8 @@ static int opens_quietly(long task, long folder, const char *path, uint32_t flag
     uint32_t rights = (mode != O_WRONLY && mode != O_ACCMODE ? LANDLOCK_ACCESS_FS_READ_FILE : 0) |
                       (mode == O_WRONLY || mode == O_RDWR ? LANDLOCK_ACCESS_FS_WRITE_FILE : 0);
     if (flags & O_PATH || (create && path[text_length(path) - 1] == '/')) return 1;
-    int exclusive = (flags & O_CREAT) && (flags & O_EXCL);
+    int exclusive = (flags & O_CREAT) && (flags & O_EXCL), reads = !create && !changes;
+    if (reads && is_in_plain_folder(path, !(flags & OPEN_NOFOLLOW || exclusive))) return 1;
     switch (walk(task, folder, path, !(flags & OPEN_NOFOLLOW || exclusive), create, &place)) {
     case UNKNOWN:
         return 0;
@@ -111,7 +148,9 @@ static int opens_quietly(long task, long folder, const char *path, uint32_t flag
         rights = LANDLOCK_ACCESS_FS_READ_DIR;
     else if ((flags & O_TRUNC) && type == S_IFREG)
         rights |= LANDLOCK_ACCESS_FS_TRUNCATE;
-    return !lacking(place.path, place.length, rights, &place) || is_own(&place, task);
+    int quiet = !lacking(place.path, place.length, rights, &place);
+    if (quiet && reads) remember_folder(&place);
+    return quiet || is_own(&place, task);
 }
 
 /* Whether a file would have rights in the folder of `there` that it lacks where it is (permissions.py: _gains). */

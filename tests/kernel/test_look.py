@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from child_processes import in_child
 from guests import LOADING, profile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sandbox.behaviour import access
@@ -277,6 +277,10 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pat
 
 
 @settings(max_examples=60, deadline=None)
+@example(
+    calls=[("openat", (AT_FDCWD, (name, True), os.O_RDONLY, 0)) for name in ("a/f", "a/l", "a/s/g", "a/f", "a/none")],
+    rules=[("a", READ)], whole=False,
+)  # fmt: skip
 @given(calls=st.lists(LOOKED, min_size=1, max_size=25), rules=RULES, whole=st.booleans())
 def test_what_the_launcher_calls_quiet_is_quiet(
     native: tuple[Path, Path], calls: list[tuple[str, tuple[object, ...]]], rules: list[tuple[str, int]], whole: bool
