@@ -159,3 +159,18 @@ def test_a_reset_and_a_refusal_arrive(bench: Bench) -> None:
         closed.bind((bench.api.getsockname()[0], 0))
         with pytest.raises(ConnectionResetError), bench.reach(closed.getsockname()[1]) as client:
             client.recv(1)
+
+
+def test_more_connections_than_are_served_wait_for_a_place(bench: Bench) -> None:
+    """So many are relayed at a time; the next is when one has ended, and nothing of it is lost."""
+    with contextlib.ExitStack() as stack:
+        served = [tuple(map(stack.enter_context, bench.connect())) for _ in range(relays.MOST)]
+        late = stack.enter_context(bench.reach(bench.api.getsockname()[1]))
+        late.sendall(GET)
+        assert not select.select([bench.api], [], [], 0.2)[0]
+        for client, peer in served[:1]:
+            client.close()
+            peer.close()
+        peer = stack.enter_context(bench.api.accept()[0])
+        peer.settimeout(LIMIT)
+        assert heard(peer, len(GET)) == GET
