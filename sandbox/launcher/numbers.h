@@ -118,6 +118,7 @@
 #define PR_SET_CHILD_SUBREAPER 0x24
 #define PR_SET_DUMPABLE 4
 #define PR_SET_NO_NEW_PRIVS 0x26
+#define PR_SET_PDEATHSIG 1
 
 /* linux/seccomp.h */
 #define SECCOMP_FILTER_FLAG_NEW_LISTENER 8

@@ -277,7 +277,7 @@ def duties(settings: Settings, command: Command, *, audit: bool) -> Duties:
     return Duties(
         audit=audit, events=settings.events, event_key=settings.event_key, api=_address(settings.api),
         relays=settings.relays, one_phase=settings.one_phase, command=command,
-        local_domains=settings.local_domains, stand_ins=stand_ins(settings),
+        local_domains=settings.local_domains, stand_ins=stand_ins(settings), goes_on=settings.goes_on,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _signal  # the core of signal, loaded anyway; signal itself loads enum
 import ctypes
+import os
 
 from sandbox.confine import parent
 from sandbox.confine.child import ListenerPage, spawn
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sandbox.confine import Command
     from sandbox.violations.journal import Journal
 
-PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 3, 4, 36  # linux/prctl.h
+PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 3, 4, 36  # linux/prctl.h
 
 
 class Duties:
@@ -33,20 +34,21 @@ class Duties:
     `relays` whether its requests are followed, `looks` whether path calls are notified, `rules` the descriptor that
     tells the rules on files where the launcher installed them, else -1, `one_phase` whether the init phase has no end,
     `command` what is started (its path and root), `local_domains` what LOCALDOMAIN says (man 5 resolv.conf),
-    `stand_ins` what stands for destinations.
+    `stand_ins` what stands for destinations, `goes_on` whether the function does when its supervisor has died.
     """
 
     __slots__ = (
-        "api", "audit", "command", "event_key", "events", "local_domains", "looks", "one_phase", "relays", "rules",
-        "stand_ins",
+        "api", "audit", "command", "event_key", "events", "goes_on", "local_domains", "looks", "one_phase", "relays",
+        "rules", "stand_ins",
     )  # fmt: skip
 
     def __init__(
         self, *, audit: bool, events: str, event_key: bytes | None, api: tuple[str, int] | None, relays: bool,
         one_phase: bool, command: Command, local_domains: Sequence[str], looks: bool = False, rules: int = -1,
-        stand_ins: StandIns | None = None,
+        stand_ins: StandIns | None = None, goes_on: bool = False,
     ) -> None:  # fmt: skip
         self.audit = audit
+        self.goes_on = goes_on
         self.events = events
         self.event_key = event_key
         self.api = api
@@ -91,9 +93,15 @@ def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties)
     children = _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, parent.HELD)
 
+    supervisor = os.getpid()
+
     def begin() -> None:
         if may_prctl:
             _property(PR_SET_DUMPABLE, dumpable)
+            if not duties.goes_on:
+                _property(PR_SET_PDEATHSIG, _signal.SIGKILL)
+                if os.getppid() != supervisor:
+                    return  # it died before that
         if children == _signal.SIG_IGN:
             _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)

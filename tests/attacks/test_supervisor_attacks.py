@@ -293,17 +293,20 @@ def test_who_spins_and_floods_is_still_answered(bench: Supervision) -> None:
     assert (lines, totals) == (30, 30)
 
 
-def test_its_death_opens_nothing(bench: Supervision) -> None:
-    """With the supervisor killed, a connect to an allowed and one to a forbidden place both fail with ENOSYS.
+@pytest.mark.parametrize("on", [False, True], ids=["ends", "goes on"])
+def test_its_death_opens_nothing(bench: Supervision, on: bool) -> None:
+    """With the supervisor killed the function ends; where it is to go on, no call that needs a decision is made.
 
-    Under the launcher the function ends with it.
+    To the launcher itself, above the one that decides, that setting means nothing.
     """
     code = (
         "import _socket, sys\nprint('ready', flush=True); sys.stdin.readline()\n"
         "print(*[_socket.socket(2, 1).connect_ex(('127.0.0.1', port)) for port in (1, 2)], flush=True)\n"
     )
     bundle = bench.bundle(*SOCKETS, network=("tcp://127.0.0.1:1",))
-    process, _ = bench.start(bundle, *PYTHON, code, stdin=subprocess.PIPE)
+    more = {"SANDBOX_ON_DECIDER": "continue"} if on else {}
+    goes_on = on and not bench.native
+    process, _ = bench.start(bundle, *PYTHON, code, stdin=subprocess.PIPE, more=more)
     tree: list[int] = []
     try:
         assert process.stdout
@@ -313,13 +316,13 @@ def test_its_death_opens_nothing(bench: Supervision) -> None:
         process.kill()
         process.wait()
         deadline = time.monotonic() + 5
-        while bench.native and any(os.path.exists(f"/proc/{pid}/exe") for pid in tree):
+        while not goes_on and any(os.path.exists(f"/proc/{pid}/exe") for pid in tree):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write("go\n")
             process.stdin.flush()
-        assert process.stdout.readline().split() == ([] if bench.native else [str(errno.ENOSYS)] * 2)
+        assert process.stdout.readline().split() == ([str(errno.ENOSYS)] * 2 if goes_on else [])
     finally:
         for pid in tree:
             with contextlib.suppress(ProcessLookupError):
