@@ -48,7 +48,7 @@ def test_learn_compares_both_loads() -> None:
         medians = {row["name"]: row["median"] for row in table["rows"]}
         assert medians["bare"] > 0
         assert medians["SANDBOX_MODE=learn"] > 0
-    assert len(found["bars"]) == (4 if shutil.which("strace") else 2)
+    assert len(found["bars"]) == (5 if shutil.which("strace") else 3)
     assert all(bar["met"] is (bar["value"] <= bar["limit"]) for bar in found["bars"])
 
 

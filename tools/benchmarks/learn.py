@@ -16,11 +16,20 @@ from tools.benchmarks import subjects
 from tools.benchmarks.measure import Bar, BenchmarkFailed, Series, interleave, ratio, timed
 from tools.benchmarks.report import Report, Row, Table
 
-LIMIT = 2.0
+LIMIT, WALK_LIMIT = 1.5, 9.0
 ROUNDS = 21
 LOAD = subjects.EXAMPLES / "imports"
 
 BARE, LEARN, STRACE = "bare", "SANDBOX_MODE=learn", "`strace -f -o FILE`"
+WALK_BARE, WALK_LEARN = "5,000 files opened and read, bare", "5,000 files opened and read, SANDBOX_MODE=learn"
+WALK = """
+import os, sys
+for folder, _, names in os.walk(sys.argv[1]):
+    for name in names:
+        with open(os.path.join(folder, name)) as file:
+            file.read()
+"""
+FOLDERS, FILES = 50, 100
 EMPTY_BARE, EMPTY_LEARN = "`pass`, bare", "`pass`, SANDBOX_MODE=learn"
 """Start-up of the launcher: what observing an interpreter that does nothing takes more than the interpreter itself."""
 
@@ -37,6 +46,7 @@ def run(rounds: int, python: str, client: str) -> Report:
     own = program[EMPTY_LEARN].combine(operator.sub, program[EMPTY_BARE])
     tables = (_table('`python3 -c "import app"`', program, own), _table("handler under awslambdaric", handler, own))
     bars = [*_bars("program", program), *_bars("handler", handler)]
+    bars.append(ratio("a walk: learning / bare", program[WALK_LEARN], program[WALK_BARE], WALK_LIMIT))
     notes.insert(0, "the launcher's start is what observing `pass` takes more than `pass`; the bars apply to the whole")
     return Report("learn", rounds, tables, tuple(bars), tuple(notes), interpreters)
 
@@ -64,6 +74,14 @@ def _program(python: str, strace: str | None, scratch: Path) -> dict[str, Callab
     }
     if strace:
         cases[STRACE] = functools.partial(timed, [*_tracing(strace, scratch), *load], plain, LOAD)
+    tree = scratch / "tree"
+    for folder in (tree / str(number) for number in range(FOLDERS)):
+        folder.mkdir(parents=True)
+        for number in range(FILES):
+            (folder / str(number)).write_text("x")
+    walk = [python, "-I", "-S", "-c", WALK, str(tree)]
+    cases[WALK_BARE] = functools.partial(timed, walk, plain, LOAD)
+    cases[WALK_LEARN] = functools.partial(fresh, [*launch, *walk], learn)
     cases[EMPTY_BARE] = functools.partial(timed, nothing, plain, LOAD)
     cases[EMPTY_LEARN] = functools.partial(fresh, [*launch, *nothing], learn)
     return cases
@@ -105,7 +123,7 @@ def _serve(command: Sequence[str], environment: Mapping[str, str], scratch: Path
 def _table(title: str, series: Mapping[str, Series], own: Series) -> Table:
     bare = series[BARE].median
     rows = [
-        Row(name, found, ("" if name.startswith("`pass`") else f"{found.median / bare:.2f}",))
+        Row(name, found, (f"{found.median / bare:.2f}" if name in (BARE, LEARN, STRACE) else "",))
         for name, found in series.items()
     ]
     less = Series(tuple(value - own.median for value in series[LEARN].values))
