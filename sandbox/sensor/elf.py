@@ -1,54 +1,86 @@
-"""Where an ELF file has a symbol or a section: 64-bit, little-endian, and read in bounds whatever the file holds."""
+"""Where an ELF file has a section or a dynamic symbol: 64-bit, little-endian, and read in bounds whatever it holds."""
 
 from __future__ import annotations
 
 import os
 import struct
 
-from sandbox.sensor.layout import Unreadable
+from sandbox.sensor.offsets import Unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
 MAGIC = b"\x7fELF\x02\x01"
-MOST_TABLE = 8 << 20
-"""Bytes of a symbol table or its names; the largest interpreters have a tenth."""
+LARGEST = 1 << 20
+"""Bytes of a table that is read; the dynamic symbols of the largest interpreters have a third."""
 MOST_HEADERS = 1024
-PT_LOAD, SHT_SYMTAB, SHT_DYNSYM = 1, 2, 11
+PT_LOAD, SHT_NOBITS, SHT_DYNSYM = 1, 8, 11
 SYMBOL = 24
-"""Bytes of Elf64_Sym, whose value stands at 8."""
+"""Bytes of Elf64_Sym: st_name at 0, st_shndx at 6, st_value at 8."""
 
 _HEADER = struct.Struct("<32xQQ6xHHHHH")
-_SEGMENT = struct.Struct("<I4xQQ8xQQ8x")
+_SEGMENT = struct.Struct("<I4xQQ8xQ16x")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 
 
 class Elf:
-    """One file: its segments, and look-ups by name. Raises Unreadable for what is not such a file."""
+    """One file, by a descriptor that stays open meanwhile. Raises Unreadable for what is not such a file."""
 
     __slots__ = ("_fd", "_names", "_sections", "loads")
 
     def __init__(self, fd: int) -> None:
-        """`fd` stays open."""
         self._fd = fd
         head = self._bytes(0, 64)
         if not head.startswith(MAGIC):
             raise Unreadable("is not a 64-bit ELF file")
-        segments_at, sections_at, segment_size, segments, section_size, sections, self._names = _HEADER.unpack(head)
-        if segment_size < _SEGMENT.size or not 0 < segments <= MOST_HEADERS or sections > MOST_HEADERS:
+        segments_at, sections_at, segment_size, segments, section_size, sections, names = _HEADER.unpack(head)
+        if segment_size != _SEGMENT.size or section_size != _SECTION.size or max(segments, sections) > MOST_HEADERS:
             raise Unreadable("has odd ELF headers")
-        data = self._bytes(segments_at, segment_size * segments)
-        parts = [_SEGMENT.unpack_from(data, index * segment_size) for index in range(segments)]
+        parts = _SEGMENT.iter_unpack(self._bytes(segments_at, segment_size * segments))
         self.loads: Final = [part[1:] for part in parts if part[0] == PT_LOAD]
-        """(file offset, address, bytes in the file, bytes in memory) of each PT_LOAD."""
-        self._sections: list[tuple[int, ...]] = []
-        if sections and section_size == _SECTION.size:
-            data = self._bytes(sections_at, section_size * sections)
-            self._sections = list(_SECTION.iter_unpack(data))
+        """(offset in the file, address, bytes in the file) of each PT_LOAD."""
+        self._sections = list(_SECTION.iter_unpack(self._bytes(sections_at, section_size * sections)))
+        self._names = self._texts(names)
+
+    def section(self, name: str) -> int | None:
+        """The offset in the file of a section's data; None without such a section, or without data in the file."""
+        for section in self._sections:
+            if self._names.startswith(name.encode() + b"\0", section[0]) and section[1] != SHT_NOBITS:
+                return int(section[4])
+        return None
+
+    def symbol(self, name: str) -> int | None:
+        """The offset in the file of what a dynamic symbol names; these stay where strip(1) takes the others."""
+        for section in self._sections:
+            if section[1] != SHT_DYNSYM:
+                continue
+            texts = b"\0" + self._texts(section[6])
+            table = self._bytes(section[4], section[5])
+            text = b"\0" + name.encode() + b"\0"
+            at = texts.find(text)  # of the name's first byte in the table, which has one byte less before it
+            entry = table.find(struct.pack("<I", at)) if at >= 0 else -1
+            while entry >= 0:
+                if entry % SYMBOL == 0 and entry + SYMBOL <= len(table):
+                    index, value = struct.unpack_from("<HQ", table, entry + 6)
+                    if index:
+                        return self._offset(value)
+                entry = table.find(struct.pack("<I", at), entry + 1)
+        return None
+
+    def _offset(self, address: int) -> int | None:
+        for offset, start, size in self.loads:
+            if start <= address < start + size:
+                return int(offset + address - start)
+        return None
+
+    def _texts(self, section: int) -> bytes:
+        if section >= len(self._sections):
+            raise Unreadable("has odd ELF sections")
+        return self._bytes(self._sections[section][4], self._sections[section][5])
 
     def _bytes(self, offset: int, size: int) -> bytes:
-        if not 0 <= size <= MOST_TABLE or offset >> 62:
+        if size > LARGEST or offset >> 62:
             raise Unreadable("has a table of an odd size")
         try:
             data = os.pread(self._fd, size, offset)
@@ -57,56 +89,3 @@ class Elf:
         if len(data) != size:
             raise Unreadable("ends within a table")
         return data
-
-    def symbols(self, *names: str) -> dict[str, int]:
-        """Where the file has the data of these symbols: {name: offset}; the dynamic ones first, as strip(1) leaves."""
-        found: dict[str, int] = {}
-        for type_ in (SHT_DYNSYM, SHT_SYMTAB):
-            for section in self._sections:
-                if section[1] == type_ and len(found) < len(names):
-                    self._look_up(section, [name for name in names if name not in found], found)
-        return found
-
-    def _look_up(self, section: tuple[int, ...], names: list[str], found: dict[str, int]) -> None:
-        if section[6] >= len(self._sections):
-            return
-        of_names = self._sections[section[6]]
-        texts = b"\0" + self._bytes(of_names[4], of_names[5])
-        table = self._bytes(section[4], section[5])
-        for name in names:
-            at = texts.find(b"\0" + name.encode() + b"\0")
-            while at >= 0:
-                value = self._value(table, struct.pack("<I", at))
-                if value is not None:
-                    found[name] = value
-                    break
-                at = texts.find(b"\0" + name.encode() + b"\0", at + 1)
-
-    def _value(self, table: bytes, name: bytes) -> int | None:
-        """The file's offset of the defined symbol whose st_name are these four bytes."""
-        at = table.find(name)
-        while at >= 0:
-            if at % SYMBOL == 0 and at + SYMBOL <= len(table):
-                index, value = struct.unpack_from("<HQ", table[at + 6 : at + 16])
-                if index and (offset := self._offset(value)) is not None:
-                    return offset
-            at = table.find(name, at + 1)
-        return None
-
-    def _offset(self, address: int) -> int | None:
-        for offset, start, size, _ in self.loads:
-            if start <= address < start + size:
-                return int(offset + address - start)
-        return None
-
-    def section(self, name: str) -> int | None:
-        """The file's offset of a section's data; None without such a section, or one without data in the file."""
-        if self._names >= len(self._sections):
-            return None
-        of_names = self._sections[self._names]
-        texts = b"\0" + self._bytes(of_names[4], of_names[5])
-        at = texts.find(b"\0" + name.encode() + b"\0")
-        for section in self._sections if at >= 0 else ():
-            if section[0] == at and section[4] and section[1] != 8:  # SHT_NOBITS
-                return section[4]
-        return None

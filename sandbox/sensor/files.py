@@ -14,7 +14,7 @@ def opened(tid: int, path: str) -> int:
 
     A pipe would block, a device act, and a file system of the function's own may never answer.
     """
-    found = path_walk.walk(tid, None, os.fsencode(path), keep=True)
+    found = path_walk.walk(tid, None, _spelled(path), keep=True)
     try:
         if found.error or found.unsure or found.fd < 0:
             raise OSError(found.error or errno.ENOENT, "is not walked to", path)
@@ -23,6 +23,11 @@ def opened(tid: int, path: str) -> int:
         return os.open(f"/proc/self/fd/{found.fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     finally:
         found.close()
+
+
+def _spelled(path: str) -> bytes:
+    """As Python names it to the kernel, whatever the locale of this process."""
+    return path.encode("utf-8", "surrogateescape")
 
 
 def content(tid: int, path: str, most: int) -> bytes:
@@ -45,7 +50,7 @@ def listing(tid: int, path: str, most: int) -> list[str]:
     """The names in a folder as it is to a task; none where it cannot be listed, or has more than `most`."""
     if "\0" in path:
         return []
-    found = path_walk.walk(tid, None, os.fsencode(path), keep=True)
+    found = path_walk.walk(tid, None, _spelled(path), keep=True)
     try:
         if found.error or found.unsure or found.fd < 0 or not stat.S_ISDIR(found.mode):
             return []

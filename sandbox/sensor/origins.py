@@ -2,8 +2,8 @@
 
     origin = Sensor().origin(call.pid, process)    # of this call only if it still waits afterwards
 
-A thread's own stack tells. A child that runs no Python of its own yet (vfork, posix_spawn) is its parent's: of the
-thread there that waits in the call that made it.
+A thread's own stack tells. A child that has not begun to run for itself (vfork, posix_spawn, a fork below an exec) has
+the memory of its parent, or a copy, and in it the stack of the thread that started it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import time
 
 from sandbox.kernel import abi, tables
 from sandbox.kernel.memory import Memory
-from sandbox.sensor import distributions, layout, runtime
-from sandbox.sensor.layout import NoThread, Unreadable
+from sandbox.sensor import distributions, offsets, runtime
+from sandbox.sensor.offsets import NoThread, Unreadable
 from sandbox.sensor.stack import Stack
 from sandbox.violations.origin import STANDARD_LIBRARY, Frame, Origin
 
@@ -78,7 +78,7 @@ class Sensor:
         if found is not None:
             return found
         try:
-            return self._of_parent(pid, deadline)
+            return self._of_child(pid, deadline)
         except Unreadable:
             return None
 
@@ -88,7 +88,7 @@ class Sensor:
             process.memory.close()
         self._processes.clear()
 
-    def _of_thread(self, tid: int, pid: int, deadline: float) -> Origin | None:
+    def _of_thread(self, tid: int, pid: int, deadline: float, *, kept: bool = True) -> Origin | None:
         known = self._processes.get(pid)
         if known:
             try:
@@ -107,21 +107,25 @@ class Sensor:
         except BaseException:
             process.memory.close()
             raise
-        # Only now: a child that has shown its parent's memory until its exec is somebody else behind it.
+        # Memory of a child that another's thread is looked for in is its parent's, and after an exec not its own.
+        if not kept:
+            process.memory.close()
+            return found
         if len(self._processes) >= MOST_PROCESSES:
             self._processes.pop(next(iter(self._processes))).memory.close()
         self._processes[pid] = process
         return found
 
-    def _of_parent(self, pid: int, deadline: float) -> Origin | None:
-        """By the thread of the parent that waits in the call that made this process."""
+    def _of_child(self, pid: int, deadline: float) -> Origin | None:
+        """By the thread of the parent that made this process, as it stands in the child's own memory."""
         parent = _parent(pid)
-        if not parent:
+        if not parent or parent == os.getpid():
             return None
-        for tid in _threads(parent):
-            if _waits_in(parent, tid) in self._makes:
-                return self._of_thread(tid, parent, deadline)
-        return None
+        threads = _threads(parent)
+        made = [tid for tid in threads if pid in _children(parent, tid)]
+        if not made:  # a kernel without CONFIG_PROC_CHILDREN
+            made = [tid for tid in threads if _waits_in(parent, tid) in self._makes]
+        return self._of_thread(made[0], pid, deadline, kept=False) if len(made) == 1 else None
 
     def _read(self, stack: Stack, tid: int, deadline: float) -> Origin | None:
         """The innermost library, up to the innermost frame of the function's own."""
@@ -142,12 +146,12 @@ class Sensor:
             file = activation.file
             if file.startswith("<"):
                 if file.startswith(FROZEN) and standard is None:
-                    standard = (STANDARD_LIBRARY, layout.text(version), file, activation)
+                    standard = (STANDARD_LIBRARY, offsets.text(version), file, activation)
                 continue  # code from a string is nobody's: who runs it is further out
             path = distributions.absolute(tid, file)
             module = distributions.standard(tid, path, version, self._standard)
             if module:
-                standard = standard or (STANDARD_LIBRARY, layout.text(version), module, activation)
+                standard = standard or (STANDARD_LIBRARY, offsets.text(version), module, activation)
                 continue
             owner = self._distributions.owner(tid, path, deadline)
             if not owner.installed:
@@ -183,6 +187,15 @@ def _status(pid: int) -> Iterator[tuple[bytes, bytes]]:
 def _threads(pid: int) -> list[int]:
     try:
         return [int(name) for name in os.listdir(f"/proc/{pid}/task")[:MOST_THREADS]]
+    except OSError:
+        return []
+
+
+def _children(pid: int, tid: int) -> list[int]:
+    """The processes that a thread has made (man 5 proc_tid_children)."""
+    try:
+        with open(f"/proc/{pid}/task/{tid}/children", "rb") as file:
+            return [int(word) for word in file.read(1 << 16).split()]
     except OSError:
         return []
 

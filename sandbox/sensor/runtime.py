@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import struct
 
-from sandbox.sensor import files, layout
+from sandbox.sensor import files, offsets
 from sandbox.sensor.elf import Elf
-from sandbox.sensor.layout import COOKIE, Offsets, Unreadable
+from sandbox.sensor.offsets import COOKIE, HEAD, Offsets, Unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,101 +15,91 @@ if TYPE_CHECKING:
 
     from sandbox.kernel.memory import Readable
 
-MOST_MAPS = 4 << 20
-"""Bytes of /proc/PID/maps that are read; 65,530 mappings, the kernel's default limit, take about as much."""
-HEAD = 8 * 96
-"""Bytes at the start of _PyRuntime that tell of all else, from 3.13 on."""
-SYMBOLS = ("_PyRuntime", "Py_Version")
-SECTION = ".PyRuntime"
-"""Holds _PyRuntime alone, and is there where strip(1) has taken every symbol."""
+MOST_MAPS = 8 << 20
+"""Bytes of /proc/PID/maps that are read; the kernel's default limit of 65,530 mappings makes about as many."""
+MOST_PIECES = 1024
+"""Mappings of interpreters that are looked at; one has five."""
 MOST_FILES = 16
-_known: dict[tuple[int, int, int, int], dict[str, int]] = {}
+SECTION = ".PyRuntime"
+"""Holds _PyRuntime, and nothing else. It is there where strip(1) has taken the symbols."""
+VERSION = "Py_Version"
+NAMES = ("libpython3", "python3")
+"""How a file that holds an interpreter is called, unless it is the program itself."""
+
+_known: dict[tuple[int, int, int, int], tuple[int, int] | None] = {}
 
 
 class Piece:
-    """One line of /proc/PID/maps: where a piece of a file, from `offset` on, is in memory."""
+    """One mapping of a file that may hold an interpreter, writable: from `offset` in the file on, at `start`."""
 
-    __slots__ = ("end", "offset", "path", "start", "writable")
+    __slots__ = ("end", "offset", "path", "start")
 
-    def __init__(self, start: int, end: int, offset: int, path: str, *, writable: bool) -> None:
+    def __init__(self, start: int, end: int, offset: int, path: str) -> None:
         self.start = start
         self.end = end
         self.offset = offset
         self.path = path
-        self.writable = writable
 
 
 def locate(pid: int, memory: Readable) -> tuple[int, Offsets]:
-    """(address of _PyRuntime, layout) of a process. Raises Unreadable: there is none, or its version is not known."""
-    pieces = mappings(pid)
-    for path in _candidates(pid, pieces):
-        found = _offsets(pid, path)
-        at = found.get(SYMBOLS[0], -1)
-        # Pieces of the file may be mapped again anywhere, by libffi for one: only the one that holds the data counts.
-        for piece in pieces if at >= 0 else ():
-            if piece.path == path and piece.writable and piece.offset <= at < piece.offset + piece.end - piece.start:
-                address = piece.start + at - piece.offset
-                return address, _layout(memory, address, found.get(SYMBOLS[1], 0))
+    """(address of _PyRuntime, where its parts are) of a process.
+
+    Raises Unreadable: it runs no CPython (without a text), or one whose version is not known.
+    """
+    try:
+        program = os.readlink(f"/proc/{pid}/exe")
+    except OSError as error:
+        raise Unreadable("") from error
+    known: dict[str, tuple[int, int] | None] = {}
+    # Code of the file may be mapped again anywhere, by libffi for one: only what holds the data counts.
+    for piece in _pieces(pid, program):
+        if piece.path not in known:
+            if len(known) >= MOST_FILES:
+                break
+            known[piece.path] = _interpreter(pid, piece.path)
+        found = known[piece.path]
+        if found and piece.offset <= found[0] < piece.offset + piece.end - piece.start:
+            address = piece.start + found[0] - piece.offset
+            head = memory.read(address, HEAD)
+            return address, offsets.told(head) if head.startswith(COOKIE) else offsets.listed(found[1])
     raise Unreadable("")
 
 
-def _layout(memory: Readable, address: int, version: int) -> Offsets:
-    head = memory.read(address, HEAD)
-    if head[:8] == COOKIE:
-        return layout.told(head)
-    return layout.listed(version)
-
-
-def mappings(pid: int) -> list[Piece]:
-    """The mappings of files of a process. Raises Unreadable where it does not show them."""
-    try:
-        fd = os.open(f"/proc/{pid}/maps", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise Unreadable("") from error
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        while size < MOST_MAPS and (piece := os.read(fd, 1 << 16)):
-            pieces.append(piece)
-            size += len(piece)
-    except OSError as error:
-        raise Unreadable("") from error
-    finally:
-        os.close(fd)
-    whole = b"".join(pieces).rpartition(b"\n")[0]
-    return [_piece(line) for line in whole.split(b"\n") if b" /" in line]
-
-
-def _piece(line: bytes) -> Piece:
-    where, access, offset, _, _, path = line.split(None, 5)
-    start, _, end = where.partition(b"-")
-    # The kernel writes a newline in a name, and nothing else, as \012.
-    name = os.fsdecode(path.replace(b"\\012", b"\n"))
-    return Piece(int(start, 16), int(end, 16), int(offset, 16), name, writable=access[1:2] == b"w")
-
-
-def _candidates(pid: int, pieces: list[Piece]) -> Iterator[str]:
-    """The files that may hold an interpreter: the program itself, and what is called like one."""
-    try:
-        program = os.readlink(f"/proc/{pid}/exe")
-    except OSError:
-        program = ""
-    seen = set()
-    for path in (program, *(piece.path for piece in pieces)):
-        name = path.rpartition("/")[2]
-        if path not in seen and (path == program or name.startswith(("libpython3", "python3"))):
-            seen.add(path)
-            if len(seen) > MOST_FILES:
+def _pieces(pid: int, program: str) -> Iterator[Piece]:
+    count = 0
+    for line in _lines(pid):
+        fields = line.split(None, 5)
+        if len(fields) < 6 or fields[1][1:2] != b"w":
+            continue
+        path = os.fsdecode(fields[5].replace(b"\\012", b"\n"))  # as the kernel writes a newline in a name
+        if path == program or path.rpartition("/")[2].startswith(NAMES):
+            start, _, end = fields[0].partition(b"-")
+            yield Piece(int(start, 16), int(end, 16), int(fields[2], 16), path)
+            count += 1
+            if count >= MOST_PIECES:
                 return
-            yield path
 
 
-def _offsets(pid: int, path: str) -> dict[str, int]:
-    """{"_PyRuntime": offset in the file, "Py_Version": PY_VERSION_HEX} of a file; without what it does not have."""
+def _lines(pid: int) -> Iterator[bytes]:
+    """The lines of /proc/PID/maps, as they come. Raises Unreadable where a process does not show them."""
+    try:
+        with open(f"/proc/{pid}/maps", "rb") as file:
+            size = 0
+            for line in file:
+                yield line.rstrip(b"\n")
+                size += len(line)
+                if size > MOST_MAPS:
+                    return
+    except OSError as error:
+        raise Unreadable("") from error
+
+
+def _interpreter(pid: int, path: str) -> tuple[int, int] | None:
+    """(offset in the file of _PyRuntime, PY_VERSION_HEX or 0) of a file, None where it holds no interpreter."""
     try:
         fd = files.opened(pid, path)
     except OSError:
-        return {}
+        return None
     try:
         about = os.fstat(fd)
         key = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
@@ -118,21 +108,17 @@ def _offsets(pid: int, path: str) -> dict[str, int]:
                 _known.clear()
             _known[key] = _read(fd)
         return _known[key]
+    except (Unreadable, OSError):
+        return None
     finally:
         os.close(fd)
 
 
-def _read(fd: int) -> dict[str, int]:
-    try:
-        file = Elf(fd)
-        found = file.symbols(*SYMBOLS)
-        version = found.pop(SYMBOLS[1], -1)
-        if version >= 0:
-            data = os.pread(fd, 8, version)
-            if len(data) == 8:
-                (found[SYMBOLS[1]],) = struct.unpack("<Q", data)
-        if SYMBOLS[0] not in found and (at := file.section(SECTION)) is not None:
-            found[SYMBOLS[0]] = at
-    except (Unreadable, OSError):
-        return {}
-    return found
+def _read(fd: int) -> tuple[int, int] | None:
+    file = Elf(fd)
+    runtime = file.section(SECTION)
+    if runtime is None:
+        return None
+    version = file.symbol(VERSION)
+    data = os.pread(fd, 8, version) if version is not None else b""
+    return runtime, struct.unpack("<Q", data)[0] if len(data) == 8 else 0

@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 import time
 
-from sandbox.sensor.layout import NoThread, Offsets, Unreadable
 from sandbox.sensor.line_table import line_of
+from sandbox.sensor.offsets import NoThread, Offsets, Unreadable
 from sandbox.violations.origin import Frame
 
 TYPE_CHECKING = False

@@ -37,6 +37,8 @@ THROUGH = "thread_c_frame"
 """Before 3.13: where a thread state has the frame of C in which, at `thread_frame`, the innermost frame stands."""
 
 _WORDS = 96
+HEAD = 8 * _WORDS
+"""Bytes at the start of _PyRuntime that tell of all else, from 3.13 on."""
 # How many words each structure has in _Py_DebugOffsets, in its order, up to the last that is read.
 _STRUCTURES = {
     (3, 13): {
@@ -111,7 +113,7 @@ def table() -> Mapping[str, Mapping[str, int]]:
 
 
 def listed(number: int) -> Offsets:
-    """The layout of the exact version PY_VERSION_HEX. Raises Unreadable for one that is not in the table."""
+    """Those of the exact version PY_VERSION_HEX. Raises Unreadable for one that is not in the table."""
     version = version_of(number)
     fields = table().get(text(version))
     if fields is None or number & 0xFF != 0xF0:  # a pre-release
@@ -120,8 +122,8 @@ def listed(number: int) -> Offsets:
 
 
 def told(head: bytes) -> Offsets:
-    """The layout that the first bytes of _PyRuntime tell. Raises Unreadable for a version without, or unknown."""
-    if len(head) < 8 * _WORDS or head[:8] != COOKIE:
+    """Those that the first bytes of _PyRuntime tell. Raises Unreadable for a version without, or unknown."""
+    if len(head) < HEAD or head[:8] != COOKIE:
         raise Unreadable("_PyRuntime does not begin with debug offsets")
     words = struct.unpack_from(f"<{_WORDS}Q", head)
     version = version_of(words[1])

@@ -1,0 +1,246 @@
+"""Stacks of real interpreters, read from outside: equal to their own, whatever they run, threads and children too."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import vulnerable_library as library
+from supervised_programs import PLAIN_HOSTS, Supervision, bench_for
+
+from sandbox.kernel.memory import Memory
+from sandbox.sensor import runtime
+from sandbox.sensor.offsets import NoThread, Unreadable, table, text, version_of
+from sandbox.sensor.origins import Sensor
+from sandbox.sensor.stack import Stack
+
+bench = bench_for(PLAIN_HOSTS)
+
+PYTHONS = [
+    "/usr/bin/python3",
+    *sorted(str(path) for pattern in (".pyenv/versions/3.1[1-9].*", ".local/share/uv/python/cpython-3.1[1-9].*")
+            for path in Path.home().glob(f"{pattern}/bin/python3")),
+]  # fmt: skip
+"""Those that are there: Debian's, pyenv's (static) and uv's (stripped)."""
+
+STOPS = '''\
+import json, os, random, sys, threading, time
+
+try:  # a callback maps a page of the interpreter again, below it
+    import ctypes
+    callback = ctypes.CFUNCTYPE(None)(lambda: None)
+except ImportError:
+    pass
+
+def chain(frame):
+    found = []
+    while frame:
+        code = frame.f_code
+        found.append([code.co_filename, code.co_qualname, frame.f_lineno])
+        frame = frame.f_back
+    return found
+
+def stop():
+    print(json.dumps([threading.get_native_id(), chain(sys._getframe())]), flush=True) or os.read(0, 1)
+
+def plain(depth): go(depth - 1)
+
+def generator(depth):
+    yield go(
+        depth - 1
+    )
+
+class Held:
+    def method(self, depth):
+        return list(generator(depth))
+
+    def __getattr__(self, name):
+        go(int(name[1:]) - 1)
+
+def source(depth):
+    name = f"<made {random.randrange(100)}>" if depth % 2 else f"/made/\\u6587{random.randrange(100)}.py"
+    exec(compile("\\n" * random.randrange(300) + f"def made(): go({depth} - 1)\\nmade()", name, "exec"), {"go": go})
+
+def go(depth):
+    if depth <= 0:
+        return stop()
+    way = random.choice((plain, Held().method, source, lambda depth: go(depth - 1), lambda depth: getattr(Held(), f"x{depth}"),
+                         lambda depth: [go(depth - 1) for _ in range(1)], lambda depth: max([0], key=lambda _: go(depth - 1) or 0)))
+    way(depth)
+
+def many(count):
+    for _ in range(count):
+        go(random.randrange(40))
+
+random.seed(int(sys.argv[1]))
+
+def churn():
+    while True:
+        compile(f"x{random.randrange(100)} = 1", "f", "exec")
+        time.sleep(0.0002)
+
+threading.Thread(target=churn, daemon=True).start()
+many(15)
+thread = threading.Thread(target=many, args=(5,))
+thread.start()
+thread.join()
+go(300)
+os._exit(0)
+'''  # noqa: E501
+
+
+@contextmanager
+def stopping(python: str, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The program STOPS under an interpreter."""
+    path = folder / "stops.py"
+    path.write_text(STOPS)
+    process = subprocess.Popen(
+        [python, "-I", str(path), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_stacks_are_the_interpreters_own(python: str, tmp_path: Path) -> None:
+    """At random stops in random calls, two threads beside each other: file, name and line of every frame agree."""
+    number = int(subprocess.run(
+        [python, "-c", "import sys; print(sys.hexversion)"], capture_output=True, text=True, check=True
+    ).stdout)  # fmt: skip
+    version = version_of(number)
+    with stopping(python, tmp_path, "7") as process:
+        assert process.stdout
+        assert process.stdin
+        stops = iter(process.stdout.readline, "")
+        first = next(stops)
+        memory = Memory(process.pid)
+        if version < (3, 13) and text(version) not in table():
+            with pytest.raises(Unreadable, match="not known"):
+                runtime.locate(process.pid, memory)
+            sensor = Sensor()
+            assert sensor.origin(process.pid, process.pid) is None
+            assert text(version) in sensor.unknown
+            pytest.skip(f"Python {text(version)} is in no table: it is unknown, as it should be")
+        stack = Stack(memory, *runtime.locate(process.pid, memory))
+        count = 0
+        for line in itertools.chain([first], stops):
+            tid, expected = json.loads(line)
+            until_it_reads(tid)
+            found = [activation.frame() for activation in stack.activations(tid, time.monotonic() + 10)]
+            shown = [[frame.file, frame.function, frame.line] for frame in found]
+            # One difference, not all: pytest takes minutes to show those of a thousand frames.
+            assert next((pair for pair in zip(shown, expected, strict=False) if pair[0] != pair[1]), None) is None
+            assert len(shown) == len(expected)
+            count += 1
+            process.stdin.write("x")
+            process.stdin.flush()
+        assert count == 21
+        with pytest.raises((NoThread, Unreadable)):
+            list(stack.activations(process.pid + 1, time.monotonic() + 10))
+        memory.close()
+
+
+def until_it_reads(tid: int) -> None:
+    """Wait until a thread sleeps in read(0, ...): what it printed of itself is true from then on."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        words = Path(f"/proc/{tid}/syscall").read_text().split()
+        if words[:2] == ["0", "0x0"] or words[:2] == ["63", "0x0"]:
+            return
+        time.sleep(0.001)
+    pytest.fail("it does not read")
+
+
+CHILDREN = '''\
+import os, subprocess, sys, threading
+
+def attempt(start):
+    try:
+        start()
+    except OSError as error:
+        print(error.errno, flush=True)
+
+def run(**options):
+    subprocess.run(["/bin/true"], start_new_session=True, **options)
+
+def handler():
+    attempt(run)
+    attempt(lambda: os.posix_spawn("/bin/true", ["true"], {}, setsid=True))
+    attempt(lambda: run(preexec_fn=int))
+    thread = threading.Thread(target=attempt, args=(run,))
+    thread.start()
+    thread.join()
+
+handler()
+'''
+
+
+def test_children_are_those_of_the_thread_that_made_them(bench: Supervision) -> None:
+    """What is refused in a child before its exec is its parent's, by vfork, posix_spawn and fork, and by any thread."""
+    app = bench.new(".py")
+    app.write_text(CHILDREN)
+    app.chmod(0o755)
+    items = ("clone process", "clone thread", "vfork", "fork", "wait4", "waitid", "execve", "pipe2", "dup2")
+    done = bench.run(bench.bundle(*items), "/usr/bin/python3", "-I", "-S", str(app))
+    assert done.stdout == "1\n" * 4, done.stderr
+    lines = done.of("setsid")
+    assert all("by" in line for line in lines), lines
+    run, spawned = ("standard library", "subprocess.py", "run"), ("", "", "handler.<locals>.<lambda>")
+    assert [
+        (line["by"].get("distribution", ""), line["by"].get("module", ""), line["by"]["handler"]["function"])
+        for line in lines
+    ] == [run, spawned, run, run]
+
+
+def test_what_runs_no_python_has_no_origin(bench: Supervision) -> None:
+    """A program in C is refused as ever, and its line says nothing of whose call it was."""
+    done = bench.run(bench.bundle("clone thread"), bench.hostile(), "forks", "1")
+    assert done.violations
+    assert not any("by" in line for line in done.violations)
+    assert not [event for event in done.events if event["event"] == "degraded"]
+
+
+@pytest.mark.parametrize("site", ["", "python/lib/python3.11/site-packages"], ids=["beside", "layer"])
+def test_libraries_are_named_wherever_they_lie(bench: Supervision, site: str) -> None:
+    """Right beside the function, as deployed packages have them, and in a layer; audit says it, too."""
+    folder = bench.new("")
+    folder.mkdir()
+    app = library.install(folder, site)
+    command = ("/usr/bin/python3", "-I", "-S", str(app), "!!apply:os.system true")
+    done = bench.run(bench.bundle(), *command, more={"SANDBOX_MODE": "audit"})
+    found: list[dict[str, Any]] = [line["by"] for line in done.violations if line["syscall"] in ("clone", "vfork")]
+    assert found
+    for by in found:
+        assert (by["distribution"], by["version"]) == (library.NAME, library.VERSION)
+        assert by["handler"]["file"] == str(app)
+
+
+def test_the_sensor_gives_its_descriptors_back() -> None:
+    """However many processes it has read, few are open, and none in the end; one that ended is read no more."""
+    before = len(os.listdir("/proc/self/fd"))
+    sensor = Sensor()
+    code = "import os\ndef own(): os.write(1, b'x') and os.read(0, 1)\nown()"
+    for _ in range(6):
+        process = subprocess.Popen(
+            ["/usr/bin/python3", "-I", "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert process.stdout
+        assert process.stdout.read(1) == b"x"
+        until_it_reads(process.pid)
+        assert sensor.origin(process.pid, process.pid) is None  # code from a string alone is nobody's
+        process.communicate(b"x")
+        assert sensor.origin(process.pid, process.pid) is None
+    assert len(os.listdir("/proc/self/fd")) - before <= 4 + 2  # and the mounts of one namespace
+    sensor.close()
+    assert len(os.listdir("/proc/self/fd")) - before <= 2
