@@ -194,6 +194,22 @@ def test_its_memory_and_environment_are_closed(bench: Supervision, mode: str) ->
         assert not found["environ read"].replace("0", "")
 
 
+def test_the_attendant_is_as_closed_as_its_decider(bench: Supervision) -> None:
+    """Under the launcher the process above the supervisor is not to be signalled, opened or read either."""
+    if not bench.native:
+        pytest.skip("the Python bootstrap has one process beside the function")
+    above = 'boss = int(open(f"/proc/{boss}/stat").read().rpartition(")")[2].split()[1])\n'
+    calls = ("kill", "tgkill", "rt_sigqueueinfo")
+    learned = [f"{call} {name} to others" for call in calls for name in ("SIGKILL", "0")]
+    for items in ((), learned):
+        done = attempts(bench, bench.bundle(*TALKS, *items), above + SIGNALS, SECRET)
+        assert set(json.loads(done.stdout).values()) == {errno.EPERM}
+    found = json.loads(attempts(bench, bench.bundle(*TALKS), above + READS, SECRET).stdout)
+    key = SECRET.encode().hex()
+    assert not [name for name, value in found.items() if isinstance(value, str) and (key in value or SECRET in value)]
+    assert (found["mem read"], found["mem write"]) == (errno.EACCES, errno.EACCES)
+
+
 def test_the_key_is_gone_before_the_handler_is_there(bench: Supervision) -> None:
     """However fast a handler looks after its start: the supervisor's environment and memory are closed by then."""
     program = bench.folder / "peek"
