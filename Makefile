@@ -47,6 +47,7 @@ bench: setup
 	$(PYTHON_IN_VENV) tools/bench calls
 	$(PYTHON_IN_VENV) tools/bench egress
 	$(PYTHON_IN_VENV) tools/bench warm
+	$(PYTHON_IN_VENV) tools/bench origin
 	$(PYTHON_IN_VENV) tools/bench compile
 
 clean:

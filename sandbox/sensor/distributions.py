@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 
-from sandbox.sensor import files
+from sandbox.sensor import files, offsets
+from sandbox.violations.origin import STANDARD_LIBRARY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,13 +29,15 @@ MOST_METADATA = 4096
 MOST_KNOWN = 512
 LONGEST = 128
 """Characters of a name or version that are shown."""
+FROZEN = "<frozen "
+"""How code that is built into the interpreter names its file: `<frozen importlib._bootstrap>`."""
 SUFFIXES = (".dist-info", ".egg-info")
 
 
 class Owner:
     """Whose a file is: a distribution with its version, either '' where nobody knows, and the file's path in it.
 
-    `installed` is False for the function's own files.
+    `installed` is False for the function's own files; STANDARD_LIBRARY stands for Python's.
     """
 
     __slots__ = ("distribution", "installed", "module", "version")
@@ -49,24 +52,33 @@ class Owner:
 class Distributions:
     """Looks files up, and remembers: what is on disk is taken to stay, as in a deployed package."""
 
-    __slots__ = ("_folders", "_owners")
+    __slots__ = ("_folders", "_homes", "_owners")
 
     def __init__(self) -> None:
-        self._owners: dict[str, Owner] = {}
+        self._owners: dict[tuple[str, tuple[int, int, int]], Owner] = {}
+        self._homes: dict[str, bool] = {}
         self._folders: dict[str, dict[str, list[str]]] = {}
 
-    def owner(self, tid: int, path: str, deadline: float) -> Owner:
-        """Of a file by its absolute path, as it is to a task. After `deadline` (time.monotonic()) nothing is opened."""
-        known = self._owners.get(path)
-        if known is None:
-            known = self._find(tid, path, deadline)
-            if time.monotonic() <= deadline:
-                if len(self._owners) >= MOST_KNOWN:
-                    self._owners.clear()
-                self._owners[path] = known
-        return known
+    def owner(self, tid: int, file: str, version: tuple[int, int, int], deadline: float) -> Owner | None:
+        """Of a file as code under a Python of this version names it to a task; None for code from a string.
 
-    def _find(self, tid: int, path: str, deadline: float) -> Owner:
+        After `deadline` (a time.monotonic()) nothing is opened.
+        """
+        known = self._owners.get((file, version))
+        if known or (file.startswith("<") and not file.startswith(FROZEN)):
+            return known
+        path = _absolute(tid, file)
+        found = self._owners.get((path, version)) or self._find(tid, path, version, deadline)
+        if time.monotonic() <= deadline:
+            if len(self._owners) >= MOST_KNOWN:
+                self._owners.clear()
+            self._owners[path, version] = found
+        return found
+
+    def _find(self, tid: int, path: str, version: tuple[int, int, int], deadline: float) -> Owner:
+        module = path if path.startswith(FROZEN) else self._standard(tid, path, version)
+        if module:
+            return Owner(STANDARD_LIBRARY, offsets.text(version), module, installed=True)
         parts = path.split("/")
         for index in range(len(parts) - 2, 0, -1):
             if parts[index] in INSTALLED:
@@ -80,6 +92,21 @@ class Distributions:
             if found:
                 return found
         return Owner("", "", path, installed=False)
+
+    def _standard(self, tid: int, path: str, version: tuple[int, int, int]) -> str:
+        """The module of Python's own library that a file is: its path there; '' for any other file."""
+        for lib in ("lib", "lib64"):
+            folder, found, module = path.partition(f"/{lib}/python{version[0]}.{version[1]}/")
+            if not found or module.partition("/")[0] in INSTALLED:
+                continue
+            home = folder + found.rstrip("/")
+            if home not in self._homes:
+                if len(self._homes) >= MOST_KNOWN:
+                    self._homes.clear()
+                self._homes[home] = bool(files.content(tid, f"{home}/os.py", 1))  # by which Python knows it, too
+            if self._homes[home]:
+                return module
+        return ""
 
     def _recorded(self, tid: int, folder: str, module: str, deadline: float) -> Owner | None:
         """The distribution in a folder whose RECORD has the module."""
@@ -144,25 +171,6 @@ class Distributions:
         return known
 
 
-def standard(tid: int, path: str, version: tuple[int, int, int], known: dict[str, bool]) -> str:
-    """The module of Python's own library that a file is: its path there; '' for any other file.
-
-    `known` remembers which folders hold the standard library of this version.
-    """
-    for lib in ("lib", "lib64"):
-        folder, found, module = path.partition(f"/{lib}/python{version[0]}.{version[1]}/")
-        if not found or module.partition("/")[0] in INSTALLED:
-            continue
-        home = folder + found.rstrip("/")
-        if home not in known:
-            if len(known) >= MOST_KNOWN:
-                known.clear()
-            known[home] = bool(files.content(tid, f"{home}/os.py", 1))  # the landmark by which Python knows it, too
-        if known[home]:
-            return module
-    return ""
-
-
 def _likely_first(known: dict[str, list[str]], module: str) -> list[str]:
     """The names of distributions, those first that the module's folders suggest: google/cloud/x is google-cloud-..."""
     parts = [_normal(part) for part in module.removesuffix(".py").split("/")]
@@ -176,7 +184,7 @@ def _normal(name: str) -> str:
     return "-".join(filter(None, name.lower().replace("_", "-").replace(".", "-").split("-")))
 
 
-def absolute(tid: int, path: str) -> str:
+def _absolute(tid: int, path: str) -> str:
     """A file's path from the root, where code names it from the task's working folder."""
     if path.startswith("/") or path.startswith("<"):
         return path

@@ -13,7 +13,8 @@ import time
 
 from sandbox.kernel import abi, tables
 from sandbox.kernel.memory import Memory
-from sandbox.sensor import distributions, offsets, runtime
+from sandbox.sensor import runtime
+from sandbox.sensor.distributions import Distributions
 from sandbox.sensor.offsets import NoThread, Unreadable
 from sandbox.sensor.stack import Stack
 from sandbox.violations.origin import STANDARD_LIBRARY, Frame, Origin
@@ -22,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sandbox.sensor.distributions import Owner
     from sandbox.sensor.stack import Activation
 
 PATIENCE = 0.1
@@ -32,8 +34,6 @@ MOST_PROCESSES = 4
 MOST_THREADS = 64
 """Threads of a parent among which the one that made a child is looked for."""
 MAKES = ("clone", "clone3", "fork", "vfork")
-FROZEN = "<frozen "
-"""How code that is built into the interpreter names its file: `<frozen importlib._bootstrap>`."""
 
 
 class _Process:
@@ -56,8 +56,7 @@ class Sensor:
 
     def __init__(self) -> None:
         self._processes: dict[int, _Process] = {}
-        self._distributions = distributions.Distributions()
-        self._standard: dict[str, bool] = {}
+        self._distributions = Distributions()
         numbers = tables.numbers(abi.MACHINE)
         self._makes = frozenset(numbers[name] for name in MAKES if name in numbers)
         self.unknown = ""
@@ -130,9 +129,10 @@ class Sensor:
     def _read(self, stack: Stack, tid: int, deadline: float) -> Origin | None:
         """The innermost library, up to the innermost frame of the function's own."""
         version = stack.layout.version
-        library: tuple[str, str, str, Activation] | None = None
-        standard: tuple[str, str, str, Activation] | None = None
+        library: tuple[Owner, Activation] | None = None
+        standard: tuple[Owner, Activation] | None = None
         handler: Frame | None = None
+        file = ""
         activations = stack.activations(tid, deadline)
         while True:
             try:
@@ -143,27 +143,25 @@ class Sensor:
                 break
             if activation is None:
                 break
+            if activation.file is file:
+                continue  # of the same library as the call inside of it
             file = activation.file
-            if file.startswith("<"):
-                if file.startswith(FROZEN) and standard is None:
-                    standard = (STANDARD_LIBRARY, offsets.text(version), file, activation)
+            owner = self._distributions.owner(tid, file, version, deadline)
+            if owner is None:
                 continue  # code from a string is nobody's: who runs it is further out
-            path = distributions.absolute(tid, file)
-            module = distributions.standard(tid, path, version, self._standard)
-            if module:
-                standard = standard or (STANDARD_LIBRARY, offsets.text(version), module, activation)
-                continue
-            owner = self._distributions.owner(tid, path, deadline)
-            if not owner.installed:
+            if owner.distribution == STANDARD_LIBRARY:
+                standard = standard or (owner, activation)
+            elif owner.installed:
+                library = library or (owner, activation)
+            else:
                 handler = activation.frame()
                 break
-            library = library or (owner.distribution, owner.version, owner.module, activation)
         made = library or standard
         if made is None:
             return Origin("", "", None, handler) if handler else None
-        distribution, release, module, activation = made
+        owner, activation = made
         frame = activation.frame()
-        return Origin(distribution, release, Frame(module, frame.function, frame.line), handler)
+        return Origin(owner.distribution, owner.version, Frame(owner.module, frame.function, frame.line), handler)
 
 
 def _parent(pid: int) -> int:

@@ -36,7 +36,8 @@ HIGHEST = 1 << 47
 MOST_KNOWN = 64
 """Threads whose states are looked for in one place first."""
 
-_WORD = struct.Struct("<Q")
+_unpack = struct.Struct("<Q").unpack_from
+_now = time.monotonic
 _STATE = struct.Struct("<I")
 _INT = struct.Struct("<i")
 
@@ -100,19 +101,30 @@ class Stack:
             frame = self._word(_word(state, self.layout.through) + at["thread_frame"])
         else:
             frame = _word(state, at["thread_frame"])
+        owner, in_c, mask = at["frame_owner"], at["frame_in_c"], ~self.layout.tagged
+        in_frame, instruction, previous = at["frame_code"], at["frame_instruction"], at["frame_previous"]
+        size, file_at, texts = self.layout.frame_size, at["code_file"], self._texts
+        chunk, start, last = self._chunk, self._chunk_at, len(self._chunk) - size
         seen = set[int]()
+        heads: dict[int, bytes] = {}
         while frame:
             if frame in seen or len(seen) >= MOST_FRAMES:
                 raise Unreadable("its frames do not end")
             seen.add(frame)
-            data = self._frame(frame)
-            if data[at["frame_owner"]] < at["frame_in_c"]:
-                code = _word(data, at["frame_code"]) & ~self.layout.tagged
-                head = self._code(code)
+            if 0 <= frame - start <= last:
+                data, here = chunk, frame - start
+            else:
+                data, here = self._bytes(frame, size), 0
+            if data[here + owner] < in_c:
+                code = _unpack(data, here + in_frame)[0] & mask
+                head = heads.get(code)
+                if head is None:  # not of a function that calls itself
+                    head = heads[code] = self._code(code)
                 if head:
-                    file = self.text(_word(head, at["code_file"]))
-                    yield Activation(self, code, head, _word(data, at["frame_instruction"]), file)
-            frame = _word(data, at["frame_previous"])
+                    address = _unpack(head, file_at)[0]
+                    file = texts.get(address) or self.text(address)
+                    yield Activation(self, code, head, _unpack(data, here + instruction)[0], file)
+            (frame,) = _unpack(data, here + previous)
 
     # Threads.
 
@@ -157,17 +169,10 @@ class Stack:
             self._chunk_at = max(start, top - CHUNK)
             self._chunk = self._memory.read(self._chunk_at, top - self._chunk_at)
 
-    def _frame(self, address: int) -> bytes:
-        offset = address - self._chunk_at
-        size = self.layout.frame_size
-        if 0 <= offset <= len(self._chunk) - size:
-            return self._chunk[offset : offset + size]
-        return self._bytes(address, size)
-
     def _code(self, address: int) -> bytes:
         """The fields of a code object; b'' where something else stands for it, as in a frame without Python code."""
         head = self._bytes(address, self.layout.code_size)
-        type_ = _word(head, self.layout.at["object_type"])
+        (type_,) = _unpack(head, self.layout.at["object_type"])
         if type_ != self._code_type:
             name = self._word(type_ + self.layout.at["type_name"])
             if self._bytes(name, 5) != b"code\0":
@@ -183,7 +188,7 @@ class Stack:
         if known is not None:
             return known
         at = self.layout.at
-        data = self._read(address, PIECE)
+        data = self._read(address)
         if len(data) < at["text_wide"]:
             raise Unreadable("a text is cut off")
         length = _word(data, at["text_length"])
@@ -205,7 +210,7 @@ class Stack:
     def table(self, address: int) -> bytes:
         """The content of a bytes object; b'' for one that is too long. Raises Unreadable."""
         at = self.layout.at
-        data = self._read(address, PIECE)
+        data = self._read(address)
         if len(data) < at["bytes_data"]:
             raise Unreadable("a table is cut off")
         size = _word(data, at["bytes_size"])
@@ -222,19 +227,20 @@ class Stack:
         return _word(self._bytes(address, 8), 0)
 
     def _bytes(self, address: int, size: int) -> bytes:
-        data = self._read(address, size)
+        if not 0 < address < HIGHEST:
+            raise Unreadable("an address is none")
+        if _now() > self._deadline:
+            raise Unreadable("it takes too long")
+        data = self._memory.read(address, size)
         if len(data) < size:
             raise Unreadable("its memory ends")
         return data
 
-    def _read(self, address: int, size: int) -> bytes:
-        if not 0 < address < HIGHEST:
-            raise Unreadable("an address is none")
-        if time.monotonic() > self._deadline:
-            raise Unreadable("it takes too long")
-        return self._memory.read(address, size)
+    def _read(self, address: int) -> bytes:
+        """The first bytes of an object, PIECE at most."""
+        return self._memory.read(address, PIECE) if 0 < address < HIGHEST else b""
 
 
 def _word(data: bytes, offset: int) -> int:
-    found: int = _WORD.unpack_from(data, offset)[0]
+    found: int = _unpack(data, offset)[0]
     return found

@@ -117,3 +117,11 @@ def test_compile_counts_the_calls_of_ever_more_classes() -> None:
     calls = [int(row["calls verified, plain"]) for row in table["rows"]]
     assert calls == sorted(set(calls))
     assert [bar["limit"] for bar in found["bars"]] == [3.0]
+
+
+def test_origin_reads_stacks_of_three_depths() -> None:
+    """A deeper stack takes longer, and the first reading, which loads its modules, longer than any."""
+    (warm, first) = measured("origin")["tables"]
+    taken = [row["median"] for row in (*warm["rows"], *first["rows"])]
+    assert taken == sorted(taken)
+    assert len(taken) == 4

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.sensor import distributions, files
+from sandbox.sensor import files
 from sandbox.sensor.distributions import Distributions, Owner
 from sandbox.violations import origin
 from sandbox.violations.origin import Frame, Origin
@@ -35,9 +35,17 @@ def installed(folder: Path, info: str, *modules: str, record: bool = True, **mor
         (home / f"{file}.txt").write_text(text)
 
 
-def owner(path: Path | str, known: Distributions | None = None, patience: float = 10.0) -> Owner:
+VERSION = (3, 11, 2)
+
+
+def owner(
+    path: Path | str, known: Distributions | None = None, patience: float = 10.0,
+    version: tuple[int, int, int] = VERSION,
+) -> Owner:  # fmt: skip
     """Of a file as it is to this process."""
-    return (known or Distributions()).owner(os.getpid(), str(path), time.monotonic() + patience)
+    found = (known or Distributions()).owner(os.getpid(), str(path), version, time.monotonic() + patience)
+    assert found
+    return found
 
 
 def said(found: Owner) -> tuple[str, str, str, bool]:
@@ -94,7 +102,7 @@ def test_nothing_that_lies_there_hangs(tmp_path: Path) -> None:
     assert said(owner(site / "odd" / "x.py")) == ("odd", "", "odd/x.py", True)
     assert said(owner(site / "odd0" / "x.py")) == ("odd0", "1", "odd0/x.py", True)  # by the folder's own name
     assert said(owner("/no/such/folder/x.py")) == ("", "", "/no/such/folder/x.py", False)
-    assert said(owner("relative/\u6587\udcff.py")) == ("", "", "relative/\u6587\udcff.py", False)
+    assert said(owner("relative/\u6587\udcff.py")) == ("", "", f"{os.getcwd()}/relative/\u6587\udcff.py", False)
     assert owner("/a\0b/site-packages/x/y.py").version == ""
     assert time.monotonic() - started < 5
     assert files.content(os.getpid(), "/dev/zero", 8) == b""
@@ -110,17 +118,18 @@ def test_what_took_too_long_is_asked_again(tmp_path: Path) -> None:
 
 def test_the_standard_library_is_told_by_its_landmark(tmp_path: Path) -> None:
     """Python's own files lie below a lib/pythonX.Y that has os.py; libraries there are installed, not standard."""
-    version = (3, 11, 2)
-    folder = tmp_path / "lib" / "python3.11"
-    folder.mkdir(parents=True)
-    pid = os.getpid()
-    path = str(folder / "json" / "decoder.py")
-    assert distributions.standard(pid, path, version, {}) == ""
-    (folder / "os.py").write_text("#")
-    assert distributions.standard(pid, path, version, {}) == "json/decoder.py"
-    assert distributions.standard(pid, path, (3, 12, 1), {}) == ""
-    assert distributions.standard(pid, str(folder / "site-packages" / "x.py"), version, {}) == ""
-    assert distributions.absolute(pid, "app.py") == f"{os.getcwd()}/app.py"
+    home = tmp_path / "lib" / "python3.11"
+    home.mkdir(parents=True)
+    path = home / "json" / "decoder.py"
+    assert said(owner(path)) == ("", "", str(path), False)
+    (home / "os.py").write_text("#")
+    standard = "standard library", "3.11.2", "json/decoder.py", True
+    known = Distributions()
+    assert said(owner(path, known)) == said(owner(path, known)) == standard
+    assert not owner(path, version=(3, 12, 1)).installed
+    assert owner(home / "site-packages" / "x.py").distribution == "x"
+    assert said(owner("<frozen os>")) == ("standard library", "3.11.2", "<frozen os>", True)
+    assert Distributions().owner(os.getpid(), "<string>", VERSION, time.monotonic() + 1) is None
 
 
 TEXTS = st.text(max_size=20)
