@@ -1,5 +1,6 @@
 """The bootstrap, counting: `counted.py FILE COMMAND...` writes a line for each call that its supervisor or recorder
-answers, with how often the task's memory was read and an address was parsed for it. The functions are the real ones.
+answers, with how often the memory behind its second argument was read and an address was parsed for it. The functions
+are the real ones. What is read of the caller's stack, for whose call it was, is not counted.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Counter:
         self.file = file
         self.counts = {"reads": 0, "parses": 0}
         self.nr = -1
+        self.pointer = 0
         self._depth = 0
 
     def count(self, owner: object, name: str, what: str) -> None:
@@ -30,7 +32,7 @@ class Counter:
         function: Callable[..., Any] = getattr(owner, name)
 
         def counting(*args: Any, **named: Any) -> Any:
-            self.counts[what] += self._depth == 0
+            self.counts[what] += self._depth == 0 and (what != "reads" or self._reaches(*args[1:]))
             self._depth += 1
             try:
                 return function(*args, **named)
@@ -38,6 +40,10 @@ class Counter:
                 self._depth -= 1
 
         setattr(owner, name, counting)
+
+    def _reaches(self, address: int, length: int) -> bool:
+        """Whether a read is of what the call's second argument points to: a socket address, which has 128 bytes."""
+        return address < self.pointer + 128 and self.pointer < address + length
 
     def watch(self, listener: Any) -> None:
         """Begin to count with each call that the listener receives, and write with its answer."""
@@ -47,7 +53,7 @@ class Counter:
             call = receive(listener)
             if call:
                 self.counts = dict.fromkeys(self.counts, 0)
-                self.nr = call.nr
+                self.nr, self.pointer = call.nr, call.args[1]
             return call
 
         def sending(listener: Any, response: bytes) -> Any:
