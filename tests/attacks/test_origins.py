@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
 import vulnerable_library as library
-from supervised_programs import PLAIN_HOSTS, Supervision, bench_for
+from supervised_programs import NATIVE, PLAIN_HOSTS, Supervision, bench_for
 
-bench = bench_for(PLAIN_HOSTS)
+from sandbox.sensor.offsets import table
+from sandbox.violations import reader
+
+bench = bench_for([PLAIN_HOSTS[0], NATIVE[-1]])
 
 START = ("/usr/bin/python3", "-I", "-S")
 
@@ -38,6 +43,12 @@ def test_a_loader_that_spawns_a_shell_is_named(bench: Supervision, app: Path) ->
         "function": "construct_apply", "line": library.CALL_LINE,
         "handler": {"file": str(app), "function": "handler", "line": library.HANDLER_LINE},
     }  # fmt: skip
+    (found,) = reader.parse(json.dumps(line).encode())
+    assert found.violation
+    assert reader.describe(found.violation).partition("; by ")[2].partition("; to allow")[0] == (
+        f"{library.NAME} {library.VERSION} constructor.py construct_apply line {library.CALL_LINE}, "
+        f"from app.py handler line {library.HANDLER_LINE}"
+    )
 
 
 def test_a_forged_name_is_said_and_allows_nothing(bench: Supervision, app: Path) -> None:
@@ -51,3 +62,48 @@ def test_a_forged_name_is_said_and_allows_nothing(bench: Supervision, app: Path)
         "distribution": library.NAME, "version": library.VERSION, "module": "tagload/constructor.py",
         "function": "<module>", "line": 77,
     }  # fmt: skip
+
+
+GARBLE = """
+import ctypes, os, sys
+
+def attempt():
+    try: os.fork()
+    except OSError as error: os.write(1, b"%d " % error.errno)
+
+def descend(depth, name):
+    exec(compile("go(depth)", f"{name * 15}{depth}", "exec"), {"depth": depth, "go": lambda depth: again(depth, name)})
+
+def again(depth, name):
+    descend(depth - 1, name) if depth else attempt()
+
+sys.setrecursionlimit(10_000)
+descend(300, "/\u6587" * 120)
+code = id(attempt.__code__)
+for offset in OFFSETS:
+    place = ctypes.c_uint64.from_address(code + offset)
+    before = place.value
+    for value in (code, before + 1, 1 << 62, 8):
+        place.value = value
+        attempt()
+    place.value = before
+attempt()
+os._exit(0)
+"""
+
+
+def test_garbled_memory_stops_no_report(bench: Supervision) -> None:
+    """A deep stack of long names, and code whose names lead anywhere: each call is refused, and has its line."""
+    version = subprocess.run(
+        [*START, "-c", "import sys; print(*sys.version_info[:3], sep='.')"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if version not in table():
+        pytest.skip(f"Python {version} is in no table of offsets")
+    fields = table()[version]
+    code = GARBLE.replace("OFFSETS", str([fields["code_file"], fields["code_name"]]))
+    done = bench.run(bench.bundle(), *START, "-c", code)
+    assert (done.code, done.stdout.split()) == (0, ["1"] * 10), done.stderr
+    lines = done.of("clone")
+    assert len(lines) == 10
+    assert ["by" in line for line in lines[1:]] == [False] * 9  # none of it is in a file
+    assert done.counted("clone process: denied") == (10, 10)

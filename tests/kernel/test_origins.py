@@ -18,11 +18,12 @@ from supervised_programs import PLAIN_HOSTS, Supervision, bench_for
 
 from sandbox.kernel.memory import Memory
 from sandbox.sensor import runtime
+from sandbox.sensor.elf import Elf
 from sandbox.sensor.offsets import NoThread, Unreadable, table, text, version_of
 from sandbox.sensor.origins import Sensor
 from sandbox.sensor.stack import Stack
 
-bench = bench_for(PLAIN_HOSTS)
+bench = bench_for(PLAIN_HOSTS[-1:])
 
 PYTHONS = [
     "/usr/bin/python3",
@@ -209,6 +210,25 @@ def test_what_runs_no_python_has_no_origin(bench: Supervision) -> None:
     assert done.violations
     assert not any("by" in line for line in done.violations)
     assert not [event for event in done.events if event["event"] == "degraded"]
+
+
+def test_an_unknown_interpreter_is_said_once(bench: Supervision) -> None:
+    """Of a version that no table has, two refused calls have lines as ever, and one more says why they name nobody."""
+    data = bytearray(Path("/usr/bin/python3").read_bytes())
+    with open("/usr/bin/python3", "rb") as file:
+        at = Elf(file.fileno()).symbol(runtime.VERSION)
+    if at is None or data[at + 3] != 3 or data[at + 2] > 12:
+        pytest.skip("/usr/bin/python3 is newer than what the table is for")
+    data[at + 1] = 99
+    python = bench.new("")
+    python.write_bytes(data)
+    python.chmod(0o755)
+    code = "import os\nfor _ in range(2):\n try: os.fork()\n except OSError as error: print(error.errno)"
+    done = bench.run(bench.bundle(), str(python), "-I", "-S", "-c", code)
+    assert done.stdout == "1\n1\n", done.stderr
+    assert ["by" in line for line in done.of("clone")] == [False] * 2
+    (why,) = [event["reason"] for event in done.events if event["event"] == "degraded"]
+    assert why.startswith(f"origins: the layout of Python 3.{data[at + 2]}.99 is not known: ")
 
 
 @pytest.mark.parametrize("site", ["", "python/lib/python3.11/site-packages"], ids=["beside", "layer"])

@@ -105,11 +105,15 @@ def test_records_and_schema_are_of_one_mind() -> None:
     assert Degraded.event not in definitions["other"]["properties"]["event"]["not"]["enum"]
 
 
+FRAMES = st.builds(Frame, st.text(max_size=4096), st.text(max_size=4096), st.integers(0, 1 << 31))
+
+
 @given(
     st.fixed_dictionaries({}, optional={
         "comm": st.text(max_size=6000), "reason": st.text(max_size=6000), "allow": st.text(max_size=9000),
         "target": st.text(st.characters(codec=None), max_size=5000), "request": st.none() | st.text(max_size=9000),
         "args": st.lists(st.text(max_size=3000), max_size=40), "function": st.text(max_size=9000),
+        "by": st.builds(Origin, st.text(max_size=128), st.text(max_size=128), FRAMES, FRAMES),
     }),
     st.integers(700, LONGEST),
 )  # fmt: skip
