@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -149,6 +150,22 @@ def left_unread(bench: Supervision, code: str, then: Callable[[str], None] | Non
         os.close(reading)
         os.close(writing)
     return process.returncode
+
+
+def test_a_terminal(bench: Supervision) -> None:
+    """Behind what the function left unended there, each line is whole, and the run verifies."""
+    ours, theirs = os.openpty()
+    process = log_of(bench, "os.write(2, b'50 %')\nrefused()\n", theirs)
+    os.close(theirs)
+    data = b""
+    with contextlib.suppress(OSError):  # EIO: nobody has it open any more (man 4 pts)
+        while piece := os.read(ours, 1 << 16):
+            data += piece
+    os.close(ours)
+    process.communicate(timeout=LIMIT)
+    problems, verifier, _ = verified(data)
+    assert (problems, [run.violations for run in verifier.runs()]) == ([], [2])
+    assert b"50 %\r\n{" in data
 
 
 def test_a_socket_that_the_function_shuts_down(bench: Supervision) -> None:
