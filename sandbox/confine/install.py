@@ -291,11 +291,11 @@ def _install_supervised(
     # Where the kernel does not keep signals in the domain, the supervisor looks at each that leaves the process.
     own_pid = os.getpid() if policy.signals == "self" or not scoped else None
     # The supervisor is the parent: no signal to it, to everybody, or to the process group that it is in.
-    guarded = (os.getppid(), -1, -os.getpgrp())
+    from sandbox.confine.parent import above, refuses_duplicates
+
+    guarded = (os.getppid(), above() or os.getppid(), -1, -os.getpgrp())
     found = single_exec.block(addresses, own_pid, bpf.USER_NOTIF, guarded)
     program = single_exec.put(found, policy.supervised, policy.supervised_head)
-    from sandbox.confine.parent import refuses_duplicates
-
     refused = refuses_duplicates()
     if refused:
         program = bpf.pack(_own_sockets(policy)) + program

@@ -33,6 +33,20 @@ HELD = (*FORWARDED, signal.SIGCHLD)
 """Signals that wait until the supervisor is there to take them: the child may end, or be asked to, before."""
 
 
+_above = 0
+
+
+def set_above(pid: int) -> None:
+    """The process above this supervisor belongs to it (sandbox/supervise/guardian.py)."""
+    global _above
+    _above = pid
+
+
+def above() -> int:
+    """The number of that process, 0 where there is none."""
+    return _above
+
+
 def wake_descriptor() -> int:
     """A descriptor that becomes readable at every signal, so that a poll loop wakes when a child ends."""
     wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -45,14 +59,19 @@ def forward_signals(pid: int) -> None:
     """From now on this process passes the usual signals on to the handler and does not follow them itself."""
 
     def forward(number: int, _frame: object) -> None:
-        # It may just have ended; the loop is about to see that.
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return
+        send(pid, number)
 
     for number in FORWARDED:
         signal.signal(number, forward)
+
+
+def send(pid: int, number: int) -> bool:
+    """Send a signal to a process; False where it has just ended, which the caller is about to see."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def reaped(pid: int) -> int | None:

@@ -19,23 +19,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sandbox.bundle import Policy
+    from sandbox.supervise.guardian import Above
     from sandbox.supervise.look import Look
     from sandbox.supervise.start import Duties
     from sandbox.supervise.supervisor import Supervisor
     from sandbox.violations.journal import Journal
 
 
-def attend(pid: int, fd: int | None, policy: Policy, duties: Duties, journal: Journal | None) -> int:
+def attend(
+    pid: int, fd: int | None, policy: Policy, duties: Duties, journal: Journal | None, above: Above | None = None
+) -> int:  # fmt: skip
     """Supervise the child `pid` to its end. Returns the exit status to end with, or ends by the child's signal.
 
     `fd` is the listener; None where the child has none. `journal` takes the reports; None for the usual one, which is
     made for the first.
     """
     wake = parent.wake_descriptor()
-    parent.forward_signals(pid)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, parent.HELD)
+    if above:
+        above.started(pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+    else:
+        parent.forward_signals(pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, parent.HELD)
     if fd is None:
-        return parent.end_like(unheard(pid, wake, policy, journal))
+        return _end_like(above, unheard(pid, wake, policy, journal))
     listener = Listener(fd)
     listener.set_sync_wake_up()
     early = dict(policy.init_calls)
@@ -50,14 +57,14 @@ def attend(pid: int, fd: int | None, policy: Policy, duties: Duties, journal: Jo
     if ended is not None and not _has_children():
         if journal:
             journal.finish()
-        return parent.end_like(ended)
-    supervisor = make_supervisor(policy, duties, init, early_sockets if makes else None, journal)
+        return _end_like(above, ended)
+    supervisor = make_supervisor(policy, duties, init, early_sockets if makes else None, journal, parent.above())
     supervisor.set_look(look)
     gc.enable()
     status = supervisor.run(pid, listener, wake, split, first, ended)
     if supervisor.terminated:
         return say_terminated(policy, supervisor)
-    return parent.end_like(status)
+    return _end_like(above, status)
 
 
 def make_look(policy: Policy, duties: Duties) -> Look | None:
@@ -67,6 +74,12 @@ def make_look(policy: Policy, duties: Duties) -> Look | None:
     from sandbox.supervise.look import prepare
 
     return prepare(policy, duties.command, audit=duties.audit, rules=duties.rules)
+
+
+def _end_like(above: Above | None, status: int) -> int:
+    if above:
+        above.ended(status)
+    return parent.end_like(status)
 
 
 def say_terminated(policy: Policy, supervisor: Supervisor) -> int:

@@ -93,6 +93,16 @@ def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties)
     children = _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, parent.HELD)
 
+    above = None
+    if may_prctl:
+        from sandbox.supervise.guardian import guard
+
+        try:
+            above = guard(goes_on=duties.goes_on)
+        except OSError as error:
+            raise _no_process(error) from error
+        _property(PR_SET_PDEATHSIG, _signal.SIGCHLD)  # which wakes, as a child's end does
+        _property(PR_SET_CHILD_SUBREAPER, 1)
     supervisor = os.getpid()
 
     def begin() -> None:
@@ -112,22 +122,26 @@ def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties)
     except OSError as error:
         if journal:
             journal.finish()
-        raise InstallRefused(
-            f"no process can be made for the function: {error.strerror}", where="clone(2)",
-            todo="raise the limit of processes (RLIMIT_NPROC, pids.max), or set SANDBOX_SUPERVISE=0",
-        ) from error  # fmt: skip
+        raise _no_process(error) from error
     try:
         # Asleep until the child has its filter, and only then the imports of `attend`: a kernel may queue the child
         # behind its parent on one processor although another is idle, and a parent that goes on holds it up.
         listener = page.listener(pid)
         from sandbox.supervise import attend
 
-        return attend.attend(pid, listener, policy, duties, journal)
+        return attend.attend(pid, listener, policy, duties, journal, above)
     except BaseException:
         # Nobody would answer for it or report on it, and it would outlive the bootstrap.
         parent.kill([pid])
         parent.end_rest()
         raise
+
+
+def _no_process(error: OSError) -> InstallRefused:
+    return InstallRefused(
+        f"no process can be made for the function: {error.strerror}", where="clone(2)",
+        todo="raise the limit of processes (RLIMIT_NPROC, pids.max), or set SANDBOX_SUPERVISE=0",
+    )  # fmt: skip
 
 
 def protect() -> int:

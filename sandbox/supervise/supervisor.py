@@ -1,7 +1,7 @@
 """The supervisor: the handler's parent, which answers every call that the filter does not decide, and reports it.
 
-One poll loop, no threads but those that sleep in a connect for their task. If it dies, the kernel answers what waits
-with ENOSYS: closed, not open.
+One poll loop, no threads but those that sleep in a connect for their task. If it dies, the process above it ends the
+function (guardian.py, or the launcher's attendant); where there is none the kernel answers what waits with ENOSYS.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ class Supervisor:
         self._short: set[str] = set()
         self._reports: Reports | None = None
         self._listener: Listener | None = None
+        self._attendant = attendant
         self._signalling = Signalling(scoped=scoped, audit=decider.audit, attendant=attendant)
         self._owned = owned
         self._receives = frozenset(receives)
@@ -204,6 +205,7 @@ class Supervisor:
         if first:
             self._take_within_limits(listener, first)
         together = not parted()
+        self._end_without_attendant()
         deadline = time.monotonic() + DRAIN
         while ended is None or not (released or time.monotonic() >= deadline):
             for fd, event in poll.poll(SPLIT_PAUSE if together else self._timeout(ended, deadline)):
@@ -220,6 +222,7 @@ class Supervisor:
                     break  # what else was ready may have been heard by now
                 elif fd == wake:
                     os.read(wake, 512)
+                    self._end_without_attendant()
                     if ended is None:
                         ended = self._reap()
                         deadline = time.monotonic() + DRAIN
@@ -242,6 +245,12 @@ class Supervisor:
         parent.end_rest()  # nothing survives into the next cold start
         self._journal.finish()
         return ended
+
+    def _end_without_attendant(self) -> None:
+        """Where the process above this one has died, end the function and this."""
+        if self._attendant and os.getppid() != self._attendant:
+            parent.end_rest()
+            os._exit(1)
 
     def _timeout(self, ended: int | None, deadline: float) -> int | None:
         waits = [] if ended is None else [max(0.0, deadline - time.monotonic())]

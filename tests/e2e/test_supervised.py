@@ -17,7 +17,7 @@ from sandbox.runtime_api import Environment, Function, Invocation
 
 
 def test_the_platforms_time_out_leaves_nobody(workshop: Workshop, policy: str) -> None:
-    """'Task timed out': supervisor and handler are both gone, and the next pair serves; the same after a crash."""
+    """'Task timed out': supervisor, handler and what stands above are gone, and others serve; so after a crash."""
     log = workshop.new(".jsonl")
     variables = {
         "SANDBOX_POLICY": policy, "SANDBOX_SUPERVISE": "1", "SANDBOX_EVENTS": f"file:{log}", "_HANDLER": "app.handler",
@@ -28,7 +28,7 @@ def test_the_platforms_time_out_leaves_nobody(workshop: Workshop, policy: str) -
         assert status == 200, platform.log
         assert "supervision" in platform.status_lines()[0]["enforced"]
         pids = descendants(platform.pid)
-        assert len(pids) == 2
+        assert len(pids) == 3  # guardian, supervisor, handler
         assert first["parent"] in pids
         status, text = platform.post({"sleep": 60})
         assert "Task timed out after 2.00 seconds" in str(text)
@@ -36,12 +36,12 @@ def test_the_platforms_time_out_leaves_nobody(workshop: Workshop, policy: str) -
         status, second = platform.post({})
         assert (status, second["events"]) == (200, 1)
         pids = descendants(platform.pid)
-        assert len(pids) == 2
+        assert len(pids) == 3  # guardian, supervisor, handler
         status, error = platform.post({"exit": 3})
         assert "exit status 3" in error["errorMessage"]
         assert all_end(pids)
         assert platform.post({})[0] == 200
-        assert len(descendants(platform.pid)) == 2
+        assert len(descendants(platform.pid)) == 3
         assert runs(platform.pid)
     assert {event["event"] for event in read_events(log)} <= {"violations", "violation"}
 

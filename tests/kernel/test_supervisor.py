@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from process_table import descendants, marked, memory_of, runs, until
+from process_table import all_end, descendants, marked, memory_of, runs, until
 from supervised_programs import PLAIN_HOSTS, PYTHON, SOCKETS, Supervision, bench_for, read_events
 
 from sandbox.confine.install import LANDLOCK_SCOPES
+from sandbox.errors import DeciderLost
 from sandbox.kernel import abi, landlock, tables
 from sandbox.profile.model import Aim, Tolerated
 
@@ -52,6 +53,11 @@ def running(
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream:
                 stream.close()
+
+
+def supervisor_of(process: subprocess.Popen[str]) -> int:
+    """The supervisor, below the guardian that was started."""
+    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
 
 
 def first_line(process: subprocess.Popen[str]) -> str:
@@ -158,7 +164,7 @@ def test_same_process_group_and_session(bench: Supervision) -> None:
     """The handler is in its supervisor's process group: a platform that kills the group reaches both."""
     with running(bench, bench.bundle(), "/bin/sh", "-c", "echo ready; read x", stdin=subprocess.PIPE) as (process, _):
         assert first_line(process) == "ready"
-        (handler,) = descendants(process.pid)
+        _, handler = descendants(process.pid)
         assert os.getpgid(handler) == os.getpgid(process.pid)
         assert os.getsid(handler) == os.getsid(process.pid)
 
@@ -185,8 +191,8 @@ def test_orphans_are_reaped_and_left_behind_ones_end(bench: Supervision) -> None
     bundle = bench.bundle(*PROCESSES)
     with running(bench, bundle, *PYTHON, code, mark, stdin=subprocess.PIPE) as (process, _):
         assert first_line(process) == "ready"
-        until(lambda: len(descendants(process.pid)) == 2)
-        assert len(marked(mark)) == 3
+        until(lambda: len(descendants(process.pid)) == 3)
+        assert len(marked(mark)) == 4
         assert process.stdin
         process.stdin.close()
         assert process.wait(20) == 9
@@ -225,9 +231,9 @@ def test_it_sleeps_while_the_handler_serves(bench: Supervision) -> None:
         assert first_line(process) == "open"
         woken = []
         for _ in range(50):
-            before = switches(process.pid)
+            before = switches(supervisor_of(process))
             time.sleep(0.1)
-            woken.append(switches(process.pid) - before)
+            woken.append(switches(supervisor_of(process)) - before)
             if woken[-1] < 10:
                 break
         assert woken[-1] < 10, woken
@@ -343,15 +349,16 @@ def test_memory(bench: Supervision) -> None:
     )
     with running(bench, bench.bundle(), *PYTHON, code, stdin=subprocess.PIPE) as (process, _):
         assert first_line(process) == "done"
-        before = descriptors(process.pid)
+        supervisor = supervisor_of(process)
+        before = descriptors(supervisor)
         assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
         assert first_line(process) == "done"
-        found = memory_of(process.pid)
+        found = memory_of(supervisor)
         assert max(found["VmRSS"], found["VmHWM"]) <= BIG
         assert found["Threads"] == 1
-        assert descriptors(process.pid) == before
+        assert descriptors(supervisor) == before
 
 
 def descriptors(pid: int) -> int:
@@ -577,12 +584,34 @@ def test_without_a_supervisor_what_is_denied_stays_denied(bench: Supervision) ->
     more = {"SANDBOX_ON_DECIDER": "continue"}
     with running(bench, bench.bundle(), *PYTHON, code, stdin=subprocess.PIPE, more=more) as (process, _):
         assert first_line(process) == "ready"
-        process.kill()
-        process.wait()
+        supervisor = supervisor_of(process)
+        os.kill(supervisor, signal.SIGKILL)
+        until(lambda: not runs(supervisor))
         assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
         assert first_line(process).split() == ["-1", str(errno.ENOSYS), "True", "True"]
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("above", [False, True], ids=["supervisor", "guardian"])
+def test_nothing_lives_on_without_a_supervisor(bench: Supervision, above: bool) -> None:
+    """Whichever of the two is killed, the function ends and its orphans do; the guardian says what happened."""
+    code = (
+        "import os, signal\n"
+        "if os.fork() == 0:\n    os.setsid()\n"
+        "    if os.fork() == 0:\n        print('ready', flush=True); signal.pause()\n    os._exit(0)\n"
+        "os.wait(); signal.pause()\n"
+    )
+    with running(bench, bench.bundle(*PROCESSES, "pause"), *PYTHON, code) as (process, _):
+        assert first_line(process) == "ready"
+        until(lambda: len(descendants(process.pid)) == 3)
+        tree = descendants(process.pid)
+        os.kill(process.pid if above else supervisor_of(process), signal.SIGKILL)
+        _, told = process.communicate(timeout=20)
+        assert all_end(tree)
+        assert process.returncode == (-signal.SIGKILL if above else DeciderLost.exit_code)
+        assert told.count(DeciderLost.error_type) == (not above)
 
 
 def test_a_long_run_grows_nothing(bench: Supervision) -> None:
@@ -617,18 +646,19 @@ def test_a_long_run_grows_nothing(bench: Supervision) -> None:
         options = {"stdin": subprocess.PIPE}
         with running(bench, bundle, *PYTHON, code, **options) as (process, events), draining(server):
             assert first_line(process) == "warm"
-            before = memory_of(process.pid), descriptors(process.pid)
+            supervisor = supervisor_of(process)
+            before = memory_of(supervisor), descriptors(supervisor)
             assert process.stdin
             process.stdin.write("go\n")
             process.stdin.flush()
             assert first_line(process) == "done"
-            after = memory_of(process.pid), descriptors(process.pid)
-            print(f"before {before}, after {after}, zombies {zombies(process.pid)}")
-            assert zombies(process.pid) == 0
+            after = memory_of(supervisor), descriptors(supervisor)
+            print(f"before {before}, after {after}, zombies {zombies(supervisor)}")
+            assert zombies(supervisor) == zombies(process.pid) == 0
             assert after[0]["VmRSS"] <= before[0]["VmRSS"] + 512
             assert after[0]["Threads"] == 1
             assert after[1] == before[1]
-            until(lambda: len(descendants(process.pid)) == 1)
+            until(lambda: len(descendants(process.pid)) == 2)
         assert {event["event"] for event in read_events(events)} <= {"violation", "violations"}
 
 

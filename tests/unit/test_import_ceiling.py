@@ -43,7 +43,8 @@ STANDARD = {"__future__", "_ctypes", "_json", "_sha2", "_sha256", "_struct", "ct
 """On top of what `python3 -I -S -c pass` loads: ctypes, which makes the raw calls and is nearly all of the time, and os
 with its own, which -S leaves out."""
 
-BESIDE = {"sandbox.supervise", "sandbox.supervise.start", "sandbox.supervise.attend", "sandbox.supervise.opening"}
+BESIDE = {"sandbox.supervise", "sandbox.supervise.start", "sandbox.supervise.attend", "sandbox.supervise.opening",
+          "sandbox.supervise.guardian"}  # fmt: skip
 """The supervisor of a function that does nothing which needs an answer."""
 
 SLOW = {"json", "re", "typing", "dataclasses", "yaml", "typer", "pyseccomp", "socket", "subprocess", "enum",
