@@ -91,7 +91,7 @@ FIELDS = (
     ("unsupervised", "lines", ()),
     ("connects", "choice", ("never", "init", "always")),
     ("decider", "choice", ("when-needed", "early")),
-    ("roots", "choice", ("one", "many")),
+    ("looks", "choice", ("attendant", "decider")),
     ("own", "flag", ()),
     ("literals", "literals", ()),
     ("hosts", "hosts", ()),
@@ -206,8 +206,8 @@ class Policy:
     __slots__ = (
         "_init_calls", "_path_calls", "_served_calls", "_supervision", "abstract", "arch", "audit_until", "bind",
         "bind_ports", "bind_shown", "connects", "decider", "digest", "exec", "files", "function", "head", "hosts",
-        "literals", "names_keep", "names_receives", "network", "network_ports", "network_shown", "own", "program",
-        "provenance", "roots", "signals", "socket_paths", "source", "supervised", "supervised_head", "unsupervised",
+        "literals", "looks", "names_keep", "names_receives", "network", "network_ports", "network_shown", "own",
+        "program", "provenance", "signals", "socket_paths", "source", "supervised", "supervised_head", "unsupervised",
     )  # fmt: skip
 
     function: str
@@ -223,7 +223,7 @@ class Policy:
     unsupervised: Sequence[str]  # what stays open without a supervisor, for the status line
     connects: str  # when the attendant may connect to the Runtime API: never | init, until the first | always
     decider: str  # when-needed | early: the profile holds what only the Python supervisor decides
-    roots: str  # one | many: by a path the function may come to see other files than its starter (mounts, chroot)
+    looks: str  # who may answer a call by its path alone: attendant, or only the decider
     own: bool  # the function may reach what it is bound to itself
     literals: Sequence[Literal]  # destinations that their address decides
     hosts: Sequence[str]  # names that may be asked for, with what is reached by them: KINDS["hosts"]

@@ -233,6 +233,12 @@ static enum broker let_through(const struct notification *call, long *code) {
     return NOBODY_WAITS;
 }
 
+/* Python does without the folder for its bytecode, and tries at each start where there is none. */
+static enum broker refuse_bytecode(const struct notification *call, long *code) {
+    *code = -EPERM;
+    return is_refused_bytecode(call) ? ANSWERED : LEFT;
+}
+
 static enum broker connect_for_task(const struct notification *call, long *code) {
     enum reach reaches;
     if (call->nr != NR_connect || policy.connects == CONNECTS_NEVER || (connected && policy.connects == CONNECTS_INIT))
@@ -242,8 +248,8 @@ static enum broker connect_for_task(const struct notification *call, long *code)
     return done == ON_ITS_WAY && reaches != RUNTIME_API ? LEFT : done;
 }
 
-static enum broker (*const tables[])(const struct notification *call, long *code) = {let_through, connect_for_task,
-                                                                                     serve};
+static enum broker (*const tables[])(const struct notification *call, long *code) = {let_through, refuse_bytecode,
+                                                                                     connect_for_task, serve};
 
 static void take_call(int events) {
     struct notification call = {0};

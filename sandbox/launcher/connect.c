@@ -273,7 +273,7 @@ static int is_absent(const struct address *to, uint32_t length) {
     const char *path = (const char *)to + 2, *known = policy.socket_paths.first;
     uint32_t n = 0;
     while (n < length - 2 && path[n]) n++;
-    if (policy.roots != ROOTS_ONE || to->family != AF_UNIX || n == length - 2 || n >= SUN_PATH) return 0;
+    if (policy.looks != LOOKS_ATTENDANT || to->family != AF_UNIX || n == length - 2 || n >= SUN_PATH) return 0;
     for (uint32_t i = 0; i < policy.socket_paths.count; i++, known = next_text(known))
         if (same(known, path)) return SYS3(faccessat, AT_FDCWD, path, 0) == -ENOENT;
     return 0;

@@ -12,7 +12,7 @@ enum { BIND_ANY, BIND_PORTS, BIND_NONE };
 enum { ABSTRACT_ANY, ABSTRACT_OWN };
 enum { CONNECTS_NEVER, CONNECTS_INIT, CONNECTS_ALWAYS };
 enum { DECIDER_WHEN_NEEDED, DECIDER_EARLY };
-enum { ROOTS_ONE, ROOTS_MANY };
+enum { LOOKS_ATTENDANT, LOOKS_DECIDER };
 enum { FACT_LIBC, FACT_KERNEL, FACT_ARCHITECTURE, FACT_PYTHON, FACT_HANDLER_DIGEST, FACT_LOCK_DIGEST };
 
 struct policy {
@@ -39,7 +39,7 @@ struct policy {
     struct list unsupervised;
     int connects;
     int decider;
-    int roots;
+    int looks;
     int own;
     struct literals literals;
     struct list hosts;
@@ -74,7 +74,7 @@ static void take_fields(struct cursor *c, struct policy *policy) {
     policy->unsupervised = take_texts(c);
     policy->connects = take_choice(c, 3);
     policy->decider = take_choice(c, 2);
-    policy->roots = take_choice(c, 2);
+    policy->looks = take_choice(c, 2);
     policy->own = take_choice(c, 2);
     policy->literals = take_literals(c);
     policy->hosts = take_hosts(c);

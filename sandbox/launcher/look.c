@@ -129,6 +129,7 @@ static int opens_quietly(long task, long folder, const char *path, uint32_t flag
                       (mode == O_WRONLY || mode == O_RDWR ? LANDLOCK_ACCESS_FS_WRITE_FILE : 0);
     if (flags & O_PATH || (create && path[text_length(path) - 1] == '/')) return 1;
     int exclusive = (flags & O_CREAT) && (flags & O_EXCL), reads = !create && !changes;
+    if (reads && checkout && same(path, checkout)) return 1; /* look.py: CHECKOUT */
     if (reads && is_in_plain_folder(path, !(flags & OPEN_NOFOLLOW || exclusive))) return 1;
     switch (walk(task, folder, path, !(flags & OPEN_NOFOLLOW || exclusive), create, &place)) {
     case UNKNOWN:
@@ -200,6 +201,20 @@ static int names_entry(char *path) {
     return *name && !same(name, ".") && !same(name, "..");
 }
 
+/* Whether a path call is Python's own to keep bytecode: its folder, or in that the file that it then renames
+ * (reports.py: BYTECODE). Whatever becomes of it, nobody is told. */
+static int keeps_bytecode(const struct path_call *kind, const char *path) {
+    static const char folder[] = "__pycache__";
+    const char *slash = last_char(path, '/'), *name = slash ? slash + 1 : path, *dot = last_char(name, '.');
+    const long n = sizeof folder - 1;
+    if (kind->change == MADE && kind->makes == LANDLOCK_ACCESS_FS_MAKE_DIR) return same(name, folder);
+    if (kind->change != OPENED || !slash || slash - path < n || !same_bytes(slash - n, folder, (size_t)n)) return 0;
+    if (!dot || dot - name < 4 || !same_bytes(dot - 4, ".pyc", 4) || !dot[1]) return 0;
+    if (slash - path > n && slash[-n - 1] != '/') return 0;
+    while (*++dot >= '0' && *dot <= '9') continue;
+    return !*dot;
+}
+
 /* Whether what a path call asks for is surely allowed, or fails for another reason than the rules. */
 static int is_quiet(const struct path_call *kind, const struct notification *call) {
     static char texts[2][PATH + 1];
@@ -216,6 +231,7 @@ static int is_quiet(const struct path_call *kind, const struct notification *cal
     int slash = 0;
     if (!length[0] || !length[1]) return kind->change != LINKED; /* ENOENT, but for AT_EMPTY_PATH */
     if (length[0] >= PATH || length[1] >= PATH) return 1;        /* ENAMETOOLONG */
+    if (keeps_bytecode(kind, path)) return 1;
     enum reached reached;
     switch (kind->change) {
     case OPENED:
@@ -255,7 +271,18 @@ enum looked { NO_PATH, QUIET, NOT_SURE };
 static enum looked look_at(const struct notification *call, int early) {
     const struct path_call *kind = looks ? path_call((uint32_t)call->nr) : NULL;
     if (!kind || !(early || is_early(&policy.paths, (uint32_t)call->nr, call->args))) return NO_PATH;
-    return rules && !rules->incomplete && policy.roots == ROOTS_ONE && is_quiet(kind, call) ? QUIET : NOT_SURE;
+    return rules && !rules->incomplete && policy.looks == LOOKS_ATTENDANT && is_quiet(kind, call) ? QUIET : NOT_SURE;
+}
+
+/* Whether a call that the policy has in no phase is one to keep bytecode. */
+static int is_refused_bytecode(const struct notification *call) {
+    static char path[PATH + 1];
+    const struct path_call *kind = policy.looks == LOOKS_ATTENDANT ? path_call((uint32_t)call->nr) : NULL;
+    if (!kind || is_early(&policy.paths, (uint32_t)call->nr, call->args) ||
+        is_early(&policy.early, (uint32_t)call->nr, call->args))
+        return 0;
+    int at = kind->to_path >= 0 ? kind->to_path : kind->from_path;
+    return read_text(call->task, call->args[at], path) > 0 && keeps_bytecode(kind, path);
 }
 
 #endif

@@ -142,7 +142,10 @@ static int find_package(void) {
     if (!*interpreter || !is_file(interpreter)) return 0;
     for (int i = 0; i < 5; i++, folder = folder_of(folder)) {
         package = format("%%sandbox/start/by_launcher.py", folder, same(folder, "/") ? "" : "/");
-        if (is_file(package)) return 1;
+        if (is_file(package)) {
+            if (is_file(format("%/pyproject.toml", folder))) checkout = folder; /* else an installed one */
+            return 1;
+        }
         if (same(folder, "/")) break;
     }
     return 0;

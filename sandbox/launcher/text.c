@@ -25,7 +25,7 @@ static const char **command_argv;
 static struct policy policy;
 static struct notes requested, enforced, reported, degraded, stale, unchecked;
 static long filters_now, api_port;
-static const char *policy_folder, *policy_digest, *todays_kernel, *package, *interpreter;
+static const char *policy_folder, *policy_digest, *todays_kernel, *package, *interpreter, *checkout;
 static int warn_only, listener;
 static uint64_t exec_addresses[3], signals_before;
 

@@ -71,7 +71,7 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
     values["names_keep"] = profile.names_kept()
     values["names_receives"] = supervision.receiving_calls(profile)
     values.update(attended.description(profile))
-    values["roots"] = "many" if supervision.moves_root(filters.values()) else "one"
+    values["looks"] = supervision.looks(profile, filters.values())
     values["decider"] = "early" if supervision.needs_decider(profile) else "when-needed"
     files = {
         bundle.FILE: encode(values, compiled, told),

@@ -257,10 +257,16 @@ def path_calls(profile: Profile, filters: Filters) -> dict[str, list[list[list[i
     return found
 
 
-def moves_root(compiled: Iterable[Filters]) -> bool:
-    """Whether a function may change what its paths mean, so that whoever reads them must stand where it stands."""
+def looks(profile: Profile, compiled: Iterable[Filters]) -> str:
+    """Who may answer a call by its path alone: a word of bundle.FIELDS.
+
+    The decider alone where a function may change what its paths mean (mounts, chroot), so that whoever reads them must
+    stand where it stands; and where a person said how such a call is answered.
+    """
     found = {call for both in compiled for call in _items(both.plain)}
-    return any(call.syscall in tables.MOVE_ROOT or call.arg_class == "namespace" for call in found)
+    moves = any(call.syscall in tables.MOVE_ROOT or call.arg_class == "namespace" for call in found)
+    answered = any(Call.parse(text).syscall in tables.HELD_BY_PATH for text, _ in profile.responses)
+    return "decider" if moves or answered else "attendant"
 
 
 def connects(told: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from sandbox.confine import landlock_rules
 from sandbox.kernel import abi, landlock, tables
 from sandbox.kernel.notification import CallTable
 from sandbox.kernel.task import Tasks
+from sandbox.names.resolver import HOME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ RULES = 64 << 10
 """Bytes of all it tells: a head, and rules behind each other."""
 _RULES = struct.Struct("<IIII")
 """The head: rights that are handled, bytes of the rules, whether some are missing, nothing."""
+
+CHECKOUT = HOME if os.path.exists(os.path.join(HOME, "pyproject.toml")) else ""
+"""The folder of this project, where it is no installed one. It stands on the path of every interpreter of its virtual
+environment (`pip install --editable`), which lists it and does without."""
 
 
 class Look:
@@ -80,7 +85,7 @@ class Look:
         """What the rules on files say to a call that waits; allowed where it cannot work, and where nobody can tell."""
         accesses = access.of_call(asked, args, task, phase, foresee=False)
         verdict = allows(self._permissions, accesses)
-        if verdict.errno and all(_is_own(one, task) for one in accesses):
+        if verdict.errno and all(_is_own(one, task) or _lists_checkout(one) for one in accesses):
             return Verdict()
         if verdict.errno or any(one.unsure for one in accesses):
             # Rarely, and so worth the errno: what the file system refuses by itself is nothing to report.
@@ -123,6 +128,11 @@ def _is_own(asked: Access, task: Task) -> bool:
     parts = asked.thing.split("/")
     own = parts[1:3] == ["proc", str(task.process())] and parts[-1] in OWN
     return own and (len(parts) == 4 or (len(parts) == 6 and parts[3] == "task"))
+
+
+def _lists_checkout(asked: Access) -> bool:
+    """Whether it lists CHECKOUT."""
+    return bool(CHECKOUT) and asked.thing == CHECKOUT and asked.folder and not asked.changes
 
 
 def prepare(policy: Policy, command: Command, *, audit: bool, rules: int = -1) -> Look | None:

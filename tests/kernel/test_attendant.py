@@ -98,6 +98,21 @@ os._exit(7)
             process.communicate()
 
 
+def test_bytecode_is_refused_without_python(bench: Supervision) -> None:
+    """Python tries to make what is missing at each import: EPERM from the attendant; another folder has a line."""
+    code = HEAD + """
+there = os.path.join(sys.argv[1], "__pycache__")
+found = [attempt(os.mkdir, there), os.path.exists(there)]
+found.append(attempt(os.open, there + "/module.cpython-311.pyc.140234", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+found.append(native())
+found.append(attempt(os.mkdir, there + "-not"))
+print(json.dumps([*found, native()]), flush=True)
+"""
+    done = bench.run(bench.bundle("openat read", "stat"), *PYTHON, code, str(bench.folder))
+    assert said(done) == [errno.EPERM, False, errno.EPERM, True, errno.EPERM, False]
+    assert [line["syscall"] for line in done.violations] == ["mkdir"]
+
+
 def test_the_first_refused_call_brings_python(bench: Supervision) -> None:
     """It has its errno and its line once, in the phase that the attendant left; what follows is decided alike."""
     code = HEAD + """

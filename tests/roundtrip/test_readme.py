@@ -1,7 +1,8 @@
-"""The answer of README.md to "What happens if the profile is incomplete?", run as it stands."""
+"""What README.md shows: its first example, and its answer for an incomplete profile, run as it stands."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -37,9 +38,18 @@ def test_an_incomplete_profile_is_amended_by_one_audit(workshop: Workshop) -> No
     _, refused, events, audited, amended, enforced, quiet = (done.stdout for done in ran)
     assert refused.startswith("1-replace.json: PermissionError: ")
     assert "unlink(" in events
-    assert "denied: not in the profile; to allow: syscalls.invoke.unlink: " in events
+    assert "denied: not in the profile; by " in events
+    assert " line 20; to allow: syscalls.invoke.unlink: " in events
     assert audited.startswith("1-replace.json: ok in ")
     assert "+ write: /tmp/*\n" in amended
     assert "+ invoke: unlink, cpath (learned from violations)\n" in amended
     assert enforced.startswith("1-replace.json: ok in ")
     assert quiet == ""
+
+
+def test_the_first_example_has_no_line(workshop: Workshop) -> None:
+    """The committed profile serves an ordinary event of its example from wherever this project lies."""
+    example = workshop.home / "examples" / "thumbnail"
+    where = ("--handler", "app.handler", "--root", example, "--events", example / "held-out" / "4-png-stripes.json")
+    done = workshop.sandbox("invoke", workshop.home / "profiles" / "thumbnail.yaml", *where)
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines() if line.startswith("{")] == ["sandbox"]

@@ -68,7 +68,7 @@ FIELDS: Mapping[str, Any] = {
     "files.renames": True, "files.read": ["/srv/**", "{root}/x"], "files.write": ["/tmp/*"],
     "files.programs": ["/bin/true"], "network_ports": [53, 443, 65535], "bind_ports": [0, 8001],
     "network_shown": "TCP to port 53, 443, 65535 only", "bind_shown": "TCP on port 0, 8001 only",
-    "unsupervised": ["network: UDP to any address"], "connects": "always", "decider": "early", "roots": "many",
+    "unsupervised": ["network: UDP to any address"], "connects": "always", "decider": "early", "looks": "decider",
     "own": True, "socket_paths": ["/run/x"], "names_keep": 3600, "names_receives": ["recvmsg"],
     "hosts": ["001bbs3.example.com", "2****.example"],
     "literals": [("tcp", b"\x0a\0\0\1", 32, 443), ("udp", bytes(16), 64, None)],
