@@ -98,7 +98,7 @@ def test_more_workers_than_in_training(instances: Instances, policy: str, mode: 
     with instances.start(SERVED, SANDBOX_POLICY=policy, SANDBOX_SUPERVISE=MODES[mode]) as platform:
         answers = at_once(platform, SERVED)
         assert len({answer["pid"] for answer in answers}) == SERVED, platform.log
-        supervisors = 1 if mode == "supervised" else 0
+        supervisors = 2 if mode == "supervised" else 0  # with the guardian above it
         assert len(descendants(platform.pid)) == SERVED + 1 + supervisors
         for answer in answers:
             assert "Seccomp:\t2" in Path(f"/proc/{answer['pid']}/status").read_text()
