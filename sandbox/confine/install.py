@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 LANDLOCK_NETWORK = 4
 LANDLOCK_SCOPES = 6
 
+# How it is told what an exec started (sandbox/supervise/seized.py).
+WHAT_STARTS = "programs: what starts is compared "
+SEIZED = "before its first instruction (ptrace)"
+STOPPED = "before its first instruction (SIGSTOP; ptrace(2) is refused)"
+MET = "at its first call that is notified (ptrace(2) is refused)"
+
 WARN = "set SANDBOX_ON_UNAVAILABLE=warn to run without what is missing, knowing so"
 
 
@@ -124,7 +130,9 @@ def install(
     before = _open_status() if platform.proc else -1
     try:
         looks = looks_at_files(policy, platform.landlock, files, audit=audit)
-        if tell and _install_supervised(policy, addresses, tell, in_force, first, scoped=scoped, looks=looks):
+        if tell and _install_supervised(
+            policy, addresses, tell, in_force, first, scoped=scoped, looks=looks, audit=audit
+        ):
             if looks and not audit:
                 in_force.reported.append("files: what Landlock refuses")
             if not looks and files == "auto" and policy.files.listed and platform.landlock:
@@ -285,17 +293,19 @@ def _some(places: Sequence[str]) -> str:
 
 def _install_supervised(
     policy: Policy, addresses: Sequence[int], tell: Callable[[int | None], None], in_force: InForce, first: bytes, *,
-    scoped: bool, looks: bool,
+    scoped: bool, looks: bool, audit: bool,
 ) -> bool:  # fmt: skip
     """Install the supervised program; False, after telling, where the kernel gives no listener."""
     # Where the kernel does not keep signals in the domain, the supervisor looks at each that leaves the process.
     own_pid = os.getpid() if policy.signals == "self" or not scoped else None
     # The supervisor is the parent: no signal to it, to everybody, or to the process group that it is in.
-    from sandbox.confine.parent import above, refuses_duplicates
+    from sandbox.confine.parent import above, refuses_duplicates, seizes
 
     guarded = (os.getppid(), above() or os.getppid(), -1, -os.getpgrp())
     found = single_exec.block(addresses, own_pid, bpf.USER_NOTIF, guarded)
     program = single_exec.put(found, policy.supervised, policy.supervised_head)
+    follows = policy.exec == "granted" and policy.files.limited
+    seized = follows and seizes()  # asked before there is a filter that would answer
     refused = refuses_duplicates()
     if refused:
         program = bpf.pack(_own_sockets(policy)) + program
@@ -322,6 +332,12 @@ def _install_supervised(
             in_force.degraded.append(f"memory: the supervisor's is open to the function ({why})")
         if refused:
             in_force.enforced.append(f"destinations: on sockets that the supervisor makes ({refused})")
+        if follows:
+            stopped = flags != seccomp.FLAG_NEW_LISTENER
+            held = in_force.enforced if seized or stopped else in_force.degraded
+            (in_force.reported if audit else held).append(
+                WHAT_STARTS + (SEIZED if seized else STOPPED if stopped else MET)
+            )
         tell(listener)
         return True
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal as signal  # the core of signal, loaded anyway; signal itself loads enum
+import errno
 import os
 import time
 
@@ -10,7 +11,7 @@ from sandbox.kernel import abi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 FORWARDED = (
     signal.SIGTERM,
@@ -25,6 +26,10 @@ FORWARDED = (
     signal.SIGTTOU,
 )
 """What people and platforms send to servers; the last three end Apache's and nginx's workers, or change gunicorn's."""
+PTRACE_SEIZE = 0x4206  # linux/ptrace.h
+NO_PROCESS = 0x7FFFFFFF
+"""A number that no process has (linux/threads.h: PID_MAX_LIMIT)."""
+YAMA_CAPABLE = 2  # Documentation/admin-guide/LSM/Yama.rst: the scope from which on it takes CAP_SYS_PTRACE
 ROUNDS = 1000
 """How often what was left behind is looked for and killed."""
 MOST = 256
@@ -80,10 +85,11 @@ def reaped(pid: int) -> int | None:
     return status if found else None
 
 
-def all_reaped(pid: int) -> int | None:
+def all_reaped(pid: int, heard: Callable[[int, int], None] | None = None) -> int | None:
     """The same, for the first process of a container, whose children are also those that have lost their parent.
 
     The child is looked for first, and of others MOST are reaped: what a chain of forks leaves to be reaped has no end.
+    `heard` is told each process that ended, and each task that stopped because this process traces it, with its status.
     """
     status = None
     for whom in (pid or -1, *[-1] * MOST):
@@ -93,7 +99,9 @@ def all_reaped(pid: int) -> int | None:
             if whom == -1:
                 break
             continue
-        if found == pid:
+        if found and heard:
+            heard(found, ended)
+        if found and found == pid and not os.WIFSTOPPED(ended):
             status = ended
         elif not found and whom == -1:
             break
@@ -193,6 +201,25 @@ def end_like(wait_status: int) -> int:
         os.kill(os.getpid(), number)
         return 128 + number  # as pid 1, whom no signal of its own ends
     return os.waitstatus_to_exitcode(wait_status)
+
+
+def seizes() -> bool:
+    """Whether a parent may trace its children here (man 2 ptrace).
+
+    Asked without a child: a filter refuses ptrace(2) by its number, before the kernel looks for a process that cannot
+    be, and Yama tells what it refuses.
+    """
+    try:
+        abi.syscall(abi.number("ptrace"), PTRACE_SEIZE, NO_PROCESS, 0, 0)
+    except OSError as error:
+        if error.errno != errno.ESRCH:
+            return False
+    try:
+        with open("/proc/sys/kernel/yama/ptrace_scope", "rb") as file:
+            scope = int(file.read())
+    except (OSError, ValueError):
+        return True
+    return scope < YAMA_CAPABLE or (scope == YAMA_CAPABLE and os.geteuid() == 0)
 
 
 def refuses_duplicates() -> str:

@@ -43,21 +43,35 @@ static int read_back(long fd, long had) {
                   NULL);
 }
 
+/* Whether a parent may trace its children here (parent.py: seizes). */
+static int seizes(void) {
+    if (SYS4(ptrace, PTRACE_SEIZE, NO_PROCESS, 0, 0) != -ESRCH) return 0;
+    int yama = *read_status(open_read("/proc/sys/kernel/yama/ptrace_scope")) - '0';
+    return yama < YAMA_CAPABLE || (yama == YAMA_CAPABLE && !SYS1(geteuid, 0));
+}
+
 /* The filter, and its listener if that is wanted and given; 0 with the noted error. */
 static int install_filter(int supervised) {
     long code = -EINVAL;
     if (supervised) {
+        int follows = policy.exec == EXEC_GRANTED && policy.files.limited, killable = 1;
+        int seized = follows && seizes(); /* asked before there is a filter that would answer */
         build_filter(1);
         note(&requested, "supervision");
         for (long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
              flags && code == -EINVAL;
              flags = flags == SECCOMP_FILTER_FLAG_NEW_LISTENER
                          ? 0
-                         : SECCOMP_FILTER_FLAG_NEW_LISTENER) /* the second flag is of Linux 5.19 */
+                         : SECCOMP_FILTER_FLAG_NEW_LISTENER) { /* the second flag is of Linux 5.19 */
+            killable = flags != SECCOMP_FILTER_FLAG_NEW_LISTENER;
             code = seccomp_filter(flags);
+        }
         if (code >= 0) {
             child_report->listener = listener = (int)code;
             note(&enforced, "supervision");
+            if (follows)
+                note(seized || killable ? &enforced : &degraded,
+                     format(WHAT_STARTS, seized ? SEIZED : killable ? STOPPED : MET));
             if (looks) note(&reported, "files: what Landlock refuses");
             if (cannot_look)
                 note(&degraded, format("files: what Landlock refuses has no line (Linux %; needs 5.19, or "

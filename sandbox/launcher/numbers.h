@@ -21,6 +21,7 @@
 #define ENOSYS 38
 #define ENOTDIR 20
 #define EPERM 1
+#define ESRCH 3
 
 /* fcntl.h and unistd.h */
 #define F_GETFL 3
@@ -110,6 +111,11 @@
 #define SO_RCVTIMEO 0x14
 #define SO_SNDTIMEO 0x15
 #define SO_TYPE 3
+
+/* sandbox/confine/parent.py */
+#define NO_PROCESS 0x7fffffff
+#define PTRACE_SEIZE 0x4206
+#define YAMA_CAPABLE 2
 
 /* linux/sched.h */
 #define CLONE_FILES 0x400
@@ -300,6 +306,10 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 /* sandbox/names/questions.py: what may be asked about a name */
 #define DNS_TYPES {1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 64, 65, 255, 257}
 #define WARN "set SANDBOX_ON_UNAVAILABLE=warn to run without what is missing, knowing so"
+#define WHAT_STARTS "programs: what starts is compared %"
+#define SEIZED "before its first instruction (ptrace)"
+#define STOPPED "before its first instruction (SIGSTOP; ptrace(2) is refused)"
+#define MET "at its first call that is notified (ptrace(2) is refused)"
 #define REBUILD "compile the profile again: `sandbox compile PROFILE --output DIR`"
 
 #if defined(__x86_64__)
@@ -359,6 +369,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_prlimit64 302
 #define NR_process_vm_readv 310
 #define NR_process_vm_writev 311
+#define NR_ptrace 101
 #define NR_read 0
 #define NR_readlinkat 267
 #define NR_recvfrom 45
@@ -435,6 +446,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_prlimit64 261
 #define NR_process_vm_readv 270
 #define NR_process_vm_writev 271
+#define NR_ptrace 117
 #define NR_read 63
 #define NR_readlinkat 78
 #define NR_recvfrom 207

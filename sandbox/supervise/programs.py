@@ -1,26 +1,25 @@
 """Which program an execve starts: asked where exec is granted, and answered so that nobody can change it.
 
-With Landlock's execute right the kernel itself holds the list, so that going on is sound whatever the caller's memory
-says by then. Without it the supervisor lets a call go on only while no other thread or process could change the path
-between the look and the exec. Where the rules must let more start than the list has (interpreters of scripts, a folder
-in which the function puts programs itself), what really started is compared (sandbox/supervise/seized.py).
+With Landlock's execute right the kernel itself holds the list, but for what its rules must let more start than the list
+has: loaders, interpreters of scripts, a folder in which the function puts programs itself. So what really started is
+compared (sandbox/supervise/seized.py). Where neither can be, the supervisor lets a call go on only while nobody could
+change the path between the look and the exec (sandbox/supervise/unshared.py).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import struct
 
 from sandbox.behaviour import access, spelling
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import OWN_INTERPRETER, PROGRAM_BASES, below, covers, rule_of
 from sandbox.behaviour.walker import Walker
 from sandbox.bundle import ANY, nonblocking_opener
-from sandbox.confine import parent
 from sandbox.confine.landlock_rules import chain, located, named, root_folder
-from sandbox.kernel import abi, landlock, tables
+from sandbox.kernel import landlock, tables
 from sandbox.kernel.memory import Memory
+from sandbox.supervise import seized, unshared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,9 +32,8 @@ if TYPE_CHECKING:
     from sandbox.kernel.notification import Notification
     from sandbox.kernel.task import Task
 
-KCMP_VM = 1  # linux/kcmp.h
-VFORKS = ("vfork", "clone")
 AT_EXECFN = 31  # linux/auxvec.h
+MOST_SHAPES = 64
 OWN_FILE = ("/proc/self/exe", "/proc/thread-self/exe")
 
 
@@ -53,24 +51,36 @@ class ExecRefused(Exception):
         self.sha256 = sha256
 
 
+class Shape:
+    """What a program consists of: whether it is a script, the physical paths of its interpreters and loaders, and the
+    (st_dev, st_ino) of the interpreter that runs in its place.
+    """
+
+    __slots__ = ("interpreter", "others", "script")
+
+    def __init__(self, path: str, task: Task) -> None:
+        walker = Walker(task.tid)
+        # Without a PATH the chain ends at env, which starts the rest by another exec.
+        walks = [(walker.walk(None, os.fsencode(other)), is_loader) for other, is_loader in chain(path, "")]
+        self.script = is_script(path)
+        self.others = [walked.path for walked, _ in walks[1:]]
+        self.interpreter = (0, 0)
+        if self.script:
+            self.interpreter = next(walked.identity for walked, is_loader in reversed(walks) if not is_loader)
+
+
 class Expected:
     """What an exec must start that was looked at: a file, for a script its interpreter with the script as its name."""
 
     __slots__ = ("_identity", "_interpreter", "others", "path", "script")
     by_content = False
 
-    def __init__(self, asked: Access, task: Task) -> None:
+    def __init__(self, asked: Access, shape: Shape) -> None:
         self.path = asked.thing
         self._identity = asked.identity
-        self.script = is_script(asked.thing)
-        self._interpreter = (0, 0)
-        walker = Walker(task.tid)
-        # Without a PATH the chain ends at env, which starts the rest by another exec.
-        walks = [(walker.walk(None, os.fsencode(other)), is_loader) for other, is_loader in chain(asked.thing, "")]
-        self.others = [walked.path for walked, _ in walks[1:]]
-        """The physical paths of its interpreters and loaders."""
-        if self.script:
-            self._interpreter = next(walked.identity for walked, is_loader in reversed(walks) if not is_loader)
+        self.script = shape.script
+        self._interpreter = shape.interpreter
+        self.others = shape.others
 
     def runs_in(self, pid: int) -> bool:
         """Whether it is what a process that stands in its exec is about to run."""
@@ -79,6 +89,9 @@ class Expected:
             if (exe.st_dev, exe.st_ino) != (self._interpreter if self.script else self._identity):
                 return False
             return not self.script or Walker(pid).walk(None, _executed(pid)).identity == self._identity
+        except PermissionError:
+            # A program that may be executed and not be read shows itself to nobody (man 2 prctl: PR_SET_DUMPABLE).
+            return not os.access(self.path, os.R_OK)
         except OSError:
             return False
 
@@ -92,9 +105,9 @@ class ExpectedContent(Expected):
     __slots__ = ("_file", "_is_listed")
     by_content = True
 
-    def __init__(self, asked: Access, task: Task, file: Opened, is_listed: Callable[[str, Opened], bool]) -> None:
+    def __init__(self, asked: Access, shape: Shape, file: Opened, is_listed: Callable[[str, Opened], bool]) -> None:
         """`is_listed` says whether a profile has the content of a file at a physical path; it raises OSError."""
-        super().__init__(asked, task)
+        super().__init__(asked, shape)
         self._identity = file.identity  # what lay there first may be replaced by now: the content decides
         self._file = file
         self._is_listed = is_listed
@@ -136,22 +149,32 @@ def is_script(path: str) -> bool:
 
 def _executed(pid: int) -> bytes:
     """The path that a process was started by: the kernel's copy, which nobody else can reach. Raises OSError."""
-    with open(f"/proc/{pid}/auxv", "rb") as file:
-        words = file.read()
-    for at in range(0, len(words) - 15, 16):
-        kind, value = struct.unpack_from("<QQ", words, at)
-        if kind == AT_EXECFN:
-            return Memory(pid).string(value)
-    raise FileNotFoundError
+    return Memory(pid).string(seized.auxiliary(pid, AT_EXECFN))
+
+
+def running(pid: int) -> str:
+    """What a process runs, for people: its file, and the path that it was started by where that is another."""
+    try:
+        exe = os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return "one that shows itself to nobody"
+    try:
+        name = os.fsdecode(_executed(pid))
+    except OSError:
+        name = ""
+    return exe if name in ("", exe) else f"{exe} as {name}"
 
 
 class Programs:
-    """The programs that one policy grants. `held` is whether Landlock holds them for the process."""
+    """The programs that one policy grants. `held` is whether Landlock holds them for the process.
+
+    `learned` are the texts of the signals that the policy allows.
+    """
 
     def __init__(
         self, listed: Sequence[str] | None, *, held: bool, names: Sequence[tuple[str, str]] = (),
         contents: Mapping[str, Sequence[str]] | None = None, writes: Sequence[str] = (), free: Sequence[str] = (),
-        interpreters: Sequence[str] = (),
+        interpreters: Sequence[str] = (), learned: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """`listed` are absolute paths, looked up once, at the start; None where any program may be started.
 
@@ -165,7 +188,9 @@ class Programs:
         self._contents = contents or {}
         self._writes = writes
         self._any = listed is None
-        self._held = held
+        self.held = held
+        self.learned = learned
+        self._shapes: dict[tuple[str, tuple[int, int], int], Shape] = {}
         self._known: dict[tuple[int, int], str] = {}
         self._paths: dict[str, tuple[int, int]] = {}
         self._digests: Digests | None = None
@@ -177,20 +202,21 @@ class Programs:
         own = {path: found for path in interpreters if (found := _identity(path))}
         self._env = {found for path, found in own.items() if os.path.basename(path) == "env"}
         self._by_env = {*own.values()} - self._env if self._env else set()
-        self._watches = bool(self._contents) or any(map(is_script, self._paths))
 
-    def check(self, call: Notification, syscall: str, task: Task) -> Expected | None:
-        """Returns when the call may go on: with what must start then, where the rules would let something else.
+    def check(self, call: Notification, syscall: str, task: Task, *, compared: bool = False) -> Expected | None:
+        """Returns when the call may go on: with what must start then; None where that is not to be told.
 
-        Raises ExecRefused.
+        `compared`: what starts is stopped and compared. Without that, and where Landlock does not hold the list, nobody
+        may be able to change the path. Raises ExecRefused.
         """
         if self._any:
             return None
         # Before the path is read: what could have changed it since would be gone by now.
-        sharer = "" if self._held else _shares_memory(task)
+        fixed = self.held or compared
+        sharer = "" if fixed else unshared.sharer(task)
+        ((_, at),) = tables.paths(syscall)
         accesses = access.of_call(Call(syscall), call.args, task, "")
         if not accesses:  # no path: what the kernel says to none
-            ((_, at),) = tables.paths(syscall)
             raise ExecRefused(errno.ENOENT if task.read(call.args[at], 1) else errno.EFAULT)
         (asked,) = accesses
         if asked.error:
@@ -202,32 +228,50 @@ class Programs:
             raise ExecRefused(errno.EPERM, "a program by its descriptor, not by its path")
         # Behind a file system that may hang nothing is opened: there the path says which file it is.
         identity = self._paths.get(asked.thing) if asked.unsure else asked.identity
-        path = asked.thing if self._held else asked.name or asked.thing
+        path = asked.thing if fixed else asked.name or asked.thing
         expected = None
         by_env = identity in self._by_env and _identity(f"/proc/{task.tid}/exe") in self._env
         if self._is_written(asked.thing):
             expected = self._compared(asked, path, task)
         elif identity not in self._known and not by_env:
             raise ExecRefused(errno.EPERM, "a program that the profile does not list", path)
-        elif self._watches and not asked.unsure:
-            expected = Expected(asked, task)
+        elif not asked.unsure:
+            expected = Expected(asked, self._shape(asked, task))
         if expected and any(self._is_written(other) for other in expected.others):
             expected.close()
             raise ExecRefused(errno.EPERM, "a program whose interpreter or loader lies where the function writes", path)
-        if self._held:
+        readable = self.held or not expected or os.access(expected.path, os.R_OK)
+        if readable and (self.held or (compared and expected)):
             return expected
         # What is written through `..` has no name: a link on the way could lead elsewhere the next moment. A process's
         # own link to what it runs leads nowhere else before its exec.
         own = asked.name in OWN_FILE or (expected and expected.by_content)
-        if asked.unsure or not (own or by_env or self._paths.get(asked.name) == identity):
+        if not readable:
+            reason = "a program that may not be read, and Landlock does not hold it here"
+        elif asked.unsure or not (own or by_env or self._paths.get(asked.name) == identity):
             reason = "a listed program by another path, and Landlock does not hold it here"
-        elif sharer:
-            reason = f"{sharer}, and Landlock does not hold the program here"
+        elif changer := sharer or unshared.changeable(task, call.args[at]):
+            reason = f"{changer}, and Landlock does not hold the program here"
         else:
             return expected
         if expected:
             expected.close()
         raise ExecRefused(errno.EPERM, reason, path)
+
+    def _shape(self, asked: Access, task: Task) -> Shape:
+        """Read once where the function cannot write: what lies there stays the same until somebody else changes it."""
+        try:
+            changed = os.stat(asked.thing).st_mtime_ns
+        except OSError:
+            return Shape(asked.thing, task)
+        key = (asked.thing, asked.identity, changed)
+        found = self._shapes.get(key)
+        if found is None:
+            found = Shape(asked.thing, task)
+            if len(self._shapes) >= MOST_SHAPES:
+                self._shapes.pop(next(iter(self._shapes)))
+            self._shapes[key] = found
+        return found
 
     def _is_written(self, path: str) -> bool:
         """Whether a physical path lies where the function writes."""
@@ -243,7 +287,7 @@ class Programs:
                 file = Opened(asked.thing)
                 digest = self._digest(file)
                 if self._lists(asked.thing, digest):
-                    return ExpectedContent(asked, task, file, self._is_listed)
+                    return ExpectedContent(asked, Shape(asked.thing, task), file, self._is_listed)
         except OSError:
             digest = ""
         if file:
@@ -279,48 +323,6 @@ class Programs:
         return spelling.of_program(path, refused.sha256) if path else ""
 
 
-def _shares_memory(task: Task) -> str:
-    """Who could change the path after the look, in words; '' where nobody can.
-
-    The maker of a vfork child shares its memory and sleeps until the child's exec (man 2 vfork): it may, if it has no
-    second thread. kcmp(2) tells the others. A process that could write into /proc/PID/mem needs the profile to let it
-    open files for writing, and this one to be dumpable: it is not looked for.
-    """
-    pid = task.process()
-    if _threads(pid) != 1:
-        return "another thread shares the caller's memory"
-    for other in parent.descendants(os.getpid()):
-        if other == pid:
-            continue
-        try:
-            shared = abi.syscall(abi.number("kcmp"), pid, other, KCMP_VM, 0, 0) == 0
-        except ProcessLookupError:
-            continue
-        except OSError as error:
-            return f"who shares the caller's memory cannot be told ({error.strerror})"
-        if shared and (_threads(other) != 1 or not _waits_for_exec(other)):
-            return "another process shares the caller's memory"
-    return ""
-
-
-def _threads(pid: int) -> int:
-    try:
-        return len(os.listdir(f"/proc/{pid}/task"))
-    except OSError:
-        return 0
-
-
-def _waits_for_exec(pid: int) -> bool:
-    """Whether a process sleeps in the call that made a child with its memory."""
-    try:
-        with open(f"/proc/{pid}/syscall", "rb") as file:
-            number = file.read().split()[0]
-    except (OSError, IndexError):
-        return False
-    numbers = tables.numbers(abi.MACHINE)
-    return number.isdigit() and int(number) in [numbers[name] for name in VFORKS if name in numbers]
-
-
 def granted(policy: Policy, command: Command) -> Programs | None:
     """The programs of a policy; None where it grants no exec at all, so that the class of the call decides.
 
@@ -345,5 +347,5 @@ def granted(policy: Policy, command: Command) -> Programs | None:
     writes = [below(os.path.realpath(located(rule, command))) for rule in files.write]
     return Programs(
         [path for path in listed if path not in needed], held=held, names=names, contents=contents, writes=writes,
-        free=supervision.free_interpreters, interpreters=sorted(needed),
+        free=supervision.free_interpreters, interpreters=sorted(needed), learned=supervision.brokered,
     )  # fmt: skip

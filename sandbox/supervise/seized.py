@@ -1,86 +1,61 @@
-"""An exec that is compared before its first instruction: its task is seized (man 2 ptrace) while the call still waits.
+"""An exec that stops before its first instruction, so that what really started can be compared.
 
 A look shows which file a path names; by the time of the exec another thread may have changed the path, or another
-process the file at it. Where the kernel's rules hold the list that is the same; where they must let more start than the
-profile lists (an interpreter, a folder that the function writes) what really started is looked at, while it stands in
-the exec (PTRACE_O_TRACEEXEC). To seize a task does not cancel its notification, and the function may not trace any.
+process the file at it. So the task is made to stop before its call is answered, on the best rung that the host offers:
+
+SEIZED: ptrace (man 2 ptrace) seizes it, which does not cancel the notification. It stands in its exec, where the memory
+that named the path is gone (PTRACE_O_TRACEEXEC), and its end is the supervisor's (PTRACE_O_EXITKILL). PTRACE_INTERRUPT
+makes it stop as well where the exec fails, so that it never stays traced. The stop comes as a wait status.
+
+STOPPED: SIGSTOP, sent while the call waits. It stays pending where a notification that was received is interrupted only
+by what kills (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV), and is delivered before the task returns from its exec. Whoever
+may send SIGCONT could take it back, and a task that is traced would show it to its tracer.
 """
 
 from __future__ import annotations
 
+import _signal as signal  # the core of signal, loaded anyway; signal itself loads enum
+import errno
 import os
-import time
+import struct
 
 from sandbox.confine import parent
-from sandbox.kernel import abi
+from sandbox.kernel import abi, seccomp
+from sandbox.kernel.memory import Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
-    from sandbox.kernel.notification import Listener, Notification
-
-# linux/ptrace.h, linux/wait.h
-_SEIZE, _INTERRUPT, _DETACH = 0x4206, 0x4207, 17
+# linux/ptrace.h
+_INTERRUPT, _DETACH = 0x4207, 17
 _TRACE_EXEC, _EXIT_KILL = 1 << 4, 1 << 20
 _EVENT_EXEC = 4
-_WALL = 0x40000000
+_AT_RANDOM = 25  # linux/auxvec.h
 
-LIMIT = 8.0
-"""Seconds within which an exec starts its program or fails; fewer than the attendant waits for its decider."""
-PAUSE = 0.0002
-
-STARTED, FAILED, OTHER = "started", "failed", "other"
-"""What was asked for runs; the exec failed, as it would have by itself; something else stood in it, and was ended."""
+_DEAD = "ZXx"
+RESUMES = "SIGCONT"
+_ANY_SIGNAL = "pidfd_send_signal"
 
 
-class Followed:
-    """How an exec went: one of the three, and (pid, wait status) of a process that ended meanwhile."""
-
-    __slots__ = ("ended", "outcome")
-
-    def __init__(self, outcome: str, ended: tuple[int, int] | None = None) -> None:
-        self.outcome = outcome
-        self.ended = ended
+def seize(tid: int) -> None:
+    """Raises OSError: EPERM where ptrace(2) is refused or the task is traced by another, ESRCH where it is gone."""
+    _ptrace(parent.PTRACE_SEIZE, tid, _TRACE_EXEC | _EXIT_KILL)
 
 
-def follow(
-    listener: Listener, call: Notification, process: int, is_same: Callable[[int], bool], *, ends: bool
-) -> Followed:  # fmt: skip
-    """Let an exec go on; `is_same` is asked, with the process, whether that is what should run.
-
-    With `ends` a process that runs something else is killed, otherwise it goes on. Raises OSError where the task cannot
-    be seized: then the call is not answered yet.
-    """
-    _ptrace(_SEIZE, call.pid, _TRACE_EXEC | _EXIT_KILL)
-    listener.let_through(call.id)
-    # So that it stops, too, where the exec fails. Past its exec it stands in it, by the number of its process.
-    _ptrace_if_there(_INTERRUPT, call.pid)
-    deadline = time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        for pid in {process, call.pid}:
-            try:
-                found, status = os.waitpid(pid, os.WNOHANG | _WALL)
-            except ChildProcessError:
-                continue
-            if found:
-                return _stopped(pid, status, is_same, ends=ends)
-        time.sleep(PAUSE)
-    parent.kill([process])
-    return Followed(OTHER)
+def interrupt(tid: int) -> None:
+    """Make a seized task stop, at the latest when its call fails."""
+    _ptrace_if_there(_INTERRUPT, tid)
 
 
-def _stopped(pid: int, status: int, is_same: Callable[[int], bool], *, ends: bool) -> Followed:
-    if not os.WIFSTOPPED(status):
-        return Followed(FAILED, (pid, status))
-    event = status >> 16
-    same = event != _EVENT_EXEC or is_same(pid)
-    if not same and ends:
-        parent.kill([pid])
-        return Followed(OTHER)
-    # A signal that it stopped for is delivered; in an exec there is none.
-    _ptrace_if_there(_DETACH, pid, 0 if event else os.WSTOPSIG(status))
-    return Followed(FAILED if event != _EVENT_EXEC else STARTED if same else OTHER)
+def is_exec(status: int) -> bool:
+    """Whether a wait status says that a seized task stands in its exec."""
+    return status >> 16 == _EVENT_EXEC
+
+
+def release(pid: int, status: int) -> None:
+    """Let a task go on that stopped with this wait status; a signal that it stopped for is delivered."""
+    _ptrace_if_there(_DETACH, pid, 0 if status >> 16 else os.WSTOPSIG(status))
 
 
 def _ptrace(request: int, pid: int, data: int = 0) -> None:
@@ -92,3 +67,80 @@ def _ptrace_if_there(request: int, pid: int, data: int = 0) -> None:
         _ptrace(request, pid, data)
     except OSError:
         return
+
+
+def stops_by_signal(learned: Iterable[str]) -> bool:
+    """Whether STOPPED can be relied on: the kernel has the flag, and of these calls none takes a SIGSTOP back."""
+    if any(RESUMES in called.split() or called.startswith(_ANY_SIGNAL) for called in learned):
+        return False
+    try:
+        # Flags are looked at before the program, which is nowhere (kernel/seccomp.c: seccomp_set_mode_filter).
+        flags = seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV
+        abi.syscall(abi.number("seccomp"), seccomp.SET_MODE_FILTER, flags, 0)
+    except OSError as error:
+        return error.errno == errno.EFAULT
+    return False
+
+
+def stop(process: int, tid: int) -> None:
+    """SIGSTOP for one thread, whose stop is that of its process. Raises OSError."""
+    abi.syscall(abi.number("tgkill"), process, tid, signal.SIGSTOP)
+
+
+def resume(process: int) -> None:
+    """SIGCONT, also where the stop has not come yet."""
+    try:
+        os.kill(process, signal.SIGCONT)
+    except OSError:
+        return
+
+
+def state(process: int) -> str:
+    """The letter of a process (man 5 proc_pid_stat): T where it is stopped; '' where it is gone.
+
+    While another thread execs, the first one of its process is a zombie: then it is the letter of one that lives.
+    """
+    try:
+        threads = os.listdir(f"/proc/{process}/task")
+    except OSError:
+        return ""
+    for thread in threads:
+        try:
+            with open(f"/proc/{process}/task/{thread}/stat", "rb") as file:
+                letter = file.read().rpartition(b")")[2].split()[0].decode()
+        except (OSError, IndexError):
+            continue
+        if letter not in _DEAD:
+            return letter
+    return ""
+
+
+def tracer(tid: int) -> int:
+    """Who traces a task; 0 for nobody."""
+    try:
+        return int(seccomp.read_status(tid).get("TracerPid", "0"))
+    except OSError:
+        return 0
+
+
+def auxiliary(pid: int, kind: int) -> int:
+    """A value of the auxiliary vector that the kernel gave a program (man 3 getauxval). Raises OSError."""
+    with open(f"/proc/{pid}/auxv", "rb") as file:
+        words = file.read()
+    for at in range(0, len(words) - 15, 16):
+        found, value = struct.unpack_from("<QQ", words, at)
+        if found == kind:
+            return int(value)
+    raise FileNotFoundError
+
+
+def life(pid: int) -> bytes:
+    """What tells one exec of a process from the next: 16 random bytes of the kernel; b'' where they cannot be read."""
+    try:
+        memory = Memory(pid)
+        try:
+            return memory.read(auxiliary(pid, _AT_RANDOM), 16)
+        finally:
+            memory.close()
+    except OSError:
+        return b""

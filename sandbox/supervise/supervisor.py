@@ -126,7 +126,7 @@ class Supervisor:
 
         self._programs = Executing(
             programs, self._decider, self._report, degraded=self._degraded, terminate=self._terminate,
-            forget=self._tasks.forget, ended=self._note_end,
+            forget=self._tasks.forget,
         )  # fmt: skip
 
     def set_look(self, look: Look | None) -> None:
@@ -223,11 +223,9 @@ class Supervisor:
                 elif fd == wake:
                     os.read(wake, 512)
                     self._end_without_attendant()
-                    if ended is None:
-                        ended = self._reap()
-                        deadline = time.monotonic() + DRAIN
-                    else:
-                        parent.all_reaped(0)
+                    found = self._reap()
+                    if ended is None:  # a function's children may go on stopping and ending
+                        ended, deadline = found, time.monotonic() + DRAIN
                 elif fd == relay and self._relay:
                     self._relay.handle()
                 elif fd == owned and self._owned:
@@ -240,6 +238,8 @@ class Supervisor:
                 self._forwarder.tick()
             if self._owned:
                 self._owned.tick()
+            if self._programs:
+                self._programs.tick()
         if self._relay:
             self._relay.finish()
         parent.end_rest()  # nothing survives into the next cold start
@@ -254,15 +254,15 @@ class Supervisor:
 
     def _timeout(self, ended: int | None, deadline: float) -> int | None:
         waits = [] if ended is None else [max(0.0, deadline - time.monotonic())]
-        others = (self._journal, self._forwarder, self._owned)
+        others = (self._journal, self._forwarder, self._owned, self._programs)
         dues = (other.timeout() for other in others if other)
         waits += [due for due in dues if due is not None]
         return int(min(waits) * 1000) + 1 if waits else None
 
     def _reap(self) -> int | None:
         """Collect everything that has ended; the handler's wait status when it was among them."""
-        found, self._ended = self._ended, None
-        status = parent.all_reaped(self._pid)
+        status = parent.all_reaped(self._pid, self._programs.heard if self._programs else None)
+        found, self._ended = self._ended, None  # by an end that was made meanwhile
         return found if status is None else status
 
     def _take_within_limits(self, listener: Listener, call: Notification) -> None:
@@ -288,6 +288,10 @@ class Supervisor:
             techniques()
 
     def _take(self, listener: Listener, call: Notification) -> None:
+        if self._programs and self._programs.waits:
+            first = Task(call.pid)
+            self._programs.meet(first)
+            first.close()
         early = self.phase == "init" and self._init.allows(call)
         if early and not (self._look and self._look.sees(call.nr)):
             listener.let_through(call.id)
@@ -419,15 +423,11 @@ class Supervisor:
 
         self._journal.write(Degraded(self._function, why))
 
-    def _note_end(self, pid: int, status: int | None) -> None:
-        """Of a process that somebody else than the loop has reaped; None where nobody has."""
-        if pid == self._pid and status is not None:
-            self._ended = status
-
     def _terminate(self, what: str) -> None:
         """End the whole tree before its call is answered, orphans included: nothing of it runs on."""
         self.terminated = what
-        self._note_end(self._pid, parent.end_rest(self._pid))
+        status = parent.end_rest(self._pid)
+        self._ended = self._ended if status is None else status
 
     def _report(
         self, call: Notification, task: Task, asked: Call, decision: Decision,

@@ -474,7 +474,7 @@ def test_a_program_by_its_descriptor(area: Area) -> None:
 
 
 def test_a_path_that_changes_between_look_and_exec(area: Area) -> None:
-    """Another process flips the path 2000 times over: the listed program starts sometimes, the other never."""
+    """Another process flips the path 500 times over: the listed program starts sometimes, the other never."""
     marker = area.work / "marker"
     found = learned(
         *STARTS, reads=frozenset({"{root}/**"}), writes=frozenset({f"{area.work}/*"}),
@@ -494,7 +494,7 @@ def test_a_path_that_changes_between_look_and_exec(area: Area) -> None:
         "    if page[100]:\n"
         "        os._exit(0)\n"
         "ended = {}\n"
-        "for _ in range(2000):\n"
+        "for _ in range(500):\n"
         "    pid = os.fork()\n"
         "    if pid == 0:\n"
         "        libc.execve(ctypes.c_void_p(at), argv, (ctypes.c_char_p * 1)(None))\n"
@@ -509,11 +509,11 @@ def test_a_path_that_changes_between_look_and_exec(area: Area) -> None:
     ended = eval(done.stdout)
     assert not marker.exists()
     assert set(ended) == {0, 9}
-    assert sum(ended.values()) == 2000
+    assert sum(ended.values()) == 500
 
 
 def test_programs_without_landlock(area: Area) -> None:
-    """The status line says what is not held; the supervisor lets go on only what nobody else could change.
+    """The status line says what the kernel does not hold; the supervisor compares what starts, also among threads.
 
     By its own link a process starts what it runs.
     """
@@ -532,15 +532,11 @@ def test_programs_without_landlock(area: Area) -> None:
     )
     done = run(area, found, code, supervised=True, before=without_landlock)
     no = str(-errno.EPERM)
-    assert done.stdout.splitlines() == [f"0 0 {no} {no} {-errno.ENOENT} 0", f"0 {no}", "0"]
+    assert done.stdout.splitlines() == [f"0 0 0 {no} {-errno.ENOENT} 0", "0 0", "0"]
     release = os.uname().release
     missing = {f"{what}: not enforced (no Landlock on Linux {release})" for what in ("files", "programs")}
     assert missing <= set(done.status["degraded"])
-    reasons = [line["reason"].split(",")[0] for line in done.violations]
-    assert reasons == [
-        "a listed program by another path", "a program that the profile does not list",
-        "another process shares the caller's memory",
-    ]  # fmt: skip
+    assert [line["reason"] for line in done.violations] == ["a program that the profile does not list"]
 
 
 LOOKS = pytest.mark.parametrize("mode", ["audit", "look"])
