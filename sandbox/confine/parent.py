@@ -142,6 +142,8 @@ def end_rest(pid: int = 0) -> int | None:
     """
     status = None
     for _ in range(ROUNDS):
+        if not has_children():  # asked before all processes are looked at
+            break
         # Orphans first: a look at all processes takes longer than a chain of forks for its next one.
         left = own_children() or list(descendants(os.getpid()))
         if not left:
@@ -151,6 +153,15 @@ def end_rest(pid: int = 0) -> int | None:
         ended = all_reaped(pid)
         status = status if ended is None else ended
     return status
+
+
+def has_children() -> bool:
+    """Whether there is a child of this process, running or not yet reaped: orphans are children of a subreaper."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def own_children() -> list[int]:

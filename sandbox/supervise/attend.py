@@ -54,7 +54,7 @@ def attend(
     split = opening.TableSplit(pid, fd, keep=(fd, wake))
     first = opening.answer(listener, init, wake, split, look)
     ended = None if first else parent.reaped(pid)
-    if ended is not None and not _has_children():
+    if ended is not None and not parent.has_children():
         if journal:
             journal.finish()
         return _end_like(above, ended)
@@ -92,15 +92,6 @@ def say_terminated(policy: Policy, supervisor: Supervisor) -> int:
 
     tell(2, log_entry(error))
     return error.exit_code
-
-
-def _has_children() -> bool:
-    """Whether the function left processes behind: orphans are children of the subreaper."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
 
 
 def make_supervisor(
