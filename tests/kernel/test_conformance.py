@@ -30,7 +30,7 @@ from users_and_folders import TARGETS, USERS, home_for, identity, place, user_id
 
 from sandbox import bundle, launcher
 from sandbox.confine.landlock_rules import chain
-from sandbox.kernel import abi, landlock, seccomp
+from sandbox.kernel import abi, bpf, landlock, seccomp
 from sandbox.policy import build
 from sandbox.profile.model import Profile, Training
 
@@ -488,6 +488,31 @@ def test_refused_paths_have_the_same_lines(pair: Pair) -> None:
         f"{folder}/work-secret", f"{folder}/work-secret", f"{other}/new", f"{other}/kept", f"{other}/made",
         f"{other}/old", "/etc/shells", folder,
     ]  # fmt: skip
+
+
+def before_linux_5_19() -> None:
+    """Refuse the flag by which waiting calls are not interrupted, as kernels do that do not know it."""
+    seccomp.set_no_new_privs()
+    flag = seccomp.FLAG_WAIT_KILLABLE_RECV
+    refused = bpf.returning(abi.number("seccomp"), (((1, flag, flag),),), bpf.ERRNO | errno.EINVAL)
+    seccomp.install(bpf.pack((*bpf.before(refused, abi.AUDIT_ARCH), (bpf.RET_K, 0, 0, bpf.ALLOW))))
+
+
+def test_nobody_looks_where_that_could_end_a_call(pair: Pair) -> None:
+    """Where any signal ends a call that waits, a refused file has a line on request alone, and the status says so."""
+    if not landlock.abi_version():
+        pytest.skip("needs Landlock")
+    code = "import os\ntry:\n    os.open('/etc/shells', 0)\nexcept OSError as error:\n    print(error.errno)"
+    more = {"SANDBOX_POLICY": "{folder}/files", "SANDBOX_SUPERVISE": "1"}
+    for files, seen in (("", False), ("look", True), ("off", False)):
+        ends = pair.both(*PYTHON, code, more={**more, "SANDBOX_FILES": files}, preexec_fn=before_linux_5_19)
+        ours, theirs = map(status_of, ends)
+        assert ours == theirs
+        assert any("what Landlock refuses has no line" in text for text in ours["degraded"]) == (not files)
+        assert ours.get("reported") == (["files: what Landlock refuses"] if seen else None)
+        for done in ends:
+            assert done.stdout.split() == [str(errno.EACCES)], done.stderr
+            assert ('"target": "/etc/shells"' in done.stderr) == seen
 
 
 @SUPERVISED
