@@ -43,6 +43,7 @@ for _since, _right in SINCE:
         HANDLED &= ~_right
 AT_FDCWD = path_walk.AT_FDCWD
 AT_REMOVEDIR, AT_SYMLINK_FOLLOW = 0x200, 0x400
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000  # linux/sched.h, linux/mount.h
 
 FOLDERS = ("", "a", "a/c", "b", "b/d")
 FILES = ("a/f", "a/c/h", "b/g")
@@ -311,6 +312,36 @@ def test_what_the_launcher_calls_quiet_is_quiet(
         task.close()
         process.stdin.close()
         assert process.wait() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="mounts a FUSE file system")
+def test_the_launchers_look_waits_for_no_server(native: tuple[Path, Path]) -> None:
+    """What lies behind a server that never answers is let go on at once, by a link, too; what is beside it is not."""
+    program, top = native
+    mount, link = top / "hangs", top / "to-it"
+    mount.mkdir()
+    link.symlink_to("hangs/x")
+    server = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={server},rootmode=40000,user_id=0,group_id=0".encode()
+
+    def mounted() -> None:
+        assert abi.LIBC.unshare(CLONE_NEWNS) == 0
+        assert abi.LIBC.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) == 0
+        assert abi.LIBC.mount(b"nobody", os.fsencode(mount), b"fuse", 0, options) == 0
+
+    number = tables.numbers(abi.MACHINE)["openat"]
+    paths = ("hangs/x", f"{top}/hangs/x/y", "to-it", "hangs/../a/f", "a/f", "a/none")
+    lines = [f"{HANDLED} {top}", *(f"{number} {AT_FDCWD} x{path.encode().hex()} 0" for path in paths)]
+    try:
+        done = subprocess.run(
+            [program], input="\n".join(lines) + "\n", capture_output=True, text=True, pass_fds=[server],
+            preexec_fn=mounted, timeout=60, check=True, env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
+        )  # fmt: skip
+    finally:
+        os.close(server)
+        link.unlink()
+        mount.rmdir()
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["1", "1", "1", "1", "0", "1"]
 
 
 def spelled(top: Path, text: tuple[str, bool]) -> str:
