@@ -15,14 +15,14 @@ from typing import NamedTuple
 import pytest
 from guests import LOADING, profile
 from supervised_programs import Supervision, supervision
-from users_and_folders import TARGETS, USERS, place
+from users_and_folders import TARGETS, USERS, identity, place
 
 from sandbox.confine.install import SEIZED, STOPPED, WHAT_STARTS
 from sandbox.confine.landlock_rules import chain
 from sandbox.errors import FunctionTerminated
 from sandbox.kernel import abi, landlock
 from sandbox.policy import build
-from sandbox.supervise.executing import SWAPPED
+from sandbox.supervise.executing import SWAPPED, UNSTOPPED
 
 GOOD, BAD, RAN = "program-a", "program-b", "ran"
 SECONDS = "20"
@@ -189,3 +189,31 @@ def test_where_nothing_stops_it_nobody_may_change_the_path(
     done = track.run(bundle, "/usr/bin/python3", "-I", "-S", "-c", plain.replace("PATH", repr(command[2])))
     assert (done.stdout, done.violations) == ("7\n", [])
     assert any(BY_CALL in line["reason"] for line in done.events if line["event"] == "degraded")
+
+
+def test_audit_reports_what_it_lets_go_on(tracks: Mapping[int | None, Supervision]) -> None:
+    """Nothing is ended or refused: both programs start, each line says reported, and the status line how it is told."""
+    track = on(tracks[USERS[-1]], {}, native=False)
+    bundle, command = track.races(["shared"], "Landlock")
+    done = track.run(bundle, *command, more={"SANDBOX_MODE": "audit"})
+    execs, good, bad, refused, others = map(int, done.stdout.replace(RAN, "").split())
+    assert (done.code, refused, others, good + bad) == (0, 0, 0, execs)
+    assert good > 0 < bad
+    assert {line["verdict"] for line in done.of("execve")} == {"reported"}
+    assert WHAT_STARTS + SEIZED in done.stderr
+
+
+def test_a_function_that_is_traced_keeps_its_tracer(tracks: Mapping[int | None, Supervision]) -> None:
+    """Under strace -f every exec of a listed program starts it, nothing is stopped, and the log says what is left."""
+    if not shutil.which("strace"):
+        pytest.skip("no strace")
+    track = on(tracks[USERS[-1]], {}, native=False)
+    bundle, (race, how, good, *rest) = track.races(["vfork"], "Landlock")
+    tracer = ("strace", "-f", "-qq", "-e", "trace=none", "-o", "/dev/null", str(track.starter))
+    done = subprocess.run(
+        [*tracer, race, how, good, good, "0.1", rest[-1]], env=track.environment(bundle, 2, {"SANDBOX_EVENTS": ""}),
+        cwd=track.folder, capture_output=True, text=True, timeout=60, check=False, **identity(track.uid),
+    )  # fmt: skip
+    execs, started, *others = map(int, done.stdout.split())
+    assert (execs, others) == (started, [0, 0, 0]), done.stderr
+    assert UNSTOPPED in done.stderr
