@@ -33,7 +33,7 @@ _TRACE_EXEC, _EXIT_KILL = 1 << 4, 1 << 20
 _EVENT_EXEC = 4
 _AT_RANDOM = 25  # linux/auxvec.h
 
-_DEAD = "ZXx"
+_DEAD, _UNKNOWN, _LOOKS = "ZXx", "?", 8
 RESUMES = "SIGCONT"
 _ANY_SIGNAL = "pidfd_send_signal"
 
@@ -98,21 +98,27 @@ def resume(process: int) -> None:
 def state(process: int) -> str:
     """The letter of a process (man 5 proc_pid_stat): T where it is stopped; '' where it is gone.
 
-    While another thread execs, the first one of its process is a zombie: then it is the letter of one that lives.
+    While another thread execs, the first one of its process is a zombie, and then the other takes its number: so it is
+    the letter of one that lives, and what vanishes between two looks is looked for again.
     """
-    try:
-        threads = os.listdir(f"/proc/{process}/task")
-    except OSError:
-        return ""
-    for thread in threads:
+    for _ in range(_LOOKS):
         try:
-            with open(f"/proc/{process}/task/{thread}/stat", "rb") as file:
-                letter = file.read().rpartition(b")")[2].split()[0].decode()
-        except (OSError, IndexError):
-            continue
-        if letter not in _DEAD:
-            return letter
-    return ""
+            threads = os.listdir(f"/proc/{process}/task")
+        except OSError:
+            return ""
+        vanished = False
+        for thread in threads:
+            try:
+                with open(f"/proc/{process}/task/{thread}/stat", "rb") as file:
+                    letter = file.read().rpartition(b")")[2].split()[0].decode()
+            except (OSError, IndexError):
+                vanished = True
+                continue
+            if letter not in _DEAD:
+                return letter
+        if not vanished:
+            return ""
+    return _UNKNOWN
 
 
 def tracer(tid: int) -> int:
