@@ -66,6 +66,8 @@ FACTS = ("libc", "kernel", "architecture", "python", "handler_digest", "lock_dig
 
 PROTOCOLS = ("tcp", "udp")
 """Of destinations that are decided without the Python supervisor."""
+SERVED_IN_INIT = 1 << 31
+"""Added to the number of a served call that the init phase alone may make."""
 LITERAL = 22
 """Bytes of a literal destination."""
 
@@ -264,6 +266,8 @@ class Policy:
     @property
     def served_calls(self) -> Mapping[str, Sequence[Alternative]]:
         """{number, in decimal: alternatives} of what the attendant may make in the function's place.
+
+        With SERVED_IN_INIT in the number until the first connect to the Runtime API.
 
         Raises PolicyInvalid.
         """

@@ -21,7 +21,6 @@ static int started;   /* the function is past its exec */
 static int asked;     /* the decider has been sent something, and is Python or about to be */
 static int ready;     /* nothing has to be there before the first call */
 static int loaded;    /* the decider is Python and answers */
-static int connected; /* the init phase is over */
 static int ended;     /* the wait status to end with, -1 for none; no variable has a value of its own at first */
 static int lost;      /* the decider died, and the function goes on */
 static uint64_t early_signals;

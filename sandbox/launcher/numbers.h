@@ -268,6 +268,7 @@
 #define POLICY_DIGEST 32
 #define POLICY_LARGEST 1048576
 #define POLICY_MAGIC_LENGTH 8
+#define SERVED_IN_INIT 0x80000000U
 
 /* The ABI of Landlock from which on a right can be handled. */
 #define LANDLOCK_SINCE {{2, 0x2000}, {3, 0x4000}}

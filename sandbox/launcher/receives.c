@@ -78,9 +78,17 @@ static enum broker receive_from(const struct notification *call, long *code) {
     return NOBODY_WAITS;
 }
 
-/* Serve a call that the policy's table of served ones allows in every phase. */
+static int connected; /* the init phase is over (attend.c) */
+
+/* Whether the policy's table of served calls has this one, in this phase. */
+static int is_served(const struct notification *call) {
+    uint32_t nr = (uint32_t)call->nr;
+    return is_early(&policy.served, nr, call->args) ||
+           (!connected && is_early(&policy.served, nr | SERVED_IN_INIT, call->args));
+}
+
 static enum broker serve(const struct notification *call, long *code) {
-    if (!is_early(&policy.served, (uint32_t)call->nr, call->args)) return LEFT;
+    if (!is_served(call)) return LEFT;
     if (call->nr == NR_socket) return make_netlink(call, code);
     if (call->nr == NR_recvfrom) return receive_from(call, code);
     if (call->nr == NR_bind) return bind_anywhere(call, code);

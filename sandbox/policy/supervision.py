@@ -15,6 +15,7 @@ from sandbox.behaviour import arguments, comparison, destination, listener
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.comparison import Condition
 from sandbox.behaviour.path import OWN_INTERPRETER, rule_of
+from sandbox.bundle import SERVED_IN_INIT
 from sandbox.kernel import bpf, tables
 from sandbox.policy import attended, executables
 from sandbox.policy.rules import Rule, Rules, exec_granted, refused_quietly, rules_for
@@ -217,19 +218,23 @@ def init_calls(filters: Filters, receives: Sequence[str] = ()) -> dict[str, list
 
 
 def served_calls(profile: Profile, filters: Filters) -> dict[str, list[list[list[int]]]]:
-    """{number: alternatives} of what resolvers make and send in every phase, for which an attendant may stand in.
+    """{number: alternatives} of what resolvers make and send, for which an attendant may stand in.
 
-    Netlink sockets are left out where an entry allows the whole family: those may change things.
+    What the init phase alone does stands under its number with bundle.SERVED_IN_INIT. Netlink sockets are left out
+    where an entry allows the whole family: those may change things.
     """
     numbers = tables.numbers(filters.arch)
     netlink = not any(entry.value == NETLINK_FAMILY for entry in destination.entries(profile.network))
     found: dict[str, list[list[list[int]]]] = {}
     for name in ("socket", "bind", "sendto", "sendmsg", "sendmmsg", "recvfrom"):
-        for rule in filters.later.allow.get(numbers.get(name, -1), ()):
-            if name == "recvfrom" and name not in receiving_calls(profile):
-                continue
+        if name == "recvfrom" and name not in receiving_calls(profile):
+            continue
+        number = numbers.get(name, -1)
+        later = [rule.conditions for rule in filters.later.allow.get(number, ())]
+        for rule in filters.plain.allow.get(number, ()):
             if name != "socket" or (netlink and _is_netlink(rule.call)):
-                found.setdefault(str(numbers[name]), []).append([list(condition) for condition in rule.conditions])
+                marked = number if rule.conditions in later else number | SERVED_IN_INIT
+                found.setdefault(str(marked), []).append([list(condition) for condition in rule.conditions])
     return found
 
 

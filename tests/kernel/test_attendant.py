@@ -98,6 +98,21 @@ os._exit(7)
             process.communicate()
 
 
+def test_what_only_the_init_phase_binds_needs_no_python(bench: Supervision) -> None:
+    """urllib3 binds while it is loaded, to learn of IPv6: the attendant makes that, and none afterwards."""
+    code = HEAD + """
+tried, client, late = (_socket.socket(2, 1) for _ in range(3))
+found = [attempt(tried.bind, ("127.0.0.1", 0)), tried.getsockname()[1] > 0, native()]
+found += [attempt(client.connect, (host, port)), attempt(late.bind, ("127.0.0.1", 0)), native()]
+print(json.dumps(found), flush=True)
+"""
+    bundle = bench.bundle(*SOCKETS, "getsockname", init=("bind",), runtime_api=True, network=API)
+    with api() as (_, more):
+        done = bench.run(bundle, *PYTHON, code, more=more)
+    assert said(done) == [None, True, True, None, errno.EPERM, False]
+    assert [(line["syscall"], line["phase"]) for line in done.violations] == [("bind", "invoke")]
+
+
 def test_bytecode_is_refused_without_python(bench: Supervision) -> None:
     """Python tries to make what is missing at each import: EPERM from the attendant; another folder has a line."""
     code = HEAD + """
