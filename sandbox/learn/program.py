@@ -241,9 +241,22 @@ def _driven(child: subprocess.Popen[bytes], log: int, drive: str) -> str:
 
 
 def _listens(pid: int) -> bool:
-    """Whether something below a process has a socket that listens, TCP or unix; what it is itself, is ours."""
-    sockets = set(_listening(pid))
-    return bool(sockets) and any(sockets & set(_sockets(below)) for below in descendants(pid))
+    """Whether something below a process has a socket that listens, TCP or unix.
+
+    What it is itself is ours, and so is what runs by the same words: a supervisor below its guardian, whose forwarder
+    listens as well.
+    """
+    sockets, ours = set(_listening(pid)), _words(pid)
+    return bool(sockets) and any(
+        sockets & set(_sockets(below)) for below in descendants(pid) if _words(below) != ours
+    )  # fmt: skip
+
+
+def _words(pid: int) -> bytes:
+    """A process's command line; nothing for one that is gone."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()
+    return b""
 
 
 def _listening(pid: int) -> Iterator[bytes]:
