@@ -13,7 +13,7 @@ that each end with a NUL. In this order:
                   make in the function's place, each of the three as its size (4 bytes), and for each call its number
                   and a count of conditions (4 bytes each), which are an argument (4 bytes), a mask and a value (8
                   bytes each)
-    supervision   its length (4 bytes), and what only a supervisor needs, as a JSON object (SUPERVISION)
+    supervision   its length (4 bytes), and what only a supervisor needs, as a JSON object (sandbox/supervised.py)
     digest        32 bytes, SHA-256 of all that stands before it: against damage, not against people
 
 sandbox/policy/encode.py writes it. tools/header makes the launcher's half of the reader from the same tables.
@@ -26,17 +26,16 @@ from __future__ import annotations
 import os
 
 from sandbox.errors import PolicyInvalid
-from sandbox.plain_json import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, TypeAlias
 
+    from sandbox.supervised import Alternative, Supervision
+
     PathRule: TypeAlias = tuple[str, str, bool]
     """One of BASES, the path there, and whether all that lies below it is meant."""
-    Alternative: TypeAlias = Sequence[Sequence[int]]
-    """[argument, mask, value] of each condition."""
     Literal: TypeAlias = tuple[str, bytes, int, int | None]
     """One of PROTOCOLS, a packed address, the bits of it that count, and a port or None for any."""
     Programs: TypeAlias = tuple[tuple[bytes, int], tuple[bytes, int], bytes, bytes, bytes]
@@ -120,27 +119,6 @@ KINDS = {
     "hexadecimal digits or `****` for any, and ends with a name, or what a name ends with, from its dot on",
 }
 
-SUPERVISION: Mapping[str, Any] = {
-    "runtime-api": bool,
-    "init": {str: {str: [str]}},
-    "sockets": {str: [[(int, int, int)]]},
-    "messages": bool,
-    "destinations": [str],
-    "listen": [str],
-    "brokered": [str],
-    "terminate": [str],
-    "responses": {str: str},
-    "denied": {str: [str]},
-    "never-granted": [str],
-    "tolerates": [str],
-    "contents": {str: [str]},
-    "interpreters": [str],
-    "free-interpreters": [str],
-    "own-interpreter": bool,
-}
-"""The shape of what a supervisor needs; [x] is any number of x, {int: x} has numbers in decimal as keys."""
-
-
 class FileRules:
     """What a policy says of files and programs (sandbox/policy/build.py)."""
 
@@ -153,50 +131,6 @@ class FileRules:
     read: Sequence[PathRule]
     write: Sequence[PathRule]
     programs: Sequence[PathRule]  # all below a place: what the function puts there itself, by Supervision.contents
-
-
-class Supervision:
-    """What a policy tells the supervisor on one architecture (sandbox/policy/supervision.py).
-
-    Calls that registers decide are alternatives of (argument, mask, value) triples, all of which hold.
-    """
-
-    __slots__ = (
-        "brokered", "contents", "denied", "destinations", "free_interpreters", "init", "interpreters",
-        "listen", "messages", "never_granted", "own_interpreter", "responses", "runtime_api", "sockets", "terminate",
-        "tolerates",
-    )  # fmt: skip
-
-    def __init__(self, data: Mapping[str, Any], arch: str) -> None:
-        """`data` has the shape of SUPERVISION."""
-        self.runtime_api: bool = data["runtime-api"]
-        self.init: Mapping[str, Sequence[str]] = data["init"].get(arch, {})
-        """{syscall: argument classes} allowed until the first connection to the Runtime API and not after it."""
-        self.sockets: Sequence[Alternative] = data["sockets"].get(arch, [])
-        """What socket(2) makes after the init phase."""
-        self.messages: bool = data["messages"]
-        """Whether sendmsg(2) is in the profile."""
-        self.destinations: Sequence[str] = data["destinations"]
-        self.listen: Sequence[str] = data["listen"]
-        self.brokered: Sequence[str] = data["brokered"]
-        """`syscall class` of calls that are decided by whom they reach."""
-        self.terminate: Sequence[str] = data["terminate"]
-        """Syscalls that end the function."""
-        self.responses: Mapping[str, str] = data["responses"]
-        """{syscall, or `syscall class`: answer} where a profile wants another than the usual."""
-        self.denied: Mapping[str, Sequence[str]] = data["denied"]
-        """{syscall: argument classes, none for all} of the hard deny."""
-        self.never_granted: Sequence[str] = data["never-granted"]
-        self.tolerates: Sequence[str] = data["tolerates"]
-        """`phase aim syscall class` of hard-denied calls that training survived."""
-        self.contents: Mapping[str, Sequence[str]] = data["contents"]
-        """{program, with a `*` for random parts of its path: SHA-256 of each content} where the function writes."""
-        self.interpreters: Sequence[str] = data["interpreters"]
-        """What interprets listed programs and is not listed: some are in files.programs, and none starts by itself."""
-        self.free_interpreters: Sequence[str] = data["free-interpreters"]
-        """Interpreters of listed scripts that are listed themselves, as env(1) starts them."""
-        self.own_interpreter: bool = data["own-interpreter"]
-        """Whether the program that the function runs under may be started again."""
 
 
 class Policy:
@@ -274,8 +208,10 @@ class Policy:
         return self._table(self._served_calls, "what is served")
 
     def _table(self, data: bytes, what: str) -> Mapping[str, Sequence[Alternative]]:
+        from sandbox.supervised import calls
+
         try:
-            return _calls(data)
+            return calls(data)
         except ValueError as error:
             raise PolicyInvalid(f"says nothing of {what}: {error}", where=self.source, todo=REBUILD) from error
 
@@ -283,34 +219,14 @@ class Policy:
     def supervision(self) -> Supervision:
         """What the supervisor needs, parsed when it is first asked for. Raises PolicyInvalid."""
         if isinstance(self._supervision, bytes):
+            from sandbox.supervised import parse
+
             try:
-                data = parse(self._supervision.decode())
+                self._supervision = parse(self._supervision, self.arch)
             except ValueError as error:
                 what = f"says nothing for a supervisor: {error}"
                 raise PolicyInvalid(what, where=self.source, todo=REBUILD) from error
-            if not isinstance(data, dict) or not all(_fits(data.get(key), shape) for key, shape in SUPERVISION.items()):
-                raise PolicyInvalid("says nothing for a supervisor", where=self.source, todo=REBUILD)
-            self._supervision = Supervision(data, self.arch)
         return self._supervision
-
-
-def _fits(value: object, shape: Any) -> bool:
-    """Whether a value has one of the shapes in SUPERVISION."""
-    if isinstance(shape, tuple):
-        numbers = isinstance(value, list) and [type(number) for number in value] == list(shape)
-        return isinstance(value, list) and numbers and 0 <= value[0] < ARGUMENTS
-    if isinstance(shape, list):
-        return isinstance(value, list) and all(_fits(item, shape[0]) for item in value)
-    if isinstance(shape, dict):
-        ((key, inner),) = shape.items()
-        return isinstance(value, dict) and all(
-            _fits(item, inner) and (key is str or (name.isascii() and name.isdecimal())) for name, item in value.items()
-        )
-    return type(value) is shape
-
-
-ARGUMENTS = 6
-"""Of a system call (man 2 syscall)."""
 
 
 def sha256(data: bytes) -> str:
@@ -444,12 +360,8 @@ class _Reader:
         return int.from_bytes(self.take(4), "little")
 
     def table(self) -> bytes:
-        """Calls, for `_calls`."""
+        """Calls, for `calls` of sandbox/supervised.py."""
         return self.take(self.number())
-
-    def wide(self) -> int:
-        """8 bytes."""
-        return int.from_bytes(self.take(8), "little")
 
     def text(self) -> str:
         found = self.take(self.number() + 1)
@@ -525,18 +437,3 @@ class _Reader:
         if not 0 < head < length:
             raise ValueError(f"a program of {length} instructions with a head of {head}")
         return self.take(8 * length), 8 * head
-
-
-def _calls(data: bytes) -> Mapping[str, Sequence[Alternative]]:
-    """The calls that stand in a table of the file. Raises ValueError."""
-    reader = _Reader(data, 0)
-    found: dict[str, list[Alternative]] = {}
-    while reader.at < len(data):
-        number, conditions = reader.number(), []
-        for _ in range(reader.number()):
-            argument = reader.number()
-            if argument >= ARGUMENTS:
-                raise ValueError(f"argument {argument} of a call")
-            conditions.append([argument, reader.wide(), reader.wide()])
-        found.setdefault(str(number), []).append(conditions)
-    return found

@@ -31,8 +31,8 @@ def encode(
     `programs` are the plain and the supervised one, the calls of the init phase, the path calls and those that are
     served, by architecture.
 
-    `supervision` has the shape of SUPERVISION. Raises PolicyInvalid for a text with a NUL, a path in a folder that is
-    not one of BASES, and a day that is not one.
+    `supervision` has the shape of sandbox/supervised.py. Raises PolicyInvalid for a text with a NUL, a path in a folder
+    that is not one of BASES, and a day that is not one.
     """
     body = [_WRITERS[kind](values[name], words) for name, kind, words in FIELDS]
     body.append(struct.pack("<I", len(programs)))

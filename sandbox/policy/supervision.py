@@ -302,7 +302,7 @@ def _items(rules: Rules) -> set[Call]:
 
 
 def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, object]:
-    """What a policy tells the supervisor (bundle.SUPERVISION); `compiled` holds the filters by architecture.
+    """What a policy tells the supervisor (sandbox/supervised.py); `compiled` holds the filters by architecture.
 
     Raises ProfileError for a destination or a listener that means nothing.
     """

@@ -20,8 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sandbox.bundle import Supervision
     from sandbox.kernel.task import Task
+    from sandbox.supervised import Supervision
 
 CONTINUE, DENY, TERMINATE, REPORT = "continue", "deny", "terminate", "report"
 VERDICTS = {DENY: DENIED, TERMINATE: TERMINATED, REPORT: REPORTED}

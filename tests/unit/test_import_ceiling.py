@@ -44,7 +44,7 @@ STANDARD = {"__future__", "_ctypes", "_json", "_sha2", "_sha256", "_struct", "ct
 with its own, which -S leaves out."""
 
 BESIDE = {"sandbox.supervise", "sandbox.supervise.start", "sandbox.supervise.attend", "sandbox.supervise.opening",
-          "sandbox.supervise.guardian"}  # fmt: skip
+          "sandbox.supervise.guardian", "sandbox.supervised"}  # fmt: skip
 """The supervisor of a function that does nothing which needs an answer."""
 
 SLOW = {"json", "re", "typing", "dataclasses", "yaml", "typer", "pyseccomp", "socket", "subprocess", "enum",

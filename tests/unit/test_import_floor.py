@@ -25,6 +25,7 @@ FLOORS = (
     ("violations",),
     ("behaviour", "confine", "launcher", "provenance", "runtime_api"),
     ("bundle", "kernel"),
+    ("supervised",),
     ("errors", "memo", "plain_json"),
 )
 """From the top. A package imports from lower floors and from itself, early, late or for types alone."""
@@ -33,7 +34,7 @@ HEIGHT = {name: len(FLOORS) - number for number, floor in enumerate(FLOORS) for 
 
 RUNTIME_SIDE = (
     "start", "supervise", "egress", "names", "sensor", "violations", "behaviour", "confine", "provenance", "bundle",
-    "kernel",
+    "kernel", "supervised",
 )  # fmt: skip
 BUILD_SIDE = {"profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api"}
 """What runs beside strangers' code loads nothing of what makes profiles and packages; they meet in the bundle."""

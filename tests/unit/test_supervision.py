@@ -21,7 +21,6 @@ from sandbox.behaviour import arguments
 from sandbox.behaviour.arguments import FULL
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.destination import of_address
-from sandbox.bundle import Supervision
 from sandbox.confine import single_exec
 from sandbox.confine.single_exec import block
 from sandbox.egress import messages, sending
@@ -36,6 +35,7 @@ from sandbox.policy.simulator import check, simulate
 from sandbox.profile import base
 from sandbox.profile.model import AIMS, PHASES, Profile, Tolerated, Use
 from sandbox.supervise.decision import CONTINUE, DENY, REPORT, TERMINATE, Decider
+from sandbox.supervised import Supervision
 from sandbox.violations.decode import decode_args
 
 T = TypeVar("T")

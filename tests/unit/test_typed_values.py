@@ -14,7 +14,7 @@ import sandbox
 HOME = Path(sandbox.__file__).parent
 
 ALLOWED = {
-    "sandbox.bundle": "the parts of policy.json, of which it makes the records that others get",
+    "sandbox.supervised": "the parts of policy.json, of which it makes the records that others get",
     "sandbox.profile.document": "the YAML tree of a profile, which the lint and the places of errors need",
 }
 """Modules that may, each with its reason."""
