@@ -87,7 +87,7 @@ class Offsets:
         self.at: Final = {name: fields[name] for name in FIELDS}
         self.through: Final = fields.get(THROUGH, -1)
         self.tagged: Final = 3 if version >= (3, 14) else 0
-        """The low bits of a frame's reference to its code that are no part of the address (pycore_stackref.h)."""
+        """The low bits of a frame's reference to its code that are not part of the address (pycore_stackref.h)."""
         in_thread = [value for name, value in fields.items() if name.startswith("thread_")]
         self.thread_size: Final = max(in_thread) + 16  # the top of the chunk's use stands behind the chunk
         self.frame_size: Final = max(value for name, value in fields.items() if name.startswith("frame_")) + 8

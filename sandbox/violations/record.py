@@ -78,8 +78,8 @@ class Record:
         self.time: Final = round(clock.time() if time is None else time, 3)
 
     def fields(self) -> dict[str, object]:
-        """What stands in the line behind its event and time, in its order, as JSON names it."""
-        raise NotImplementedError
+        """What stands in the line behind its event and time, in its order, as JSON names it: its own slots."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Violation(Record):
@@ -195,10 +195,6 @@ class Heartbeat(Record):
         self.function: Final = function
         self.total: Final = total
 
-    def fields(self) -> dict[str, object]:
-        """See Record."""
-        return {"function": self.function, "total": self.total}
-
 
 class Degraded(Record):
     """What a supervisor has to do without, and what follows from it."""
@@ -210,10 +206,6 @@ class Degraded(Record):
         super().__init__(time)
         self.function: Final = function
         self.reason: Final = reason
-
-    def fields(self) -> dict[str, object]:
-        """See Record."""
-        return {"function": self.function, "reason": self.reason}
 
 
 def render(fields: Mapping[str, object], room: int = LONGEST - 1) -> str:

@@ -43,6 +43,18 @@ host, port = os.environ.get("AWS_LAMBDA_RUNTIME_API", "x:0").split(":")
 port = int(port)
 """
 
+ORPHAN = """
+import signal
+read, write = os.pipe()
+if not os.fork():
+    os.setsid()
+    if not os.fork():
+        os.write(write, str(os.getpid()).encode())
+        signal.pause()
+    os._exit(0)
+"""
+"""Leaves a grandchild in a session of its own, whose number can be read from a pipe."""
+
 
 @contextlib.contextmanager
 def api(*, backlog: int = 128) -> Iterator[tuple[socket.socket, dict[str, str]]]:
@@ -204,15 +216,7 @@ print(attempt(os.setpriority, 0, 0, 0), attempt(os.umask, 0o22), flush=True)
 
 def test_a_decider_that_dies_ends_the_function(bench: Supervision) -> None:
     """Killed, asleep or asked, it leaves no process, orphans included, and one line; the exit status is its own."""
-    code = HEAD + """
-import signal
-read, write = os.pipe()
-if not os.fork():
-    os.setsid()
-    if not os.fork():
-        os.write(write, str(os.getpid()).encode())
-        signal.pause()
-    os._exit(0)
+    code = HEAD + ORPHAN + """
 if sys.argv[1:]: attempt(os.setpriority, 0, 0, 0)
 print(os.getpid(), os.read(read, 20).decode(), os.getppid(), flush=True)
 signal.pause()
@@ -492,16 +496,8 @@ print(json.dumps([connected, attempt(os.umask, 0o22)]))
 def test_nothing_lives_on_where_python_cannot_come(bench: Supervision, gone: str) -> None:
     """If one of the two is gone when it is needed, the start fails with its reason, and orphans end with it."""
     bundle = shutil.copytree(bench.bundle("clone process", "pause", "setsid", "pipe2"), bench.new(""))
-    code = HEAD + """
+    code = HEAD + ORPHAN + """
 import shutil
-import signal
-read, write = os.pipe()
-if not os.fork():
-    os.setsid()
-    if not os.fork():
-        os.write(write, str(os.getpid()).encode())
-        signal.pause()
-    os._exit(0)
 print(os.read(read, 20).decode(), flush=True)
 sys.stdin.readline()
 attempt(os.setpriority, 0, 0, 0)
