@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 from users_and_folders import HOME
 
-PAGES = {"tutorial.md": 4566, "servers.md": 8008}
-"""Each walk, and the port of what it starts in the background."""
+PAGES = {"tutorial.md": (4566, "orders"), "servers.md": (8008, "web")}
+"""Each walk: the port of what it starts in the background, and its folder of build/. Two may run at once."""
 LIMIT = 150
 """Seconds for the whole walk."""
 
@@ -44,18 +44,21 @@ def test_the_walk(page: str) -> None:
     """Nothing on the page is invented: each line that it shows is among those that the command prints."""
     walk = list(commands(page))
     assert len(walk) > 12
-    for folder in ("orders", "web"):
-        shutil.rmtree(HOME / "build" / folder, ignore_errors=True)
+    port, folder = PAGES[page]
+    shutil.rmtree(HOME / "build" / folder, ignore_errors=True)
     script = "ip link set lo up\nset -m\n" + "".join(f"echo '@@{i}'\n{text}\n" for i, (text, _) in enumerate(walk))
     # The page goes on by hand, when what it started listens.
-    listens = f"until (: >/dev/tcp/127.0.0.1/{PAGES[page]}) 2>/dev/null; do sleep 0.2; done"
+    listens = f"until (: >/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.2; done"
     script = script.replace(" &\necho", f" &\n{listens}\necho")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SANDBOX_"))}
-    done = subprocess.run(
-        ["unshare", "-n", "bash", "-e", "-c", f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"], cwd=HOME,
-        env=kept, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        timeout=LIMIT,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            ["unshare", "-n", "bash", "-e", "-c", f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"],
+            cwd=HOME, env=kept, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            check=False, timeout=LIMIT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        pytest.fail(f"no end in {LIMIT} s; it printed {error.stdout!r}")
     assert done.returncode == 0, done.stdout
     outputs = re.split(r"^@@\d+\n", done.stdout, flags=re.MULTILINE)[1:]
     for (text, expected), output in zip(walk, outputs, strict=True):
