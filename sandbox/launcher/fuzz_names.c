@@ -1,8 +1,9 @@
 /* The resolver's files and the table of addresses by themselves: a program in the launcher's manner.
  *
  *     names files RESOLV_CONF HOSTS LOCALDOMAIN    what is read in them, with `a.example` and what is under it wanted
- *     names table                                  commands of standard input, a line each: `stand NAME ADDRESS
- * SECONDS`, with an address in hexadecimal, and `names ADDRESS`, which answers
+ *     names                                        commands of standard input, a line each: `stand NAME ADDRESS
+ * SECONDS`, with an address in hexadecimal, `host NAME ADDRESS`, as the hosts file says it, and two that answer: `names
+ * ADDRESS`, and `tell` with the names that the decider is to be told of
  */
 #include "names.c"
 
@@ -50,6 +51,15 @@ static void run_line(char **words, int count) {
         int past = *words[3] == '-';
         long seconds = parse_number(words[3] + past);
         stand_until(words[1], host, length, now() + (past ? -seconds : seconds), 0);
+    } else if (count == 3) {
+        stand_until(words[1], host, bytes_of(words[2], host), FOR_GOOD, 1);
+    } else if (count == 1) {
+        print("tell");
+        for (unsigned i = 0; i < standing_count; i++) {
+            if (!standing[i].told) print(format(" %", standing[i].name)), standing_untold--;
+            standing[i].told = 1;
+        }
+        print(standing_untold ? " and more\n" : "\n");
     } else if (count == 2) {
         unsigned found = names_of(host, bytes_of(words[1], host), names);
         print("names");

@@ -59,7 +59,8 @@ static void stand_until(const char *name, const uint8_t *host, unsigned length, 
     uint32_t key = key_of(host, length);
     unsigned oldest = 0, names = 0, first = MOST_STANDING, at = MOST_STANDING;
     for (unsigned i = 0; i < standing_count; i++) {
-        if (standing[i].until != FOR_GOOD && standing[i].heard < standing[oldest].heard) oldest = i;
+        /* Of the hosts file is no more than half of a full table. */
+        if (standing[oldest].fixed || (!standing[i].fixed && standing[i].heard < standing[oldest].heard)) oldest = i;
         if (!stands(i, key, host, length)) continue;
         if (same(standing[i].name, name)) at = i;
         if (first == MOST_STANDING || standing[i].heard < standing[first].heard) first = i;
@@ -77,7 +78,10 @@ static void stand_until(const char *name, const uint8_t *host, unsigned length, 
         memcpy(made->host, host, length);
         memcpy(made->name, name, text_length(name) + 1);
     }
-    if (until > standing[at].until) standing[at].until = until;
+    if (until > standing[at].until) {
+        standing[at].until = until;
+        standing_untold += standing[at].told, standing[at].told = 0; /* for that long the decider is to know it, too */
+    }
     if (fixed) standing[at].fixed = 1;
     standing[at].heard = ++standing_heard;
 }

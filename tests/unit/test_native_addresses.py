@@ -98,6 +98,24 @@ def test_addresses_stand_for_the_same_names(program: Path, steps: list[tuple[str
     assert [" ".join([word, *sorted(names)]) for word, *names in found] == expected
 
 
+def test_the_decider_is_told_of_each_longer_time(program: Path) -> None:
+    """An answer that makes an address stand for longer is news; one that does not is none."""
+    script = [f"stand a.example 0a000001 {seconds}\ntell\n" for seconds in (900, 1800, 900)]
+    done = subprocess.run([program], input="".join(script), capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["tell a.example", "tell a.example", "tell"]
+
+
+def test_answers_drive_no_host_of_the_hosts_file_out(program: Path) -> None:
+    """Where the table is full, the answer not heard of for longest goes, whatever was there first."""
+    script = ["host h.example 7f000001"] + [f"stand a.example 0a{number:06x} 900" for number in range(2100)]
+    script += [f"names {host}" for host in ("7f000001", "0a000000", f"0a{2099:06x}")]
+    commands = program.parent / "commands"
+    commands.write_text("\n".join(script) + "\n")
+    with commands.open() as file:
+        done = subprocess.run([program], stdin=file, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["names h.example", "names", "names a.example"]
+
+
 @pytest.mark.parametrize("host", ["127.0.0.9", "::ffff:127.0.0.9", "::1"])
 def test_an_address_in_use_stays(program: Path, host: str) -> None:
     """What its time has passed for stands for its name while a connection is open, by either family, and not after."""
