@@ -317,7 +317,7 @@ static _Noreturn void attend(void) {
     for (;;) {
         if (SYS5(ppoll, polled, watched, 0, 0, SIGSET) < 0) continue;
         for (int i = 0; i < watched; i++)
-            if (polled[i].found) heeds[i](polled[i].found);
+            if (polled[i].found && polled[i].fd >= 0) heeds[i](polled[i].found); /* one before it may have stopped it */
     }
 }
 
