@@ -186,7 +186,7 @@ static enum reach reach_of(const struct address *to, uint32_t length, int domain
     if (!n) return UNSURE;
     if (type == SOCK_STREAM && api_port > 0 && port == (unsigned)api_port) {
         if (!api_network_port) return UNSURE;
-        if (n == 4 && domain == AF_INET && same_bytes(host, api_host, 4)) return RUNTIME_API;
+        if (n == 4 && same_bytes(host, api_host, 4)) return RUNTIME_API;
     }
     /* The function's own listeners are known to the decider; who answers a resolver's receives must know whom it asked.
      */

@@ -239,8 +239,9 @@ libc = ctypes.CDLL(None, use_errno=True)
 def sockaddr(family, host, port):
     return family.to_bytes(2, "little") + port.to_bytes(2, "big") + bytes(map(int, host.split("."))) + bytes(140)
 api = sockaddr(2, host, port)
+mapped = sockaddr(10, "0.0.0.0", port)[:18] + bytes([255] * 2) + api[4:]
 cases = [
-    (2, 1, api, 16), (2, 1, api, 28), (2, 1, api, 128),
+    (2, 1, api, 16), (2, 1, api, 28), (2, 1, api, 128), (10, 1, mapped, 28),
     *((2, 1, api, length) for length in (0, 4, 8, 15, 129)),
     *((*kind, api, 16) for kind in ((2, 2), (10, 1), (1, 1))), (10, 1, api, 28),
     *((2, 1, data, 16) for data in (
@@ -259,7 +260,7 @@ for case in cases[int(sys.argv[1]):int(sys.argv[2])]:
     found.append([*connect(*case), native()])
 print(json.dumps([len(cases), found]))
 """
-MADE, DISSOLVES = 3, 15
+MADE, DISSOLVES = 4, 16
 """The first of the addresses, whose connects the attendant makes itself, and the one that takes a connection back."""
 
 
