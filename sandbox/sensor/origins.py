@@ -71,13 +71,10 @@ class Sensor:
         self.unknown = ""
         deadline = time.monotonic() + PATIENCE
         try:
-            found = self._of_thread(tid, pid, deadline)
-        except Unreadable:
-            found = None
-        if found is not None:
-            return found
-        try:
-            return self._of_child(pid, deadline)
+            try:
+                return self._of_thread(tid, pid, deadline)
+            except NoThread:  # what has no Python at all is asked no second time
+                return self._of_child(pid, deadline)
         except Unreadable:
             return None
 
