@@ -41,11 +41,11 @@ class _Process:
 
     __slots__ = ("memory", "stack")
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, deadline: float) -> None:
         """Raises Unreadable where it runs no Python that can be read."""
         self.memory = Memory(pid)
         try:
-            self.stack = Stack(self.memory, *runtime.locate(pid, self.memory))
+            self.stack = Stack(self.memory, *runtime.locate(pid, self.memory, deadline))
         except BaseException:
             self.memory.close()
             raise
@@ -94,7 +94,7 @@ class Sensor:
             except Unreadable:  # another program by now, or another process
                 self._processes.pop(pid).memory.close()
         try:
-            process = _Process(pid)
+            process = _Process(pid, deadline)
         except Unreadable as error:
             self.unknown = str(error)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 
 from sandbox.sensor import files, offsets
 from sandbox.sensor.elf import Elf
@@ -41,8 +42,8 @@ class Piece:
         self.path = path
 
 
-def locate(pid: int, memory: Readable) -> tuple[int, Offsets]:
-    """(address of _PyRuntime, where its parts are) of a process.
+def locate(pid: int, memory: Readable, deadline: float) -> tuple[int, Offsets]:
+    """(address of _PyRuntime, where its parts are) of a process; mappings are read until `deadline` (time.monotonic()).
 
     Raises Unreadable: it runs no CPython (without a text), or one whose version is not known.
     """
@@ -52,7 +53,7 @@ def locate(pid: int, memory: Readable) -> tuple[int, Offsets]:
         raise Unreadable("") from error
     known: dict[str, tuple[int, int] | None] = {}
     # Code of the file may be mapped again anywhere, by libffi for one: only what holds the data counts.
-    for piece in _pieces(pid, program):
+    for piece in _pieces(pid, program, deadline):
         if piece.path not in known:
             if len(known) >= MOST_FILES:
                 break
@@ -65,9 +66,9 @@ def locate(pid: int, memory: Readable) -> tuple[int, Offsets]:
     raise Unreadable("")
 
 
-def _pieces(pid: int, program: str) -> Iterator[Piece]:
+def _pieces(pid: int, program: str, deadline: float) -> Iterator[Piece]:
     count = 0
-    for line in _lines(pid):
+    for line in _lines(pid, deadline):
         fields = line.split(None, 5)
         if len(fields) < 6 or fields[1][1:2] != b"w":
             continue
@@ -80,7 +81,7 @@ def _pieces(pid: int, program: str) -> Iterator[Piece]:
                 return
 
 
-def _lines(pid: int) -> Iterator[bytes]:
+def _lines(pid: int, deadline: float) -> Iterator[bytes]:
     """The lines of /proc/PID/maps, as they come. Raises Unreadable where a process does not show them."""
     try:
         with open(f"/proc/{pid}/maps", "rb") as file:
@@ -88,7 +89,7 @@ def _lines(pid: int) -> Iterator[bytes]:
             for line in file:
                 yield line.rstrip(b"\n")
                 size += len(line)
-                if size > MOST_MAPS:
+                if size > MOST_MAPS or time.monotonic() > deadline:
                     return
     except OSError as error:
         raise Unreadable("") from error

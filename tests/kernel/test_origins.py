@@ -128,12 +128,14 @@ def test_stacks_are_the_interpreters_own(python: str, tmp_path: Path) -> None:
         memory = Memory(process.pid)
         if version < (3, 13) and text(version) not in table():
             with pytest.raises(Unreadable, match="not known"):
-                runtime.locate(process.pid, memory)
+                runtime.locate(process.pid, memory, time.monotonic() + 10)
             sensor = Sensor()
             assert sensor.origin(process.pid, process.pid) is None
             assert text(version) in sensor.unknown
             pytest.skip(f"Python {text(version)} is in no table: it is unknown, as it should be")
-        stack = Stack(memory, *runtime.locate(process.pid, memory))
+        with pytest.raises(Unreadable):
+            runtime.locate(process.pid, memory, time.monotonic() - 1)
+        stack = Stack(memory, *runtime.locate(process.pid, memory, time.monotonic() + 10))
         count = 0
         for line in itertools.chain([first], stops):
             tid, expected = json.loads(line)
