@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ def invoke(
     kind, _, path = environment.get("SANDBOX_EVENTS", "").partition(":")
     if kind in ("file", "unix") and not path.startswith("@"):
         environment["SANDBOX_EVENTS"] = f"{kind}:{os.path.abspath(path)}"  # the function starts in another folder
-    collector = (int(path),) if kind == "fd" and path.isascii() and path.isdigit() else ()
+    collector = _inherited(path) if kind == "fd" else ()
     runs = runnable(command or (), python, root, inherits=False)
     plan = TrainingPlan(
         name=checked.function.name, root=os.path.abspath(root), handler=handler, command=runs.command,
@@ -102,6 +103,14 @@ def invoke(
         raise limited
     if failed or ended:
         raise typer.Exit(1)
+
+
+def _inherited(number: str) -> tuple[int, ...]:
+    """The descriptor of SANDBOX_EVENTS=fd:N if this command was given it; of any other the start says what is wrong."""
+    with contextlib.suppress(OSError, OverflowError, ValueError):
+        if os.get_inheritable(int(number)):  # what this command opened is not
+            return (int(number),)
+    return ()
 
 
 def _line(index: int, name: str, outcome: Outcome) -> dict[str, Any]:

@@ -210,9 +210,13 @@ def test_compiling_twice_gives_the_same_bytes(workshop: Workshop, hello: Path) -
 
 
 def test_a_log_lies_where_its_path_says(workshop: Workshop, hello: Path) -> None:
-    """A relative path of SANDBOX_EVENTS is the caller's, not one in the function's folder."""
+    """A relative path of SANDBOX_EVENTS is the caller's, not in the function's folder; a closed descriptor is named."""
     start = ("--handler", "forks.handler", "--root", str(workshop.targets))
     marker, lines = workshop.new(""), workshop.new(".jsonl")
     more = {"SANDBOX_SUPERVISE": "1", "SANDBOX_EVENTS": f"file:{lines.name}"}
-    workshop.invoke(hello, start, workshop.events({"marker": str(marker)}), more=more)
+    events = workshop.events({"marker": str(marker)})
+    workshop.invoke(hello, start, events, more=more)
     assert json.loads(lines.read_text().splitlines()[0])["event"] == "violation"
+    more["SANDBOX_EVENTS"] = "fd:777"
+    done = workshop.sandbox("invoke", hello, *start, "--events", events, expect=1, more=more)
+    assert "SANDBOX_EVENTS=fd:777: cannot be opened: Bad file descriptor" in done.stdout
