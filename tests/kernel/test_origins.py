@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,20 @@ import pytest
 import vulnerable_library as library
 from supervised_programs import PLAIN_HOSTS, Supervision, bench_for
 
+from sandbox.behaviour.call import Call
+from sandbox.kernel.abi import MACHINE
 from sandbox.kernel.memory import Memory
+from sandbox.kernel.notification import Notification
+from sandbox.kernel.task import Task
 from sandbox.sensor import runtime
 from sandbox.sensor.elf import Elf
 from sandbox.sensor.offsets import NoThread, Unreadable, table, text, version_of
 from sandbox.sensor.origins import Sensor
 from sandbox.sensor.stack import Stack
+from sandbox.supervise.decision import DENY, Decision
+from sandbox.supervise.reports import Reports
+from sandbox.violations.journal import Journal
+from sandbox.violations.sink import Sink
 
 bench = bench_for(PLAIN_HOSTS[-1:])
 
@@ -204,6 +212,76 @@ def test_children_are_those_of_the_thread_that_made_them(bench: Supervision) -> 
         (line["by"].get("distribution", ""), line["by"].get("module", ""), line["by"]["handler"]["function"])
         for line in lines
     ] == [run, spawned, run, run]
+
+
+SPAWNS = """\
+import os
+
+def handler(pipe):
+    opens = [(os.POSIX_SPAWN_OPEN, 0, pipe, os.O_RDONLY, 0)]
+    os.posix_spawn("/bin/cat", ["cat"], {}, file_actions=opens)
+    os.read(0, 1)
+
+handler(PIPE)
+"""
+
+
+def test_a_program_is_not_who_started_it(tmp_path: Path) -> None:
+    """A child that waits for a pipe before its exec is its parent's; the program behind the exec is nobody's."""
+    pipe, app = tmp_path / "pipe", tmp_path / "app.py"
+    os.mkfifo(pipe)
+    app.write_text(SPAWNS.replace("PIPE", repr(str(pipe))))
+    sensor = Sensor()
+    with subprocess.Popen(["/usr/bin/python3", "-I", "-S", str(app)], stdin=subprocess.PIPE) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        (child,) = map(int, until(lambda: children.read_text().split()))
+        before = sensor.origin(child, child)
+        with open(pipe, "wb"):
+            until(lambda: os.readlink(f"/proc/{child}/exe") == os.path.realpath("/bin/cat"))
+            assert sensor.origin(child, child) is None
+        process.communicate(b"x")
+    sensor.close()
+    assert before
+    assert before.handler
+    assert before.handler.function == "handler"
+
+
+def until(asked: Callable[[], Any]) -> Any:
+    """The first answer that is something."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if found := asked():
+            return found
+        time.sleep(0.001)
+    return pytest.fail("it does not come")
+
+
+def test_the_origin_of_a_call_that_is_gone_is_not_said(tmp_path: Path) -> None:
+    """What was read of a thread counts if its call still waits behind that; the line is written in any case."""
+    app = tmp_path / "app.py"
+    app.write_text("import os\ndef handler(): os.write(1, b'x') and os.read(0, 1)\nhandler()\n")
+    command = ["/usr/bin/python3", "-I", "-S", str(app)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.read(1) == b"x"
+        until_it_reads(process.pid)
+        said = {waits: reported(process.pid, tmp_path / str(waits), waits) for waits in (True, False)}
+        process.communicate(b"x")
+    assert said[True]["by"]["handler"]["function"] == "handler"
+    assert "by" not in said[False]
+
+
+def reported(pid: int, path: Path, waits: bool) -> dict[str, Any]:
+    """The line of a call by a process, which still waits or not when it is written."""
+    sink = Sink(f"file:{path}")
+    reports = Reports("f", MACHINE, Journal(sink, "f"), None, None, lambda call: waits)
+    call = Notification((1, pid, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+    task = Task(pid)
+    reports.report(call, task, Call("setsid"), Decision(DENY, "not in the profile", ""), "invoke")
+    task.close()
+    sink.close()
+    line: dict[str, Any] = json.loads(path.read_text())
+    return line
 
 
 def test_what_runs_no_python_has_no_origin(bench: Supervision) -> None:

@@ -89,13 +89,20 @@ def test_what_is_read_is_never_out_of_date(one: Offsets) -> None:
     )
     assert len(first.data) == len(second.data)
     stack = Stack(memory := Image(first.data), RUNTIME, one)
-    for data in (first.data, second.data) * 2:
-        memory.data = data
+    for content in (first.data, second.data) * 2:
+        memory.data = content
         (innermost, *_) = stack.activations(TID, time.monotonic() + 10)
-        expected = "LIB" if data is second.data else "lib"
+        expected = "LIB" if content is second.data else "lib"
         assert (innermost.file, innermost.frame().function) == (
-            f"/site/{expected}rary/tags.py", "Loader.apply"[:: -1 if data is second.data else 1],
+            f"/site/{expected}rary/tags.py", "Loader.apply"[:: -1 if content is second.data else 1],
         )  # fmt: skip
+    data = bytearray(first.data)
+    (interpreter,) = struct.unpack_from("<Q", data, one.at["interpreters_head"])
+    (other,) = struct.unpack_from("<Q", data, interpreter - BASE + one.at["threads_head"])
+    struct.pack_into("<Q", data, other - BASE + one.at["thread_next"], 0)  # its state is freed, and its bytes stay
+    memory.data = bytes(data)
+    with pytest.raises(NoThread):
+        next(stack.activations(TID, time.monotonic() + 10))
 
 
 @settings(max_examples=150, deadline=None)
