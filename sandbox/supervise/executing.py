@@ -236,7 +236,11 @@ class Executing:
         if found.expected.runs_in(pid):
             return True
         decision = Decision(REPORT if self._decider.audit else TERMINATE, f"{SWAPPED}: {running(pid)}")
-        self._report(found.call, Task(pid), Call(found.syscall), decision, found.expected.path, None, 0)
+        task = Task(pid)
+        try:
+            self._report(found.call, task, Call(found.syscall), decision, found.expected.path, None, 0)
+        finally:
+            task.close()
         if not self._decider.audit:
             self._terminate(f"{found.syscall} of {found.expected.path}, in whose place {running(pid)} started")
         return False

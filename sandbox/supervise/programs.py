@@ -149,7 +149,11 @@ def is_script(path: str) -> bool:
 
 def _executed(pid: int) -> bytes:
     """The path that a process was started by: the kernel's copy, which nobody else can reach. Raises OSError."""
-    return Memory(pid).string(seized.auxiliary(pid, AT_EXECFN))
+    memory = Memory(pid)
+    try:
+        return memory.string(seized.auxiliary(pid, AT_EXECFN))
+    finally:
+        memory.close()
 
 
 def running(pid: int) -> str:

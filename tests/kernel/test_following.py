@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -168,3 +169,30 @@ def test_an_exec_ends_as_it_does_bare(bench: Supervision, host: str) -> None:
     degraded = [line["reason"] for line in done.events if line["event"] == "degraded"]
     assert [UNSTOPPED in reason for reason in degraded] == [True] * ("ptrace" in refused)
     assert [OPEN_MEMORY in reason for reason in degraded] == [host == "neither"] * len(degraded)
+
+
+def test_what_is_followed_leaves_no_descriptor_open(bench: Supervision) -> None:
+    """After any number of execs of a script the supervisor has as many descriptors as after one."""
+    code = (
+        "import os, sys\n"
+        "def start():\n"
+        "    if not os.fork(): os.execv(sys.argv[1], [sys.argv[1], '7'])\n"
+        "    os.wait()\n"
+        "for rounds in (1, 40):\n"
+        "    for _ in range(rounds): start()\n"
+        "    print(os.getppid(), flush=True); sys.stdin.readline()\n"
+    )
+    made, (script, *_) = bundle(bench)
+    process, _ = bench.start(made, *PYTHON, code, script, stdin=subprocess.PIPE)
+    counts = []
+    try:
+        assert process.stdin
+        assert process.stdout
+        for _ in range(2):
+            counts.append(len(os.listdir(f"/proc/{process.stdout.readline().strip()}/fd")))
+            process.stdin.write("go\n")
+            process.stdin.flush()
+    finally:
+        process.kill()
+        process.communicate()
+    assert counts[0] == counts[1]
