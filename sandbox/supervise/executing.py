@@ -190,10 +190,12 @@ class Executing:
             time.sleep(PAUSE)
 
     def _has_stopped(self, found: Followed) -> bool:
-        """Whether a task that gets SIGSTOP has gone its way: on with what was looked at, or to its end."""
-        letter = seized.state(found.process)
-        if letter == "T":
-            after = seized.life(found.process)
+        """Whether a task that gets SIGSTOP has gone its way: on with what was looked at, or to its end.
+
+        A timer, or a child whose end is told by SIGCONT, takes the stop back: then what runs by now is compared.
+        """
+        letter, after = seized.state(found.process), seized.life(found.process)
+        if letter == "T" or after not in (b"", found.before):
             if after == found.before or self._is_same(found, found.process) or self._decider.audit:
                 seized.resume(found.process)
         elif letter:

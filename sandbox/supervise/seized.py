@@ -9,13 +9,13 @@ makes it stop as well where the exec fails, so that it never stays traced. The s
 
 STOPPED: SIGSTOP, sent while the call waits. It stays pending where a notification that was received is interrupted only
 by what kills (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV), and is delivered before the task returns from its exec. Whoever
-may send SIGCONT could take it back, and a task that is traced would show it to its tracer.
+may send SIGCONT could take it back, and a task that is traced would show it to its tracer. Where the kernel sends that
+for the task (a timer, the exit signal of a child), `life` tells that its exec is over.
 """
 
 from __future__ import annotations
 
 import _signal as signal  # the core of signal, loaded anyway; signal itself loads enum
-import errno
 import os
 import struct
 
@@ -73,13 +73,7 @@ def stops_by_signal(learned: Iterable[str]) -> bool:
     """Whether STOPPED can be relied on: the kernel has the flag, and of these calls none takes a SIGSTOP back."""
     if any(RESUMES in called.split() or called.startswith(_ANY_SIGNAL) for called in learned):
         return False
-    try:
-        # Flags are looked at before the program, which is nowhere (kernel/seccomp.c: seccomp_set_mode_filter).
-        flags = seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV
-        abi.syscall(abi.number("seccomp"), seccomp.SET_MODE_FILTER, flags, 0)
-    except OSError as error:
-        return error.errno == errno.EFAULT
-    return False
+    return seccomp.knows(seccomp.FLAG_NEW_LISTENER | seccomp.FLAG_WAIT_KILLABLE_RECV)
 
 
 def stop(process: int, tid: int) -> None:

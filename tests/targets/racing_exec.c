@@ -7,11 +7,13 @@
    file     in a page of a private mapping of a file, to which a sibling writes
    threads  the exec is that of a thread; another one of its process changes the path
    vfork    the child shares the memory of its maker, of which another thread changes the path
+   timer    the path lies in a shared page, and a timer of the caller sends it SIGCONT all the time
    places   nobody changes the path, but a sibling what lies at it: a link to GOOD, or to BAD */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +55,15 @@ static void replace(void) {
     }
 }
 
+static void continue_often(void) {
+    struct sigevent signal = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGCONT};
+    for (long i = 1; i <= 400; i++) {
+        struct itimerspec once = {{0, 0}, {0, 50000 * i}};
+        timer_t timer;
+        if (timer_create(CLOCK_MONOTONIC, &signal, &timer) || timer_settime(timer, 0, &once, 0)) abort();
+    }
+}
+
 static void *start(void *none) {
     execv(path, words);
     _exit(errno == EPERM ? 1 : 2);
@@ -86,6 +97,7 @@ static int race(const char *how, double seconds) {
         if (!child) {
             if (in_thread && (pthread_create(&thread, 0, flip, 0) || pthread_create(&thread, 0, start, 0))) _exit(3);
             if (in_thread) pause();
+            if (!strcmp(how, "timer")) continue_often();
             start(0);
         }
         waitpid(child, &status, 0);
