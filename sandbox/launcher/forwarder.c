@@ -322,7 +322,9 @@ static void look_at_connect(int slot, int ready_now) {
         if (code < 0 && it->deadline) code = -EINTR; /* net/sock.h, sock_intr_errno */
         if (!code && it->deadline && time >= it->deadline) code = it->first;
         if (!code || (code > 0 && is_link_full())) {
-            it->pause = 2 * it->pause > LONGEST_PAUSE ? LONGEST_PAUSE : 2 * it->pause;
+            /* Each look costs tens of microseconds: many look less often (sockets.py: Asleep.longest). */
+            int64_t longest = LONGEST_PAUSE * (connecting_count < FEW_ASLEEP ? 1 : connecting_count / FEW_ASLEEP);
+            it->pause = 2 * it->pause > longest ? longest : 2 * it->pause;
             it->next = time + it->pause;
             if (it->deadline && it->next > it->deadline) it->next = it->deadline;
             return;

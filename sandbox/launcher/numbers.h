@@ -112,6 +112,9 @@
 #define SO_SNDTIMEO 0x15
 #define SO_TYPE 3
 
+/* sandbox/egress/sockets.py */
+#define FEW_ASLEEP 8
+
 /* sandbox/confine/parent.py */
 #define NO_PROCESS 0x7fffffff
 #define PTRACE_SEIZE 0x4206
