@@ -155,6 +155,13 @@ def end_rest(pid: int = 0) -> int | None:
     return status
 
 
+def end_without(above: int) -> None:
+    """End this process and what is below it where its parent is not `above` any more; 0 for one that nobody guards."""
+    if above and os.getppid() != above:
+        end_rest()
+        os._exit(1)
+
+
 def has_children() -> bool:
     """Whether there is a child of this process, running or not yet reaped: orphans are children of a subreaper."""
     try:

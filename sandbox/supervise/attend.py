@@ -42,7 +42,7 @@ def attend(
         parent.forward_signals(pid)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, parent.HELD)
     if fd is None:
-        return _end_like(above, unheard(pid, wake, policy, journal))
+        return _end_like(above, unheard(pid, wake, policy, journal, parent.above()))
     listener = Listener(fd)
     listener.set_sync_wake_up()
     early = dict(policy.init_calls)
@@ -164,13 +164,17 @@ def make_supervisor(
     return supervisor
 
 
-def unheard(pid: int, wake: int, policy: Policy, journal: Journal | None, ended: int | None = None) -> int:
+def unheard(
+    pid: int, wake: int, policy: Policy, journal: Journal | None, attendant: int, ended: int | None = None
+) -> int:  # fmt: skip
     """Wait for a child without a listener, end what it leaves, and finish the journal. Returns its wait status.
 
-    `ended` is that status where it was reaped already.
+    `ended` is that status where it was reaped already. With the process `attendant` above this one the child ends, too.
     """
     while ended is None:
-        select.select([wake], [], [], 1.0)
+        if select.select([wake], [], [], 1.0)[0]:
+            os.read(wake, 512)
+        parent.end_without(attendant)
         ended = parent.all_reaped(pid)
     parent.end_rest()  # as with a supervisor
     if journal and journal.signs:  # its end says that there was nothing to report

@@ -33,7 +33,7 @@ def decide(
     wake = parent.wake_descriptor()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     if fd < 0:
-        return attend.unheard(pid, wake, policy, journal, ended)
+        return attend.unheard(pid, wake, policy, journal, os.getppid(), ended)
     supervisor = attend.make_supervisor(policy, duties, CallTable(policy.init_calls), None, journal, os.getppid())
     supervisor.set_look(attend.make_look(policy, duties))
     listener = LinkedListener(fd, link, supervisor.told, supervisor.learn_name, supervisor.report_packet)

@@ -1,7 +1,8 @@
 """The guardian: a process above the supervisor that the function cannot bring down, and that ends what is left.
 
-    guard(goes_on)            # returns in a child, which becomes the supervisor
-    above.pid, above.say(...)
+    above = guard(goes_on)    # returns in a child, which becomes the supervisor
+    above.started(pid)
+    above.ended(status)
 
 It is a copy of the bootstrap from before the supervisor was loaded, asleep until a signal comes: it passes those of the
 platform on, ends as the supervisor says that the function ended, and where that one dies without a word it kills all
@@ -27,10 +28,9 @@ _WORD = struct.Struct("<qq")
 
 
 class Above:
-    """The way from a supervisor to its guardian; `pid` is that one's number."""
+    """The way from a supervisor to its guardian."""
 
-    def __init__(self, pid: int, fd: int) -> None:
-        self.pid = pid
+    def __init__(self, fd: int) -> None:
         self._fd = fd
 
     def started(self, function: int) -> None:
@@ -58,7 +58,7 @@ def guard(*, goes_on: bool) -> Above:
         _Guardian(child, here, goes_on=goes_on).watch()
     os.close(here)
     parent.set_above(own)
-    return Above(own, there)
+    return Above(there)
 
 
 def _close_others(own: int) -> None:
@@ -91,13 +91,12 @@ class _Guardian:
             if heard != signal.SIGCHLD:
                 self._pass_on(heard)
                 continue
-            if not self._lost:
-                found, status = os.waitpid(self._supervisor, os.WNOHANG)
-                if found:
-                    self._supervisor_ended(status)
-            status_of_function = parent.all_reaped(self._function if self._lost else 0)
-            if status_of_function is not None:
-                self._end(status_of_function)
+            # One wait for all: a second one could take the supervisor's end for an orphan's.
+            status = parent.all_reaped(self._function if self._lost else self._supervisor)
+            if status is not None and self._lost:
+                self._end(status)
+            elif status is not None:
+                self._supervisor_ended(status)
 
     def _hear(self) -> bool:
         """Take the next word of the supervisor; False where it is gone."""

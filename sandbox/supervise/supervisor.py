@@ -205,7 +205,7 @@ class Supervisor:
         if first:
             self._take_within_limits(listener, first)
         together = not parted()
-        self._end_without_attendant()
+        parent.end_without(self._attendant)
         deadline = time.monotonic() + DRAIN
         while ended is None or not (released or time.monotonic() >= deadline):
             for fd, event in poll.poll(SPLIT_PAUSE if together else self._timeout(ended, deadline)):
@@ -222,7 +222,7 @@ class Supervisor:
                     break  # what else was ready may have been heard by now
                 elif fd == wake:
                     os.read(wake, 512)
-                    self._end_without_attendant()
+                    parent.end_without(self._attendant)
                     found = self._reap()
                     if ended is None:  # a function's children may go on stopping and ending
                         ended, deadline = found, time.monotonic() + DRAIN
@@ -245,12 +245,6 @@ class Supervisor:
         parent.end_rest()  # nothing survives into the next cold start
         self._journal.finish()
         return ended
-
-    def _end_without_attendant(self) -> None:
-        """Where the process above this one has died, end the function and this."""
-        if self._attendant and os.getppid() != self._attendant:
-            parent.end_rest()
-            os._exit(1)
 
     def _timeout(self, ended: int | None, deadline: float) -> int | None:
         waits = [] if ended is None else [max(0.0, deadline - time.monotonic())]

@@ -16,7 +16,8 @@ import resource
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -730,10 +731,13 @@ def test_a_supervised_start_on_a_host_that_refuses(pair: Pair, refused: Mapping[
     assert (theirs.code == 0) == ("clone" not in refused)
 
 
-def below_a_listener(pair: Pair, which: str, *command: str, **more: str) -> Ended:
+def below_a_listener(
+    pair: Pair, which: str, *command: str, before: Callable[[], None] = lambda: None, **more: str
+) -> Ended:  # fmt: skip
     """A start where another filter's listener stands above, which nobody answers."""
 
     def start(write: int) -> None:
+        before()
         seccomp.set_no_new_privs()
         os.set_inheritable(seccomp.install(notifying("getitimer"), seccomp.FLAG_NEW_LISTENER), True)
         os.dup2(write, 1)
@@ -771,6 +775,23 @@ def test_nothing_is_left_behind_below_another_listener(pair: Pair) -> None:
         assert os.waitstatus_to_exitcode(found.status) == 5, found.output
         left = int(found.output.split()[-1])
         assert not os.path.exists(f"/proc/{left}/exe"), which
+
+
+def test_below_another_listener_the_function_ends_with_the_start(pair: Pair) -> None:
+    """What was started is killed: the function ends within seconds, though nobody supervises it."""
+
+    def kill_starter() -> None:
+        starter = os.getpid()
+        if not os.fork():
+            time.sleep(1)
+            os.kill(starter, signal.SIGKILL)
+            os._exit(0)
+
+    before = time.monotonic()
+    for which in pair.programs:
+        found = below_a_listener(pair, which, *PYTHON, "import time\ntime.sleep(60)", before=kill_starter)
+        assert found.signal == signal.SIGKILL, found.output
+    assert time.monotonic() - before < 30
 
 
 def test_a_fake_needs_a_supervisor_that_leads_to_it(pair: Pair) -> None:
