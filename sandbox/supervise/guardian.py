@@ -100,7 +100,10 @@ class _Guardian:
 
     def _hear(self) -> bool:
         """Take the next word of the supervisor; False where it is gone."""
-        data = os.read(self._pipe, _WORD.size)
+        try:
+            data = os.read(self._pipe, _WORD.size)
+        except BlockingIOError:
+            return False
         if len(data) < _WORD.size:
             return False
         kind, value = _WORD.unpack(data)
@@ -115,6 +118,7 @@ class _Guardian:
             parent.send(self._function, number)
 
     def _supervisor_ended(self, status: int) -> None:
+        os.set_blocking(self._pipe, False)  # a child of it from before an exec may hold the other end
         while self._hear():
             continue
         if self._ended is None and os.WIFEXITED(status):
