@@ -1,6 +1,6 @@
 """The lines of one supervisor's violations: which of them are written, what they name, and what else is read for them.
 
-Loaded with the first violation: a start without one does without.
+Loaded behind the answer to the supervisor's first call: later there may be no descriptor or memory left for it.
 """
 
 from __future__ import annotations

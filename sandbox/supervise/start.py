@@ -100,7 +100,7 @@ def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties)
         try:
             above = guard(goes_on=duties.goes_on)
         except OSError as error:
-            raise _no_process(error) from error
+            raise _no_process(error, journal) from error
         _property(PR_SET_PDEATHSIG, _signal.SIGCHLD)  # which wakes, as a child's end does
         _property(PR_SET_CHILD_SUBREAPER, 1)
     supervisor = os.getpid()
@@ -120,9 +120,7 @@ def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties)
     try:
         pid = spawn(begin)
     except OSError as error:
-        if journal:
-            journal.finish()
-        raise _no_process(error) from error
+        raise _no_process(error, journal) from error
     try:
         # Asleep until the child has its filter, and only then the imports of `attend`: a kernel may queue the child
         # behind its parent on one processor although another is idle, and a parent that goes on holds it up.
@@ -137,7 +135,9 @@ def start(child: Callable[[ListenerPage], None], policy: Policy, duties: Duties)
         raise
 
 
-def _no_process(error: OSError) -> InstallRefused:
+def _no_process(error: OSError, journal: Journal | None) -> InstallRefused:
+    if journal:
+        journal.finish()
     return InstallRefused(
         f"no process can be made for the function: {error.strerror}", where="clone(2)",
         todo="raise the limit of processes (RLIMIT_NPROC, pids.max), or set SANDBOX_SUPERVISE=0",
