@@ -194,10 +194,8 @@ def test_its_memory_and_environment_are_closed(bench: Supervision, mode: str) ->
         assert not found["environ read"].replace("0", "")
 
 
-def test_the_attendant_is_as_closed_as_its_decider(bench: Supervision) -> None:
-    """Under the launcher the process above the supervisor is not to be signalled, opened or read either."""
-    if not bench.native:
-        pytest.skip("the Python bootstrap has one process beside the function")
+def test_the_process_above_is_as_closed_as_its_supervisor(bench: Supervision) -> None:
+    """The attendant or the guardian, which has the key as well, is not to be signalled, opened or read either."""
     above = 'boss = int(open(f"/proc/{boss}/stat").read().rpartition(")")[2].split()[1])\n'
     calls = ("kill", "tgkill", "rt_sigqueueinfo")
     learned = [f"{call} {name} to others" for call in calls for name in ("SIGKILL", "0")]
