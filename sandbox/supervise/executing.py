@@ -172,13 +172,10 @@ class Executing:
 
     def heard(self, pid: int, status: int) -> None:
         """A process that ended, or a seized task that stopped: past its exec it stands by the number of its process."""
-        found = self._seized.pop(pid, None)
-        if found is None and os.WIFSTOPPED(status) and seized.is_exec(status):
-            found = next((one for one in self._seized.values() if one.process == pid), None)
-            if found:
-                del self._seized[found.call.pid]
+        execs = os.WIFSTOPPED(status) and seized.is_exec(status)
+        found = self._seized.pop(seized.caller(pid) if execs else pid, None)
         if os.WIFSTOPPED(status):
-            same = not found or not seized.is_exec(status) or self._is_same(found, pid)
+            same = not found or not execs or self._is_same(found, pid)
             if same or self._decider.audit:
                 seized.release(pid, status)
         if found:

@@ -16,6 +16,7 @@ for the task (a timer, the exit signal of a child), `life` tells that its exec i
 from __future__ import annotations
 
 import _signal as signal  # the core of signal, loaded anyway; signal itself loads enum
+import ctypes
 import os
 import struct
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # linux/ptrace.h
-_INTERRUPT, _DETACH = 0x4207, 17
+_INTERRUPT, _DETACH, _GET_EVENT_MESSAGE = 0x4207, 17, 0x4201
 _TRACE_EXEC, _EXIT_KILL = 1 << 4, 1 << 20
 _EVENT_EXEC = 4
 _AT_RANDOM = 25  # linux/auxvec.h
@@ -51,6 +52,13 @@ def interrupt(tid: int) -> None:
 def is_exec(status: int) -> bool:
     """Whether a wait status says that a seized task stands in its exec."""
     return status >> 16 == _EVENT_EXEC
+
+
+def caller(pid: int) -> int:
+    """The thread whose exec a process stands in: another one than its first has taken that one's number by now."""
+    message = ctypes.c_ulong(pid)
+    _ptrace_if_there(_GET_EVENT_MESSAGE, pid, ctypes.addressof(message))
+    return message.value
 
 
 def release(pid: int, status: int) -> None:
