@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import threading
 from pathlib import Path
 
 import jsonschema
@@ -194,3 +196,42 @@ def test_a_full_sink_loses_lines_and_no_count() -> None:
     assert 0 < written < 600
     assert (written + told, run.violations) == (600, 600)
     assert max(map(len, data.splitlines())) < LONGEST
+    ends = [line for line in data.splitlines(keepends=True) if b'"final": true' in line]
+    assert len(ends) > 1
+    problems, verifier = verified(data[: data.rindex(ends[-1])])
+    assert (problems, len(verifier.unfinished())) == ([], 1)
+
+
+def test_what_a_full_sink_did_not_take_is_said_again() -> None:
+    """A heartbeat comes a heartbeat later, and the end once there is room for it, within its patience."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    now = [1000.0]
+
+    def fill() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.write(writing, b"x" * 4095 + b"\n"):
+                pass
+
+    with os.fdopen(reading, "rb", buffering=0) as log, os.fdopen(writing, "wb"):
+        journal = Journal(Sink("", KEY, stderr=writing), "thumbnail", clock=lambda: now[0])
+        journal.begin("enforce", "ab" * 32)
+        violate(journal)
+        fill()
+        now[0] += HEARTBEAT
+        journal.tick()
+        assert journal.timeout() == HEARTBEAT
+        data = log.read(1 << 17)
+        now[0] += HEARTBEAT
+        journal.tick()
+        fill()
+        room = threading.Timer(0.2, lambda: read.append(log.read(1 << 17)))
+        read = [data]
+        room.start()
+        journal.finish()
+        room.join()
+        data = b"".join(read) + log.read(1 << 17)
+    found = [str(line.fields["event"]) for line in reader.lines(io.BytesIO(data))]
+    assert found == ["begin", "violation", "alive", "violations"]
+    problems, verifier = verified(data)
+    assert (problems, verifier.unfinished()) == ([], [])
