@@ -1,6 +1,7 @@
 """Whose call it is that waits: one sensor a supervisor, asked when a line is written.
 
-    origin = Sensor().origin(call.pid, process)    # of this call only if it still waits afterwards
+    reading = Sensor().reading(call.pid, process)    # of this call only if it still waits afterwards
+    reading.origin, reading.frames
 
 A thread's own stack tells. A child that has not begun to run for itself (vfork, posix_spawn, a fork below an exec) has
 the memory of its parent, or a copy, and in it the stack of the thread that started it.
@@ -16,15 +17,14 @@ from sandbox.kernel.memory import Memory
 from sandbox.sensor import runtime
 from sandbox.sensor.distributions import Distributions
 from sandbox.sensor.offsets import NoThread, Unreadable
+from sandbox.sensor.reading import Reading
 from sandbox.sensor.stack import Stack
-from sandbox.violations.origin import STANDARD_LIBRARY, Frame, Origin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandbox.sensor.distributions import Owner
-    from sandbox.sensor.stack import Activation
+    from sandbox.violations.origin import Origin
 
 PATIENCE = 0.1
 """Seconds that a call waits at most for its origin to be read: the first takes 5 ms, others 0.15, on a busy host more.
@@ -56,6 +56,8 @@ class Sensor:
 
     def __init__(self) -> None:
         self._processes: dict[int, _Process] = {}
+        self._passing: _Process | None = None
+        """One whose memory is read once: open until the next reading."""
         self._distributions = Distributions()
         numbers = tables.numbers(abi.MACHINE)
         self._makes = frozenset(numbers[name] for name in MAKES if name in numbers)
@@ -68,8 +70,20 @@ class Sensor:
         It is that thread's if the call still waits afterwards (SECCOMP_IOCTL_NOTIF_ID_VALID). Never raises for what the
         process is or holds, and takes PATIENCE at most.
         """
+        found = self.reading(tid, pid)
+        return found.origin if found else None
+
+    def reading(self, tid: int, pid: int, deadline: float | None = None) -> Reading | None:
+        """What the stack of that thread says; None where it cannot be read.
+
+        As `origin`; it ends at `deadline`, a time.monotonic(), and what is read of it later does, too. It can be asked
+        for more until the next one is made.
+        """
         self.unknown = ""
-        deadline = time.monotonic() + PATIENCE
+        if self._passing:
+            self._passing.memory.close()
+            self._passing = None
+        deadline = time.monotonic() + PATIENCE if deadline is None else deadline
         try:
             try:
                 return self._of_thread(tid, pid, deadline)
@@ -80,11 +94,12 @@ class Sensor:
 
     def close(self) -> None:
         """Give the descriptors back."""
-        for process in self._processes.values():
+        for process in (*self._processes.values(), *([self._passing] if self._passing else ())):
             process.memory.close()
         self._processes.clear()
+        self._passing = None
 
-    def _of_thread(self, tid: int, pid: int, deadline: float, *, kept: bool = True) -> Origin | None:
+    def _of_thread(self, tid: int, pid: int, deadline: float, *, kept: bool = True) -> Reading:
         known = self._processes.get(pid)
         if known:
             try:
@@ -105,14 +120,14 @@ class Sensor:
             raise
         # Memory of a child that another's thread is looked for in is its parent's, and after an exec not its own.
         if not kept:
-            process.memory.close()
+            self._passing = process
             return found
         if len(self._processes) >= MOST_PROCESSES:
             self._processes.pop(next(iter(self._processes))).memory.close()
         self._processes[pid] = process
         return found
 
-    def _of_child(self, pid: int, deadline: float) -> Origin | None:
+    def _of_child(self, pid: int, deadline: float) -> Reading | None:
         """By the thread of the parent that made this process, as it stands in the child's own memory."""
         parent = _parent(pid)
         if not parent or parent == os.getpid():
@@ -123,42 +138,9 @@ class Sensor:
             made = [tid for tid in threads if _waits_in(parent, tid) in self._makes]
         return self._of_thread(made[0], pid, deadline, kept=False) if len(made) == 1 else None
 
-    def _read(self, stack: Stack, tid: int, deadline: float) -> Origin | None:
-        """The innermost library, up to the innermost frame of the function's own."""
-        version = stack.layout.version
-        library: tuple[Owner, Activation] | None = None
-        standard: tuple[Owner, Activation] | None = None
-        handler: Frame | None = None
-        file = ""
-        activations = stack.activations(tid, deadline)
-        while True:
-            try:
-                activation = next(activations, None)
-            except Unreadable:
-                if library is None and standard is None:
-                    raise
-                break
-            if activation is None:
-                break
-            if activation.file is file:
-                continue  # of the same library as the call inside of it
-            file = activation.file
-            owner = self._distributions.owner(tid, file, version, deadline)
-            if owner is None:
-                continue  # code from a string is nobody's: who runs it is further out
-            if owner.distribution == STANDARD_LIBRARY:
-                standard = standard or (owner, activation)
-            elif owner.installed:
-                library = library or (owner, activation)
-            else:
-                handler = activation.frame()
-                break
-        made = library or standard
-        if made is None:
-            return Origin("", "", None, handler) if handler else None
-        owner, activation = made
-        frame = activation.frame()
-        return Origin(owner.distribution, owner.version, Frame(owner.module, frame.function, frame.line), handler)
+    def _read(self, stack: Stack, tid: int, deadline: float) -> Reading:
+        version, owner = stack.layout.version, self._distributions.owner
+        return Reading(stack.activations(tid, deadline), lambda file: owner(tid, file, version, deadline))
 
 
 def _parent(pid: int) -> int:

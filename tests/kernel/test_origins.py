@@ -25,10 +25,12 @@ from sandbox.sensor import runtime
 from sandbox.sensor.elf import Elf
 from sandbox.sensor.offsets import NoThread, Unreadable, table, text, version_of
 from sandbox.sensor.origins import Sensor
+from sandbox.sensor.reading import FROM_STRING
 from sandbox.sensor.stack import Stack
 from sandbox.supervise.decision import DENY, Decision
 from sandbox.supervise.reports import Reports
 from sandbox.violations.journal import Journal
+from sandbox.violations.origin import Frame
 from sandbox.violations.sink import Sink
 
 bench = bench_for(PLAIN_HOSTS[-1:])
@@ -244,6 +246,50 @@ def test_a_program_is_not_who_started_it(tmp_path: Path) -> None:
     assert before
     assert before.handler
     assert before.handler.function == "handler"
+
+
+LAYERS = """\
+import os, sys
+sys.path.insert(0, os.path.dirname(__file__) + "/site-packages")
+from tagload.constructor import construct_apply
+
+def stop(_):
+    os.write(1, b"x") and os.read(0, 1)
+
+def handler():
+    exec("def made(): construct_apply('__main__.stop', '')\\nmade()")
+
+handler()
+"""
+
+
+def test_a_reading_has_each_frame_with_its_owner(tmp_path: Path) -> None:
+    """The function, a library, code from a string: from the innermost to the outermost, with names and lines."""
+    app = library.install(tmp_path)
+    app.write_text(LAYERS)
+    command = ["/usr/bin/python3", "-I", "-S", str(app)]
+    sensor = Sensor()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.read(1) == b"x"
+        until_it_reads(process.pid)
+        reading = sensor.reading(process.pid, process.pid)
+        assert reading
+        found = [(frame.owner, frame.module, frame.function, frame.line) for frame in reading.frames]
+        assert sensor.reading(process.pid, process.pid, deadline=time.monotonic() - 1) is None
+        process.communicate(b"x")
+    sensor.close()
+    assert reading.origin
+    assert (reading.origin.library, reading.origin.handler) == (None, Frame(str(app), "stop", 6))
+    assert reading.whole
+    assert found == [
+        ("", str(app), "stop", 6),
+        (library.NAME, "tagload/constructor.py", "construct_apply", library.CALL_LINE),
+        (FROM_STRING, "<string>", "made", 1),
+        (FROM_STRING, "<string>", "<module>", 2),
+        ("", str(app), "handler", 9),
+        ("", str(app), "<module>", 11),
+    ]
 
 
 def until(asked: Callable[[], Any]) -> Any:
