@@ -13,50 +13,33 @@ import os
 import time
 
 from sandbox.kernel import abi, tables
-from sandbox.kernel.memory import Memory
-from sandbox.sensor import runtime
 from sandbox.sensor.distributions import Distributions
 from sandbox.sensor.offsets import NoThread, Unreadable
+from sandbox.sensor.processes import Processes
 from sandbox.sensor.reading import Reading
-from sandbox.sensor.stack import Stack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sandbox.sensor.processes import PythonProcess
+    from sandbox.sensor.stack import Stack
     from sandbox.violations.origin import Origin
 
 PATIENCE = 0.1
 """Seconds that a call waits at most for its origin to be read: the first takes 5 ms, others 0.15, on a busy host more.
 """
-MOST_PROCESSES = 4
-"""Processes of which memory is open: a function with its children; of more, the one that was asked first is closed."""
 MOST_THREADS = 64
 """Threads of a parent among which the one that made a child is looked for."""
 MAKES = ("clone", "clone3", "fork", "vfork")
-
-
-class _Process:
-    """One process that runs Python: its memory, and the reader of its stacks."""
-
-    __slots__ = ("memory", "stack")
-
-    def __init__(self, pid: int, deadline: float) -> None:
-        """Raises Unreadable where it runs no Python that can be read."""
-        self.memory = Memory(pid)
-        try:
-            self.stack = Stack(self.memory, *runtime.locate(pid, self.memory, deadline))
-        except BaseException:
-            self.memory.close()
-            raise
 
 
 class Sensor:
     """Reads origins. Not for several threads."""
 
     def __init__(self) -> None:
-        self._processes: dict[int, _Process] = {}
-        self._passing: _Process | None = None
+        self._processes = Processes()
+        self._passing: PythonProcess | None = None
         """One whose memory is read once: open until the next reading."""
         self._distributions = Distributions()
         numbers = tables.numbers(abi.MACHINE)
@@ -94,22 +77,24 @@ class Sensor:
 
     def close(self) -> None:
         """Give the descriptors back."""
-        for process in (*self._processes.values(), *([self._passing] if self._passing else ())):
-            process.memory.close()
-        self._processes.clear()
+        self._processes.close()
+        if self._passing:
+            self._passing.memory.close()
         self._passing = None
 
     def _of_thread(self, tid: int, pid: int, deadline: float, *, kept: bool = True) -> Reading:
-        known = self._processes.get(pid)
-        if known:
-            try:
-                return self._read(known.stack, tid, deadline)
-            except NoThread:
-                raise
-            except Unreadable:  # another program by now, or another process
-                self._processes.pop(pid).memory.close()
         try:
-            process = _Process(pid, deadline)
+            known = self._processes.known(pid)
+            if known:
+                try:
+                    return self._read(known.stack, tid, deadline)
+                except NoThread:
+                    raise
+                except Unreadable:  # another program by now, or another process
+                    self._processes.forget(pid)
+            process = self._processes.opened(pid, deadline)
+        except NoThread:
+            raise
         except Unreadable as error:
             self.unknown = str(error)
             raise
@@ -119,12 +104,10 @@ class Sensor:
             process.memory.close()
             raise
         # Memory of a child that another's thread is looked for in is its parent's, and after an exec not its own.
-        if not kept:
+        if kept:
+            self._processes.keep(pid, process)
+        else:
             self._passing = process
-            return found
-        if len(self._processes) >= MOST_PROCESSES:
-            self._processes.pop(next(iter(self._processes))).memory.close()
-        self._processes[pid] = process
         return found
 
     def _of_child(self, pid: int, deadline: float) -> Reading | None:

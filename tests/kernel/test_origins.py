@@ -25,6 +25,7 @@ from sandbox.sensor import runtime
 from sandbox.sensor.elf import Elf
 from sandbox.sensor.offsets import NoThread, Unreadable, table, text, version_of
 from sandbox.sensor.origins import Sensor
+from sandbox.sensor.processes import MOST_WITHOUT, Processes
 from sandbox.sensor.reading import FROM_STRING
 from sandbox.sensor.stack import Stack
 from sandbox.supervise.decision import DENY, Decision
@@ -336,6 +337,50 @@ def test_what_runs_no_python_has_no_origin(bench: Supervision) -> None:
     assert done.violations
     assert not any("by" in line for line in done.violations)
     assert not [event for event in done.events if event["event"] == "degraded"]
+
+
+def test_who_runs_no_python_is_looked_at_again_when_it_changes(tmp_path: Path) -> None:
+    """What has none is known to have none, until it maps more, or becomes another program, which may be Python."""
+    app = tmp_path / "app.py"
+    app.write_text("import os\ndef handler(): os.write(1, b'x') and os.read(0, 1)\nhandler()\n")
+    script = f"read -r line; line=$(printf %0999999d 0); echo; read -r line; exec /usr/bin/python3 -I -S {app}"
+    pids = []
+    sensor, processes = Sensor(), Processes()
+    for _ in range(MOST_WITHOUT + 1):
+        with subprocess.Popen(["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin
+            assert process.stdout
+            pid = process.pid
+            pids.append(pid)
+            until_it_reads(pid)
+            assert sensor.origin(pid, pid) is None
+            with pytest.raises(Unreadable):
+                processes.opened(pid, time.monotonic() + 10)
+            with pytest.raises(Unreadable):
+                processes.known(pid)
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            assert processes.known(pid) is None  # to be looked at again
+            with pytest.raises(Unreadable):
+                processes.opened(pid, time.monotonic() + 10)
+            if len(pids) == 1:
+                process.stdin.write(b"\n")
+                process.stdin.flush()
+                assert process.stdout.read(1) == b"x"
+                until_it_reads(pid)
+                assert processes.known(pid) is None
+                by = sensor.origin(pid, pid)
+                assert by
+                assert by.handler
+                assert by.handler.function == "handler"
+            process.kill()
+            process.wait()
+        assert processes.known(pid) is None
+    open_files = len(os.listdir("/proc/self/fd"))
+    sensor.close()
+    processes.close()
+    assert len(os.listdir("/proc/self/fd")) < open_files
 
 
 def test_an_unknown_interpreter_is_said_once(bench: Supervision) -> None:
