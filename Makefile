@@ -6,12 +6,13 @@ PYTHON_IN_VENV := .venv/bin/python
 SCRIPTS := $(filter-out %.py,$(shell grep -lsE '^.!/.*python' bootstrap $(wildcard tools/*)))
 TYPED := sandbox $(wildcard tests tools/*.py) $(SCRIPTS)
 
-.PHONY: help setup demo test test-clients lint types pytest bench clean
+.PHONY: help setup demo test test-clients evaluate lint types pytest bench clean
 
 help:
 	@echo 'make demo    learn a profile, enforce it, and attack it: one table (sets itself up)'
 	@echo 'make test    ruff, mypy --strict and the tests (sets itself up)'
 	@echo 'make test-clients   train and serve functions with real clients, in an environment of their own'
+	@echo 'make evaluate   attack functions with vulnerable libraries, and write docs/evaluation.md'
 	@echo 'make bench   the benchmarks as tables (sets itself up)'
 	@echo 'make setup   only the set-up: system packages, .venv, emulator'
 	@echo 'make clean   remove .venv, the emulator and the caches'
@@ -40,6 +41,11 @@ pytest: setup
 test-clients: setup
 	@tools/clients
 	$(PYTHON_IN_VENV) -m pytest -q -n auto --dist loadgroup tests/clients
+
+evaluate: setup
+	@tools/environment clients
+	@tools/environment exploits pyyaml
+	$(PYTHON_IN_VENV) tools/evaluate
 
 bench: setup
 	$(PYTHON_IN_VENV) tools/bench learn

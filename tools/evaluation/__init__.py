@@ -1,0 +1,1 @@
+"""What `tools/evaluate` does: functions trained, served and attacked, and the page about them."""
