@@ -1,6 +1,8 @@
 """Where CPython keeps what a stack is made of: by exact version from a table, by its own word from 3.13 on.
 
-layouts.json has 3.11 and 3.12, made by tools/layouts from headers. From 3.13 on `_PyRuntime` begins with struct
+layouts.json has 3.11 and 3.12, made by tools/layouts from headers. A version between two whose headers say the same is
+as they are: a released branch of CPython keeps its structures, which its CI compares (Doc/data/python3.12.abi). What
+is older or newer than all that were read is not. From 3.13 on `_PyRuntime` begins with struct
 _Py_DebugOffsets (Include/internal/pycore_debug_offsets.h), whose own layout goes with the minor version. Whatever else
 there is stays unknown: a guess would put the name of somebody else on a line.
 """
@@ -105,17 +107,26 @@ def version_of(number: int) -> tuple[int, int, int]:
 
 
 @memo
-def table() -> Mapping[str, Mapping[str, int]]:
+def table() -> Mapping[tuple[int, ...], Mapping[str, int]]:
     """{version: fields} of layouts.json."""
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "layouts.json"), encoding="utf-8") as file:
         rows = parse(file.read())
-    return {version: row["fields"] for row in rows for version in row["versions"]}
+    return {tuple(map(int, version.split("."))): row["fields"] for row in rows for version in row["versions"]}
+
+
+def covered(version: tuple[int, int, int]) -> Mapping[str, int] | None:
+    """The fields of a version in the table, or between two of its minor version in it that have the same."""
+    found = table()
+    alike = sorted(known for known in found if known[:2] == version[:2])
+    before = [found[known] for known in alike if known <= version][-1:]
+    behind = [found[known] for known in alike if known >= version][:1]
+    return before[0] if before and before == behind else None
 
 
 def listed(number: int) -> Offsets:
-    """Those of the exact version PY_VERSION_HEX. Raises Unreadable for one that is not in the table."""
+    """Those of the version PY_VERSION_HEX. Raises Unreadable for one that the table does not cover."""
     version = version_of(number)
-    fields = table().get(text(version))
+    fields = covered(version)
     if fields is None or number & 0xFF != 0xF0:  # a pre-release
         raise Unreadable(f"the layout of Python {text(version)} is not known")
     return Offsets(version, fields)

@@ -49,6 +49,7 @@ def locate(pid: int, memory: Readable, deadline: float) -> tuple[int, Offsets]:
     """
     try:
         program = os.readlink(f"/proc/{pid}/exe")
+        root = os.readlink(f"/proc/{pid}/root").rstrip("/")  # of a chroot, below ours: maps and exe name it, too
     except OSError as error:
         raise Unreadable("") from error
     known: dict[str, tuple[int, int] | None] = {}
@@ -57,7 +58,8 @@ def locate(pid: int, memory: Readable, deadline: float) -> tuple[int, Offsets]:
         if piece.path not in known:
             if len(known) >= MOST_FILES:
                 break
-            known[piece.path] = _interpreter(pid, piece.path)
+            own = piece.path[len(root) :] if piece.path.startswith(f"{root}/") else piece.path
+            known[piece.path] = _interpreter(pid, own)
         found = known[piece.path]
         if found and piece.offset <= found[0] < piece.offset + piece.end - piece.start:
             address = piece.start + found[0] - piece.offset

@@ -10,7 +10,7 @@ import pytest
 import vulnerable_library as library
 from supervised_programs import NATIVE, PLAIN_HOSTS, Supervision, bench_for
 
-from sandbox.sensor.offsets import table
+from sandbox.sensor.offsets import covered
 from sandbox.violations import reader
 
 bench = bench_for([PLAIN_HOSTS[0], NATIVE[-1]])
@@ -97,9 +97,10 @@ def test_garbled_memory_stops_no_report(bench: Supervision) -> None:
     version = subprocess.run(
         [*START, "-c", "import sys; print(*sys.version_info[:3], sep='.')"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    if version not in table():
+    major, minor, micro = map(int, version.split("."))
+    fields = covered((major, minor, micro))
+    if fields is None:
         pytest.skip(f"Python {version} is in no table of offsets")
-    fields = table()[version]
     code = GARBLE.replace("OFFSETS", str([fields["code_file"], fields["code_name"]]))
     done = bench.run(bench.bundle(), *START, "-c", code)
     assert (done.code, done.stdout.split()) == (0, ["1"] * 10), done.stderr

@@ -170,8 +170,12 @@ def test_what_an_interpreter_tells_is_checked(words: list[int]) -> None:
 
 
 def test_unknown_versions_stay_unknown() -> None:
-    """A version that is not in the table, one to come, a pre-release and one without a GIL: each says so."""
-    for number, why in ((0x030B0CF0, r"3\.11\.12 is not known"), (0x030B02C1, r"3\.11\.2 is not known")):
+    """A version before or behind those of the table, one to come, a pre-release and one without a GIL: each says so."""
+    assert offsets.listed(0x030B05F0).at == offsets.listed(0x030B02F0).at  # between two that are equal
+    for number, why in (
+        (0x030B01F0, r"3\.11\.1 is not known"), (0x030B0CF0, r"3\.11\.12 is not known"),
+        (0x030B02C1, r"3\.11\.2 is not known"),
+    ):  # fmt: skip
         with pytest.raises(Unreadable, match=why):
             offsets.listed(number)
     for words, why in (((0x030F00F0, 0), r"3\.15\.0 are not known"), ((0x030D00F0, 1), "without a GIL")):
