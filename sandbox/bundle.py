@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     Programs: TypeAlias = tuple[tuple[bytes, int], tuple[bytes, int], bytes, bytes, bytes]
     """Of one architecture: the plain and the supervised one, each with its head, and the three tables of calls."""
 
-FORMAT = 7
+FORMAT = 8
 FILE = "policy.bin"
 LISTING = "listing.txt"
 MAGIC = b"sandbox" + bytes([FORMAT])
@@ -93,6 +93,7 @@ FIELDS = (
     ("connects", "choice", ("never", "init", "always")),
     ("decider", "choice", ("when-needed", "early")),
     ("looks", "choice", ("attendant", "decider")),
+    ("judged", "flag", ()),
     ("own", "flag", ()),
     ("literals", "literals", ()),
     ("hosts", "hosts", ()),
@@ -142,8 +143,9 @@ class Policy:
     __slots__ = (
         "_init_calls", "_path_calls", "_served_calls", "_supervision", "abstract", "arch", "audit_until", "bind",
         "bind_ports", "bind_shown", "connects", "decider", "digest", "exec", "files", "function", "head", "hosts",
-        "literals", "looks", "names_keep", "names_receives", "network", "network_ports", "network_shown", "own",
-        "program", "provenance", "signals", "socket_paths", "source", "supervised", "supervised_head", "unsupervised",
+        "judged", "literals", "looks", "names_keep", "names_receives", "network", "network_ports", "network_shown",
+        "own", "program", "provenance", "signals", "socket_paths", "source", "supervised", "supervised_head",
+        "unsupervised",
     )  # fmt: skip
 
     function: str
@@ -160,6 +162,7 @@ class Policy:
     connects: str  # when the attendant may connect to the Runtime API: never | init, until the first | always
     decider: str  # when-needed | early: the profile holds what only the Python supervisor decides
     looks: str  # who may answer a call by its path alone: attendant, or only the decider
+    judged: bool  # the attendant makes no connect and sends nothing but to the Runtime API: detectors have a say first
     own: bool  # the function may reach what it is bound to itself
     literals: Sequence[Literal]  # destinations that their address decides
     hosts: Sequence[str]  # names that may be asked for, with what is reached by them: KINDS["hosts"]

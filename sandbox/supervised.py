@@ -31,6 +31,7 @@ SHAPE: Mapping[str, Any] = {
     "brokered": [str],
     "terminate": [str],
     "responses": {str: str},
+    "on-anomaly": {str: str},
     "denied": {str: [str]},
     "never-granted": [str],
     "tolerates": [str],
@@ -50,8 +51,8 @@ class Supervision:
 
     __slots__ = (
         "brokered", "contents", "denied", "destinations", "free_interpreters", "init", "interpreters",
-        "listen", "messages", "never_granted", "own_interpreter", "responses", "runtime_api", "sockets", "terminate",
-        "tolerates",
+        "listen", "messages", "never_granted", "on_anomaly", "own_interpreter", "responses", "runtime_api", "sockets",
+        "terminate", "tolerates",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], arch: str) -> None:
@@ -71,6 +72,8 @@ class Supervision:
         """Syscalls that end the function."""
         self.responses: Mapping[str, str] = data["responses"]
         """{syscall, or `syscall class`: answer} where a profile wants another than the usual."""
+        self.on_anomaly: Mapping[str, str] = data["on-anomaly"]
+        """{detector, or `all`: response}, as sandbox/behaviour/anomaly.py reads it; empty for a profile without."""
         self.denied: Mapping[str, Sequence[str]] = data["denied"]
         """{syscall: argument classes, none for all} of the hard deny."""
         self.never_granted: Sequence[str] = data["never-granted"]

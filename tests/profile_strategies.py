@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from sandbox.behaviour import arguments
+from sandbox.behaviour import anomaly, arguments
 from sandbox.behaviour.call import Call
 from sandbox.kernel import tables
 from sandbox.profile import base
@@ -163,6 +163,13 @@ def tolerates(draw: st.DrawFn, phases: Sequence[Phase] = PHASES) -> frozenset[To
     )
 
 
+def on_anomaly() -> st.SearchStrategy[frozenset[tuple[str, str]]]:
+    """What is said of some detectors, or of all."""
+    names = st.sampled_from([anomaly.ALL, *anomaly.DETECTORS])
+    said = st.dictionaries(names, st.sampled_from(anomaly.RESPONSES), max_size=3)
+    return said.map(lambda found: frozenset(found.items()))
+
+
 def verified() -> st.SearchStrategy[Verified]:
     """The outcome of serving the events of a training again."""
     outcome = st.sampled_from(["ok", "event 2: openat"])
@@ -205,6 +212,7 @@ def profiles(
         names_receives=frozenset(draw(st.sets(st.sampled_from(["recvfrom", "recvmsg", "getpeername"])))),
         tolerates=draw(tolerates(("init", "invoke") if function.runtime_api else ("run",))),
         verified=draw(st.none() | verified()),
+        on_anomaly=draw(on_anomaly()),
         reads=draw(places),
         writes=draw(places),
         grants=draw(st.frozensets(grants(), max_size=2)),

@@ -132,6 +132,8 @@ def _more(profile: Profile) -> Iterator[str]:
         yield f"names: an address stays with its name for {profile.names_keep}".replace("for forever", "for good")
     if profile.names_receives:
         yield f"names: resolvers receive by {', '.join(sorted(profile.names_receives))}"
+    if profile.on_anomaly:
+        yield f"on an anomaly: {', '.join(f'{name} {answer}' for name, answer in sorted(profile.on_anomaly))}"
     if found := profile.verified:
         outcome = f"audit {found.audit}, enforced {found.enforce}"
         yield f"verified on {found.date} by {found.tool} with {found.events} events: {outcome}"
@@ -204,6 +206,7 @@ def _described(profile: Profile) -> dict[str, Any]:
         "digests": sorted(profile.digests),
         "interpreters": sorted(profile.interpreters),
         "network_by": sorted(profile.network_by),
+        "on_anomaly": dict(sorted(profile.on_anomaly)),
         "verified": vars(profile.verified) if profile.verified else None,
         "completeness": [_estimate(id_, estimate) for id_, estimate in best_estimates(profile.trainings)],
         "syscalls": {phase: [_use(use) for use in profile.phase(phase)] for phase in PHASES if profile.phase(phase)},

@@ -193,6 +193,7 @@ static enum reach reach_of(const struct address *to, uint32_t length, int domain
     if (policy.own && (n == 4 ? *host == 127 : needs_own_entry(host, n))) return UNSURE;
     if (port == DNS_PORT && policy.hosts.count)
         return type == SOCK_DGRAM && forwarder_ports[0] && serves_receives() ? RESOLVER : UNSURE;
+    if (policy.judged) return UNSURE; /* whose call it is decides, too */
     unsigned count = policy.hosts.count ? names_of(host, n, names) : 0;
     if (is_allowed(&policy, type == SOCK_STREAM ? TCP : UDP, host, n, port, names, count)) return ALLOWED;
     /* getaddrinfo(3) so sorts the addresses that it was given for a name (targets.py: Targets.decide). */

@@ -2,7 +2,7 @@
 #ifndef SANDBOX_FIELDS_H
 #define SANDBOX_FIELDS_H
 
-#define POLICY_MAGIC "sandbox\7"
+#define POLICY_MAGIC "sandbox\10"
 static const char *const BASES[] = {"", "{root}", "{python}", "{venv}"};
 enum { BASE_NONE, BASE_ROOT, BASE_PYTHON, BASE_VENV };
 enum { EXEC_SINGLE_USE, EXEC_GRANTED };
@@ -40,6 +40,7 @@ struct policy {
     int connects;
     int decider;
     int looks;
+    int judged;
     int own;
     struct literals literals;
     struct list hosts;
@@ -75,6 +76,7 @@ static void take_fields(struct cursor *c, struct policy *policy) {
     policy->connects = take_choice(c, 3);
     policy->decider = take_choice(c, 2);
     policy->looks = take_choice(c, 2);
+    policy->judged = take_choice(c, 2);
     policy->own = take_choice(c, 2);
     policy->literals = take_literals(c);
     policy->hosts = take_hosts(c);

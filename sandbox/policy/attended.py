@@ -30,6 +30,7 @@ def description(profile: Profile) -> dict[str, object]:
     own = {literal for literal in literals if needs_own_entry(literal[1]) and literal[2] == 8 * len(literal[1])}
     literals -= own - {_literal(entry) for entry in entries if entry.kind == "address"}
     return {
+        "judged": bool(profile.on_anomaly),
         "own": OWN in profile.network,
         "literals": sorted(literals, key=repr),
         "socket_paths": sorted(paths),

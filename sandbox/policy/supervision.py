@@ -290,7 +290,12 @@ def connects(told: Mapping[str, Any]) -> str:
 
 
 def needs_decider(profile: Profile) -> bool:
-    """Whether the function will surely ask for what no table answers: another destination, a program, a listener."""
+    """Whether the function will surely ask for what no table answers: another destination, a program, a listener.
+
+    Where detectors have a say no table answers any destination.
+    """
+    if profile.on_anomaly:
+        return True
     others = {entry for entry in destination.entries(profile.network) if not attended.is_attended(entry)}
     if others or {*receiving_calls(profile)} - {"recvfrom"}:
         return True
@@ -328,6 +333,7 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "terminate": sorted(entry.syscall for entry in base.hard_deny() if entry.response == "terminate"
                             and entry.syscall not in granted),
         "responses": dict(sorted(profile.responses)),
+        "on-anomaly": dict(sorted(profile.on_anomaly)),
         "denied": denied,
         "tolerates": sorted(f"{entry.phase} {entry.at} {entry.call}" for entry in profile.tolerates),
         "contents": {program: sorted(digests) for program, digests in sorted(by_program(profile.digests).items())},

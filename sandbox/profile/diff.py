@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sandbox.behaviour import destination, listener
+from sandbox.behaviour import anomaly, destination, listener
 from sandbox.behaviour.path import covers
 from sandbox.profile import base
 from sandbox.profile.model import PHASES, Grant, Phase, Profile, Tolerated, Use
@@ -76,7 +76,17 @@ class VariableChange:
     name: str
 
 
-Change = PromiseChange | UseChange | PlaceChange | GrantChange | ToleratedChange | VariableChange
+@dataclass(frozen=True)
+class AnomalyChange:
+    """What is done about what a detector (or `all` others) suspects: laxer (`+`) or stricter; '' for nothing said."""
+
+    sign: Sign
+    detector: str
+    before: str
+    after: str
+
+
+Change = PromiseChange | UseChange | PlaceChange | GrantChange | ToleratedChange | AnomalyChange | VariableChange
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,7 @@ class Diff:
     places: tuple[PlaceChange, ...] = ()
     grants: tuple[GrantChange, ...] = ()
     tolerates: tuple[ToleratedChange, ...] = ()
+    anomalies: tuple[AnomalyChange, ...] = ()
     variables: tuple[VariableChange, ...] = ()
     client: Sign | None = None
 
@@ -100,7 +111,9 @@ class Diff:
     @property
     def changes(self) -> tuple[Change, ...]:
         """All changes, in the order of a review."""
-        return (*self.variables, *self.promises, *self.places, *self.grants, *self.tolerates, *self.uses)
+        return (
+            *self.variables, *self.promises, *self.places, *self.grants, *self.tolerates, *self.anomalies, *self.uses,
+        )  # fmt: skip
 
 
 def diff(old: Profile, new: Profile) -> Diff:
@@ -120,6 +133,7 @@ def diff(old: Profile, new: Profile) -> Diff:
         ),
         grants=tuple(_grants(old.grants, new.grants)),
         tolerates=tuple(_tolerates(old.tolerates, new.tolerates)),
+        anomalies=tuple(_anomalies(dict(old.on_anomaly), dict(new.on_anomaly))),
         variables=tuple(_variables(old.function.environment, new.function.environment)),
         client=client,
     )
@@ -199,6 +213,19 @@ def _tolerates(old: frozenset[Tolerated], new: frozenset[Tolerated]) -> Iterator
         yield ToleratedChange("-", before[key])
 
 
+def _anomalies(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[AnomalyChange]:
+    """Where nothing is said, what would have gone by in silence is not judged: less than a report, more than `off`."""
+
+    def strictness(said: Mapping[str, str], name: str) -> float:
+        return anomaly.RESPONSES.index(anomaly.response(said, name)) if said else 0.5
+
+    for name in sorted({*old, *new, *([anomaly.ALL] if old or new else ())}):
+        before, after = strictness(old, name), strictness(new, name)
+        if before != after:
+            texts = (anomaly.response(said, name) if said else "" for said in (old, new))
+            yield AnomalyChange("+" if after < before else "-", name, *texts)
+
+
 def _variables(old: Iterable[str], new: Iterable[str]) -> Iterator[VariableChange]:
     before, after = set(old), set(new)
     for name in sorted(before ^ after):
@@ -249,6 +276,9 @@ def _text(change: Change) -> str:
         entry = change.entry
         reasons = "; ".join(sorted(entry.because))
         return f"tolerates in {entry.phase}: {entry.call} at {entry.at}, {entry.errno} ({reasons})"
+    if isinstance(change, AnomalyChange):
+        after, before = change.after or "nothing said", change.before or "nothing said"
+        return f"on-anomaly {change.detector}: {after}, before {before}"
     use = change.use
     before = f", before only in {' and '.join(change.before)}" if change.sign == "+" and change.before else ""
     danger = f", {change.danger}" if change.danger else ""
@@ -277,6 +307,7 @@ def described(found: Diff) -> dict[str, object]:
             }
             for change in found.tolerates
         ],
+        "on_anomaly": [vars(change) for change in found.anomalies],
         "syscalls": [
             {
                 "sign": change.sign, "phase": change.use.phase, "syscall": change.use.syscall,

@@ -15,7 +15,7 @@ from typing import Any
 
 import jsonschema
 
-from sandbox.behaviour import arguments, destination, listener, spelling
+from sandbox.behaviour import anomaly, arguments, destination, listener, spelling
 from sandbox.behaviour.call import Call
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
@@ -41,7 +41,7 @@ from sandbox.profile.writing import write as write
 LARGEST = 1 << 20
 """Bytes; a profile is about one screen, so that anything near this is not one."""
 
-SINCE_2 = ("listen", "names", "tolerates", "verified")
+SINCE_2 = ("listen", "names", "on-anomaly", "tolerates", "verified")
 """The sections that a profile of schema 1 cannot have."""
 
 
@@ -185,6 +185,7 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
         names_receives=frozenset(tree.get("names", {}).get("receives", ())),
         tolerates=frozenset(_tolerated(tree.get("tolerates", ()), document)),
         verified=_verified(tree, document),
+        on_anomaly=_on_anomaly(tree.get("on-anomaly", {})),
     )
     missing = [name for name in promises_of(profile.uses) if name not in profile.promises]
     if missing:
@@ -353,6 +354,12 @@ def _responses(lines: Mapping[str, str], document: Document) -> Iterable[tuple[s
             what = f"{call} is hard-denied and cannot only be reported"
             raise ProfileError(what, where=where, todo=_how(denied, call.arg_class))
         yield text, response
+
+
+def _on_anomaly(said: str | bool | Mapping[str, str | bool]) -> frozenset[tuple[str, str]]:
+    known = said if isinstance(said, Mapping) else {anomaly.ALL: said}
+    # In YAML 1.1 a bare `off` is a boolean.
+    return frozenset((name, answer if isinstance(answer, str) else anomaly.OFF) for name, answer in known.items())
 
 
 def _trainings(tree: Mapping[str, Any], document: Document) -> Iterable[Training]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from sandbox.behaviour import destination, listener
+from sandbox.behaviour import anomaly, destination, listener
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.destination import needs_own_entry
 from sandbox.behaviour.path import below, covers, rule_of
@@ -267,6 +267,17 @@ def _verified(document: Document) -> Iterator[_Raw]:
         )  # fmt: skip
 
 
+def _on_anomaly(document: Document) -> Iterator[_Raw]:
+    for name, answer in sorted(document.profile.on_anomaly):
+        if answer != anomaly.OFF:
+            continue
+        who = "no detector is" if name == anomaly.ALL else f"{name} is not"
+        yield (
+            "warning", ("on-anomaly", name), f"{who} asked about any call",
+            "write report: a line costs nothing, and says what a false alarm looks like",
+        )  # fmt: skip
+
+
 def _writes(document: Document) -> Iterator[_Raw]:
     for i, place in enumerate(document.tree.get("files", {}).get("write", ())):
         if any(covers(expected, posixpath.normpath(place)) for expected in EXPECTED_WRITES):
@@ -354,6 +365,6 @@ def _circumstances(document: Document) -> Iterator[_Raw]:
 
 CHECKS = (
     _schema, _environment, _verified, _reasons, _grants, _promises, _processes, _network, _listen, _writes,
-    _random_parts, _tolerates, _completeness, _provenance,
+    _random_parts, _tolerates, _on_anomaly, _completeness, _provenance,
     _circumstances,
 )  # fmt: skip

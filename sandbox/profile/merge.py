@@ -6,10 +6,11 @@ that the larger one stands (a sum would not be idempotent).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import reduce
 
+from sandbox.behaviour import anomaly
 from sandbox.errors import ProfileError
 from sandbox.profile.folding import listed, united
 from sandbox.profile.model import Profile, ProfiledFunction, Tolerated, Training, Use, Verified, seconds
@@ -76,6 +77,7 @@ def merge(one: Profile, other: Profile) -> Profile:
         verified=_latest(one.verified, other.verified),
         digests=one.digests | other.digests,
         interpreters=one.interpreters | other.interpreters,
+        on_anomaly=_on_anomaly(dict(one.on_anomaly), dict(other.on_anomaly)),
     )
 
 
@@ -103,6 +105,14 @@ def _folded(one: frozenset[str], other: frozenset[str], kept: Iterable[str]) -> 
         return one
     everything, named = one | other, frozenset(kept)
     return sockets(everything - named) | everything & named
+
+
+def _on_anomaly(one: Mapping[str, str], other: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """For each detector the stricter of both answers; a profile without any says nothing."""
+    both = [said for said in (one, other) if said]
+    return frozenset(
+        (name, anomaly.stricter(anomaly.response(said, name) for said in both)) for name in {*one, *other}
+    )
 
 
 def _stricter(responses: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:

@@ -172,6 +172,8 @@ class Profile:
     how long an address stays with its name (`90s`, `forever`), '' for the usual; `names_receives` are the calls by
     which resolvers see who answered.
 
+    `on_anomaly` are pairs of a detector, or `all`, and what is done about what it suspects (behaviour/anomaly.py).
+
     `audit_until` is the date (YYYY-MM-DD) from which on it is enforced, '' for always; `responses` are pairs (text of a
     call, deny|terminate|report) where a person wants another answer than the usual.
     """
@@ -196,6 +198,7 @@ class Profile:
     verified: Verified | None = None
     digests: frozenset[tuple[str, str]] = frozenset()
     interpreters: frozenset[tuple[str, str]] = frozenset()
+    on_anomaly: frozenset[tuple[str, str]] = frozenset()
 
     def names_kept(self) -> int:
         """For how many seconds an address stays with its name after its time to live; 0 for good."""

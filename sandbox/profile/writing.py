@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sandbox.behaviour import arguments
+from sandbox.behaviour import anomaly, arguments
 from sandbox.profile.executables import by_program
 from sandbox.profile.model import PHASES, PROVENANCE, SCHEMA, Grant, Profile, Tolerated, Training, Use
 from sandbox.profile.promises import promises_of
@@ -79,6 +79,7 @@ def write(profile: Profile) -> str:
         else {},
         {"audit-until": profile.audit_until} if profile.audit_until else {},
         {"responses": dict(sorted(profile.responses))} if profile.responses else {},
+        {"on-anomaly": _on_anomaly(profile)} if profile.on_anomaly else {},
         {"verified": _Flow(vars(profile.verified))} if profile.verified else {},
         {"completeness": [_completeness(training) for training in trainings]} if trainings else {},
         {"provenance": [_provenance(training) for training in trainings]} if trainings else {},
@@ -107,6 +108,12 @@ def _names(profile: Profile) -> _Flow:
     receives = sorted(profile.names_receives)
     keep = {"keep": profile.names_keep} if profile.names_keep else {}
     return _Flow(keep | ({"receives": _FlowList(receives)} if receives else {}))
+
+
+def _on_anomaly(profile: Profile) -> str | _Flow:
+    """One word where it is for all detectors."""
+    said = dict(sorted(profile.on_anomaly))
+    return said[anomaly.ALL] if said.keys() == {anomaly.ALL} else _Flow(said)
 
 
 def _dump(data: Mapping[str, Any]) -> str:

@@ -70,7 +70,7 @@ FIELDS: Mapping[str, Any] = {
     "files.programs": ["/bin/true"], "network_ports": [53, 443, 65535], "bind_ports": [0, 8001],
     "network_shown": "TCP to port 53, 443, 65535 only", "bind_shown": "TCP on port 0, 8001 only",
     "unsupervised": ["network: UDP to any address"], "connects": "always", "decider": "early", "looks": "decider",
-    "own": True, "socket_paths": ["/run/x"], "names_keep": 3600, "names_receives": ["recvmsg"],
+    "judged": True, "own": True, "socket_paths": ["/run/x"], "names_keep": 3600, "names_receives": ["recvmsg"],
     "hosts": ["001bbs3.example.com", "2****.example"],
     "literals": [("tcp", b"\x0a\0\0\1", 32, 443), ("udp", bytes(16), 64, None)],
     "provenance": {"kernel": ["6.18.44-v", "\0"]},
@@ -179,9 +179,9 @@ def test_another_format_is_to_be_compiled_again() -> None:
     """A policy of an older or newer version names this one and says what to do."""
     for number in (0, bundle.FORMAT - 1, bundle.FORMAT + 1, 255):
         other = bundle.MAGIC[:-1] + bytes([number]) + small()[len(bundle.MAGIC) :]
-        with pytest.raises(PolicyInvalid, match=r"is not a policy of format 7\n.*sandbox compile"):
+        with pytest.raises(PolicyInvalid, match=r"is not a policy of format 8\n.*sandbox compile"):
             decode(other)
-    with pytest.raises(PolicyInvalid, match="is not a policy of format 7"):
+    with pytest.raises(PolicyInvalid, match="is not a policy of format 8"):
         decode(b"sbxtwin\3" + small()[8:])
 
 

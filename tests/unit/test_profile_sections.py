@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from sandbox.behaviour import listener
+from sandbox.behaviour import anomaly, listener
 from sandbox.errors import ProfileError
 from sandbox.profile import diff, document, lint
 from sandbox.profile.amend import propose
@@ -24,6 +27,7 @@ tolerates:
 - {call: process_vm_readv, phase: invoke, at: child, errno: EPERM, because: learned from every event}
 - {call: prctl PR_SET_PTRACER, phase: init, at: other, errno: EPERM, because: learned at cold start}
 verified: {date: '2030-01-31', tool: 0.1.0, events: 3, audit: ok, enforce: ok}
+on-anomaly: {all: report, library-misuse: deny, late-load: off}
 provenance: [{training: abc, date: '2030-01-30', tool: 0.1.0}]
 syscalls: {}
 """
@@ -40,7 +44,7 @@ def test_all_that_is_read_is_written_merged_and_amended() -> None:
     ):
         for section in (
             "function", "listen", "listen_because", "network_by", "names_keep", "names_receives", "tolerates",
-            "verified", "trainings",
+            "on_anomaly", "verified", "trainings",
         ):  # fmt: skip
             assert getattr(kept, section) == getattr(profile, section), section
 
@@ -82,6 +86,8 @@ def test_schema_1_is_read_and_written_as_2() -> None:
         ("call: prctl PR_SET_PTRACER, phase: init, at: other", "call: process_vm_readv, phase: invoke, at: child",
          "11:4", "twice"),
         ("date: '2030-01-31'", "date: '2030-02-31'", "12:12", "not a date"),
+        ("late-load: off", "late-loads: off", "13:49", "late-loads"),
+        ("late-load: off", "late-load: kill", "13:49", "kill"),
     ],
 )  # fmt: skip
 def test_faults_are_located(old: str, new: str, place: str, says: str) -> None:
@@ -170,3 +176,29 @@ def test_names_and_networks_are_no_listeners(text: str) -> None:
     """A socket is bound to one address."""
     with pytest.raises(ProfileError, match="listen on"):
         listener.parse(text)
+
+
+def test_what_is_done_about_anomalies_is_merged_strictly_and_shown() -> None:
+    """For each detector the stricter answer wins, silence gives way; a laxer one widens, and lint says `off`."""
+    said = {
+        name: document.parse(OLD.replace("schema: 1", "schema: 2") + f"on-anomaly: {text}\n")
+        for name, text in (("deny", "deny"), ("mixed", "{all: report, late-load: off, code-from-string: terminate}"))
+    }
+    silent, deny, mixed = document.parse(OLD).profile, said["deny"].profile, said["mixed"].profile
+    assert set(deny.on_anomaly) == {("all", "deny")}
+    assert "on-anomaly: deny\n" in document.write(deny)
+    assert merge(silent, mixed).on_anomaly == mixed.on_anomaly
+    both = {("all", "deny"), ("late-load", "deny"), ("code-from-string", "terminate")}
+    assert merge(deny, mixed).on_anomaly == both
+    laxer = diff.diff(deny, mixed)
+    assert laxer.widened
+    assert list(diff.lines(laxer)) == [
+        "+ on-anomaly all: report, before deny", "- on-anomaly code-from-string: terminate, before deny",
+        "+ on-anomaly late-load: off, before deny",
+    ]  # fmt: skip
+    assert list(diff.lines(diff.diff(silent, deny))) == ["- on-anomaly all: deny, before nothing said"]
+    assert not diff.diff(silent, deny).widened
+    [note] = [finding for finding in lint.lint(said["mixed"]) if "late-load" in finding.message]
+    assert (note.severity, note.line) == ("warning", 5)
+    schema = json.loads(Path(document.schema_path()).read_text())
+    assert list(schema["properties"]["on-anomaly"]["then"]["properties"]) == [anomaly.ALL, *anomaly.DETECTORS]
