@@ -39,8 +39,11 @@ SHAPE: Mapping[str, Any] = {
     "interpreters": [str],
     "free-interpreters": [str],
     "own-interpreter": bool,
+    "by": {str: {str: [str]}},
 }
 """The shape of what a supervisor needs; [x] is any number of x, {int: x} has numbers in decimal as keys."""
+SINCE_THEN: Mapping[str, Any] = {"by": {}}
+"""What an older policy of the same format lacks, and what that means."""
 
 
 class Supervision:
@@ -50,7 +53,7 @@ class Supervision:
     """
 
     __slots__ = (
-        "brokered", "contents", "denied", "destinations", "free_interpreters", "init", "interpreters",
+        "brokered", "by", "contents", "denied", "destinations", "free_interpreters", "init", "interpreters",
         "listen", "messages", "never_granted", "on_anomaly", "own_interpreter", "responses", "runtime_api", "sockets",
         "terminate", "tolerates",
     )  # fmt: skip
@@ -87,6 +90,12 @@ class Supervision:
         """Interpreters of listed scripts that are listed themselves, as env(1) starts them."""
         self.own_interpreter: bool = data["own-interpreter"]
         """Whether the program that the function runs under may be started again."""
+        self.by: Mapping[str, Mapping[str, Sequence[str]]] = data["by"]
+        """{section: {entry: distributions}} where training knew the libraries that use an entry of the profile.
+
+        Sections are `network`, `listen`, `processes`, `write`, and `syscalls` of `phase syscall class`. Of an entry
+        that is not there nobody's use is known.
+        """
 
 
 def parse(data: bytes, arch: str) -> Supervision:
@@ -94,6 +103,7 @@ def parse(data: bytes, arch: str) -> Supervision:
     found = plain_json.parse(data.decode())
     if not isinstance(found, dict):
         raise ValueError("it is not an object")
+    found = {**SINCE_THEN, **found}
     for key, shape in SHAPE.items():
         if not _fits(found.get(key), shape):
             raise ValueError(f"{key} is not as this version writes it")

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hypothesis import strategies as st
 
@@ -23,9 +23,11 @@ from sandbox.profile.model import (
     Phase,
     Profile,
     ProfiledFunction,
+    Section,
     Tolerated,
     Training,
     Use,
+    UsedBy,
     Verified,
 )
 from sandbox.profile.promises import promises_of
@@ -38,6 +40,7 @@ REASONS = ("learned at cold start", "learned from every event", "learned from a.
 # PyYAML writes text as UTF-8, in which a lone surrogate cannot be said.
 CHARACTERS = st.characters(exclude_categories=["Cs"])
 TEXT = st.text(CHARACTERS, min_size=1, max_size=20)
+DISTRIBUTIONS = st.sampled_from(["botocore", "urllib3", "python", "function"]) | TEXT
 
 
 def _field_values(group: str) -> tuple[int, ...]:
@@ -93,9 +96,10 @@ def reasons() -> st.SearchStrategy[frozenset[str]]:
 @st.composite
 def uses(draw: st.DrawFn, phases: Sequence[Phase] = PHASES, max_size: int = 16) -> frozenset[Use]:
     """Uses with distinct keys."""
+    libraries = st.frozensets(DISTRIBUTIONS, max_size=2)
     keys = draw(st.frozensets(st.tuples(st.sampled_from(phases), items()), max_size=max_size))
     return frozenset(
-        Use(phase, syscall, name, draw(st.integers(0, 10**6)), draw(reasons()))
+        Use(phase, syscall, name, draw(st.integers(0, 10**6)), draw(reasons()), draw(libraries))
         for phase, (syscall, name) in sorted(keys)
     )
 
@@ -150,6 +154,15 @@ def _notes(entries: frozenset[str]) -> st.SearchStrategy[frozenset[tuple[str, st
     return st.frozensets(st.tuples(st.sampled_from(sorted(entries)), TEXT), max_size=3)
 
 
+def _by(entries: Mapping[Section, frozenset[str]]) -> st.SearchStrategy[frozenset[UsedBy]]:
+    known = sorted((section, entry) for section, texts in entries.items() for entry in texts)
+    if not known:
+        return st.just(frozenset())
+    return st.frozensets(
+        st.builds(lambda at, name: UsedBy(at[0], at[1], name), st.sampled_from(known), DISTRIBUTIONS), max_size=3
+    )
+
+
 @st.composite
 def tolerates(draw: st.DrawFn, phases: Sequence[Phase] = PHASES) -> frozenset[Tolerated]:
     """Tolerated refusals with distinct keys."""
@@ -200,12 +213,13 @@ def profiles(
     destinations = draw(st.frozensets(network if compiled else network | TEXT, max_size=3))
     listener = st.sampled_from(["tcp://127.0.0.1:8001", "udp://[::1]:*", "tcp://0.0.0.0:80", "unix:/run/x", "unix:@x"])
     listen = draw(st.frozensets(listener if compiled else listener | TEXT, max_size=3))
+    processes, writes = draw(programs), draw(places)
     return Profile(
         function=function,
         uses=found,
-        processes=draw(programs),
+        processes=processes,
         network=destinations,
-        network_by=draw(_notes(destinations)),
+        by=draw(_by({"network": destinations, "listen": listen, "processes": processes, "write": writes})),
         listen=listen,
         listen_because=draw(_notes(listen)),
         names_keep=draw(st.sampled_from(["", "90s", "15m", "2h", "120m", "60m", "forever"])),
@@ -214,7 +228,7 @@ def profiles(
         verified=draw(st.none() | verified()),
         on_anomaly=draw(on_anomaly()),
         reads=draw(places),
-        writes=draw(places),
+        writes=writes,
         grants=draw(st.frozensets(grants(), max_size=2)),
         trainings=frozenset(draw(trainings(id_)) for id_ in sorted(ids)),
         promises=promises_of(found),

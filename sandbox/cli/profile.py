@@ -20,7 +20,7 @@ from sandbox.policy import oci, oci_file, oci_import
 from sandbox.profile import base, document, lint, merge
 from sandbox.profile import diff as comparison
 from sandbox.profile.completeness import best_estimates, still_needed
-from sandbox.profile.model import PHASES, Estimate, Phase, Profile, Use
+from sandbox.profile.model import PHASES, SECTIONS, Estimate, Phase, Profile, Use
 from sandbox.profile.promises import uses_by_promise
 
 app = typer.Typer(help="Show, compare, merge, amend, check, export and import profiles.", no_args_is_help=True)
@@ -126,8 +126,9 @@ def _more(profile: Profile) -> Iterator[str]:
         yield f"tolerates in {entry.phase}: {entry.call} at {entry.at}, refused with {entry.errno}"
     for place, reason in sorted(profile.listen_because):
         yield f"listens on {place}: {reason}"
-    for place, library in sorted(profile.network_by):
-        yield f"network {place} by {library}"
+    for section in SECTIONS:
+        for place, libraries in profile.users(section).items():
+            yield f"{section} {place}: by {', '.join(libraries)}"
     if profile.names_keep:
         yield f"names: an address stays with its name for {profile.names_keep}".replace("for forever", "for good")
     if profile.names_receives:
@@ -205,8 +206,8 @@ def _described(profile: Profile) -> dict[str, Any]:
         "names_receives": sorted(profile.names_receives),
         "digests": sorted(profile.digests),
         "interpreters": sorted(profile.interpreters),
-        "network_by": sorted(profile.network_by),
         "on_anomaly": dict(sorted(profile.on_anomaly)),
+        "by": {section: users for section in SECTIONS if (users := profile.users(section))},
         "verified": vars(profile.verified) if profile.verified else None,
         "completeness": [_estimate(id_, estimate) for id_, estimate in best_estimates(profile.trainings)],
         "syscalls": {phase: [_use(use) for use in profile.phase(phase)] for phase in PHASES if profile.phase(phase)},

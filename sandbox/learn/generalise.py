@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from sandbox.behaviour.call import Call
-from sandbox.learn import executables, rights
+from sandbox.learn import attribution, executables, rights
 from sandbox.learn.leave_one_out import LeaveOneOut, in_order
 from sandbox.learn.observations import ColdStart, Item, Sample
 from sandbox.learn.proposal import accept
@@ -75,6 +75,7 @@ def generalise(cold_starts: Sequence[ColdStart], name: str, *, trusted: bool = T
         promises=promises_of(uses),
         listen=listen,
     )
+    profile = replace(profile, by=attribution.learned(cold_starts, profile))
     left_out = LeaveOneOut(cold_starts, profile)
     profile = replace(profile, trainings=frozenset({_training(cold_starts, left_out)}))
     survived, fatal = _survived(cold_starts, samples)

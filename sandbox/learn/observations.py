@@ -31,6 +31,7 @@ from sandbox.learn.records import (
     FileAccess,
     Full,
     Listen,
+    MadeBy,
     Mode,
     NewFact,
     NewItem,
@@ -56,11 +57,23 @@ Item = tuple[Phase, str, str]
 
 
 @dataclass(frozen=True)
+class Attributed:
+    """Who reached a fact, or made a call: the MadeBy of a line, with the thing itself in the place of its id."""
+
+    what: Fact | Item
+    by: tuple[str, ...]
+    library: str
+
+
+Reached = Fact | Attributed
+
+
+@dataclass(frozen=True)
 class Sample:
     """One invocation, or one cold start (`kind` init or run): the items with counts, and how it ended.
 
     `label` is the event's name where the trainer told it, else the request id: samples with one label are one event.
-    `facts` are what was reached in it; from a file of format 1 only what came first in it.
+    `facts` are what was reached in it, and `whose` by which libraries; from a file of format 1 only what came first.
     """
 
     kind: SpanKind
@@ -69,6 +82,7 @@ class Sample:
     items: Mapping[Item, int]
     time: float
     facts: frozenset[Fact] = frozenset()
+    whose: frozenset[Attributed] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,7 @@ class ColdStart:
     entries: frozenset[str] = frozenset()
     processes: frozenset[Program] = frozenset()
     receives: frozenset[str] = frozenset()
+    whose: frozenset[Attributed] = frozenset()
     refusals: frozenset[RefusedCall] = frozenset()
     status: int | None = None
     last: tuple[str, ...] = ()
@@ -136,12 +151,12 @@ class _Building:
     start: Start
     digest: Any = field(default_factory=hashlib.sha256)
     items: dict[int, Item] = field(default_factory=dict)
-    facts: dict[int, Fact] = field(default_factory=dict)
-    loose: set[Fact] = field(default_factory=set)
+    facts: dict[int, Reached] = field(default_factory=dict)
+    loose: set[Reached] = field(default_factory=set)
     part: dict[Item, int] = field(default_factory=dict)
-    so_far: tuple[Mapping[Item, int], frozenset[Fact], float] | None = None
+    so_far: tuple[Mapping[Item, int], frozenset[Reached], float] | None = None
     full: bool = False
-    spans: list[tuple[Span, Mapping[Item, int], frozenset[Fact], float]] = field(default_factory=list)
+    spans: list[tuple[Span, Mapping[Item, int], frozenset[Reached], float]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
     files: dict[Mode, set[str]] = field(default_factory=lambda: {"read": set(), "write": set(), "entry": set()})
@@ -166,7 +181,7 @@ class _Building:
             source=source,
             start=self.start,
             samples=tuple(
-                Sample(span.kind, label(span.request), span.outcome, items, time, facts)
+                Sample(span.kind, label(span.request), span.outcome, items, time, *_apart(facts))
                 for span, items, facts, time in spans
             ),
             failures=tuple(FailedSample(label(failure.request), failure.last) for failure in self.failures),
@@ -178,6 +193,7 @@ class _Building:
             entries=frozenset(self.files["entry"]),
             processes=frozenset(self.processes),
             receives=frozenset(self.receives),
+            whose=_apart(self.facts.values())[1],
             refusals=frozenset(
                 RefusedCall(
                     refused.phase, refused.call, refused.at, label(span.request) if span else "",
@@ -224,14 +240,21 @@ class _Building:
             case End():
                 self.end = record
 
-    def _reached(self, record: Span | SoFar | Part) -> tuple[dict[Item, int], frozenset[Fact]]:
+    def _reached(self, record: Span | SoFar | Part) -> tuple[dict[Item, int], frozenset[Reached]]:
         """The items and facts of a record, with those of the parts before it."""
         items = {self.items[item]: count for item, count in record.items.items()}
         return {**self.part, **items}, frozenset(self.facts[fact] for fact in record.facts) | self.loose
 
     def reached(self, id_: int | None, fact: Fact) -> None:
-        """Take in a fact. Raises KeyError for one without the id that its format asks for."""
-        if id_ is not None:
+        """Take in a fact. Raises KeyError for one without the id that its format asks for, or of nothing known."""
+        if isinstance(fact, MadeBy):
+            if id_ is None:
+                raise KeyError("id")
+            what = self.items[fact.of] if fact.is_item else self.facts[fact.of]
+            if isinstance(what, Attributed):
+                raise ValueError("who reached something is nothing to reach")
+            self.facts[id_] = Attributed(what, fact.by, fact.library)
+        elif id_ is not None:
             self.facts[id_] = fact
         elif self.start.format == FORMAT:
             raise KeyError("id")
@@ -250,6 +273,13 @@ class _Building:
                 if syscall not in RECEIVES:
                     raise ValueError(f"not a call that receives: {syscall!r}")
                 self.receives.add(syscall)
+
+
+def _apart(reached: Iterable[Reached]) -> tuple[frozenset[Fact], frozenset[Attributed]]:
+    """The facts, and who reached some of them."""
+    everything = frozenset(reached)
+    whose = frozenset(one for one in everything if isinstance(one, Attributed))
+    return frozenset(one for one in everything if not isinstance(one, Attributed)), whose
 
 
 def read(paths: Iterable[str]) -> tuple[ColdStart, ...]:

@@ -22,12 +22,13 @@ from sandbox.confine.child import ChildRefused, ListenerPage, spawn
 from sandbox.egress.destinations import api_addresses
 from sandbox.errors import InstallRefused, ListenerBusy, UsageError, log_entry
 from sandbox.kernel import abi, bpf, seccomp
-from sandbox.kernel.notification import Listener
+from sandbox.kernel.notification import Listener, Notification
 from sandbox.kernel.tables import machine
 from sandbox.learn import denials, host
 from sandbox.learn.naming import Naming
 from sandbox.learn.observation_log import ObservationLog
 from sandbox.learn.recorder import Recorder
+from sandbox.learn.whose import Readings, Whose
 
 DRAIN = 0.5
 """Seconds that children of the handler get to end after it, before the observation closes."""
@@ -111,6 +112,8 @@ class _Observation:
         self._sink = sink
         self._pid = 0
         self._listener: Listener | None = None
+        self._readings = Readings()
+        recorder.whose = self._whose
 
     def run(self, command: Command, program: bytes, mask: Iterable[int], *, debug: bool) -> int:
         """To the program's end; `mask` are the signals that are blocked for it. Returns the exit status."""
@@ -151,6 +154,11 @@ class _Observation:
                 raise _refusal(error) from error
             raise
         return pid
+
+    def _whose(self, call: Notification, process: int) -> Whose | None:
+        """Whose call waits, as its thread's stack says while it does."""
+        found = self._readings.read(call.pid, process)
+        return found if found and self._listener and self._listener.is_valid(call.id) else None
 
     def _loop(self, wake: int) -> int:
         """Answer until the handler and what it started have ended. Returns the handler's wait status."""

@@ -17,6 +17,7 @@ from sandbox.behaviour.path import Cover, below, covers, outermost
 from sandbox.learn.leave_one_out import Event, Need
 from sandbox.learn.rights import Thing
 from sandbox.profile.folding import is_secret, may_be_opened
+from sandbox.profile.libraries import placed
 from sandbox.profile.model import Phase, Profile
 
 SEVERAL = 2
@@ -108,13 +109,14 @@ def accept(profile: Profile, things: Sequence[Thing]) -> Profile:
         entry.text for entry in listener.entries(profile.listen)
         if not any(listener.covers(wide, entry) for wide in listeners)
     }  # fmt: skip
-    return replace(
+    wider = replace(
         profile,
         reads=frozenset(text for text in outermost(profile.reads | texts["read"]) if not any(cover.of(text))),
         writes=writes,
         network=frozenset(network | {host.text for host in hosts}),
         listen=frozenset(listen | {entry.text for entry in listeners}),
     )
+    return replace(wider, by=placed(wider.by, wider))
 
 
 def _candidates(need: Thing) -> Iterator[Thing]:

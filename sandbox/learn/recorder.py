@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from sandbox.behaviour import access, arguments, destination
@@ -35,6 +35,7 @@ from sandbox.learn.records import (
     FileAccess,
     Full,
     Listen,
+    MadeBy,
     Mode,
     NewFact,
     NewItem,
@@ -46,11 +47,14 @@ from sandbox.learn.records import (
 )
 from sandbox.learn.started import Started
 from sandbox.learn.volumes import Replaced, volume
+from sandbox.learn.whose import Whose
 
 LAST_CALLS = 12
 """How many calls before a failure are told."""
 MOST_FACTS = 20_000
 """Files, destinations and so on of one environment: a server may serve for good, under names that never end."""
+MOST_ASKED = 4_000
+"""Things, each with a thread, whose library is asked for in one span: an invocation, the init phase, a whole run."""
 LONGEST_NAME = 200
 """Characters of a path among the last calls."""
 MOST_TASKS = 16
@@ -96,6 +100,10 @@ class Recorder:
         self.names_of: Callable[[bytes], frozenset[str]] = lambda address: frozenset()
         self.asked_as: Callable[[bytes], frozenset[str]] = lambda address: frozenset()
         """The names by which destinations are learned, and those that an answer gave an address for."""
+        self.whose: Callable[[Notification, int], Whose | None] = lambda call, process: None
+        """Whose code waits in a call of this process; None also where the call does not wait any more."""
+        self._asked: set[tuple[int, int]] = set()
+        self._unasked: list[int] = []
         self._names = tables.names(arch)
         self._masks = {nr: arguments.masks(name) for nr, name in self._names.items()}
         self._special = {
@@ -144,7 +152,10 @@ class Recorder:
         if nr in self._special:
             task = self.tasks.take(call.pid)
             try:
-                return self._take_special(task, name, call.args)
+                number = self._take_special(task, name, call.args)
+                if self._unasked:
+                    self._attribute(call, task)
+                return number
             finally:
                 self.tasks.done(task)
         args = call.args
@@ -196,6 +207,22 @@ class Recorder:
                 self._facts[fact] = ids = ids + self._fact(FileAccess(f"{folder}/**", "read"))
         self._reached.update(ids)
         return ids
+
+    def _reached_by(self, ids: Sequence[int]) -> None:
+        """Ask at the end of this call who reached a fact, for the first of these ids."""
+        self._unasked += ids[:1]
+
+    def _attribute(self, call: Notification, task: Task) -> None:
+        """Note whose call this is, once in a span for each thread and what it reaches: a stack takes longer to read."""
+        asked = [of for of in self._unasked if (of, call.pid) not in self._asked]
+        self._unasked = []
+        if not asked or len(self._asked) > MOST_ASKED:
+            return
+        found = self.whose(call, task.process())
+        self._asked.update((of, call.pid) for of in asked)
+        for of in asked if found else ():
+            assert found is not None
+            self._fact(MadeBy(of, False, found.by, found.library))
 
     def _take_special(self, task: Task, name: str, args: tuple[int, ...]) -> int:
         if name in decode.SENDS:
@@ -326,7 +353,7 @@ class Recorder:
                 # By the name it is looked up, by the address it is allowed.
                 names = {"", *self.asked_as(value)}
         for name in sorted(names or {""}):
-            self._fact(Connect(destination.of_address(address, protocol, name).text))
+            self._reached_by(self._fact(Connect(destination.of_address(address, protocol, name).text)))
 
     def _sending(self, task: Task, name: str, args: tuple[int, ...]) -> None:
         fd = args[0] & arguments.LOW
@@ -380,6 +407,7 @@ class Recorder:
         self._bucket = {}
         self._reached = set()
         self._refused = set()
+        self._asked.clear()
 
     def so_far(self) -> None:
         """Tell what a plain program, whose run is one span, did by now."""

@@ -24,6 +24,8 @@ DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a record of a line raises where the line is not one of ours or was damaged."""
 
 SHA256 = re.compile("[0-9a-f]{64}")
+DISTRIBUTION = re.compile("[a-z0-9]([a-z0-9-]{0,98}[a-z0-9])?")
+"""The name of a distribution as names are compared (PEP 503)."""
 
 Mode = Literal["read", "write", "entry"]
 SpanKind = Literal["init", "run", "invocation", "tail"]
@@ -131,7 +133,21 @@ class Receive(NamedTuple):
     reach: Literal["receive"] = "receive"
 
 
-Fact = FileAccess | Connect | Listen | Program | Receive
+class MadeBy(NamedTuple):
+    """Which libraries reached a fact (`of` is its id), or made a call of an item where `is_item`.
+
+    `by` are the names of distributions, in order, or one of sandbox/learn/whose.py; `library` is the innermost of them
+    with its version, module and function, '' for the function's own code.
+    """
+
+    of: int
+    is_item: bool
+    by: tuple[str, ...]
+    library: str = ""
+    reach: Literal["by"] = "by"
+
+
+Fact = FileAccess | Connect | Listen | Program | Receive | MadeBy
 """What was reached: each once in a file, with an id by which spans name it."""
 
 
@@ -217,6 +233,8 @@ def _fields(record: Record) -> dict[str, object]:
         case NewFact(id_, Program(path, reach, real, sha256, interpreters, loader)):
             what = {"real": real, "sha256": sha256, "interpreters": list(interpreters), "loader": loader}
             return {"event": reach, "id": id_, "value": path, **{key: told for key, told in what.items() if told}}
+        case NewFact(id_, MadeBy(of, is_item, by, library, reach)):
+            return {"event": reach, "id": id_, "item" if is_item else "fact": of, "value": list(by), "library": library}
         case NewFact(id_, fact):
             return {"event": fact[1], "id": id_, "value": fact[0]}
         case DeniedCall(call, phase, at):
@@ -289,6 +307,15 @@ def _program(fields: Mapping[str, Any]) -> Program:
     return Program(str(fields["value"]), "exec", real, sha256, interpreters, loader)
 
 
+def _made_by(fields: Mapping[str, Any]) -> MadeBy:
+    names = tuple(map(str, _list(fields["value"])))
+    if not names or not all(map(DISTRIBUTION.fullmatch, names)):
+        raise ValueError("a distribution has no such name")
+    is_item = "item" in fields
+    of = int(fields["item" if is_item else "fact"])
+    return MadeBy(of, is_item, tuple(sorted({*names})), str(fields.get("library", "")))
+
+
 def _list(value: object) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError("what should be a list is not one")
@@ -338,6 +365,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {
     "listen": lambda fields: _fact(fields, Listen(str(fields["value"]))),
     "exec": lambda fields: _fact(fields, _program(fields)),
     "receive": lambda fields: _fact(fields, Receive(str(fields["value"]))),
+    "by": lambda fields: _fact(fields, _made_by(fields)),
     "denied": lambda fields: DeniedCall(
         str(fields["value"]), str(fields.get("phase", "")), str(fields.get("at", ""))
     ),

@@ -21,7 +21,7 @@ from sandbox.policy import attended, executables
 from sandbox.policy.rules import Rule, Rules, exec_granted, refused_quietly, rules_for
 from sandbox.profile import base
 from sandbox.profile.executables import by_program
-from sandbox.profile.model import Profile, Use
+from sandbox.profile.model import SECTIONS, Profile, Use
 
 STATIC = ("seccomp", "prctl")
 """Never notified: a payload that could install a listener of its own could answer its own calls."""
@@ -302,6 +302,15 @@ def needs_decider(profile: Profile) -> bool:
     return bool(profile.listen - {listener.ANY}) or (exec_granted(profile) and bool(profile.processes))
 
 
+def users(profile: Profile) -> dict[str, dict[str, list[str]]]:
+    """{section: {entry: distributions}} of what training knew, `phase syscall class` under `syscalls`."""
+    found: dict[str, dict[str, list[str]]] = {
+        section: known for section in SECTIONS if (known := profile.users(section))
+    }
+    calls = {f"{use.phase} {use.call}": sorted(use.by) for use in sorted(profile.uses) if use.by}
+    return {**found, **({"syscalls": calls} if calls else {})}
+
+
 def _items(rules: Rules) -> set[Call]:
     return {rule.call for found in rules.allow.values() for rule in found}
 
@@ -340,6 +349,7 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "interpreters": executables.description(profile).interpreters,
         "free-interpreters": sorted(profile.processes & {path for _, path in profile.interpreters}),
         "own-interpreter": OWN_INTERPRETER in profile.processes,
+        "by": users(profile),
         "never-granted": sorted(str(Call(entry.syscall, arg_class)) for entry in base.hard_deny()
                                 if not entry.grantable for arg_class in entry.classes or ("",)),
     }  # fmt: skip

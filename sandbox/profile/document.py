@@ -25,6 +25,7 @@ from sandbox.profile.model import (
     PHASES,
     PROVENANCE,
     SCHEMA,
+    SECTIONS,
     Estimate,
     Grant,
     Profile,
@@ -32,10 +33,12 @@ from sandbox.profile.model import (
     Tolerated,
     Training,
     Use,
+    UsedBy,
     Verified,
 )
 from sandbox.profile.places import Path, Place, compose
 from sandbox.profile.promises import promises_of
+from sandbox.profile.writing import ENTRIES
 from sandbox.profile.writing import write as write
 
 LARGEST = 1 << 20
@@ -88,11 +91,15 @@ class Document:
         return self
 
     def entries(self, section: str) -> tuple[str, ...]:
-        """The texts of `processes`, `network` or `listen` in the order of the file, without what is said of them."""
-        return tuple(_entry(line) for line in self.tree.get(section, ()))
+        """The texts of a section in the order of the file, without what is said of them.
+
+        It is `processes`, `network`, `listen`, or `read` or `write` of files.
+        """
+        lists = self.tree.get("files", {}) if section in ("read", "write") else self.tree
+        return tuple(_entry(line) for line in lists.get(section, ()))
 
 
-_Class = tuple[str, int, Any, str]
+_Class = tuple[str, Mapping[str, Any], str]
 
 
 def read(path: str) -> Document:
@@ -171,8 +178,8 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
         digests=frozenset(_notes(tree.get("processes", ()), "sha256")),
         interpreters=frozenset(_notes(tree.get("processes", ()), "interpreters")),
         network=frozenset(map(_entry, tree.get("network", ()))),
-        reads=frozenset(tree.get("files", {}).get("read", ())),
-        writes=frozenset(tree.get("files", {}).get("write", ())),
+        reads=frozenset(map(_entry, tree.get("files", {}).get("read", ()))),
+        writes=frozenset(map(_entry, tree.get("files", {}).get("write", ()))),
         grants=frozenset(_grants(tree.get("grants", ()), document)),
         trainings=frozenset(_trainings(tree, document)),
         promises=tuple(tree["promises"]),
@@ -180,7 +187,7 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
         responses=frozenset(_responses(tree.get("responses", {}), document)),
         listen=frozenset(map(_entry, tree.get("listen", ()))) | _undecided(tree),
         listen_because=frozenset(_notes(tree.get("listen", ()), "because")),
-        network_by=frozenset(_notes(tree.get("network", ()), "by")),
+        by=frozenset(_users(tree)),
         names_keep=tree.get("names", {}).get("keep", ""),
         names_receives=frozenset(tree.get("names", {}).get("receives", ())),
         tolerates=frozenset(_tolerated(tree.get("tolerates", ()), document)),
@@ -212,16 +219,17 @@ def _uses(phases: Mapping[str, Any], document: Document) -> Iterable[Use]:
         for syscall, body in phases.get(phase, {}).items():
             path: Path = ("syscalls", phase, syscall)
             name_exists(syscall, document.where(path))
-            for arg_class, count, because, at in _classes(syscall, body, path, document):
+            for arg_class, own, at in _classes(syscall, body, path, document):
                 for spelled in {arg_class} | (spellings(syscall, arg_class) if arg_class else set()):
                     if denied := base.kept_out(Call(syscall, spelled)):
                         what = f"{Call(syscall, spelled)} is hard-denied: {denied.because}"
                         raise ProfileError(what, where=at, todo=_how(denied, spelled))
-                yield Use(phase, syscall, arg_class, int(count), _reasons(because))
+                because, by = own.get("because", body["because"]), own.get("by", body.get("by", ()))
+                yield Use(phase, syscall, arg_class, int(own["count"]), _reasons(because), frozenset(by))
 
 
 def _classes(syscall: str, body: Mapping[str, Any], path: Path, document: Document) -> Iterable[_Class]:
-    """(class, count, reasons, place) of one syscall's entry; a class may have its own reasons."""
+    """(class, what is said of it, place) of one syscall's entry; a class may have its own reasons and libraries."""
     classes = body.get("classes")
     if (classes is not None) != arguments.has_classes(syscall):
         raise ProfileError(
@@ -231,7 +239,7 @@ def _classes(syscall: str, body: Mapping[str, Any], path: Path, document: Docume
             else f"write `{syscall}: {{classes: {{...: 1}}, because: ...}}`",
         )  # fmt: skip
     if classes is None:
-        yield "", body.get("count", 0), body["because"], document.where(path)
+        yield "", {"count": 0, **body}, document.where(path)
         return
     if "count" in body:
         raise ProfileError(
@@ -240,8 +248,7 @@ def _classes(syscall: str, body: Mapping[str, Any], path: Path, document: Docume
     for arg_class, value in classes.items():
         at = document.where((*path, "classes", arg_class))
         class_exists(syscall, arg_class, at)
-        own = value if isinstance(value, Mapping) else {"count": value, "because": body["because"]}
-        yield arg_class, own["count"], own["because"], at
+        yield arg_class, value if isinstance(value, Mapping) else {"count": value}, at
 
 
 def _how(entry: base.BaseEntry, arg_class: str) -> str:
@@ -279,8 +286,14 @@ def _grants(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[
 
 
 def _entry(line: str | Mapping[str, Any]) -> str:
-    """The entry that a line of `processes`, `network` or `listen` is about."""
-    return line if isinstance(line, str) else str(line.get("to", line.get("at", line.get("program"))))
+    """The entry that a line of `processes`, `network`, `listen` or files is about."""
+    return line if isinstance(line, str) else str(next(line[key] for key in ENTRIES.values() if key in line))
+
+
+def _users(tree: Mapping[str, Any]) -> Iterable[UsedBy]:
+    for section in SECTIONS:
+        lines = tree.get("files", {}).get(section, ()) if section == "write" else tree.get(section, ())
+        yield from (UsedBy(section, entry, name) for entry, name in _notes(lines, "by"))
 
 
 def _undecided(tree: Mapping[str, Any]) -> frozenset[str]:

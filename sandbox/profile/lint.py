@@ -279,7 +279,7 @@ def _on_anomaly(document: Document) -> Iterator[_Raw]:
 
 
 def _writes(document: Document) -> Iterator[_Raw]:
-    for i, place in enumerate(document.tree.get("files", {}).get("write", ())):
+    for i, place in enumerate(document.entries("write")):
         if any(covers(expected, posixpath.normpath(place)) for expected in EXPECTED_WRITES):
             continue
         yield (
@@ -290,7 +290,7 @@ def _writes(document: Document) -> Iterator[_Raw]:
 
 def _random_parts(document: Document) -> Iterator[_Raw]:
     for mode in ("read", "write"):
-        for i, place in enumerate(document.tree.get("files", {}).get(mode, ())):
+        for i, place in enumerate(document.entries(mode)):
             base, path, whole = rule_of(place)
             if not whole or covers(place, below(base + path)):
                 continue

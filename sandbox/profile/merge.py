@@ -13,6 +13,7 @@ from functools import reduce
 from sandbox.behaviour import anomaly
 from sandbox.errors import ProfileError
 from sandbox.profile.folding import listed, united
+from sandbox.profile.libraries import placed
 from sandbox.profile.model import Profile, ProfiledFunction, Tolerated, Training, Use, Verified, seconds
 from sandbox.profile.promises import promises_of
 from sandbox.profile.random_names import sockets
@@ -30,11 +31,15 @@ def merge_all(profiles: Iterable[Profile]) -> Profile:
     if found in known:
         return found
     reads, writes = listed(found.reads, found.writes)
-    return replace(found, reads=reads, writes=writes)
+    found = replace(found, reads=reads, writes=writes)
+    return replace(found, by=placed(found.by, found))
 
 
 def merge(one: Profile, other: Profile) -> Profile:
-    """The profile that allows what either allows. Raises ProfileError when they are for different functions."""
+    """The profile that allows what either allows; who uses what is said of what each of them lists.
+
+    Raises ProfileError when they are for different functions.
+    """
     if (one.function.name, one.function.runtime_api) != (other.function.name, other.function.runtime_api):
         names = sorted(f"{p.function.name} (runtime-api: {p.function.runtime_api})" for p in (one, other))
         raise ProfileError(
@@ -45,7 +50,9 @@ def merge(one: Profile, other: Profile) -> Profile:
     for use in (*one.uses, *other.uses):
         known = uses.get(use.key)
         if known:
-            use = replace(use, count=max(use.count, known.count), because=use.because | known.because)
+            use = replace(
+                use, count=max(use.count, known.count), because=use.because | known.because, by=use.by | known.by
+            )
         uses[use.key] = use
     trainings: dict[str, Training] = {}
     for training in (*one.trainings, *other.trainings):
@@ -59,7 +66,7 @@ def merge(one: Profile, other: Profile) -> Profile:
         ),
         uses=merged,
         processes=one.processes | other.processes,
-        network=_folded(one.network, other.network, (entry for entry, _ in one.network_by | other.network_by)),
+        network=_folded(one.network, other.network, ()),
         reads=united(one.reads, other.reads),
         writes=united(one.writes, other.writes),
         grants=one.grants | other.grants,
@@ -70,7 +77,7 @@ def merge(one: Profile, other: Profile) -> Profile:
         promises=promises_of(merged),
         listen=_folded(one.listen, other.listen, (entry for entry, _ in one.listen_because | other.listen_because)),
         listen_because=one.listen_because | other.listen_because,
-        network_by=one.network_by | other.network_by,
+        by=one.by | other.by,
         names_keep=max(one.names_keep, other.names_keep, key=_longer),
         names_receives=one.names_receives | other.names_receives,
         tolerates=_tolerated(one.tolerates | other.tolerates),

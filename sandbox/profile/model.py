@@ -7,7 +7,7 @@ Profile(function=ProfiledFunction("thumbnail", "app.handler", runtime_api=True),
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sandbox.behaviour.call import Call
 
@@ -52,7 +52,7 @@ class Use:
     """One call in one phase; `arg_class` is '' for a syscall without classes.
 
     `count` is how often training saw it; `because` are the reasons, of which those that begin with `learned` come from
-    the recorder and the others from people.
+    the recorder and the others from people. `by` are the distributions that make it, where it is dangerous.
     """
 
     phase: Phase
@@ -60,6 +60,7 @@ class Use:
     arg_class: str
     count: int = 0
     because: frozenset[str] = frozenset()
+    by: frozenset[str] = frozenset()
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -70,6 +71,22 @@ class Use:
     def call(self) -> Call:
         """What is called, in whatever phase."""
         return Call(self.syscall, self.arg_class)
+
+
+Section = Literal["network", "listen", "processes", "write"]
+SECTIONS: tuple[Section, ...] = ("network", "listen", "processes", "write")
+"""The lists of which each entry may say who uses it."""
+
+
+class UsedBy(NamedTuple):
+    """That a distribution uses an entry of a section: its name as PEP 503 normalises it.
+
+    `python` is the standard library, `function` the function's own code. Nobody is allowed or refused by it.
+    """
+
+    section: Section
+    entry: str
+    distribution: str
 
 
 @dataclass(frozen=True, order=True)
@@ -167,10 +184,10 @@ class Profile:
     """A function's profile. `reads` and `writes` are folded paths (`/tmp/*`, `{root}/**`), `network` destinations.
 
     `digests` are pairs of a program and the SHA-256 of its content, `interpreters` pairs of one and a program that
-    interprets it (man 2 execve). `listen` are the addresses to listen on, as destinations are written. `network_by` and
-    `listen_because` are pairs of an entry and a distribution that uses it, or a person's reason for it. `names_keep` is
-    how long an address stays with its name (`90s`, `forever`), '' for the usual; `names_receives` are the calls by
-    which resolvers see who answered.
+    interprets it (man 2 execve). `listen` are the addresses to listen on, as destinations are written. `listen_because`
+    are pairs of an entry and a person's reason for it, `by` says which libraries use an entry. `names_keep` is how long
+    an address stays with its name (`90s`, `forever`), '' for the usual; `names_receives` are the calls by which
+    resolvers see who answered.
 
     `on_anomaly` are pairs of a detector, or `all`, and what is done about what it suspects (behaviour/anomaly.py).
 
@@ -191,7 +208,7 @@ class Profile:
     responses: frozenset[tuple[str, str]] = frozenset()
     listen: frozenset[str] = frozenset()
     listen_because: frozenset[tuple[str, str]] = frozenset()
-    network_by: frozenset[tuple[str, str]] = frozenset()
+    by: frozenset[UsedBy] = frozenset()
     names_keep: str = ""
     names_receives: frozenset[str] = frozenset()
     tolerates: frozenset[Tolerated] = frozenset()
@@ -203,6 +220,14 @@ class Profile:
     def names_kept(self) -> int:
         """For how many seconds an address stays with its name after its time to live; 0 for good."""
         return seconds(self.names_keep or NAMES_KEEP)
+
+    def users(self, section: Section) -> dict[str, list[str]]:
+        """{entry: the distributions that use it, in order} of a section; no more than is known."""
+        found: dict[str, list[str]] = {}
+        for where, entry, distribution in sorted(self.by):
+            if where == section:
+                found.setdefault(entry, []).append(distribution)
+        return found
 
     def phase(self, phase: Phase) -> tuple[Use, ...]:
         """The uses of one phase, sorted by syscall and class."""

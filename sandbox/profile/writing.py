@@ -10,8 +10,11 @@ import yaml
 
 from sandbox.behaviour import anomaly, arguments
 from sandbox.profile.executables import by_program
-from sandbox.profile.model import PHASES, PROVENANCE, SCHEMA, Grant, Profile, Tolerated, Training, Use
+from sandbox.profile.model import PHASES, PROVENANCE, SCHEMA, Grant, Profile, Section, Tolerated, Training, Use
 from sandbox.profile.promises import promises_of
+
+ENTRIES: Mapping[Section, str] = {"network": "to", "listen": "at", "processes": "program", "write": "path"}
+"""The key of an entry by its section, where more is said of it than that it is there."""
 
 BREAKS = frozenset("\n\r\x85\u2028\u2029")
 
@@ -63,14 +66,19 @@ def write(profile: Profile) -> str:
                 | ({"environment": _FlowList(names)} if (names := profile.function.environment) else {})
             ),
             "promises": _FlowList(promises_of(profile.uses)),
-            "processes": _FlowList(_programs(profile)),
-            "network": _FlowList(_annotated(profile.network, profile.network_by, "to", "by")),
+            "processes": _FlowList(
+                _annotated(
+                    profile, "processes", profile.processes, sha256=by_program(profile.digests),
+                    interpreters=by_program(profile.interpreters),
+                )
+            ),
+            "network": _FlowList(_annotated(profile, "network", profile.network)),
         },
-        {"listen": _FlowList(_annotated(profile.listen, profile.listen_because, "at", "because"))}
+        {"listen": _FlowList(_annotated(profile, "listen", profile.listen, because=by_program(profile.listen_because)))}
         if profile.listen
         else {},
         {"names": of_names} if (of_names := _names(profile)) else {},
-        {"files": {"read": sorted(profile.reads), "write": sorted(profile.writes)}},
+        {"files": {"read": sorted(profile.reads), "write": _annotated(profile, "write", profile.writes)}},
         {"grants": [_grant(grant) for grant in sorted(profile.grants, key=_order)]}
         if profile.grants
         else {},
@@ -92,16 +100,6 @@ def write(profile: Profile) -> str:
         if lines:
             body.append(f"  {phase}:\n" + "".join("    " + line for line in _dump(lines).splitlines(keepends=True)))
     return "\n".join(parts) + "\n" + "".join(body)
-
-
-def _programs(profile: Profile) -> list[Any]:
-    """The programs in order, each as a text or, where more is known of it, with its contents and interpreters."""
-    more = {"sha256": by_program(profile.digests), "interpreters": by_program(profile.interpreters)}
-    lines = (
-        (program, {key: _FlowList(known[program]) for key, known in more.items() if program in known})
-        for program in sorted(profile.processes)
-    )
-    return [_Flow({"program": program} | notes) if notes else program for program, notes in lines]
 
 
 def _names(profile: Profile) -> _Flow:
@@ -129,12 +127,19 @@ def _grant(grant: Grant) -> _Flow:
     return _Flow({"syscall": grant.syscall} | classes | {"because": grant.because})
 
 
-def _annotated(entries: Iterable[str], notes: Iterable[tuple[str, str]], key: str, note: str) -> list[Any]:
-    """The entries in order, each as a text or, where somebody said more of it, as {key: entry, note: texts}."""
-    said: dict[str, list[str]] = {}
-    for entry, text in sorted(notes):
-        said.setdefault(entry, []).append(text)
-    return [_Flow({key: entry, note: _FlowList(said[entry])}) if entry in said else entry for entry in sorted(entries)]
+def _annotated(
+    profile: Profile, section: Section, entries: Iterable[str], **more: Mapping[str, Sequence[str]]
+) -> list[Any]:
+    """The entries in order, each as a text or, where more is known of it, as {to: entry, by: libraries, ...}.
+
+    `more` are texts of entries by what they are.
+    """
+    known = {**more, "by": profile.users(section)}
+    lines = (
+        (entry, {key: _FlowList(texts[entry]) for key, texts in known.items() if entry in texts})
+        for entry in sorted(entries)
+    )
+    return [_Flow({ENTRIES[section]: entry} | notes) if notes else entry for entry, notes in lines]
 
 
 def _by_key(entry: Tolerated) -> tuple[str, ...]:
@@ -173,18 +178,30 @@ def _phase(uses: Iterable[Use]) -> dict[str, Any]:
             shown: dict[str, Any] = {"classes": _Flow({use.arg_class: _class(use, shared) for use in members})}
         else:
             shown = {"count": members[0].count}
-        found[syscall] = _Flow(shown | {"because": _because(shared)})
+        because, by = shared
+        found[syscall] = _Flow(shown | {"because": _because(because)} | _by(by))
     return found
 
 
-def _shared(members: Sequence[Use]) -> frozenset[str]:
-    """The reasons that most classes of a syscall have; the others show their own."""
-    times = Counter(use.because for use in members)
-    return min(times, key=lambda because: (-times[because], sorted(because)))
+_Said = tuple[frozenset[str], frozenset[str]]
+"""The reasons and the libraries of a use."""
 
 
-def _class(use: Use, shared: frozenset[str]) -> Any:
-    return use.count if use.because == shared else _Flow(count=use.count, because=_because(use.because))
+def _shared(members: Sequence[Use]) -> _Said:
+    """What most classes of a syscall have; the others show their own."""
+    times = Counter((use.because, use.by) for use in members)
+    return min(times, key=lambda said: (-times[said], *map(sorted, said)))
+
+
+def _class(use: Use, shared: _Said) -> Any:
+    if (use.because, use.by) == shared:
+        return use.count
+    by = {"by": _FlowList(sorted(use.by))} if use.by != shared[1] else {}  # an empty list where others have some
+    return _Flow({"count": use.count, "because": _because(use.because)} | by)
+
+
+def _by(by: frozenset[str]) -> dict[str, Any]:
+    return {"by": _FlowList(sorted(by))} if by else {}
 
 
 def _because(reasons: frozenset[str]) -> Any:

@@ -68,14 +68,21 @@ class Origin:
         """`urllib3 2.2.1 util/connection.py create_connection line 85, from app.py handler line 12`."""
         parts = []
         if self.library:
-            module = self.library.file
-            folder, _, rest = module.partition("/")
-            if rest and folder.replace("_", "-").lower() == self.distribution.replace("_", "-").lower():
-                module = rest
-            parts.append(_shown(self.distribution, self.version, module, self.library))
+            parts.append(_shown(*self._names(), self.library))
         if self.handler:
             parts.append(_shown(self.handler.file.rpartition("/")[2], self.handler))
         return ", from ".join(parts)
+
+    def function(self) -> tuple[str, ...]:
+        """The words for the library's function in whatever line: `urllib3`, `2.2.1`, `util/connection.py`, its name."""
+        return (*self._names(), self.library.function) if self.library else ()
+
+    def _names(self) -> tuple[str, str, str]:
+        module = self.library.file if self.library else ""
+        folder, _, rest = module.partition("/")
+        if rest and folder.replace("_", "-").lower() == self.distribution.replace("_", "-").lower():
+            module = rest
+        return self.distribution, self.version, module
 
 
 def _shown(*words: str | Frame) -> str:

@@ -22,6 +22,7 @@ from sandbox.learn.generalise import generalise
 from sandbox.learn.observation_log import ObservationLog
 from sandbox.learn.observations import ColdStart, read
 from sandbox.learn.records import Program
+from sandbox.learn.whose import LONGEST
 
 PLACES = {"{tool}": "/opt/sandbox", "{root}": "/srv/task", "{python}": "/usr/lib/python3.11"}
 TMP = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
@@ -174,6 +175,15 @@ LINES: tuple[tuple[records.Record, str], ...] = (
         records.NewFact(1, records.Program("/bin/sh")),
         '{"event": "exec", "id": 1, "value": "/bin/sh", "environment": "a", "time": 1.235}',
     ),
+    (
+        records.NewFact(7, records.MadeBy(0, False, ("botocore", "urllib3"), "urllib3 2.2 connection.py connect")),
+        '{"event": "by", "id": 7, "fact": 0, "value": ["botocore", "urllib3"], '
+        '"library": "urllib3 2.2 connection.py connect", "environment": "a", "time": 1.235}',
+    ),
+    (
+        records.NewFact(8, records.MadeBy(2, True, ("python",))),
+        '{"event": "by", "id": 8, "item": 2, "value": ["python"], "library": "", "environment": "a", "time": 1.235}',
+    ),
     (records.DeniedCall("ptrace", "init", "other"),
      '{"event": "denied", "value": "ptrace", "phase": "init", "at": "other", "environment": "a", "time": 1.235}'),
     (
@@ -229,12 +239,14 @@ def test_a_log_without_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyP
         log.emit(records.NewItem(number, "run", name, ""))
     for number in range(1000):
         log.emit(records.NewFact(number, records.FileAccess(f"/srv/task/{number}", "read")))
+    longest = records.MadeBy(999, False, ("a" * 100, "b" * 100), " ".join(4 * ["\u6587" * LONGEST]))
+    log.emit(records.NewFact(1000, longest))
     assert not log.again()
     now[0] += 61
     assert log.timeout() == 0
     assert log.again()
     assert not log.again()
-    span = dict.fromkeys(range(300), 7), frozenset(range(1000))
+    span = dict.fromkeys(range(300), 7), frozenset(range(1001))
     log.emit(records.SoFar(*span))
     killed = capfd.readouterr().err
     log.emit(records.Span("run", span[0], facts=span[1]))
@@ -246,6 +258,9 @@ def test_a_log_without_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert {len(expected.items), len(expected.reads), len(expected.samples)} == {300, 1000, 1}
     assert set(expected.samples[0].items.values()) == {7}
     assert len(expected.samples[0].facts) == 1000
+    assert {(one.what, one.by, one.library) for one in expected.samples[0].whose} == {
+        (records.FileAccess("/srv/task/999", "read"), longest.by, longest.library)
+    }
     begin = whole.index('"event": "item", "id": 250')
     for text_left, status in ((whole[begin:], 0), (killed[begin:], None)):
         (found,) = read([write(tmp_path / "left", text_left.encode())])

@@ -1,0 +1,95 @@
+"""Whose code reaches something in training, as a profile lists it under `by`: read from the waiting thread's stack.
+
+Names are those of distributions as PEP 503 normalises them, `python` for Python's own library where no other is on the
+way, and `function` for the function's own code. Nobody's name stands for what cannot be read.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sandbox.learn.records import DISTRIBUTION
+from sandbox.sensor.origins import Sensor
+from sandbox.sensor.reading import FROM_STRING, Reading
+from sandbox.violations.origin import STANDARD_LIBRARY
+
+PYTHON, FUNCTION = "python", "function"
+
+TRIES_OF_THREAD, TRIES_OF_PROCESS = 2, 16
+"""So often a thread, and a process, may give no stack until it is asked no more: most programs run no Python."""
+MOST_KNOWN = 4096
+"""Threads and processes of which that is remembered."""
+LONGEST = 120
+"""Characters of a name in a line, which PIPE_BUF bounds (learn/observation_log.py)."""
+
+
+class Whose(NamedTuple):
+    """The libraries, in order, and the function of the innermost of them; '' where the function's own code calls."""
+
+    by: tuple[str, ...]
+    library: str = ""
+
+
+class Readings:
+    """Reads whose calls wait, for one observer. Not for several threads."""
+
+    def __init__(self) -> None:
+        self._sensor = Sensor()
+        self._failed: dict[int, int] = {}
+
+    def read(self, tid: int, pid: int) -> Whose | None:
+        """Whose call the thread `tid` of the process `pid` waits in; None where nobody can tell.
+
+        It is that call's only if it still waits afterwards.
+        """
+        if self._failed.get(tid, 0) >= TRIES_OF_THREAD or self._failed.get(-pid, 0) >= TRIES_OF_PROCESS:
+            return None
+        reading = self._sensor.reading(tid, pid)
+        if reading is None:
+            if len(self._failed) > MOST_KNOWN:
+                self._failed.clear()
+            for key in (tid, -pid):
+                self._failed[key] = self._failed.get(key, 0) + 1
+            return None
+        return whose(reading)
+
+    def forget(self, pid: int) -> None:
+        """The process is about to become another program."""
+        self._failed.pop(pid, None)
+        self._failed.pop(-pid, None)
+
+
+def whose(reading: Reading) -> Whose | None:
+    """What a stack says of it: the innermost library, and the outermost that the function's own code calls.
+
+    None where only code from a string, or of nobody, is on it.
+    """
+    origin = reading.origin
+    if origin is None:
+        return None
+    if origin.library is None:
+        return Whose((FUNCTION,))
+    inner = []
+    for frame in reading.frames:
+        if not frame.owner:
+            break
+        if frame.owner not in (FROM_STRING, STANDARD_LIBRARY):
+            inner.append(frame.owner)
+    names = {distribution(name) for name in (inner[:1] + inner[-1:] if inner else [STANDARD_LIBRARY])}
+    _, *texts = origin.function()
+    words = (distribution(origin.distribution), *texts)
+    by = tuple(sorted(names - {""}))
+    return Whose(by, " ".join(word[:LONGEST] for word in words if word)) if by else None
+
+
+def distribution(name: str) -> str:
+    """A distribution's name as a profile writes it; '' for what is none.
+
+    >>> distribution("Foo_Bar.baz"), distribution("standard library"), distribution("../etc")
+    ('foo-bar-baz', 'python', '')
+    """
+    if name == STANDARD_LIBRARY:
+        return PYTHON
+    words = name.lower().replace("_", "-").replace(".", "-").split("-")
+    normal = "-".join(filter(None, words))
+    return normal if DISTRIBUTION.fullmatch(normal) and "/" not in name else ""

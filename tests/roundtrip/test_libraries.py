@@ -1,0 +1,64 @@
+"""Which libraries reached what in training: from the stacks of waiting threads into the profile, and on from there."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from layered_libraries import install
+from sandbox_command import Workshop
+
+from sandbox.profile import document
+from sandbox.profile.model import Profile
+
+
+@contextmanager
+def servers(count: int) -> Iterator[list[int]]:
+    """So many TCP servers on loopback that accept and close: their ports."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                listener.accept()[0].close()
+            except OSError:
+                return
+
+    threads = [threading.Thread(target=serve, args=(listener,)) for listener in listeners]
+    for thread in threads:
+        thread.start()
+    yield [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def trained(workshop: Workshop) -> Iterator[tuple[Profile, Path, list[int]]]:
+    """The profile of the handler of tests/layered_libraries.py, its file, and four ports that it connected to."""
+    root = install(workshop.new(""))
+    path = workshop.new()
+    with servers(4) as ports:
+        events = workshop.events(
+            {"do": [["kit", "dial", ports[0]], ["wire", "dial", ports[1]], ["own", "", ports[2]]]},
+            {"do": [["thread", "dial", ports[3]]]},
+            {"do": [["wire", "dial", ports[0]]]},
+        )  # fmt: skip
+        start = ("--handler", "app.handler", "--root", root, "--events", events, "--cold-starts", "1")
+        workshop.sandbox("learn", "layers", *start, "--output", path)
+        yield document.read(str(path)).profile, path, ports
+
+
+def test_a_destination_lists_the_libraries_that_connect(trained: tuple[Profile, Path, list[int]]) -> None:
+    """The innermost library and the outermost below the function's own frame; none where the function connects."""
+    profile, _, ports = trained
+    to = [f"tcp://127.0.0.1:{port}" for port in ports]
+    both = ["kit-cloud", "wire-line"]
+    assert profile.users("network") == {to[0]: both, to[1]: ["wire-line"], to[3]: both}
+    assert to[2] in profile.network
