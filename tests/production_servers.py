@@ -108,19 +108,24 @@ class _Shop(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def shop(folder: Path) -> contextlib.AbstractContextManager[int]:
+    """The shop's prices."""
+    return https(folder, _Shop)
+
+
 @contextlib.contextmanager
-def shop(folder: Path) -> Iterator[int]:
+def https(folder: Path, handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[int]:
     """HTTPS under production's name; its certificate, its own authority, is `shop.pem` of the folder."""
     certificate, key = folder / "shop.pem", folder / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=a shop", "-addext", f"subjectAltName=DNS:{API}",
+         "-subj", "/CN=a shop", "-addext", f"subjectAltName=DNS:{API},IP:127.0.0.1",
          "-addext", "keyUsage=digitalSignature,keyCertSign", "-keyout", str(key), "-out", str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Shop)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -22,15 +22,17 @@ EXPLOITS = """\
 
 Each function is trained with ordinary events. Then every attack is served to the bare function, where it must have its
 effect, and to the function under its profile. An effect is looked for where it shows (a file, a listener), never in an
-answer. *Detected by* is the call that has a line, with what it was refused. *Library named* counts the lines that name
-the right library, or the function where it is its own code. Before, between and behind the attacks both serve events
-that training did not see: *false blocks* are those with another answer than bare, *false alarms* their lines.
+answer unless the answer is the way out. *Detected by* is the call that has a line, with what it was refused. *Library
+named* is what the lines name, and how many of them name the right one: the vulnerable library, or the function where it
+is its own code. Before, between and behind the attacks both serve events that training did not see: *false blocks* are
+those with another answer than bare, *false alarms* their lines.
 """
 
 NEGATIVES = """\
 ## What got through
 
-Attacks that only do what the profile allows. They have their effect, and no line says so.
+Attacks that only do what the profile allows have their effect, and no line says so. And what a line names is no proof:
+code in the process can pretend to be any other's. Such lines are left out of the count above.
 """
 
 
@@ -56,14 +58,29 @@ def _exploits(found: Sequence[Results]) -> str:
         benign = (f"{exploit['false_blocks']} of {exploit['benign']}", f"{len(exploit['false_alarms'])}")
         for number, attack in enumerate(exploit["attacks"]):
             first = number == 0
-            lines = attack["lines"]
-            right = f"{sum(line['right'] for line in lines)} of {len(lines)}" if lines else "-"
+            detected = "; ".join(dict.fromkeys(map(_detected, attack["lines"]))) or "-"
             rows.append((
                 exploit["flaw"] if first else "", attack["name"], _effect(attack["bare"]), _effect(attack["enforced"]),
-                "; ".join(dict.fromkeys(map(_detected, lines))) or "-", right, *(benign if first else ("", "")),
+                detected, _named(attack), *(benign if first else ("", "")),
             ))  # fmt: skip
     head = ("exploit", "attack", "bare", "enforced", "detected by", "library named", "false blocks", "false alarms")
     return _table(head, rows)
+
+
+def _named(attack: Results) -> str:
+    lines = attack["lines"]
+    if not lines:
+        return "-"
+    names = ", ".join(dict.fromkeys(map(_name, lines)))
+    return f"{names}: forged" if attack["forged"] else f"{names}: {sum(x['right'] for x in lines)} of {len(lines)}"
+
+
+def _name(line: Results) -> str:
+    """Whom a line names: `PyYAML 5.3.1 yaml/constructor.py`, or the function's own frame alone."""
+    by = line["by"]
+    if "distribution" in by:
+        return " ".join(filter(None, (by["distribution"], by["version"], by["module"])))
+    return f"the function, line {by['handler']['line']}" if "handler" in by else "nobody"
 
 
 def _effect(happened: bool) -> str:
@@ -78,8 +95,9 @@ def _detected(line: Results) -> str:
 
 
 def all_lines(found: Iterable[Results]) -> Iterator[Results]:
-    """Every line about an attack."""
-    return (line for exploit in found for attack in exploit["attacks"] for line in attack["lines"])
+    """Every line about an attack that does not forge it."""
+    attacks = (attack for exploit in found for attack in exploit["attacks"] if not attack["forged"])
+    return (line for attack in attacks for line in attack["lines"])
 
 
 def _totals(found: Sequence[Results]) -> str:
@@ -103,10 +121,10 @@ def share(part: int, whole: int) -> str:
 
 def _through(found: Sequence[Results]) -> str:
     rows = [
-        (exploit["name"], attack["name"], attack["why"])
-        for exploit in found for attack in exploit["attacks"] if attack["enforced"]
+        (exploit["name"], attack["name"], _effect(attack["enforced"]), attack["why"])
+        for exploit in found for attack in exploit["attacks"] if attack["enforced"] or attack["forged"]
     ]  # fmt: skip
-    return _table(("function", "attack", "why"), rows) if rows else ""
+    return _table(("function", "attack", "enforced", "why"), rows) if rows else ""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

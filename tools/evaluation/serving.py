@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,10 @@ SETTLED = 1.0
 
 class EvaluationFailed(Exception):
     """A function does not do bare what it is there for, so that nothing can be said about it."""
+
+
+class Missing(Exception):
+    """What a function needs and this machine has not."""
 
 
 @dataclass(frozen=True)
@@ -136,19 +141,22 @@ def bare(deployed: Deployed, work: Path, before: tuple[str, ...] = ()) -> Iterat
 def enforced(
     deployed: Deployed, profile: Profile, work: Path, mode: str = "enforce", *, native: bool = False
 ) -> Iterator[Start]:
-    """A start under the profile, with a journal of its own; `native`: by the launcher, which keeps none."""
-    policy = work / f"policy-{time.monotonic_ns()}"
-    build.write(build.build(profile, (tables.machine(),)), str(policy))
-    build.close(str(policy))
-    plan = deployed.plan((), 1)
-    variables = {**plan.environment, **plan.settings(), "SANDBOX_POLICY": str(policy), "SANDBOX_MODE": mode}
-    if native:
-        command = (str(launcher.path(abi.MACHINE)), *deployed.bare_command)
-        with _started(deployed, command, variables, work, None) as start:
+    """A start under the profile, in a clean place as training had it, with a journal of its own.
+
+    `native`: by the launcher, on the host as it is and without a journal, so that nothing counts that is not ours.
+    """
+    plan = deployed.plan(({},), 1)
+    with plan.no_place() if native else plan.place() as place:
+        policy = os.path.join(place.layout.scratch, "policy")
+        build.write(build.build(profile, (tables.machine(),)), policy)
+        build.close(policy)
+        settings = {**plan.settings(), "SANDBOX_POLICY": place.inside(policy), "SANDBOX_MODE": mode}
+        variables = {**plan.environment, **settings, **place.variables("invoke")}
+        command, journal = (*place.command, *bootstrap(), *plan.command), work / f"journal-{time.monotonic_ns()}"
+        if native:
+            command = (str(launcher.path(abi.MACHINE)), *deployed.bare_command)
+        with _started(deployed, command, variables, work, None if native else journal) as start:
             yield start
-        return
-    with _started(deployed, (*bootstrap(), *plan.command), variables, work, policy.with_suffix(".journal")) as start:
-        yield start
 
 
 @contextlib.contextmanager
