@@ -173,7 +173,7 @@ class Executing:
     def heard(self, pid: int, status: int) -> None:
         """A process that ended, or a seized task that stopped: past its exec it stands by the number of its process."""
         execs = os.WIFSTOPPED(status) and seized.is_exec(status)
-        found = self._seized.pop(seized.caller(pid) if execs else pid, None)
+        found = self._seized.pop(seized.former_thread(pid) if execs else pid, None)
         if os.WIFSTOPPED(status):
             same = not found or not execs or self._is_same(found, pid)
             if same or self._decider.audit:

@@ -54,7 +54,7 @@ def is_exec(status: int) -> bool:
     return status >> 16 == _EVENT_EXEC
 
 
-def caller(pid: int) -> int:
+def former_thread(pid: int) -> int:
     """The thread whose exec a process stands in: another one than its first has taken that one's number by now."""
     message = ctypes.c_ulong(pid)
     _ptrace_if_there(_GET_EVENT_MESSAGE, pid, ctypes.addressof(message))
