@@ -41,6 +41,7 @@ def ask(what, *arguments):
 HANDLER = '''\
 import os
 import socket
+import subprocess
 import sys
 import threading
 
@@ -52,9 +53,13 @@ import wireline
 def handler(event, context):
     how = {"kit": kitcloud.ask, "wire": lambda what, *arguments: getattr(wireline, what)(*arguments)}
     for whose, what, *arguments in event["do"]:
-        if whose == "own":
+        if (whose, what) == ("own", "dial"):
             with socket.socket() as line:
-                line.connect(("127.0.0.1", arguments[0]))
+                line.connect(("127.0.0.1", *arguments))
+        elif (whose, what) == ("own", "run"):
+            subprocess.run(arguments, check=True)
+        elif (whose, what) == ("own", "note"):
+            open(*arguments, "w").close()
         elif whose == "thread":
             thread = threading.Thread(target=kitcloud.ask, args=(what, *arguments))
             thread.start()

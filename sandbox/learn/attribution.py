@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sandbox.learn import rights
-from sandbox.learn.observations import ColdStart
+from sandbox.learn.observations import ColdStart, Item
 from sandbox.learn.records import Fact, Program
-from sandbox.learn.whose import FUNCTION
+from sandbox.learn.whose import FUNCTION, PYTHON
 from sandbox.profile.libraries import placed
 from sandbox.profile.model import Profile, Section, UsedBy
 
@@ -20,6 +20,30 @@ def learned(cold_starts: Sequence[ColdStart], profile: Profile) -> frozenset[Use
     uses = placed((use for cold_start in cold_starts for use in _uses(cold_start, profile.listen)), profile)
     others = {(use.section, use.entry) for use in uses if use.distribution != FUNCTION}
     return frozenset(use for use in uses if (use.section, use.entry) in others)
+
+
+def of_calls(cold_starts: Sequence[ColdStart]) -> dict[Item, tuple[frozenset[str], str]]:
+    """{item: (the distributions that make the call, the function that makes it)} as far as known.
+
+    The function is that of the innermost library, one of several with how many others there are; '' where it is
+    Python's or the function's own.
+    """
+    found: dict[Item, tuple[set[str], set[str]]] = {}
+    for one in (one for cold_start in cold_starts for one in cold_start.whose):
+        if not isinstance(one.what, Fact):
+            names, functions = found.setdefault(one.what, (set(), set()))
+            names.update(one.by)
+            if one.by not in ((PYTHON,), (FUNCTION,)) and one.library:
+                functions.add(one.library)
+    return {
+        item: (frozenset(names) if names != {FUNCTION} else frozenset(), _shown(functions))
+        for item, (names, functions) in found.items()
+    }  # fmt: skip
+
+
+def _shown(functions: set[str]) -> str:
+    others = len(functions) - 1
+    return min(functions, default="") + (f" and {others} other{'s' * (others > 1)}" if others > 0 else "")
 
 
 def _uses(cold_start: ColdStart, listen: frozenset[str]) -> Iterator[UsedBy]:

@@ -119,6 +119,7 @@ def _uses(cold_starts: Sequence[ColdStart], samples: Sequence[Sample]) -> Iterab
     counts: dict[Item, int] = dict.fromkeys((i for cold_start in cold_starts for i in cold_start.items), 0)
     labels: dict[Item, set[str]] = {}
     everywhere: dict[str, set[str]] = {}
+    whose = attribution.of_calls(cold_starts)
     for sample in samples:
         if sample.kind == "invocation":
             everywhere.setdefault("invoke", set()).add(sample.label)
@@ -130,7 +131,10 @@ def _uses(cold_starts: Sequence[ColdStart], samples: Sequence[Sample]) -> Iterab
         if base.kept_out(Call(syscall, arg_class)):
             continue  # whoever wrote the observations
         seen, total = labels.get((phase, syscall, arg_class), set()), everywhere.get("invoke", set())
-        yield Use(phase, syscall, arg_class, count, frozenset({_reason(phase, seen, total)}))
+        by, function = whose.get((phase, syscall, arg_class), (frozenset(), ""))
+        because = _reason(phase, seen, total) + (f", by {function}" if function else "")
+        is_dangerous = base.find(base.dangerous(), Call(syscall, arg_class))
+        yield Use(phase, syscall, arg_class, count, frozenset({because}), by if is_dangerous else frozenset())
 
 
 def _reason(phase: str, seen: set[str], total: set[str]) -> str:

@@ -113,7 +113,7 @@ class _Observation:
         self._pid = 0
         self._listener: Listener | None = None
         self._readings = Readings()
-        recorder.whose = self._whose
+        recorder.users.whose = self._whose
 
     def run(self, command: Command, program: bytes, mask: Iterable[int], *, debug: bool) -> int:
         """To the program's end; `mask` are the signals that are blocked for it. Returns the exit status."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from sandbox.behaviour import access, arguments, destination
@@ -35,7 +35,6 @@ from sandbox.learn.records import (
     FileAccess,
     Full,
     Listen,
-    MadeBy,
     Mode,
     NewFact,
     NewItem,
@@ -46,15 +45,13 @@ from sandbox.learn.records import (
     SpanKind,
 )
 from sandbox.learn.started import Started
+from sandbox.learn.users import Users
 from sandbox.learn.volumes import Replaced, volume
-from sandbox.learn.whose import Whose
 
 LAST_CALLS = 12
 """How many calls before a failure are told."""
 MOST_FACTS = 20_000
 """Files, destinations and so on of one environment: a server may serve for good, under names that never end."""
-MOST_ASKED = 4_000
-"""Things, each with a thread, whose library is asked for in one span: an invocation, the init phase, a whole run."""
 LONGEST_NAME = 200
 """Characters of a path among the last calls."""
 MOST_TASKS = 16
@@ -100,10 +97,7 @@ class Recorder:
         self.names_of: Callable[[bytes], frozenset[str]] = lambda address: frozenset()
         self.asked_as: Callable[[bytes], frozenset[str]] = lambda address: frozenset()
         """The names by which destinations are learned, and those that an answer gave an address for."""
-        self.whose: Callable[[Notification, int], Whose | None] = lambda call, process: None
-        """Whose code waits in a call of this process; None also where the call does not wait any more."""
-        self._asked: set[tuple[int, int]] = set()
-        self._unasked: list[int] = []
+        self.users = Users()
         self._names = tables.names(arch)
         self._masks = {nr: arguments.masks(name) for nr, name in self._names.items()}
         self._special = {
@@ -153,7 +147,7 @@ class Recorder:
             task = self.tasks.take(call.pid)
             try:
                 number = self._take_special(task, name, call.args)
-                if self._unasked:
+                if self.users.asks(self._counted):
                     self._attribute(call, task)
                 return number
             finally:
@@ -164,6 +158,12 @@ class Recorder:
         if item is None:
             item = self._cache[key] = self._item(Call(name, arguments.classify(name, args, self._arch)))
         self._count(item)
+        if item in self.users.dangerous:
+            task = self.tasks.take(call.pid)
+            try:
+                self._attribute(call, task)
+            finally:
+                self.tasks.done(task)
         return 0
 
     def cancelled(self) -> None:
@@ -185,6 +185,7 @@ class Recorder:
         if found is None:
             found = self._items[key] = len(self._items)
             self._texts.append(str(call))
+            self.users.heard(found, call)
             self._emit(NewItem(found, self.phase, call.syscall, call.arg_class))
         return found
 
@@ -208,21 +209,10 @@ class Recorder:
         self._reached.update(ids)
         return ids
 
-    def _reached_by(self, ids: Sequence[int]) -> None:
-        """Ask at the end of this call who reached a fact, for the first of these ids."""
-        self._unasked += ids[:1]
-
     def _attribute(self, call: Notification, task: Task) -> None:
-        """Note whose call this is, once in a span for each thread and what it reaches: a stack takes longer to read."""
-        asked = [of for of in self._unasked if (of, call.pid) not in self._asked]
-        self._unasked = []
-        if not asked or len(self._asked) > MOST_ASKED:
-            return
-        found = self.whose(call, task.process())
-        self._asked.update((of, call.pid) for of in asked)
-        for of in asked if found else ():
-            assert found is not None
-            self._fact(MadeBy(of, False, found.by, found.library))
+        """Note whose call this is."""
+        for fact in self.users.answers(call, task, self._counted):
+            self._fact(fact)
 
     def _take_special(self, task: Task, name: str, args: tuple[int, ...]) -> int:
         if name in decode.SENDS:
@@ -254,7 +244,7 @@ class Recorder:
 
     def _listens(self, entries: Iterable[str]) -> None:
         for entry in entries:
-            self._fact(Listen(entry))
+            self.users.reached(self._fact(Listen(entry)))
 
     def _accessed(self, asked: Access, task: Task) -> None:
         """Note what a call asks for, where it will have it: a right comes from an effect, not from an attempt."""
@@ -264,14 +254,16 @@ class Recorder:
         if asked.reach == access.PROGRAM:
             for path in links.told(asked)[:1]:
                 if program := self._programs.program(path, asked, task):
-                    self._fact(program)
+                    self.users.reached(self._fact(program))
             return
         modes: tuple[Mode, ...] = ("read",) if asked.reach == access.READ else ("write",)
         if asked.entry or (leftover and call.arg_class == "create"):
             modes = ("entry", "write") if call.syscall in tables.OPENS else ("entry",)
         for path in links.told(asked):
             for mode in modes:
-                self._fact(FileAccess(self._as_placed(path), mode), "" if asked.unsure else asked.thing)
+                ids = self._fact(FileAccess(self._as_placed(path), mode), "" if asked.unsure else asked.thing)
+                if mode != "read":
+                    self.users.reached(ids, path)
         if asked.entry:
             self._replaced.made(asked.thing)
         elif asked.reach == access.READ and not asked.folder:
@@ -353,7 +345,7 @@ class Recorder:
                 # By the name it is looked up, by the address it is allowed.
                 names = {"", *self.asked_as(value)}
         for name in sorted(names or {""}):
-            self._reached_by(self._fact(Connect(destination.of_address(address, protocol, name).text)))
+            self.users.reached(self._fact(Connect(destination.of_address(address, protocol, name).text)))
 
     def _sending(self, task: Task, name: str, args: tuple[int, ...]) -> None:
         fd = args[0] & arguments.LOW
@@ -407,7 +399,7 @@ class Recorder:
         self._bucket = {}
         self._reached = set()
         self._refused = set()
-        self._asked.clear()
+        self.users.forget()
 
     def so_far(self) -> None:
         """Tell what a plain program, whose run is one span, did by now."""

@@ -6,12 +6,14 @@ way, and `function` for the function's own code. Nobody's name stands for what c
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sandbox.learn.records import DISTRIBUTION
-from sandbox.sensor.origins import Sensor
-from sandbox.sensor.reading import FROM_STRING, Reading
 from sandbox.violations.origin import STANDARD_LIBRARY
+
+if TYPE_CHECKING:
+    from sandbox.sensor.origins import Sensor
+    from sandbox.sensor.reading import Reading
 
 PYTHON, FUNCTION = "python", "function"
 
@@ -34,7 +36,7 @@ class Readings:
     """Reads whose calls wait, for one observer. Not for several threads."""
 
     def __init__(self) -> None:
-        self._sensor = Sensor()
+        self._sensor: Sensor | None = None
         self._failed: dict[int, int] = {}
 
     def read(self, tid: int, pid: int) -> Whose | None:
@@ -44,6 +46,10 @@ class Readings:
         """
         if self._failed.get(tid, 0) >= TRIES_OF_THREAD or self._failed.get(-pid, 0) >= TRIES_OF_PROCESS:
             return None
+        if self._sensor is None:
+            from sandbox.sensor.origins import Sensor
+
+            self._sensor = Sensor()
         reading = self._sensor.reading(tid, pid)
         if reading is None:
             if len(self._failed) > MOST_KNOWN:
@@ -64,6 +70,8 @@ def whose(reading: Reading) -> Whose | None:
 
     None where only code from a string, or of nobody, is on it.
     """
+    from sandbox.sensor.reading import FROM_STRING
+
     origin = reading.origin
     if origin is None:
         return None

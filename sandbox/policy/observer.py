@@ -33,7 +33,7 @@ def observer_rules(arch: str) -> Rules:
 
 
 def observer_files() -> dict[str, bytes]:
-    """The files of sandbox/learn/data by name: a program for each architecture, and the hard deny with its errnos."""
+    """The files of sandbox/learn/data by name: a program for each architecture, the hard deny, and dangerous calls."""
     files = {}
     for arch in tables.ARCHES:
         rules = observer_rules(arch)
@@ -44,5 +44,7 @@ def observer_files() -> dict[str, bytes]:
     for entry in base.hard_deny():
         if not entry.unreadable:
             denied.setdefault(entry.syscall, {}).update(dict.fromkeys(entry.classes or ("",), entry.errno))
-    files["denied.json"] = (json.dumps(denied, indent=1, sort_keys=True) + "\n").encode()
+    dangerous = {entry.syscall: sorted(entry.classes) for entry in base.dangerous()}
+    for name, data in (("denied", denied), ("dangerous", dangerous)):
+        files[f"{name}.json"] = (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()
     return files

@@ -46,9 +46,10 @@ def trained(workshop: Workshop) -> Iterator[tuple[Profile, Path, list[int]]]:
     path = workshop.new()
     with servers(4) as ports:
         events = workshop.events(
-            {"do": [["kit", "dial", ports[0]], ["wire", "dial", ports[1]], ["own", "", ports[2]]]},
+            {"do": [["kit", "dial", ports[0]], ["wire", "dial", ports[1]], ["own", "dial", ports[2]]]},
             {"do": [["thread", "dial", ports[3]]]},
-            {"do": [["wire", "dial", ports[0]]]},
+            {"do": [["wire", "dial", ports[0]], ["kit", "run", "/usr/bin/true"], ["own", "run", "/usr/bin/env"]]},
+            {"do": [["wire", "serve"], ["kit", "note", "/tmp/noted"], ["own", "note", "/tmp/own"]]},
         )  # fmt: skip
         start = ("--handler", "app.handler", "--root", root, "--events", events, "--cold-starts", "1")
         workshop.sandbox("learn", "layers", *start, "--output", path)
@@ -62,3 +63,20 @@ def test_a_destination_lists_the_libraries_that_connect(trained: tuple[Profile, 
     both = ["kit-cloud", "wire-line"]
     assert profile.users("network") == {to[0]: both, to[1]: ["wire-line"], to[3]: both}
     assert to[2] in profile.network
+
+
+def test_programs_listeners_folders_and_dangerous_calls_have_theirs(
+    trained: tuple[Profile, Path, list[int]],
+) -> None:
+    """What Python's library does for the function's own code is Python's; its reasons name the library's function."""
+    profile, path, _ = trained
+    both = ["kit-cloud", "wire-line"]
+    assert profile.users("processes") == {"/usr/bin/true": both, "/usr/bin/env": ["python"]}
+    assert profile.users("listen") == {"tcp://127.0.0.1:*": ["wire-line"]}
+    assert profile.users("write") == {"/tmp/*": ["function", *both]}
+    execs = next(use for use in profile.uses if use.syscall == "execve")
+    assert execs.by == {*both, "python"}
+    assert not any(use.by for use in profile.uses if use.syscall in ("connect", "openat"))
+    connects = next(use for use in profile.uses if use.syscall == "connect")
+    assert connects.because == {"learned from every event, by wire-line 1.4 wireline/__init__.py dial"}
+    assert document.write(profile) == path.read_text()
