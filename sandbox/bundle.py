@@ -90,6 +90,7 @@ FIELDS = (
     ("bind_ports", "ports", ()),
     ("bind_shown", "text", ()),
     ("unsupervised", "lines", ()),
+    ("unlooked", "lines", ()),
     ("connects", "choice", ("never", "init", "always")),
     ("decider", "choice", ("when-needed", "early")),
     ("looks", "choice", ("attendant", "decider")),
@@ -145,7 +146,7 @@ class Policy:
         "bind_ports", "bind_shown", "connects", "decider", "digest", "exec", "files", "function", "head", "hosts",
         "judged", "literals", "looks", "names_keep", "names_receives", "network", "network_ports", "network_shown",
         "own", "program", "provenance", "signals", "socket_paths", "source", "supervised", "supervised_head",
-        "unsupervised",
+        "unlooked", "unsupervised",
     )  # fmt: skip
 
     function: str
@@ -159,6 +160,7 @@ class Policy:
     bind_ports: Sequence[int]
     bind_shown: str
     unsupervised: Sequence[str]  # what stays open without a supervisor, for the status line
+    unlooked: Sequence[str]  # what stays open where nobody looks at files, for the status line
     connects: str  # when the attendant may connect to the Runtime API: never | init, until the first | always
     decider: str  # when-needed | early: the profile holds what only the Python supervisor decides
     looks: str  # who may answer a call by its path alone: attendant, or only the decider

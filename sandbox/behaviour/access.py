@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 
-from sandbox.behaviour import arguments, outcome
+from sandbox.behaviour import arguments, attributes, outcome
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.outcome import RENAME_EXCHANGE
 from sandbox.behaviour.walker import Walker
@@ -40,8 +40,8 @@ _ENTRIES: dict[str, tuple[str | None, ...]] = {
     "rename": (_MOVED, _REPLACED), "renameat": (_MOVED, _REPLACED), "renameat2": (_MOVED, _REPLACED),
     "link": (_LINKED, _MADE), "linkat": (_LINKED, _MADE),
 }  # fmt: skip
-CALLS = frozenset({*tables.OPENS, *tables.EXECS, *_ENTRIES, "truncate", "bind"})
-"""The calls of which `ask` knows the paths: those that Landlock has rights for, and exec."""
+CALLS = frozenset({*tables.OPENS, *tables.EXECS, *_ENTRIES, *tables.ATTRIBUTES, "truncate", "bind"})
+"""The calls of which `ask` knows the paths: those that Landlock has rights for, exec, and what changes attributes."""
 
 # linux/fcntl.h, linux/fs.h
 _AT_REMOVEDIR, _AT_SYMLINK_FOLLOW, _AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = 0x200, 0x400, 0x100, 0x1000
@@ -162,11 +162,24 @@ def of_call(
             return asked.opening()
         if call.syscall in tables.EXECS:
             return asked.executing()
-        if call.syscall == "truncate":
-            return asked.truncating()
+        if call.syscall == "truncate" or call.syscall in tables.ATTRIBUTES:
+            return asked.changing_itself()[0]
         return asked.binding() if call.syscall == "bind" else asked.changing()
     except _Blind:
         return (Access(call, phase, "", "", unsure=True),)
+
+
+def of_change(call: Call, args: Sequence[int], task: Task, phase: str) -> tuple[tuple[Access, ...], Walked | None]:
+    """As `of_call` for a change of a file itself (tables.ATTRIBUTES, truncate), and the walk, with its descriptor.
+
+    The thing is what the kernel calls the very file of the descriptor, so no rename during the walk can lie. Raises
+    OSError (EFAULT, ENOENT) for a path that is nowhere or empty. No walk where the memory that holds it shows nothing.
+    """
+    asked = _Asked(call, args, task, Walker(task.tid, foresee=False), phase)
+    try:
+        return asked.changing_itself(keep=True)
+    except _Blind:
+        return (Access(call, phase, WRITE, "", unsure=True),), None
 
 
 def socket_path(task: Task, path: bytes, *, keep: bool = False) -> Walked:
@@ -174,7 +187,14 @@ def socket_path(task: Task, path: bytes, *, keep: bool = False) -> Walked:
 
     With `keep` its descriptor stays open: Walked.fd.
     """
-    return Walker(task.tid).walk(None, path.split(b"\0")[0], keep=keep)
+    return _as_named(Walker(task.tid).walk(None, path.split(b"\0")[0], keep=keep))
+
+
+def _as_named(walked: Walked) -> Walked:
+    """With the name that the kernel has for the file of the descriptor: a rename during the walk can make text lie."""
+    if walked.fd >= 0:
+        walked.path = os.readlink(f"/proc/self/fd/{walked.fd}")
+    return walked
 
 
 def bound_path(task: Task, path: bytes) -> Walked:
@@ -243,15 +263,38 @@ class _Asked:
         rights = landlock.ACCESS_FS_EXECUTE | landlock.ACCESS_FS_READ_FILE
         return (self._access(PROGRAM, walked, error, dirfd, path, rights),)
 
-    def truncating(self) -> tuple[Access, ...]:
+    def changing_itself(self, *, keep: bool = False) -> tuple[tuple[Access, ...], Walked | None]:
+        """A file's attributes, or its length: a right to write it, and of no folder."""
+        syscall, foresee = self._call.syscall, self._walker.foresee
+        flags = attributes.at_flags(syscall, self._args)
+        if attributes.by_descriptor(syscall, self._args):
+            return (), None
         ((dirfd, path),) = self._paths()
-        if not path:
-            return ()
-        walked = self._walker.walk(dirfd, path, wanted=os.W_OK)
-        error = errno.EISDIR if stat.S_ISDIR(walked.mode) else outcome.of_walk(walked)
-        if walked.mode and not error and not stat.S_ISREG(walked.mode):
-            error = errno.EINVAL
-        return (self._access(WRITE, walked, error, dirfd, path, landlock.ACCESS_FS_TRUNCATE),)
+        if not path and not flags & _AT_EMPTY_PATH:
+            if keep:
+                ((_, at),) = tables.paths(syscall)
+                raise OSError(errno.ENOENT if self._task.read(self._args[at], 1) else errno.EFAULT, "path")
+            return (), None
+        follow = not flags & _AT_SYMLINK_NOFOLLOW
+        walked = self._walker.walk(dirfd, path, follow=follow, wanted=os.W_OK, keep=keep or foresee)
+        error = 0
+        try:
+            if foresee:
+                error = self._outcome(walked)
+            else:
+                _as_named(walked)
+        finally:
+            if not keep:
+                walked.close()
+        rights = landlock.ACCESS_FS_TRUNCATE if syscall == "truncate" else landlock.ACCESS_FS_WRITE_FILE
+        return (self._access(WRITE, walked, error, dirfd, path, rights),), walked
+
+    def _outcome(self, walked: Walked) -> int:
+        try:
+            change = attributes.read(self._call.syscall, self._args, self._task)
+        except OSError as error:
+            return error.errno or errno.EINVAL
+        return attributes.outcome(change, walked, self._walker.ids())
 
     def binding(self) -> tuple[Access, ...]:
         """The entry that bind(2) makes for the path of a unix socket."""

@@ -70,6 +70,11 @@ class Walker:
             self._its = self._of(self._tid)
         return self._its
 
+    def ids(self) -> Ids | None:
+        """The task's ids, where they mean here what they mean to it; None where that is not known."""
+        its, mine = self._ids(), _mine()
+        return its if its and mine and its.namespace == mine.namespace else None
+
     def user(self) -> int:
         """The user whose entries in a sticky folder the task may remove; 0 for any, or where that is not known."""
         its = self._ids() if self.foresee else None
@@ -79,7 +84,7 @@ class Walker:
 class Ids:
     """What the kernel asks of a task before it lets it at a file: ids of files, groups and rights."""
 
-    __slots__ = ("capabilities", "group", "groups", "namespace", "user")
+    __slots__ = ("capabilities", "group", "groups", "namespace", "rights", "user")
 
     def __init__(self, tid: int) -> None:
         """Raises OSError."""
@@ -88,7 +93,8 @@ class Ids:
         self.user = int(_field(status, b"\nUid:").split()[3])
         self.group = int(_field(status, b"\nGid:").split()[3])
         self.groups = tuple(map(int, _field(status, b"\nGroups:").split()))
-        self.capabilities = int(_field(status, b"\nCapEff:") or b"0", 16) & OVER_FILES
+        self.rights = int(_field(status, b"\nCapEff:") or b"0", 16)
+        self.capabilities = self.rights & OVER_FILES
         self.namespace = os.readlink(f"/proc/{tid}/ns/user")
 
     def are(self, other: Ids) -> bool:
@@ -170,6 +176,34 @@ class Borrowed:
             if self._death.value:
                 abi.LIBC.prctl(_PR_SET_PDEATHSIG, self._death.value)
             self.worn = False
+
+
+class Acting:
+    """For a call that is made in a task's place: its ids on this thread, as far as it has others.
+
+        with Acting(tid) as acting:
+            if acting.may: ...
+
+    `may` says whether this process can do what the task can do to files, and no more; `fully` whether also with its
+    rights beyond those over files, which some extended attributes ask for.
+    """
+
+    def __init__(self, tid: int) -> None:
+        mine, its = _mine(), _read_ids(tid)
+        self._alike = mine is not None and its is not None and mine.are(its)
+        self._borrowed = Borrowed(mine, None if self._alike else its)
+        self.fully = bool(self._alike and mine and its and mine.rights == its.rights)
+
+    @property
+    def may(self) -> bool:
+        return self._alike or self._borrowed.worn
+
+    def __enter__(self) -> Acting:
+        self._borrowed.__enter__()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._borrowed.__exit__()
 
 
 def _put_on(ids: Ids) -> bool:

@@ -128,11 +128,13 @@ def install(
     single_use = policy.exec == "single-use"
     own_pid = os.getpid() if policy.signals == "self" else None
     before = _open_status() if platform.proc else -1
+    looking = False
     try:
         looks = looks_at_files(policy, platform.landlock, files, audit=audit)
         if tell and _install_supervised(
             policy, addresses, tell, in_force, first, scoped=scoped, looks=looks, audit=audit
         ):
+            looking = looks
             if looks and not audit:
                 in_force.reported.append("files: what Landlock refuses")
             if not looks and files == "auto" and policy.files.listed and platform.landlock:
@@ -155,6 +157,8 @@ def install(
         if before >= 0:
             os.close(before)
     _canary()
+    if not looking and not audit and command:
+        _say_unlooked(policy, platform, in_force)
     held = ["syscalls", f"exec: {policy.exec}", f"signals: {policy.signals}"]
     if refuses:
         in_force.enforced.append(f"platform: calls {', '.join(str(nr) for nr, _ in refuses)} fail as there")
@@ -274,8 +278,6 @@ def _say_files(policy: Policy, plan: landlock_rules.Plan, platform: Platform, in
         in_force.enforced.append(f"files: read {plan.read} places, write {places}, {by}")
         if landlock_rules.others_readable():
             in_force.degraded.append("files: /proc shows environment and maps of processes outside (CAP_PERFMON)")
-        if not plan.handled & landlock.ACCESS_FS_TRUNCATE:
-            in_force.degraded.append(f"files: truncate(2) stays free ({_missing(platform)}; needs ABI 3)")
     if plan.handled & landlock_rules.EXECUTE:
         in_force.enforced.append(f"programs: {_some(plan.programs) or 'none but the command'}, {by}")
         if policy.files.memfd:
@@ -284,6 +286,14 @@ def _say_files(policy: Policy, plan: landlock_rules.Plan, platform: Platform, in
         in_force.enforced.append("programs: any")
     if plan.absent:
         in_force.enforced.append(f"not here: {_some(plan.absent)}")
+
+
+def _say_unlooked(policy: Policy, platform: Platform, in_force: InForce) -> None:
+    """What Landlock has no right for, where nobody looks."""
+    if policy.files.listed and platform.landlock:
+        in_force.degraded += policy.unlooked
+        if platform.landlock < landlock_rules.FIRST_TRUNCATE:
+            in_force.degraded.append(f"files: truncate(2) stays free ({_missing(platform)}; needs ABI 3, or a look)")
 
 
 def _some(places: Sequence[str]) -> str:

@@ -38,8 +38,8 @@ OF_FILES = (
 )  # fmt: skip
 """What a rule on a file may hold (security/landlock/fs.c: ACCESS_FILE)."""
 
-FIRST_REFER = 2
-SINCE = ((FIRST_REFER, landlock.ACCESS_FS_REFER), (3, landlock.ACCESS_FS_TRUNCATE))
+FIRST_REFER, FIRST_TRUNCATE = 2, 3
+SINCE = ((FIRST_REFER, landlock.ACCESS_FS_REFER), (FIRST_TRUNCATE, landlock.ACCESS_FS_TRUNCATE))
 """The ABI from which on a right can be handled."""
 
 SHOWN = 4

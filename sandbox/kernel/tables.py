@@ -41,6 +41,13 @@ HELD_BY_PATH = (
     "link", "linkat", "symlink", "symlinkat", "unlink", "unlinkat", "rmdir",
 )  # fmt: skip
 """The calls whose paths Landlock holds, without exec; stat, access, readlink and chdir it does not (man 7 landlock)."""
+ATTRIBUTES = (
+    "chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat", "utime", "utimes", "futimesat", "utimensat",
+    "setxattr", "lsetxattr", "setxattrat", "removexattr", "lremovexattr", "removexattrat",
+)  # fmt: skip
+"""The calls that change mode, owner, times or extended attributes by a path. Landlock has no right for them."""
+BY_PATH = (*HELD_BY_PATH, *ATTRIBUTES)
+"""The calls that are looked at: what they change or open a profile lists by its path."""
 MOVE_ROOT = (
     "mount", "umount2", "move_mount", "open_tree", "open_tree_attr", "mount_setattr", "fsmount", "pivot_root", "chroot",
     "unshare", "setns",

@@ -225,8 +225,8 @@ static void heed_signals(int events) {
 static enum broker let_through(const struct notification *call, long *code) {
     int early = !connected && is_early(&policy.early, (uint32_t)call->nr, call->args);
     enum looked looked = look_at(call, early);
-    /* Where nobody is left who could tell, Landlock decides all the same. */
-    if ((looked == NOT_SURE && !lost) || (looked == NO_PATH && !early)) return LEFT;
+    /* Where nobody is left who could tell, Landlock decides all the same, or nothing goes on. */
+    if (looked == DECIDED || (looked == NOT_SURE && !lost) || (looked == NO_PATH && !early)) return LEFT;
     answer(call->id, 0, NOTIF_FLAG_CONTINUE);
     *code = 0;
     return NOBODY_WAITS;

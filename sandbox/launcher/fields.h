@@ -37,6 +37,7 @@ struct policy {
     struct ports bind_ports;
     const char *bind_shown;
     struct list unsupervised;
+    struct list unlooked;
     int connects;
     int decider;
     int looks;
@@ -73,6 +74,7 @@ static void take_fields(struct cursor *c, struct policy *policy) {
     policy->bind_ports = take_ports(c);
     policy->bind_shown = take_text(c);
     policy->unsupervised = take_texts(c);
+    policy->unlooked = take_texts(c);
     policy->connects = take_choice(c, 3);
     policy->decider = take_choice(c, 2);
     policy->looks = take_choice(c, 2);

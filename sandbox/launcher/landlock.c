@@ -231,8 +231,6 @@ static void note_files(void) {
             close_high(fd);
             note(&degraded, "files: /proc shows environment and maps of processes outside (CAP_PERFMON)");
         }
-        if (!(handled & LANDLOCK_ACCESS_FS_TRUNCATE))
-            note(&degraded, format("files: truncate(2) stays free (%; needs ABI 3)", missing()));
     }
     if (handled & LANDLOCK_ACCESS_FS_EXECUTE) {
         const char *named = first_few(&programs);
@@ -243,6 +241,15 @@ static void note_files(void) {
         note(&enforced, "programs: any");
     }
     if (absent.count) note(&enforced, format("not here: %", first_few(&absent)));
+}
+
+/* What Landlock has no right for, where nobody looks (install.py: _say_unlooked). */
+static void note_unlooked(void) {
+    if (!(handled & FS_READ)) return;
+    const char *text = policy.unlooked.first;
+    for (uint32_t i = 0; i < policy.unlooked.count; i++, text = next_text(text)) note(&degraded, text);
+    if (!(handled & LANDLOCK_ACCESS_FS_TRUNCATE))
+        note(&degraded, format("files: truncate(2) stays free (%; needs ABI 3, or a look)", missing()));
 }
 
 static void allow_ports(uint64_t access, const struct ports *ports, long first) {

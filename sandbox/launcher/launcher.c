@@ -90,6 +90,7 @@ static int install_filter(int supervised) {
         build_filter(0);
         code = seccomp_filter(0);
     }
+    if (code >= 0 && (listener < 0 || !looks)) note_unlooked();
     return code < 0 ? refused(code) : 1;
 }
 

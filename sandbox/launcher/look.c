@@ -1,11 +1,12 @@
 /* The look at files (sandbox/supervise/look.py): of a path call that waits only whether the rules surely let it
- * through. Whatever is not sure the decider looks at again, and tells. Nothing is refused here: Landlock decides. */
+ * through. Whatever is not sure the decider looks at again, and tells. Nothing is refused here: Landlock decides. What
+ * that has no right for the decider makes itself (changing.py): such a call never goes on as it stands. */
 #ifndef SANDBOX_LOOK_C
 #define SANDBOX_LOOK_C
 
 #include "walk.c"
 
-enum change { OPENED, TRUNCATED, MADE, REMOVED, LINKED, MOVED };
+enum change { OPENED, TRUNCATED, MADE, REMOVED, LINKED, MOVED, ATTRIBUTES, TIMES };
 struct path_call { /* where its arguments lie; -1 for none. `makes`: the right, 0 where a mode says it */
     uint32_t nr;
     enum change change;
@@ -252,6 +253,9 @@ static int is_quiet(const struct path_call *kind, const struct notification *cal
     case LINKED:
     case MOVED:
         break;
+    case ATTRIBUTES:
+    case TIMES:
+        return 0;
     }
     int links = kind->change == LINKED;
     if ((!links && !names_entry(texts[0])) || !names_entry(texts[1])) return 0;
@@ -266,11 +270,20 @@ static int is_quiet(const struct path_call *kind, const struct notification *cal
     return moves_quietly(&old, reached, &new, links, exchanges);
 }
 
+/* Whether no wall stands behind a look at a call: Landlock has no right for it, or not in this kernel. */
+static int is_decided(const struct path_call *kind, const struct notification *call) {
+    if (kind->change == TRUNCATED) return !rules || !(rules->handled & LANDLOCK_ACCESS_FS_TRUNCATE);
+    /* Times by a descriptor alone: futimens(3). */
+    return kind->change == ATTRIBUTES || (kind->change == TIMES && call->args[kind->from_path]);
+}
+
 /* What a look says of a call that waits; `early`: the init phase alone may make it. */
-enum looked { NO_PATH, QUIET, NOT_SURE };
+enum looked { NO_PATH, QUIET, NOT_SURE, DECIDED };
 static enum looked look_at(const struct notification *call, int early) {
     const struct path_call *kind = looks ? path_call((uint32_t)call->nr) : NULL;
     if (!kind || !(early || is_early(&policy.paths, (uint32_t)call->nr, call->args))) return NO_PATH;
+    if (is_decided(kind, call)) return DECIDED;
+    if (kind->change == TIMES) return QUIET;
     return rules && !rules->incomplete && policy.looks == LOOKS_ATTENDANT && is_quiet(kind, call) ? QUIET : NOT_SURE;
 }
 

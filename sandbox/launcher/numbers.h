@@ -325,7 +325,13 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
     1, -1, 0x0}, {264, MOVED, 0, 1, 2, 3, -1, 0x0}, {316, MOVED, 0, 1, 2, 3, 4, 0x0}, {86, LINKED, -1, 0, -1, 1, -1, \
     0x0}, {265, LINKED, 0, 1, 2, 3, 4, 0x0}, {88, MADE, -1, -1, -1, 1, -1, 0x1000}, {266, MADE, -1, -1, 1, 2, -1, \
     0x1000}, {87, REMOVED, -1, -1, -1, 0, -1, 0x0}, {263, REMOVED, -1, -1, 0, 1, -1, 0x0}, {84, REMOVED, -1, -1, -1, \
-    0, -1, 0x0}}
+    0, -1, 0x0}, {90, ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {268, ATTRIBUTES, 0, 1, -1, -1, -1, 0x0}, {452, ATTRIBUTES, \
+    0, 1, -1, -1, -1, 0x0}, {92, ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {94, ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {260, \
+    ATTRIBUTES, 0, 1, -1, -1, -1, 0x0}, {132, ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {235, ATTRIBUTES, -1, 0, -1, -1, \
+    -1, 0x0}, {261, TIMES, 0, 1, -1, -1, -1, 0x0}, {280, TIMES, 0, 1, -1, -1, -1, 0x0}, {188, ATTRIBUTES, -1, 0, -1, \
+    -1, -1, 0x0}, {189, ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {463, ATTRIBUTES, 0, 1, -1, -1, -1, 0x0}, {197, \
+    ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {198, ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {466, ATTRIBUTES, 0, 1, -1, -1, \
+    -1, 0x0}}
 #define NR_bind 49
 #define NR_capget 125
 #define NR_capset 126
@@ -402,7 +408,10 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define PATH_CALL_ROWS {{56, OPENED, 0, 1, -1, -1, 2, 0x0}, {45, TRUNCATED, -1, 0, -1, -1, -1, 0x0}, {34, MADE, -1, \
     -1, 0, 1, -1, 0x80}, {33, MADE, -1, -1, 0, 1, 2, 0x0}, {38, MOVED, 0, 1, 2, 3, -1, 0x0}, {276, MOVED, 0, 1, 2, 3, \
     4, 0x0}, {37, LINKED, 0, 1, 2, 3, 4, 0x0}, {36, MADE, -1, -1, 1, 2, -1, 0x1000}, {35, REMOVED, -1, -1, 0, 1, -1, \
-    0x0}}
+    0x0}, {53, ATTRIBUTES, 0, 1, -1, -1, -1, 0x0}, {452, ATTRIBUTES, 0, 1, -1, -1, -1, 0x0}, {54, ATTRIBUTES, 0, 1, \
+    -1, -1, -1, 0x0}, {88, TIMES, 0, 1, -1, -1, -1, 0x0}, {5, ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {6, ATTRIBUTES, -1, \
+    0, -1, -1, -1, 0x0}, {463, ATTRIBUTES, 0, 1, -1, -1, -1, 0x0}, {14, ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {15, \
+    ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {466, ATTRIBUTES, 0, 1, -1, -1, -1, 0x0}}
 #define NR_bind 200
 #define NR_capget 90
 #define NR_capset 91

@@ -64,6 +64,7 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         "provenance": _provenance(profile),
         **ports.description(profile),
         "unsupervised": unsupervised,
+        "unlooked": unlooked(profile),
         **{f"files.{name}": value for name, value in file_fields(profile).items()},
     }
     told = supervision.description(profile, filters)
@@ -189,6 +190,12 @@ def file_fields(profile: Profile) -> dict[str, object]:
         "memfd": MAKES_PROGRAMS in syscalls,
         "renames": any(syscall in RENAMES for syscall in syscalls),
     }
+
+
+def unlooked(profile: Profile) -> list[str]:
+    """What of files stays open, in spite of the rules, where no supervisor looks: lines for the status line."""
+    changes = _syscalls(profile) & {*tables.ATTRIBUTES}
+    return ["files: mode, owner, times and attributes can be changed by any path"] if changes else []
 
 
 def _syscalls(profile: Profile) -> set[str]:

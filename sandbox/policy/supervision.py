@@ -248,14 +248,14 @@ def socket_calls(filters: Filters) -> list[list[list[int]]]:
 
 
 def path_calls(profile: Profile, filters: Filters) -> dict[str, list[list[list[int]]]]:
-    """{number: alternatives} of the calls that Landlock holds by their path and that pass after the init phase.
+    """{number: alternatives} of the calls by a path that the rules on files hold and that pass after the init phase.
 
     Reading is left out where the function may read everywhere: nothing could be seen there, and programs read most.
     """
     numbers = tables.numbers(filters.arch)
     anywhere = "/" in {rule_of(pattern)[1] for pattern in (*profile.reads, *profile.writes) if rule_of(pattern)[2]}
     found: dict[str, list[list[list[int]]]] = {}
-    for name in tables.HELD_BY_PATH:
+    for name in tables.BY_PATH:
         for rule in filters.later.allow.get(numbers.get(name, -1), ()):
             if not (anywhere and name in tables.OPENS and rule.arg_class == "read"):
                 found.setdefault(str(numbers[name]), []).append([list(condition) for condition in rule.conditions])
@@ -270,7 +270,7 @@ def looks(profile: Profile, compiled: Iterable[Filters]) -> str:
     """
     found = {call for both in compiled for call in _items(both.plain)}
     moves = any(call.syscall in tables.MOVE_ROOT or call.arg_class == "namespace" for call in found)
-    answered = any(Call.parse(text).syscall in tables.HELD_BY_PATH for text, _ in profile.responses)
+    answered = any(Call.parse(text).syscall in tables.BY_PATH for text, _ in profile.responses)
     return "decider" if moves or answered else "attendant"
 
 

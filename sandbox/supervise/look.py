@@ -1,7 +1,8 @@
 """The look at files: what the path calls that wait ask for, and what of it the rules on files refuse.
 
-It refuses nothing. Where Landlock is in force the wall decides, and in audit there is none. A path is what the
-function's memory says at this moment: a hostile thread can hide a line, or forge one.
+It refuses nothing that Landlock holds: where that is in force the wall decides, and in audit there is none. A path is
+what the function's memory says at this moment: a hostile thread can hide a line, or forge one. Of what Landlock has no
+right for (attributes) the look alone decides, and so no such call goes on as it stands: changing.py makes it.
 """
 
 from __future__ import annotations
@@ -68,13 +69,28 @@ class Look:
     @staticmethod
     def sees(number: int) -> bool:
         """Whether a call with this number is looked at."""
-        return tables.names(abi.MACHINE).get(number) in tables.HELD_BY_PATH
+        return tables.names(abi.MACHINE).get(number) in tables.BY_PATH
+
+    def decides(self, syscall: str) -> bool:
+        """Whether the rules on files are asked here and nowhere else: Landlock has no right for it, or not yet."""
+        return not self.audit and (syscall in tables.ATTRIBUTES or self._is_free(syscall))
+
+    def _is_free(self, syscall: str) -> bool:
+        return syscall == "truncate" and not self._permissions.handled & landlock.ACCESS_FS_TRUNCATE
+
+    def judge(self, accesses: Sequence[Access]) -> Verdict:
+        """What the rules say to the accesses of one call."""
+        for one in accesses:
+            if one.rights and self._is_free(one.call.syscall):
+                one.rights = landlock.ACCESS_FS_WRITE_FILE
+        return allows(self._permissions, accesses)
 
     def is_quiet(self, call: Notification, *, early: bool) -> bool:
         """Whether a path call of the first phase may go on without anybody's line; `early`: that phase alone has it."""
-        if not (early or self.calls.allows(call)):
+        syscall = tables.names(abi.MACHINE)[call.nr]
+        if self.decides(syscall) or not (early or self.calls.allows(call)):
             return False
-        syscall, task = tables.names(abi.MACHINE)[call.nr], self._tasks.take(call.pid)
+        task = self._tasks.take(call.pid)
         try:
             asked = Call(syscall, arguments.classify(syscall, call.args, abi.MACHINE))
             return not self.ask(asked, call.args, task, "init").errno and not (self.unread and self.tells)
@@ -84,13 +100,13 @@ class Look:
     def ask(self, asked: Call, args: Sequence[int], task: Task, phase: str) -> Verdict:
         """What the rules on files say to a call that waits; allowed where it cannot work, and where nobody can tell."""
         accesses = access.of_call(asked, args, task, phase, foresee=False)
-        verdict = allows(self._permissions, accesses)
+        verdict = self.judge(accesses)
         if verdict.errno and all(_is_own(one, task) or _lists_checkout(one) for one in accesses):
             return Verdict()
         if verdict.errno or any(one.unsure for one in accesses):
             # Rarely, and so worth the errno: what the file system refuses by itself is nothing to report.
             accesses = access.of_call(asked, args, task, phase)
-            verdict = allows(self._permissions, accesses)
+            verdict = self.judge(accesses)
             if any(one.unsure and not one.error for one in accesses):
                 self.unread = True
                 return Verdict()
@@ -106,6 +122,8 @@ class Look:
 
     def spelled(self, refused: Access) -> str:
         """The text of a profile that allows what was refused: the file that is read, the folder that is written in."""
+        if not refused.thing:
+            return ""
         place = spelling.below_named(refused.thing, self._names)
         if self._is_stale(refused):
             # Only a rule on the folder holds what is put there later; one of many owners is not opened for one file.
@@ -113,7 +131,7 @@ class Look:
             if not is_one_owners(folder):
                 return ""
             place = below(spelling.below_named(folder, self._names))
-        elif refused.changes and refused.folder and not refused.entry:
+        elif refused.changes and refused.folder and not refused.entry and refused.call.syscall in tables.OPENS:
             place += "/*"
         elif refused.changes and refused.entry and place.count("/") > 1:
             place = os.path.dirname(place) + "/*"

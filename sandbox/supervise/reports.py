@@ -34,7 +34,7 @@ MOST_TOLERANT = 64
 MOST_UNKNOWN = 4
 """Kinds of interpreters that are said to be unknown, one line each: whoever starts programs can make up any number."""
 
-TARGETS = (*tables.HELD_BY_PATH, "openat2", *tables.EXECS)
+TARGETS = (*tables.BY_PATH, "openat2", *tables.EXECS)
 """The calls whose violation names the file or program as its target."""
 BYTECODE = "/__pycache__"
 """The folder that Python makes beside code whose bytecode is missing, as any import may. Refused, it does without: in

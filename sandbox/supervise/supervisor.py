@@ -39,6 +39,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sandbox.behaviour.access import Access
     from sandbox.behaviour.stand_ins import StandIns
     from sandbox.egress.destinations import Destinations
     from sandbox.egress.owned import OwnedSockets
@@ -297,8 +298,7 @@ class Supervisor:
         task = self._tasks.take(call.pid)
         try:
             if self._look and (early or self._look.calls.allows(call)):
-                self._look_at(call, syscall, task, self._look)
-                listener.let_through(call.id)
+                self._look_at(listener, call, syscall, task, self._look)
             else:
                 self._answer(listener, call, syscall, task)
         finally:
@@ -337,8 +337,8 @@ class Supervisor:
         self._report(call, task, asked, decision)
         if decision.answer == REPORT:
             if self._look and self._look.sees(call.nr):
-                self._look_at(call, syscall, task, self._look)
-            if syscall in BROKERED:
+                self._look_at(listener, call, syscall, task, self._look)
+            elif syscall in BROKERED:
                 self._egress.take(listener, call, syscall, task)
             elif syscall == "socket" and asked.arg_class.startswith(tables.NETLINK):
                 self._make_netlink(listener, call, task)
@@ -363,9 +363,28 @@ class Supervisor:
 
             netlink.answer(listener, call)
 
-    def _look_at(self, call: Notification, syscall: str, task: Task, look: Look) -> None:
-        """Report what the rules on files refuse. Whatever it is, the call goes on: the wall decides."""
+    def _look_at(self, listener: Listener, call: Notification, syscall: str, task: Task, look: Look) -> None:
+        """Report what the rules on files refuse, and let the call go on: the wall decides. What has none is made."""
         asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
+        if look.decides(syscall):
+            from sandbox.supervise import changing
+
+            changing.answer(listener, call, asked, task, look, self.phase, self._refusing(call, task, look))
+            return
+        self._tell_refused(call, asked, task, look)
+        listener.let_through(call.id)
+
+    def _refusing(self, call: Notification, task: Task, look: Look) -> Callable[[Access, str], bool]:
+        def refuses(access: Access, reason: str) -> bool:
+            decision = Decision(self._decider.response(access.call), reason, look.spelled(access))
+            self._report(call, task, access.call, decision, access.thing, number=errno.EACCES)
+            if decision.answer == TERMINATE:
+                self._terminate(str(access.call))
+            return decision.answer != REPORT
+
+        return refuses
+
+    def _tell_refused(self, call: Notification, asked: Call, task: Task, look: Look) -> None:
         verdict = look.ask(asked, call.args, task, self.phase)
         if look.unread and look.tells:
             look.tells = False

@@ -251,6 +251,7 @@ LOOKED = st.one_of(
     st.tuples(st.just("unlinkat"), st.tuples(st.just(AT_FDCWD), TEXTS, st.sampled_from([0, AT_REMOVEDIR]))),
     st.tuples(st.just("symlinkat"), st.tuples(st.just(("to", False)), st.just(AT_FDCWD), TEXTS)),
     st.tuples(st.just("truncate"), st.tuples(TEXTS, st.just(1))),
+    st.tuples(st.just("fchmodat"), st.tuples(st.just(AT_FDCWD), TEXTS, st.just(0o600))),
     st.tuples(st.just("linkat"), st.tuples(
         st.just(AT_FDCWD), TEXTS, st.just(AT_FDCWD), TEXTS, st.sampled_from((0, AT_SYMLINK_FOLLOW, 0x1000)),
     )),

@@ -45,7 +45,7 @@ CLONE_FS, CLONE_FILES, CLONE_NEWNS = 0x200, 0x400, 0x20000
 NOBODY = 65534
 LIBC = ctypes.CDLL(None, use_errno=True)
 NAMES = ("openat", "mkdirat", "unlinkat", "renameat2", "linkat", "symlinkat", "truncate", "connect", "getppid",
-         "execve", "execveat")  # fmt: skip
+         "execve", "execveat", "fchmodat", "fchownat", "utimensat", "setxattr", "removexattr")  # fmt: skip
 Op = tuple[str, tuple[object, ...]]
 
 # Paths of the child, in parts; {pid} is its own number, {top} the tree, which lies deeper than any of them leads up.
@@ -69,6 +69,14 @@ OPS: st.SearchStrategy[Op] = st.one_of(
     st.tuples(st.just("linkat"), st.tuples(st.just("<file>"), st.just(""), FOLDER, PATHS, st.just(0x1000))),
     st.tuples(st.just("symlinkat"), st.tuples(st.just("file"), FOLDER, PATHS)),
     st.tuples(st.just("truncate"), st.tuples(PATHS, st.just(1))),
+    st.tuples(st.just("fchmodat"), st.tuples(FOLDER, PATHS, st.just(0o755))),
+    st.tuples(st.just("fchownat"), st.tuples(FOLDER, PATHS, st.just(0), st.just(0xFFFFFFFF),
+                                             st.sampled_from((0, 0x100, 0x77)))),
+    st.tuples(st.just("fchownat"), st.tuples(st.just("<file>"), st.just(""), st.just(0), st.just(0), st.just(0x1000))),
+    st.tuples(st.just("utimensat"), st.tuples(FOLDER, PATHS, st.just(0), st.sampled_from((0, 0x100)))),
+    st.tuples(st.just("setxattr"), st.tuples(PATHS, st.sampled_from(("user.x", "trusted.x", "nothing")), st.just("v"),
+                                             st.just(1), st.sampled_from((0, 1, 2, 4)))),
+    st.tuples(st.just("removexattr"), st.tuples(PATHS, st.just("user.x"))),
     st.tuples(st.just("connect"), st.tuples(PATHS)),
     st.tuples(st.just("execveat"), st.tuples(FOLDER, PATHS, st.just(0), st.just(0), st.sampled_from((0, 0x100)))),
     st.tuples(st.just("execveat"), st.tuples(st.just("<file>"), st.just(""), st.just(0), st.just(0), st.just(0x1000))),
@@ -419,10 +427,14 @@ def test_by_a_user(top: Path, kind: str) -> None:
     ops: list[Op] = [
         ("openat", ("<cwd>", "file", os.O_RDONLY, 0)), ("openat", ("<fd>", "../new", os.O_RDWR | os.O_CREAT, 0o600)),
         ("mkdirat", ("<cwd>", "/proc/self/cwd/newer", 0o700)), ("unlinkat", ("<fd>", "file", 0)),
-        ("connect", ("sock",)),
+        ("connect", ("sock",)), ("fchmodat", ("<cwd>", "deep", 0o700)), ("fchmodat", ("<cwd>", "/srv", 0o700)),
+        ("fchownat", ("<cwd>", "deep", NOBODY, NOBODY, 0)), ("fchownat", ("<cwd>", "deep", 0, NOBODY, 0)),
+        ("utimensat", ("<cwd>", "/srv", 0, 0)), ("utimensat", ("<cwd>", "deep", 0, 0)),
+        ("setxattr", ("/srv", "user.x", "v", 1, 0)), ("setxattr", ("deep", "security.x", "v", 1, 0)),
+        ("setxattr", ("deep", "trusted.x", "v", 1, 0)),
     ]  # fmt: skip
     checked, unread = in_child(lambda: asked_of_all(kind, top, ops), NOBODY)
-    assert checked == 5
+    assert checked == len(ops)
     assert not unread
 
 

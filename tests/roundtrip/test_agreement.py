@@ -31,12 +31,14 @@ def kinds(folder: Path, port: int) -> tuple[list[Event], list[Event]]:
         {"do": "spill", "n": 3000}, {"do": "folders", "n": 1}, {"do": "lazy", "modules": ["difflib", "_curses"]},
         {"do": "child", "path": path, "port": port}, {"do": "names", "hosts": hosts},
         {"do": "server", "n": 1, "port": 0},
+        {"do": "archives", "n": 1, "folder": str(folder)},
         {"do": "state", "n": 2, "folder": str(folder)}, {"do": "logs", "n": 60, "folder": str(folder)},
     ]  # fmt: skip
     others: list[Event] = [
         {}, {"do": "spill", "n": 9}, {"do": "spill", "n": 9000}, {"do": "folders", "n": 5},
         {"do": "lazy", "modules": ["plistlib", "_decimal"]}, {"do": "names", "hosts": hosts[::-1]},
         {"do": "server", "n": 4, "port": 0},
+        {"do": "archives", "n": 3, "folder": str(folder)},
         {"do": "state", "n": 1, "folder": str(folder)}, {"do": "logs", "n": 99, "folder": str(folder)},
     ]  # fmt: skip
     return trained, others

@@ -8,6 +8,7 @@ import json
 import logging.handlers
 import multiprocessing
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -137,6 +138,25 @@ def logs(event: Event) -> Any:
             handler.emit(logging.LogRecord("x", logging.INFO, "", 0, "line %d", (number,), None))
         handler.close()
         return sorted(os.listdir(folder))
+
+
+def archives(event: Event) -> Any:
+    """Files that get the modes and times of others: packed, unpacked, copied and stamped."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkdir(f"{folder}/from")
+        for number in range(event["n"]):
+            with open(f"{folder}/from/{number}", "w") as file:
+                file.write("x")
+        for kind in ("tar", "zip"):
+            packed = shutil.make_archive(f"{folder}/packed", kind, f"{folder}/from")
+            shutil.unpack_archive(packed, f"{folder}/to-{kind}")
+        shutil.copytree(f"{folder}/from", f"{folder}/copy")
+        stamp = f"{event['folder']}/stamp"
+        with open(stamp, "w"):
+            pass
+        os.utime(stamp, (1, 2))
+        os.chmod(stamp, 0o640)
+        return sorted(os.listdir(f"{folder}/to-zip"))
 
 
 def handler(event: Event, _: object) -> Any:
