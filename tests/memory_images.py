@@ -6,6 +6,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from sandbox.sensor import bytecode, values
 from sandbox.sensor.offsets import Offsets
 
 BASE = 0x7F0000000000
@@ -13,13 +14,17 @@ RUNTIME, TID = BASE, 4711
 
 
 class Call(NamedTuple):
-    """One Python function on a stack to be made: `unit` is the instruction that it is at."""
+    """One Python function on a stack to be made: `unit` is the instruction that it is at.
+
+    `calls` is the function in C that it calls instead: `module.function`, or `module.Type.method` for a method.
+    """
 
     file: str
     name: str
     first: int
     table: bytes
     unit: int
+    calls: str = ""
 
 
 class Image:
@@ -66,6 +71,45 @@ class _Maker:
         self.data[address - BASE + start : address - BASE + start + len(payload)] = payload
         return address
 
+    def c_text(self, text: str) -> int:
+        address = self.room(len(text) + 1)
+        self.data[address - BASE : address - BASE + len(text)] = text.encode()
+        return address
+
+    def type(self, name: str) -> int:
+        address = self.room(self.at["type_name"] + 16)
+        self.words(address, {"type_name": self.c_text(name)})
+        return address
+
+    def c_function(self, name: str) -> int:
+        """A PyCFunctionObject of a module, or a PyMethodDescrObject of a type."""
+        owner, _, last = name.rpartition(".")
+        head, of_type = self.at["bytes_size"], "." in owner
+        address, method = self.room(head + 40), self.room(8)
+        self.put(method, "<Q", self.c_text(last))
+        kind = self.type("method_descriptor" if of_type else "builtin_function_or_method")
+        self.words(address, {"object_type": kind})
+        self.put(address + head, "<Q", self.type(owner) if of_type else method)
+        self.put(address + head + (24 if of_type else 16), "<Q", method if of_type else self.text(owner))
+        return address
+
+    def values(self, name: str) -> list[int]:
+        """The value stack of a frame that calls a function in C with one argument, as another waits below it."""
+        one, other, called = self.room(32), self.c_function("builtins.print"), self.c_function(name)
+        method = name.count(".") > 1
+        if self.offsets.version >= (3, 13):
+            return [other, 0, one, called, one if method else 0, one]
+        return [0, other, one, *([called, one] if method else [0, called]), one]
+
+    def code(self, address: int, count: int) -> None:
+        """Instructions that push so many values and then call with one argument, where the version is known."""
+        opcodes = bytecode.table().get(self.offsets.version[:2])
+        if opcodes:
+            push = opcodes.operations.index((0, 1, 0, None))
+            for place in range(count):
+                self.put(address + 2 * place, "<H", push)
+            self.put(address + 2 * count, "<H", max(opcodes.calls) | 1 << 8)
+
     def table(self, table: bytes) -> int:
         address = self.room(self.at["bytes_data"] + len(table))
         self.words(address, {"bytes_size": len(table)})
@@ -77,7 +121,7 @@ class _Maker:
 def image(offsets: Offsets, calls: Sequence[Call], *, in_c: bool = False) -> Image:
     """A process whose thread TID, the second of two, has these calls on its stack, the innermost first.
 
-    With `in_c` frames without Python code stand between them, as from 3.12 on.
+    With `in_c` code in C stands between them: as frames without Python code, from 3.12 on.
     """
     made = _Maker(offsets)
     at = offsets.at
@@ -95,20 +139,31 @@ def image(offsets: Offsets, calls: Sequence[Call], *, in_c: bool = False) -> Ima
     none = made.room(offsets.code_size)
     made.words(none, {"object_type": none_type})
     codes = []
+    entry = values.entry(offsets)
     for call in calls:
-        code = made.room(offsets.code_size + 2 * call.unit + 2)
+        code = made.room(offsets.code_size + 2 * call.unit + 32)
         made.words(code, {
             "object_type": code_type, "code_file": made.text(call.file), "code_name": made.text(call.name),
             "code_lines": made.table(call.table),
         })  # fmt: skip
         made.put(code + at["code_first"], "<i", call.first)
-        codes.append((code, code + at["code_start"] + 2 * call.unit, 0))
-        if in_c:
-            codes.append((none, 0, at["frame_in_c"]))
+        stack = made.values(call.calls) if call.calls else []
+        instruction = code + at["code_start"] + 2 * (len(stack) or call.unit)
+        made.put(code + at["code_first"] + 4, "<i", 2)
+        if stack:
+            made.put(code + at["bytes_size"] + 24, "<Q", made.table(b""))
+            made.code(code + at["code_start"], len(stack))
+        codes.append((code, instruction, 0, stack))
+        if in_c and entry < 0:
+            codes.append((none, 0, at["frame_in_c"], []))
     chunk = made.room(24)
     before = 0
-    for code, instruction, owner in reversed(codes):
-        frame = made.room(offsets.frame_size)
+    for code, instruction, owner, stack in reversed(codes):
+        frame = made.room((at["frame_owner"] | 7) + 1 + 8 * (2 + len(stack)))
+        for place, value in enumerate(stack):
+            made.put(frame + (at["frame_owner"] | 7) + 1 + 8 * (2 + place), "<Q", value)
+        if in_c and entry >= 0:
+            made.data[frame - BASE + entry] = 1
         made.words(frame, {
             "frame_code": code | (offsets.tagged and 1), "frame_instruction": instruction, "frame_previous": before,
         })  # fmt: skip

@@ -92,7 +92,8 @@ class Offsets:
         """The low bits of a frame's reference to its code that are not part of the address (pycore_stackref.h)."""
         in_thread = [value for name, value in fields.items() if name.startswith("thread_")]
         self.thread_size: Final = max(in_thread) + 16  # the top of the chunk's use stands behind the chunk
-        self.frame_size: Final = max(value for name, value in fields.items() if name.startswith("frame_")) + 8
+        in_frame = [value for name, value in fields.items() if name.startswith("frame_") and name != "frame_in_c"]
+        self.frame_size: Final = max(in_frame) + 8
         self.code_size: Final = max(value for name, value in fields.items() if name.startswith("code_")) + 8
 
 

@@ -59,6 +59,11 @@ class StackFrame:
         """0 where it is not known."""
         return self._read().line
 
+    @property
+    def c_function(self) -> str:
+        """The function in C that it calls at the moment, `_pickle.loads`; '' where it calls none, or none is known."""
+        return self._activation.c_function()
+
     def _read(self) -> Frame:
         if self._frame is None:
             try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import time
 
+from sandbox.sensor import values
 from sandbox.sensor.line_table import line_of
 from sandbox.sensor.offsets import NoThread, Offsets, Unreadable
 from sandbox.violations.origin import Frame
@@ -45,13 +46,18 @@ _INT = struct.Struct("<i")
 class Activation:
     """One call of a Python function. `file` was read; `frame` reads its name and line, too."""
 
-    __slots__ = ("_code", "_head", "_instruction", "_stack", "file")
+    __slots__ = ("_at", "_code", "_head", "_instruction", "_leaves", "_stack", "file")
 
-    def __init__(self, stack: Stack, code: int, head: bytes, instruction: int, file: str) -> None:
+    def __init__(
+        self, stack: Stack, at: int, code: int, head: bytes, instruction: int, file: str, *, leaves: bool
+    ) -> None:  # fmt: skip
+        """`leaves`: what it calls at the moment is no Python function, or one that code in C has called."""
         self._stack = stack
+        self._at = at
         self._code = code
         self._head = head
         self._instruction = instruction
+        self._leaves = leaves
         self.file = file
 
     def frame(self) -> Frame:
@@ -62,6 +68,19 @@ class Activation:
         (first,) = _INT.unpack_from(self._head, at["code_first"])
         unit = (self._instruction - self._code - at["code_start"]) >> 1
         return Frame(self.file, name, max(0, line_of(lines, first, unit)))
+
+    def c_function(self) -> str:
+        """The C function that it calls at the moment, `_pickle.loads`, from its value stack; '' where that tells none.
+
+        It is the function that made the system call in the innermost frame, and in one further out that by which code
+        in C called the frame inside of it.
+        """
+        if not self._leaves:
+            return ""
+        try:
+            return values.c_function(self._stack, self._at, self._head, self._code, self._instruction)
+        except Unreadable:
+            return ""
 
 
 class Stack:
@@ -98,13 +117,15 @@ class Stack:
         at = self.layout.at
         self._read_chunk(*struct.unpack_from("<QQ", state, at["thread_chunk"]))
         if self.layout.through >= 0:
-            frame = self._word(_word(state, self.layout.through) + at["thread_frame"])
+            frame = self.word(_word(state, self.layout.through) + at["thread_frame"])
         else:
             frame = _word(state, at["thread_frame"])
         owner, in_c, mask = at["frame_owner"], at["frame_in_c"], ~self.layout.tagged
         in_frame, instruction, previous = at["frame_code"], at["frame_instruction"], at["frame_previous"]
         size, file_at, texts = self.layout.frame_size, at["code_file"], self._texts
         chunk, start, last = self._chunk, self._chunk_at, len(self._chunk) - size
+        entry = values.entry(self.layout)
+        leaves = True
         seen = set[int]()
         heads: dict[int, bytes] = {}
         while frame:
@@ -114,7 +135,7 @@ class Stack:
             if 0 <= frame - start <= last:
                 data, here = chunk, frame - start
             else:
-                data, here = self._bytes(frame, size), 0
+                data, here = self.exactly(frame, size), 0
             if data[here + owner] < in_c:
                 code = _unpack(data, here + in_frame)[0] & mask
                 head = heads.get(code)
@@ -123,7 +144,11 @@ class Stack:
                 if head:
                     address = _unpack(head, file_at)[0]
                     file = texts.get(address) or self.text(address)
-                    yield Activation(self, code, head, _unpack(data, here + instruction)[0], file)
+                    at_ = _unpack(data, here + instruction)[0]
+                    yield Activation(self, frame, code, head, at_, file, leaves=leaves)
+                leaves = entry >= 0 and data[here + entry] != 0
+            else:
+                leaves = True
             (frame,) = _unpack(data, here + previous)
 
     # Threads.
@@ -138,26 +163,26 @@ class Stack:
             if len(data) == self.layout.thread_size and _word(data, at["thread_native"]) == tid:
                 before = _word(data, at["thread_previous"])
                 # What has been freed is in no list any more, whatever its bytes still say.
-                if self._word(before + at["thread_next"] if before else head) == state:
+                if self.word(before + at["thread_next"] if before else head) == state:
                     return data
             del self._threads[tid]
-        interpreter = self._word(self._runtime + at["interpreters_head"])
+        interpreter = self.word(self._runtime + at["interpreters_head"])
         threads = 0
         for _ in range(MOST_INTERPRETERS):
             if not interpreter:
                 break
             head = interpreter + at["threads_head"]
-            state = self._word(head)
+            state = self.word(head)
             while state and threads < MOST_THREADS:
                 threads += 1
-                data = self._bytes(state, self.layout.thread_size)
+                data = self.exactly(state, self.layout.thread_size)
                 if _word(data, at["thread_native"]) == tid:
                     if len(self._threads) >= MOST_KNOWN:
                         self._threads.clear()
                     self._threads[tid] = (state, head)
                     return data
                 state = _word(data, at["thread_next"])
-            interpreter = self._word(interpreter + at["interpreter_next"])
+            interpreter = self.word(interpreter + at["interpreter_next"])
         raise NoThread("the thread has no Python")
 
     # Frames and code.
@@ -171,11 +196,11 @@ class Stack:
 
     def _code(self, address: int) -> bytes:
         """The fields of a code object; b'' where something else stands for it, as in a frame without Python code."""
-        head = self._bytes(address, self.layout.code_size)
+        head = self.exactly(address, self.layout.code_size)
         (type_,) = _unpack(head, self.layout.at["object_type"])
         if type_ != self._code_type:
-            name = self._word(type_ + self.layout.at["type_name"])
-            if self._bytes(name, 5) != b"code\0":
+            name = self.word(type_ + self.layout.at["type_name"])
+            if self.exactly(name, 5) != b"code\0":
                 return b""
             self._code_type = type_
         return head
@@ -202,7 +227,7 @@ class Stack:
         if self._room < 0:
             raise Unreadable("its names are too long")
         if end > len(data):
-            data = self._bytes(address, end)
+            data = self.exactly(address, end)
         found = data[start:end].decode({1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}[width], "replace")
         self._texts[address] = found
         return found
@@ -218,15 +243,17 @@ class Stack:
             return b""
         end = at["bytes_data"] + size
         if end > len(data):
-            data = self._bytes(address, end)
+            data = self.exactly(address, end)
         return data[at["bytes_data"] : end]
 
     # Memory.
 
-    def _word(self, address: int) -> int:
-        return _word(self._bytes(address, 8), 0)
+    def word(self, address: int) -> int:
+        """The 64-bit number at an address. Raises Unreadable."""
+        return _word(self.exactly(address, 8), 0)
 
-    def _bytes(self, address: int, size: int) -> bytes:
+    def exactly(self, address: int, size: int) -> bytes:
+        """So many bytes, until the deadline. Raises Unreadable."""
         if not 0 < address < HIGHEST:
             raise Unreadable("an address is none")
         if _now() > self._deadline:
@@ -236,9 +263,15 @@ class Stack:
             raise Unreadable("its memory ends")
         return data
 
+    def some(self, address: int, size: int) -> bytes:
+        """Up to so many bytes, until the deadline. Raises Unreadable."""
+        if _now() > self._deadline:
+            raise Unreadable("it takes too long")
+        return self._memory.read(address, size) if 0 < address < HIGHEST else b""
+
     def _read(self, address: int) -> bytes:
         """The first bytes of an object, PIECE at most."""
-        return self._memory.read(address, PIECE) if 0 < address < HIGHEST else b""
+        return self.some(address, PIECE)
 
 
 def _word(data: bytes, offset: int) -> int:

@@ -111,10 +111,12 @@ os._exit(0)
 
 
 @contextmanager
-def stopping(python: str, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """The program STOPS under an interpreter."""
+def stopping(
+    python: str, folder: Path, *arguments: str, source: str = STOPS
+) -> Iterator[subprocess.Popen[str]]:  # fmt: skip
+    """A program under an interpreter."""
     path = folder / "stops.py"
-    path.write_text(STOPS)
+    path.write_text(source)
     process = subprocess.Popen(
         [python, "-I", str(path), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -164,6 +166,79 @@ def test_stacks_are_the_interpreters_own(python: str, tmp_path: Path) -> None:
         with pytest.raises((NoThread, Unreadable)):
             list(stack.activations(process.pid + 1, time.monotonic() + 10))
         memory.close()
+
+
+CALLS = '''\
+import functools, os, pickle, sys
+
+def stop(*ignored):
+    os.write(1, b"x\\n")
+    os.read(0, 1)
+    return 0
+
+class Reduces:
+    def __reduce__(self): return stop, ()
+
+class Made:
+    def __init__(self, *ignored): stop()
+
+    def __getattr__(self, name): stop()
+
+def loads(): pickle.loads(payload)
+def evaluates(): print(1, eval("stop()"), len("x"))
+def executes():
+    for _ in range(1):
+        with open(os.devnull):
+            exec("stop()")
+def sorts(): sorted([1], key=stop)
+def sorts_itself(): [1].sort(key=stop)
+def waits_below(): setattr(Made, "x", pickle.loads(payload))
+def unpacks(): eval(*("stop()",))
+def calls(): print(1, stop())
+def makes(): print(1, Made(2))
+def gets(): print(1, Made.__getattr__(None, ""))
+def after():
+    try:
+        print(1, 2, 3, len(None))
+    except TypeError:
+        eval("stop()")
+def binds(): functools.partial(stop, 1)()
+
+payload = pickle.dumps(Reduces())
+sys.stdout = open(os.devnull, "w")
+for call in (loads, evaluates, executes, sorts, sorts_itself, unpacks, calls, makes, gets, after, binds, waits_below):
+    for _ in range(12):  # by then it is specialised
+        call()
+'''
+BELOW = {
+    "loads": "_pickle.loads", "evaluates": "builtins.eval", "executes": "builtins.exec", "sorts": "builtins.sorted",
+    "sorts_itself": "list.sort", "unpacks": "builtins.eval", "calls": "", "makes": "", "gets": "",
+    "after": "builtins.eval", "binds": "", "waits_below": "_pickle.loads",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_function_in_c_that_a_frame_calls_is_named(python: str, tmp_path: Path) -> None:
+    """Below each frame, what it has called in C; none below a call of Python, or a class, or after what has failed."""
+    with stopping(python, tmp_path, source=CALLS) as process:
+        assert process.stdout
+        assert process.stdin
+        memory = Memory(process.pid)
+        stack = None
+        found = set()
+        for line in iter(process.stdout.readline, ""):
+            assert line == "x\n"
+            until_it_reads(process.pid)
+            if stack is None:
+                stack = Stack(memory, *runtime.locate(process.pid, memory, time.monotonic() + 10))
+            one, *others, _ = stack.activations(process.pid, time.monotonic() + 10)
+            assert (one.frame().function, one.c_function()) == ("stop", "posix.read")
+            (last,) = [(frame, called.c_function()) for called in others if (frame := called.frame().function) in BELOW]
+            found.add(last)
+            process.stdin.write("x")
+            process.stdin.flush()
+        memory.close()
+    assert found == set(BELOW.items())
 
 
 def until_it_reads(tid: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import dis
 import importlib
 import os
 import struct
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from memory_images import BASE, RUNTIME, TID, Call, Image, image
 
 import sandbox
-from sandbox.sensor import offsets
+from sandbox.sensor import bytecode, offsets
 from sandbox.sensor.elf import Elf
 from sandbox.sensor.line_table import line_of
 from sandbox.sensor.offsets import COOKIE, HEAD, NoThread, Offsets, Unreadable
@@ -28,7 +30,7 @@ from sandbox.violations.origin import Frame
 TOOL = Path(sandbox.__file__).parent.parent / "tools" / "layouts"
 
 
-def told(version: int) -> Offsets:
+def tells(version: int) -> Offsets:
     """What an interpreter tells of itself, at the offsets that 3.13.0 and 3.14.0 have, or near them."""
     sizes = {
         0x030D00F0: ((283320, 600, 632), (7000, 7272, 7264, 7344), (300, 0, 8, 16, 72, 152, 160, 232),
@@ -38,15 +40,15 @@ def told(version: int) -> Offsets:
     }[version]  # fmt: skip
     counts = (3, 13, 9, 6, 10) if version < 0x030E0000 else (3, 16, 9, 8, 11)
     words = [version, 0]
-    for values, count in zip(sizes, counts, strict=True):
-        words += [*values, *[0] * (count - len(values))]
+    for told, count in zip(sizes, counts, strict=True):
+        words += [*told, *[0] * (count - len(told))]
     words += [16, 8, 416, 24, 88, 168, 32, 24, 16, 40, 24, 16]  # object, type, tuple, list
     words += [200, 24, 40, 32] if version >= 0x030E0000 else []  # set
     words += [48, 32, 40, 24, 16, 32, 16, 24, 40, 16, 32, 64, 32, 16, 40]  # dict, float, long, bytes, text
     return offsets.told((COOKIE + struct.pack(f"<{len(words)}Q", *words)).ljust(HEAD, b"\0"))
 
 
-ALL = [offsets.listed(0x030B02F0), offsets.listed(0x030C01F0), told(0x030D00F0), told(0x030E00F0)]
+ALL = [offsets.listed(0x030B02F0), offsets.listed(0x030C01F0), tells(0x030D00F0), tells(0x030E00F0)]
 NAMES = [offsets.text(one.version) for one in ALL]
 
 CALLS = [
@@ -64,20 +66,34 @@ FRAMES = [
 def frames(memory: Image, one: Offsets, tid: int = TID, patience: float = 10.0) -> list[Frame]:
     """The whole stack of a thread."""
     found = Stack(memory, RUNTIME, one).activations(tid, time.monotonic() + patience)
-    return [activation.frame() for activation in found]
+    return [activation.frame() for activation in found if activation.c_function() is not None]
 
 
 @pytest.mark.parametrize("in_c", [False, True], ids=["python", "shims"])
 @pytest.mark.parametrize("one", ALL, ids=NAMES)
 def test_frames_are_read_at_any_offsets(one: Offsets, in_c: bool) -> None:
     """File, qualified name and line of each frame, the innermost first; frames of C are none of Python's."""
-    memory = image(one, CALLS, in_c=in_c and one.at["frame_in_c"] < 255)
+    memory = image(one, CALLS, in_c=in_c)
     assert frames(memory, one) == FRAMES
     assert memory.reads < 30
     with pytest.raises(NoThread):
         frames(memory, one, TID + 1)
     with pytest.raises(Unreadable):
         frames(memory, one, patience=-1)
+
+
+@pytest.mark.parametrize("one", ALL, ids=NAMES)
+def test_functions_in_c_are_read_from_value_stacks(one: Offsets) -> None:
+    """The innermost call of each frame that waits for code in C; not of one that calls Python, or of unknown code."""
+    names = ["_pickle.loads", "_pickle.Unpickler.load", ""]
+    calls = [call._replace(calls=name) for call, name in zip(CALLS, names, strict=True)]
+    known = one.version[:2] in bytecode.table()
+    for in_c in (True, False):
+        memory = image(one, calls, in_c=in_c)
+        found = Stack(memory, RUNTIME, one).activations(TID, time.monotonic() + 10)
+        expected = names if in_c else [*names[:1], "", ""]
+        assert [activation.c_function() for activation in found] == (expected if known else [""] * 3)
+        assert memory.reads < 60
 
 
 @pytest.mark.parametrize("one", ALL, ids=NAMES)
@@ -114,7 +130,8 @@ def test_what_is_read_is_never_out_of_date(one: Offsets) -> None:
 )  # fmt: skip
 def test_hostile_memory_ends(one: Offsets, in_c: bool, changes: list[tuple[int, str, int]], cut: int) -> None:
     """Words turned into pointers anywhere, into sizes and garbage, memory that ends: it stays within its bounds."""
-    memory = image(one, CALLS * 4, in_c=in_c and one.at["frame_in_c"] < 255)
+    calls = [call._replace(calls=name) for call, name in zip(CALLS, ("m.f", "m.T.f", "m.f"), strict=True)]
+    memory = image(one, calls * 4, in_c=in_c)
     data = bytearray(memory.data)
     for place, to, value in changes:
         at = place * 8 % (len(data) - 8)
@@ -189,6 +206,35 @@ def test_the_table_is_that_of_the_headers() -> None:
         pytest.skip("no headers of Python 3.11 or 3.12 in /usr/include (python3-dev)")
     done = subprocess.run([sys.executable, str(TOOL), "/usr/bin/python3"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_opcodes_are_those_of_the_interpreters() -> None:
+    """tools/bytecode asks those that are there what their instructions do, and finds nothing to change."""
+    command = [sys.executable, str(TOOL.with_name("bytecode"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_depth_of_a_value_stack_is_known() -> None:
+    """For each instruction of a module that returns, one value is left; no call is deeper than the compiler counted."""
+    minor = sys.version_info[:2]
+    if minor not in bytecode.table():
+        pytest.skip("the opcodes of this version are in no table")
+    path = Path(argparse.__file__)
+    for code in _codes(compile(path.read_text(), str(path), "exec")):
+        for one in dis.get_instructions(code):
+            if one.opname in ("RETURN_VALUE", "CALL"):
+                depth = bytecode.depth(minor, code.co_code[: one.offset], code.co_exceptiontable)
+                if one.opname == "CALL":
+                    assert (one.arg or 0) + 2 <= depth <= code.co_stacksize
+                else:
+                    assert depth == 1
+
+
+@given(st.binary(max_size=400), st.binary(max_size=40), st.sampled_from(sorted(bytecode.table())))
+def test_any_bytes_are_code(code: bytes, handlers: bytes, minor: tuple[int, int]) -> None:
+    """Whatever stands for code and table of exceptions, a depth comes out, or that there is none."""
+    assert -1 <= bytecode.depth(minor, code, handlers) < 1 << 40
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
