@@ -91,6 +91,7 @@ FIELDS = (
     ("bind_shown", "text", ()),
     ("unsupervised", "lines", ()),
     ("unlooked", "lines", ()),
+    ("reads_netlink", "flag", ()),
     ("connects", "choice", ("never", "init", "always")),
     ("decider", "choice", ("when-needed", "early")),
     ("looks", "choice", ("attendant", "decider")),
@@ -145,8 +146,8 @@ class Policy:
         "_init_calls", "_path_calls", "_served_calls", "_supervision", "abstract", "arch", "audit_until", "bind",
         "bind_ports", "bind_shown", "connects", "decider", "digest", "exec", "files", "function", "head", "hosts",
         "judged", "literals", "looks", "names_keep", "names_receives", "network", "network_ports", "network_shown",
-        "own", "program", "provenance", "signals", "socket_paths", "source", "supervised", "supervised_head",
-        "unlooked", "unsupervised",
+        "own", "program", "provenance", "reads_netlink", "signals", "socket_paths", "source", "supervised",
+        "supervised_head", "unlooked", "unsupervised",
     )  # fmt: skip
 
     function: str
@@ -160,6 +161,7 @@ class Policy:
     bind_ports: Sequence[int]
     bind_shown: str
     unsupervised: Sequence[str]  # what stays open without a supervisor, for the status line
+    reads_netlink: bool  # the function may make netlink sockets, and no entry says that they may change the network
     unlooked: Sequence[str]  # what stays open where nobody looks at files, for the status line
     connects: str  # when the attendant may connect to the Runtime API: never | init, until the first | always
     decider: str  # when-needed | early: the profile holds what only the Python supervisor decides

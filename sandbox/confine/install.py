@@ -150,6 +150,8 @@ def install(
             )  # fmt: skip
         else:
             in_force.degraded += policy.unsupervised
+            if policy.reads_netlink:
+                _give_up_network(in_force)
             _install(policy, addresses if single_use else None, own_pid, first)
             _read_back(before, platform, in_force)
             _exec_canary(single_use)
@@ -286,6 +288,24 @@ def _say_files(policy: Policy, plan: landlock_rules.Plan, platform: Platform, in
         in_force.enforced.append("programs: any")
     if plan.absent:
         in_force.enforced.append(f"not here: {_some(plan.absent)}")
+
+
+def _give_up_network(in_force: InForce) -> None:
+    """Give up CAP_NET_ADMIN: a netlink socket that is made to read could change the network with it.
+
+    A supervisor makes such sockets itself, without it (sandbox/egress/netlink.py).
+    """
+    from sandbox.kernel.capabilities import NET_ADMIN, Rights  # few starts are root's, and without a supervisor
+
+    try:
+        rights = Rights()
+        if not (rights.effective | rights.permitted) & NET_ADMIN:
+            return
+        rights.put_on(without=NET_ADMIN, for_good=True)
+    except OSError as error:
+        in_force.degraded.append(f"network: routes and addresses can be changed ({error.strerror} of capset(2))")
+    else:
+        in_force.enforced.append("network: netlink reads (CAP_NET_ADMIN is given up)")
 
 
 def _say_unlooked(policy: Policy, platform: Platform, in_force: InForce) -> None:

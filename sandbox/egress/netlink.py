@@ -10,13 +10,12 @@ something it sends in no mode.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
 
 from sandbox.egress import sockets
-from sandbox.kernel import abi
+from sandbox.kernel.capabilities import NET_ADMIN, Rights
 from sandbox.kernel.sockaddr import AF_NETLINK
 
 TYPE_CHECKING = False
@@ -34,8 +33,6 @@ RTM_BASE, RTNL_KIND_GET = 16, 2
 UNREADABLE = -1
 _HEADER = struct.Struct("<IHHII")  # struct nlmsghdr
 _ADDRESS = struct.Struct("<HxxII")  # struct sockaddr_nl: family, port id (0 is the kernel), groups
-_CAP_NET_ADMIN = 1 << 12
-_CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 
 LOW = 0xFFFFFFFF
 
@@ -74,18 +71,14 @@ def _parts(data: bytes) -> Iterator[tuple[int, int]]:
 
 def make(kind: int, protocol: int) -> int:
     """A netlink socket that can change nothing, close-on-exec. Raises OSError."""
-    header = struct.pack("<Ii", _CAPABILITY_VERSION, 0)
-    data = ctypes.create_string_buffer(24)  # two struct __user_cap_data_struct
-    abi.syscall(abi.number("capget"), header, data)
-    effective = int.from_bytes(data.raw[:4], "little")
-    if not effective & _CAP_NET_ADMIN:
+    rights = Rights()
+    if not rights.effective & NET_ADMIN:
         return sockets.make(AF_NETLINK, kind, protocol)
-    less = (effective & ~_CAP_NET_ADMIN).to_bytes(4, "little") + data.raw[4:]
-    abi.syscall(abi.number("capset"), header, less)  # of this thread alone
+    rights.put_on(without=NET_ADMIN)  # of this thread alone
     try:
         return sockets.make(AF_NETLINK, kind, protocol)
     finally:
-        abi.syscall(abi.number("capset"), header, data.raw)
+        rights.put_on()
 
 
 def answer(listener: Listener, call: Notification) -> None:

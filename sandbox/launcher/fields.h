@@ -38,6 +38,7 @@ struct policy {
     const char *bind_shown;
     struct list unsupervised;
     struct list unlooked;
+    int reads_netlink;
     int connects;
     int decider;
     int looks;
@@ -75,6 +76,7 @@ static void take_fields(struct cursor *c, struct policy *policy) {
     policy->bind_shown = take_text(c);
     policy->unsupervised = take_texts(c);
     policy->unlooked = take_texts(c);
+    policy->reads_netlink = take_choice(c, 2);
     policy->connects = take_choice(c, 3);
     policy->decider = take_choice(c, 2);
     policy->looks = take_choice(c, 2);

@@ -50,6 +50,21 @@ static int seizes(void) {
     return yama < YAMA_CAPABLE || (yama == YAMA_CAPABLE && !SYS1(geteuid, 0));
 }
 
+/* Give up CAP_NET_ADMIN, with which a netlink socket could change the network (install.py: _give_up_network). */
+static void give_up_network(void) {
+    uint32_t header[2] = {CAPABILITY_VERSION, 0}, sets[6] = {0}; /* effective, permitted, inheritable; twice */
+    long code = SYS2(capget, header, sets);
+    if (code >= 0) {
+        if (!((sets[0] | sets[1]) & CAP_NET_ADMIN)) return;
+        for (int i = 0; i < 3; i++) sets[i] &= ~(uint32_t)CAP_NET_ADMIN;
+        code = SYS2(capset, header, sets);
+    }
+    if (code < 0)
+        note(&degraded, format("network: routes and addresses can be changed (% of capset(2))", error_text(code)));
+    else
+        note(&enforced, "network: netlink reads (CAP_NET_ADMIN is given up)");
+}
+
 /* The filter, and its listener if that is wanted and given; 0 with the noted error. */
 static int install_filter(int supervised) {
     long code = -EINVAL;
@@ -87,6 +102,7 @@ static int install_filter(int supervised) {
     if (listener < 0) {
         const char *text = policy.unsupervised.first;
         for (uint32_t i = 0; i < policy.unsupervised.count; i++, text = next_text(text)) note(&degraded, text);
+        if (policy.reads_netlink) give_up_network();
         build_filter(0);
         code = seccomp_filter(0);
     }

@@ -305,6 +305,8 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 
 /* sandbox/egress/netlink.py */
 #define NETLINK_QUESTIONS {18, 22, 26, 30}
+/* sandbox/kernel/capabilities.py */
+#define CAP_NET_ADMIN 0x1000
 #define CAPABILITY_VERSION 0x20080522
 
 /* sandbox/names/questions.py: what may be asked about a name */

@@ -8,7 +8,7 @@
 #include "connect.c"
 
 enum { MOST_MESSAGES = 8, MOST_PARTS = 4, LARGEST_SENT = 4096, NETLINK_ADDRESS = 12, NETLINK_HEADER = 16 };
-enum { CAP_NET_ADMIN = 1 << 12, ADDFD = 0x40182103, ADDFD_SEND = 2 }; /* linux/capability.h, linux/seccomp.h */
+enum { ADDFD = 0x40182103, ADDFD_SEND = 2 }; /* linux/seccomp.h */
 
 struct message_header { /* struct user_msghdr, and what struct mmsghdr has behind it */
     uint64_t name;

@@ -68,6 +68,7 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         **{f"files.{name}": value for name, value in file_fields(profile).items()},
     }
     told = supervision.description(profile, filters)
+    values["reads_netlink"] = supervision.reads_netlink(profile, filters.values())
     values["connects"] = supervision.connects(told)
     values["names_keep"] = profile.names_kept()
     values["names_receives"] = supervision.receiving_calls(profile)

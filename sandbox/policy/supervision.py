@@ -224,7 +224,7 @@ def served_calls(profile: Profile, filters: Filters) -> dict[str, list[list[list
     where an entry allows the whole family: those may change things.
     """
     numbers = tables.numbers(filters.arch)
-    netlink = not any(entry.value == NETLINK_FAMILY for entry in destination.entries(profile.network))
+    netlink = not _changes_netlink(profile)
     found: dict[str, list[list[list[int]]]] = {}
     for name in ("socket", "bind", "sendto", "sendmsg", "sendmmsg", "recvfrom"):
         if name == "recvfrom" and name not in receiving_calls(profile):
@@ -236,6 +236,17 @@ def served_calls(profile: Profile, filters: Filters) -> dict[str, list[list[list
                 marked = number if rule.conditions in later else number | SERVED_IN_INIT
                 found.setdefault(str(marked), []).append([list(condition) for condition in rule.conditions])
     return found
+
+
+def _changes_netlink(profile: Profile) -> bool:
+    """Whether an entry allows the whole family, and so changes of the network."""
+    return any(entry.value == NETLINK_FAMILY for entry in destination.entries(profile.network))
+
+
+def reads_netlink(profile: Profile, compiled: Iterable[Filters]) -> bool:
+    """Whether the function may make netlink sockets that are to change nothing."""
+    made = any(_is_netlink(call) for both in compiled for call in _items(both.plain))
+    return made and not _changes_netlink(profile)
 
 
 def socket_calls(filters: Filters) -> list[list[list[int]]]:
