@@ -37,9 +37,19 @@ def of_use(phase: str, call: Call, count: int = 1) -> str:
     return f"syscalls.{phase}.{call.syscall}: {{{times}, because: <your reason>}}"
 
 
-def of_entry(section: str, entry: str) -> str:
-    """For a destination (section `network`), a program (`processes`) or a file (`files.read`, `files.write`)."""
-    return f"{section}: [{scalar(entry)}]"
+ENTRIES = {"network": "to", "listen": "at", "processes": "program", "write": "path"}
+"""The key of an entry by its section, where more is said of it than that it is there."""
+
+
+def of_entry(section: str, entry: str, by: Sequence[str] = ()) -> str:
+    """For a destination (section `network`), a program (`processes`) or a file (`files.read`, `files.write`).
+
+    `by` are the distributions that use it, where that is known.
+    """
+    if not by:
+        return f"{section}: [{scalar(entry)}]"
+    key, users = ENTRIES[section.removeprefix("files.")], ", ".join(map(scalar, by))
+    return f"{section}: [{{{key}: {scalar(entry)}, by: [{users}]}}]"
 
 
 def of_program(path: str, sha256: str) -> str:

@@ -77,7 +77,8 @@ def show(
     if syscalls:
         for phase in PHASES:
             for use in profile.phase(phase):
-                say(f"{phase:6} {use.call}: {use.count} times, {'; '.join(sorted(use.because))}")
+                by = f" (by {', '.join(sorted(use.by))})" if use.by else ""
+                say(f"{phase:6} {use.call}: {use.count} times, {'; '.join(sorted(use.because))}{by}")
 
 
 def _places(profile: Profile) -> tuple[tuple[str, list[str]], ...]:
@@ -219,7 +220,10 @@ def _estimate(training: str, estimate: Estimate) -> dict[str, Any]:
 
 
 def _use(use: Use) -> dict[str, Any]:
-    return {"syscall": use.syscall, "class": use.arg_class, "count": use.count, "because": sorted(use.because)}
+    return {
+        "syscall": use.syscall, "class": use.arg_class, "count": use.count, "because": sorted(use.because),
+        "by": sorted(use.by),
+    }  # fmt: skip
 
 
 @app.command("diff")

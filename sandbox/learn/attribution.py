@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from sandbox.learn import rights
 from sandbox.learn.observations import ColdStart, Item
 from sandbox.learn.records import Fact, Program
-from sandbox.learn.whose import FUNCTION, PYTHON
-from sandbox.profile.libraries import placed
+from sandbox.profile.libraries import learned_users, placed
 from sandbox.profile.model import Profile, Section, UsedBy
+from sandbox.violations.library import FUNCTION, PYTHON
 
 SECTIONS: dict[str, Section] = {"network": "network", "listen": "listen", "exec": "processes", "write": "write"}
 """Where a profile lists what was reached and says by whom."""
@@ -17,9 +17,9 @@ SECTIONS: dict[str, Section] = {"network": "network", "listen": "listen", "exec"
 
 def learned(cold_starts: Sequence[ColdStart], profile: Profile) -> frozenset[UsedBy]:
     """Who used which line of the profile. One that the function's own code alone uses needs no word."""
-    uses = placed((use for cold_start in cold_starts for use in _uses(cold_start, profile.listen)), profile)
-    others = {(use.section, use.entry) for use in uses if use.distribution != FUNCTION}
-    return frozenset(use for use in uses if (use.section, use.entry) in others)
+    return learned_users(
+        placed((use for cold_start in cold_starts for use in _uses(cold_start, profile.listen)), profile)
+    )
 
 
 def of_calls(cold_starts: Sequence[ColdStart]) -> dict[Item, tuple[frozenset[str], str]]:

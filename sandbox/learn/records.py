@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+from sandbox.violations.library import named
+
 FORMAT = 2
 """Of the file, as it is written."""
 FORMATS = (1, FORMAT)
@@ -24,8 +26,6 @@ DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a record of a line raises where the line is not one of ours or was damaged."""
 
 SHA256 = re.compile("[0-9a-f]{64}")
-DISTRIBUTION = re.compile("[a-z0-9]([a-z0-9-]{0,98}[a-z0-9])?")
-"""The name of a distribution as names are compared (PEP 503)."""
 
 Mode = Literal["read", "write", "entry"]
 SpanKind = Literal["init", "run", "invocation", "tail"]
@@ -309,7 +309,7 @@ def _program(fields: Mapping[str, Any]) -> Program:
 
 def _made_by(fields: Mapping[str, Any]) -> MadeBy:
     names = tuple(map(str, _list(fields["value"])))
-    if not names or not all(map(DISTRIBUTION.fullmatch, names)):
+    if not names or any(named(name) != name for name in names):
         raise ValueError("a distribution has no such name")
     is_item = "item" in fields
     of = int(fields["item" if is_item else "fact"])

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandbox.learn.records import DISTRIBUTION
-from sandbox.violations.origin import STANDARD_LIBRARY
+from sandbox.violations.library import named
 
 if TYPE_CHECKING:
     from sandbox.sensor.origins import Sensor
     from sandbox.sensor.reading import Reading
-
-PYTHON, FUNCTION = "python", "function"
 
 TRIES_OF_THREAD, TRIES_OF_PROCESS = 2, 16
 """So often a thread, and a process, may give no stack until it is asked no more: most programs run no Python."""
@@ -66,38 +63,11 @@ class Readings:
 
 
 def whose(reading: Reading) -> Whose | None:
-    """What a stack says of it: the innermost library, and the outermost that the function's own code calls.
+    """What a stack says of it; None where only code from a string, or of nobody, is on it."""
+    from sandbox.sensor.users import users
 
-    None where only code from a string, or of nobody, is on it.
-    """
-    from sandbox.sensor.reading import FROM_STRING
-
-    origin = reading.origin
-    if origin is None:
+    by, origin = users(reading), reading.origin
+    if origin is None or not by:
         return None
-    if origin.library is None:
-        return Whose((FUNCTION,))
-    inner = []
-    for frame in reading.frames:
-        if not frame.owner:
-            break
-        if frame.owner not in (FROM_STRING, STANDARD_LIBRARY):
-            inner.append(frame.owner)
-    names = {distribution(name) for name in (inner[:1] + inner[-1:] if inner else [STANDARD_LIBRARY])}
-    _, *texts = origin.function()
-    words = (distribution(origin.distribution), *texts)
-    by = tuple(sorted(names - {""}))
-    return Whose(by, " ".join(word[:LONGEST] for word in words if word)) if by else None
-
-
-def distribution(name: str) -> str:
-    """A distribution's name as a profile writes it; '' for what is none.
-
-    >>> distribution("Foo_Bar.baz"), distribution("standard library"), distribution("../etc")
-    ('foo-bar-baz', 'python', '')
-    """
-    if name == STANDARD_LIBRARY:
-        return PYTHON
-    words = name.lower().replace("_", "-").replace(".", "-").split("-")
-    normal = "-".join(filter(None, words))
-    return normal if DISTRIBUTION.fullmatch(normal) and "/" not in name else ""
+    words = [named(origin.distribution), *origin.function()[1:]]
+    return Whose(by, " ".join(word[:LONGEST] for word in words if word))

@@ -7,7 +7,7 @@ proposed. A hard-denied call never is: it is listed with what a person would hav
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,9 +18,11 @@ from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base, document
 from sandbox.profile.folding import is_secret, proposed
-from sandbox.profile.model import PHASES, Phase, Profile, Use
+from sandbox.profile.libraries import learned_users, placed
+from sandbox.profile.model import PHASES, SECTIONS, Phase, Profile, Use, UsedBy
 from sandbox.profile.promises import promises_of
 from sandbox.profile.unfit import also_by_tcp, unfit
+from sandbox.violations.library import FUNCTION, named
 from sandbox.violations.record import DENIED, QUESTION, TERMINATED, Violation, technique_of
 
 Risk = Literal["high", "medium", "low"]
@@ -99,15 +101,22 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
     counts: dict[_Wish, int] = {}
     examples: dict[_Wish, Violation] = {}
     asked = _without_guesses(list(violations))
+    uses: set[UsedBy] = set()
     reached = tuple(destination.entries({*profile.network, *(violation.target for violation in asked)}))
     for violation in asked:
         for wish in _wishes(profile, violation, reached):
             counts[wish] = counts.get(wish, 0) + 1
             examples.setdefault(wish, violation)
+            uses.update(_users(wish, violation))
     counts, examples = _generalised(profile, *_own_ports(profile, counts, examples))
     added: list[Use] = []
     places: dict[str, set[str]] = {}
     proposals, refusals = [], []
+    for wish in counts:
+        if wish.section and not wish.reason:
+            places.setdefault(_SECTIONS[wish.section], set()).add(wish.place)
+    wider = _with_places(profile, places)
+    by = learned_users(placed(uses, wider))
     for wish, count in counts.items():
         if wish.reason:
             refusals.append(Refusal(wish.what, wish.reason, wish.how, count, examples[wish]))
@@ -117,30 +126,44 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
             change = spelling.of_use(use.phase, use.call, count)
             proposals.append(Proposal(change, _risk(use.call), count, examples[wish]))
         else:
-            places.setdefault(_SECTIONS[wish.section], set()).add(wish.place)
-            change = spelling.of_entry(wish.section, wish.place)
+            section = wish.section.removeprefix("files.")
+            names = sorted(use.distribution for use in by if (use.section, use.entry) == (section, wish.place))
+            change = spelling.of_entry(wish.section, wish.place, names)
             proposals.append(Proposal(change, _place_risk(wish.section), count, examples[wish]))
     for companion, because, of in _companions(profile, added, examples):
         added.append(companion)
         change = spelling.of_use(companion.phase, companion.call)
         proposals.append(Proposal(change, _risk(companion.call), 0, of, because))
-    uses = profile.uses | frozenset(added)
-    widened = replace(
-        profile,
-        uses=uses,
-        processes=profile.processes | places.get("processes", set()),
-        network=profile.network | places.get("network", set()),
-        listen=profile.listen | places.get("listen", set()),
-        reads=profile.reads | places.get("reads", set()),
-        writes=profile.writes | places.get("writes", set()),
-        promises=promises_of(uses),
-    )
+    calls = profile.uses | frozenset(added)
+    widened = replace(wider, uses=calls, promises=promises_of(calls), by=profile.by | by)
     order = {"high": 0, "medium": 1, "low": 2}
     return Amendment(
         widened if proposals else profile,
         tuple(sorted(proposals, key=lambda p: (order[p.risk], p.change))),
         tuple(sorted(refusals, key=lambda r: (r.what, r.reason))),
     )
+
+
+def _with_places(profile: Profile, places: Mapping[str, set[str]]) -> Profile:
+    return replace(
+        profile,
+        processes=profile.processes | places.get("processes", set()),
+        network=profile.network | places.get("network", set()),
+        listen=profile.listen | places.get("listen", set()),
+        reads=profile.reads | places.get("reads", set()),
+        writes=profile.writes | places.get("writes", set()),
+    )
+
+
+def _users(wish: _Wish, violation: Violation) -> Iterator[UsedBy]:
+    """The library that a violation names for the place that it asks for."""
+    section = next((name for name in SECTIONS if name == wish.section.removeprefix("files.")), None)
+    origin = violation.by
+    if section is None or wish.reason or origin is None:
+        return
+    name = named(origin.distribution) if origin.library else FUNCTION
+    if name:
+        yield UsedBy(section, wish.place, name)
 
 
 def _companions(

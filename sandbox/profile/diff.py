@@ -6,18 +6,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sandbox.behaviour import anomaly, destination, listener
 from sandbox.behaviour.path import covers
 from sandbox.profile import base
+from sandbox.profile.libraries import UserChange, changes
 from sandbox.profile.model import PHASES, Grant, Phase, Profile, Tolerated, Use
 from sandbox.profile.promises import promises_of
 
 Sign = Literal["+", "-"]
 Section = Literal["processes", "network", "listen", "read", "write"]
+NOBODY: Mapping[str, Sequence[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,12 @@ class UseChange:
 
 @dataclass(frozen=True)
 class PlaceChange:
-    """A program, a destination, a listener or a path pattern that came or went."""
+    """A program, a destination, a listener or a path pattern that came or went; `by` are the libraries that use it."""
 
     sign: Sign
     section: Section
     place: str
+    by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,10 @@ class AnomalyChange:
     after: str
 
 
-Change = PromiseChange | UseChange | PlaceChange | GrantChange | ToleratedChange | AnomalyChange | VariableChange
+Change = (
+    PromiseChange | UseChange | PlaceChange | GrantChange | ToleratedChange | AnomalyChange | UserChange
+    | VariableChange
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ class Diff:
     grants: tuple[GrantChange, ...] = ()
     tolerates: tuple[ToleratedChange, ...] = ()
     anomalies: tuple[AnomalyChange, ...] = ()
+    users: tuple[UserChange, ...] = ()
     variables: tuple[VariableChange, ...] = ()
     client: Sign | None = None
 
@@ -112,7 +119,8 @@ class Diff:
     def changes(self) -> tuple[Change, ...]:
         """All changes, in the order of a review."""
         return (
-            *self.variables, *self.promises, *self.places, *self.grants, *self.tolerates, *self.anomalies, *self.uses,
+            *self.variables, *self.promises, *self.places, *self.users, *self.grants, *self.tolerates, *self.anomalies,
+            *self.uses,
         )  # fmt: skip
 
 
@@ -125,12 +133,16 @@ def diff(old: Profile, new: Profile) -> Diff:
         promises=tuple(_promises(old, new)),
         uses=tuple(_uses(old, new)),
         places=(
-            *_places("processes", old.processes | _contents(old), new.processes | _contents(new)),
-            *_places("network", old.network, new.network),
-            *_places("listen", old.listen, new.listen),
+            *_places(
+                "processes", old.processes | _contents(old), new.processes | _contents(new),
+                old.users("processes"), new.users("processes"),
+            ),
+            *_places("network", old.network, new.network, old.users("network"), new.users("network")),
+            *_places("listen", old.listen, new.listen, old.users("listen"), new.users("listen")),
             *_places("read", old.reads, new.reads),
-            *_places("write", old.writes, new.writes),
+            *_places("write", old.writes, new.writes, old.users("write"), new.users("write")),
         ),
+        users=tuple(changes(old, new)),
         grants=tuple(_grants(old.grants, new.grants)),
         tolerates=tuple(_tolerates(old.tolerates, new.tolerates)),
         anomalies=tuple(_anomalies(dict(old.on_anomaly), dict(new.on_anomaly))),
@@ -186,13 +198,17 @@ def _uses(old: Profile, new: Profile) -> Iterator[UseChange]:
         )
 
 
-def _places(section: Section, old: frozenset[str], new: frozenset[str]) -> Iterator[PlaceChange]:
+def _places(
+    section: Section, old: frozenset[str], new: frozenset[str],
+    before: Mapping[str, Sequence[str]] = NOBODY, after: Mapping[str, Sequence[str]] = NOBODY,
+) -> Iterator[PlaceChange]:  # fmt: skip
+    """The entries that came or went; `before` and `after` are who uses them."""
     for place in sorted(new - old):
         if not _covered(place, old, section):
-            yield PlaceChange("+", section, place)
+            yield PlaceChange("+", section, place, tuple(after.get(place, ())))
     for place in sorted(old - new):
         if not _covered(place, new, section):
-            yield PlaceChange("-", section, place)
+            yield PlaceChange("-", section, place, tuple(before.get(place, ())))
 
 
 def _covered(place: str, others: Iterable[str], section: Section) -> bool:
@@ -266,7 +282,9 @@ def _text(change: Change) -> str:
         risk = f" (risk: {change.risk})" if change.risk else ""
         return f"promise {change.name} in {' and '.join(change.phases)}{kept}: {change.about}{risk}"
     if isinstance(change, PlaceChange):
-        return f"{change.section}: {change.place}"
+        return f"{change.section}: {change.place}" + (f" (by {', '.join(change.by)})" if change.by else "")
+    if isinstance(change, UserChange):
+        return f"{change.section}: {change}"
     if isinstance(change, VariableChange):
         return f"variable in training: {change.name}"
     if isinstance(change, GrantChange):
@@ -293,6 +311,7 @@ def described(found: Diff) -> dict[str, object]:
         "variables": [vars(change) for change in found.variables],
         "promises": [vars(change) for change in found.promises],
         "places": [vars(change) for change in found.places],
+        "users": [{**vars(change), "text": str(change)} for change in found.users],
         "grants": [
             {
                 "sign": change.sign, "syscall": change.grant.syscall, "classes": sorted(change.grant.classes),

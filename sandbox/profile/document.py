@@ -38,7 +38,6 @@ from sandbox.profile.model import (
 )
 from sandbox.profile.places import Path, Place, compose
 from sandbox.profile.promises import promises_of
-from sandbox.profile.writing import ENTRIES
 from sandbox.profile.writing import write as write
 
 LARGEST = 1 << 20
@@ -287,7 +286,7 @@ def _grants(lines: Iterable[Mapping[str, Any]], document: Document) -> Iterable[
 
 def _entry(line: str | Mapping[str, Any]) -> str:
     """The entry that a line of `processes`, `network`, `listen` or files is about."""
-    return line if isinstance(line, str) else str(next(line[key] for key in ENTRIES.values() if key in line))
+    return line if isinstance(line, str) else str(next(line[key] for key in spelling.ENTRIES.values() if key in line))
 
 
 def _users(tree: Mapping[str, Any]) -> Iterable[UsedBy]:

@@ -24,9 +24,10 @@ from sandbox.profile.circumstances import unseen
 from sandbox.profile.completeness import THIN, best_estimates, still_needed
 from sandbox.profile.document import Document
 from sandbox.profile.executables import by_program, written
-from sandbox.profile.model import PHASES, SCHEMA, Phase
+from sandbox.profile.model import PHASES, SCHEMA, SECTIONS, Phase
 from sandbox.profile.places import Path
 from sandbox.profile.promises import promises_of
+from sandbox.violations.library import named
 
 Severity = Literal["error", "warning", "info"]
 
@@ -255,6 +256,18 @@ def _schema(document: Document) -> Iterator[_Raw]:
         )  # fmt: skip
 
 
+def _by(document: Document) -> Iterator[_Raw]:
+    """Names under `by` that no reading of a stack can be compared with."""
+    for section in SECTIONS:
+        users = document.profile.users(section)
+        for i, entry in enumerate(document.entries(section)):
+            for name in users.get(entry, ()):
+                if name != named(name):
+                    path: Path = ("files", "write", i) if section == "write" else (section, i)
+                    how = f"write {named(name)}" if named(name) else "write the name of its metadata, in lower case"
+                    yield "warning", path, f"{name} under `by` is not how a distribution's name is compared", how
+
+
 def _verified(document: Document) -> Iterator[_Raw]:
     found = document.profile.verified
     for mode, outcome in (("audit", found.audit), ("enforce", found.enforce)) if found else ():
@@ -365,6 +378,6 @@ def _circumstances(document: Document) -> Iterator[_Raw]:
 
 CHECKS = (
     _schema, _environment, _verified, _reasons, _grants, _promises, _processes, _network, _listen, _writes,
-    _random_parts, _tolerates, _on_anomaly, _completeness, _provenance,
+    _random_parts, _by, _tolerates, _on_anomaly, _completeness, _provenance,
     _circumstances,
 )  # fmt: skip

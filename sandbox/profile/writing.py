@@ -9,12 +9,10 @@ from typing import Any
 import yaml
 
 from sandbox.behaviour import anomaly, arguments
+from sandbox.behaviour.spelling import ENTRIES
 from sandbox.profile.executables import by_program
 from sandbox.profile.model import PHASES, PROVENANCE, SCHEMA, Grant, Profile, Section, Tolerated, Training, Use
 from sandbox.profile.promises import promises_of
-
-ENTRIES: Mapping[Section, str] = {"network": "to", "listen": "at", "processes": "program", "write": "path"}
-"""The key of an entry by its section, where more is said of it than that it is there."""
 
 BREAKS = frozenset("\n\r\x85\u2028\u2029")
 

@@ -1,0 +1,32 @@
+"""The libraries of one reading as a profile lists them under `by`: the same in training and for a detector."""
+
+from __future__ import annotations
+
+from sandbox.sensor.reading import FROM_STRING
+from sandbox.violations.library import FUNCTION, named
+from sandbox.violations.origin import STANDARD_LIBRARY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sandbox.sensor.reading import Reading
+
+
+def users(reading: Reading) -> tuple[str, ...]:
+    """The innermost library, and the outermost that the function's own code calls: one or two names, in order.
+
+    Python's own library counts where no other is on the way, the function's own code where it calls by itself. () where
+    only code from a string is on the stack, or where a name is no distribution's.
+    """
+    origin = reading.origin
+    if origin is None:
+        return ()
+    if origin.library is None:
+        return (FUNCTION,)
+    inner = []
+    for frame in reading.frames:
+        if not frame.owner:
+            break  # the function's own
+        if frame.owner not in (FROM_STRING, STANDARD_LIBRARY):
+            inner.append(frame.owner)
+    names = {named(name) for name in (inner[0], inner[-1])} if inner else {named(STANDARD_LIBRARY)}
+    return tuple(sorted(names - {""}))
