@@ -27,8 +27,8 @@ from sandbox.violations.record import Violation
 from sandbox.violations.sink import Sink
 
 SOURCES = Path(str(sandbox.__file__)).parent
-STYLES = re.compile("\x1b\\[(?:0|[1-3]|3[0-7])(?:;(?:[1-3]|3[0-7]))*m")
-"""What rich writes for the styles that commands use."""
+STYLES = re.compile("\x1b\\[(?:0|[1-3]|3[0-7])(?:;(?:[1-3]|3[0-7]))*m|\x1b\\[\\?25[hl]|\r?\x1b\\[[12][KA]")
+"""What rich writes for the styles that commands use, and for a progress bar."""
 
 HOSTILE = st.lists(
     st.sampled_from([
@@ -152,3 +152,50 @@ def test_commands_print_one_way() -> None:
             ):
                 found.append(f"{path.name}:{node.lineno}: {ast.unparse(node.func)}")
     assert found == []
+
+
+NAMED = "\x1b]0;owned\x07\x9b2J\u202e[red]"
+"""A name of a stranger's: a title, a cleared screen, a direction, and markup."""
+COMMANDS = {
+    "learn": ("learn", "shell", "--cold-starts", "1", "--force", "--output", "{folder}/learned.yaml", "--",
+              "/bin/sh", "-c", "echo > '{folder}/{name}.made'"),
+    "learn what fails": ("learn", "shell", "--cold-starts", "1", "--output", "{folder}/no.yaml", "--",
+                         "/bin/sh", "-c", "echo '{name}' >&2; exit 3"),
+    "learn events": ("learn", "shell", "--events", "{folder}/{name}", "--handler", "{name}.x"),
+    "compile": ("compile", "{folder}/hostile.yaml", "--output", "{folder}/{name}.bundle"),
+    "compile nothing": ("compile", "{folder}/{name}.yaml", "--output", "{folder}/bundle"),
+    "invoke": ("invoke", "{folder}/hostile.yaml", "--events", "{folder}/{name}", "--handler", "{name}.x"),
+    "run": ("run", "{folder}/{name}.none", "--", "true"),
+    "amend": ("profile", "amend", "{folder}/hostile.yaml", "--from", "{folder}/journal"),
+    "lint": ("profile", "lint", "{folder}/hostile.yaml", "{folder}/{name}"),
+    "export": ("profile", "export", "{folder}/hostile.yaml", "--output", "{folder}/{name}/x"),
+    "import": ("profile", "import", "{folder}/{name}", "--name", "some"),
+    "verify": ("verify", "{folder}/{name}"),
+    "snippet": ("package", "snippet", "sam", "{name}"),
+    "an option": ("events", "--{name}"),
+}  # fmt: skip
+
+
+def test_no_command_shows_a_strangers_name_raw(tmp_path: Path) -> None:
+    """Each command with hostile names in its arguments, in what it reads, and in what it runs."""
+    profile = dataclasses.replace(
+        guests.profile("umask"), processes=frozenset({f"/{NAMED}"}), writes=frozenset({f"/srv/{NAMED}/*"}),
+    )  # fmt: skip
+    (tmp_path / "hostile.yaml").write_text(document.write(profile))
+    (tmp_path / NAMED).write_text(f"{NAMED}: [")
+    sink = Sink(f"file:{tmp_path / 'journal'}")
+    sink.write(
+        Violation(
+            function="some", phase="run", request="", pid=1, tid=1, comm=NAMED, syscall="openat", arg_class="create",
+            args=[NAMED], target=f"/srv/{NAMED}", verdict="denied", errno="EACCES", reason=NAMED,
+            allow=f'files.write: ["/srv/{NAMED}"]', risk="low", technique=NAMED,
+        )
+    )  # fmt: skip
+    sink.close()
+    silent = []
+    for name, words in COMMANDS.items():
+        text = shown(*(word.format(folder=tmp_path, name=NAMED) for word in words))
+        assert_safe(text)
+        silent += [name] if not text.strip() else []
+    assert silent == []
+    assert (tmp_path / f"{NAMED}.made").exists()
