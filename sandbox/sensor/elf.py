@@ -9,18 +9,25 @@ from sandbox.sensor.offsets import Unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Final
 
 MAGIC = b"\x7fELF\x02\x01"
 LARGEST = 1 << 20
 """Bytes of a table that is read; the dynamic symbols of the largest interpreters have a third."""
 MOST_HEADERS = 1024
-PT_LOAD, SHT_NOBITS, SHT_DYNSYM = 1, 8, 11
+MOST_SYMBOLS = 1 << 13
+"""Of a library whose function is looked for: it takes a millisecond."""
+PT_LOAD, SHT_DYNAMIC, SHT_NOBITS, SHT_DYNSYM = 1, 6, 8, 11
+DT_SONAME = 14
+FUNCTION = 2
+"""STT_FUNC, the lower half of st_info."""
 SYMBOL = 24
-"""Bytes of Elf64_Sym: st_name at 0, st_shndx at 6, st_value at 8."""
+"""Bytes of Elf64_Sym: st_name at 0, st_info at 4, st_shndx at 6, st_value at 8, st_size at 16."""
 
 _HEADER = struct.Struct("<32xQQ6xHHHHH")
 _SEGMENT = struct.Struct("<I4xQQ8xQ16x")
+_SYMBOL = struct.Struct("<IB3xQQ")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 
 
@@ -64,11 +71,41 @@ class Elf:
                 if entry % SYMBOL == 0 and entry + SYMBOL <= len(table):
                     index, value = struct.unpack_from("<HQ", table, entry + 6)
                     if index:
-                        return self._offset(value)
+                        return self.offset(value)
                 entry = table.find(struct.pack("<I", at), entry + 1)
         return None
 
-    def _offset(self, address: int) -> int | None:
+    def soname(self) -> str:
+        """What a shared library calls itself; '' where it does not."""
+        for section in self._sections:
+            if section[1] == SHT_DYNAMIC:
+                for tag, value in struct.iter_unpack("<QQ", self._bytes(section[4], section[5] & ~15)):
+                    if tag == DT_SONAME:
+                        return _name(self._texts(section[6]), value)
+        return ""
+
+    def function(self, offsets: Sequence[int]) -> str:
+        """The dynamic symbol of the function that has the first of some offsets in the file that any has; '' for none.
+
+        It reads all symbols.
+        """
+        loads = self.loads
+        places = [at + one - start for one in offsets for start, at, size in loads if start <= one < start + size]
+        for section in self._sections:
+            if section[1] != SHT_DYNSYM or section[5] > MOST_SYMBOLS * SYMBOL:
+                continue
+            found: dict[int, int] = {}
+            for name, info, value, size in _SYMBOL.iter_unpack(self._bytes(section[4], section[5] // SYMBOL * SYMBOL)):
+                if info & 15 == FUNCTION:
+                    for order, place in enumerate(places):
+                        if value <= place < value + size:
+                            found[order] = name
+            if found:
+                return _name(self._texts(section[6]), found[min(found)])
+        return ""
+
+    def offset(self, address: int) -> int | None:
+        """The offset in the file of what lies at an address, as the file counts them; None for none."""
         for offset, start, size in self.loads:
             if start <= address < start + size:
                 return int(offset + address - start)
@@ -89,3 +126,7 @@ class Elf:
         if len(data) != size:
             raise Unreadable("ends within a table")
         return data
+
+
+def _name(texts: bytes, at: int) -> str:
+    return texts[at : texts.find(b"\0", at)].decode("utf-8", "replace") if 0 <= at < len(texts) else ""

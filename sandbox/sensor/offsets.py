@@ -70,7 +70,11 @@ class Unreadable(Exception):
 
 
 class NoThread(Unreadable):
-    """The interpreter could be read, and knows no such thread."""
+    """The interpreter of a version could be read, and knows no such thread."""
+
+    def __init__(self, text: str, version: tuple[int, int, int]) -> None:
+        super().__init__(text)
+        self.version = version
 
 
 class Offsets:

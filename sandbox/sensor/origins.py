@@ -3,8 +3,9 @@
     reading = Sensor().reading(call.pid, process)    # of this call only if it still waits afterwards
     reading.origin, reading.frames
 
-A thread's own stack tells. A child that has not begun to run for itself (vfork, posix_spawn, a fork below an exec) has
-the memory of its parent, or a copy, and in it the stack of the thread that started it.
+A thread's own stack of Python tells, or without one what is mapped on its native stack. A child that has not begun to
+run for itself (vfork, posix_spawn, a fork below an exec) has the memory of its parent, or a copy, and in it the stack
+of the thread that started it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 
 from sandbox.kernel import abi, tables
 from sandbox.sensor.distributions import Distributions
+from sandbox.sensor.native_origin import NativeOrigins
 from sandbox.sensor.offsets import NoThread, Unreadable
 from sandbox.sensor.processes import Processes
 from sandbox.sensor.reading import Reading
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 PATIENCE = 0.1
 """Seconds that a call waits at most for its origin to be read: the first takes 5 ms, others 0.15, on a busy host more.
 """
+NO_PYTHON = (0, 0, 0)
 MOST_THREADS = 64
 """Threads of a parent among which the one that made a child is looked for."""
 MAKES = ("clone", "clone3", "fork", "vfork")
@@ -42,6 +45,7 @@ class Sensor:
         self._passing: PythonProcess | None = None
         """One whose memory is read once: open until the next reading."""
         self._distributions = Distributions()
+        self._natives = NativeOrigins(self._distributions)
         numbers = tables.numbers(abi.MACHINE)
         self._makes = frozenset(numbers[name] for name in MAKES if name in numbers)
         self.unknown = ""
@@ -67,17 +71,24 @@ class Sensor:
             self._passing.memory.close()
             self._passing = None
         deadline = time.monotonic() + PATIENCE if deadline is None else deadline
+        version = NO_PYTHON
         try:
             try:
                 return self._of_thread(tid, pid, deadline)
-            except NoThread:  # what has no Python at all is asked no second time
-                return self._of_child(pid, deadline)
+            except NoThread as error:  # what has no Python at all is asked no second time
+                version = error.version
+                found = self._of_child(pid, deadline)
+                if found:
+                    return found
         except Unreadable:
-            return None
+            pass
+        origin = self._natives.of(tid, pid, version, deadline)
+        return Reading.native(origin) if origin else None
 
     def close(self) -> None:
         """Give the descriptors back."""
         self._processes.close()
+        self._natives.close()
         if self._passing:
             self._passing.memory.close()
         self._passing = None

@@ -37,22 +37,37 @@ class PythonProcess:
             raise
 
 
-class _Without:
-    """One process in which no Python can be read, and why; as long as its memory has the same sizes."""
+class Sizes:
+    """How large a process's memory was: as long as it stays so, nothing else is mapped, and nothing else runs there.
 
-    __slots__ = ("_fd", "_sizes", "why")
+    The descriptor stays with the process, and another one with its number has others.
+    """
 
-    def __init__(self, fd: int, sizes: tuple[bytes, ...], why: str) -> None:
-        self._fd = fd
-        self._sizes = sizes
-        self.why = why
+    __slots__ = ("_fd", "_sizes")
 
-    def holds(self) -> bool:
-        """Whether it is still so: the descriptor stays with the process, and another one with its number has others."""
-        return _sizes(self._fd) == self._sizes
+    def __init__(self, pid: int) -> None:
+        try:
+            self._fd = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
+        self._sizes = self._read()
+
+    def hold(self) -> bool:
+        """Whether they are the same."""
+        return bool(self._sizes) and self._read() == self._sizes
 
     def close(self) -> None:
-        os.close(self._fd)
+        """Give the descriptor back; the object can be closed twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _read(self) -> tuple[bytes, ...]:
+        try:
+            fields = os.pread(self._fd, 256, 0).split() if self._fd >= 0 else []
+        except OSError:  # it has ended
+            return ()
+        return tuple(fields[index] for index in SIZES) if len(fields) > max(SIZES) else ()
 
 
 class Processes:
@@ -62,36 +77,36 @@ class Processes:
 
     def __init__(self) -> None:
         self._known: dict[int, PythonProcess] = {}
-        self._without: dict[int, _Without] = {}
+        self._without: dict[int, tuple[Sizes, str]] = {}
 
     def known(self, pid: int) -> PythonProcess | None:
         """One that was read before, by now perhaps another program. Raises Unreadable for one that runs no Python."""
         without = self._without.get(pid)
         if without:
-            if without.holds():
-                raise Unreadable(without.why)
-            self._without.pop(pid).close()
+            sizes, why = without
+            if sizes.hold():
+                raise Unreadable(why)
+            sizes.close()
+            del self._without[pid]
         return self._known.get(pid)
 
     def opened(self, pid: int, deadline: float) -> PythonProcess:
         """One to read, for the caller to close or to hand to `keep`. Raises Unreadable where it runs no Python."""
-        try:
-            fd = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            fd = -1
-        sizes = _sizes(fd)  # before its mappings are read: what is mapped meanwhile is a change
+        sizes = Sizes(pid)  # before its mappings are read: what is mapped meanwhile is a change
         try:
             process = PythonProcess(pid, deadline)
         except Unreadable as error:
-            if sizes and time.monotonic() <= deadline:
-                if len(self._without) >= MOST_WITHOUT:
-                    self._without.pop(next(iter(self._without))).close()
-                self._without[pid] = _Without(fd, sizes, str(error))
-                fd = -1
+            if time.monotonic() > deadline:
+                sizes.close()
+                raise
+            if pid in self._without or len(self._without) >= MOST_WITHOUT:
+                self._without.pop(pid if pid in self._without else next(iter(self._without)))[0].close()
+            self._without[pid] = sizes, str(error)
             raise
-        finally:
-            if fd >= 0:
-                os.close(fd)
+        except BaseException:
+            sizes.close()
+            raise
+        sizes.close()
         return process
 
     def keep(self, pid: int, process: PythonProcess) -> None:
@@ -110,15 +125,6 @@ class Processes:
         """Give the descriptors back."""
         for pid in list(self._known):
             self.forget(pid)
-        for without in self._without.values():
-            without.close()
+        for sizes, _ in self._without.values():
+            sizes.close()
         self._without.clear()
-
-
-def _sizes(fd: int) -> tuple[bytes, ...]:
-    """The SIZES of a process's memory, in pages; () where it has ended."""
-    try:
-        fields = os.pread(fd, 256, 0).split()
-    except OSError:
-        return ()
-    return tuple(fields[index] for index in SIZES) if len(fields) > max(SIZES) else ()

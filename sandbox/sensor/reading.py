@@ -91,6 +91,13 @@ class Reading:
         """Whether `frames`, once asked for, reach the outermost frame."""
         self.origin = self._find_origin()
 
+    @classmethod
+    def native(cls, origin: Origin) -> Reading:
+        """Of a stack without Python, of which nobody can tell more."""
+        made = cls(iter(()), lambda file: None)
+        made.origin, made.whole = origin, False
+        return made
+
     @property
     def frames(self) -> tuple[StackFrame, ...]:
         """From the innermost on; those that can be read."""

@@ -70,7 +70,7 @@ def locate(pid: int, memory: Readable, deadline: float) -> tuple[int, Offsets]:
 
 def _pieces(pid: int, program: str, deadline: float) -> Iterator[Piece]:
     count = 0
-    for line in _lines(pid, deadline):
+    for line in lines(pid, deadline):
         fields = line.split(None, 5)
         if len(fields) < 6 or fields[1][1:2] != b"w":
             continue
@@ -83,7 +83,7 @@ def _pieces(pid: int, program: str, deadline: float) -> Iterator[Piece]:
                 return
 
 
-def _lines(pid: int, deadline: float) -> Iterator[bytes]:
+def lines(pid: int, deadline: float) -> Iterator[bytes]:
     """The lines of /proc/PID/maps, as they come. Raises Unreadable where a process does not show them."""
     try:
         with open(f"/proc/{pid}/maps", "rb") as file:

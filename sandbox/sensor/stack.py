@@ -183,7 +183,7 @@ class Stack:
                     return data
                 state = _word(data, at["thread_next"])
             interpreter = self.word(interpreter + at["interpreter_next"])
-        raise NoThread("the thread has no Python")
+        raise NoThread("the thread has no Python", self.layout.version)
 
     # Frames and code.
 

@@ -86,8 +86,13 @@ class Origin:
 
 
 def _shown(*words: str | Frame) -> str:
-    texts = [f"{word.function} line {word.line or '?'}" if isinstance(word, Frame) else word for word in words]
-    return " ".join(filter(None, texts))
+    return " ".join(filter(None, (_place(word) if isinstance(word, Frame) else word for word in words)))
+
+
+def _place(frame: Frame) -> str:
+    """Its function and line; what is not of a script has no line."""
+    known = frame.line or frame.file.endswith((".py", ">"))
+    return f"{frame.function} line {frame.line or '?'}" if known else frame.function
 
 
 def parse(value: object) -> Origin | None:

@@ -1,0 +1,183 @@
+"""Whose call it is where no Python tells: by the mapped objects on the thread's native stack.
+
+A library says its soname or the package that brought it, a program of Go its modules, and Node the package of the
+script where it was asked to name its code for profilers (--perf-basic-prof), else that it is Node. What has nothing but
+a program and the library of C mapped is asked once, until it maps more.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sandbox.kernel.memory import Memory
+from sandbox.sensor import golang, native
+from sandbox.sensor.objects import NativeObject, Objects
+from sandbox.sensor.offsets import Unreadable
+from sandbox.sensor.perf_map import PerfMap
+from sandbox.sensor.processes import Sizes
+from sandbox.violations.origin import Frame, Origin
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sandbox.sensor.distributions import Distributions
+    from sandbox.sensor.native import Executable
+
+MOST = 8
+"""Processes that are remembered."""
+MOST_OBJECTS = 512
+MOST_NAMED = 16
+"""Addresses in one library of which the first in a function that it exports is looked for."""
+OWN = "node:"
+"""How Node names its own scripts."""
+GO = "go"
+"""Stands for the distribution of its own packages; the version is Go's."""
+UNDER = ("runtime", "syscall", "internal/")
+"""Packages of Go through which every call goes."""
+
+
+class _Process:
+    """What one process has mapped, as long as its sizes stay."""
+
+    __slots__ = ("mappings", "memory", "objects", "program", "scripts", "sizes", "tells")
+
+    def __init__(self, pid: int, objects: Objects, version: tuple[int, int, int], deadline: float) -> None:
+        """Raises Unreadable."""
+        self.sizes = Sizes(pid)
+        self.memory = Memory(pid)
+        self.objects: dict[str, NativeObject] = {}
+        self.scripts: PerfMap | None = None
+        try:
+            self.mappings: Sequence[Executable] = native.executables(pid, deadline)
+            try:
+                self.program = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+            except OSError as error:
+                raise Unreadable("it has ended") from error
+            for path in dict.fromkeys(mapping.path for mapping in self.mappings):
+                if len(self.objects) < MOST_OBJECTS:
+                    is_program = path == self.program
+                    self.objects[path] = objects.of(pid, path, version, deadline, program=is_program)
+        except BaseException:
+            self.close()
+            raise
+        self.tells = any(found.owner or found.go for found in self.objects.values())
+        if any(found.runtime for found in self.objects.values()):
+            self.scripts = PerfMap(pid)
+
+    def close(self) -> None:
+        self.sizes.close()
+        self.memory.close()
+        for found in self.objects.values():
+            found.close()
+        if self.scripts:
+            self.scripts.close()
+
+
+class NativeOrigins:
+    """Reads them. Not for several threads."""
+
+    __slots__ = ("_objects", "_processes")
+
+    def __init__(self, distributions: Distributions) -> None:
+        self._objects = Objects(distributions)
+        self._processes: dict[int, _Process] = {}
+
+    def of(self, tid: int, pid: int, version: tuple[int, int, int], deadline: float) -> Origin | None:
+        """Of the call in which a thread waits; None where nothing on its stack says more than which program it is.
+
+        `version` is that of the Python that the process runs, (0, 0, 0) for none.
+        """
+        try:
+            process = self._process(pid, version, deadline)
+            if not process.tells:
+                return None
+            return self._read(process, pid, tid, deadline)
+        except Unreadable:
+            return None
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        for process in self._processes.values():
+            process.close()
+        self._processes.clear()
+
+    def _process(self, pid: int, version: tuple[int, int, int], deadline: float) -> _Process:
+        known = self._processes.get(pid)
+        if known:
+            if known.sizes.hold():
+                return known
+            self._processes.pop(pid).close()
+        process = _Process(pid, self._objects, version, deadline)
+        if len(self._processes) >= MOST:
+            self._processes.pop(next(iter(self._processes))).close()
+        self._processes[pid] = process
+        return process
+
+    def _read(self, process: _Process, pid: int, tid: int, deadline: float) -> Origin | None:
+        library: Origin | None = None
+        runtime: Origin | None = None
+        handler: Frame | None = None
+        inside: NativeObject | None = None
+        offsets: list[int] = []
+        for number, spot in enumerate(native.spots(pid, tid, process.memory, process.mappings, deadline)):
+            found = process.objects.get(spot.mapping.path)
+            if found and found.go:
+                return self._of_go(process, found, pid, tid, deadline)
+            if found and found.owner:
+                owner = found.owner
+                if found.runtime:
+                    runtime = runtime or Origin(owner.distribution, owner.version, Frame(owner.module, "", 0), None)
+                elif library is None or found is inside:
+                    library = library or Origin(owner.distribution, owner.version, Frame(owner.module, "", 0), None)
+                    inside = found
+                    offsets.append(spot.offset - (number > 0))
+                if not process.scripts and inside and (found is not inside or len(offsets) >= MOST_NAMED):
+                    break
+            elif process.scripts and not spot.mapping.path:
+                script = process.scripts.frame(spot.address)
+                if script is None or script.file.startswith(OWN):
+                    continue
+                package = self._objects.package(tid, script.file)
+                if package is None:
+                    handler = script
+                    break
+                library = library or Origin(
+                    package.distribution, package.version, Frame(package.module, script.function, script.line), None
+                )  # fmt: skip
+        if inside and library and library.library:
+            named = Frame(library.library.file, inside.function(offsets[:MOST_NAMED]), 0)
+            return Origin(library.distribution, library.version, named, handler)
+        if library:
+            return Origin(library.distribution, library.version, library.library, handler)
+        return Origin("", "", None, handler) if handler else runtime
+
+    @staticmethod
+    def _of_go(process: _Process, program: NativeObject, pid: int, tid: int, deadline: float) -> Origin | None:
+        """The innermost module that is not Go's, and the innermost function of the program's own around it."""
+        go = program.go
+        assert go
+        library: Origin | None = None
+        standard: Origin | None = None
+        handler: Frame | None = None
+        for number, spot in enumerate(native.spots(pid, tid, process.memory, process.mappings, deadline)):
+            if process.objects.get(spot.mapping.path) is not program:
+                continue
+            function = go.function(spot.offset - (number > 0))
+            if not function:
+                continue
+            module = go.module(function)
+            package = golang.package_of(function)
+            here = Frame(package, function.rpartition("/")[2].partition(".")[2], 0)
+            if module is None:
+                if not standard and not package.startswith(UNDER):
+                    standard = Origin(GO, go.version.removeprefix(GO), here, None)
+            elif module[1]:
+                library = library or Origin(module[0], module[1], here, None)
+            else:
+                handler = Frame(process.program, function, 0)
+                break
+        made = library or standard
+        if made is None:
+            return Origin("", "", None, handler) if handler else None
+        return Origin(made.distribution, made.version, made.library, handler)
