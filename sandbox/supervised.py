@@ -40,9 +40,10 @@ SHAPE: Mapping[str, Any] = {
     "free-interpreters": [str],
     "own-interpreter": bool,
     "by": {str: {str: [str]}},
+    "libraries": [str],
 }
 """The shape of what a supervisor needs; [x] is any number of x, {int: x} has numbers in decimal as keys."""
-SINCE_THEN: Mapping[str, Any] = {"by": {}}
+SINCE_THEN: Mapping[str, Any] = {"by": {}, "libraries": []}
 """What an older policy of the same format lacks, and what that means."""
 
 
@@ -54,8 +55,8 @@ class Supervision:
 
     __slots__ = (
         "brokered", "by", "contents", "denied", "destinations", "free_interpreters", "init", "interpreters",
-        "listen", "messages", "never_granted", "on_anomaly", "own_interpreter", "responses", "runtime_api", "sockets",
-        "terminate", "tolerates",
+        "libraries", "listen", "messages", "never_granted", "on_anomaly", "own_interpreter", "responses", "runtime_api",
+        "sockets", "terminate", "tolerates",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], arch: str) -> None:
@@ -96,6 +97,8 @@ class Supervision:
         Sections are `network`, `listen`, `processes`, `write`, and `syscalls` of `phase syscall class`. Of an entry
         that is not there nobody's use is known.
         """
+        self.libraries: Sequence[str] = data["libraries"]
+        """The distributions whose code training loaded, in whatever version; none where that is not known."""
 
 
 def parse(data: bytes, arch: str) -> Supervision:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-WIRE, KIT = ("Wire.Line", "1.4"), ("Kit_Cloud", "0.9")
-"""Names as their authors write them, and versions."""
+WIRE, KIT, IDLE = ("Wire.Line", "1.4"), ("Kit_Cloud", "0.9"), ("idle", "3")
+"""Names as their authors write them, and versions; the last is installed and never imported."""
 
 WIRE_MAIN = '''\
 import socket
@@ -73,7 +73,8 @@ def handler(event, context):
 def install(folder: Path) -> Path:
     """The libraries as pip would install them in `site-packages` of a folder, and the module `app` beside it."""
     site = folder / "site-packages"
-    for (name, version), package, source in ((WIRE, "wireline", WIRE_MAIN), (KIT, "kitcloud", KIT_MAIN)):
+    sources = ((WIRE, "wireline", WIRE_MAIN), (KIT, "kitcloud", KIT_MAIN), (IDLE, "idle", ""))
+    for (name, version), package, source in sources:
         info = site / f"{name}-{version}.dist-info"
         for made in (site / package, info):
             made.mkdir(parents=True)

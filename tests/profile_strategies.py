@@ -18,8 +18,10 @@ from sandbox.profile.model import (
     AIMS,
     PHASES,
     RUNTIME_API,
+    SEEN,
     Estimate,
     Grant,
+    Library,
     Phase,
     Profile,
     ProfiledFunction,
@@ -154,6 +156,14 @@ def _notes(entries: frozenset[str]) -> st.SearchStrategy[frozenset[tuple[str, st
     return st.frozensets(st.tuples(st.sampled_from(sorted(entries)), TEXT), max_size=3)
 
 
+@st.composite
+def libraries(draw: st.DrawFn) -> list[Library]:
+    """Libraries with distinct names and versions, each met in some phase."""
+    seen = st.sampled_from(SEEN)
+    found = st.builds(Library, DISTRIBUTIONS, st.sampled_from(["", "1.0", "2.1rc1"]), seen, seen, seen)
+    return draw(st.lists(found, max_size=3, unique_by=lambda library: (library.name, library.version)))
+
+
 def _by(entries: Mapping[Section, frozenset[str]]) -> st.SearchStrategy[frozenset[UsedBy]]:
     known = sorted((section, entry) for section, texts in entries.items() for entry in texts)
     if not known:
@@ -219,6 +229,7 @@ def profiles(
         uses=found,
         processes=processes,
         network=destinations,
+        libraries=frozenset(draw(libraries())),
         by=draw(_by({"network": destinations, "listen": listen, "processes": processes, "write": writes})),
         listen=listen,
         listen_because=draw(_notes(listen)),

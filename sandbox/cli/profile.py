@@ -16,6 +16,7 @@ from sandbox.cli.compile import ArchOrAll
 from sandbox.cli.output import console, emit, json_line, json_text, say, warn, write_text
 from sandbox.errors import ProfileError, UsageError
 from sandbox.kernel import tables
+from sandbox.package import bom
 from sandbox.policy import oci, oci_file, oci_import
 from sandbox.profile import base, document, lint, merge
 from sandbox.profile import diff as comparison
@@ -134,6 +135,9 @@ def _more(profile: Profile) -> Iterator[str]:
         yield f"names: an address stays with its name for {profile.names_keep}".replace("for forever", "for good")
     if profile.names_receives:
         yield f"names: resolvers receive by {', '.join(sorted(profile.names_receives))}"
+    if profile.libraries:
+        executed = sorted({one.name for one in profile.libraries if "executed" in (one.init, one.invoke, one.run)})
+        yield f"libraries: {len(profile.libraries)} loaded in training, on stacks {', '.join(executed) or 'none'}"
     if profile.on_anomaly:
         yield f"on an anomaly: {', '.join(f'{name} {answer}' for name, answer in sorted(profile.on_anomaly))}"
     if found := profile.verified:
@@ -209,6 +213,7 @@ def _described(profile: Profile) -> dict[str, Any]:
         "interpreters": sorted(profile.interpreters),
         "on_anomaly": dict(sorted(profile.on_anomaly)),
         "by": {section: users for section in SECTIONS if (users := profile.users(section))},
+        "libraries": [vars(library) for library in sorted(profile.libraries)],
         "verified": vars(profile.verified) if profile.verified else None,
         "completeness": [_estimate(id_, estimate) for id_, estimate in best_estimates(profile.trainings)],
         "syscalls": {phase: [_use(use) for use in profile.phase(phase)] for phase in PHASES if profile.phase(phase)},
@@ -332,6 +337,12 @@ def import_(
     for note in imported.notes:
         warn(f"{file}: {note}")
     _emit(text, output)
+
+
+@app.command("bom")
+def bom_(file: ProfileFile, output: Output = "") -> None:
+    """Write the libraries that training loaded, and where their code ran, as a CycloneDX bill of materials."""
+    _emit(bom.libraries(document.read(file).profile), output)
 
 
 def _emit(text: str, output: str) -> None:

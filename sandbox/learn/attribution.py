@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sandbox.learn import rights
+from sandbox.learn.leave_one_out import PHASE_OF
 from sandbox.learn.observations import ColdStart, Item
-from sandbox.learn.records import Fact, Program
-from sandbox.profile.libraries import learned_users, placed
-from sandbox.profile.model import Profile, Section, UsedBy
+from sandbox.learn.records import Fact, Loaded, Program
+from sandbox.profile.libraries import learned_users, placed, united_libraries
+from sandbox.profile.model import Library, Phase, Profile, Section, UsedBy
 from sandbox.violations.library import FUNCTION, PYTHON
 
 SECTIONS: dict[str, Section] = {"network": "network", "listen": "listen", "exec": "processes", "write": "write"}
@@ -39,6 +40,20 @@ def of_calls(cold_starts: Sequence[ColdStart]) -> dict[Item, tuple[frozenset[str
         item: (frozenset(names) if names != {FUNCTION} else frozenset(), _shown(functions))
         for item, (names, functions) in found.items()
     }  # fmt: skip
+
+
+def libraries(cold_starts: Sequence[ColdStart]) -> frozenset[Library]:
+    """The libraries that training loaded, and how it met them in each phase."""
+    return united_libraries(
+        Library(fact.name, fact.version, **{phase: fact.how})
+        for cold_start in cold_starts for phase, facts in _by_phase(cold_start)
+        for fact in facts if isinstance(fact, Loaded)
+    )  # fmt: skip
+
+
+def _by_phase(cold_start: ColdStart) -> Iterator[tuple[Phase, frozenset[Fact]]]:
+    for sample in cold_start.samples:
+        yield PHASE_OF.get(sample.kind, "invoke"), sample.facts
 
 
 def _shown(functions: set[str]) -> str:

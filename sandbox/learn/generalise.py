@@ -75,7 +75,9 @@ def generalise(cold_starts: Sequence[ColdStart], name: str, *, trusted: bool = T
         promises=promises_of(uses),
         listen=listen,
     )
-    profile = replace(profile, by=attribution.learned(cold_starts, profile))
+    profile = replace(
+        profile, by=attribution.learned(cold_starts, profile), libraries=attribution.libraries(cold_starts)
+    )
     left_out = LeaveOneOut(cold_starts, profile)
     profile = replace(profile, trainings=frozenset({_training(cold_starts, left_out)}))
     survived, fatal = _survived(cold_starts, samples)

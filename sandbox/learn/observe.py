@@ -25,6 +25,7 @@ from sandbox.kernel import abi, bpf, seccomp
 from sandbox.kernel.notification import Listener, Notification
 from sandbox.kernel.tables import machine
 from sandbox.learn import denials, host
+from sandbox.learn.loaded import Libraries
 from sandbox.learn.naming import Naming
 from sandbox.learn.observation_log import ObservationLog
 from sandbox.learn.recorder import Recorder
@@ -79,6 +80,7 @@ def observe(command: Command, duties: ObserverDuties, asked: host.Asked) -> int:
     recorder = Recorder(
         arch, sink.emit, api=_addresses(duties.api), denied=denials.load(), granted=duties.grants, places=start.places
     )
+    recorder.loaded = Libraries(start.python, start.places.get("{python}", ""))
     poll = select.poll()
     naming = Naming(
         recorder.tasks, duties.local_domains, poll, arch, recorder.note_receive, duties.stand_ins, recorder.note_name

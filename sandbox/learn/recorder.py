@@ -26,6 +26,7 @@ from sandbox.kernel.task import Task, Tasks
 from sandbox.learn import decode, links
 from sandbox.learn.denials import Denials
 from sandbox.learn.listening import Listening, Unsent
+from sandbox.learn.loaded import Libraries
 from sandbox.learn.records import (
     Connect,
     DeniedCall,
@@ -35,6 +36,7 @@ from sandbox.learn.records import (
     FileAccess,
     Full,
     Listen,
+    Loaded,
     Mode,
     NewFact,
     NewItem,
@@ -98,6 +100,7 @@ class Recorder:
         self.asked_as: Callable[[bytes], frozenset[str]] = lambda address: frozenset()
         """The names by which destinations are learned, and those that an answer gave an address for."""
         self.users = Users()
+        self.loaded = Libraries("", "")
         self._names = tables.names(arch)
         self._masks = {nr: arguments.masks(name) for nr, name in self._names.items()}
         self._special = {
@@ -189,10 +192,11 @@ class Recorder:
             self._emit(NewItem(found, self.phase, call.syscall, call.arg_class))
         return found
 
-    def _fact(self, fact: Fact, real: str = "") -> tuple[int, ...]:
-        """Note a fact as of this span, and tell it if it is new. Returns its id, and that of the volume it lies in.
+    def _fact(self, fact: Fact, real: str = "", tid: int = 0) -> tuple[int, ...]:
+        """Note a fact as of this span, and tell it if it is new. Returns its id, and those of what comes with it.
 
-        `real` is where the path of a file that is read leads, '' where nobody should look (a server that may hang).
+        `real` is where the path of a file that a task reads leads, '' where nobody should look (a server that may
+        hang): with it come the volume that it lies in and the library that it belongs to.
         """
         ids = self._facts.get(fact)
         if ids is None:
@@ -203,9 +207,13 @@ class Recorder:
                 return ()
             self._facts[fact] = ids = (len(self._facts),)
             self._emit(NewFact(ids[0], fact))
-            if isinstance(fact, FileAccess) and fact.mode == "read" and real and (folder := volume(fact.path, real)):
-                # With all below: the files of the next turn are others.
-                self._facts[fact] = ids = ids + self._fact(FileAccess(f"{folder}/**", "read"))
+            if isinstance(fact, FileAccess) and fact.mode == "read" and real:
+                if folder := volume(fact.path, real):
+                    # With all below: the files of the next turn are others.
+                    ids += self._fact(FileAccess(f"{folder}/**", "read"))
+                if library := self.loaded.library(tid, real):
+                    ids += self._fact(Loaded(*library, "loaded"))
+                self._facts[fact] = ids
         self._reached.update(ids)
         return ids
 
@@ -261,7 +269,7 @@ class Recorder:
             modes = ("entry", "write") if call.syscall in tables.OPENS else ("entry",)
         for path in links.told(asked):
             for mode in modes:
-                ids = self._fact(FileAccess(self._as_placed(path), mode), "" if asked.unsure else asked.thing)
+                ids = self._fact(FileAccess(self._as_placed(path), mode), "" if asked.unsure else asked.thing, task.tid)
                 if mode != "read":
                     self.users.reached(ids, path)
         if asked.entry:

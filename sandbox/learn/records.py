@@ -147,7 +147,18 @@ class MadeBy(NamedTuple):
     reach: Literal["by"] = "by"
 
 
-Fact = FileAccess | Connect | Listen | Program | Receive | MadeBy
+class Loaded(NamedTuple):
+    """A library of which code was opened (`loaded`), or stood on a stack that was read (`executed`).
+
+    `name` is that of its distribution as names are compared, `version` '' where it is not known.
+    """
+
+    name: str
+    version: str
+    how: Literal["loaded", "executed"]
+
+
+Fact = FileAccess | Connect | Listen | Program | Receive | MadeBy | Loaded
 """What was reached: each once in a file, with an id by which spans name it."""
 
 
@@ -233,6 +244,8 @@ def _fields(record: Record) -> dict[str, object]:
         case NewFact(id_, Program(path, reach, real, sha256, interpreters, loader)):
             what = {"real": real, "sha256": sha256, "interpreters": list(interpreters), "loader": loader}
             return {"event": reach, "id": id_, "value": path, **{key: told for key, told in what.items() if told}}
+        case NewFact(id_, Loaded(name, version, how)):
+            return {"event": "library", "id": id_, "value": name, "version": version, "how": how}
         case NewFact(id_, MadeBy(of, is_item, by, library, reach)):
             return {"event": reach, "id": id_, "item" if is_item else "fact": of, "value": list(by), "library": library}
         case NewFact(id_, fact):
@@ -316,6 +329,13 @@ def _made_by(fields: Mapping[str, Any]) -> MadeBy:
     return MadeBy(of, is_item, tuple(sorted({*names})), str(fields.get("library", "")))
 
 
+def _loaded(fields: Mapping[str, Any]) -> Loaded:
+    name, how = str(fields["value"]), fields["how"]
+    if not name or named(name) != name or how not in ("loaded", "executed"):
+        raise ValueError("not a library, or not how one is met")
+    return Loaded(name, str(fields.get("version", "")), how)
+
+
 def _list(value: object) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError("what should be a list is not one")
@@ -366,6 +386,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {
     "exec": lambda fields: _fact(fields, _program(fields)),
     "receive": lambda fields: _fact(fields, Receive(str(fields["value"]))),
     "by": lambda fields: _fact(fields, _made_by(fields)),
+    "library": lambda fields: _fact(fields, _loaded(fields)),
     "denied": lambda fields: DeniedCall(
         str(fields["value"]), str(fields.get("phase", "")), str(fields.get("at", ""))
     ),

@@ -14,7 +14,7 @@ from sandbox.behaviour.call import Call
 from sandbox.kernel.notification import Notification
 from sandbox.kernel.task import Task
 from sandbox.learn.denials import DATA
-from sandbox.learn.records import MadeBy
+from sandbox.learn.records import Loaded, MadeBy
 from sandbox.learn.whose import Whose
 
 MOST_ASKED = 4_000
@@ -56,8 +56,11 @@ class Users:
         """Whether the call, of this item, has anything to be asked for."""
         return bool(self._facts) or item in self.dangerous
 
-    def answers(self, call: Notification, task: Task, item: int) -> Iterator[MadeBy]:
-        """Who made the call, of this item, that the task waits in: of each thing that it reaches, and of the item."""
+    def answers(self, call: Notification, task: Task, item: int) -> Iterator[MadeBy | Loaded]:
+        """Who made the call, of this item, that the task waits in: of each thing that it reaches, and of the item.
+
+        And the libraries on its stack.
+        """
         facts, folder, self._facts, self._folder = self._facts, self._folder, [], ""
         tid = call.pid
         asked = [fact for fact in facts if (fact, tid) not in self._asked]
@@ -73,6 +76,7 @@ class Users:
         self._asked.add((~item, tid))
         if found:
             yield from (MadeBy(fact, False, found.by, found.library) for fact in asked)
+            yield from (Loaded(name, version, "executed") for name, version in found.libraries)
             if item >= 0:
                 yield MadeBy(item, True, found.by, found.library)
 

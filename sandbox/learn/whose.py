@@ -23,10 +23,14 @@ LONGEST = 120
 
 
 class Whose(NamedTuple):
-    """The libraries, in order, and the function of the innermost of them; '' where the function's own code calls."""
+    """The libraries, in order, and the function of the innermost of them; '' where the function's own code calls.
+
+    `libraries` are all on the stack, with their versions.
+    """
 
     by: tuple[str, ...]
     library: str = ""
+    libraries: tuple[tuple[str, str], ...] = ()
 
 
 class Readings:
@@ -64,10 +68,12 @@ class Readings:
 
 def whose(reading: Reading) -> Whose | None:
     """What a stack says of it; None where only code from a string, or of nobody, is on it."""
-    from sandbox.sensor.users import users
+    from sandbox.sensor.users import NO_DISTRIBUTION, users
 
     by, origin = users(reading), reading.origin
     if origin is None or not by:
         return None
     words = [named(origin.distribution), *origin.function()[1:]]
-    return Whose(by, " ".join(word[:LONGEST] for word in words if word))
+    on_stack = {(frame.owner, frame.version) for frame in reading.frames if frame.owner not in NO_DISTRIBUTION}
+    libraries = sorted({(named(owner), version[:LONGEST]) for owner, version in on_stack if named(owner)})
+    return Whose(by, " ".join(word[:LONGEST] for word in words if word), tuple(libraries))

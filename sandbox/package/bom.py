@@ -1,4 +1,7 @@
-"""The bill of materials of a guard folder: CycloneDX 1.6, JSON, without a date or a random number in it."""
+"""Bills of materials: of a guard folder, and of the libraries that training met. CycloneDX 1.6, JSON.
+
+Without a date or a random number in it: the same input gives the same text.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,22 @@ from collections.abc import Sequence
 import sandbox
 from sandbox.errors import UsageError
 from sandbox.package.contents import File
+from sandbox.profile.model import Profile
 
 NAME = "bom.json"
+PROPERTY = "seccomp-bootstrap:"
+"""How the names of our properties begin."""
+EXECUTED = "executed"
 
 
 def bom(function: str, files: Sequence[File]) -> File:
     """What the folder holds: ourselves, the libraries, and each file with its digest. Raises UsageError."""
-    try:
-        from cyclonedx.model import HashAlgorithm, HashType
-        from cyclonedx.model.bom import Bom
-        from cyclonedx.model.component import Component, ComponentType
-        from cyclonedx.model.contact import OrganizationalEntity
-        from cyclonedx.output.json import JsonV1Dot6
-    except ImportError as error:
-        raise UsageError(
-            f"the bill of materials needs cyclonedx-python-lib ({error})", where="sandbox package",
-            todo="pip install 'seccomp-bootstrap[package]'",
-        ) from error  # fmt: skip
+    _needs_cyclonedx("sandbox package")
+    from cyclonedx.model import HashAlgorithm, HashType
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.model.contact import OrganizationalEntity
+    from cyclonedx.output.json import JsonV1Dot6
 
     digest = hashlib.sha256(b"".join(file.path.encode() + hashlib.sha256(file.data).digest() for file in files))
     found = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_OID, digest.hexdigest()))
@@ -51,6 +53,53 @@ def bom(function: str, files: Sequence[File]) -> File:
     found.register_dependency(found.metadata.component, found.components)
     text = _without_moment(JsonV1Dot6(found).output_as_string(indent=1))
     return File(NAME, text.encode())
+
+
+def libraries(profile: Profile) -> str:
+    """The libraries that the trainings of a profile met, each with where: the text of the bill. Raises UsageError.
+
+    Properties tell whether its code was opened in the init phase, in events, or in a run, and where it stood on a stack
+    that was read. So a scanner's finding in code that nothing loads ranks behind one in code that runs.
+    """
+    _needs_cyclonedx("sandbox profile bom")
+    from cyclonedx.model import Property
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.output.json import JsonV1Dot6
+    from packageurl import PackageURL
+
+    known = sorted(profile.libraries)
+    digest = hashlib.sha256(repr((profile.function.name, known)).encode())
+    found = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_OID, digest.hexdigest()))
+    found.metadata.component = Component(
+        name=profile.function.name, type=ComponentType.APPLICATION, bom_ref="function"
+    )  # fmt: skip
+    phases = ("init", "invoke") if profile.function.runtime_api else ("run",)
+    for library in known:
+        url = PackageURL("pypi", name=library.name, version=library.version or None)
+        met = {phase: getattr(library, phase) for phase in phases}
+        executed = ", ".join(phase for phase in phases if met[phase] == EXECUTED)
+        told = {**{phase: "loaded" if met[phase] else "no" for phase in phases}, EXECUTED: executed or "no"}
+        found.components.add(
+            Component(
+                name=library.name, version=library.version or None, type=ComponentType.LIBRARY, purl=url,
+                bom_ref=url.to_string(),
+                properties=[Property(name=f"{PROPERTY}{key}", value=value) for key, value in told.items()],
+            )
+        )  # fmt: skip
+    found.register_dependency(found.metadata.component, found.components)
+    return _without_moment(JsonV1Dot6(found).output_as_string(indent=1))
+
+
+def _needs_cyclonedx(where: str) -> None:
+    """Raises UsageError where it is not installed."""
+    try:
+        import cyclonedx  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"the bill of materials needs cyclonedx-python-lib ({error})", where=where,
+            todo="pip install 'seccomp-bootstrap[package]'",
+        ) from error  # fmt: skip
 
 
 def _without_moment(text: str) -> str:

@@ -361,6 +361,7 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "free-interpreters": sorted(profile.processes & {path for _, path in profile.interpreters}),
         "own-interpreter": OWN_INTERPRETER in profile.processes,
         "by": users(profile),
+        "libraries": sorted({library.name for library in profile.libraries}),
         "never-granted": sorted(str(Call(entry.syscall, arg_class)) for entry in base.hard_deny()
                                 if not entry.grantable for arg_class in entry.classes or ("",)),
     }  # fmt: skip

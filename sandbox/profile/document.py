@@ -21,6 +21,7 @@ from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base
 from sandbox.profile.call_names import class_exists, name_exists, spellings
+from sandbox.profile.libraries import united_libraries
 from sandbox.profile.model import (
     PHASES,
     PROVENANCE,
@@ -28,6 +29,7 @@ from sandbox.profile.model import (
     SECTIONS,
     Estimate,
     Grant,
+    Library,
     Profile,
     ProfiledFunction,
     Tolerated,
@@ -187,6 +189,7 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
         listen=frozenset(map(_entry, tree.get("listen", ()))) | _undecided(tree),
         listen_because=frozenset(_notes(tree.get("listen", ()), "because")),
         by=frozenset(_users(tree)),
+        libraries=united_libraries(Library(**{"version": "", **line}) for line in tree.get("libraries", ())),
         names_keep=tree.get("names", {}).get("keep", ""),
         names_receives=frozenset(tree.get("names", {}).get("receives", ())),
         tolerates=frozenset(_tolerated(tree.get("tolerates", ()), document)),

@@ -9,7 +9,7 @@ from typing import Literal
 from sandbox.behaviour import destination, listener
 from sandbox.behaviour.destination import Entry
 from sandbox.behaviour.path import covers
-from sandbox.profile.model import Profile, Section, UsedBy
+from sandbox.profile.model import Library, Profile, Section, UsedBy
 from sandbox.violations.library import FUNCTION, PYTHON
 
 VERBS = {
@@ -27,6 +27,15 @@ def placed(uses: Iterable[UsedBy], profile: Profile) -> frozenset[UsedBy]:
         UsedBy(section, line, distribution)
         for section, entry, distribution in uses for line in lines[section](entry)
     )  # fmt: skip
+
+
+def united_libraries(libraries: Iterable[Library]) -> frozenset[Library]:
+    """Each library of a version once, met as any of them says."""
+    found: dict[tuple[str, str], Library] = {}
+    for one in libraries:
+        key = (one.name, one.version)
+        found[key] = one.united(found[key]) if key in found else one
+    return frozenset(found.values())
 
 
 def learned_users(uses: frozenset[UsedBy]) -> frozenset[UsedBy]:

@@ -13,7 +13,7 @@ from functools import reduce
 from sandbox.behaviour import anomaly
 from sandbox.errors import ProfileError
 from sandbox.profile.folding import listed, united
-from sandbox.profile.libraries import placed
+from sandbox.profile.libraries import placed, united_libraries
 from sandbox.profile.model import Profile, ProfiledFunction, Tolerated, Training, Use, Verified, seconds
 from sandbox.profile.promises import promises_of
 from sandbox.profile.random_names import sockets
@@ -78,6 +78,7 @@ def merge(one: Profile, other: Profile) -> Profile:
         listen=_folded(one.listen, other.listen, (entry for entry, _ in one.listen_because | other.listen_because)),
         listen_because=one.listen_because | other.listen_because,
         by=one.by | other.by,
+        libraries=united_libraries((*one.libraries, *other.libraries)),
         names_keep=max(one.names_keep, other.names_keep, key=_longer),
         names_receives=one.names_receives | other.names_receives,
         tolerates=_tolerated(one.tolerates | other.tolerates),

@@ -6,7 +6,7 @@ Profile(function=ProfiledFunction("thumbnail", "app.handler", runtime_api=True),
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from sandbox.behaviour.call import Call
@@ -87,6 +87,30 @@ class UsedBy(NamedTuple):
     section: Section
     entry: str
     distribution: str
+
+
+Seen = Literal["", "loaded", "executed"]
+SEEN: tuple[Seen, ...] = ("", "loaded", "executed")
+"""How training met a library in a phase: not, its code was opened, or it stood on a stack that was read."""
+
+
+@dataclass(frozen=True, order=True)
+class Library:
+    """A distribution whose code training loaded, and how it was met in each phase. `version` is '' where unknown."""
+
+    name: str
+    version: str
+    init: Seen = ""
+    invoke: Seen = ""
+    run: Seen = ""
+
+    def united(self, other: Library) -> Library:
+        """The same library, met as either says."""
+        init, invoke, run = (
+            max(pair, key=SEEN.index)
+            for pair in ((self.init, other.init), (self.invoke, other.invoke), (self.run, other.run))
+        )
+        return replace(self, init=init, invoke=invoke, run=run)
 
 
 @dataclass(frozen=True, order=True)
@@ -185,9 +209,9 @@ class Profile:
 
     `digests` are pairs of a program and the SHA-256 of its content, `interpreters` pairs of one and a program that
     interprets it (man 2 execve). `listen` are the addresses to listen on, as destinations are written. `listen_because`
-    are pairs of an entry and a person's reason for it, `by` says which libraries use an entry. `names_keep` is how long
-    an address stays with its name (`90s`, `forever`), '' for the usual; `names_receives` are the calls by which
-    resolvers see who answered.
+    are pairs of an entry and a person's reason for it, `by` says which libraries use an entry, `libraries` holds those
+    that training loaded, each version once. `names_keep` is how long an address stays with its name (`90s`,
+    `forever`), '' for the usual; `names_receives` are the calls by which resolvers see who answered.
 
     `on_anomaly` are pairs of a detector, or `all`, and what is done about what it suspects (behaviour/anomaly.py).
 
@@ -209,6 +233,7 @@ class Profile:
     listen: frozenset[str] = frozenset()
     listen_because: frozenset[tuple[str, str]] = frozenset()
     by: frozenset[UsedBy] = frozenset()
+    libraries: frozenset[Library] = frozenset()
     names_keep: str = ""
     names_receives: frozenset[str] = frozenset()
     tolerates: frozenset[Tolerated] = frozenset()

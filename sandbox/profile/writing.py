@@ -11,7 +11,7 @@ import yaml
 from sandbox.behaviour import anomaly, arguments
 from sandbox.behaviour.spelling import ENTRIES
 from sandbox.profile.executables import by_program
-from sandbox.profile.model import PHASES, PROVENANCE, SCHEMA, Grant, Profile, Section, Tolerated, Training, Use
+from sandbox.profile.model import PHASES, PROVENANCE, SCHEMA, Grant, Library, Profile, Section, Tolerated, Training, Use
 from sandbox.profile.promises import promises_of
 
 BREAKS = frozenset("\n\r\x85\u2028\u2029")
@@ -89,6 +89,7 @@ def write(profile: Profile) -> str:
         {"verified": _Flow(vars(profile.verified))} if profile.verified else {},
         {"completeness": [_completeness(training) for training in trainings]} if trainings else {},
         {"provenance": [_provenance(training) for training in trainings]} if trainings else {},
+        {"libraries": [_library(library) for library in sorted(profile.libraries)]} if profile.libraries else {},
     ]
     parts = [HEADER.format(name=profile.function.name)]
     parts += [_dump(section) for section in sections if section]
@@ -163,6 +164,10 @@ def _completeness(training: Training) -> dict[str, Any]:
 def _provenance(training: Training) -> _Flow:
     facts = {name: getattr(training, attribute) for name, attribute in PROVENANCE.items()}
     return _Flow({"training": training.id} | {name: value for name, value in facts.items() if value})
+
+
+def _library(library: Library) -> _Flow:
+    return _Flow({name: value for name, value in vars(library).items() if value})
 
 
 def _phase(uses: Iterable[Use]) -> dict[str, Any]:

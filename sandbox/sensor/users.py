@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from sandbox.sensor.reading import Reading
 
 
+NO_DISTRIBUTION = ("", FROM_STRING, STANDARD_LIBRARY)
+"""Owners of frames that are no distribution: the function's own code, a string, Python's own library."""
+
+
 def users(reading: Reading) -> tuple[str, ...]:
     """The innermost library, and the outermost that the function's own code calls: one or two names, in order.
 
@@ -26,7 +30,7 @@ def users(reading: Reading) -> tuple[str, ...]:
     for frame in reading.frames:
         if not frame.owner:
             break  # the function's own
-        if frame.owner not in (FROM_STRING, STANDARD_LIBRARY):
+        if frame.owner not in NO_DISTRIBUTION:
             inner.append(frame.owner)
     names = {named(name) for name in (inner[0], inner[-1])} if inner else {named(STANDARD_LIBRARY)}
     return tuple(sorted(names - {""}))

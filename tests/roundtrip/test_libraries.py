@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from layered_libraries import install
 from sandbox_command import Workshop
 
 from sandbox.profile import document
-from sandbox.profile.model import Profile
+from sandbox.profile.model import Library, Profile
 
 
 @contextmanager
@@ -80,3 +81,24 @@ def test_programs_listeners_folders_and_dangerous_calls_have_theirs(
     connects = next(use for use in profile.uses if use.syscall == "connect")
     assert connects.because == {"learned from every event, by wire-line 1.4 wireline/__init__.py dial"}
     assert document.write(profile) == path.read_text()
+
+
+def test_the_libraries_that_training_met_are_a_bill_of_materials(
+    workshop: Workshop, trained: tuple[Profile, Path, list[int]]
+) -> None:
+    """Each with its version and the phases in which its code was opened and ran; what was not imported is not there."""
+    profile, path, _ = trained
+    met = {library.name: library for library in profile.libraries}
+    assert met["wire-line"] == Library("wire-line", "1.4", "loaded", "executed")
+    assert met["kit-cloud"] == Library("kit-cloud", "0.9", "loaded", "executed")
+    assert met["awslambdaric"].invoke == "executed"
+    assert "idle" not in met
+    bill = json.loads(workshop.sandbox("profile", "bom", path).stdout)
+    assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "layers")
+    wire = next(one for one in bill["components"] if one["purl"] == "pkg:pypi/wire-line@1.4")
+    assert {one["name"]: one["value"] for one in wire["properties"]} == {
+        "seccomp-bootstrap:init": "loaded", "seccomp-bootstrap:invoke": "loaded",
+        "seccomp-bootstrap:executed": "invoke",
+    }  # fmt: skip
+    shown = workshop.sandbox("profile", "show", path).stdout
+    assert "loaded in training, on stacks awslambdaric, kit-cloud, wire-line\n" in shown

@@ -45,6 +45,7 @@ LIBRARIES = {
     "pyseccomp": {"sandbox.policy.compiler"},
     "cryptography": {"sandbox.package.manifest"},
     "cyclonedx": {"sandbox.package.bom"},
+    "packageurl": {"sandbox.package.bom"},
     "typer": {"sandbox.cli"},
     "rich": {"sandbox.cli"},
     "h11": {"sandbox.runtime_api"},

@@ -184,6 +184,11 @@ LINES: tuple[tuple[records.Record, str], ...] = (
         records.NewFact(8, records.MadeBy(2, True, ("python",))),
         '{"event": "by", "id": 8, "item": 2, "value": ["python"], "library": "", "environment": "a", "time": 1.235}',
     ),
+    (
+        records.NewFact(9, records.Loaded("urllib3", "2.2", "executed")),
+        '{"event": "library", "id": 9, "value": "urllib3", "version": "2.2", "how": "executed", "environment": "a", '
+        '"time": 1.235}',
+    ),
     (records.DeniedCall("ptrace", "init", "other"),
      '{"event": "denied", "value": "ptrace", "phase": "init", "at": "other", "environment": "a", "time": 1.235}'),
     (

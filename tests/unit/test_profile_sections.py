@@ -43,7 +43,7 @@ def test_all_that_is_read_is_written_merged_and_amended() -> None:
         propose(profile, [violation("getppid")]).profile,
     ):
         for section in (
-            "function", "listen", "listen_because", "by", "names_keep", "names_receives", "tolerates",
+            "function", "listen", "listen_because", "by", "libraries", "names_keep", "names_receives", "tolerates",
             "on_anomaly", "verified", "trainings",
         ):  # fmt: skip
             assert getattr(kept, section) == getattr(profile, section), section
