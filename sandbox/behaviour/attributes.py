@@ -110,6 +110,8 @@ def _truncate(fd: int, place: str, length: int) -> None:
 def read(syscall: str, args: Sequence[int], task: Task) -> Change:
     """The change that a call of tables.ATTRIBUTES, or truncate, asks for. Raises OSError with what the kernel says."""
     found = Change()
+    if syscall in _YOUNG:
+        _require(syscall)
     at = tables.paths(syscall)[0][1] + 1  # behind the path
     if syscall in ("chmod", "fchmodat", "fchmodat2"):
         found.mode = args[at] & 0o7777
@@ -142,6 +144,22 @@ def read(syscall: str, args: Sequence[int], task: Task) -> Change:
     if at_flags(syscall, args) & ~known:
         raise OSError(errno.EINVAL, "flags")
     return found
+
+
+_YOUNG = ("fchmodat2", "setxattrat", "removexattrat")
+"""Of Linux 6.6 and 6.13: made for a task by an older call, they would be there where the kernel has none."""
+_there: dict[str, int] = {}
+
+
+def _require(syscall: str) -> None:
+    """Raises OSError (ENOSYS, or what a filter above says) where the kernel does not make a call."""
+    if syscall not in _there:
+        try:  # refused for its flags before anything is looked at
+            abi.syscall(tables.numbers(abi.MACHINE)[syscall], -1, -1, -1, -1, -1, -1)
+        except OSError as error:
+            _there[syscall] = error.errno if error.errno in (errno.ENOSYS, errno.EPERM) else 0
+    if number := _there.get(syscall):
+        raise OSError(number, syscall)
 
 
 def _times(syscall: str, address: int, task: Task) -> bytes:
