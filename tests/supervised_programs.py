@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +25,7 @@ from users_and_folders import TARGETS, USERS, home_for, identity, place, user_id
 from sandbox import launcher
 from sandbox.kernel import abi
 from sandbox.policy import build
-from sandbox.profile.model import Tolerated, Use
+from sandbox.profile.model import Tolerated, Use, UsedBy
 
 PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
 LIMIT = 60.0
@@ -91,10 +91,14 @@ class Supervision:
         self, *items: str, init: Sequence[str] = (), network: Sequence[str] = (), runtime_api: bool = False,
         responses: Mapping[str, str] = MappingProxyType({}), audit_until: str = "", grants: Sequence[str] = (),
         tolerates: Sequence[Tolerated] = (), listen: Sequence[str] = (), writes: Sequence[str] = (),
-        receives: Sequence[str] = (),
+        receives: Sequence[str] = (), on_anomaly: Mapping[str, str] = MappingProxyType({}),
+        by: Collection[UsedBy] = (), processes: Collection[str] = (),
     ) -> Path:  # fmt: skip
         """The compiled bundle of a profile with these `syscall class` items; `init` are those of the first phase."""
-        lists = tuple(map(tuple, (init, network, responses.items(), grants, tolerates, listen, writes, receives)))
+        lists = tuple(map(tuple, (
+            init, network, responses.items(), grants, tolerates, listen, writes, receives, on_anomaly.items(), by,
+            processes,
+        )))  # fmt: skip
         key: object = (items, lists, runtime_api, audit_until)
         if key not in self._bundles:
             found = guests.profile(
@@ -105,7 +109,8 @@ class Supervision:
             found = dataclasses.replace(
                 found, uses=found.uses | early, responses=frozenset(responses.items()), audit_until=audit_until,
                 tolerates=frozenset(tolerates), writes=frozenset(writes), names_receives=frozenset(receives),
-                reads=frozenset({"/**"} if writes else ()),
+                reads=frozenset({"/**"} if writes else ()), on_anomaly=frozenset(on_anomaly.items()), by=frozenset(by),
+                processes=frozenset(processes),
             )
             path = self._bundles[key] = self.new(".bundle")
             build.write(build.build(found, (abi.MACHINE,)), str(path))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.path_walk import Walked
     from sandbox.kernel.task import Task
 
-READ, WRITE, PROGRAM = "read", "write", "program"
+READ, WRITE, PROGRAM, NETWORK, LISTEN = "read", "write", "program", "network", "listen"
 
 # What calls do to the entries of folders at their paths, in the order of tables.paths. None is for a path that is not
 # looked up (the text of a symbolic link).
@@ -67,7 +67,8 @@ _BEHIND = {"clone3": ("clone", 0, "thread"), "openat2": ("access", 2, "read")}
 class Access:
     """One thing that a call asks for.
 
-    `reach` is read, write (create, change, remove, rename) or program, and `thing` the physical path. `name` is the
+    `reach` is read, write (create, change, remove, rename) or program, and `thing` the physical path; for those who
+    know, network or listen with an address, or '' for nothing. `name` is the
     path as the task wrote it, absolute, where that leads to the same file without `..`; else ''. `error` is the errno
     that the call will get from the file system, 0 if it will work or that cannot be foreseen. `entry`: it makes,
     removes or renames the entry of a folder, a right of the folder. `magic`: a descriptor or a link of /proc to an open

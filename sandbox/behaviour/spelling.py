@@ -65,6 +65,11 @@ def of_tolerated(call: Call, phase: str, at: str, errno: str) -> str:
     return f"tolerates: [{{{what}, because: <your reason>}}]"
 
 
+def of_anomaly(detector: str) -> str:
+    """For what a detector suspects."""
+    return f"on-anomaly: {{{detector}: report}}"
+
+
 def of_grant(syscall: str, arg_classes: tuple[str, ...] = ()) -> str:
     """For a hard-denied call: only a person can write this, with a reason."""
     classes = f"classes: [{', '.join(map(scalar, arg_classes))}], " if arg_classes else ""

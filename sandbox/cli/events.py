@@ -61,7 +61,7 @@ def events(
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
 ) -> None:
-    """Show the violations that a supervisor wrote to a log."""
+    """Show the violations that a supervisor wrote to a log, and what detectors suspected."""
     if verify and not key_file:
         raise UsageError("--verify needs the key", where="sandbox events", todo="name its file with --key-file")
     if not verify and (unfinished or expect >= 0):
@@ -141,27 +141,26 @@ def _moment(text: str) -> float | None:
 
 
 def _list(found: Iterator[reader.Line], wanted: reader.Filter, json_output: bool) -> None:
-    chosen = ((line, one) for line in found if (one := line.violation) and wanted.admits(one))
+    chosen = ((line, one) for line in found if (one := line.call) and wanted.admits(one))
     if json_output:
         for line, _ in chosen:
             json_line(line.fields)
     elif not console.is_terminal:
-        for _, violation in chosen:
-            say(f"{reader.moment(violation.time)} {reader.describe(violation)}")
+        for _, record in chosen:
+            say(f"{reader.moment(record.time)} {reader.describe(record)}")
     else:
         table = Table()
         for title in ("time", "risk", "where", "call", "outcome", "to allow"):
             table.add_column(title, overflow="fold")
-        for _, violation in chosen:
+        for _, record in chosen:
             table.add_row(
-                reader.moment(violation.time)[11:23],
-                Text(f"{violation.risk} {violation.technique}", STYLES.get(violation.risk, "")),
+                reader.moment(record.time)[11:23],
+                Text(f"{record.risk} {record.technique}", STYLES.get(record.risk, "")),
                 *map(_text, (
-                    " ".join(filter(None, (violation.function, violation.phase, violation.request))),
-                    f"{violation.syscall}({', '.join(violation.args)})",
-                    f"{violation.verdict} {violation.errno}: {violation.reason}"
-                    + (f"; by {violation.by}" if violation.by else ""),
-                    violation.allow or "nothing can",
+                    " ".join(filter(None, (record.function, record.phase, record.request))),
+                    f"{record.syscall}({', '.join(record.args)})",
+                    reader.explained(record) + (f"; by {record.by}" if record.by else ""),
+                    record.allow or "nothing can",
                 )),
             )  # fmt: skip
         console.print(table)

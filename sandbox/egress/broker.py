@@ -14,7 +14,7 @@ from sandbox.egress.answers import Answers
 from sandbox.egress.brokered import STACK, Brokered, Duplicates
 from sandbox.egress.destinations import Denied
 from sandbox.egress.sending import Sends
-from sandbox.egress.targets import Targets
+from sandbox.egress.targets import Targets, suspects_nothing
 from sandbox.errors import LIMITS
 from sandbox.kernel import tables
 from sandbox.kernel.memory import socket_address
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sandbox.egress.brokered import Answer, SocketSource, Target
     from sandbox.egress.destinations import Destinations
     from sandbox.egress.listen import Listens
+    from sandbox.egress.targets import Suspects
     from sandbox.kernel.notification import Listener, Notification
     from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.kernel.task import Task
@@ -45,13 +46,18 @@ class Egress:
     def __init__(
         self, destinations: Destinations, connected_to_api: Callable[[], None],
         report: Callable[[Notification, Task, str, Denied], bool], source: SocketSource | None = None,
-        listen: Sequence[str] = (),
+        listen: Sequence[str] = (), suspects: Suspects = suspects_nothing,
     ) -> None:  # fmt: skip
-        """`listen` are the entries for listeners, followed as the destinations are."""
+        """`listen` are the entries for listeners, followed as the destinations are.
+
+        `suspects(brokered, section, entry, target)` hears of what an entry allows, before it is made, and says whether
+        it must not be.
+        """
         self._source = source or Duplicates()
-        self.targets = Targets(destinations, connected_to_api, report)
+        self.targets = Targets(destinations, connected_to_api, report, suspects)
         """Where the forwarder and the relay are set."""
         self._report = report
+        self._suspects = suspects
         self._sends = Sends(self.targets, report)
         self._listen = listen
         self._listens: Listens | None = None
@@ -108,7 +114,7 @@ class Egress:
         if self._listens is None:
             from sandbox.egress.listen import Listens  # most functions listen nowhere
 
-            self._listens = Listens(self._listen, self.targets, self._report)
+            self._listens = Listens(self._listen, self.targets, self._report, self._suspects)
             if self._allows_own:
                 self.targets.own = self._listens
         return self._listens

@@ -18,7 +18,7 @@ from sandbox.behaviour import access, listener
 from sandbox.behaviour.destination import Entry, clean_path, is_loopback
 from sandbox.egress import sockets
 from sandbox.egress.destinations import Denied
-from sandbox.egress.targets import parsed
+from sandbox.egress.targets import parsed, suspects_nothing
 from sandbox.kernel import landlock, seccomp, sockaddr
 from sandbox.kernel.memory import socket_address
 from sandbox.kernel.sockaddr import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, AF_UNSPEC, SOCK_DGRAM, SOCK_RAW
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from sandbox.egress.brokered import Answer, Brokered
-    from sandbox.egress.targets import Targets
+    from sandbox.egress.targets import Suspects, Targets
     from sandbox.kernel.notification import Notification
     from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.kernel.task import Task
@@ -43,12 +43,14 @@ class Listens:
     """Decides and makes the calls of tables.LISTENS. For `report` see `Egress` (sandbox/egress/broker.py)."""
 
     def __init__(
-        self, entries: Iterable[str], targets: Targets, report: Callable[[Notification, Task, str, Denied], bool]
-    ) -> None:
+        self, entries: Iterable[str], targets: Targets, report: Callable[[Notification, Task, str, Denied], bool],
+        suspects: Suspects = suspects_nothing,
+    ) -> None:  # fmt: skip
         """`entries` are those of a profile's `listen`. Raises ProfileError for one that says nothing known."""
         self._entries = [listener.parse(text) for text in entries]
         self._targets = targets
         self._report = report
+        self._suspects = suspects
         self._decided: dict[int, None] = {}
         self._own: dict[tuple[str, int], list[bytes]] = {}
 
@@ -101,7 +103,7 @@ class Listens:
             if named and named.is_ip:
                 brokered.address = named
                 exact = _wanted(brokered, named, named.port)
-                if not (named.port and self._allows(exact)):
+                if not (named.port and self._allowing(exact)):
                     self._judge(brokered, _wanted(brokered, named, listener.CHOSEN))
         elif not inet and brokered.domain != AF_UNIX:
             self._targets.judge_family(brokered)
@@ -141,13 +143,18 @@ class Listens:
         finally:
             walked.close()
 
-    def _allows(self, wanted: Entry) -> bool:
+    def _allowing(self, wanted: Entry) -> str:
+        """The entry that allows it; '' for none."""
         # What could not be decoded could be any other byte.
-        return "\ufffd" not in wanted.text and any(listener.covers(entry, wanted) for entry in self._entries)
+        covering = (entry.text for entry in self._entries if listener.covers(entry, wanted))
+        return "" if "\ufffd" in wanted.text else next(covering, "")
 
     def _judge(self, brokered: Brokered, wanted: Entry) -> None:
         """Raises Denied where no entry allows it and the report does not say to go on."""
-        if self._allows(wanted):
+        allowing = self._allowing(wanted)
+        if allowing:
+            if self._suspects(brokered, "listen", allowing, wanted.text):
+                raise Denied("suspected", wanted.text, brokered.address, section="listen")
             return
         denied = Denied(f"no entry of listen names {wanted.text}", wanted.text, brokered.address, section="listen")
         if not self._report(brokered.call, brokered.task, brokered.syscall, denied):

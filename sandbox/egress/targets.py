@@ -20,6 +20,7 @@ from sandbox.names import DNS_PORT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from sandbox.behaviour.stand_ins import StandIns
     from sandbox.egress.brokered import Brokered
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from sandbox.kernel.task import Task
     from sandbox.names.forwarder import Forwarder
 
+    Suspects: TypeAlias = Callable[[Brokered, str, str, str], bool]
+
 NOWHERE = bytes(4)  # 0.0.0.0
 MOST_ASKED = 256
 """Names of no entry that were asked for in audit, and not yet connected to."""
@@ -39,13 +42,19 @@ SUN_PATH = 110  # sizeof(struct sockaddr_un)
 parsed = bounded_memo(sockaddr.parse, 64)
 
 
+def suspects_nothing(brokered: Brokered, section: str, entry: str, target: str) -> bool:
+    """Whether what an entry of a section allows must not be made all the same, for whose call it is: never."""
+    return False
+
+
 class Targets:
     """Decides about the addresses that calls name. For the callables see `Egress` (sandbox/egress/broker.py)."""
 
     def __init__(
         self, destinations: Destinations, connected_to_api: Callable[[], None],
-        report: Callable[[Notification, Task, str, Denied], bool],
+        report: Callable[[Notification, Task, str, Denied], bool], suspects: Suspects = suspects_nothing,
     ) -> None:  # fmt: skip
+        self._suspects = suspects
         self._destinations = destinations
         self._match = bounded_memo(destinations.decide, 256)
         self.forwarder: Forwarder | None = None
@@ -178,6 +187,9 @@ class Targets:
         if match.allowed:
             if match.entry == RUNTIME_API:
                 self._connected_to_api()
+                return match.entry
+            if self._suspects(brokered, "network", match.entry, match.entry):
+                raise Denied("suspected", match.entry, brokered.address)
             return match.entry
         text = self._destinations.text_to_allow(protocol, host, port, names)
         denied = Denied(match.reason, text, brokered.address)

@@ -68,11 +68,13 @@ class Readings:
 
 def whose(reading: Reading) -> Whose | None:
     """What a stack says of it; None where only code from a string, or of nobody, is on it."""
+    from sandbox.sensor.detectors import marks
     from sandbox.sensor.users import NO_DISTRIBUTION, users
 
     by, origin = users(reading), reading.origin
     if origin is None or not by:
         return None
+    by = tuple(sorted({*by, *marks(reading.frames)}))
     words = [named(origin.distribution), *origin.function()[1:]]
     on_stack = {(frame.owner, frame.version) for frame in reading.frames if frame.owner not in NO_DISTRIBUTION}
     libraries = sorted({(named(owner), version[:LONGEST]) for owner, version in on_stack if named(owner)})

@@ -274,6 +274,10 @@ def _wishes(profile: Profile, violation: Violation, reached: Collection[destinat
     if phase is None:
         yield _Wish(what=what, reason=f"the phase {violation.phase!r} is none of this function's")
         return
+    if violation.anomaly:
+        yield _Wish(what=f"{what} {target}".strip(), reason=f"is suspected ({violation.anomaly}): a person decides",
+                    how=violation.allow)  # fmt: skip
+        return
     call = Call(READABLE.get(violation.syscall, violation.syscall), violation.arg_class)
     denied = base.denial(call)
     if denied is not None:

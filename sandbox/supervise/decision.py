@@ -59,6 +59,8 @@ class Decider:
         for text in supervision.tolerates:
             phase, at, called = text.split(" ", 2)
             self._tolerates.setdefault(Call.parse(called), set()).add((phase, at))
+        self.on_anomaly = supervision.on_anomaly
+        self.by = supervision.by
         self.audit = audit
 
     def takes(self, call: Call, phase: str) -> bool:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sandbox.supervise.decision import Decider
     from sandbox.supervise.programs import Expected, Programs
 
+    Suspects = Callable[[Notification, Task, Call, str, str, str], bool]
     Report = Callable[[Notification, Task, Call, Decision, str | None, SocketAddress | None, int], None]
 
 PATIENCE, PAUSE = 0.02, 0.0002
@@ -61,12 +62,13 @@ class Executing:
     """Answers execs for one supervisor, by what it is given of it.
 
     `report` writes the line of a violation, `degraded` one of what is not held, `terminate` ends the function, `forget`
-    closes what is open of tasks that become other programs.
+    closes what is open of tasks that become other programs, `suspects` says of a listed program whether it must not
+    start all the same (call, task, its call, section, entry, target).
     """
 
     def __init__(
         self, programs: Programs, decider: Decider, report: Report, *, degraded: Callable[[str], None],
-        terminate: Callable[[str], None], forget: Callable[[], None],
+        terminate: Callable[[str], None], forget: Callable[[], None], suspects: Suspects,
     ) -> None:  # fmt: skip
         self._programs = programs
         self._decider = decider
@@ -74,6 +76,7 @@ class Executing:
         self._degraded = degraded
         self._terminate = terminate
         self._forget = forget
+        self._suspects = suspects
         self._said: set[str] = set()
         self._seizes = parent.seizes()
         self._stops: bool | None = None
@@ -91,6 +94,12 @@ class Executing:
             expected = self._programs.check(call, syscall, task, compared=compared)
         except ExecRefused as refused:
             self._refuse(listener, call, syscall, task, refused)
+            return
+        path = expected.path if expected else self._programs.named(call, syscall, task)
+        if self._suspects(call, task, Call(syscall), "processes", path, path):
+            if expected:
+                expected.close()
+            listener.refuse(call.id, errno.EPERM)
             return
         self._forget()
         if expected:

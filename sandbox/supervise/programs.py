@@ -262,6 +262,12 @@ class Programs:
             expected.close()
         raise ExecRefused(errno.EPERM, reason, path)
 
+    @staticmethod
+    def named(call: Notification, syscall: str, task: Task) -> str:
+        """The physical path of the program that an exec asks for; '' where it cannot be read."""
+        accesses = access.of_call(Call(syscall), call.args, task, "", foresee=False)
+        return accesses[-1].thing if accesses else ""
+
     def _shape(self, asked: Access, task: Task) -> Shape:
         """Read once where the function cannot write: what lies there stays the same until somebody else changes it."""
         try:

@@ -6,33 +6,34 @@ Loaded behind the answer to the supervisor's first call: later there may be no d
 from __future__ import annotations
 
 import errno
+import time
 
-from sandbox.behaviour import access, spelling
+from sandbox.behaviour import access, anomaly, spelling
+from sandbox.behaviour.access import LISTEN, NETWORK, PROGRAM, READ, WRITE, Access
+from sandbox.behaviour.anomaly import OFF
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.destination import Entry
 from sandbox.kernel import tables
-from sandbox.supervise.decision import DENY, REPORT, VERDICTS, Decision
+from sandbox.supervise.decision import DENY, REPORT, TERMINATE, VERDICTS, Decision
 from sandbox.violations.decode import decode_args
-from sandbox.violations.record import QUESTION, Degraded, Violation
+from sandbox.violations.limit import RateLimit
+from sandbox.violations.record import QUESTION, Suspected, Violation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from typing import Any
 
     from sandbox.egress.relay import Relay
     from sandbox.kernel.notification import Notification
     from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.kernel.task import Task
     from sandbox.names.forwarder import Forwarder
-    from sandbox.sensor.origins import Sensor
+    from sandbox.supervise.judging import Judge, Judgement
     from sandbox.violations.journal import Journal
-    from sandbox.violations.origin import Origin
 
 MOST_TOLERANT = 64
 """Processes whose first tolerated refusal has a line; those of further ones are only counted."""
-
-MOST_UNKNOWN = 4
-"""Kinds of interpreters that are said to be unknown, one line each: whoever starts programs can make up any number."""
 
 TARGETS = (*tables.BY_PATH, "openat2", *tables.EXECS)
 """The calls whose violation names the file or program as its target."""
@@ -41,6 +42,19 @@ BYTECODE = "/__pycache__"
 training it is told not to (PYTHONDONTWRITEBYTECODE), and the refusal is no alarm.
 """
 OPENS = ("open", "openat")
+
+
+def _reach(asked: Call) -> str:
+    """What a call reaches, as Access names it."""
+    if asked.syscall in tables.EXECS:
+        return PROGRAM
+    if asked.syscall in tables.LISTENS:
+        return LISTEN
+    if asked.syscall in tables.WITH_DESTINATION:
+        return NETWORK
+    if asked.syscall in OPENS and asked.arg_class == "read":
+        return READ
+    return WRITE if asked.syscall in tables.BY_PATH else ""
 
 
 def _is_bytecode(syscall: str, target: str) -> bool:
@@ -57,27 +71,23 @@ class Reports:
 
     def __init__(
         self, function: str, arch: str, journal: Journal, forwarder: Forwarder | None, relay: Relay | None,
-        waits: Callable[[Notification], bool],
+        judge: Judge,
     ) -> None:  # fmt: skip
-        """`forwarder` knows the names of addresses, `relay` the request that is served.
-
-        `waits` says whether a call still waits, so that what was read of its task is that task's.
-        """
+        """`forwarder` knows the names of addresses, `relay` the request that is served."""
         self._function = function
         self._arch = arch
         self._journal = journal
         self._forwarder = forwarder
         self._relay = relay
         self._tolerant: set[tuple[int, Call]] = set()
-        self._waits = waits
-        self._sensor: Sensor | None = None
-        self._unknown: set[str] = set()
+        self._judge = judge
+        self._suspected = RateLimit()
 
     def report(
         self, call: Notification, task: Task, asked: Call, decision: Decision, phase: str,
         target: str | None = None, address: SocketAddress | None = None, number: int = errno.EPERM,
-    ) -> None:  # fmt: skip
-        """Count a violation, and write its line where there is room for one.
+    ) -> bool:  # fmt: skip
+        """Count a violation, and write its line where there is room for one. Whether it is to end the function.
 
         `number` is the errno that the call gets, 0 for none. `target` and `address` are what was decided on,
         where the decision has read it: it is not read again.
@@ -87,7 +97,7 @@ class Reports:
         if target is None:
             target = self._target(asked, call, task, phase, foresee=False) if walks else ""
         if decision.answer == DENY and _is_bytecode(syscall, target):
-            return
+            return False
         verdict = VERDICTS[decision.answer]
         if decision.risk:
             wanted = self._is_first(task, asked)
@@ -95,25 +105,41 @@ class Reports:
         else:
             wanted = self._journal.wants(syscall, arg_class, verdict, target)
         if not wanted:
-            return
+            return False
         if walks:  # with the errno, which takes longer: few lines have room
             target = self._target(asked, call, task, phase)
         args = decode_args(syscall, call.args, task.read, self._arch, self._host_name, address)
         got = "" if decision.answer == REPORT or not number else errno.errorcode[number]
-        self._write(asked, args, target, decision, phase, task.process(), call.pid, got, self._origin(call, task))
+        found = self._judge.judge(call, task, Access(asked, phase, _reach(asked), target))
+        self._write(asked, args, target, decision, phase, task.process(), call.pid, got, found)
+        return found.response == TERMINATE
 
-    def _origin(self, call: Notification, task: Task) -> Origin | None:
-        """Whose call it is; None where nobody can tell. A line says once why not, where it is a matter of versions."""
-        if self._sensor is None:
-            from sandbox.sensor.origins import Sensor
+    def suspect(
+        self, call: Notification, task: Task, asked: Call, phase: str, section: str, entry: str,
+        target: str, address: SocketAddress | None = None,
+    ) -> str:  # fmt: skip
+        """Judge an access that an entry of the profile allows: the response of the profile, `off` for no suspicion.
 
-            self._sensor = Sensor()
-        found = self._sensor.origin(call.pid, task.process())
-        why = self._sensor.unknown
-        if why and why not in self._unknown and len(self._unknown) < MOST_UNKNOWN:
-            self._unknown.add(why)
-            self._journal.write(Degraded(self._function, f"origins: {why}: lines do not say whose calls they report"))
-        return found if found and self._waits(call) else None
+        `section` is that of the entry, `target` what is reached. What is suspected has its line.
+        """
+        if not self._judge.wants(call.pid, section, entry):
+            return OFF
+        found = self._judge.judge(call, task, Access(asked, phase, _reach(asked), target), section, entry)
+        if found.anomaly is None:
+            return OFF
+        syscall, arg_class = asked
+        answer = {anomaly.DENY: DENY, anomaly.TERMINATE: TERMINATE}.get(found.response, REPORT)
+        if answer != REPORT:
+            wanted = self._journal.wants(syscall, arg_class, VERDICTS[answer], target)
+        else:
+            wanted = self._suspected.take(syscall, found.anomaly.detector, Suspected.event, time.monotonic(), target)
+        if wanted:
+            args = decode_args(syscall, call.args, task.read, self._arch, self._host_name, address)
+            reason = f"{found.anomaly.detector}: {found.anomaly.detail}"
+            decision = Decision(answer, reason, spelling.of_anomaly(found.anomaly.detector))
+            got = "EPERM" if answer == DENY else ""
+            self._write(asked, args, target, decision, phase, task.process(), call.pid, got, found, allowed=True)
+        return found.response
 
     def makes_bytecode(self, call: Notification, task: Task, asked: Call, phase: str) -> bool:
         """Whether a call is Python's own to keep bytecode, which no function needs, and audit refuses, too.
@@ -158,18 +184,25 @@ class Reports:
 
     def _write(
         self, asked: Call, args: Sequence[str], target: str, decision: Decision, phase: str, pid: int, tid: int,
-        got: str, by: Origin | None = None,
+        got: str, found: Judgement | None = None, *, allowed: bool = False,
     ) -> None:  # fmt: skip
-        """Write the line of a violation by the thread `tid` of a process; `got` is the errno that it sees, or ''."""
-        request = self._relay.request() if self._relay else None
-        self._journal.write(
-            Violation(
-                function=self._function, phase=phase, request=request, pid=pid, tid=tid, comm=_comm(tid),
-                syscall=asked.syscall, arg_class=asked.arg_class, args=args, target=target,
-                verdict=VERDICTS[decision.answer], errno=got, reason=decision.reason, allow=decision.allow,
-                risk=decision.risk, by=by,
-            )
-        )  # fmt: skip
+        """Write the line of a call by the thread `tid` of a process; `got` is the errno that it sees, or ''.
+
+        `allowed`: the profile allows it, so that it is a violation only where a detector kept it from being made.
+        """
+        suspicion = found.anomaly if found else None
+        told: dict[str, Any] = {
+            "function": self._function, "phase": phase, "request": self._relay.request() if self._relay else None,
+            "pid": pid, "tid": tid, "comm": _comm(tid), "syscall": asked.syscall, "arg_class": asked.arg_class,
+            "args": args, "target": target, "allow": decision.allow, "risk": decision.risk,
+            "by": found.by if found else None, "anomaly": suspicion.detector if suspicion else "",
+            "detail": suspicion.detail if suspicion else "",
+        }  # fmt: skip
+        if allowed and decision.answer == REPORT:
+            self._journal.write(Suspected(**told))
+            return
+        verdict = VERDICTS[decision.answer]
+        self._journal.write(Violation(**told, verdict=verdict, errno=got, reason=decision.reason))
 
     def _host_name(self, address: bytes) -> str:
         names = self._forwarder.names_of(address) if self._forwarder else frozenset()

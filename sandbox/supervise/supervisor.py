@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from sandbox.behaviour import arguments
+from sandbox.behaviour import anomaly, arguments
 from sandbox.behaviour.call import Call
 from sandbox.confine import parent
 from sandbox.egress.broker import Egress
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from sandbox.behaviour.access import Access
     from sandbox.behaviour.stand_ins import StandIns
+    from sandbox.egress.brokered import Brokered
     from sandbox.egress.destinations import Destinations
     from sandbox.egress.owned import OwnedSockets
     from sandbox.egress.relay import Relay
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.names.forwarder import Forwarder
     from sandbox.supervise.executing import Executing
+    from sandbox.supervise.judging import Judge
     from sandbox.supervise.look import Look
     from sandbox.supervise.programs import Programs
     from sandbox.supervise.reports import Reports
@@ -104,7 +106,9 @@ class Supervisor:
         self._signalling = Signalling(scoped=scoped, audit=decider.audit, attendant=attendant)
         self._owned = owned
         self._receives = frozenset(receives)
-        self._egress = Egress(destinations, self._connected, self._report_egress, owned, listen)
+        self._egress = Egress(
+            destinations, self._connected, self._report_egress, owned, listen, suspects=self._suspects_egress
+        )
 
     def set_forwarder(self, forwarder: Forwarder | None) -> None:
         """Send the function's DNS questions to this forwarder."""
@@ -127,7 +131,7 @@ class Supervisor:
 
         self._programs = Executing(
             programs, self._decider, self._report, degraded=self._degraded, terminate=self._terminate,
-            forget=self._tasks.forget,
+            forget=self._tasks.forget, suspects=self._suspects,
         )  # fmt: skip
 
     def set_look(self, look: Look | None) -> None:
@@ -166,9 +170,17 @@ class Supervisor:
             from sandbox.supervise.reports import Reports
 
             self._reports = Reports(
-                self._function, self._arch, self._journal, self._forwarder, self._relay, self._still_waits
+                self._function, self._arch, self._journal, self._forwarder, self._relay, self._judge()
             )
         return self._reports
+
+    def _judge(self) -> Judge:
+        from sandbox.supervise.judging import Judge
+
+        decider = self._decider
+        return Judge(
+            decider.on_anomaly, decider.by, audit=decider.audit, waits=self._still_waits, degraded=self._degraded
+        )
 
     def _still_waits(self, call: Notification) -> bool:
         return self._listener is not None and self._listener.is_valid(call.id)
@@ -446,7 +458,25 @@ class Supervisor:
         self, call: Notification, task: Task, asked: Call, decision: Decision,
         target: str | None = None, address: SocketAddress | None = None, number: int = errno.EPERM,
     ) -> None:  # fmt: skip
-        self._reporting().report(call, task, asked, decision, self.phase, target, address, number)
+        ends = self._reporting().report(call, task, asked, decision, self.phase, target, address, number)
+        if ends and decision.answer != TERMINATE:
+            self._terminate(str(asked))
+
+    def _suspects(
+        self, call: Notification, task: Task, asked: Call, section: str, entry: str, target: str,
+        address: SocketAddress | None = None,
+    ) -> bool:  # fmt: skip
+        """Whether a detector keeps an access that an entry allows from being made; it has its line then."""
+        answer = self._reporting().suspect(call, task, asked, self.phase, section, entry, target, address)
+        if answer == anomaly.TERMINATE:
+            self._terminate(f"{asked} {target}".strip())
+        return answer in (anomaly.DENY, anomaly.TERMINATE)
+
+    def _suspects_egress(self, brokered: Brokered, section: str, entry: str, target: str) -> bool:
+        """The same of what the broker is about to make."""
+        call, syscall = brokered.call, brokered.syscall
+        asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
+        return self._suspects(call, brokered.task, asked, section, entry, target, brokered.address)
 
     def _report_egress(self, call: Notification, task: Task, syscall: str, denied: Denied) -> bool:
         """Report what the broker met. Whether it is let through all the same: the response, or audit, says so."""

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from sandbox.behaviour.call import Call
 from sandbox.errors import printable
 from sandbox.violations import origin
-from sandbox.violations.record import LONGEST, Summary, Violation, counted_as
+from sandbox.violations.record import LONGEST, CallRecord, Summary, Suspected, Violation, counted_as
 
 BEGIN = b'{"event": "'
 PIECE = 1 << 16
@@ -28,6 +28,8 @@ _TEXTS = (
     "function", "phase", "comm", "syscall", "class", "target", "verdict", "errno", "reason", "risk", "technique",
     "allow",
 )  # fmt: skip
+_SUSPICION = ("anomaly", "detail")
+_OUTCOME = ("verdict", "errno", "reason")
 UNLISTED = "not listed one by one"
 """The target of what only summaries count."""
 
@@ -43,11 +45,16 @@ class Line:
 
     number: int
     text: str
-    record: Violation | Summary | None
+    record: Violation | Suspected | Summary | None
     supervisor: str | None
     seq: int | None
     lost: int
     fields: Mapping[str, object]
+
+    @property
+    def call(self) -> Violation | Suspected | None:
+        """The call that it tells of; None for anything else."""
+        return self.record if isinstance(self.record, Violation | Suspected) else None
 
     @property
     def violation(self) -> Violation | None:
@@ -57,20 +64,20 @@ class Line:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which violations are asked for; what is empty or None asks for nothing."""
+    """Which calls are asked for; what is empty or None asks for nothing."""
 
     syscalls: frozenset[str] = frozenset()
     phase: str = ""
     risk: str = ""
     since: float | None = None
 
-    def admits(self, violation: Violation) -> bool:
-        """Whether a violation is one of those."""
+    def admits(self, record: CallRecord) -> bool:
+        """Whether a call is one of those."""
         checks = (
-            not self.syscalls or violation.syscall in self.syscalls,
-            not self.phase or violation.phase == self.phase,
-            not self.risk or violation.risk == self.risk,
-            self.since is None or violation.time >= self.since,
+            not self.syscalls or record.syscall in self.syscalls,
+            not self.phase or record.phase == self.phase,
+            not self.risk or record.risk == self.risk,
+            self.since is None or record.time >= self.since,
         )
         return all(checks)
 
@@ -125,10 +132,11 @@ def _fits(fields: dict[str, Any]) -> bool:
     time = fields.get("time")
     if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time <= LATEST:
         return False
-    if fields["event"] == Violation.event:
+    if fields["event"] in (Violation.event, Suspected.event):
         args = fields.setdefault("args", [])
         return (
             all(isinstance(fields.setdefault(key, ""), str) for key in _TEXTS)
+            and all(isinstance(fields.get(key, ""), str) for key in _SUSPICION)
             and bool(fields["syscall"])
             and isinstance(fields.setdefault("request", None), str | None)
             and isinstance(args, list)
@@ -144,13 +152,18 @@ def _fits(fields: dict[str, Any]) -> bool:
 
 
 def _line(number: int, text: str, fields: dict[str, Any]) -> Line:
-    record: Violation | Summary | None = None
-    if fields["event"] == Violation.event:
-        record = Violation(
-            **{key: fields[key] for key in _TEXTS if key != "class"}, arg_class=fields["class"],
-            pid=_number(fields, "pid") or 0, tid=_number(fields, "tid") or 0, request=fields["request"],
-            args=fields["args"], by=origin.parse(fields.get("by")), time=fields["time"],
-        )  # fmt: skip
+    record: Violation | Suspected | Summary | None = None
+    if fields["event"] in (Violation.event, Suspected.event):
+        call = {
+            **{key: fields[key] for key in _TEXTS if key not in ("class", *_OUTCOME)}, "arg_class": fields["class"],
+            **{key: fields.get(key, "") for key in _SUSPICION},
+            "pid": _number(fields, "pid") or 0, "tid": _number(fields, "tid") or 0, "request": fields["request"],
+            "args": fields["args"], "by": origin.parse(fields.get("by")), "time": fields["time"],
+        }  # fmt: skip
+        if fields["event"] == Suspected.event:
+            record = Suspected(**call)
+        else:
+            record = Violation(**call, **{key: fields[key] for key in _OUTCOME})
     elif fields["event"] == Summary.event:
         function = fields.get("function")
         record = Summary(
@@ -174,15 +187,25 @@ def moment(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def describe(violation: Violation) -> str:
-    """One violation on one line, safe to print: the call, what became of it, and why."""
-    call = f"{violation.syscall}({', '.join(violation.args)})"
-    outcome = f" = {violation.errno}" if violation.errno else ""
-    where = " ".join(filter(None, (violation.phase, violation.request)))
-    what = f"{violation.risk} {violation.technique} {where}: {call}{outcome}, {violation.verdict}: {violation.reason}"
-    if violation.by:
-        what += f"; by {violation.by}"
-    return printable(f"{what}; to allow: {violation.allow or 'nothing can'}")
+def describe(record: Violation | Suspected) -> str:
+    """One call on one line, safe to print: what it was, what became of it, and why."""
+    call = f"{record.syscall}({', '.join(record.args)})"
+    where = " ".join(filter(None, (record.phase, record.request)))
+    said = f" = {record.errno}" if isinstance(record, Violation) and record.errno else ""
+    what = f"{record.risk} {record.technique} {where}: {call}{said}, {explained(record)}"
+    if record.by:
+        what += f"; by {record.by}"
+    return printable(f"{what}; to allow: {record.allow or 'nothing can'}")
+
+
+def explained(record: Violation | Suspected) -> str:
+    """What became of a call and why, with what a detector says of it."""
+    suspicion = f"{record.anomaly}: {record.detail}" if record.anomaly else ""
+    if isinstance(record, Suspected):
+        return f"let through, suspected: {suspicion}"
+    if not suspicion or record.reason == suspicion:
+        return f"{record.verdict}: {record.reason}"
+    return f"{record.verdict}: {record.reason}; {suspicion}"
 
 
 @dataclass
@@ -213,7 +236,7 @@ def summarise(found: Iterable[Line], wanted: Filter) -> list[Tally]:
             listed[key] = listed.get(key, 0) + 1
             if wanted.admits(line.record):
                 _add(kinds, line.record)
-        elif line.record:
+        elif isinstance(line.record, Summary):
             counts = totals if line.record.final else more
             for text, count in line.record.counts.items():
                 counts[supervisor, text] = counts.get((supervisor, text), 0) + count

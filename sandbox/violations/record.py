@@ -15,7 +15,7 @@ from sandbox.plain_json import encode, parse
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Final
+    from typing import Any, Final
 
     from sandbox.violations.origin import Origin
 
@@ -82,26 +82,26 @@ class Record:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-class Violation(Record):
-    """One access that the policy does not allow."""
+class CallRecord(Record):
+    """One call of the function's that is told of, and what a detector suspected of it, if one did."""
 
     __slots__ = (
-        "allow", "arg_class", "args", "by", "comm", "errno", "function", "phase", "pid", "reason", "request", "risk",
-        "syscall", "target", "technique", "tid", "verdict",
+        "allow", "anomaly", "arg_class", "args", "by", "comm", "detail", "function", "phase", "pid", "request", "risk",
+        "syscall", "target", "technique", "tid",
     )  # fmt: skip
-    event = "violation"
 
     def __init__(
         self, *, function: str, phase: str, request: str | None, pid: int, tid: int, comm: str, syscall: str,
-        arg_class: str, args: Sequence[str], target: str, verdict: str, errno: str, reason: str, allow: str,
-        risk: str | None = None, technique: str | None = None, by: Origin | None = None, time: float | None = None,
+        arg_class: str, args: Sequence[str], target: str, allow: str, risk: str | None = None,
+        technique: str | None = None, by: Origin | None = None, anomaly: str = "", detail: str = "",
+        time: float | None = None,
     ) -> None:  # fmt: skip
-        """`arg_class` is '' for a call without, `args` what decode_args says, `verdict` one of VERDICTS.
+        """`arg_class` is '' for a call without, `args` what decode_args says.
 
         `target` is the destination, program or path that the call names, as a profile writes it: what an amendment
-        adds. `errno` is EPERM, or '' where the call was let through; `allow` the text of a profile that allows it, ''
-        where none can. Risk and technique are those of techniques.json by default. `by` is None where nobody could
-        tell who made the call.
+        adds. `allow` is the text of a profile that allows it, '' where none can. Risk and technique are those of
+        techniques.json by default. `by` is None where nobody could tell who made the call. `anomaly` is the name of a
+        detector, `detail` what it saw.
         """
         super().__init__(time)
         usual = technique_of(Call(syscall, arg_class)) if risk is None or technique is None else UNRATED
@@ -115,13 +115,12 @@ class Violation(Record):
         self.arg_class: Final = arg_class
         self.args: Final = tuple(args)
         self.target: Final = target
-        self.verdict: Final = verdict
-        self.errno: Final = errno
-        self.reason: Final = reason
         self.risk: Final = usual[0] if risk is None else risk
         self.technique: Final = usual[1] if technique is None else technique
         self.allow: Final = allow
         self.by: Final = by
+        self.anomaly: Final = anomaly
+        self.detail: Final = detail
 
     @property
     def call(self) -> Call:
@@ -130,14 +129,43 @@ class Violation(Record):
 
     def fields(self) -> dict[str, object]:
         """See Record."""
+        suspected = {"anomaly": self.anomaly, "detail": self.detail} if self.anomaly else {}
         by: dict[str, object] = {"by": self.by.fields()} if self.by else {}
         return {
             "function": self.function, "phase": self.phase, "request": self.request, "pid": self.pid, "tid": self.tid,
             "comm": self.comm, "syscall": self.syscall, "class": self.arg_class, "args": self.args,
-            "target": self.target, "verdict": self.verdict, "errno": self.errno, "reason": self.reason,
-            "risk": self.risk, "technique": self.technique, "allow": self.allow,
-            **by,
+            "target": self.target, **self.outcome(), "risk": self.risk, "technique": self.technique,
+            "allow": self.allow, **suspected, **by,
         }  # fmt: skip
+
+    def outcome(self) -> dict[str, object]:
+        """What became of the call."""
+        return {}
+
+
+class Violation(CallRecord):
+    """One access that the policy does not allow, or a detector kept from being made."""
+
+    __slots__ = ("errno", "reason", "verdict")
+    event = "violation"
+
+    def __init__(self, *, verdict: str, errno: str, reason: str, **call: Any) -> None:
+        """`verdict` is one of VERDICTS, `errno` EPERM, or '' where the call was let through; for `call` CallRecord."""
+        super().__init__(**call)
+        self.verdict: Final = verdict
+        self.errno: Final = errno
+        self.reason: Final = reason
+
+    def outcome(self) -> dict[str, object]:
+        """See CallRecord."""
+        return {"verdict": self.verdict, "errno": self.errno, "reason": self.reason}
+
+
+class Suspected(CallRecord):
+    """One access that the policy allows and that was made, although a detector suspected it."""
+
+    __slots__ = ()
+    event = "anomaly"
 
 
 class Summary(Record):

@@ -29,6 +29,7 @@ from sandbox.sensor.processes import MOST_WITHOUT, Processes
 from sandbox.sensor.reading import FROM_STRING
 from sandbox.sensor.stack import Stack
 from sandbox.supervise.decision import DENY, Decision
+from sandbox.supervise.judging import Judge
 from sandbox.supervise.reports import Reports
 from sandbox.violations.journal import Journal
 from sandbox.violations.origin import Frame
@@ -397,7 +398,8 @@ def test_the_origin_of_a_call_that_is_gone_is_not_said(tmp_path: Path) -> None:
 def reported(pid: int, path: Path, waits: bool) -> dict[str, Any]:
     """The line of a call by a process, which still waits or not when it is written."""
     sink = Sink(f"file:{path}")
-    reports = Reports("f", MACHINE, Journal(sink, "f"), None, None, lambda call: waits)
+    judge = Judge({}, {}, audit=False, waits=lambda call: waits, degraded=lambda why: None)
+    reports = Reports("f", MACHINE, Journal(sink, "f"), None, None, judge)
     call = Notification((1, pid, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
     task = Task(pid)
     reports.report(call, task, Call("setsid"), Decision(DENY, "not in the profile", ""), "invoke")

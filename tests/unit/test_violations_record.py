@@ -27,10 +27,12 @@ from sandbox.violations.record import (
     UNRATED,
     VERDICTS,
     Beginning,
+    CallRecord,
     Degraded,
     Heartbeat,
     Record,
     Summary,
+    Suspected,
     Violation,
     cut,
     render,
@@ -95,10 +97,13 @@ def test_records_and_schema_are_of_one_mind() -> None:
         definitions = json.load(file)["$defs"]
     sinks = ("seq", "supervisor", "lost", "hmac")
     signed = ((Beginning("thumbnail", "audit", "ab" * 32), "begin"), (Heartbeat("thumbnail", 0), "alive"))
-    for record, name in ((made(), "violation"), (Summary("thumbnail", {}, final=True, total=0), "summary"), *signed):
+    suspected: dict[str, Any] = {"anomaly": "library-misuse", "detail": "below _pickle.loads"}
+    call: dict[str, Any] = {name: getattr(made(), name) for name in CallRecord.__slots__ if name not in suspected}
+    calls = ((made(**suspected), "violation"), (Suspected(**call, **suspected), "anomaly"))
+    for record, name in (*calls, (Summary("thumbnail", {}, final=True, total=0), "summary"), *signed):
         described = definitions[name]["properties"]
         assert list(line_of(record)) == [key for key in described if key not in sinks]
-        optional = {"summary": {"total"}, "violation": {"by"}}.get(name, set())
+        optional = {"summary": {"total"}, "violation": {"anomaly", "detail", "by"}, "anomaly": {"by"}}.get(name, set())
         assert set(line_of(record)) - optional == set(definitions[name]["required"]) - set(sinks)
         assert described["event"]["const"] == record.event
     assert definitions["violation"]["properties"]["verdict"]["enum"] == list(VERDICTS)

@@ -1,0 +1,183 @@
+"""Detectors as pure functions: what each suspects, what it leaves alone, and that its data names what is there."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import pytest
+import yaml
+
+from sandbox.behaviour import anomaly
+from sandbox.behaviour.access import NETWORK, READ, Access
+from sandbox.behaviour.call import Call
+from sandbox.sensor import detectors
+from sandbox.sensor.detectors import code_from_string, foreign_memory, library_misuse, new_library
+from sandbox.sensor.detectors.seen import Known, Seen
+from sandbox.sensor.maps import Mapped, mapped
+from sandbox.sensor.reading import FROM_STRING, StackFrame
+from sandbox.violations.origin import STANDARD_LIBRARY
+
+CONNECT = Access(Call("connect"), "invoke", NETWORK, "tcp://10.0.0.1:443")
+ROWS = json.loads(Path(library_misuse.__file__).with_name("entry_points.json").read_text())
+
+
+class Frame(NamedTuple):
+    """What a detector sees of one frame."""
+
+    owner: str
+    module: str
+    function: str
+    c_function: str = ""
+    line: int = 7
+
+    @property
+    def file(self) -> str:
+        """As the code names it."""
+        return self.module if self.module.startswith(("<", "/")) or not self.module else f"/lib/{self.module}"
+
+
+CONNECTS = Frame(STANDARD_LIBRARY, "socket.py", "create_connection")
+HANDLER = Frame("", "/var/task/app.py", "handler")
+IMPORT = Frame(STANDARD_LIBRARY, "<frozen importlib._bootstrap>", "_call_with_frames_removed")
+YAML = Frame("PyYAML", "yaml/constructor.py", "FullConstructor.make_python_instance")
+PICKLES = HANDLER._replace(c_function="_pickle.loads")
+READS = Frame("s3fs", "s3fs/core.py", "S3File.read")
+
+
+def seen(*frames: Frame) -> Seen:
+    """A stack, the innermost frame first."""
+    return Seen(cast(Sequence[StackFrame], frames))
+
+
+@pytest.mark.parametrize(
+    ("frames", "by", "detail"),
+    [
+        ((CONNECTS, YAML, HANDLER), None, "in yaml/constructor.py make_python_instance line 7: deserialiser, pyyaml"),
+        ((CONNECTS, YAML._replace(owner="", module="/var/task/yaml/constructor.py"), HANDLER), None, "in /var/task/"),
+        ((CONNECTS, PICKLES), {"python"}, "below _pickle.loads line 7: deserialiser, python-pickle"),
+        ((CONNECTS, HANDLER, PICKLES), None, "below _pickle.loads"),
+        ((CONNECTS, Frame("numexpr", "numexpr/necompiler.py", "stringToExpression")), None,
+         "in numexpr/necompiler.py stringToExpression line 7: expression evaluator, numexpr"),
+        ((CONNECTS, HANDLER), None, ""),
+        ((CONNECTS, YAML._replace(function="SafeConstructor.construct_yaml_map"), HANDLER), None, ""),
+        ((CONNECTS, YAML, HANDLER), {"pyyaml"}, ""),
+        ((CONNECTS, PICKLES), {"python-pickle"}, ""),
+        ((CONNECTS, READS, PICKLES), None, ""),
+        ((CONNECTS, HANDLER, IMPORT, YAML), None, ""),
+        ((CONNECTS, Frame("", "/var/task/pickle.py", "load_reduce")), None, ""),
+        ((), None, ""),
+    ],
+)  # fmt: skip
+def test_misuse_of_libraries(frames: tuple[Frame, ...], by: set[str] | None, detail: str) -> None:
+    """Below an entry point, wherever it is installed; not beside it, nor what it calls on purpose or training knows."""
+    known = Known(None if by is None else frozenset(by))
+    found = library_misuse.suspect(seen(*frames), CONNECT, known)
+    assert found is None if not detail else found is not None
+    assert found is None or (found.detector, found.detail.startswith(detail)) == ("library-misuse", True), found
+    reading = Access(Call("openat", "read"), "invoke", READ, "/etc/hosts")
+    assert library_misuse.suspect(seen(*frames), reading, known) is None
+
+
+STRING = Frame(FROM_STRING, "<string>", "<module>")
+
+
+@pytest.mark.parametrize(
+    ("frames", "suspected"),
+    [
+        ((CONNECTS, STRING, HANDLER), True),
+        ((CONNECTS, STRING._replace(function="inner"), STRING, HANDLER), True),
+        ((CONNECTS, HANDLER, STRING._replace(module=""), HANDLER), True),
+        ((CONNECTS, STRING), False),
+        ((CONNECTS, HANDLER, STRING), False),
+        ((CONNECTS, STRING._replace(function="__create_fn__.<locals>.__init__"), HANDLER), False),
+        ((CONNECTS, STRING._replace(module="<attrs generated init app.C>"), HANDLER), False),
+        ((CONNECTS, HANDLER), False),
+    ],
+)
+def test_code_from_strings(frames: tuple[Frame, ...], suspected: bool) -> None:
+    """What is run as a whole, below other code; neither generated functions nor a program that is a string itself."""
+    found = code_from_string.suspect(seen(*frames), CONNECT, Known())
+    assert (found is not None) == suspected
+    assert code_from_string.suspect(seen(*frames), CONNECT, Known(frozenset({"code-from-string"}))) is None
+
+
+def test_a_new_library() -> None:
+    """One that training never saw make the access; not where nothing is known, nor for the function's own code."""
+    by = frozenset({"botocore", "urllib3"})
+    found = new_library.suspect(Seen(users=("requests", "urllib3")), CONNECT, Known(by))
+    assert found
+    assert found.detail == "by requests, in training by botocore, urllib3"
+    quiet = [(("urllib3",), by), ((), by), (("function",), by), (("requests",), None), (("x",), frozenset[str]())]
+    for users, known in quiet:
+        assert new_library.suspect(Seen(users=users), CONNECT, Known(known)) is None
+
+
+def test_training_marks_what_is_no_anomaly_later() -> None:
+    """The marks of a stack are what the same stack is excused by; an ordinary one has none."""
+    for frames in ((CONNECTS, YAML, HANDLER), (CONNECTS, PICKLES), (CONNECTS, STRING, HANDLER)):
+        stack, marked = seen(*frames), detectors.marks(seen(*frames).frames)
+        assert len(marked) == 1
+        judges = (library_misuse, code_from_string)
+        assert not any(one.suspect(stack, CONNECT, Known(marked)) for one in judges)
+        assert any(one.suspect(stack, CONNECT, Known()) for one in judges)
+    assert not detectors.marks(seen(CONNECTS, HANDLER).frames)
+
+
+def test_code_in_foreign_memory() -> None:
+    """Anonymous, shared, or writable: suspected; files of any name, the kernel's own and what is unknown are not."""
+    for path in ("", "[heap]", "[stack]", "[anon:jit]", "/memfd:x (deleted)", "/dev/zero (deleted)"):
+        assert foreign_memory.suspect(Seen(code=Mapped(path, writable=False)), CONNECT, Known())
+    assert foreign_memory.suspect(Seen(code=Mapped("/lib/libc.so.6", writable=True)), CONNECT, Known())
+    for path in ("/lib/libc.so.6", "/var/task/bootstrap (deleted)", "[vdso]", "[vsyscall]"):
+        assert foreign_memory.suspect(Seen(code=Mapped(path, writable=False)), CONNECT, Known()) is None
+    assert foreign_memory.suspect(Seen(), CONNECT, Known()) is None
+
+
+def test_mappings_are_those_of_the_kernel() -> None:
+    """At the first and last byte of each of a process's own mappings; nothing is where none is, or time is up."""
+    later = time.monotonic() + 20
+    with open("/proc/self/maps") as file:
+        lines = [line.rstrip("\n").split(maxsplit=5) for line in file]
+    for span, rights, *_, path in (line for line in lines if len(line) == 6 and line[5].startswith("/")):
+        first, last = (int(word, 16) for word in span.split("-"))
+        for address in (first, last - 1):
+            found = mapped(os.getpid(), address, later)
+            assert found
+            assert (found.path, found.writable) == (path, "w" in rights)
+    assert mapped(os.getpid(), 1, later) is None
+    assert mapped(os.getpid(), int(lines[0][0].split("-")[0], 16), time.monotonic() - 1) is None
+
+
+def test_the_registry_and_the_names_agree() -> None:
+    """Each detector has its name among those that a profile may hold, and a module of its own."""
+    names = [detector.NAME for detector in detectors.DETECTORS]
+    assert set(names) <= set(anomaly.DETECTORS)
+    assert len(set(names)) == len(names)
+
+
+def test_entry_points_are_functions_of_what_is_installed() -> None:
+    """Of Python's own library and of PyYAML each listed function is there; every row says where it is documented."""
+    assert all(row["source"] and row["kind"] and row["name"] for row in ROWS)
+    homes = {"python": Path(ast.__file__).parent, "pyyaml": Path(yaml.__file__).parent.parent}
+    checked = 0
+    for row in ROWS:
+        path = homes.get(row["library"], Path("/nowhere")) / row["module"]
+        if path.exists():
+            tree = ast.parse(path.read_text())
+            there = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+            assert set(row["functions"]) <= there, row["module"]
+            checked += 1
+        for name in row.get("c", ()):
+            module, *parts = name.split(".")
+            assert importlib.util.find_spec(module)
+            value: object = __import__(module)
+            for part in parts:
+                value = getattr(value, part)
+    assert checked >= 6
