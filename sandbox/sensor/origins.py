@@ -5,7 +5,7 @@
 
 A thread's own stack of Python tells, or without one what is mapped on its native stack. A child that has not begun to
 run for itself (vfork, posix_spawn, a fork below an exec) has the memory of its parent, or a copy, and in it the stack
-of the thread that started it.
+of the thread that started it. What runs behind an exec that was read is of those who started it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sandbox.sensor.native_origin import NativeOrigins
 from sandbox.sensor.offsets import NoThread, Unreadable
 from sandbox.sensor.processes import Processes
 from sandbox.sensor.reading import Reading
+from sandbox.sensor.starters import Starters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Sensor:
         """One whose memory is read once: open until the next reading."""
         self._distributions = Distributions()
         self._natives = NativeOrigins(self._distributions)
+        self._starters = Starters()
         numbers = tables.numbers(abi.MACHINE)
         self._makes = frozenset(numbers[name] for name in MAKES if name in numbers)
         self.unknown = ""
@@ -79,11 +81,18 @@ class Sensor:
                 version = error.version
                 found = self._of_child(pid, deadline)
                 if found:
+                    self.starts(pid, found)  # that is what it was made for
                     return found
         except Unreadable:
             pass
-        origin = self._natives.of(tid, pid, version, deadline)
+        origin = None if version > NO_PYTHON else self._starters.of(pid)
+        origin = origin or self._natives.of(tid, pid, version, deadline)
         return Reading.native(origin) if origin else None
+
+    def starts(self, pid: int, reading: Reading) -> None:
+        """Remember that what a process runs next was started by those of a reading of it: it waits in an exec."""
+        if reading.origin:
+            self._starters.note(pid, reading.origin.starting())
 
     def close(self) -> None:
         """Give the descriptors back."""

@@ -32,5 +32,5 @@ def users(reading: Reading) -> tuple[str, ...]:
             break  # the function's own
         if frame.owner not in NO_DISTRIBUTION:
             inner.append(frame.owner)
-    names = {named(name) for name in (inner[0], inner[-1])} if inner else {named(STANDARD_LIBRARY)}
+    names = {named(name) for name in (inner[0], inner[-1])} if inner else {named(origin.distribution)}
     return tuple(sorted(names - {""}))

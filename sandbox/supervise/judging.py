@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from sandbox.behaviour import anomaly
-from sandbox.behaviour.access import Access
+from sandbox.behaviour.access import PROGRAM, Access
 from sandbox.behaviour.anomaly import DENY, OFF, REPORT, TERMINATE
 
 TYPE_CHECKING = False
@@ -98,6 +98,8 @@ class Judge:
         patience = PATIENCE_ASKED if self._settings else PATIENCE
         deadline, process = time.monotonic() + patience, task.process()
         reading = sensor.reading(call.pid, process, deadline)
+        if reading and section and access.reach == PROGRAM:  # what the profile lets it run
+            sensor.starts(process, reading)
         why = sensor.unknown
         if why and why not in self._unknown and len(self._unknown) < MOST_UNKNOWN:
             self._unknown.add(why)

@@ -40,16 +40,24 @@ class Origin:
     """The innermost frame of a library, and the innermost of the function's own around it; one may be missing.
 
     `distribution` is '' where no library was on the way, `version` '' where it is not known. The file of `library`
-    is relative to the folder that libraries were installed in.
+    is relative to the folder that libraries were installed in. `started`: not they made the call, but a program that
+    they have started, or one that this has started.
     """
 
-    __slots__ = ("distribution", "handler", "library", "version")
+    __slots__ = ("distribution", "handler", "library", "started", "version")
 
-    def __init__(self, distribution: str, version: str, library: Frame | None, handler: Frame | None) -> None:
+    def __init__(
+        self, distribution: str, version: str, library: Frame | None, handler: Frame | None, *, started: bool = False
+    ) -> None:  # fmt: skip
+        self.started: Final = started
         self.distribution: Final = distribution
         self.version: Final = version
         self.library: Final = library
         self.handler: Final = handler
+
+    def starting(self) -> Origin:
+        """Of the program that these start."""
+        return Origin(self.distribution, self.version, self.library, self.handler, started=True)
 
     def fields(self) -> dict[str, object]:
         """As it stands in a line, under `by`."""
@@ -62,7 +70,7 @@ class Origin:
         if self.handler:
             handler = self.handler
             found["handler"] = {"file": handler.file, "function": handler.function, "line": handler.line}
-        return found
+        return {**found, "started": True} if self.started else found
 
     def __str__(self) -> str:
         """`urllib3 2.2.1 util/connection.py create_connection line 85, from app.py handler line 12`."""
@@ -71,7 +79,7 @@ class Origin:
             parts.append(_shown(*self._names(), self.library))
         if self.handler:
             parts.append(_shown(self.handler.file.rpartition("/")[2], self.handler))
-        return ", from ".join(parts)
+        return "a program started by " * self.started + ", from ".join(parts)
 
     def function(self) -> tuple[str, ...]:
         """The words for the library's function in whatever line: `urllib3`, `2.2.1`, `util/connection.py`, its name."""
@@ -111,7 +119,8 @@ def parse(value: object) -> Origin | None:
         file, name, at = own.get("file", ""), own.get("function", ""), own.get("line", 0)
         if isinstance(file, str) and isinstance(name, str) and _is_line(at):
             handler = Frame(file, name, at)
-    return Origin(distribution, version, library, handler) if library or handler else None
+    started = value.get("started") is True
+    return Origin(distribution, version, library, handler, started=started) if library or handler else None
 
 
 def _is_line(value: object) -> TypeGuard[int]:

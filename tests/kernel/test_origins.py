@@ -307,7 +307,7 @@ handler(PIPE)
 
 
 def test_a_program_is_not_who_started_it(tmp_path: Path) -> None:
-    """A child that waits for a pipe before its exec is its parent's; the program behind the exec is nobody's."""
+    """A child that waits before its exec is its parent's; what runs behind it was started by that, if it was read."""
     pipe, app = tmp_path / "pipe", tmp_path / "app.py"
     os.mkfifo(pipe)
     app.write_text(SPAWNS.replace("PIPE", repr(str(pipe))))
@@ -318,10 +318,14 @@ def test_a_program_is_not_who_started_it(tmp_path: Path) -> None:
         before = sensor.origin(child, child)
         with open(pipe, "wb"):
             until(lambda: os.readlink(f"/proc/{child}/exe") == os.path.realpath("/bin/cat"))
-            assert sensor.origin(child, child) is None
+            behind = sensor.origin(child, child)
+            assert Sensor().origin(child, child) is None
         process.communicate(b"x")
     sensor.close()
     assert before
+    assert behind
+    assert behind.fields() == {**before.fields(), "started": True}
+    assert not before.started
     assert before.handler
     assert before.handler.function == "handler"
 
