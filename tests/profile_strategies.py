@@ -127,6 +127,7 @@ def estimates(draw: st.DrawFn, phase: Phase) -> Estimate:
         quiet=draw(counts),
         bound=draw(st.integers(0, 10**4)) / 10**4,
         chao2=draw(st.integers(0, 10**6)) / 100,
+        users=draw(st.integers(0, 10**4)) / 10**4,
     )
 
 

@@ -174,6 +174,8 @@ def report(profile: Profile, learned: Learned, path: str, offered: Mapping[str, 
             f"something; the next needs something new with at most {e.bound:.0%} (95 % confidence)"
             + (f"; {more} more quiet {next_} reach {TARGET:.0%}" if more else "")
         )
+        if e.users:
+            say(f"  {phase}: in {e.users:.0%} of them a library used what others used, and it in no other (`by`)")
     if estimates:
         worst = max(estimates.values(), key=lambda e: e.bound)
         say(f"  the weakest phase is {worst.phase}; all this assumes training events drawn like production's")

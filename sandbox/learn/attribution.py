@@ -8,7 +8,7 @@ from sandbox.learn import rights
 from sandbox.learn.leave_one_out import PHASE_OF
 from sandbox.learn.observations import ColdStart, Item
 from sandbox.learn.records import Fact, Loaded, Program
-from sandbox.profile.libraries import learned_users, placed, united_libraries
+from sandbox.profile.libraries import coverings, learned_users, united_libraries
 from sandbox.profile.model import Library, Phase, Profile, Section, UsedBy
 from sandbox.violations.library import FUNCTION, PYTHON
 
@@ -19,8 +19,30 @@ SECTIONS: dict[str, Section] = {"network": "network", "listen": "listen", "exec"
 def learned(cold_starts: Sequence[ColdStart], profile: Profile) -> frozenset[UsedBy]:
     """Who used which line of the profile. One that the function's own code alone uses needs no word."""
     return learned_users(
-        placed((use for cold_start in cold_starts for use in _uses(cold_start, profile.listen)), profile)
-    )
+        frozenset(
+            UsedBy(section, line, name)
+            for cold_start, lines in zip(cold_starts, lines_used(cold_starts, profile), strict=True)
+            for one in cold_start.whose if isinstance(one.what, Fact)
+            for section, line in lines.get(one.what, ()) for name in one.by
+        )
+    )  # fmt: skip
+
+
+def lines_used(cold_starts: Sequence[ColdStart], profile: Profile) -> Iterator[dict[Fact, set[tuple[Section, str]]]]:
+    """For each cold start the facts of which it is known who reached them, with the lines of the profile for them."""
+    covering = coverings(profile)
+    for cold_start in cold_starts:
+        known = {one.what for one in cold_start.whose if isinstance(one.what, Fact)}
+        found: dict[Fact, set[tuple[Section, str]]] = {}
+        for fact, thing in rights.things(cold_start, profile.listen) if known else ():
+            section = SECTIONS.get(thing.reach)
+            if section is None or fact not in known:
+                continue
+            texts = {thing.text}
+            if isinstance(fact, Program) and fact.real.startswith("/"):  # what lies where the function writes
+                texts.add(rights.program_named(fact.real, cold_start))
+            found.setdefault(fact, set()).update((section, line) for text in texts for line in covering[section](text))
+        yield found
 
 
 def of_calls(cold_starts: Sequence[ColdStart]) -> dict[Item, tuple[frozenset[str], str]]:
@@ -59,19 +81,3 @@ def _by_phase(cold_start: ColdStart) -> Iterator[tuple[Phase, frozenset[Fact]]]:
 def _shown(functions: set[str]) -> str:
     others = len(functions) - 1
     return min(functions, default="") + (f" and {others} other{'s' * (others > 1)}" if others > 0 else "")
-
-
-def _uses(cold_start: ColdStart, listen: frozenset[str]) -> Iterator[UsedBy]:
-    """What was reached, before anything is folded, with each distribution that reached it."""
-    whose: dict[Fact, set[str]] = {}
-    for one in cold_start.whose:
-        if isinstance(one.what, Fact):
-            whose.setdefault(one.what, set()).update(one.by)
-    for fact, thing in rights.things(cold_start, listen) if whose else ():
-        section = SECTIONS.get(thing.reach)
-        if section is None or fact not in whose:
-            continue
-        texts = {thing.text}
-        if isinstance(fact, Program) and fact.real.startswith("/"):  # what lies where the function writes
-            texts.add(rights.program_named(fact.real, cold_start))
-        yield from (UsedBy(section, text, name) for text in texts for name in whose[fact])

@@ -10,13 +10,25 @@ from dataclasses import dataclass, field, replace
 from sandbox.behaviour.call import Call
 from sandbox.learn import attribution, executables, rights
 from sandbox.learn.leave_one_out import LeaveOneOut, in_order
+from sandbox.learn.novel_users import novel_users
 from sandbox.learn.observations import ColdStart, Item, Sample
 from sandbox.learn.proposal import accept
 from sandbox.learn.records import Start
 from sandbox.learn.rights import Thing
 from sandbox.profile import base, circumstances
 from sandbox.profile.folding import listed
-from sandbox.profile.model import AIMS, PHASES, Aim, Phase, Profile, ProfiledFunction, Tolerated, Training, Use
+from sandbox.profile.model import (
+    AIMS,
+    PHASES,
+    Aim,
+    Estimate,
+    Phase,
+    Profile,
+    ProfiledFunction,
+    Tolerated,
+    Training,
+    Use,
+)
 from sandbox.profile.promises import promises_of
 from sandbox.violations.reader import LATEST
 
@@ -41,7 +53,7 @@ def widened(learned: Learned, things: Sequence[Thing]) -> Learned:
     wider = accept(learned.profile, things)
     left_out = LeaveOneOut(learned.left_out.cold_starts, wider, things)
     (training,) = wider.trainings
-    trainings = frozenset({replace(training, estimates=left_out.estimates())})
+    trainings = frozenset({replace(training, estimates=_estimates(left_out, wider))})
     return replace(learned, profile=replace(wider, trainings=trainings), left_out=left_out)
 
 
@@ -79,7 +91,7 @@ def generalise(cold_starts: Sequence[ColdStart], name: str, *, trusted: bool = T
         profile, by=attribution.learned(cold_starts, profile), libraries=attribution.libraries(cold_starts)
     )
     left_out = LeaveOneOut(cold_starts, profile)
-    profile = replace(profile, trainings=frozenset({_training(cold_starts, left_out)}))
+    profile = replace(profile, trainings=frozenset({_training(cold_starts, _estimates(left_out, profile))}))
     survived, fatal = _survived(cold_starts, samples)
     if trusted:
         profile = replace(profile, tolerates=survived)
@@ -151,7 +163,12 @@ def _reason(phase: str, seen: set[str], total: set[str]) -> str:
     return f"learned from {min(seen)}" + (f" and {others} other{'s' * (others > 1)}" if others else " only")
 
 
-def _training(cold_starts: Sequence[ColdStart], left_out: LeaveOneOut) -> Training:
+def _estimates(left_out: LeaveOneOut, profile: Profile) -> tuple[Estimate, ...]:
+    users = novel_users(left_out.cold_starts, profile)
+    return tuple(replace(one, users=users.get(one.phase, 0.0)) for one in left_out.estimates())
+
+
+def _training(cold_starts: Sequence[ColdStart], estimates: tuple[Estimate, ...]) -> Training:
     def common(text: Callable[[Start], str]) -> str:
         return ", ".join(sorted({text(cold_start.start) for cold_start in cold_starts} - {""}))
 
@@ -165,7 +182,7 @@ def _training(cold_starts: Sequence[ColdStart], left_out: LeaveOneOut) -> Traini
         architecture=common(lambda start: start.architecture),
         handler_digest=common(lambda start: start.handler_digest),
         lock_digest=common(lambda start: start.lock_digest),
-        estimates=left_out.estimates(),
+        estimates=estimates,
         date=_day(sample for cold_start in cold_starts for sample in cold_start.samples),
         tool=common(lambda start: start.version),
         circumstances=circumstances.written({name for c in cold_starts for name in c.circumstances}),

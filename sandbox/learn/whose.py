@@ -71,7 +71,8 @@ def whose(reading: Reading) -> Whose | None:
     from sandbox.sensor.detectors import marks
     from sandbox.sensor.users import NO_DISTRIBUTION, users
 
-    by, origin = users(reading), reading.origin
+    origin = reading.origin
+    by = users(reading) if reading.frames else ()  # what other runtimes tell is less sure
     if origin is None or not by:
         return None
     by = tuple(sorted({*by, *marks(reading.frames)}))

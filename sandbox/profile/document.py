@@ -393,7 +393,7 @@ def _trainings(tree: Mapping[str, Any], document: Document) -> Iterable[Training
         estimates[line["training"]] = tuple(
             Estimate(
                 phase=phase, samples=body["samples"], items=body["items"], once=body["once"], novelty=body["novelty"],
-                quiet=body["quiet"], bound=body["bound"], chao2=body["chao2"],
+                quiet=body["quiet"], bound=body["bound"], chao2=body["chao2"], users=body.get("users", 0.0),
             )
             for phase in PHASES
             if (body := line.get(phase))

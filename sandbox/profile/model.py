@@ -160,7 +160,10 @@ class Verified:
 
 @dataclass(frozen=True, order=True)
 class Estimate:
-    """Completeness of one phase (profile/completeness.py). Shares are between 0 and 1; Chao2 counts items."""
+    """Completeness of one phase (profile/completeness.py). Shares are between 0 and 1; Chao2 counts items.
+
+    `users` is the share of samples in which a library used what others used, and it in no other.
+    """
 
     phase: Phase
     samples: int
@@ -170,6 +173,7 @@ class Estimate:
     quiet: int
     bound: float
     chao2: float
+    users: float = 0.0
 
 
 @dataclass(frozen=True, order=True)

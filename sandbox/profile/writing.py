@@ -155,7 +155,7 @@ def _completeness(training: Training) -> dict[str, Any]:
     return {"training": training.id} | {
         e.phase: _Flow(
             samples=e.samples, items=e.items, once=e.once, novelty=round(e.novelty, 4), quiet=e.quiet,
-            bound=round(e.bound, 4), chao2=round(e.chao2, 2),
+            bound=round(e.bound, 4), chao2=round(e.chao2, 2), **({"users": round(e.users, 4)} if e.users else {}),
         )
         for e in training.estimates
     }  # fmt: skip

@@ -31,7 +31,8 @@ def cold_start(name: str, *whose: tuple[FileAccess | Connect | Listen | Program 
     """One event in which libraries reached things, or made calls of EXEC."""
     facts = [what for what, _, _ in whose if isinstance(what, Connect | FileAccess | Listen | Program)]
     attributed = frozenset(Attributed(what, tuple(by.split()), text) for what, by, text in whose)
-    return replace(started([invoked(f"{name}.json", *facts, items=[EXEC])], name), whose=attributed)
+    sample = replace(invoked(f"{name}.json", *facts, items=[EXEC]), whose=attributed)
+    return replace(started([sample], name), whose=attributed)
 
 
 STARTS = (
@@ -69,6 +70,11 @@ def test_users_are_learned_in_any_order() -> None:
     for seed in range(5):
         shuffled = random.Random(seed).sample(STARTS, len(STARTS))
         assert document.write(generalise(shuffled, "f").profile) == document.write(learned)
+    (training,) = learned.trainings
+    assert {one.phase: one.users for one in training.estimates} == {"invoke": 1.0}  # botocore, requests, loky
+    more = [*(replace(one, id=f"{one.id}x") for one in STARTS), cold_start("4", (Connect(API), "botocore urllib3", ""))]
+    (training,) = generalise([*STARTS, *more], "f").profile.trainings
+    assert {one.phase: one.users for one in training.estimates} == {"invoke": 0.75}  # repeats are one event
     parts = [generalise([one], "f").profile for one in STARTS]
     merged = merge_all(parts)
     assert merged.by == merge_all(parts[::-1]).by == merge_all([merged, *parts]).by
