@@ -61,6 +61,7 @@ class Decider:
             self._tolerates.setdefault(Call.parse(called), set()).add((phase, at))
         self.on_anomaly = supervision.on_anomaly
         self.by = supervision.by
+        self.libraries = supervision.libraries
         self.audit = audit
 
     def takes(self, call: Call, phase: str) -> bool:

@@ -14,7 +14,7 @@ from sandbox.behaviour.anomaly import DENY, OFF, REPORT, TERMINATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TypeAlias
 
     from sandbox.behaviour.anomaly import Anomaly
@@ -55,15 +55,16 @@ class Judge:
     """Asks the detectors about the calls of one function. Not for several threads."""
 
     def __init__(
-        self, settings: Mapping[str, str], users: Users, *, audit: bool, waits: Callable[[Notification], bool],
-        degraded: Callable[[str], None],
+        self, settings: Mapping[str, str], users: Users, libraries: Iterable[str], *, audit: bool,
+        waits: Callable[[Notification], bool], degraded: Callable[[str], None],
     ) -> None:  # fmt: skip
-        """`settings` and `users` are `on_anomaly` and `by` of Supervision. `audit` lets through whatever is suspected.
+        """These are `on_anomaly`, `by` and `libraries` of Supervision. `audit` lets through whatever is suspected.
 
         `waits` says whether a call still waits, `degraded` is told of what cannot be read for its version.
         """
         self._settings = settings
         self._users = users
+        self._libraries = frozenset(libraries)
         self._audit = audit
         self._waits = waits
         self._degraded = degraded
@@ -142,7 +143,7 @@ class Judge:
             names = entries.get(entry)
             if names is None and entry.startswith("/"):
                 names = next((found for pattern, found in entries.items() if covers(pattern, entry)), None)
-        return Known(None if names is None else frozenset(names))
+        return Known(None if names is None else frozenset(names), self._libraries)
 
 
 def _as_decided(section: str, entries: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:

@@ -179,8 +179,9 @@ class Supervisor:
 
         decider = self._decider
         return Judge(
-            decider.on_anomaly, decider.by, audit=decider.audit, waits=self._still_waits, degraded=self._degraded
-        )
+            decider.on_anomaly, decider.by, decider.libraries, audit=decider.audit, waits=self._still_waits,
+            degraded=self._degraded,
+        )  # fmt: skip
 
     def _still_waits(self, call: Notification) -> bool:
         return self._listener is not None and self._listener.is_valid(call.id)

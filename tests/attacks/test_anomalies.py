@@ -12,19 +12,21 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+import vulnerable_library as library
 import yaml
 from supervised_programs import NATIVE, PLAIN_HOSTS, SOCKETS, Done, Supervision, bench_for
 
 from sandbox.errors import FunctionTerminated
+from sandbox.profile.model import UsedBy
 from sandbox.violations import reader
 
 bench = bench_for([PLAIN_HOSTS[0], NATIVE[-1]])
 
 APP = '''\
 import dataclasses, os, pickle, socket, string, sys, threading
-sys.path += [SITE]
+sys.path += [SITE, os.path.dirname(__file__) + "/site-packages"]
 
-at = ("127.0.0.1", int(sys.argv[2]))
+at = ("127.0.0.1", int(sys.argv[1]))
 
 class Thief:
     def __reduce__(self):
@@ -72,15 +74,21 @@ def injected():
     if result:
         raise OSError(-result, "refused")
 
+def by_another():
+    from tagload.constructor import construct_apply
+    construct_apply("socket.create_connection", at)
+
 PICKLE = pickle.dumps(Thief())
 
 def handler(name):
     try:
         globals()[name]()
+        print(name, flush=True)
     except OSError as error:
-        print(error.errno, flush=True)
+        print(name, error.errno, flush=True)
 
-handler(sys.argv[1])
+for name in sys.argv[2:]:
+    handler(name)
 '''
 LINE = APP.splitlines().index("    pickle.loads(PICKLE)") + 1
 LOADED = (*SOCKETS, "epoll_create1", "clone thread", "mmap exec-anon", "mmap exec-write")
@@ -90,6 +98,7 @@ ATTACKS = {
     "documented": ("library-misuse", "in yaml/constructor.py make_python_instance line"),
     "evaluated": ("code-from-string", "below <string> line 1"),
     "injected": ("foreign-memory", "the system call instruction lies in memory that can be written: "),
+    "by_another": ("late-load", f"in tagload/constructor.py of {library.NAME} {library.VERSION}, which training never"),
 }
 
 
@@ -115,9 +124,10 @@ def reached(server: socket.socket) -> int:
 @pytest.fixture(scope="module")
 def app(bench: Supervision) -> Path:
     """The function."""
-    path = bench.new(".py")
+    folder = bench.new("")
+    folder.mkdir()
+    path = library.install(folder)
     path.write_text(APP.replace("SITE", repr(os.path.dirname(os.path.dirname(yaml.__file__)))))
-    path.chmod(0o755)
     return path
 
 
@@ -125,20 +135,28 @@ def test_what_is_allowed_is_refused_below_misuse(bench: Supervision, app: Path) 
     """Each attack connects bare; with `deny` it gets EPERM, and the line names the detector; what is meant connects."""
     command = ("/usr/bin/python3", "-I", "-S", str(app))
     with service() as (server, port):
-        bundle = bench.bundle(*LOADED, network=[f"tcp://127.0.0.1:{port}"], on_anomaly={"all": "deny"})
-        for name, (detector, detail) in ATTACKS.items():
-            bench.bare(*command, name, port)
-            assert reached(server) == 1, name
-            done = bench.run(bundle, *command, name, port)
-            assert (reached(server), done.stdout) == (0, "1\n"), done.stderr
-            (line,) = done.of("connect")
-            assert (line["anomaly"], line["verdict"], line["errno"]) == (detector, "denied", "EPERM")
+        network = [f"tcp://127.0.0.1:{port}"]
+        assert bench.bare(*command, port, *ATTACKS).split() == list(ATTACKS)
+        assert reached(server) == len(ATTACKS)
+        bundle = bench.bundle(*LOADED, network=network, on_anomaly={"all": "deny"}, libraries=["pyyaml"])
+        done = bench.run(bundle, *command, port, *ATTACKS, "meant")
+        assert done.stdout.splitlines() == [*(f"{name} 1" for name in ATTACKS), "meant"], done.stderr
+        assert reached(server) == 2
+        lines = [event for event in done.events if "anomaly" in event]
+        for line, (detector, detail) in zip(lines, ATTACKS.values(), strict=True):
+            assert (line["event"], line["syscall"], line["verdict"]) == ("violation", "connect", "denied")
+            assert (line["anomaly"], line["errno"], line["target"]) == (detector, "EPERM", network[0])
             assert line["detail"].startswith(detail)
             assert line["reason"] == f"{detector}: {line['detail']}"
             assert line["allow"] == f"on-anomaly: {{{detector}: report}}"
-        meant = bench.run(bundle, *command, "meant", port)
-        assert (reached(server), meant.stdout) == (2, ""), meant.stderr
-        assert not [event for event in meant.events if "anomaly" in event]
+        # Training knows the library, and another that has made this access.
+        by = [UsedBy("network", network[0], name) for name in ("urllib3", "python")]
+        bundle = bench.bundle(*LOADED, network=network, on_anomaly={"all": "deny"}, libraries=["tagload"], by=by)
+        done = bench.run(bundle, *command, port, "by_another", "meant")
+        assert (done.stdout, reached(server)) == ("by_another 1\nmeant\n", 2), done.stderr
+        (line,) = [event for event in done.events if "anomaly" in event]
+        assert line["anomaly"] == "new-library-for-access"
+        assert line["detail"] == "by tagload, in training by python, urllib3"
 
 
 def anomalies(done: Done) -> list[dict[str, Any]]:
@@ -148,26 +166,26 @@ def anomalies(done: Done) -> list[dict[str, Any]]:
 
 def test_each_response(bench: Supervision, app: Path) -> None:
     """Report lets through with a line, off without, terminate ends the function, and audit only reports."""
-    command = ("/usr/bin/python3", "-I", "-S", str(app), "pickled")
+    command = ("/usr/bin/python3", "-I", "-S", str(app))
     with service() as (server, port):
         network = [f"tcp://127.0.0.1:{port}"]
 
         def run(more: Mapping[str, str] = MappingProxyType({}), **on_anomaly: str) -> tuple[int, Done]:
             settings = {name.replace("_", "-"): answer for name, answer in on_anomaly.items()}
             bundle = bench.bundle(*LOADED, network=network, on_anomaly=settings)
-            done = bench.run(bundle, *command, port, more=more)
+            done = bench.run(bundle, *command, port, "pickled", more=more)
             return reached(server), done
 
         for made, done in (run(all="report"), run({"SANDBOX_MODE": "audit"}, all="terminate")):
             (line,) = anomalies(done)
-            assert (made, done.stdout, done.of("connect")) == (1, "", [])
+            assert (made, done.stdout, done.of("connect")) == (1, "pickled\n", [])
             assert (line["anomaly"], line["target"], line["syscall"]) == ("library-misuse", network[0], "connect")
             assert line["by"]["handler"] == {"file": str(app), "function": "pickled", "line": LINE}
             (said,) = reader.parse(json.dumps(line).encode())
             assert said.call
             assert reader.explained(said.call) == f"let through, suspected: library-misuse: {line['detail']}"
         made, done = run(all="terminate", library_misuse="off")
-        assert (made, anomalies(done), done.violations, done.stdout) == (1, [], [], "")
+        assert (made, anomalies(done), done.violations) == (1, [], [])
         made, done = run(all="off", library_misuse="terminate")
         assert (made, done.code) == (0, FunctionTerminated.exit_code), done.stderr
         assert [(line["verdict"], line["anomaly"]) for line in done.of("connect")] == [("terminated", "library-misuse")]

@@ -402,7 +402,7 @@ def test_the_origin_of_a_call_that_is_gone_is_not_said(tmp_path: Path) -> None:
 def reported(pid: int, path: Path, waits: bool) -> dict[str, Any]:
     """The line of a call by a process, which still waits or not when it is written."""
     sink = Sink(f"file:{path}")
-    judge = Judge({}, {}, audit=False, waits=lambda call: waits, degraded=lambda why: None)
+    judge = Judge({}, {}, (), audit=False, waits=lambda call: waits, degraded=lambda why: None)
     reports = Reports("f", MACHINE, Journal(sink, "f"), None, None, judge)
     call = Notification((1, pid, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
     task = Task(pid)

@@ -18,7 +18,7 @@ from sandbox.behaviour import anomaly
 from sandbox.behaviour.access import NETWORK, READ, Access
 from sandbox.behaviour.call import Call
 from sandbox.sensor import detectors
-from sandbox.sensor.detectors import code_from_string, foreign_memory, library_misuse, new_library
+from sandbox.sensor.detectors import code_from_string, foreign_memory, late_load, library_misuse, new_library
 from sandbox.sensor.detectors.seen import Known, Seen
 from sandbox.sensor.maps import Mapped, mapped
 from sandbox.sensor.reading import FROM_STRING, StackFrame
@@ -36,6 +36,7 @@ class Frame(NamedTuple):
     function: str
     c_function: str = ""
     line: int = 7
+    version: str = "1.0"
 
     @property
     def file(self) -> str:
@@ -119,6 +120,21 @@ def test_a_new_library() -> None:
         assert new_library.suspect(Seen(users=users), CONNECT, Known(known)) is None
 
 
+def test_a_library_that_was_never_loaded() -> None:
+    """Between the access and the function, in an invocation; not where no metadata names it, or none are known."""
+    library = Frame("Some_Lib", "some/lib.py", "call")
+    found = late_load.suspect(seen(CONNECTS, library, HANDLER), CONNECT, Known(None, frozenset({"boto3"})))
+    assert found
+    assert found.detail == "in some/lib.py of Some_Lib 1.0, which training never loaded"
+    for frames, libraries in (
+        ((CONNECTS, library, HANDLER), {"some-lib"}), ((CONNECTS, library, HANDLER), set[str]()),
+        ((CONNECTS, HANDLER, library), {"boto3"}), ((CONNECTS, library._replace(version=""), HANDLER), {"boto3"}),
+    ):  # fmt: skip
+        assert late_load.suspect(seen(*frames), CONNECT, Known(None, frozenset(libraries))) is None
+    early = Access(Call("connect"), "init", NETWORK, "tcp://10.0.0.1:443")
+    assert late_load.suspect(seen(CONNECTS, library, HANDLER), early, Known(None, frozenset({"boto3"}))) is None
+
+
 def test_training_marks_what_is_no_anomaly_later() -> None:
     """The marks of a stack are what the same stack is excused by; an ordinary one has none."""
     for frames in ((CONNECTS, YAML, HANDLER), (CONNECTS, PICKLES), (CONNECTS, STRING, HANDLER)):
@@ -158,8 +174,7 @@ def test_mappings_are_those_of_the_kernel() -> None:
 def test_the_registry_and_the_names_agree() -> None:
     """Each detector has its name among those that a profile may hold, and a module of its own."""
     names = [detector.NAME for detector in detectors.DETECTORS]
-    assert set(names) <= set(anomaly.DETECTORS)
-    assert len(set(names)) == len(names)
+    assert sorted(names) == sorted(anomaly.DETECTORS)
 
 
 def test_entry_points_are_functions_of_what_is_installed() -> None:

@@ -8,7 +8,7 @@ knows of that (Known). What could not be read is suspected by none.
 
 from __future__ import annotations
 
-from sandbox.sensor.detectors import code_from_string, foreign_memory, library_misuse, new_library
+from sandbox.sensor.detectors import code_from_string, foreign_memory, late_load, library_misuse, new_library
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         def suspect(self, seen: Seen, access: Access, known: Known) -> Anomaly | None: ...
 
 
-DETECTORS: tuple[Detector, ...] = (foreign_memory, library_misuse, code_from_string, new_library)
+DETECTORS: tuple[Detector, ...] = (foreign_memory, library_misuse, code_from_string, late_load, new_library)
 """In the order in which one of several is named on a line."""
 
 

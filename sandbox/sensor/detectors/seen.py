@@ -33,12 +33,14 @@ class Known:
     """What training knows of an access: who made it, as a profile lists it under `by`.
 
     The distributions, and by which marks of `detectors.marks` it was made below. None where nothing is known of that.
+    `libraries` are the names of all that it loaded; none where that is not known.
     """
 
-    __slots__ = ("by",)
+    __slots__ = ("by", "libraries")
 
-    def __init__(self, by: frozenset[str] | None = None) -> None:
+    def __init__(self, by: frozenset[str] | None = None, libraries: frozenset[str] = frozenset()) -> None:
         self.by: Final = by
+        self.libraries: Final = libraries
 
     def has(self, name: str) -> bool:
         """Whether training has this name for the access."""
