@@ -109,15 +109,28 @@ def test_code_from_strings(frames: tuple[Frame, ...], suspected: bool) -> None:
     assert code_from_string.suspect(seen(*frames), CONNECT, Known(frozenset({"code-from-string"}))) is None
 
 
-def test_a_new_library() -> None:
-    """One that training never saw make the access; not where nothing is known, nor for the function's own code."""
-    by = frozenset({"botocore", "urllib3"})
-    found = new_library.suspect(Seen(users=("requests", "urllib3")), CONNECT, Known(by))
-    assert found
-    assert found.detail == "by requests, in training by botocore, urllib3"
-    quiet = [(("urllib3",), by), ((), by), (("function",), by), (("requests",), None), (("x",), frozenset[str]())]
-    for users, known in quiet:
-        assert new_library.suspect(Seen(users=users), CONNECT, Known(known)) is None
+@pytest.mark.parametrize(
+    ("owners", "users", "by", "new"),
+    [
+        (["urllib3", "Requests"], (), {"botocore", "urllib3"}, "requests"),
+        (["aiohttp", "botocore"], (), {"botocore", "urllib3"}, "aiohttp"),
+        (["aiohttp", "requests"], (), {"botocore", "urllib3"}, "aiohttp and requests"),
+        ([], ("python",), {"botocore", "urllib3"}, "python"),
+        (["urllib3", "botocore", "s3transfer"], (), {"botocore", "urllib3"}, ""),
+        (["urllib3"], (), {"botocore", "urllib3"}, ""),
+        (["urllib3", "requests"], (), {"urllib3", "requests", "botocore"}, ""),
+        ([], ("function",), {"botocore"}, ""),
+        ([], (), {"botocore"}, ""),
+        (["requests"], (), None, ""),
+        (["requests"], (), set[str](), ""),
+    ],
+)
+def test_a_new_library(owners: list[str], users: tuple[str, ...], by: set[str] | None, new: str) -> None:
+    """One that training never saw make the access; another caller of a known client, or what nobody knows, is not."""
+    frames = [CONNECTS, *(Frame(owner, f"{owner}/x.py", "call") for owner in owners), HANDLER]
+    stack = Seen(cast(Sequence[StackFrame], frames), users=users)
+    found = new_library.suspect(stack, CONNECT, Known(None if by is None else frozenset(by)))
+    assert (found.detail.partition(",")[0] if found else "") == (new and f"by {new}")
 
 
 def test_a_library_that_was_never_loaded() -> None:
