@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +21,7 @@ from sandbox.policy import oci, oci_file, oci_import
 from sandbox.profile import base, document, lint, merge
 from sandbox.profile import diff as comparison
 from sandbox.profile.completeness import best_estimates, still_needed
-from sandbox.profile.model import PHASES, SECTIONS, Estimate, Phase, Profile, Use
+from sandbox.profile.model import PHASES, SECTIONS, Estimate, Phase, Profile, Section, Use
 from sandbox.profile.promises import uses_by_promise
 
 app = typer.Typer(help="Show, compare, merge, amend, check, export and import profiles.", no_args_is_help=True)
@@ -32,6 +32,12 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of t
 Output = Annotated[str, typer.Option(help="Where to write it; standard output if not given", metavar="FILE")]
 
 SAMPLES: dict[Phase, str] = {"init": "cold starts", "invoke": "invocations", "run": "runs"}
+
+
+LISTED: Mapping[str, Section] = {
+    "processes": "processes", "network": "network", "listens": "listen", "writes": "write",
+}  # fmt: skip
+"""The titles of lists whose entries may say who uses them."""
 
 
 class Format(enum.StrEnum):
@@ -67,7 +73,9 @@ def show(
         say(f"variables in training: {', '.join(names)}")
     _print_promises(profile)
     for title, values in _places(profile):
-        say(f"{title}: {', '.join(values) or 'none'}")
+        users = profile.users(LISTED[title]) if title in LISTED else {}
+        texts = (f"{value} (by {', '.join(users[value])})" if value in users else value for value in values)
+        say(f"{title}: {', '.join(texts) or 'none'}")
     for grant in sorted(profile.grants, key=lambda g: (g.syscall, sorted(g.classes), g.because)):
         say(f"grant {' '.join((grant.syscall, *sorted(grant.classes)))}: {grant.because}", "yellow")
     for text in _more(profile):
@@ -128,9 +136,6 @@ def _more(profile: Profile) -> Iterator[str]:
         yield f"tolerates in {entry.phase}: {entry.call} at {entry.at}, refused with {entry.errno}"
     for place, reason in sorted(profile.listen_because):
         yield f"listens on {place}: {reason}"
-    for section in SECTIONS:
-        for place, libraries in profile.users(section).items():
-            yield f"{section} {place}: by {', '.join(libraries)}"
     if profile.names_keep:
         yield f"names: an address stays with its name for {profile.names_keep}".replace("for forever", "for good")
     if profile.names_receives:

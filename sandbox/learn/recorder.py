@@ -152,6 +152,9 @@ class Recorder:
                 number = self._take_special(task, name, call.args)
                 if self.users.asks(self._counted):
                     self._attribute(call, task)
+                if name in tables.EXECS:
+                    self.users.becomes(task.process())
+                    self.tasks.forget(task.process())
                 return number
             finally:
                 self.tasks.done(task)
@@ -246,8 +249,6 @@ class Recorder:
                 self._accessed(one, task)
             if accesses and (name in tables.OPENS or name in tables.EXECS):
                 self._last[-1] += f" {accesses[0].name or accesses[0].thing}"[:LONGEST_NAME]
-        if name in tables.EXECS:
-            self.tasks.forget(task.process())
         return 0
 
     def _listens(self, entries: Iterable[str]) -> None:

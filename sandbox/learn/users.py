@@ -31,6 +31,8 @@ class Users:
     def __init__(self) -> None:
         self.whose: Callable[[Notification, int], Whose | None] = lambda call, process: None
         """Whose code waits in a call of this process; None also where the call does not wait any more."""
+        self.becomes: Callable[[int], None] = lambda process: None
+        """A process is about to run another program."""
         self.dangerous: set[int] = set()
         """The items, by their ids, of which it is asked who makes them."""
         self._dangers = dangerous()

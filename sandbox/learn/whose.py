@@ -52,12 +52,13 @@ class Readings:
 
             self._sensor = Sensor()
         reading = self._sensor.reading(tid, pid)
-        if reading is None:
+        if reading is None or not reading.frames:  # what other runtimes tell is less sure
             if len(self._failed) > MOST_KNOWN:
                 self._failed.clear()
             for key in (tid, -pid):
                 self._failed[key] = self._failed.get(key, 0) + 1
             return None
+        self._failed.pop(-pid, None)
         return whose(reading)
 
     def forget(self, pid: int) -> None:
@@ -72,7 +73,7 @@ def whose(reading: Reading) -> Whose | None:
     from sandbox.sensor.users import NO_DISTRIBUTION, users
 
     origin = reading.origin
-    by = users(reading) if reading.frames else ()  # what other runtimes tell is less sure
+    by = users(reading)
     if origin is None or not by:
         return None
     by = tuple(sorted({*by, *marks(reading.frames)}))
