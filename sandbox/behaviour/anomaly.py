@@ -17,7 +17,9 @@ OFF, REPORT, DENY, TERMINATE = RESPONSES = ("off", "report", "deny", "terminate"
 """From the laxest on: a detector that is not asked, a line, a line and EPERM, the end of the function."""
 ALL = "all"
 """Stands for every detector that is not named."""
-DETECTORS = ("library-misuse", "new-library-for-access", "code-from-string", "foreign-memory", "late-load")
+NEW_LIBRARY = "new-library-for-access"
+"""The one that is answered by a name under `by`."""
+DETECTORS = ("library-misuse", NEW_LIBRARY, "code-from-string", "foreign-memory", "late-load")
 
 
 class Anomaly:

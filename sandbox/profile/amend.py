@@ -7,7 +7,7 @@ proposed. A hard-denied call never is: it is listed with what a person would hav
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,11 +18,10 @@ from sandbox.errors import ProfileError
 from sandbox.kernel import tables
 from sandbox.profile import base, document
 from sandbox.profile.folding import is_secret, proposed
-from sandbox.profile.libraries import learned_users, placed
-from sandbox.profile.model import PHASES, SECTIONS, Phase, Profile, Use, UsedBy
+from sandbox.profile.libraries import learned_users, placed, uses_named, with_library
+from sandbox.profile.model import PHASES, Phase, Profile, Use, UsedBy
 from sandbox.profile.promises import promises_of
 from sandbox.profile.unfit import also_by_tcp, unfit
-from sandbox.violations.library import FUNCTION, named
 from sandbox.violations.record import DENIED, QUESTION, TERMINATED, Violation, technique_of
 
 Risk = Literal["high", "medium", "low"]
@@ -107,7 +106,8 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
         for wish in _wishes(profile, violation, reached):
             counts[wish] = counts.get(wish, 0) + 1
             examples.setdefault(wish, violation)
-            uses.update(_users(wish, violation))
+            if not wish.reason:
+                uses.update(uses_named(violation, wish.section, wish.place))
     counts, examples = _generalised(profile, *_own_ports(profile, counts, examples))
     added: list[Use] = []
     places: dict[str, set[str]] = {}
@@ -153,17 +153,6 @@ def _with_places(profile: Profile, places: Mapping[str, set[str]]) -> Profile:
         reads=profile.reads | places.get("reads", set()),
         writes=profile.writes | places.get("writes", set()),
     )
-
-
-def _users(wish: _Wish, violation: Violation) -> Iterator[UsedBy]:
-    """The library that a violation names for the place that it asks for."""
-    section = next((name for name in SECTIONS if name == wish.section.removeprefix("files.")), None)
-    origin = violation.by
-    if section is None or wish.reason or origin is None:
-        return
-    name = named(origin.distribution) if origin.library else FUNCTION
-    if name:
-        yield UsedBy(section, wish.place, name)
 
 
 def _companions(
@@ -275,8 +264,9 @@ def _wishes(profile: Profile, violation: Violation, reached: Collection[destinat
         yield _Wish(what=what, reason=f"the phase {violation.phase!r} is none of this function's")
         return
     if violation.anomaly:
+        section, place, _ = _thing(violation.call, violation)
         yield _Wish(what=f"{what} {target}".strip(), reason=f"is suspected ({violation.anomaly}): a person decides",
-                    how=violation.allow)  # fmt: skip
+                    how=with_library(profile, violation, section, place) or violation.allow)  # fmt: skip
         return
     call = Call(READABLE.get(violation.syscall, violation.syscall), violation.arg_class)
     denied = base.denial(call)

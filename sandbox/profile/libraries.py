@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sandbox.behaviour import destination, listener
+from sandbox.behaviour import destination, listener, spelling
+from sandbox.behaviour.anomaly import NEW_LIBRARY
 from sandbox.behaviour.destination import Entry
 from sandbox.behaviour.path import covers
-from sandbox.profile.model import Library, Profile, Section, UsedBy
-from sandbox.violations.library import FUNCTION, PYTHON
+from sandbox.profile.model import SECTIONS, Library, Profile, Section, UsedBy
+from sandbox.violations.library import FUNCTION, PYTHON, named
+from sandbox.violations.record import Violation
 
 VERBS = {
     "network": "connects to", "listen": "listens on", "processes": "starts", "write": "writes", "syscalls": "makes",
@@ -42,6 +44,24 @@ def learned_users(uses: frozenset[UsedBy]) -> frozenset[UsedBy]:
     """Without the entries that the function's own code alone uses: they need no word."""
     others = {(use.section, use.entry) for use in uses if use.distribution != FUNCTION}
     return frozenset(use for use in uses if (use.section, use.entry) in others)
+
+
+def uses_named(violation: Violation, section: str, entry: str) -> Iterator[UsedBy]:
+    """The use of an entry by the library that a violation names; `section` is one of `network`, `files.write` ..."""
+    where = next((name for name in SECTIONS if name == section.removeprefix("files.")), None)
+    origin = violation.by
+    if where and origin and (name := named(origin.distribution) if origin.library else FUNCTION):
+        yield UsedBy(where, entry, name)
+
+
+def with_library(profile: Profile, violation: Violation, section: str, entry: str) -> str:
+    """The entry that a new library used, with it among those that training knows; '' for no such violation."""
+    uses = uses_named(violation, section, entry) if violation.anomaly == NEW_LIBRARY else ()
+    for use in placed(uses, profile):
+        known = profile.users(use.section).get(use.entry, ())
+        if use.distribution != FUNCTION:
+            return spelling.of_entry(section, use.entry, sorted({*known, use.distribution}))
+    return ""
 
 
 def coverings(profile: Profile) -> Mapping[Section, Covering]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 from layered_libraries import install
 from sandbox_command import Workshop
+from users_and_folders import identity
 
 from sandbox.profile import document
 from sandbox.profile.model import Library, Profile
@@ -81,6 +85,25 @@ def test_programs_listeners_folders_and_dangerous_calls_have_theirs(
     connects = next(use for use in profile.uses if use.syscall == "connect")
     assert connects.because == {"learned from every event, by wire-line 1.4 wireline/__init__.py dial"}
     assert document.write(profile) == path.read_text()
+
+
+def test_a_log_of_production_carries_them(workshop: Workshop) -> None:
+    """Observed by its own starter, a plain program has the same words in the profile that is made of its log."""
+    root, path = install(workshop.new("")), workshop.new()
+    with servers(1) as (port,):
+        script = f"import app; app.handler({{'do': [['kit', 'dial', {port}], ['wire', 'run', '/usr/bin/true']]}}, None)"
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(workshop.home / "bootstrap"), sys.executable, "-c", script], cwd=root,
+            env={"PATH": os.defpath, "SANDBOX_MODE": "learn"}, capture_output=True, text=True, check=True,
+            **identity(workshop.uid),
+        )  # fmt: skip
+    log = workshop.new(".log")
+    log.write_text("".join(f"web-1 | {line}\n" for line in done.stderr.splitlines()))
+    workshop.sandbox("learn", "layers", "--from", log, "--output", path)
+    profile = document.read(str(path)).profile
+    assert profile.users("network")[f"tcp://127.0.0.1:{port}"] == ["kit-cloud", "wire-line"]
+    assert profile.users("processes") == {"/usr/bin/true": ["wire-line"]}
+    assert Library("wire-line", "1.4", run="executed") in profile.libraries
 
 
 def test_the_libraries_that_training_met_are_a_bill_of_materials(

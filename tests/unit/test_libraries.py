@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from observed_events import invoked, started
 
+from sandbox.behaviour.anomaly import NEW_LIBRARY
 from sandbox.behaviour.call import Call
 from sandbox.learn.generalise import generalise
 from sandbox.learn.observations import Attributed, ColdStart, Item
@@ -147,13 +148,13 @@ def test_names_that_nothing_is_compared_with_are_linted() -> None:
 def test_an_amendment_names_the_library_of_its_line() -> None:
     """What a line's origin says stands with the new entry, folded as that is; the function's own code says nothing."""
 
-    def violation(call: str, target: str, library: str) -> Violation:
+    def violation(call: str, target: str, library: str, anomaly: str = "") -> Violation:
         frame = Frame("connection.py", "connect", 7)
         by = Origin(library, "1", frame, None) if library else Origin("", "", None, frame)
         syscall, arg_class = Call.parse(call)
         return Violation(
             function="f", phase="invoke", request=None, pid=1, tid=1, comm="x", syscall=syscall, arg_class=arg_class,
-            args=[], target=target, verdict="denied", errno="EPERM", reason="r", allow="", by=by,
+            args=[], target=target, verdict="denied", errno="EPERM", reason="r", allow="", by=by, anomaly=anomaly,
         )  # fmt: skip
 
     found = propose(listing({}), [
@@ -165,3 +166,5 @@ def test_an_amendment_names_the_library_of_its_line() -> None:
     changes = [proposal.change for proposal in found.proposals]
     assert f"network: [{{to: {API}, by: [urllib-3]}}]".replace(API, '"api.example.com:443"') in changes
     assert document.parse(document.write(found.profile)).profile.by == found.profile.by
+    (refused,) = propose(found.profile, [violation("connect", API, "httpx", NEW_LIBRARY)]).refusals
+    assert refused.how == 'network: [{to: "api.example.com:443", by: [httpx, urllib-3]}]'

@@ -8,7 +8,7 @@ function's own code, which may come to do by itself what a library did for it.
 
 from __future__ import annotations
 
-from sandbox.behaviour.anomaly import Anomaly
+from sandbox.behaviour.anomaly import NEW_LIBRARY, Anomaly
 from sandbox.sensor.users import NO_DISTRIBUTION
 from sandbox.violations.library import FUNCTION, named
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sandbox.behaviour.access import Access
     from sandbox.sensor.detectors.seen import Known, Seen
 
-NAME = "new-library-for-access"
+NAME = NEW_LIBRARY
 
 
 def suspect(seen: Seen, access: Access, known: Known) -> Anomaly | None:
