@@ -330,6 +330,56 @@ def test_a_program_is_not_who_started_it(tmp_path: Path) -> None:
     assert before.handler.function == "handler"
 
 
+STARTS = """\
+import subprocess
+
+def handler():
+    subprocess.run(["/bin/sh", "-c", "setsid true; true"])
+
+handler()
+"""
+
+
+def test_what_a_program_does_is_of_those_who_started_it(bench: Supervision) -> None:
+    """A refused call of a program that a shell has started, which Python has started: its line says by whom."""
+    app = bench.new(".py")
+    app.write_text(STARTS)
+    app.chmod(0o755)
+    items = ("clone process", "clone thread", "vfork", "fork", "wait4", "waitid", "execve", "pipe2", "dup2", "getppid")
+    bundle = bench.bundle(*items, processes=("/bin/sh", "/usr/bin/setsid", "/usr/bin/true"))
+    done = bench.run(bundle, "/usr/bin/python3", "-I", "-S", str(app))
+    assert "setsid" in done.stderr
+    (line,) = done.of("setsid")
+    assert line["comm"] == "setsid"
+    assert (line["by"]["module"], line["by"]["started"]) == ("subprocess.py", True)
+    assert line["by"]["handler"] == {"file": str(app), "function": "handler", "line": 4}
+
+
+HIDES = """\
+import ctypes, os
+
+def attempt():
+    try:
+        os.setsid()
+    except OSError as error:
+        print(error.errno, flush=True)
+
+attempt()
+print(ctypes.CDLL(None).prctl(4, 0, 0, 0, 0), flush=True)  # PR_SET_DUMPABLE
+attempt()
+"""
+
+
+def test_who_was_read_can_hide_its_memory_no_more(bench: Supervision) -> None:
+    """A function that makes itself undumpable behind its first line is named in the second, too."""
+    app = bench.new(".py")
+    app.write_text(HIDES)
+    app.chmod(0o755)
+    done = bench.run(bench.bundle("prctl PR_SET_DUMPABLE", "clone thread"), "/usr/bin/python3", "-I", "-S", str(app))
+    assert done.stdout == "1\n0\n1\n", done.stderr
+    assert [line["by"]["handler"]["function"] for line in done.of("setsid")] == ["attempt"] * 2
+
+
 LAYERS = """\
 import os, sys
 sys.path.insert(0, os.path.dirname(__file__) + "/site-packages")
