@@ -92,12 +92,12 @@ class Supervision:
         responses: Mapping[str, str] = MappingProxyType({}), audit_until: str = "", grants: Sequence[str] = (),
         tolerates: Sequence[Tolerated] = (), listen: Sequence[str] = (), writes: Sequence[str] = (),
         receives: Sequence[str] = (), on_anomaly: Mapping[str, str] = MappingProxyType({}),
-        by: Collection[UsedBy] = (), libraries: Collection[str] = (),
+        by: Collection[UsedBy] = (), libraries: Collection[str] = (), processes: Collection[str] = (),
     ) -> Path:  # fmt: skip
         """The compiled bundle of a profile with these `syscall class` items; `init` are those of the first phase."""
         lists = tuple(map(tuple, (
             init, network, responses.items(), grants, tolerates, listen, writes, receives, on_anomaly.items(), by,
-            libraries,
+            libraries, processes,
         )))  # fmt: skip
         key: object = (items, lists, runtime_api, audit_until)
         if key not in self._bundles:
@@ -110,6 +110,7 @@ class Supervision:
                 found, uses=found.uses | early, responses=frozenset(responses.items()), audit_until=audit_until,
                 tolerates=frozenset(tolerates), writes=frozenset(writes), names_receives=frozenset(receives),
                 reads=frozenset({"/**"} if writes else ()), on_anomaly=frozenset(on_anomaly.items()), by=frozenset(by),
+                processes=frozenset(processes),
                 libraries=frozenset(Library(name, "1.0", "loaded") for name in libraries),
             )
             path = self._bundles[key] = self.new(".bundle")

@@ -6,14 +6,11 @@ import json
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from waiting_programs import asked
 
-from sandbox.sensor.origins import Sensor
 from sandbox.violations.origin import Frame, Origin
 
 LIBRARY = """\
@@ -60,37 +57,6 @@ def compiled(folder: Path, name: str, source: str, *options: str) -> Path:
 def library(folder: Path) -> Path:
     """LIBRARY, which calls itself libwaits.so.7."""
     return compiled(folder, "libwaits.so.7.2", LIBRARY, "-shared", "-fPIC", "-pthread", "-Wl,-soname,libwaits.so.7")
-
-
-@contextmanager
-def waiting(command: Sequence[str | Path]) -> Iterator[tuple[int, int]]:
-    """(thread, process) of a program of which one thread waits in read(0)."""
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        tasks = Path(f"/proc/{process.pid}/task")
-        deadline = time.monotonic() + 20
-        found: list[int] = []
-        while not found:
-            assert time.monotonic() < deadline
-            for task in tasks.iterdir():
-                words = (task / "syscall").read_text().split()
-                if words[:2] in (["0", "0x0"], ["63", "0x0"]):
-                    found.append(int(task.name))
-        yield found[0], process.pid
-        process.communicate(b"x")
-
-
-def asked(command: Sequence[str | Path]) -> Origin | None:
-    """The origin of such a program's call: the same twice, and no descriptor is left of it. Node's list goes, too."""
-    before = len(os.listdir("/proc/self/fd"))
-    sensor = Sensor()
-    with waiting(command) as (tid, pid):
-        first, second = sensor.origin(tid, pid), sensor.origin(tid, pid)
-        assert sensor.reading(tid, pid, deadline=time.monotonic() - 1) is None
-    sensor.close()
-    Path(f"/tmp/perf-{pid}.map").unlink(missing_ok=True)
-    assert (first and first.fields()) == (second and second.fields())
-    assert len(os.listdir("/proc/self/fd")) - before <= 1  # the mounts of one namespace
-    return first
 
 
 def test_a_shared_library_is_named_as_it_names_itself(tmp_path: Path) -> None:

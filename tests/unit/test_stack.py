@@ -148,6 +148,51 @@ def test_hostile_memory_ends(one: Offsets, in_c: bool, changes: list[tuple[int, 
     assert sum(len(frame.file) + len(frame.function) for frame in found) < 1 << 20
 
 
+class Shifting(Image):
+    """Memory that others write to, map and unmap while it is read: a change before each of some reads."""
+
+    def __init__(self, data: bytes, changes: list[tuple[int, int, bytes]], gone: int) -> None:
+        """(before which read, where, what) of each change; from the read `gone` on a page is not there."""
+        super().__init__(data)
+        self.changes = changes
+        self.gone = gone
+
+    def read(self, address: int, length: int) -> bytes:
+        """See Image."""
+        data = bytearray(self.data)
+        for number, place, what in self.changes:
+            if number == self.reads:
+                at = place % len(data)
+                data[at : at + len(what)] = what[: len(data) - at]
+        self.data = bytes(data)
+        page = 4096 * (self.gone % 4)
+        start = address - BASE
+        if self.reads >= self.gone and start < page + 4096 and start + length > page:
+            length = max(0, page - start)
+        return super().read(address, length)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(ALL),
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 1 << 14), st.binary(min_size=1, max_size=16)), max_size=20),
+    st.integers(0, 80),
+)
+def test_memory_that_changes_while_it_is_read_ends(
+    one: Offsets, changes: list[tuple[int, int, bytes]], gone: int
+) -> None:  # fmt: skip
+    """Code, frames and names that another thread writes to, and pages that it unmaps: a stack, or none."""
+    calls = [call._replace(calls=name) for call, name in zip(CALLS, ("m.f", "m.T.f", "m.f"), strict=True)]
+    memory = Shifting(image(one, calls, in_c=True).data, changes, gone)
+    try:
+        found = frames(memory, one)
+    except Unreadable:
+        found = []
+    assert len(found) <= MOST_FRAMES
+    assert memory.reads < 10_000
+    assert memory.bytes < 1 << 22
+
+
 @pytest.mark.parametrize("one", ALL, ids=NAMES)
 def test_frames_in_a_circle_end(one: Offsets) -> None:
     """A frame whose caller is itself, and a list of threads that ends nowhere."""
