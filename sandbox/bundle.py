@@ -90,6 +90,8 @@ FIELDS = (
     ("bind_ports", "ports", ()),
     ("bind_shown", "text", ()),
     ("unsupervised", "lines", ()),
+    ("limits_proc", "flag", ()),
+    ("looked", "lines", ()),
     ("unlooked", "lines", ()),
     ("reads_netlink", "flag", ()),
     ("connects", "choice", ("never", "init", "always")),
@@ -145,9 +147,9 @@ class Policy:
     __slots__ = (
         "_init_calls", "_path_calls", "_served_calls", "_supervision", "abstract", "arch", "audit_until", "bind",
         "bind_ports", "bind_shown", "connects", "decider", "digest", "exec", "files", "function", "head", "hosts",
-        "judged", "literals", "looks", "names_keep", "names_receives", "network", "network_ports", "network_shown",
-        "own", "program", "provenance", "reads_netlink", "signals", "socket_paths", "source", "supervised",
-        "supervised_head", "unlooked", "unsupervised",
+        "judged", "limits_proc", "literals", "looked", "looks", "names_keep", "names_receives", "network",
+        "network_ports", "network_shown", "own", "program", "provenance", "reads_netlink", "signals", "socket_paths",
+        "source", "supervised", "supervised_head", "unlooked", "unsupervised",
     )  # fmt: skip
 
     function: str
@@ -162,6 +164,8 @@ class Policy:
     bind_shown: str
     unsupervised: Sequence[str]  # what stays open without a supervisor, for the status line
     reads_netlink: bool  # the function may make netlink sockets, and no entry says that they may change the network
+    limits_proc: bool  # not all that /proc shows of others may be read
+    looked: Sequence[str]  # what a look at files holds besides Landlock, for the status line
     unlooked: Sequence[str]  # what stays open where nobody looks at files, for the status line
     connects: str  # when the attendant may connect to the Runtime API: never | init, until the first | always
     decider: str  # when-needed | early: the profile holds what only the Python supervisor decides

@@ -41,9 +41,10 @@ SHAPE: Mapping[str, Any] = {
     "own-interpreter": bool,
     "by": {str: {str: [str]}},
     "libraries": [str],
+    "proc": [str],
 }
 """The shape of what a supervisor needs; [x] is any number of x, {int: x} has numbers in decimal as keys."""
-SINCE_THEN: Mapping[str, Any] = {"by": {}, "libraries": []}
+SINCE_THEN: Mapping[str, Any] = {"by": {}, "libraries": [], "proc": ["/proc/**"]}
 """What an older policy of the same format lacks, and what that means."""
 
 
@@ -55,8 +56,8 @@ class Supervision:
 
     __slots__ = (
         "brokered", "by", "contents", "denied", "destinations", "free_interpreters", "init", "interpreters",
-        "libraries", "listen", "messages", "never_granted", "on_anomaly", "own_interpreter", "responses", "runtime_api",
-        "sockets", "terminate", "tolerates",
+        "libraries", "listen", "messages", "never_granted", "on_anomaly", "own_interpreter", "proc", "responses",
+        "runtime_api", "sockets", "terminate", "tolerates",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], arch: str) -> None:
@@ -99,6 +100,8 @@ class Supervision:
         """
         self.libraries: Sequence[str] = data["libraries"]
         """The distributions whose code training loaded, in whatever version; none where that is not known."""
+        self.proc: Sequence[str] = data["proc"]
+        """What may be read in /proc of other processes and of the network (sandbox/behaviour/proc.py)."""
 
 
 def parse(data: bytes, arch: str) -> Supervision:

@@ -45,13 +45,15 @@ def aim(syscall: str, args: Sequence[int], task: Task, root: int) -> str:
         return OTHER
     if syscall in PIDFDS:
         pid = _pidfd(task.tid, args[PIDFDS[syscall]] & arguments.LOW)
-        return _whom(pid, task, root)
+        return whom(pid, task, root)
     if syscall not in PROCESSES or (syscall == "ptrace" and args[0] == TRACEME):
         return SELF
     if syscall == "prctl" and args[0] & arguments.LOW != SET_PTRACER:
         return SELF
-    whom = {_whom(args[at] & arguments.LOW, task, root, zero=syscall in ZERO_IS_SELF) for at in PROCESSES[syscall]}
-    return OTHER if OTHER in whom else CHILD if CHILD in whom else SELF
+    zero = syscall in ZERO_IS_SELF
+    pids = [args[at] & arguments.LOW for at in PROCESSES[syscall]]
+    found = {SELF if zero and not pid else whom(pid, task, root) for pid in pids}
+    return OTHER if OTHER in found else CHILD if CHILD in found else SELF
 
 
 def is_child(pid: int, task: Task) -> bool:
@@ -60,18 +62,18 @@ def is_child(pid: int, task: Task) -> bool:
     return process == pid and parent == task.process()
 
 
-def _whom(pid: int, task: Task, root: int, *, zero: bool = False) -> str:
-    if zero and not pid:
-        return SELF
+def whom(pid: int, task: Task, root: int, *, attendant: int = 0) -> str:
+    """SELF, CHILD or OTHER for the number of a process or thread; orphans may stand below an `attendant`, too."""
     process, parent = _status(pid)
     if not process:
         return OTHER
     if process == task.process():
         return SELF
+    above = {root, attendant or root}
     for _ in range(DEEPEST):
-        if process == root:
+        if process in above:
             return OTHER
-        if parent == root:
+        if parent in above:
             return CHILD
         process, parent = _status(parent)
         if not process:

@@ -162,6 +162,8 @@ def literal(path: str) -> str:
     Two slashes at its front are one (a path that began with `//` leads to the same file on Linux).
     """
     path = "/" + path.lstrip("/") if path.startswith("/") else path
+    if path.startswith("/proc/*/") and path.count("*") == 1:
+        return path  # of any process (sandbox/behaviour/proc.py): no file of /proc is called so
     stem = _stem(path)
     return below(stem.partition("*")[0].rpartition("/")[0]) if "*" in stem else path
 

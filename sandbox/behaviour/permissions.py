@@ -64,12 +64,16 @@ class Permissions:
 
 
 class Verdict:
-    """`errno` is 0 where all is allowed; `refused` are the accesses that no rule serves, each told by its own thing."""
+    """`errno` is 0 where all is allowed; `refused` are the accesses that no rule serves, each told by its own thing.
 
-    __slots__ = ("errno", "refused")
+    `by_look`, where no wall stands behind this, is how a profile lists what was refused.
+    """
 
-    def __init__(self, number: int = 0, refused: Sequence[Access] = ()) -> None:
+    __slots__ = ("by_look", "errno", "refused")
+
+    def __init__(self, number: int = 0, refused: Sequence[Access] = (), *, by_look: str = "") -> None:
         self.errno = number
+        self.by_look = by_look
         self.refused = tuple(refused)
 
 

@@ -137,6 +137,7 @@ def install(
             looking = looks
             if looks and not audit:
                 in_force.reported.append("files: what Landlock refuses")
+                in_force.enforced += policy.looked
             if not looks and files == "auto" and policy.files.listed and platform.landlock:
                 in_force.degraded.append(
                     f"files: what Landlock refuses has no line (Linux {platform.kernel}; needs 5.19, or "

@@ -37,6 +37,8 @@ struct policy {
     struct ports bind_ports;
     const char *bind_shown;
     struct list unsupervised;
+    int limits_proc;
+    struct list looked;
     struct list unlooked;
     int reads_netlink;
     int connects;
@@ -75,6 +77,8 @@ static void take_fields(struct cursor *c, struct policy *policy) {
     policy->bind_ports = take_ports(c);
     policy->bind_shown = take_text(c);
     policy->unsupervised = take_texts(c);
+    policy->limits_proc = take_choice(c, 2);
+    policy->looked = take_texts(c);
     policy->unlooked = take_texts(c);
     policy->reads_netlink = take_choice(c, 2);
     policy->connects = take_choice(c, 3);

@@ -27,7 +27,7 @@ static uint64_t argument(const char *word) {
 
 int main(void) {
     static struct rules own;
-    rules = &own, child = getpid();
+    rules = &own, child = getpid(), policy.limits_proc = 1;
     while (fgets(line, sizeof line, stdin)) {
         line[strcspn(line, "\n")] = 0;
         char *rest = strchr(line, ' ');

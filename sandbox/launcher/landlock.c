@@ -220,6 +220,11 @@ static const char *missing(void) {
     return format("% on Linux %", what, todays_kernel);
 }
 
+static void note_all(struct notes *list, const struct list *lines) {
+    const char *text = lines->first;
+    for (uint32_t i = 0; i < lines->count; i++, text = next_text(text)) note(list, text);
+}
+
 static void note_files(void) {
     const char *by = format("by Landlock ABI #", landlock_abi);
     if (handled & FS_READ) {
@@ -246,8 +251,7 @@ static void note_files(void) {
 /* What Landlock has no right for, where nobody looks (install.py: _say_unlooked). */
 static void note_unlooked(void) {
     if (!(handled & FS_READ)) return;
-    const char *text = policy.unlooked.first;
-    for (uint32_t i = 0; i < policy.unlooked.count; i++, text = next_text(text)) note(&degraded, text);
+    note_all(&degraded, &policy.unlooked);
     if (!(handled & LANDLOCK_ACCESS_FS_TRUNCATE))
         note(&degraded, format("files: truncate(2) stays free (%; needs ABI 3, or a look)", missing()));
 }

@@ -87,7 +87,10 @@ static int install_filter(int supervised) {
             if (follows)
                 note(seized || killable ? &enforced : &degraded,
                      format(WHAT_STARTS, seized ? SEIZED : killable ? STOPPED : MET));
-            if (looks) note(&reported, "files: what Landlock refuses");
+            if (looks) {
+                note(&reported, "files: what Landlock refuses");
+                note_all(&enforced, &policy.looked);
+            }
             if (cannot_look)
                 note(&degraded, format("files: what Landlock refuses has no line (Linux %; needs 5.19, or "
                                        "SANDBOX_FILES=look)",
@@ -100,8 +103,7 @@ static int install_filter(int supervised) {
         }
     }
     if (listener < 0) {
-        const char *text = policy.unsupervised.first;
-        for (uint32_t i = 0; i < policy.unsupervised.count; i++, text = next_text(text)) note(&degraded, text);
+        note_all(&degraded, &policy.unsupervised);
         if (policy.reads_netlink) give_up_network();
         build_filter(0);
         code = seccomp_filter(0);

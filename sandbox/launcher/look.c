@@ -61,6 +61,20 @@ static int is_own(const struct place *place, long task) {
     return *at == '/' && is_listed(OWN_FILES, at + 1, text_length(at + 1));
 }
 
+/* Whether a file may show something of others (behaviour/proc.py: of_others): of another process, of the network. */
+static int is_of_others(const struct place *place, long task) {
+    const char *at = place->path + 6;
+    if (!starts_with(place->path, "/proc/") || *at < '0' || *at > '9') return 0;
+    const char *own = format("/proc/#", process_of(task));
+    int foreign = !is_below(place, own);
+    at = place->path + text_length(own);
+    release(own);
+    if (foreign) return 1;
+    if (starts_with(at, "/task/"))
+        for (at += 6; *at && *at != '/';) at++;
+    return starts_with(at, "/net/");
+}
+
 static uint32_t removal(uint32_t mode) {
     return (mode & S_IFMT) == S_IFDIR ? LANDLOCK_ACCESS_FS_REMOVE_DIR : LANDLOCK_ACCESS_FS_REMOVE_FILE;
 }
@@ -146,6 +160,7 @@ static int opens_quietly(long task, long folder, const char *path, uint32_t flag
     int is_folder = type == S_IFDIR;
     if ((create && exclusive) || (is_folder && (changes || create) && !temporary)) return 1;
     if (((flags & OPEN_DIRECTORY) && !is_folder) || type == S_IFLNK || type == S_IFSOCK) return 1;
+    if (policy.limits_proc && is_of_others(&place, task)) return 0;
     if (is_folder && !temporary)
         rights = LANDLOCK_ACCESS_FS_READ_DIR;
     else if ((flags & O_TRUNC) && type == S_IFREG)

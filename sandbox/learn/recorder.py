@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from sandbox.behaviour import access, arguments, destination
+from sandbox.behaviour import access, arguments, destination, proc
 from sandbox.behaviour.access import Access
 from sandbox.behaviour.aim import aim
 from sandbox.behaviour.call import Call
@@ -268,9 +268,11 @@ class Recorder:
         modes: tuple[Mode, ...] = ("read",) if asked.reach == access.READ else ("write",)
         if asked.entry or (leftover and call.arg_class == "create"):
             modes = ("entry", "write") if call.syscall in tables.OPENS else ("entry",)
-        for path in links.told(asked):
+        others = proc.of_others(asked.thing, task, self._pid)
+        for path in (others,) if others else links.told(asked):
             for mode in modes:
-                ids = self._fact(FileAccess(self._as_placed(path), mode), "" if asked.unsure else asked.thing, task.tid)
+                real = "" if asked.unsure or others else asked.thing
+                ids = self._fact(FileAccess(self._as_placed(path), mode), real, task.tid)
                 if mode != "read":
                     self.users.reached(ids, path)
         if asked.entry:

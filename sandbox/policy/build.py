@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sandbox import bundle
-from sandbox.behaviour import arguments
+from sandbox.behaviour import arguments, proc
 from sandbox.behaviour.path import check, outermost
 from sandbox.errors import SandboxError, UsageError, debugging, trace
 from sandbox.kernel import bpf, tables
@@ -64,6 +64,8 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
         "provenance": _provenance(profile),
         **ports.description(profile),
         "unsupervised": unsupervised,
+        "limits_proc": _limits_proc(profile),
+        "looked": looked(profile),
         "unlooked": unlooked(profile),
         **{f"files.{name}": value for name, value in file_fields(profile).items()},
     }
@@ -193,10 +195,27 @@ def file_fields(profile: Profile) -> dict[str, object]:
     }
 
 
+def looked(profile: Profile) -> list[str]:
+    """What a look at files holds that Landlock has no right for: lines for the status line."""
+    found = ["files: mode, owner, times and attributes, by the supervisor"] if _changes_attributes(profile) else []
+    if _limits_proc(profile):
+        found.append("files: /proc of other processes and /proc/net, by the path alone, which code can race")
+    return found
+
+
 def unlooked(profile: Profile) -> list[str]:
     """What of files stays open, in spite of the rules, where no supervisor looks: lines for the status line."""
-    changes = _syscalls(profile) & {*tables.ATTRIBUTES}
-    return ["files: mode, owner, times and attributes can be changed by any path"] if changes else []
+    changes = _changes_attributes(profile)
+    found = ["files: mode, owner, times and attributes can be changed by any path"] if changes else []
+    return [*found, *(["files: /proc shows command lines of other processes, and /proc/net"] * _limits_proc(profile))]
+
+
+def _limits_proc(profile: Profile) -> bool:
+    return not proc.is_open((*profile.reads, *profile.writes))
+
+
+def _changes_attributes(profile: Profile) -> bool:
+    return bool(_syscalls(profile) & {*tables.ATTRIBUTES})
 
 
 def _syscalls(profile: Profile) -> set[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sandbox.behaviour import arguments, comparison, destination, listener
+from sandbox.behaviour import arguments, comparison, destination, listener, proc
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.comparison import Condition
 from sandbox.behaviour.path import OWN_INTERPRETER, rule_of
@@ -360,6 +360,7 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "interpreters": executables.description(profile).interpreters,
         "free-interpreters": sorted(profile.processes & {path for _, path in profile.interpreters}),
         "own-interpreter": OWN_INTERPRETER in profile.processes,
+        "proc": proc.allowing((*profile.reads, *profile.writes)),
         "by": users(profile),
         "libraries": sorted({library.name for library in profile.libraries}),
         "never-granted": sorted(str(Call(entry.syscall, arg_class)) for entry in base.hard_deny()

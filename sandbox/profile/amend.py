@@ -35,6 +35,9 @@ READABLE = {"clone3": "clone", "openat2": "openat"}
 EPHEMERAL = 32768
 """From here on the kernel chooses ports for those who ask for none (net.ipv4.ip_local_port_range, man 7 ip)."""
 
+SHOWN_OF_OTHERS = ("/proc/*/", "/proc/net/")
+"""How a text begins that allows what /proc shows of others, of whichever process (sandbox/behaviour/proc.py)."""
+
 _WRITING = ("wpath", "cpath", "dpath", "fattr")
 _SECTIONS: Mapping[str, Literal["processes", "network", "listen", "reads", "writes"]] = {
     "processes": "processes", "network": "network", "listen": "listen", "files.read": "reads", "files.write": "writes",
@@ -353,6 +356,8 @@ def _thing(call: Call, violation: Violation) -> tuple[str, str, bool]:
     for name in ("files.read", "files.write"):
         if target and violation.allow.startswith(f"{name}: ["):
             text = violation.allow[len(name) + 3 : -1].strip('"')
+            if text.startswith(SHOWN_OF_OTHERS):
+                return name, text, False
             folder, below, whole = rule_of(text)
             entry = name == "files.write" and whole
             inside = f"{below}/{target.rpartition('/')[2]}" if whole else below

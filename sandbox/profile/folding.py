@@ -11,7 +11,7 @@ from sandbox.profile.random_names import CREDENTIALS, TEMPORARY, generalised, ma
 FEW = 3
 """So many files of one directory stand by themselves; more become `directory/*`."""
 
-PRIVATE = ("/", "/proc", "/proc/self", "/sys", "/dev", "/etc", "/root", "/run/secrets", "/var/run/secrets")
+PRIVATE = ("/", "/proc", "/proc/self", "/proc/*", "/sys", "/dev", "/etc", "/root", "/run/secrets", "/var/run/secrets")
 """Folders that hold what nobody asked for beside what somebody did; users' homes, too."""
 
 SECRET = (
@@ -123,6 +123,8 @@ def is_secret(pattern: str) -> bool:
     if name:
         return False
     parts = path.split("/")
+    if pattern.startswith("/proc/*/") and not pattern.endswith("*"):  # a file of any process
+        return any(part in _OF_A_PROCESS for part in pattern.split("/"))
     if parts[1:2] == ["proc"]:
         return whole or any(part in _OF_A_PROCESS for part in parts[3:])
     if not CREDENTIALS.isdisjoint(parts):

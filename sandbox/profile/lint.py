@@ -305,7 +305,7 @@ def _random_parts(document: Document) -> Iterator[_Raw]:
     for mode in ("read", "write"):
         for i, place in enumerate(document.entries(mode)):
             base, path, whole = rule_of(place)
-            if not whole or covers(place, below(base + path)):
+            if not whole or covers(place, below(base + path)) or path == "/proc":
                 continue
             yield (
                 "info", ("files", mode, i),

@@ -16,7 +16,9 @@ from sandbox.behaviour import access, arguments, spelling
 from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import below, is_one_owners
 from sandbox.behaviour.permissions import Permissions, Verdict, allows
+from sandbox.behaviour.proc import is_listed, of_others
 from sandbox.confine import landlock_rules
+from sandbox.confine.parent import above
 from sandbox.kernel import abi, landlock, tables
 from sandbox.kernel.notification import CallTable
 from sandbox.kernel.task import Tasks
@@ -55,15 +57,21 @@ class Look:
     """One policy's look. `unread`: something could not be read so far; `tells`: that is still to be said, once."""
 
     def __init__(
-        self, permissions: Permissions, calls: CallTable, names: Sequence[tuple[str, str]], *, audit: bool
-    ) -> None:
-        """`calls` are the path calls of the profile after the init phase, `names` those of landlock_rules.named."""
+        self, permissions: Permissions, calls: CallTable, names: Sequence[tuple[str, str]], *, audit: bool,
+        proc: Sequence[str] = ("/proc/**",),
+    ) -> None:  # fmt: skip
+        """`calls` are the path calls of the profile after the init phase, `names` those of landlock_rules.named.
+
+        `proc` is what may be read of others there (sandbox/behaviour/proc.py).
+        """
         self.calls = calls
         self.unread = False
         self.audit = audit
         self.tells = audit
         self._permissions = permissions
         self._names = names
+        self._proc = proc
+        self._roots = os.getpid(), above()
         self._tasks = Tasks()
 
     @staticmethod
@@ -110,20 +118,34 @@ class Look:
             if any(one.unsure and not one.error for one in accesses):
                 self.unread = True
                 return Verdict()
-        return verdict
+        return verdict if verdict.errno else self._of_others(asked, args, task, phase, accesses)
+
+    def _of_others(
+        self, asked: Call, args: Sequence[int], task: Task, phase: str, accesses: Sequence[Access]
+    ) -> Verdict:  # fmt: skip
+        """What /proc shows of others and no rule of Landlock tells apart: refused here, by the path alone."""
+        for one in accesses:
+            path = of_others(one.thing, task, *self._roots)
+            if path and not is_listed(path, self._proc):
+                foreseen = access.of_call(asked, args, task, phase)
+                if not any(other.error for other in foreseen):
+                    return Verdict(errno.EACCES, [one], by_look=path)
+        return Verdict()
 
     def reason(self, refused: Access, verdict: Verdict) -> str:
         """Why, in a few words."""
+        if verdict.by_look:
+            return "what /proc shows of others"
         if self._is_stale(refused):
             return "a file that was put in the place of the one that the profile means, while the function ran"
         if verdict.errno == errno.EXDEV:
             return "a file that may not come to lie in another folder"
         return "a place that the profile does not write" if refused.changes else "a file that the profile does not read"
 
-    def spelled(self, refused: Access) -> str:
+    def spelled(self, refused: Access, of_others: str = "") -> str:
         """The text of a profile that allows what was refused: the file that is read, the folder that is written in."""
-        if not refused.thing:
-            return ""
+        if of_others or not refused.thing:
+            return spelling.of_entry("files.read", of_others) if of_others else ""
         place = spelling.below_named(refused.thing, self._names)
         if self._is_stale(refused):
             # Only a rule on the folder holds what is put there later; one of many owners is not opened for one file.
@@ -171,7 +193,8 @@ def prepare(policy: Policy, command: Command, *, audit: bool, rules: int = -1) -
             plan.close()
         files = {path: (file.st_dev, file.st_ino) for path, file in found if not stat.S_ISDIR(file.st_mode)}
         permissions = Permissions(plan.handled, beneath, files)
-    return Look(permissions, CallTable(policy.path_calls), landlock_rules.named(command), audit=audit)
+    proc = policy.supervision.proc
+    return Look(permissions, CallTable(policy.path_calls), landlock_rules.named(command), audit=audit, proc=proc)
 
 
 def installed(fd: int) -> Permissions | None:

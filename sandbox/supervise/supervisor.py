@@ -384,8 +384,10 @@ class Supervisor:
 
             changing.answer(listener, call, asked, task, look, self.phase, self._refusing(call, task, look))
             return
-        self._tell_refused(call, asked, task, look)
-        listener.let_through(call.id)
+        if number := self._tell_refused(call, asked, task, look):
+            listener.refuse(call.id, number)
+        else:
+            listener.let_through(call.id)
 
     def _refusing(self, call: Notification, task: Task, look: Look) -> Callable[[Access, str], bool]:
         def refuses(access: Access, reason: str) -> bool:
@@ -397,7 +399,8 @@ class Supervisor:
 
         return refuses
 
-    def _tell_refused(self, call: Notification, asked: Call, task: Task, look: Look) -> None:
+    def _tell_refused(self, call: Notification, asked: Call, task: Task, look: Look) -> int:
+        """Report what a look objects to; returns the errno of what no wall refuses, 0 for all else."""
         verdict = look.ask(asked, call.args, task, self.phase)
         if look.unread and look.tells:
             look.tells = False
@@ -405,12 +408,11 @@ class Supervisor:
 
             why = "the path of a call could not be read, or lies where a look might hang: there may be more to report"
             self._journal.write(Degraded(self._function, f"files: {why}"))
-        if not verdict.errno:
-            return
         answer = REPORT if look.audit else DENY
         for refused in verdict.refused:
-            decision = Decision(answer, look.reason(refused, verdict), look.spelled(refused))
+            decision = Decision(answer, look.reason(refused, verdict), look.spelled(refused, verdict.by_look))
             self._report(call, task, asked, decision, refused.thing, number=verdict.errno)
+        return verdict.errno if verdict.by_look and not look.audit else 0
 
     def _decide_signal(self, call: Notification, asked: Call, task: Task) -> tuple[Call, Decision]:
         """By the class of the call and by whom it would reach: the call that is reported, and the decision."""

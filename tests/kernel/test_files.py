@@ -393,9 +393,9 @@ def test_the_bootstrap_holds_files(area: Area, supervised: bool) -> None:
     done = run(area, found, code, supervised=supervised)
     assert done.stdout.split() == ["passed", str(errno.EACCES)]
     version = landlock.abi_version()
-    (told,) = [line for line in done.status["enforced"] if line.startswith("files: ")]
+    (told,) = [line for line in done.status["enforced"] if line.startswith("files: read ")]
     assert told.endswith(f" places, write {area.work}, by Landlock ABI {version}")
-    assert all("CAP_PERFMON" in line for line in done.status["degraded"] if line.startswith("files"))
+    assert all(line.startswith("files: /proc shows ") for line in done.status["degraded"] if "files" in line)
     if supervised:
         audited = run(area, found, code, supervised=True, more={"SANDBOX_MODE": "audit"})
         assert audited.stdout.split() == ["passed", "passed"]
@@ -845,3 +845,47 @@ def test_each_sort_of_file_as_a_learned_path(area: Area, kind: str) -> None:
     assert opened == [errno.ENXIO if kind == "socket" else 0, errno.EACCES]
     for fd in before:
         os.close(fd)
+
+
+OF_OTHERS = """
+import errno, os
+def tried(path):
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+        return "ok"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+child = os.fork()
+if child == 0:
+    os.read(os.pipe()[0], 1)
+thread = f"/proc/self/task/{os.getpid()}"
+own = ["/proc/self/status", f"/proc/{child}/cmdline", f"{thread}/stat", "/proc/meminfo", "/proc/self/net/nothing"]
+others = ["/proc/1/cmdline", f"/proc/{os.getppid()}/task/{os.getppid()}/stat", "/proc/net/dev", f"{thread}/net/dev"]
+print(*map(tried, own + others))
+os.kill(child, 9)
+os.waitpid(child, 0)
+"""
+
+
+@MODES
+def test_what_proc_shows_of_others(area: Area, supervised: bool) -> None:
+    """Other processes' files and /proc/net are refused by their path, unless listed; the own and a child's are read.
+
+    Without a supervisor, and without a look, they stay open, and the status line says so.
+    """
+    items = (*LOADING, "clone process", "wait4", "pipe2", "kill SIGKILL")
+    told = [f"files.read: [{path}]" for path in ('"/proc/*/cmdline"', '"/proc/*/stat"', "/proc/net/dev")]
+
+    def read(*reads: str) -> Done:
+        found = learned(*items, reads=frozenset({"{root}/**", *reads}))
+        return run(area, found, OF_OTHERS, supervised=supervised)
+
+    own, allowed, line = ["ok", "ok", "ok", "ok", "ENOENT"], ["ok"] * 4, "/proc shows command lines of other processes"
+    done = read()
+    assert done.stdout.split() == [*own, *(["EACCES"] * 4 if supervised else allowed)], done.status
+    assert [violation["allow"] for violation in done.violations] == [*told, told[-1]] * supervised
+    assert (line in str(done.status["degraded"])) == (not supervised)
+    assert ("which code can race" in str(done.status["enforced"])) == supervised
+    done = read("/proc/*/cmdline", "/proc/*/stat", "/proc/self/net/dev")
+    assert (done.stdout.split(), done.violations) == ([*own, *allowed], [])

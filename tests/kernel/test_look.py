@@ -236,7 +236,8 @@ SPELLED = st.lists(st.sampled_from(NAMES), max_size=9).map("/".join)
 HOSTILE = st.one_of(
     PATH, PATH, SPELLED, SPELLED.map(lambda path: f"/proc/self/{path}"), st.sampled_from((
         "/dev/null", "/dev/stdout", "/proc/self/comm", "/proc/thread-self/comm", "/proc/self/mem", "/proc/self/fd/0",
-        "/proc/self/exe", "/proc/self/cwd/a/f", "/proc/self/root/etc/passwd", "/etc/passwd", "/usr/bin/../lib", "/",
+        "/proc/self/exe", "/proc/self/cwd/a/f", "/proc/1/cmdline", "/proc/self/net/dev", "/proc/thread-self/net/tcp",
+        "/proc/self/root/etc/passwd", "/etc/passwd", "/usr/bin/../lib", "/",
         "//", "/..", "a/" * 2047, "a/../" * 819, "./" * 2048, "x" * 4096,
     )),
 )  # fmt: skip
@@ -293,7 +294,7 @@ def test_what_the_launcher_calls_quiet_is_quiet(
     given += [(place, READ) for place in ("/usr", "/proc") if whole]
     given = [(path, rights) for path, rights in given if rights]
     identities = {path: (os.stat(path).st_dev, os.stat(path).st_ino) for path, _ in given if os.path.isfile(path)}
-    seen = Look(Permissions(HANDLED, given, identities), CallTable({}), (), audit=False)
+    seen = Look(Permissions(HANDLED, given, identities), CallTable({}), (), audit=False, proc=())
     lines = [f"{HANDLED} {top}", *(f"{rights} {path}" for path, rights in given)]
     for name, args in calls:
         words = [f"x{os.fsencode(spelled(top, arg)).hex()}" if isinstance(arg, tuple) else str(arg) for arg in args]
