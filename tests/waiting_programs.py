@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from sandbox.sensor.origins import Sensor
 from sandbox.violations.origin import Origin
 
@@ -42,3 +44,14 @@ def asked(command: Sequence[str | Path]) -> Origin | None:
     assert (first and first.fields()) == (second and second.fields())
     assert len(os.listdir("/proc/self/fd")) - before <= 1  # the mounts of one namespace
     return first
+
+
+def until_it_reads(tid: int) -> None:
+    """Wait until a thread sleeps in read(0, ...): what it printed of itself is true from then on."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        words = Path(f"/proc/{tid}/syscall").read_text().split()
+        if words[:2] == ["0", "0x0"] or words[:2] == ["63", "0x0"]:
+            return
+        time.sleep(0.001)
+    pytest.fail("it does not read")

@@ -26,6 +26,8 @@ DEEPEST = 1 << 16
 PIECE = 1 << 12
 MOST_MAPPINGS = 4096
 MOST_SPOTS = 512
+SIGNED = 0 if abi.MACHINE == "x86_64" else (1 << 48) - 1
+"""The address in a return address, whose upper bits may be its signature (Arm's pointer authentication)."""
 NEAR, MOST_RANGES = 1 << 28, 8
 DELETED = b" (deleted)"
 
@@ -97,7 +99,9 @@ def walk(
         if time.monotonic() > deadline:
             raise Unreadable("it takes too long")
         data = memory.read(begin, PIECE)
-        words = struct.unpack_from(f"<{len(data) >> 3}Q", data)
+        words: Sequence[int] = struct.unpack_from(f"<{len(data) >> 3}Q", data)
+        if SIGNED:
+            words = [word & SIGNED for word in words]
         for word in [word for word in words for start, end in ranges if start <= word < end]:
             mapping = _mapping(mappings, word)
             if mapping is None or not _follows_call(memory.read(word - LONGEST_CALL, LONGEST_CALL)):

@@ -33,7 +33,8 @@ PIECE = 256
 """Bytes that are read of a text or table at once: most are shorter, and one read costs more than what it brings."""
 CHUNK = 1 << 14
 """Bytes of the innermost frames that are read at once: one chunk of the interpreter's own (pycore_pystate.h)."""
-HIGHEST = 1 << 47
+HIGHEST = 1 << 56
+"""Addresses of a process lie below, on x86-64 (47 bits, or 56 where it asks) as on aarch64 (48, or 52)."""
 MOST_KNOWN = 64
 """Threads whose states are looked for in one place first."""
 
