@@ -41,7 +41,7 @@ def test_an_incomplete_profile_is_amended_by_one_audit(workshop: Workshop) -> No
     assert "denied: not in the profile; by " in events
     assert " line 20; to allow: syscalls.invoke.unlink: " in events
     assert audited.startswith("1-replace.json: ok in ")
-    assert "+ write: /tmp/*\n" in amended
+    assert "+ write: /tmp/* (by function, python)\n" in amended
     assert "+ invoke: unlink, cpath (learned from violations)\n" in amended
     assert enforced.startswith("1-replace.json: ok in ")
     assert quiet == ""
