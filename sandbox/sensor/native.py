@@ -79,17 +79,22 @@ class Spot:
 
 
 def spots(
-    pid: int, tid: int, memory: Readable, mappings: Sequence[Executable], deadline: float
+    pid: int, tid: int, memory: Readable, mappings: Sequence[Executable], deadline: float, code: Readable | None = None
 ) -> Iterator[Spot]:  # fmt: skip
-    """Those of a thread that waits in a call, the innermost first. Raises Unreadable where nobody shows where it is."""
+    """Those of a thread that waits in a call, the innermost first. Raises Unreadable where nobody shows where it is.
+
+    `code` is the memory that has the code, where that is another's.
+    """
     pointer, at = _registers(pid, tid)
-    return walk(pointer, at, memory, mappings, deadline)
+    return walk(pointer, at, memory, mappings, deadline, code)
 
 
 def walk(
-    pointer: int, at: int, memory: Readable, mappings: Sequence[Executable], deadline: float
+    pointer: int, at: int, memory: Readable, mappings: Sequence[Executable], deadline: float,
+    code: Readable | None = None,
 ) -> Iterator[Spot]:  # fmt: skip
     """The same by stack pointer and program counter. Raises Unreadable after `deadline` (time.monotonic())."""
+    code = code or memory
     ranges = _ranges(mappings)
     here = _mapping(mappings, at)
     if here:
@@ -104,7 +109,7 @@ def walk(
             words = [word & SIGNED for word in words]
         for word in [word for word in words for start, end in ranges if start <= word < end]:
             mapping = _mapping(mappings, word)
-            if mapping is None or not _follows_call(memory.read(word - LONGEST_CALL, LONGEST_CALL)):
+            if mapping is None or not _follows_call(code.read(word - LONGEST_CALL, LONGEST_CALL)):
                 continue
             yield Spot(word, mapping)
             count += 1

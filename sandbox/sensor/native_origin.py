@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from sandbox.kernel.memory import Memory
-from sandbox.sensor import golang, native
+from sandbox.sensor import golang, native, starters
 from sandbox.sensor.objects import NativeObject, Objects
 from sandbox.sensor.offsets import Unreadable
 from sandbox.sensor.perf_map import PerfMap
@@ -19,10 +19,10 @@ from sandbox.violations.origin import Frame, Origin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sandbox.sensor.distributions import Distributions
-    from sandbox.sensor.native import Executable
+    from sandbox.sensor.native import Executable, Spot
 
 MOST = 8
 """Processes that are remembered."""
@@ -40,12 +40,12 @@ UNDER = ("runtime", "syscall", "internal/")
 class _Process:
     """What one process has mapped, as long as its sizes stay."""
 
-    __slots__ = ("mappings", "memory", "objects", "program", "scripts", "sizes", "tells")
+    __slots__ = ("code", "mappings", "memory", "objects", "program", "scripts", "sizes", "tells")
 
     def __init__(self, pid: int, objects: Objects, version: tuple[int, int, int], deadline: float) -> None:
         """Raises Unreadable."""
         self.sizes = Sizes(pid)
-        self.memory = Memory(pid)
+        self.memory = self.code = Memory(pid)
         self.objects: dict[str, NativeObject] = {}
         self.scripts: PerfMap | None = None
         try:
@@ -64,9 +64,28 @@ class _Process:
         self.tells = any(found.owner or found.go for found in self.objects.values())
         if any(found.runtime for found in self.objects.values()):
             self.scripts = PerfMap(pid)
+            if not self.scripts.exists:
+                self._take_from_parent(starters.parent(pid), deadline)
+
+    def _take_from_parent(self, above: int, deadline: float) -> None:
+        """A child that has not begun to run for itself has the stack of its parent, whose code Node does not fork."""
+        if above in (0, os.getpid()):
+            return
+        try:
+            mappings = native.executables(above, deadline)
+        except Unreadable:
+            return
+        # Behind an exec nothing lies where it did (ASLR).
+        if {(one.start, one.end) for one in self.mappings} <= {(one.start, one.end) for one in mappings}:
+            self.mappings, self.code, self.scripts = mappings, Memory(above), PerfMap(above)
+
+    def spots(self, pid: int, tid: int, deadline: float) -> Iterator[Spot]:
+        """Those of a thread, the innermost first. Raises Unreadable."""
+        return native.spots(pid, tid, self.memory, self.mappings, deadline, self.code)
 
     def close(self) -> None:
         self.sizes.close()
+        self.code.close()
         self.memory.close()
         for found in self.objects.values():
             found.close()
@@ -120,7 +139,7 @@ class NativeOrigins:
         handler: Frame | None = None
         inside: NativeObject | None = None
         offsets: list[int] = []
-        for number, spot in enumerate(native.spots(pid, tid, process.memory, process.mappings, deadline)):
+        for number, spot in enumerate(process.spots(pid, tid, deadline)):
             found = process.objects.get(spot.mapping.path)
             if found and found.go:
                 return self._of_go(process, found, pid, tid, deadline)
@@ -160,7 +179,7 @@ class NativeOrigins:
         library: Origin | None = None
         standard: Origin | None = None
         handler: Frame | None = None
-        for number, spot in enumerate(native.spots(pid, tid, process.memory, process.mappings, deadline)):
+        for number, spot in enumerate(process.spots(pid, tid, deadline)):
             if process.objects.get(spot.mapping.path) is not program:
                 continue
             function = go.function(spot.offset - (number > 0))

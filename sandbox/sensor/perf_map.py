@@ -34,6 +34,11 @@ class PerfMap:
         self._rest = b""
         self._pages: dict[int, dict[int, tuple[int, bytes]]] = {}
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a list."""
+        return self._fd >= 0
+
     def frame(self, address: int) -> Frame | None:
         """The function of a script at an address; the file is that of the script, `node:fs` for one of Node's own."""
         self._read_on()

@@ -56,6 +56,12 @@ class Starters:
         return None
 
 
+def parent(pid: int) -> int:
+    """The process above another; 0 where it has ended."""
+    fields = _stat(pid)
+    return int(fields[PARENT]) if fields else 0
+
+
 def _stat(pid: int) -> list[bytes]:
     """The fields behind the name; [] where the process has ended."""
     try:

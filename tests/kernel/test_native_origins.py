@@ -9,8 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from waiting_calls import supervised
 from waiting_programs import asked
 
+from sandbox.sensor.origins import Sensor
 from sandbox.violations.origin import Frame, Origin
 
 LIBRARY = """\
@@ -109,3 +111,31 @@ def test_a_package_of_node_is_named_where_node_names_its_code(tmp_path: Path) ->
     found = asked([node, app])
     assert found
     assert (found.distribution, found.handler) == ("node", None)
+
+
+def test_a_child_of_node_is_of_the_script_that_made_it(tmp_path: Path) -> None:
+    """Before its exec it has its parent's code, whose list has other numbers; behind it, it was started by the same."""
+    node = shutil.which("node")
+    if not node:
+        pytest.skip("there is no Node (node)")
+    app = tmp_path / "app.js"
+    app.write_text("function handler() {\n  require('child_process').spawnSync('/bin/true');\n}\nhandler();\n")
+    options = ["--perf-basic-prof", "--interpreted-frames-native-stack"]
+    sensor = Sensor()
+    with supervised(lambda _: os.execv(node, [node, *options, str(app)]), "execve", "exit_group") as other:
+        assert other.listener.let_through(other.next().id)
+        call = other.next()
+        before = sensor.reading(call.pid, call.pid)
+        assert before
+        sensor.starts(call.pid, before)
+        other.listener.let_through(call.id)
+        call = other.next()
+        behind = sensor.origin(call.pid, call.pid)
+        other.listener.let_through(call.id)
+        other.listener.let_through(other.next().id)
+    Path(f"/tmp/perf-{other.pid}.map").unlink(missing_ok=True)
+    sensor.close()
+    assert before.origin
+    assert before.origin.fields() == {"handler": {"file": str(app), "function": "handler", "line": 1}}
+    assert behind
+    assert behind.fields() == {**before.origin.fields(), "started": True}
