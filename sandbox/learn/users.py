@@ -1,7 +1,7 @@
-"""Of whom the recorder asks whose call waits: of each thing that is reached and each dangerous call, once a thread.
+"""Of what the recorder asks whose call waits: of each thing that is reached, and each dangerous call, a few times.
 
-A stack takes as long to read as a call to note, so each thing is asked for once by each thread in a span, and of the
-files that are written in one folder the first few.
+A stack takes as long to read as a call to note, so of each thread the first few calls to each thing in a span are read:
+one event may reach it through two libraries. Of the files that are written in one folder the first few are.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from sandbox.learn.whose import Whose
 
 MOST_ASKED = 4_000
 """Things, each with a thread, that are asked for in one span: an invocation, the init phase, a whole run."""
+REPEATS = 4
+"""Calls of a thread to one thing in a span that are read."""
 IN_FOLDER = 4
 """Files of one folder that a thread writes in a span, as many as have lines of their own, and one."""
 DEVICES = "/dev/"
@@ -36,7 +38,7 @@ class Users:
         self.dangerous: set[int] = set()
         """The items, by their ids, of which it is asked who makes them."""
         self._dangers = dangerous()
-        self._asked: set[tuple[int, int]] = set()
+        self._asked: dict[tuple[int, int], int] = {}
         self._folders: dict[tuple[str, int], int] = {}
         self._facts: list[int] = []
         self._folder = ""
@@ -65,8 +67,8 @@ class Users:
         """
         facts, folder, self._facts, self._folder = self._facts, self._folder, [], ""
         tid = call.pid
-        asked = [fact for fact in facts if (fact, tid) not in self._asked]
-        if not asked and (item not in self.dangerous or (~item, tid) in self._asked):
+        asked = [fact for fact in facts if self._asked.get((fact, tid), 0) < REPEATS]
+        if not asked and (item not in self.dangerous or self._asked.get((~item, tid), 0) >= REPEATS):
             return
         written = self._folders.get((folder, tid), 0)
         if len(self._asked) > MOST_ASKED or (folder and written >= IN_FOLDER):
@@ -74,8 +76,8 @@ class Users:
         found = self.whose(call, task.process())
         if folder:
             self._folders[folder, tid] = written + 1
-        self._asked.update((fact, tid) for fact in asked)
-        self._asked.add((~item, tid))
+        for of in (*asked, ~item):
+            self._asked[of, tid] = self._asked.get((of, tid), 0) + 1
         if found:
             yield from (MadeBy(fact, False, found.by, found.library) for fact in asked)
             yield from (Loaded(name, version, "executed") for name, version in found.libraries)

@@ -51,7 +51,8 @@ def trained(workshop: Workshop) -> Iterator[tuple[Profile, Path, list[int]]]:
     path = workshop.new()
     with servers(4) as ports:
         events = workshop.events(
-            {"do": [["kit", "dial", ports[0]], ["wire", "dial", ports[1]], ["own", "dial", ports[2]]]},
+            {"do": [["wire", "dial", ports[0]], ["kit", "dial", ports[0]], ["wire", "dial", ports[1]]]},
+            {"do": [["own", "dial", ports[2]]]},
             {"do": [["thread", "dial", ports[3]]]},
             {"do": [["wire", "dial", ports[0]], ["kit", "run", "/usr/bin/true"], ["own", "run", "/usr/bin/env"]]},
             {"do": [["wire", "serve"], ["kit", "note", "/tmp/noted"], ["own", "note", "/tmp/own"]]},
