@@ -33,14 +33,13 @@ def waiting(command: Sequence[str | Path]) -> Iterator[tuple[int, int]]:
 
 
 def asked(command: Sequence[str | Path]) -> Origin | None:
-    """The origin of such a program's call: the same twice, and no descriptor is left of it. Node's list goes, too."""
+    """The origin of such a program's call: the same twice, and no descriptor is left of it."""
     before = len(os.listdir("/proc/self/fd"))
     sensor = Sensor()
     with waiting(command) as (tid, pid):
         first, second = sensor.origin(tid, pid), sensor.origin(tid, pid)
         assert sensor.reading(tid, pid, deadline=time.monotonic() - 1) is None
     sensor.close()
-    Path(f"/tmp/perf-{pid}.map").unlink(missing_ok=True)
     assert (first and first.fields()) == (second and second.fields())
     assert len(os.listdir("/proc/self/fd")) - before <= 1  # the mounts of one namespace
     return first

@@ -20,6 +20,9 @@ MOST_SYMBOLS = 1 << 13
 """Of a library whose function is looked for: it takes a millisecond."""
 PT_LOAD, SHT_DYNAMIC, SHT_NOBITS, SHT_DYNSYM = 1, 6, 8, 11
 DT_SONAME = 14
+SHT_GNU_HASH = 0x6FFFFFF6
+MOST_CHAINED = 256
+"""Symbols of one bucket of a hash table."""
 FUNCTION = 2
 """STT_FUNC, the lower half of st_info."""
 SYMBOL = 24
@@ -83,6 +86,35 @@ class Elf:
                     if tag == DT_SONAME:
                         return _name(self._texts(section[6]), value)
         return ""
+
+    def number(self, name: str) -> int | None:
+        """The 32-bit number that a dynamic symbol names, by the file's hash table; None for none."""
+        hashed = 5381
+        for byte in name.encode():
+            hashed = hashed * 33 + byte & 0xFFFFFFFF
+        for section in self._sections:
+            if section[1] != SHT_GNU_HASH or section[6] >= len(self._sections):
+                continue
+            symbols, at = self._sections[section[6]], section[4]
+            if symbols[6] >= len(self._sections):
+                continue
+            buckets, first, blooms, _ = struct.unpack("<4I", self._bytes(at, 16))
+            start = at + 16 + 8 * blooms
+            index = self._uint(start + 4 * (hashed % buckets)) if buckets else 0
+            for place in range(index, index + MOST_CHAINED if index >= first > 0 else 0):
+                found = self._uint(start + 4 * (buckets + place - first))
+                if found | 1 == hashed | 1:
+                    text, _, section_index, value = struct.unpack("<IHHQ", self._bytes(symbols[4] + SYMBOL * place, 16))
+                    spelled = self._bytes(self._sections[symbols[6]][4] + text, len(name) + 1)
+                    if section_index and spelled == name.encode() + b"\0":
+                        offset = self.offset(value)  # none in the file: what is zero need not be there
+                        return int.from_bytes(self._bytes(offset, 4), "little", signed=True) if offset else 0
+                if found & 1:
+                    break
+        return None
+
+    def _uint(self, offset: int) -> int:
+        return int.from_bytes(self._bytes(offset, 4), "little")
 
     def function(self, offsets: Sequence[int]) -> str:
         """The dynamic symbol of the function that has the first of some offsets in the file that any has; '' for none.

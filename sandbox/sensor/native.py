@@ -66,9 +66,11 @@ def executables(pid: int, deadline: float) -> list[Executable]:
 class Spot:
     """One address on a stack, in an executable mapping."""
 
-    __slots__ = ("address", "mapping")
+    __slots__ = ("address", "at", "mapping")
 
-    def __init__(self, address: int, mapping: Executable) -> None:
+    def __init__(self, at: int, address: int, mapping: Executable) -> None:
+        self.at: Final = at
+        """Where on the stack; 0 for where the thread stands."""
         self.address: Final = address
         self.mapping: Final = mapping
 
@@ -85,7 +87,7 @@ def spots(
 
     `code` is the memory that has the code, where that is another's.
     """
-    pointer, at = _registers(pid, tid)
+    pointer, at = registers(pid, tid)
     return walk(pointer, at, memory, mappings, deadline, code)
 
 
@@ -96,9 +98,9 @@ def walk(
     """The same by stack pointer and program counter. Raises Unreadable after `deadline` (time.monotonic())."""
     code = code or memory
     ranges = _ranges(mappings)
-    here = _mapping(mappings, at)
+    here = executable_at(mappings, at)
     if here:
-        yield Spot(at, here)
+        yield Spot(0, at, here)
     count = 0
     for begin in range(pointer, pointer + DEEPEST, PIECE):
         if time.monotonic() > deadline:
@@ -107,11 +109,11 @@ def walk(
         words: Sequence[int] = struct.unpack_from(f"<{len(data) >> 3}Q", data)
         if SIGNED:
             words = [word & SIGNED for word in words]
-        for word in [word for word in words for start, end in ranges if start <= word < end]:
-            mapping = _mapping(mappings, word)
+        for place, word in [(n, word) for n, word in enumerate(words) for start, end in ranges if start <= word < end]:
+            mapping = executable_at(mappings, word)
             if mapping is None or not _follows_call(code.read(word - LONGEST_CALL, LONGEST_CALL)):
                 continue
-            yield Spot(word, mapping)
+            yield Spot(begin + 8 * place, word, mapping)
             count += 1
             if count >= MOST_SPOTS:
                 return
@@ -130,7 +132,8 @@ def _ranges(mappings: Sequence[Executable]) -> list[tuple[int, int]]:
     return found
 
 
-def _mapping(mappings: Sequence[Executable], address: int) -> Executable | None:
+def executable_at(mappings: Sequence[Executable], address: int) -> Executable | None:
+    """The mapping that has an address; None for none."""
     low, high = 0, len(mappings)
     while low < high:
         middle = (low + high) >> 1
@@ -142,8 +145,11 @@ def _mapping(mappings: Sequence[Executable], address: int) -> Executable | None:
     return found if found and address < found.end else None
 
 
-def _registers(pid: int, tid: int) -> tuple[int, int]:
-    """(stack pointer, program counter) of a thread that sleeps in a call (man 5 proc_pid_syscall)."""
+def registers(pid: int, tid: int) -> tuple[int, int]:
+    """(stack pointer, program counter) of a thread that sleeps in a call (man 5 proc_pid_syscall).
+
+    Raises Unreadable.
+    """
     try:
         with open(f"/proc/{pid}/task/{tid}/syscall", "rb") as file:
             words = file.read(512).split()

@@ -1,8 +1,7 @@
 """Whose call it is where no Python tells: by the mapped objects on the thread's native stack.
 
-A library says its soname or the package that brought it, a program of Go its modules, and Node the package of the
-script where it was asked to name its code for profilers (--perf-basic-prof), else that it is Node. What has nothing but
-a program and the library of C mapped is asked once, until it maps more.
+A library says its soname or the package that brought it, a program of Go its modules, and Node its scripts and their
+packages. What has nothing but a program and the library of C mapped is asked once, until it maps more.
 """
 
 from __future__ import annotations
@@ -10,10 +9,9 @@ from __future__ import annotations
 import os
 
 from sandbox.kernel.memory import Memory
-from sandbox.sensor import golang, native, starters
+from sandbox.sensor import files, golang, native, objects, starters
 from sandbox.sensor.objects import NativeObject, Objects
 from sandbox.sensor.offsets import Unreadable
-from sandbox.sensor.perf_map import PerfMap
 from sandbox.sensor.processes import Sizes
 from sandbox.violations.origin import Frame, Origin
 
@@ -23,14 +21,16 @@ if TYPE_CHECKING:
 
     from sandbox.sensor.distributions import Distributions
     from sandbox.sensor.native import Executable, Spot
+    from sandbox.sensor.v8 import ScriptFrame
 
 MOST = 8
 """Processes that are remembered."""
 MOST_OBJECTS = 512
 MOST_NAMED = 16
 """Addresses in one library of which the first in a function that it exports is looked for."""
-OWN = "node:"
-"""How Node names its own scripts."""
+ANONYMOUS = "<anonymous>"
+LONGEST_SCRIPT = 1 << 20
+"""Bytes of a script of which lines are counted."""
 GO = "go"
 """Stands for the distribution of its own packages; the version is Go's."""
 UNDER = ("runtime", "syscall", "internal/")
@@ -40,14 +40,13 @@ UNDER = ("runtime", "syscall", "internal/")
 class _Process:
     """What one process has mapped, as long as its sizes stay."""
 
-    __slots__ = ("code", "mappings", "memory", "objects", "program", "scripts", "sizes", "tells")
+    __slots__ = ("code", "mappings", "memory", "objects", "program", "runtime", "sizes", "tells")
 
     def __init__(self, pid: int, objects: Objects, version: tuple[int, int, int], deadline: float) -> None:
         """Raises Unreadable."""
         self.sizes = Sizes(pid)
         self.memory = self.code = Memory(pid)
         self.objects: dict[str, NativeObject] = {}
-        self.scripts: PerfMap | None = None
         try:
             self.mappings: Sequence[Executable] = native.executables(pid, deadline)
             try:
@@ -62,13 +61,13 @@ class _Process:
             self.close()
             raise
         self.tells = any(found.owner or found.go for found in self.objects.values())
-        if any(found.runtime for found in self.objects.values()):
-            self.scripts = PerfMap(pid)
-            if not self.scripts.exists:
-                self._take_from_parent(starters.parent(pid), deadline)
+        self.runtime = next((found for found in self.objects.values() if found.runtime), None)
+        """The program, where it runs what is written in another language."""
+        if self.runtime:
+            self._take_from_parent(starters.parent(pid), deadline)
 
     def _take_from_parent(self, above: int, deadline: float) -> None:
-        """A child that has not begun to run for itself has the stack of its parent, whose code Node does not fork."""
+        """A child that has not begun to run for itself has the stack of its parent, whose heap Node does not fork."""
         if above in (0, os.getpid()):
             return
         try:
@@ -77,7 +76,7 @@ class _Process:
             return
         # Behind an exec nothing lies where it did (ASLR).
         if {(one.start, one.end) for one in self.mappings} <= {(one.start, one.end) for one in mappings}:
-            self.mappings, self.code, self.scripts = mappings, Memory(above), PerfMap(above)
+            self.mappings, self.code = mappings, Memory(above)
 
     def spots(self, pid: int, tid: int, deadline: float) -> Iterator[Spot]:
         """Those of a thread, the innermost first. Raises Unreadable."""
@@ -89,8 +88,6 @@ class _Process:
         self.memory.close()
         for found in self.objects.values():
             found.close()
-        if self.scripts:
-            self.scripts.close()
 
 
 class NativeOrigins:
@@ -134,42 +131,64 @@ class NativeOrigins:
         return process
 
     def _read(self, process: _Process, pid: int, tid: int, deadline: float) -> Origin | None:
-        library: Origin | None = None
-        runtime: Origin | None = None
-        handler: Frame | None = None
+        """The innermost library, of the objects that stand between the call and the innermost script."""
+        scripts = self._scripts(process, pid, tid, deadline)
         inside: NativeObject | None = None
         offsets: list[int] = []
         for number, spot in enumerate(process.spots(pid, tid, deadline)):
+            if scripts and spot.at > scripts[0].at:
+                break
             found = process.objects.get(spot.mapping.path)
             if found and found.go:
                 return self._of_go(process, found, pid, tid, deadline)
-            if found and found.owner:
-                owner = found.owner
-                if found.runtime:
-                    runtime = runtime or Origin(owner.distribution, owner.version, Frame(owner.module, "", 0), None)
-                elif library is None or found is inside:
-                    library = library or Origin(owner.distribution, owner.version, Frame(owner.module, "", 0), None)
-                    inside = found
-                    offsets.append(spot.offset - (number > 0))
-                if not process.scripts and inside and (found is not inside or len(offsets) >= MOST_NAMED):
-                    break
-            elif process.scripts and not spot.mapping.path:
-                script = process.scripts.frame(spot.address)
-                if script is None or script.file.startswith(OWN):
-                    continue
-                package = self._objects.package(tid, script.file)
-                if package is None:
-                    handler = script
-                    break
-                library = library or Origin(
-                    package.distribution, package.version, Frame(package.module, script.function, script.line), None
-                )  # fmt: skip
-        if inside and library and library.library:
-            named = Frame(library.library.file, inside.function(offsets[:MOST_NAMED]), 0)
-            return Origin(library.distribution, library.version, named, handler)
+            if found is None or not found.owner or found.runtime:
+                continue
+            if inside and (found is not inside or len(offsets) >= MOST_NAMED):
+                break
+            inside = found
+            offsets.append(spot.offset - (number > 0))
+        library: Origin | None = None
+        if inside and inside.owner:
+            made = Frame(inside.owner.module, inside.function(offsets), 0)
+            library = Origin(inside.owner.distribution, inside.owner.version, made, None)
+        handler: Frame | None = None
+        for script in scripts:
+            package = self._objects.package(tid, script.file)
+            name = script.function or ANONYMOUS
+            frame = Frame(package.module if package else script.file, name, _line(tid, script))
+            if package is None:
+                handler = frame
+                break
+            library = library or Origin(package.distribution, package.version, frame, None)
         if library:
             return Origin(library.distribution, library.version, library.library, handler)
-        return Origin("", "", None, handler) if handler else runtime
+        if handler:
+            return Origin("", "", None, handler)
+        runtime = process.runtime.owner if process.runtime else None
+        if runtime is None:
+            return None
+        return Origin(runtime.distribution, runtime.version, Frame(runtime.module, "", 0), None)
+
+    @staticmethod
+    def _scripts(process: _Process, pid: int, tid: int, deadline: float) -> list[ScriptFrame]:
+        """The functions of files on the stack, the innermost first; what is Node's own or from a string is nobody's."""
+        runtime = process.runtime
+        if runtime is None or runtime.v8 is None:
+            return []
+        pointer, _ = native.registers(pid, tid)
+        mappings = process.mappings
+        found = []
+
+        def is_code(address: int) -> bool:
+            return native.executable_at(mappings, address) is not None
+
+        for frame in runtime.v8.frames(process.memory, process.code, pointer, is_code, deadline):
+            frame.file = frame.file.removeprefix("file://")
+            if frame.file.startswith("/"):
+                found.append(frame)
+                if not objects.is_package(frame.file):
+                    break
+        return found
 
     @staticmethod
     def _of_go(process: _Process, program: NativeObject, pid: int, tid: int, deadline: float) -> Origin | None:
@@ -200,3 +219,11 @@ class NativeOrigins:
         if made is None:
             return Origin("", "", None, handler) if handler else None
         return Origin(made.distribution, made.version, made.library, handler)
+
+
+def _line(tid: int, script: ScriptFrame) -> int:
+    """The line in which a function begins; 0 where nobody knows."""
+    if script.begin < 0:
+        return 0
+    text = files.content(tid, script.file, LONGEST_SCRIPT).decode("utf-8", "replace")
+    return text.count("\n", 0, script.begin) + 1 if script.begin < len(text) else 0

@@ -10,6 +10,7 @@ from sandbox.sensor.distributions import INSTALLED, LONGEST, Distributions, Owne
 from sandbox.sensor.elf import Elf
 from sandbox.sensor.golang import GoProgram
 from sandbox.sensor.offsets import Unreadable
+from sandbox.sensor.v8 import V8
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,13 +34,16 @@ MOST_KNOWN = 256
 class NativeObject:
     """A file that is mapped as code. `owner` is None for what says nothing: the library of C, a program of its own."""
 
-    __slots__ = ("_fd", "go", "owner", "runtime")
+    __slots__ = ("_fd", "go", "owner", "runtime", "v8")
 
-    def __init__(self, owner: Owner | None, fd: int, go: GoProgram | None = None, *, runtime: bool = False) -> None:
+    def __init__(
+        self, owner: Owner | None, fd: int, go: GoProgram | None = None, v8: V8 | None = None, *, runtime: bool = False
+    ) -> None:  # fmt: skip
         self.owner: Final = owner
         self.go: Final = go
         self.runtime: Final = runtime
         """Whether it runs code in another language, whose owner is not known by this."""
+        self.v8: Final = v8
         self._fd = fd
 
     def function(self, offsets: Sequence[int]) -> str:
@@ -80,9 +84,10 @@ class Objects:
             found = self._distributions.owner(tid, path, version, deadline) if _is_pythons(path, version) else None
             if found and found.installed:
                 return NativeObject(found, _opened(tid, path))
-        if program and name == NODE:
-            return NativeObject(Owner(NODE, _node_version(tid, path), path, installed=True), -1, runtime=True)
         fd = _opened(tid, path)
+        if program and name == NODE:
+            owner = Owner(NODE, _node_version(tid, path), path, installed=True)
+            return NativeObject(owner, fd, v8=_v8(fd), runtime=True)
         if not program:
             return NativeObject(Owner(_soname(fd) or name, "", path, installed=True), fd)
         try:
@@ -113,6 +118,11 @@ class Objects:
         return Owner(name, version, rest, installed=True)
 
 
+def is_package(path: str) -> bool:
+    """Whether a script is of a package of Node."""
+    return PACKAGES in path
+
+
 def _is_pythons(path: str, version: tuple[int, int, int]) -> bool:
     """Whether a library can be one of Python: in a folder for these, or the process runs Python."""
     return version > (0, 0, 0) or any(f"/{folder}/" in path for folder in INSTALLED)
@@ -130,6 +140,13 @@ def _soname(fd: int) -> str:
         return Elf(fd).soname()[:LONGEST] if fd >= 0 else ""
     except Unreadable:
         return ""
+
+
+def _v8(fd: int) -> V8 | None:
+    try:
+        return V8.of(fd) if fd >= 0 else None
+    except Unreadable:
+        return None
 
 
 def _node_version(tid: int, path: str) -> str:

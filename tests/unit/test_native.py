@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from memory_images import BASE, Image
 
 from sandbox.kernel.abi import MACHINE
-from sandbox.sensor import golang, native, perf_map
+from sandbox.sensor import golang, native
 from sandbox.sensor.elf import Elf
 from sandbox.sensor.native import DEEPEST, Executable
 from sandbox.sensor.offsets import Unreadable
-from sandbox.sensor.perf_map import PerfMap
+from sandbox.sensor.v8 import V8
 
 CODE = 0x5000
 CALL = b"\xe8\0\0\0\0" if MACHINE == "x86_64" else b"\0\0\0\x94"
@@ -90,6 +90,10 @@ def test_any_library_is_no_reason_to_fail(changes: list[tuple[int, bytes]], cut:
         with suppress(Unreadable):
             Elf(fd).function([64, 1 << 13, 1 << 40])
         with suppress(Unreadable):
+            assert Elf(fd).number("v8dbg_off_fp_function") is None
+        with suppress(Unreadable):
+            Elf(fd).number("optind")
+        with suppress(Unreadable):
             golang.GoProgram(fd)
 
 
@@ -100,26 +104,96 @@ def test_any_build_information_ends(data: bytes) -> None:
         assert len(golang.built(fd, 0)[0]) <= 64
 
 
-@given(st.lists(st.tuples(st.integers(0, 1 << 48), st.integers(0, 1 << 20), st.text(max_size=40))))
-def test_any_list_of_functions_is_read(lines: list[tuple[int, int, str]]) -> None:
-    """Whatever Node or somebody else writes into the list of its functions, an address is in one of them or in none."""
-    text = "".join(f"{start:x} {size:x} JS:~{name}\n" for start, size, name in lines)
-    made = PerfMap(0)
-    made._fd = os.memfd_create("map")
-    try:
-        os.write(made._fd, b"\0 x JS:\n1 2\n" + text.encode("utf-8", "replace"))
-        for start, _, _ in [*lines, (0, 0, "")]:
-            frame = made.frame(start)
-            assert frame is None or (frame.file and frame.line >= 0)
-    finally:
-        made.close()
+V8_NUMBERS = {
+    "function": -16, "context": -8, "map": 0, "type": 12, "function_type": 2066, "shared": 24, "shared_type": 262,
+    "name": 16, "script": 32, "scope_type": 261, "locals": 2, "first": 3, "script_type": 167, "script_name": 16,
+    "length": 12, "chars": 16, "wide_chars": 16, "no_string": 128, "encoding": 8, "one_byte": 8, "kind": 7,
+    "sequence": 0, "cons": 1, "thin": 5, "cons_first": 16, "cons_second": 24, "thin_actual": 16,
+}  # fmt: skip
+"""As Node 20 says."""
 
 
-def test_functions_of_scripts_are_named() -> None:
-    """A function, a module, one of Node's own, and a path as a URL."""
-    found = [perf_map._frame(text) for text in (
-        "JS:*pads /srv/a:b/index.js:3:7", "Script:~ file:///srv/app.mjs:1:1", "JS:~read node:fs:7:2", "JS:~odd",
-    )]  # fmt: skip
-    assert [frame and (frame.file, frame.function, frame.line) for frame in found] == [
-        ("/srv/a:b/index.js", "pads", 3), ("/srv/app.mjs", "<module>", 1), ("node:fs", "read", 7), None,
+class Heap:
+    """Objects of V8 behind a stack of 512 bytes at BASE, and a frame of each function on it."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(512)
+        self.frames = 0
+
+    def made(self, kind: int, fields: dict[int, int], size: int = 96) -> int:
+        """An object of a type, with words at offsets: the pointer to it."""
+        map_ = len(self.data)
+        self.data += bytes(16 + (size + 7 & ~7))
+        struct.pack_into("<H", self.data, map_ + V8_NUMBERS["type"], kind)
+        for offset, word in {0: BASE + map_ + 1, **fields}.items():
+            struct.pack_into("<Q", self.data, map_ + 16 + offset, word)
+        return BASE + map_ + 16 + 1
+
+    def text(self, text: str) -> int:
+        """A string in sequence, of one byte a character where it can be."""
+        narrow = text.isascii()
+        payload = text.encode("latin-1" if narrow else "utf-16-le")
+        pointer = self.made(8 if narrow else 0, {}, 16 + len(payload))
+        struct.pack_into("<I", self.data, pointer - 1 - BASE + 12, len(text))
+        self.data[pointer - 1 - BASE + 16 : pointer - 1 - BASE + 16 + len(payload)] = payload
+        return pointer
+
+    def frame(self, name: int, file: str, begin: int) -> None:
+        """A function of a file, the next one further out."""
+        nothing = self.made(1, {})
+        scope = self.made(261, {8 + 8 * 2: 1 << 32, 8 + 8 * 5: name, 8 + 8 * 6: 0, 8 + 8 * 7: nothing,
+                                8 + 8 * 8: begin << 32})  # fmt: skip
+        shared = self.made(262, {16: scope, 32: self.made(167, {16: self.text(file)})})
+        place = 64 + 64 * self.frames
+        self.frames += 1
+        words = self.made(2066, {24: shared}), nothing, BASE + place + 64, CODE_AT
+        struct.pack_into("<4Q", self.data, place - 16, *words)
+
+
+CODE_AT = BASE + 0x100000
+
+
+def scripts(memory: Image, patience: float = 10.0) -> list[tuple[str, str, int]]:
+    """(file, function, begin) of the frames on such a stack."""
+    found = V8(V8_NUMBERS).frames(memory, memory, BASE, lambda address: address == CODE_AT, time.monotonic() + patience)
+    return [(frame.file, frame.function, frame.begin) for frame in found]
+
+
+def heap() -> Heap:
+    """Three frames: of a name in two parts, of one that is thin and wide, and without."""
+    made = Heap()
+    made.frame(made.made(1, {16: made.text("exports."), 24: made.text("pads")}), "/srv/node_modules/left/index.js", 10)
+    made.frame(made.made(5, {16: made.text("h\u00e4ndler\u6587")}), "file:///srv/app.mjs", 16)
+    made.frame(made.text(""), "node:fs", 0)
+    return made
+
+
+def test_functions_of_scripts_are_read() -> None:
+    """Their names however V8 keeps them, the script, and where they begin in it."""
+    memory = Image(bytes(heap().data))
+    assert scripts(memory) == [
+        ("/srv/node_modules/left/index.js", "exports.pads", 10), ("file:///srv/app.mjs", "h\u00e4ndler\u6587", 16),
+        ("node:fs", "", 0),
     ]  # fmt: skip
+    assert memory.reads < 100
+    with pytest.raises(Unreadable):
+        scripts(memory, patience=-1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 1 << 16), st.sampled_from(["own", "wild", "small"]),
+                       st.integers(0, (1 << 64) - 1)), max_size=12),
+    st.integers(0, 2048),
+)  # fmt: skip
+def test_any_heap_ends(changes: list[tuple[int, str, int]], cut: int) -> None:
+    """Pointers anywhere, in circles, lengths of all sizes, memory that ends: within its bounds."""
+    data = bytearray(heap().data)
+    for place, to, value in changes:
+        word = {"own": (BASE + value % len(data)) & ~7 | 1, "wild": value, "small": value & 0xFFFF}[to]
+        struct.pack_into("<Q", data, place * 8 % (len(data) - 8), word)
+    memory = Image(bytes(data[: len(data) - cut]))
+    found = scripts(memory)
+    assert len(found) <= 64
+    assert memory.reads < 5000
+    assert memory.bytes < 1 << 20
