@@ -28,17 +28,24 @@ FURTHEST = 1 << 40
 
 
 class GoProgram:
-    """One program, by a descriptor that stays open meanwhile. Raises Unreadable for what is not built by Go 1.18 on."""
+    """One program, by a descriptor that it closes. Raises Unreadable for what is not built by Go 1.18 or later."""
 
     __slots__ = ("_count", "_fd", "_names", "_start", "_table", "main", "modules", "version")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        elf = Elf(fd)
+        try:
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self) -> None:
+        elf = Elf(self._fd)
         information = elf.section(INFORMATION)
         if information is None:
             raise Unreadable("is not a program of Go")
-        self.version, self.main, self.modules = built(fd, information)
+        self.version, self.main, self.modules = built(self._fd, information)
         tables = [at for name in FUNCTIONS if (at := elf.section(name)) is not None]
         code = elf.section(CODE)
         if not tables or code is None:
@@ -52,6 +59,12 @@ class GoProgram:
         self._start = code if at is None else at  # a position-independent one has its start only in memory
         self._names = self._table + names
         self._table += functions
+
+    def close(self) -> None:
+        """Give the descriptor back; the object can be closed twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def function(self, offset: int) -> str:
         """The full name of the function at an offset in the file: `net/http.(*Client).do`; '' for none."""

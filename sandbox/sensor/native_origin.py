@@ -10,7 +10,7 @@ import os
 
 from sandbox.kernel.memory import Memory
 from sandbox.sensor import files, golang, native, objects, starters
-from sandbox.sensor.objects import NativeObject, Objects
+from sandbox.sensor.objects import NativeObject, Objects, may_tell
 from sandbox.sensor.offsets import Unreadable
 from sandbox.sensor.processes import Sizes
 from sandbox.violations.origin import Frame, Origin
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST = 8
 """Processes that are remembered."""
-MOST_OBJECTS = 512
+MOST_LIBRARIES = 512
 MOST_NAMED = 16
 """Addresses in one library of which the first in a function that it exports is looked for."""
 ANONYMOUS = "<anonymous>"
@@ -40,31 +40,44 @@ UNDER = ("runtime", "syscall", "internal/")
 class _Process:
     """What one process has mapped, as long as its sizes stay."""
 
-    __slots__ = ("code", "mappings", "memory", "objects", "program", "runtime", "sizes", "tells")
+    __slots__ = (
+        "_libraries", "_objects", "_pid", "_version", "code", "mappings", "memory", "program", "sizes", "tells",
+    )  # fmt: skip
 
     def __init__(self, pid: int, objects: Objects, version: tuple[int, int, int], deadline: float) -> None:
         """Raises Unreadable."""
+        self._pid = pid
+        self._objects = objects
+        self._version = version
+        self._libraries: dict[str, NativeObject] = {}
         self.sizes = Sizes(pid)
         self.memory = self.code = Memory(pid)
-        self.objects: dict[str, NativeObject] = {}
+        self.program: NativeObject | None = None
         try:
             self.mappings: Sequence[Executable] = native.executables(pid, deadline)
-            try:
-                self.program = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
-            except OSError as error:
-                raise Unreadable("it has ended") from error
-            for path in dict.fromkeys(mapping.path for mapping in self.mappings):
-                if len(self.objects) < MOST_OBJECTS:
-                    is_program = path == self.program
-                    self.objects[path] = objects.of(pid, path, version, deadline, program=is_program)
+            self.program = objects.program(pid, os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
+        except OSError as error:
+            self.close()
+            raise Unreadable("it has ended") from error
         except BaseException:
             self.close()
             raise
-        self.tells = any(found.owner or found.go for found in self.objects.values())
-        self.runtime = next((found for found in self.objects.values() if found.runtime), None)
-        """The program, where it runs what is written in another language."""
-        if self.runtime:
+        program = self.program
+        others = (may_tell(one.path) for one in self.mappings if one.path != program.path)
+        self.tells = bool(program.go or program.owner) or any(others)
+        """Whether anything that is mapped can say more than which program this is."""
+        if program.v8:
             self._take_from_parent(starters.parent(pid), deadline)
+
+    def library(self, path: str, deadline: float) -> NativeObject | None:
+        """Whose a mapped file is, looked up when it is met; None for memory that no file has, and for the program."""
+        if not path or (self.program and path == self.program.path):
+            return None
+        found = self._libraries.get(path)
+        if found is None and len(self._libraries) < MOST_LIBRARIES:
+            found = self._objects.library(self._pid, path, self._version, deadline)
+            self._libraries[path] = found
+        return found
 
     def _take_from_parent(self, above: int, deadline: float) -> None:
         """A child that has not begun to run for itself has the stack of its parent, whose heap Node does not fork."""
@@ -86,8 +99,8 @@ class _Process:
         self.sizes.close()
         self.code.close()
         self.memory.close()
-        for found in self.objects.values():
-            found.close()
+        if self.program:
+            self.program.close()
 
 
 class NativeOrigins:
@@ -132,16 +145,17 @@ class NativeOrigins:
 
     def _read(self, process: _Process, pid: int, tid: int, deadline: float) -> Origin | None:
         """The innermost library, of the objects that stand between the call and the innermost script."""
+        program = process.program
+        if program and program.go:
+            return self._of_go(process, program, pid, tid, deadline)
         scripts = self._scripts(process, pid, tid, deadline)
         inside: NativeObject | None = None
         offsets: list[int] = []
         for number, spot in enumerate(process.spots(pid, tid, deadline)):
             if scripts and spot.at > scripts[0].at:
                 break
-            found = process.objects.get(spot.mapping.path)
-            if found and found.go:
-                return self._of_go(process, found, pid, tid, deadline)
-            if found is None or not found.owner or found.runtime:
+            found = process.library(spot.mapping.path, deadline)
+            if found is None or not found.owner:
                 continue
             if inside and (found is not inside or len(offsets) >= MOST_NAMED):
                 break
@@ -164,7 +178,7 @@ class NativeOrigins:
             return Origin(library.distribution, library.version, library.library, handler)
         if handler:
             return Origin("", "", None, handler)
-        runtime = process.runtime.owner if process.runtime else None
+        runtime = program.owner if program else None
         if runtime is None:
             return None
         return Origin(runtime.distribution, runtime.version, Frame(runtime.module, "", 0), None)
@@ -172,8 +186,8 @@ class NativeOrigins:
     @staticmethod
     def _scripts(process: _Process, pid: int, tid: int, deadline: float) -> list[ScriptFrame]:
         """The functions of files on the stack, the innermost first; what is Node's own or from a string is nobody's."""
-        runtime = process.runtime
-        if runtime is None or runtime.v8 is None:
+        program = process.program
+        if program is None or program.v8 is None:
             return []
         pointer, _ = native.registers(pid, tid)
         mappings = process.mappings
@@ -182,7 +196,7 @@ class NativeOrigins:
         def is_code(address: int) -> bool:
             return native.executable_at(mappings, address) is not None
 
-        for frame in runtime.v8.frames(process.memory, process.code, pointer, is_code, deadline):
+        for frame in program.v8.frames(process.memory, process.code, pointer, is_code, deadline):
             frame.file = frame.file.removeprefix("file://")
             if frame.file.startswith("/"):
                 found.append(frame)
@@ -199,7 +213,7 @@ class NativeOrigins:
         standard: Origin | None = None
         handler: Frame | None = None
         for number, spot in enumerate(process.spots(pid, tid, deadline)):
-            if process.objects.get(spot.mapping.path) is not program:
+            if spot.mapping.path != program.path:
                 continue
             function = go.function(spot.offset - (number > 0))
             if not function:
@@ -213,7 +227,7 @@ class NativeOrigins:
             elif module[1]:
                 library = library or Origin(module[0], module[1], here, None)
             else:
-                handler = Frame(process.program, function, 0)
+                handler = Frame(program.path, function, 0)
                 break
         made = library or standard
         if made is None:

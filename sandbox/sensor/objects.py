@@ -28,74 +28,73 @@ PACKAGES = "/node_modules/"
 MOST_PACKAGE = 1 << 16
 """Bytes of a package.json."""
 MOST_HEADER = 1 << 14
-MOST_KNOWN = 256
 
 
 class NativeObject:
     """A file that is mapped as code. `owner` is None for what says nothing: the library of C, a program of its own."""
 
-    __slots__ = ("_fd", "go", "owner", "runtime", "v8")
+    __slots__ = ("_tid", "go", "owner", "path", "v8")
 
     def __init__(
-        self, owner: Owner | None, fd: int, go: GoProgram | None = None, v8: V8 | None = None, *, runtime: bool = False
+        self, tid: int, path: str, owner: Owner | None, go: GoProgram | None = None, v8: V8 | None = None
     ) -> None:  # fmt: skip
+        self._tid = tid
+        self.path: Final = path
         self.owner: Final = owner
         self.go: Final = go
-        self.runtime: Final = runtime
-        """Whether it runs code in another language, whose owner is not known by this."""
         self.v8: Final = v8
-        self._fd = fd
 
     def function(self, offsets: Sequence[int]) -> str:
         """The first function at one of some offsets in the file that has a name for others; '' for none."""
+        fd = _opened(self._tid, self.path)
         try:
-            return Elf(self._fd).function(offsets) if self._fd >= 0 else ""
-        except (Unreadable, OSError):
+            return Elf(fd).function(offsets) if fd >= 0 else ""
+        except Unreadable:
             return ""
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     def close(self) -> None:
-        """Give the descriptor back; the object can be closed twice."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Give its descriptor back; only a program of Go has one."""
+        if self.go:
+            self.go.close()
 
 
 class Objects:
-    """Looks files up, and remembers: what is mapped is taken to stay."""
+    """Looks files up."""
 
     __slots__ = ("_distributions",)
 
     def __init__(self, distributions: Distributions) -> None:
         self._distributions = distributions
 
-    def of(
-        self, tid: int, path: str, version: tuple[int, int, int], deadline: float, *, program: bool
-    ) -> NativeObject:  # fmt: skip
-        """Whose the file at a path is to a task; `version` is that of the Python that it runs, if any.
-
-        `program`: it is what the task runs.
-        """
-        name = path.rpartition("/")[2]
-        if not path or name.startswith((*OF_C, *PYTHON)):
-            return NativeObject(None, -1)
-        if PACKAGES in path:
-            return NativeObject(self.package(tid, path), _opened(tid, path))
-        if not program:
-            found = self._distributions.owner(tid, path, version, deadline) if _is_pythons(path, version) else None
-            if found and found.installed:
-                return NativeObject(found, _opened(tid, path))
+    def program(self, tid: int, path: str) -> NativeObject:
+        """What a task runs: Node, a program of Go, or one that says nothing."""
         fd = _opened(tid, path)
-        if program and name == NODE:
-            owner = Owner(NODE, _node_version(tid, path), path, installed=True)
-            return NativeObject(owner, fd, v8=_v8(fd), runtime=True)
-        if not program:
-            return NativeObject(Owner(_soname(fd) or name, "", path, installed=True), fd)
         try:
-            if fd >= 0:
-                return NativeObject(None, fd, GoProgram(fd))
+            if fd >= 0 and is_node(path):
+                owner = Owner(NODE, _node_version(tid, path), path, installed=True)
+                return NativeObject(tid, path, owner, v8=_v8(fd))
+            return NativeObject(tid, path, None, GoProgram(os.dup(fd)) if fd >= 0 else None)
         except (Unreadable, OSError):
-            os.close(fd)
-        return NativeObject(None, -1)
+            return NativeObject(tid, path, None)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def library(
+        self, tid: int, path: str, version: tuple[int, int, int], deadline: float
+    ) -> NativeObject:  # fmt: skip
+        """Whose a library that a task has mapped is; `version` is that of the Python that it runs, if any."""
+        if not may_tell(path):
+            return NativeObject(tid, path, None)
+        if is_package(path):
+            return NativeObject(tid, path, self.package(tid, path))
+        found = self._distributions.owner(tid, path, version, deadline) if _is_pythons(path, version) else None
+        if found and found.installed:
+            return NativeObject(tid, path, found)
+        return NativeObject(tid, path, Owner(_soname(tid, path), "", path, installed=True))
 
     @staticmethod
     def package(tid: int, path: str) -> Owner | None:
@@ -118,6 +117,16 @@ class Objects:
         return Owner(name, version, rest, installed=True)
 
 
+def is_node(path: str) -> bool:
+    """Whether a program is Node, by its name."""
+    return path.rpartition("/")[2] == NODE
+
+
+def may_tell(path: str) -> bool:
+    """Whether a mapped file can say whose a call is: the libraries of C and of Python are on any stack."""
+    return bool(path) and not path.rpartition("/")[2].startswith((*OF_C, *PYTHON))
+
+
 def is_package(path: str) -> bool:
     """Whether a script is of a package of Node."""
     return PACKAGES in path
@@ -135,11 +144,16 @@ def _opened(tid: int, path: str) -> int:
         return -1
 
 
-def _soname(fd: int) -> str:
+def _soname(tid: int, path: str) -> str:
+    """What a library calls itself, else its file's name."""
+    fd = _opened(tid, path)
     try:
-        return Elf(fd).soname()[:LONGEST] if fd >= 0 else ""
+        return (Elf(fd).soname() if fd >= 0 else "")[:LONGEST] or path.rpartition("/")[2]
     except Unreadable:
-        return ""
+        return path.rpartition("/")[2]
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _v8(fd: int) -> V8 | None:

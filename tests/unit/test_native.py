@@ -94,7 +94,7 @@ def test_any_library_is_no_reason_to_fail(changes: list[tuple[int, bytes]], cut:
         with suppress(Unreadable):
             Elf(fd).number("optind")
         with suppress(Unreadable):
-            golang.GoProgram(fd)
+            golang.GoProgram(os.dup(fd))
 
 
 @given(st.binary(max_size=200))
