@@ -3,7 +3,7 @@
  * domain keeps the handler out of a starting supervisor, the supervised start. What stands in the way before anything
  * is installed goes there too. tests/kernel/test_conformance.py holds both to one behaviour. Freestanding: no libc, one
  * thread, memory that only grows. */
-#include "attend.c"
+#include "wire.c"
 
 /* A field of /proc/self/status, '' where there is none. */
 static const char *field(const char *status, const char *name) {
@@ -151,11 +151,7 @@ static void decide_to_look(int is_asked) {
 
 /* Install, say so and exec. In a supervised child an error goes to the parent, which runs in the same memory. */
 static _Noreturn void confine(int supervised) {
-    if (!install(supervised)) {
-        if (!warn_only) give_up();
-        note(&degraded, format("everything that is not listed as enforced: %", failed));
-        failed = NULL;
-    }
+    if (!install(supervised)) step_down();
     const char *line =
         format("{\"event\": \"sandbox\", \"mode\": \"enforce\", \"function\": $, \"policy\": \"sha256:%\", "
                "\"requested\": @, \"enforced\": @, \"degraded\": @",
@@ -164,6 +160,8 @@ static _Noreturn void confine(int supervised) {
     if (stale.count) line = format("%, \"stale\": @", line, &stale);
     if (unchecked.count) line = format("%, \"unchecked\": @", line, &unchecked);
     if (filters_now >= 0) line = format("%, \"filters\": #", line, filters_now);
+    if (unavailable >= ON_DETECT)
+        line = format("%, \"tier\": $", line, tier ? tier : listener >= 0 ? "kernel + supervisor" : "kernel only");
     write_line(format("%}\n", line));
     not_executed(command_path, SYS3(execve, exec_addresses[0], exec_addresses[1], exec_addresses[2]));
 }
@@ -314,7 +312,8 @@ _Noreturn void launch(long *stack) {
     const char *named = variable("SANDBOX_POLICY");
     if (*named) named = absolute_path(named);
     enum mode mode = (enum mode)setting("SANDBOX_MODE", "enforce audit learn off");
-    warn_only = setting("SANDBOX_ON_UNAVAILABLE", "fail warn");
+    unavailable = (enum unavailable)setting("SANDBOX_ON_UNAVAILABLE", "fail warn detect best");
+    warn_only = unavailable == ON_WARN;
     if (mode == LEARN) needs_python(USAGE, "SANDBOX_MODE: is learn");
     handler_env = alloc((size_t)(at - environment + 1) * sizeof *handler_env);
     leave_out("SANDBOX_", handler_env);
@@ -332,6 +331,7 @@ _Noreturn void launch(long *stack) {
     landlock_abi = SYS3(landlock_create_ruleset, 0, 0, 1);
     if (landlock_abi < 0) landlock_abi = 0;
     goes_on = setting("SANDBOX_ON_DECIDER", "end continue");
+    if (unavailable >= ON_DETECT) prepare_wire();
     enum { LOOK = 1, NO_LOOK };
     int files = setting("SANDBOX_FILES", "auto look off");
     int relayed = setting("SANDBOX_REQUEST_ID", "off relay"), supervised = !setting("SANDBOX_SUPERVISE", "1 0");

@@ -228,6 +228,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
         from sandbox.start import init_error  # noqa: F401
     if settings.supervise and (open_reports := locate.check_events(policy, settings)):
         degraded.append(open_reports)
+    wired = wire(command, path, settings, audit=audit)
     if not settings.supervise:
         if settings.relays:
             raise UsageError(
@@ -249,7 +250,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
                 "is set, but without a supervisor no connect is led to a fake", where=STANDS_FOR,
                 todo="set SANDBOX_SUPERVISE=1, or unset it",
             )  # fmt: skip
-        confine(command, policy, settings, stale, degraded, tell=None, audit=audit)
+        confine(command, policy, settings, stale, degraded, wired, tell=None, audit=audit)
     _ = policy.supervision  # parsed here: damage must stop the start, and the clone below shares it
     # Before the clone, so that the child writes to fewer pages that it shares.
     from sandbox.confine import install, single_exec  # noqa: F401
@@ -258,7 +259,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
 
     def child(page: ListenerPage) -> None:
         try:
-            confine(command, policy, settings, stale, degraded, tell=page.tell, audit=audit)
+            confine(command, policy, settings, stale, degraded, wired, tell=page.tell, audit=audit)
         except SandboxError as error:
             fail(error, settings)
         except BaseException as error:  # nobody is above it who could say so
@@ -290,13 +291,29 @@ def stand_ins(settings: Settings) -> StandIns | None:
     return StandIns(settings.stand_ins)
 
 
+def wire(command: Command, path: str, settings: Settings, *, audit: bool) -> Mapping[str, str] | InstallRefused | None:
+    """The variables of the tripwire, or why it cannot be set; None where SANDBOX_ON_UNAVAILABLE does not ask for it.
+
+    Asked before anything is installed: behind a part of the walls nothing more can be loaded.
+    """
+    if settings.on_unavailable not in ("detect", "best"):
+        return None
+    from sandbox.start.wire import variables
+
+    try:
+        return variables(command, path, settings.api.text if settings.api else "", audit=audit)
+    except InstallRefused as error:
+        return error
+
+
 def confine(
-    command: Command, policy: Policy, settings: Settings, stale: Sequence[str], degraded: Sequence[str], *,
-    tell: Callable[[int | None], None] | None, audit: bool,
+    command: Command, policy: Policy, settings: Settings, stale: Sequence[str], degraded: Sequence[str],
+    wired: Mapping[str, str] | InstallRefused | None, *, tell: Callable[[int | None], None] | None, audit: bool,
 ) -> NoReturn:  # fmt: skip
     """Install the policy in this process and exec. Raises SandboxError.
 
-    `degraded` are things that are not as they should be, for the status line. `tell` hears of the listener, once.
+    `degraded` are things that are not as they should be, for the status line. `wired` is what `wire` found. `tell`
+    hears of the listener, once.
     """
     from sandbox.confine import single_exec
     from sandbox.confine.install import InForce, install
@@ -304,6 +321,7 @@ def confine(
     launch = single_exec.Launch(command.path, command.argv, command.environ)
     in_force = InForce()
     in_force.degraded += degraded
+    tier = ""
     try:
         port = settings.api.port if settings.api else None
         install(
@@ -311,9 +329,19 @@ def confine(
             refuses=settings.refuses,
         )  # fmt: skip
     except InstallRefused as error:
-        if settings.on_unavailable == "fail":
+        refuses = settings.on_unavailable == "detect" and isinstance(wired, InstallRefused)
+        if settings.on_unavailable == "fail" or refuses:
             raise
         in_force.degraded.append(f"everything that is not listed as enforced: {error}")
+        if isinstance(wired, InstallRefused):
+            in_force.degraded.append(f"tier: nothing ({wired.what})")
+            tier = "nothing"
+        elif wired is not None:
+            from sandbox.start.wire import TIER  # loaded already
+
+            in_force.degraded.append(TIER)
+            tier = "detects"
+            launch = single_exec.Launch(command.path, command.argv, {**command.environ, **wired})
         if tell:
             tell(None)
     if settings.stand_ins and "supervision" not in in_force.enforced:
@@ -325,7 +353,11 @@ def confine(
     if tell and "supervision" in in_force.enforced and settings.one_phase:
         why = "AWS_LAMBDA_MAX_CONCURRENCY: workers start meanwhile"
         in_force.degraded.append(f"phases: init calls stay allowed ({why})")
-    _say(status_line("audit" if audit else "enforce", policy.function, policy.digest, in_force, stale))
+    line = status_line("audit" if audit else "enforce", policy.function, policy.digest, in_force, stale)
+    if wired is not None:
+        tier = tier or ("kernel + supervisor" if "supervision" in in_force.enforced else "kernel only")
+        line = {**line, "tier": tier}
+    _say(line)
     restore_signals()
     refused = launch.exec()
     raise not_executed(command.path, refused) from refused

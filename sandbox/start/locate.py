@@ -158,7 +158,7 @@ def check_events(policy: bundle.Policy, settings: Settings) -> str:
     path = settings.events.removeprefix("file:")
     if path == settings.events or not path or not reports_writable(path, policy, settings.task_root):
         return ""
-    if settings.on_unavailable == "fail":
+    if settings.on_unavailable != "warn":
         raise UsageError(
             "the function could change its own reports", where=f"SANDBOX_EVENTS={settings.events}",
             todo="name a file outside of the folders that the function writes, on a host with Landlock, or a collector "
@@ -170,7 +170,7 @@ def check_events(policy: bundle.Policy, settings: Settings) -> str:
 def check_writable(path: str, policy: bundle.Policy, settings: Settings) -> str:
     """What to say of a bundle that the function could change, '' for one that it could not. Raises PolicyWritable."""
     place = writable(path, policy, settings.task_root)
-    if place and settings.on_unavailable == "fail":
+    if place and settings.on_unavailable != "warn":
         raise PolicyWritable(
             "the function could change its own policy for the next start", where=place,
             todo="chmod -R a-w it, or let another user own it, or keep it out of the folders that the function writes, "

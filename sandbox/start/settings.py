@@ -85,7 +85,7 @@ class Settings:
             problems.append(error)
         self.debug = debugging(environ)
         self.mode = setting(environ, MODE, MODES, problems)
-        self.on_unavailable = setting(environ, ON_UNAVAILABLE, ("fail", "warn"), problems)
+        self.on_unavailable = setting(environ, ON_UNAVAILABLE, ("fail", "warn", "detect", "best"), problems)
         self.refuse_stale = setting(environ, STALE, ("warn", "refuse"), problems) == "refuse"
         self.relays = setting(environ, REQUEST_ID, ("off", "relay"), problems) == "relay"
         self.supervise = setting(environ, SUPERVISE, ("1", "0"), problems) == "1"

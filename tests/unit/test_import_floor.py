@@ -21,7 +21,7 @@ FLOORS = (
     ("start",),
     ("learn", "supervise"),
     ("policy", "egress"),
-    ("profile", "names", "sensor"),
+    ("profile", "names", "sensor", "tripwire"),
     ("violations",),
     ("behaviour", "confine", "launcher", "provenance", "runtime_api"),
     ("bundle", "kernel"),
@@ -36,7 +36,7 @@ RUNTIME_SIDE = (
     "start", "supervise", "egress", "names", "sensor", "violations", "behaviour", "confine", "provenance", "bundle",
     "kernel", "supervised",
 )  # fmt: skip
-BUILD_SIDE = {"profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api"}
+BUILD_SIDE = {"profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api", "tripwire"}
 """What runs beside strangers' code loads nothing of what makes profiles and packages; they meet in the bundle."""
 
 LIBRARIES = {

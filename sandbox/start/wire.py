@@ -1,0 +1,91 @@
+"""Where no filter can be installed: the variables that make the dynamic loader set the tripwire in the function.
+
+SANDBOX_TRIPWIRE tells the library (sandbox/tripwire) in lines of a letter and a value:
+
+    p  the folder of the bundle
+    a  the Runtime API's host:port
+    m  e or a: enforce, audit
+    f  1 in the first process, which says what is set
+    i  1 behind the init phase
+    o  the program that is started
+    1 2 3  a folder that {root}, {python} or {venv} stands for, by the place of the name in bundle.BASES
+"""
+
+from __future__ import annotations
+
+import os
+
+from sandbox import bundle
+from sandbox.confine import landlock_rules
+from sandbox.errors import InstallRefused
+from sandbox.kernel import abi
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sandbox.confine import Command
+
+VARIABLE = "SANDBOX_TRIPWIRE"
+TIER = "tier: detects, does not contain"
+EAGER = b"GLIBC_2.35"
+"""The first glibc whose loader asks about each symbol, whether it is bound early or late, has this word in it."""
+
+HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def library(machine: str = abi.MACHINE) -> str:
+    """Where the library lies; `sandbox package` and tools/release put it there."""
+    return os.path.join(HOME, "tripwire", "built", f"tripwire-{machine}.so")
+
+
+def loader_of(path: str, search: str) -> str:
+    """The dynamic loader of a program, or of the interpreter of a script; '' where it has none."""
+    return next((one for one, is_loader in landlock_rules.chain(path, search) if is_loader), "")
+
+
+def missing(loader: str) -> str:
+    """What stands in the way of the tripwire for programs with this loader; '' for nothing."""
+    if not os.path.isfile(library()):
+        return f"{library()} is not there (tools/release builds it)"
+    if not loader:
+        return "the program is static: no dynamic loader could load it"
+    if not os.path.basename(loader).startswith("ld-linux"):
+        return f"{loader} is not glibc's: only that loads it"
+    return ""
+
+
+def variables(command: Command, folder: str, api: str, *, audit: bool) -> Mapping[str, str]:
+    """What to add to the function's variables. `folder` is the bundle's, `api` host:port or ''.
+
+    Raises InstallRefused where the tripwire cannot be set for this command.
+    """
+    loader = loader_of(command.path, command.search)
+    why = missing(loader)
+    if not why and not os.path.isdir(folder):
+        why = f"{folder} is a profile, and only a bundle can be read by it"
+    mode = "a" if audit else "e"
+    lines = [f"p {os.path.abspath(folder)}", f"a {api}", f"m {mode}", "f 1", "i 0", f"o {command.path}"]
+    lines += [f"{bundle.BASES.index(name)} {place}" for place, name in landlock_rules.named(command)]
+    if any("\n" in line for line in lines):
+        why = "a path has a line break in it"
+    if why:
+        raise InstallRefused(
+            f"the tripwire cannot be set: {why}", where="SANDBOX_ON_UNAVAILABLE",
+            todo="put it in place, or set SANDBOX_ON_UNAVAILABLE=warn to run with nothing in force, knowing so",
+        )  # fmt: skip
+    found = {VARIABLE: "\n".join(lines), "LD_AUDIT": library()}
+    others = dict(command.environ).get("LD_AUDIT", "")
+    if others:
+        found["LD_AUDIT"] += f":{others}"
+    if not _asks_for_each(loader):
+        found["LD_BIND_NOW"] = "1"  # bound late, each call of every function would go through the loader
+    return found
+
+
+def _asks_for_each(loader: str) -> bool:
+    try:
+        with open(loader, "rb") as file:
+            return EAGER in file.read()
+    except OSError:
+        return False

@@ -1,0 +1,434 @@
+/* What a call reaches: the destination of a connect or a message, the names that stand for addresses, paths and
+ * programs. A refusal is an errno; the text of what was asked for goes into `target`. */
+#ifndef SANDBOX_REACH_C
+#define SANDBOX_REACH_C
+
+#include "../launcher/dns.c"
+#include "filter.c"
+
+enum { TARGET = 1024, PLACES = 128, STANDING = 512, NAME = 256, SUN_PATH = 108, DESCRIPTORS = 4096 };
+enum { RANDOM_PART = '*', MOST_FEW = 8 };
+
+struct target {
+    char text[TARGET];
+};
+
+struct place { /* what a rule on files means here, without links */
+    const char *path;
+    uint32_t length, whole;
+};
+
+struct standing { /* an address that stands for a name */
+    uint8_t host[16];
+    uint32_t length;
+    char name[NAME];
+};
+
+static struct place writable[PLACES], startable[PLACES], readable[PLACES];
+static uint32_t writable_count, startable_count, readable_count;
+static struct standing standing[STANDING]; /* a ring */
+static volatile uint32_t standing_count;
+static uint8_t api_host[4], asks_itself[DESCRIPTORS / 8]; /* asks_itself: sockets that are connected to a resolver */
+static unsigned api_length;
+static volatile int api_descriptor = -1;
+static volatile int standing_lock;
+
+/* A lock that a signal handler or a child of vfork may meet: after a while it is passed by. */
+static void lock(volatile int *word) {
+    for (int i = 0; __atomic_exchange_n(word, 1, __ATOMIC_ACQUIRE) && i < 1 << 16; i++) continue;
+}
+static void unlock(volatile int *word) { __atomic_store_n(word, 0, __ATOMIC_RELEASE); }
+
+static size_t put_text(char *to, size_t at, size_t room, const char *text) {
+    while (*text && at + 1 < room) to[at++] = *text++;
+    to[at] = 0;
+    return at;
+}
+
+static size_t put_number(char *to, size_t at, size_t room, unsigned long value, unsigned base) {
+    char digits[24], *digit = digits + sizeof digits - 1;
+    *digit = 0;
+    do *--digit = "0123456789abcdef"[value % base];
+    while (value /= base);
+    return put_text(to, at, room, digit);
+}
+
+static unsigned parse_four(const char *text, size_t n, uint8_t *host) { /* dotted decimal; 4, or 0 for none */
+    unsigned part = 0, value = 0, digits = 0;
+    for (size_t i = 0; i <= n; i++) {
+        if (i < n && text[i] >= '0' && text[i] <= '9' && digits < 3) {
+            value = 10 * value + (unsigned)(text[i] - '0'), digits++;
+        } else {
+            if (!digits || value > 255 || part == 4 || (i < n && (text[i] != '.' || part == 3))) return 0;
+            host[part++] = (uint8_t)value, value = digits = 0;
+        }
+    }
+    return part == 4 ? 4 : 0;
+}
+
+static void read_api_address(void) {
+    const char *colon = api_text ? last_char(api_text, ':') : NULL;
+    api_port = colon ? parse_number(colon + 1) : 0;
+    if (api_port <= 0) return;
+    api_length = parse_four(api_text, (size_t)(colon - api_text), api_host);
+    if (!api_length && starts_with(api_text, "localhost:")) api_host[0] = 127, api_host[3] = 1, api_length = 4;
+}
+
+/* `address` stands for `name` from now on. */
+static void stand(const char *name, const uint8_t *host, unsigned length) {
+    if (text_length(name) >= NAME) return;
+    lock(&standing_lock);
+    struct standing *at = NULL;
+    uint32_t known = standing_count < STANDING ? standing_count : STANDING;
+    for (uint32_t i = 0; i < known && !at; i++)
+        if (standing[i].length == length && same_bytes(standing[i].host, host, length) && same(standing[i].name, name))
+            at = &standing[i];
+    if (!at) {
+        at = &standing[standing_count % STANDING];
+        memcpy(at->host, host, length);
+        memcpy(at->name, name, text_length(name) + 1);
+        at->length = length;
+        standing_count++;
+    }
+    unlock(&standing_lock);
+}
+
+/* Names for which an address stands, into `names`. */
+static unsigned names_of(const uint8_t *host, unsigned length, const char **names, unsigned most) {
+    unsigned found = 0;
+    uint32_t known = standing_count < STANDING ? standing_count : STANDING;
+    for (uint32_t i = 0; i < known && found < most; i++)
+        if (standing[i].length == length && same_bytes(standing[i].host, host, length))
+            names[found++] = standing[i].name;
+    return found;
+}
+
+/* In small letters, without the last dot; 0 where it is too long. */
+static int small_name(const char *name, char *to) {
+    size_t n = 0;
+    for (; name[n] && n < NAME - 1; n++) to[n] = (char)small((uint8_t)name[n]);
+    if (name[n]) return 0;
+    if (n && to[n - 1] == '.') n--;
+    to[n] = 0;
+    return n > 0;
+}
+
+/* Whether a name, as a function gives it to the resolver, may be asked for. An address is no question. */
+static int may_ask(const char *name) {
+    static char host[NAME];
+    char found[NAME];
+    uint8_t address[4];
+    if (!name || !*name || parse_four(name, text_length(name), address)) return 1;
+    for (const char *at = name; *at; at++)
+        if (*at == ':') return 1;
+    if (!small_name(name, found) || same(found, "localhost") || may_look_up(&policy, found)) return 1;
+    static char names[6][65]; /* struct utsname */
+    if (!*host && SYS1(uname, names) == 0 && !small_name(names[1], host)) *host = 0;
+    return same(found, host);
+}
+
+/* A `*` of an entry stands for what is in one part of a path. */
+static int is_like(const char *pattern, const char *text) {
+    for (; *pattern; pattern++, text++) {
+        if (*pattern == RANDOM_PART) {
+            int last = !pattern[1];
+            for (;; text++) {
+                if (!last && is_like(pattern + 1, text)) return 1;
+                if (!*text) return last;
+                if (!last && *text == '/') return 0;
+            }
+        }
+        if (*pattern != *text) return 0;
+    }
+    return !*text;
+}
+
+/* Whether an entry of `destinations` with this beginning is like a text; NULL: whether there is one. */
+static int has_destination(const char *begins, const char *text) {
+    char entry[TARGET];
+    for (const char *at = destinations; at && *at == '"';) {
+        size_t n = 0;
+        for (at++; *at && *at != '"'; at++) {
+            if (*at == '\\' && at[1]) at++;
+            if (n < sizeof entry - 1) entry[n++] = *at;
+        }
+        entry[n] = 0;
+        if (starts_with(entry, begins) && (!text || is_like(entry + text_length(begins), text))) return 1;
+        at += *at == '"';
+        at += *at == ',';
+    }
+    return 0;
+}
+
+/* Whether /etc/resolv.conf names this server. */
+static int is_resolver(const uint8_t *host, unsigned length) {
+    static char text[4096];
+    static volatile int known;
+    static const uint8_t loopback[4] = {127, 0, 0, 1};
+    if (!known) {
+        long fd = SYS4(openat, AT_FDCWD, "/etc/resolv.conf", O_CLOEXEC, 0), n = SYS3(read, fd, text, sizeof text - 1);
+        SYS1(close, fd);
+        text[n > 0 ? n : 0] = 0;
+        known = 1;
+    }
+    int any = 0;
+    for (const char *at = text; *at;) {
+        if (starts_with(at, "nameserver")) {
+            uint8_t server[4];
+            size_t n = 0;
+            for (at += 10; *at == ' ' || *at == '\t';) at++;
+            while (at[n] && at[n] != '\n' && at[n] != ' ') n++;
+            any = 1;
+            if (length == 16 && !parse_four(at, n, server)) return 1; /* one of them is of IPv6 */
+            if (length == 4 && parse_four(at, n, server) && same_bytes(server, host, 4)) return 1;
+        }
+        while (*at && *at++ != '\n') continue;
+    }
+    return !any && length == 4 && same_bytes(host, loopback, 4);
+}
+
+static void describe(struct target *to, int protocol, const uint8_t *host, unsigned length, const char *name,
+                     unsigned port) {
+    char *text = to->text;
+    size_t at = put_text(text, 0, TARGET, name && protocol == TCP ? "" : protocol == TCP ? "tcp://" : "udp://");
+    if (name) {
+        at = put_text(text, at, TARGET, name);
+    } else if (length == 4) {
+        for (unsigned i = 0; i < 4; i++) {
+            if (i) at = put_text(text, at, TARGET, ".");
+            at = put_number(text, at, TARGET, host[i], 10);
+        }
+    } else {
+        at = put_text(text, at, TARGET, "[");
+        for (unsigned i = 0; i < 16; i += 2) {
+            if (i) at = put_text(text, at, TARGET, ":");
+            at = put_number(text, at, TARGET, (unsigned long)(host[i] << 8 | host[i + 1]), 16);
+        }
+        at = put_text(text, at, TARGET, "]");
+    }
+    at = put_text(text, at, TARGET, ":");
+    put_number(text, at, TARGET, port, 10);
+}
+
+static int is_stream(long fd) {
+    int value = 0;
+    uint32_t size = sizeof value;
+    return SYS5(getsockopt, fd, SOL_SOCKET, SO_TYPE, &value, &size) < 0 || value == SOCK_STREAM;
+}
+
+static void mark_asking(long fd, int asks) {
+    if (fd < 0 || fd >= DESCRIPTORS) return;
+    uint8_t bit = (uint8_t)(1 << fd % 8);
+    if (asks)
+        __atomic_or_fetch(&asks_itself[fd / 8], bit, __ATOMIC_RELAXED);
+    else
+        __atomic_and_fetch(&asks_itself[fd / 8], (uint8_t)~bit, __ATOMIC_RELAXED);
+}
+
+static int asks(long fd) { return fd >= 0 && fd < DESCRIPTORS && asks_itself[fd / 8] >> fd % 8 & 1; }
+
+static int reaches_unix(const uint8_t *address, uint64_t length, struct target *to) {
+    const char *path = (const char *)address + 2;
+    size_t n = length > 2 ? (size_t)length - 2 : 0;
+    if (n > SUN_PATH) n = SUN_PATH;
+    if (!n) return 0; /* without a name it leads nowhere */
+    char text[SUN_PATH + 2];
+    size_t at = 0;
+    for (size_t i = 0; i < n && (path[i] || !i); i++) text[at++] = !i && !*path ? '@' : path[i];
+    text[at] = 0;
+    put_text(to->text, put_text(to->text, 0, TARGET, "unix:"), TARGET, text);
+    if (*text != '@' && SYS3(faccessat, AT_FDCWD, text, 0) < 0) return 0; /* the kernel says so */
+    return has_destination("unix:", text) || (policy.own && *text == '@') ? 0 : EPERM;
+}
+
+/* Whether an address may be connected or sent to; `sends` for a message. */
+static int reaches(long fd, const uint8_t *address, uint64_t length, int sends, struct target *to) {
+    static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF}, nowhere[16] = {0};
+    const char *names[MOST_FEW];
+    uint16_t family;
+    if (!address || length < 2) return 0; /* the kernel says EFAULT or EINVAL */
+    memcpy(&family, address, 2);
+    if (family == AF_UNIX) return reaches_unix(address, length, to);
+    if ((family != AF_INET || length < 8) && (family != AF_INET6 || length < 24)) return 0;
+    unsigned port = (unsigned)(address[2] << 8 | address[3]), size = family == AF_INET ? 4 : 16;
+    const uint8_t *at = address + (family == AF_INET ? 4 : 8);
+    uint8_t host[16];
+    memcpy(host, at, size);
+    if (size == 16 && same_bytes(host, mapped, 12)) {
+        memcpy(host, host + 12, 4);
+        size = 4;
+    }
+    if (same_bytes(host, nowhere, size)) host[0] = size == 4 ? 127 : 0, host[size - 1] = 1;
+    int protocol = !sends && is_stream(fd) ? TCP : UDP;
+    if (!sends) mark_asking(fd, 0);
+    if (protocol == TCP && (long)port == api_port && phase != RUN &&
+        (!api_length || (size == api_length && same_bytes(host, api_host, size)))) {
+        phase = INVOKE;
+        api_descriptor = (int)fd;
+        return 0;
+    }
+    if (protocol == TCP && api_descriptor == (int)fd) api_descriptor = -1;
+    if (port == DNS_PORT && counts_names && is_resolver(host, size)) {
+        if (!sends) mark_asking(fd, 1);
+        return 0;
+    }
+    unsigned count = names_of(host, size, names, MOST_FEW);
+    if (is_allowed(&policy, protocol, host, size, port, names, count)) return 0;
+    int loopback = size == 4 ? host[0] == 127 : same_bytes(host, nowhere, 15) && host[15] == 1;
+    if (policy.own && loopback) return 0;
+    if (!sends && protocol == UDP && has_destination("routes", NULL)) return 0;
+    if (policy.network == NETWORK_FAMILY && !has_destination("", NULL)) return 0; /* none is listed at all */
+    describe(to, protocol, host, size, count ? names[0] : NULL, port);
+    return EPERM;
+}
+
+/* Whether a socket may be bound to an address: Landlock would know the port. */
+static int binds(const uint8_t *address, uint64_t length, struct target *to) {
+    uint16_t family;
+    if (!address || length < 4 || policy.bind == BIND_ANY) return 0;
+    memcpy(&family, address, 2);
+    if (family != AF_INET && family != AF_INET6) return 0;
+    long port = address[2] << 8 | address[3];
+    for (uint32_t i = 1; policy.bind == BIND_PORTS && i <= policy.bind_ports.count; i++)
+        if (port_at(&policy.bind_ports, i, 0) == port) return 0;
+    put_number(to->text, put_text(to->text, 0, TARGET, "tcp://*:"), TARGET, (unsigned long)port, 10);
+    return EACCES;
+}
+
+/* The addresses in a message of a resolver, for the name that it answers about. */
+static void hear(const uint8_t *packet, size_t n) {
+    struct question question = {0};
+    struct dns_answer found;
+    struct dns_message in = {packet, n, DNS_HEADER, 0};
+    char name[DNS_NAME + 1];
+    if (n < DNS_HEADER || !(packet[2] & 0x80) || wide16(packet + 4) != 1) return;
+    get_name(&in, &question.name);
+    question.type = (uint16_t)get16(&in), question.class = (uint16_t)get16(&in);
+    if (in.broken || !name_text(&question.name, name) || !may_look_up(&policy, name)) return;
+    if (!read_answer(packet, n, wide16(packet), &question, &found)) return;
+    for (unsigned i = 0; i < found.count; i++) stand(name, found.given[i].host, found.given[i].length);
+}
+
+/* Whether a question that goes to a resolver asks for a name of the profile. */
+static int may_send_question(const uint8_t *packet, size_t n, struct target *to) {
+    struct dns_message in = {packet, n, DNS_HEADER, 0};
+    struct dns_name name;
+    char text[DNS_NAME + 1];
+    if (n < DNS_HEADER + 5 || packet[2] & 0x80) return 0;
+    get_name(&in, &name);
+    if (in.broken) return EPERM;
+    if (!name_text(&name, text)) return EPERM;
+    if (!*text || may_ask(text)) return 0;
+    put_text(to->text, put_text(to->text, 0, TARGET, "dns://"), TARGET, text);
+    return EPERM;
+}
+
+/* Where a path leads, without links, into `to`; 0 where nobody can tell. `last` is not followed where `names` it. */
+static int leads_to(long folder, const char *path, int names, char *to, size_t room) {
+    char link[40], above[TARGET];
+    size_t n = text_length(path), cut = n;
+    const char *rest = "";
+    long fd = names ? -ENOENT : SYS4(openat, folder, path, O_PATH | O_CLOEXEC, 0);
+    if (fd == -ENOENT) {
+        while (cut && path[cut - 1] == '/') cut--;
+        while (cut && path[cut - 1] != '/') cut--;
+        if (cut >= sizeof above) return 0;
+        memcpy(above, cut ? path : ".", cut ? cut : 1);
+        above[cut ? cut : 1] = 0;
+        rest = path + cut;
+        fd = SYS4(openat, folder, above, O_PATH | O_CLOEXEC, 0);
+    }
+    if (fd < 0) return 0;
+    put_number(link, put_text(link, 0, sizeof link, "/proc/self/fd/"), sizeof link, (unsigned long)fd, 10);
+    long got = SYS4(readlinkat, AT_FDCWD, link, to, (long)room - 1);
+    SYS1(close, fd);
+    if (got <= 0) return 0;
+    to[got] = 0;
+    size_t at = (size_t)got;
+    if (*rest && to[at - 1] != '/') at = put_text(to, at, room, "/");
+    put_text(to, at, room, rest);
+    for (at = text_length(to); at > 1 && to[at - 1] == '/'; at--) to[at - 1] = 0;
+    return 1;
+}
+
+static int is_in(const struct place *places, uint32_t count, const char *path) {
+    size_t n = text_length(path);
+    for (uint32_t i = 0; i < count; i++) {
+        size_t length = places[i].length;
+        if (n < length || !same_bytes(path, places[i].path, length)) continue;
+        if (!path[length] || (places[i].whole && (path[length] == '/' || length == 1))) return 1;
+    }
+    return 0;
+}
+
+static int exists_at(const char *path) { return SYS3(faccessat, AT_FDCWD, path, 0) == 0; }
+
+static uint32_t expand(const struct list *rules, struct place *into, int whole) {
+    const char *rule = rules->first;
+    char path[TARGET], real[4096];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < rules->count; i++, rule = next_text(rule))
+        for (int j = -1; j < folder_count && count < PLACES; j++) {
+            if (base_of(rule) ? j < 0 || folder_bases[j] != base_of(rule) : j >= 0) continue;
+            put_text(path, put_text(path, 0, TARGET, j < 0 ? "" : folders[j]), TARGET, path_in(rule));
+            if (!*path || !leads_to(AT_FDCWD, path, 0, real, sizeof real) || *real != '/') continue;
+            if (!exists_at(path)) continue; /* nothing above it is opened in its place */
+            size_t n = text_length(real);
+            into[count++] = (struct place){slice(real, n), (uint32_t)n, whole || is_whole(rule)};
+        }
+    return count;
+}
+
+static void expand_places(void) {
+    writable_count = expand(&policy.files.write, writable, 1);
+    startable_count = expand(&policy.files.programs, startable, 0);
+}
+
+/* Whether a path may be written to, made or removed. */
+static int writes(long folder, const char *path, int names, struct target *to) {
+    char real[4096];
+    if (!policy.files.listed || !path || !leads_to(folder, path, names, real, sizeof real)) return 0;
+    if (*real != '/' || is_in(writable, writable_count, real)) return 0;
+    put_text(to->text, 0, TARGET, real);
+    return EACCES;
+}
+
+static int is_program(const char *path, uint64_t *file) {
+    uint64_t found[24]; /* struct stat */
+    uint32_t mode;
+    if (SYS4(newfstatat, AT_FDCWD, path, found, 0) < 0) return 0;
+    memcpy(&mode, (char *)found + STAT_MODE, 4);
+    if (file) file[0] = found[0], file[1] = found[1];
+    return (mode & S_IFMT) == S_IFREG && SYS3(faccessat, AT_FDCWD, path, X_OK) == 0;
+}
+
+/* Whether a program may be started; a `name` without a slash is searched for as execvp(3) does. */
+static int starts(long folder, const char *path, int search, struct target *to) {
+    char tried[TARGET], real[4096];
+    uint64_t file[2];
+    if (!path) return 0;
+    put_text(to->text, 0, TARGET, path);
+    if (policy.exec == EXEC_SINGLE_USE) return EPERM;
+    if (search && *path && !last_char(path, '/')) {
+        const char *at = variable("PATH"), *name = path;
+        for (path = NULL; !path;) {
+            size_t n = 0;
+            while (at[n] && at[n] != ':') n++;
+            if (n && n < sizeof tried - 1) {
+                memcpy(tried, at, n);
+                tried[n] = 0;
+                put_text(tried, put_text(tried, n, sizeof tried, "/"), sizeof tried, name);
+                if (is_program(tried, NULL)) path = tried;
+            }
+            if (!path && !at[n]) return 0; /* there is none */
+            at += n + (at[n] == ':');
+        }
+    }
+    if (!policy.files.limited || !leads_to(folder, path, 0, real, sizeof real) || *real != '/') return 0;
+    put_text(to->text, 0, TARGET, real);
+    if (is_in(startable, startable_count, real)) return 0;
+    if (is_program(real, file) && file[0] == own_program[0] && file[1] == own_program[1]) return 0;
+    return EACCES;
+}
+
+#endif

@@ -1,0 +1,187 @@
+/* The line that a refused call leaves (sandbox/violations/schema.json), and what a program that is started inherits. */
+#ifndef SANDBOX_REPORT_C
+#define SANDBOX_REPORT_C
+
+#include "calls.h"
+#include "python.c"
+
+enum { MOST_LINES = 100, LINES_SECONDS = 10, COMM = 16, VARIABLES = 512, POOL = 8 };
+
+static int *(*errno_location)(void); /* of the function's own C library */
+static char request[64];             /* id of the invocation, '' where it is not known */
+static volatile int line_lock;
+static unsigned sequence, lost, lines_now;
+static long lines_since;
+static const char *run_name;
+
+static void set_errno(int code) {
+    if (errno_location) *errno_location() = code;
+}
+
+/* Text number `n` of texts that each end with a NUL. */
+static const char *nth(const char *texts, uint32_t n) {
+    while (n--) texts = next_text(texts);
+    return texts;
+}
+
+static const char *name_of_call(uint32_t nr) { return nr < CALL_COUNT ? nth(CALL_NAMES, nr) : ""; }
+
+/* A class as profiles write it, of the calls whose classes matter here. */
+static const char *class_of(uint32_t nr, const uint64_t *registers) {
+    uint64_t flags = registers[2];
+    switch (nr) {
+    case NR_clone:
+        flags = registers[0] & CLONE_KINDS;
+        return flags == CLONE_THREAD ? "thread" : flags ? "namespace" : "process";
+    case NR_openat:
+        return flags & (O_CREAT | 020000000) ? "create" : flags & (O_ACCMODE | O_TRUNC) ? "write" : "read";
+    case NR_mprotect:
+    case NR_pkey_mprotect:
+        return flags & 4 ? flags & 2 ? "exec-write" : "exec" : "data";
+    case NR_mmap:
+        return !(flags & 4)                   ? "data"
+               : flags & 2                    ? "exec-write"
+               : registers[3] & MAP_ANONYMOUS ? "exec-anon"
+                                              : "exec-file";
+    case NR_sendto:
+        return registers[4] ? "addressed" : "connected";
+    default:
+        return "";
+    }
+}
+
+static const char *technique_of(const char *call, const char *class, const char **risk) {
+    const char *whole = *class ? format("% %", call, class) : call;
+    for (int tries = 0; tries < 2; tries++, whole = call)
+        for (const char *at = TECHNIQUES; *at; at = next_text(next_text(next_text(at))))
+            if (same(at, whole)) return *risk = next_text(at), next_text(*risk);
+    *risk = "low";
+    return "T1106";
+}
+
+static const char *name_of_errno(int code) {
+    return code == EPERM    ? "EPERM"
+           : code == EACCES ? "EACCES"
+           : code == ENOSYS ? "ENOSYS"
+           : code == ENOENT ? "ENOENT"
+                            : "";
+}
+
+static const char *phase_name(void) { return phase == RUN ? "run" : phase == INVOKE ? "invoke" : "init"; }
+
+/* `"time": ..., "seq": ..., "supervisor": ...`: what every line begins with. */
+static const char *beginning(const char *event) {
+    long now[2] = {0, 0};
+    SYS2(clock_gettime, 0, now);
+    long milliseconds = now[1] / 1000000;
+    const char *gap = lost ? format("\"lost\": #, ", (long)lost) : "";
+    lost = 0;
+    return format("{\"event\": $, \"time\": #.%#, \"seq\": #, \"supervisor\": $, %\"function\": $, ", event, now[0],
+                  milliseconds < 10    ? "00"
+                  : milliseconds < 100 ? "0"
+                                       : "",
+                  milliseconds, (long)++sequence, run_name, gap, policy.function);
+}
+
+/* Whether one more line may be written now. */
+static int may_write(void) {
+    long now[2] = {0, 0};
+    SYS2(clock_gettime, 1, now);
+    if (now[0] - lines_since >= LINES_SECONDS) lines_since = now[0], lines_now = 0;
+    if (lines_now++ < MOST_LINES) return 1;
+    sequence++, lost++;
+    return 0;
+}
+
+static const char *thread_name(void) {
+    static char text[COMM + 1];
+    long fd = SYS4(openat, AT_FDCWD, "/proc/thread-self/comm", O_CLOEXEC, 0), n = SYS3(read, fd, text, COMM);
+    SYS1(close, fd);
+    if (n > 0 && text[n - 1] == '\n') n--;
+    text[n > 0 ? n : 0] = 0;
+    return text;
+}
+
+/* Write a violation: `syscall`, `class` and so on as in the schema. */
+static void violation(const char *syscall, const char *class, const char *target, int code, const char *reason,
+                      const char *by) {
+    const char *risk, *technique;
+    if (!may_write()) return;
+    technique = technique_of(syscall, class, &risk);
+    const char *error = is_audit ? "" : name_of_errno(code); /* '' for what goes on */
+    char *line = format(
+        "%\"phase\": $, \"request\": %, \"pid\": #, \"tid\": #, \"comm\": $, \"syscall\": $, \"class\": $, "
+        "\"args\": [], \"target\": $, \"verdict\": $, \"errno\": $, \"reason\": $, \"risk\": $, \"technique\": $, "
+        "\"allow\": \"\", \"tier\": \"detects\"%}\n",
+        beginning("violation"), phase_name(), *request ? format("$", request) : "null", SYS1(getpid, 0),
+        SYS1(gettid, 0), thread_name(), syscall, class, target, *error ? "denied" : "reported", error, reason, risk,
+        technique, by);
+    write_line(line);
+}
+
+/* Report a call that is refused, or in audit would be; `function` of the C library was called from `caller`. */
+static void report(uint32_t nr, const uint64_t *registers, int code, const char *target, const char *function,
+                   uint64_t caller) {
+    char shown[TARGET], origin[ORIGIN];
+    who_calls(origin, SYS1(getpid, 0) == start_pid);
+    lock(&line_lock);
+    const char *mark = alloc(1), *name = name_of_call(nr), *object = object_at(caller);
+    put_text(shown, 0, sizeof shown, target);
+    const char *by = *origin   ? format(", \"by\": {%%}", origin, *object ? format(", \"object\": $", object) : "")
+                     : *object ? format(", \"by\": {\"object\": $}", object)
+                               : "";
+    violation(*name ? name : format("syscall_#", (long)nr), class_of(nr, registers), shown, code,
+              format("%(3) asked for what the profile does not hold", function), by);
+    release(mark);
+    unlock(&line_lock);
+}
+
+/* Report an event of Python's: as a call that is made otherwise, `code` 0 where it goes on. */
+static void report_event(const char *event, const char *target, int code, const char *reason, const char *origin) {
+    lock(&line_lock);
+    const char *mark = alloc(1);
+    violation("python", event, target, code, reason, *origin ? format(", \"by\": {%}", origin) : "");
+    release(mark);
+    unlock(&line_lock);
+}
+
+/* The environment of a program that is started, with what makes the loader look there, too. It lies in a pool that goes
+ * round: the exec copies it. */
+static char carried[SETTINGS + 24], *carried_phase;
+static const char *carried_audit, *carried_binding;
+
+static const char *const *carry_on(const char *const *given) {
+    static const char *pool[POOL][VARIABLES];
+    static volatile unsigned turn;
+    const char **to = pool[__atomic_fetch_add(&turn, 1, __ATOMIC_RELAXED) % POOL];
+    int count = 0;
+    if (!*carried || !carried_audit) return given;
+    for (const char *const *at = given; at && *at; at++) {
+        if (starts_with(*at, "LD_AUDIT=") || starts_with(*at, "SANDBOX_TRIPWIRE=")) continue;
+        if (count == VARIABLES - 4) return given;
+        to[count++] = *at;
+    }
+    if (carried_phase) *carried_phase = phase == INIT ? '0' : '1';
+    to[count++] = carried_audit;
+    to[count++] = carried;
+    if (carried_binding) to[count++] = carried_binding;
+    to[count] = NULL;
+    return to;
+}
+
+/* Keep what is carried on: our own variables as they came, but for who is the first process. */
+static void keep_variables(void) {
+    size_t at = put_text(carried, 0, sizeof carried, "SANDBOX_TRIPWIRE=");
+    put_text(carried, at, sizeof carried, variable("SANDBOX_TRIPWIRE"));
+    for (char *p = carried + at; *p; p++) {
+        int begins = p == carried + at || p[-1] == '\n';
+        if (begins && starts_with(p, "f ")) p[2] = '0';
+        if (begins && starts_with(p, "i ")) carried_phase = p + 2;
+    }
+    for (char **one = environment; *one; one++) {
+        if (starts_with(*one, "LD_AUDIT=")) carried_audit = *one;
+        if (starts_with(*one, "LD_BIND_NOW=")) carried_binding = *one;
+    }
+}
+
+#endif
