@@ -35,6 +35,7 @@ def production(folder: Path) -> Iterator[Production]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two writes
 
         def do_GET(self) -> None:
             self._answer({"price": len(self.path.partition("?")[0].rpartition("/")[2]) * 7})

@@ -102,9 +102,10 @@ class Reply:
 class Start:
     """One running function."""
 
-    def __init__(self, environment: Environment, journal: Path | None, log: Path) -> None:
+    def __init__(self, environment: Environment, journal: Path | None, took: float) -> None:
+        """`took` are the seconds from its spawn until it asked for an event."""
         self.environment = environment
-        self.log = log
+        self.took = took
         self._journal = journal
         self._read = 0
 
@@ -175,11 +176,12 @@ def _started(
             handler="" if deployed.command else "app.handler", timeout=TIMEOUT, init_timeout=TIMEOUT,
         )  # fmt: skip
         environment = stack.enter_context(Environment(function, stdout=output, stderr=output, pass_fds=passed))
+        began = time.monotonic()
         environment.start()
         if failed := environment.wait_ready():
             text = log.read_text(errors="replace").strip().splitlines()[-4:]
             raise EvaluationFailed(f"{deployed.name} does not start: {failed.failure}: {' / '.join(text)}")
-        yield Start(environment, journal, log)
+        yield Start(environment, journal, time.monotonic() - began)
 
 
 def installed(python: Path, distribution: str) -> str:
