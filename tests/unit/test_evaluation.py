@@ -27,12 +27,13 @@ def test_the_page_is_that_of_the_results() -> None:
 def test_what_must_be_stopped_was() -> None:
     """Each attack had its effect bare and, unless the profile allows all that it does, none under the profile."""
     assert all(attack["bare"] for _, attack in ATTACKS)
-    assert [attack["name"] for _, attack in ATTACKS if attack["withstood"] and attack["enforced"]] == []
+    for way, stopped in (("enforced", "withstood"), ("denying", "denied")):
+        assert [attack["name"] for _, attack in ATTACKS if attack[stopped] and attack[way]["effect"]] == []
 
 
 def test_lines_name_the_library_and_ordinary_events_have_none() -> None:
-    """95 % of the lines about attacks name the right library; no ordinary event was blocked or has a line."""
-    right = [line["right"] for line in page.all_lines(RESULTS["exploits"])]
+    """95 % of the lines name the right library, where the page does not say why none can; no false alarm or block."""
+    right = [line["right"] for line in page.all_lines(row for row in RESULTS["exploits"] if not row["nameless"])]
     assert sum(right) >= 0.95 * len(right)
-    assert [exploit["name"] for exploit in RESULTS["exploits"] if exploit["false_blocks"]] == []
-    assert [exploit["name"] for exploit in RESULTS["exploits"] if exploit["false_alarms"]] == []
+    served = [exploit[way] for exploit in RESULTS["exploits"] for way in page.WAYS] + RESULTS["workloads"]
+    assert not any(one["false_blocks"] or one["false_alarms"] for one in served)

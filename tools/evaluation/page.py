@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Results = Mapping[str, Any]
+WAYS = ("enforced", "denying")
+"""Under the profile as it was learned, and with `on-anomaly: deny` in it."""
 
 HEAD = """\
 # Evaluation
@@ -20,19 +22,21 @@ the evaluation's own, or run `id`.
 EXPLOITS = """\
 ## Exploits
 
-Each function is trained with ordinary events. Then every attack is served to the bare function, where it must have its
-effect, and to the function under its profile. An effect is looked for where it shows (a file, a listener), never in an
-answer unless the answer is the way out. *Detected by* is the call that has a line, with what it was refused. *Library
-named* is what the lines name, and how many of them name the right one: the vulnerable library, or the function where it
-is its own code. Before, between and behind the attacks both serve events that training did not see: *false blocks* are
-those with another answer than bare, *false alarms* their lines.
+Each function is trained with ordinary events. Then every attack is served to the bare function, where it must have
+its effect, to the function under its profile, and under the same profile with `on-anomaly: deny`. An effect is looked
+for where it shows (a file, a listener), never in an answer unless the answer is the way out. *Detected by* is the
+call that has a line, what it was refused, and what a detector suspected. *Library named* is what the lines name, and
+how many of them name the right one: the vulnerable library, or the function where it is its own code. Before, between
+and behind the attacks both serve events that training did not see: *false blocks* are those with another answer than
+bare, *false alarms* their lines.
 """
 
 NEGATIVES = """\
 ## What got through
 
-Attacks that only do what the profile allows have their effect, and no line says so. And what a line names is no proof:
-code in the process can pretend to be any other's. Such lines are left out of the count above.
+Attacks that only do what the profile allows have their effect, unless a detector suspects them and the profile says
+that it decides. And what a line names is no proof: code in the process can pretend to be any other's. Such lines are
+left out of the count above.
 """
 
 WORKLOADS = """\
@@ -47,16 +51,16 @@ CALLS = """\
 ## System calls
 
 How many of this machine's system calls each lets a function make: Docker's default profile
-(`tests/guests/moby-default.json`, calls with conditions counted), a list made from `strace -f` of a start with 20 of the
-events, and the learned profile of 200, until the function asks for its first event and afterwards. The learned one holds
-more calls than strace's: it closes families (`open` and `openat`, `fork` and `clone`), so that it serves other C
+(`tests/guests/moby-default.json`, calls with conditions counted), a list made from `strace -f` of a start with 20 of
+the events, and the learned profile of 200, until the function asks for its first event and afterwards. The learned one
+holds more calls than strace's: it closes families (`open` and `openat`, `fork` and `clone`), so that it serves other C
 libraries and architectures, and it has the floor of harmless calls. Of many calls it lets only classes of arguments
 through, which the count does not show.
 """
 COSTS = """\
 ## Costs
 
-The fastest of 9 starts, from the spawn to the first question for an event, and of the 9 medians of 40 warm invocations,
+The fastest of 9 starts, from the spawn to the first question for an event, and of the 9 medians of warm invocations,
 bare and under native launcher and supervisor by turns. `tools/bench` measures with more care
 ([performance.md](performance.md)).
 """
@@ -87,20 +91,36 @@ def _measured(results: Results) -> str:
 def _exploits(found: Sequence[Results]) -> str:
     rows = []
     for exploit in found:
-        benign = (f"{exploit['false_blocks']} of {exploit['benign']}", f"{len(exploit['false_alarms'])}")
+        benign = tuple(_of_both(exploit, key) for key in ("false_blocks", "false_alarms"))
         for number, attack in enumerate(exploit["attacks"]):
             first = number == 0
-            detected = "; ".join(dict.fromkeys(map(_detected, attack["lines"]))) or "-"
+            detected = "; ".join(dict.fromkeys(map(_detected, _lines(attack)))) or "-"
             rows.append((
-                exploit["flaw"] if first else "", attack["name"], _effect(attack["bare"]), _effect(attack["enforced"]),
-                detected, _named(attack), *(benign if first else ("", "")),
+                exploit["flaw"] if first else "", attack["name"], _effect(attack["bare"]),
+                *(_effect(attack[way]["effect"]) for way in WAYS), detected, _named(attack),
+                *(benign if first else ("", "")),
             ))  # fmt: skip
-    head = ("exploit", "attack", "bare", "enforced", "detected by", "library named", "false blocks", "false alarms")
+    head = (
+        "exploit", "attack", "bare", "enforced", "on-anomaly: deny", "detected by", "library named", "false blocks",
+        "false alarms",
+    )  # fmt: skip
     return _table(head, rows)
 
 
+def _of_both(exploit: Results, key: str) -> str:
+    return f"{sum(_count(exploit[way][key]) for way in WAYS)} of {sum(exploit[way]['events'] for way in WAYS)}"
+
+
+def _count(found: int | Sequence[Any]) -> int:
+    return found if isinstance(found, int) else len(found)
+
+
+def _lines(attack: Results) -> list[Results]:
+    return [line for way in WAYS for line in attack[way]["lines"]]
+
+
 def _named(attack: Results) -> str:
-    lines = attack["lines"]
+    lines = _lines(attack)
     if not lines:
         return "-"
     names = ", ".join(dict.fromkeys(map(_name, lines)))
@@ -111,7 +131,8 @@ def _name(line: Results) -> str:
     """Whom a line names: `PyYAML 5.3.1 yaml/constructor.py`, or the function's own frame alone."""
     by = line["by"]
     if "distribution" in by:
-        return " ".join(filter(None, (by["distribution"], by["version"], by["module"])))
+        started = "started by" if by.get("started") else ""
+        return " ".join(filter(None, (started, by["distribution"], by["version"], by["module"])))
     return f"the function, line {by['handler']['line']}" if "handler" in by else "nobody"
 
 
@@ -121,29 +142,40 @@ def _effect(happened: bool) -> str:
 
 def _detected(line: Results) -> str:
     call = " ".join(filter(None, (line.get("syscall"), line.get("class"))))
-    outcome = line.get("errno") or line.get("verdict") or line["event"]
-    noticed = line.get("anomaly") or line.get("detector")
-    return f"{call} {outcome}" + (f" ({noticed})" if noticed else "")
+    outcome = line.get("errno") or line.get("verdict") or "let through"
+    return f"{call} {outcome}" + (f" ({line['anomaly']})" if "anomaly" in line else "")
 
 
 def all_lines(found: Iterable[Results]) -> Iterator[Results]:
     """Every line about an attack that does not forge it."""
     attacks = (attack for exploit in found for attack in exploit["attacks"] if not attack["forged"])
-    return (line for attack in attacks for line in attack["lines"])
+    return (line for attack in attacks for line in _lines(attack))
 
 
 def _totals(found: Sequence[Results]) -> str:
     lines = list(all_lines(found))
     right = sum(line["right"] for line in lines)
     attacks = [attack for exploit in found for attack in exploit["attacks"]]
-    stopped = sum(not attack["enforced"] for attack in attacks)
-    benign = sum(exploit["benign"] for exploit in found)
-    blocked = sum(exploit["false_blocks"] for exploit in found)
-    alarms = sum(len(exploit["false_alarms"]) for exploit in found)
-    return (
-        f"{stopped} of {len(attacks)} attacks stopped; {right} of {len(lines)} lines ({share(right, len(lines))}) name "
-        f"the right library; of {benign} ordinary events {blocked} blocked, {alarms} with a line.\n"
+    stopped, denied = (sum(not attack[way]["effect"] for attack in attacks) for way in WAYS)
+    benign, blocked, alarms = (
+        sum(_count(exploit[way][key]) for exploit in found for way in WAYS)
+        for key in ("events", "false_blocks", "false_alarms")
     )
+    return (
+        f"Of {len(attacks)} attacks {stopped} are stopped, {denied} with `on-anomaly: deny`. {right} of {len(lines)} "
+        f"lines ({share(right, len(lines))}) name the right library{_nameless(found)}. Of {benign} ordinary events "
+        f"{blocked} were blocked, and {alarms} lines were written about them.\n"
+    )
+
+
+def _nameless(found: Sequence[Results]) -> str:
+    """Which lines cannot, and what the share is without them."""
+    reasons = [exploit["nameless"] for exploit in found if exploit["nameless"]]
+    if not reasons:
+        return ""
+    lines = list(all_lines(exploit for exploit in found if not exploit["nameless"]))
+    right = sum(line["right"] for line in lines)
+    return f", {right} of {len(lines)} ({share(right, len(lines))}) where one can be named ({'; '.join(reasons)})"
 
 
 def share(part: int, whole: int) -> str:
@@ -153,10 +185,11 @@ def share(part: int, whole: int) -> str:
 
 def _through(found: Sequence[Results]) -> str:
     rows = [
-        (exploit["name"], attack["name"], _effect(attack["enforced"]), attack["why"])
-        for exploit in found for attack in exploit["attacks"] if attack["enforced"] or attack["forged"]
+        (exploit["name"], attack["name"], *(_effect(attack[way]["effect"]) for way in WAYS), attack["why"])
+        for exploit in found for attack in exploit["attacks"]
+        if attack["forged"] or any(attack[way]["effect"] for way in WAYS)
     ]  # fmt: skip
-    return _table(("function", "attack", "enforced", "why"), rows) if rows else ""
+    return _table(("function", "attack", "enforced", "on-anomaly: deny", "why"), rows)
 
 
 def _estimates(found: Sequence[Results]) -> str:
@@ -179,8 +212,8 @@ def _served(found: Sequence[Results]) -> str:
     alarms = sum(len(workload["false_alarms"]) for workload in found)
     within = [one["needed"] / 100 <= one["bound"] for workload in found for one in workload["trainings"].values()]
     return (
-        f"In {sum(within)} of {len(within)} trainings no more came than the bound. Enforced after 200, {blocked} of "
-        f"{events} events were blocked, and {alarms} lines written.\n"
+        f"In {sum(within)} of {len(within)} trainings no more came than the bound. Enforced after 200 events, with "
+        f"`on-anomaly: deny`, {blocked} of {events} were blocked, and {alarms} lines written.\n"
     )
 
 
