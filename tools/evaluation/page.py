@@ -212,8 +212,8 @@ def _served(found: Sequence[Results]) -> str:
     alarms = sum(len(workload["false_alarms"]) for workload in found)
     within = [one["needed"] / 100 <= one["bound"] for workload in found for one in workload["trainings"].values()]
     return (
-        f"In {sum(within)} of {len(within)} trainings no more came than the bound. Enforced after 200 events, with "
-        f"`on-anomaly: deny`, {blocked} of {events} were blocked, and {alarms} lines written.\n"
+        f"In {sum(within)} of {len(within)} trainings no more came than the bound. Enforced after 200 events, "
+        f"{blocked} of {events} were blocked, and {alarms} lines written.\n"
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,8 +29,20 @@ class Production:
         return f"{DESTINATION}=127.0.0.1:{self.port}"
 
 
+Serve = Callable[[Path, type[http.server.BaseHTTPRequestHandler]], contextlib.AbstractContextManager[int]]
+
+
 @contextlib.contextmanager
-def production(folder: Path) -> Iterator[Production]:
+def plain(folder: Path, handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[int]:
+    """HTTP on loopback, without a name."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@contextlib.contextmanager
+def production(folder: Path, serve: Serve = https) -> Iterator[Production]:
     """GET /items/N answers N's price, and whatever is posted is accepted."""
     received: list[str] = []
 
@@ -56,5 +69,5 @@ def production(folder: Path) -> Iterator[Production]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with https(folder, Handler) as port:
+    with serve(folder, Handler) as port:
         yield Production(port, folder / "shop.pem", received)
