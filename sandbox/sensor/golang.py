@@ -25,15 +25,17 @@ LARGEST = 1 << 18
 LONGEST = 512
 MOST_FUNCTIONS = 1 << 22
 FURTHEST = 1 << 40
+MOST_KNOWN = 256
 
 
 class GoProgram:
     """One program, by a descriptor that it closes. Raises Unreadable for what is not built by Go 1.18 or later."""
 
-    __slots__ = ("_count", "_fd", "_names", "_start", "_table", "main", "modules", "version")
+    __slots__ = ("_count", "_fd", "_known", "_names", "_start", "_table", "main", "modules", "version")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._known: dict[int, str] = {}
         try:
             self._read()
         except BaseException:
@@ -68,6 +70,14 @@ class GoProgram:
 
     def function(self, offset: int) -> str:
         """The full name of the function at an offset in the file: `net/http.(*Client).do`; '' for none."""
+        known = self._known.get(offset)
+        if known is None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            known = self._known[offset] = self._function(offset)
+        return known
+
+    def _function(self, offset: int) -> str:
         place = offset - self._start
         low, high = 0, self._count
         while low < high:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DEEPEST = 1 << 16
 """Bytes of a stack that are looked through."""
-PIECE = 1 << 12
+PIECE = 1 << 10
 MOST_MAPPINGS = 4096
 MOST_SPOTS = 512
 SIGNED = 0 if abi.MACHINE == "x86_64" else (1 << 48) - 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from sandbox.kernel.memory import Memory
-from sandbox.sensor import files, golang, native, objects, starters
+from sandbox.sensor import golang, native, objects, starters
 from sandbox.sensor.objects import NativeObject, Objects, may_tell
 from sandbox.sensor.offsets import Unreadable
 from sandbox.sensor.processes import Sizes
@@ -29,8 +29,6 @@ MOST_LIBRARIES = 512
 MOST_NAMED = 16
 """Addresses in one library of which the first in a function that it exports is looked for."""
 ANONYMOUS = "<anonymous>"
-LONGEST_SCRIPT = 1 << 20
-"""Bytes of a script of which lines are counted."""
 GO = "go"
 """Stands for the distribution of its own packages; the version is Go's."""
 UNDER = ("runtime", "syscall", "internal/")
@@ -169,7 +167,8 @@ class NativeOrigins:
         for script in scripts:
             package = self._objects.package(tid, script.file)
             name = script.function or ANONYMOUS
-            frame = Frame(package.module if package else script.file, name, _line(tid, script))
+            line = self._objects.line(tid, script.file, script.begin)
+            frame = Frame(package.module if package else script.file, name, line)
             if package is None:
                 handler = frame
                 break
@@ -233,11 +232,3 @@ class NativeOrigins:
         if made is None:
             return Origin("", "", None, handler) if handler else None
         return Origin(made.distribution, made.version, made.library, handler)
-
-
-def _line(tid: int, script: ScriptFrame) -> int:
-    """The line in which a function begins; 0 where nobody knows."""
-    if script.begin < 0:
-        return 0
-    text = files.content(tid, script.file, LONGEST_SCRIPT).decode("utf-8", "replace")
-    return text.count("\n", 0, script.begin) + 1 if script.begin < len(text) else 0

@@ -28,6 +28,9 @@ PACKAGES = "/node_modules/"
 MOST_PACKAGE = 1 << 16
 """Bytes of a package.json."""
 MOST_HEADER = 1 << 14
+LONGEST_SCRIPT = 1 << 20
+"""Bytes of a script of which lines are counted."""
+MOST_KNOWN = 256
 
 
 class NativeObject:
@@ -62,12 +65,14 @@ class NativeObject:
 
 
 class Objects:
-    """Looks files up."""
+    """Looks files up, and remembers packages and lines: what is on disk is taken to stay, as in a deployed package."""
 
-    __slots__ = ("_distributions",)
+    __slots__ = ("_distributions", "_lines", "_packages")
 
     def __init__(self, distributions: Distributions) -> None:
         self._distributions = distributions
+        self._packages: dict[str, tuple[str, str]] = {}
+        self._lines: dict[tuple[str, int], int] = {}
 
     def program(self, tid: int, path: str) -> NativeObject:
         """What a task runs: Node, a program of Go, or one that says nothing."""
@@ -96,25 +101,43 @@ class Objects:
             return NativeObject(tid, path, found)
         return NativeObject(tid, path, Owner(_soname(tid, path), "", path, installed=True))
 
-    @staticmethod
-    def package(tid: int, path: str) -> Owner | None:
+    def package(self, tid: int, path: str) -> Owner | None:
         """The package of Node that a file below node_modules is of, the innermost; None for any other file."""
         folder, found, rest = path.rpartition(PACKAGES)
         if not found:
             return None
         parts = rest.split("/")
-        count = 2 if rest.startswith("@") and len(parts) > 1 else 1
-        name, version = "/".join(parts[:count]), ""
-        data = files.content(tid, f"{folder}{PACKAGES}{name}/package.json", MOST_PACKAGE)
-        try:
-            about = parse(data.decode()) if data else None
-        except ValueError:
-            about = None
-        if isinstance(about, dict):
-            said = about.get("name"), about.get("version")
-            name, version = (text[:LONGEST] if isinstance(text, str) else "" for text in said)
-            name = name or "/".join(parts[:count])
-        return Owner(name, version, rest, installed=True)
+        top = "/".join(parts[: 2 if rest.startswith("@") else 1])
+        home = f"{folder}{PACKAGES}{top}"
+        known = self._packages.get(home)
+        if known is None:
+            if len(self._packages) >= MOST_KNOWN:
+                self._packages.clear()
+            known = self._packages[home] = _said(files.content(tid, f"{home}/package.json", MOST_PACKAGE))
+        return Owner(known[0] or top[:LONGEST], known[1], rest, installed=True)
+
+    def line(self, tid: int, path: str, begin: int) -> int:
+        """The line of a script that a character is in; 0 where nobody knows."""
+        if begin < 0:
+            return 0
+        known = self._lines.get((path, begin))
+        if known is None:
+            text = files.content(tid, path, LONGEST_SCRIPT).decode("utf-8", "replace")
+            if len(self._lines) >= MOST_KNOWN:
+                self._lines.clear()
+            known = self._lines[path, begin] = text.count("\n", 0, begin) + 1 if begin < len(text) else 0
+        return known
+
+
+def _said(data: bytes) -> tuple[str, str]:
+    """(name, version) of a package.json, '' where it does not say."""
+    try:
+        about = parse(data.decode()) if data else None
+    except ValueError:
+        about = None
+    found = (about.get("name"), about.get("version")) if isinstance(about, dict) else ("", "")
+    name, version = (text[:LONGEST] if isinstance(text, str) else "" for text in found)
+    return name, version
 
 
 def is_node(path: str) -> bool:
