@@ -47,6 +47,9 @@ EMPTY_WORDS = frozenset(
 
 EXPECTED_WRITES = ("/tmp/**", "{root}/**", "/dev/null")
 
+LIBRARIES = "new-library-for-access"
+"""The detector that compares a call's libraries with those of training."""
+
 PLACES: dict[Phase, str] = {"init": "cold starts", "invoke": "invocations", "run": "runs"}
 
 
@@ -291,6 +294,16 @@ def _on_anomaly(document: Document) -> Iterator[_Raw]:
         )  # fmt: skip
 
 
+def _users(document: Document) -> Iterator[_Raw]:
+    """Where detectors have a say, that one of them has nothing to go by."""
+    profile = document.profile
+    if profile.on_anomaly and not profile.by and anomaly.response(dict(profile.on_anomaly), LIBRARIES) != anomaly.OFF:
+        yield (
+            "info", ("on-anomaly",), f"no entry says who uses it: {LIBRARIES} suspects nobody",
+            "train again: `sandbox learn` lists the libraries of Python functions",
+        )  # fmt: skip
+
+
 def _writes(document: Document) -> Iterator[_Raw]:
     for i, place in enumerate(document.entries("write")):
         if any(covers(expected, posixpath.normpath(place)) for expected in EXPECTED_WRITES):
@@ -378,6 +391,6 @@ def _circumstances(document: Document) -> Iterator[_Raw]:
 
 CHECKS = (
     _schema, _environment, _verified, _reasons, _grants, _promises, _processes, _network, _listen, _writes,
-    _random_parts, _by, _tolerates, _on_anomaly, _completeness, _provenance,
+    _random_parts, _by, _tolerates, _on_anomaly, _users, _completeness, _provenance,
     _circumstances,
 )  # fmt: skip

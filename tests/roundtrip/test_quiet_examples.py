@@ -117,7 +117,7 @@ def serve_elsewhere(trip: Trip, name: str, profile: Path, command: tuple[str, ..
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_events_of_an_example_write_no_line(workshop: Workshop, name: str) -> None:
-    """What was trained is served again by a supervisor that has nothing to report, refused or let through."""
+    """What was trained is served again by a supervisor that has nothing to report, refused, suspected or not."""
     folder = workshop.new("")
     folder.mkdir()
     root = copied(name, folder)
@@ -125,6 +125,7 @@ def test_the_events_of_an_example_write_no_line(workshop: Workshop, name: str) -
     handler = () if command else ("--handler", "app.handler")
     trip = Trip(workshop, (*handler, "--root", str(root)), command, "lambda")
     profile = trip.learn(events := root / "events")
+    profile.write_text(f"{profile.read_text()}\non-anomaly: deny\n")  # what a detector suspects fails
     held_out = root / "held-out"
     for mode, asked in ((LOOKING, events), (AUDIT, held_out if held_out.exists() else events)):
         served = trip.serve(profile, asked, mode)

@@ -200,5 +200,8 @@ def test_what_is_done_about_anomalies_is_merged_strictly_and_shown() -> None:
     assert not diff.diff(silent, deny).widened
     [note] = [finding for finding in lint.lint(said["mixed"]) if "late-load" in finding.message]
     assert (note.severity, note.line) == ("warning", 5)
+    nobody = [finding for finding in lint.lint(said["mixed"]) if "no entry says who uses it" in finding.message]
+    assert [(finding.severity, finding.line) for finding in nobody] == [("info", 5)]
+    assert not [finding for finding in lint.lint(document.parse(FULL)) if "no entry says" in finding.message]
     schema = json.loads(Path(document.schema_path()).read_text())
     assert list(schema["properties"]["on-anomaly"]["then"]["properties"]) == [anomaly.ALL, *anomaly.DETECTORS]
