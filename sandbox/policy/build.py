@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sandbox import bundle
-from sandbox.behaviour import arguments, proc
+from sandbox.behaviour import anomaly, arguments, proc
 from sandbox.behaviour.path import check, outermost
 from sandbox.errors import SandboxError, UsageError, debugging, trace
 from sandbox.kernel import bpf, tables
@@ -56,6 +56,8 @@ def build(profile: Profile, arches: Sequence[str] = tables.ARCHES) -> Bundle:
     unsupervised = ports.open_kinds(profile)
     if exec_granted(profile) and profile.processes:
         unsupervised += executables.description(profile).unsupervised
+    if any(answer != anomaly.OFF for _, answer in profile.on_anomaly):
+        unsupervised += ["anomalies: no detector is asked"]
     values = {
         "function": profile.function.name,
         "exec": "granted" if exec_granted(profile) else "single-use",

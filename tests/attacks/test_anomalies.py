@@ -23,10 +23,10 @@ from sandbox.violations import reader
 bench = bench_for([PLAIN_HOSTS[0], NATIVE[-1]])
 
 APP = '''\
-import dataclasses, os, pickle, socket, string, sys, threading
+import dataclasses, os, pickle, socket, string, subprocess, sys, threading
 sys.path += [SITE, os.path.dirname(__file__) + "/site-packages"]
 
-at = ("127.0.0.1", int(sys.argv[1]))
+at = ("127.0.0.1", int(sys.argv[1]) if sys.argv[1].isdecimal() else 0)
 
 class Thief:
     def __reduce__(self):
@@ -36,6 +36,10 @@ class Thief:
 class Client:
     name: str = ""
     session: object = dataclasses.field(default_factory=lambda: socket.create_connection(at))
+
+class Starter:
+    def __reduce__(self):
+        return subprocess.call, (["/bin/mkdir", sys.argv[1]],)
 
 class Document:
     """What an honest function keeps in a pickle."""
@@ -77,6 +81,12 @@ def injected():
 def by_another():
     from tagload.constructor import construct_apply
     construct_apply("socket.create_connection", at)
+
+def started():
+    pickle.loads(pickle.dumps(Starter()))
+
+def starts():
+    subprocess.call(["/bin/mkdir", sys.argv[1]])
 
 PICKLE = pickle.dumps(Thief())
 
@@ -159,13 +169,33 @@ def test_what_is_allowed_is_refused_below_misuse(bench: Supervision, app: Path) 
         assert line["detail"] == "by tagload, in training by python, urllib3"
 
 
+def test_a_program_that_is_allowed_does_not_start_below_misuse(bench: Supervision, app: Path) -> None:
+    """Its child is refused the exec, by the stack of the thread that made it; started on purpose the program runs."""
+    command = ("/usr/bin/python3", "-I", "-S", str(app))
+    made = bench.new("")
+    bench.bare(*command, str(made), "started")
+    assert made.is_dir()
+    made.rmdir()
+    items = ("clone process", "vfork", "fork", "wait4", "waitid", "execve", "pipe2", "dup2", "mkdir", "close_range")
+    bundle = bench.bundle(*LOADED, *items, on_anomaly={"all": "deny"})
+    done = bench.run(bundle, *command, str(made), "started")
+    assert done.stdout == "started 1\n", done.stderr
+    assert not made.exists()
+    (line,) = [event for event in done.events if "anomaly" in event]
+    assert (line["syscall"], line["anomaly"], line["errno"]) == ("execve", "library-misuse", "EPERM")
+    assert line["target"].endswith("/bin/mkdir")
+    done = bench.run(bundle, *command, str(made), "starts")
+    assert made.is_dir(), done.stderr
+    assert not [event for event in done.events if "anomaly" in event]
+
+
 def anomalies(done: Done) -> list[dict[str, Any]]:
     """The lines of what was let through and suspected."""
     return [event for event in done.events if event["event"] == "anomaly"]
 
 
 def test_each_response(bench: Supervision, app: Path) -> None:
-    """Report lets through with a line, off without, terminate ends the function, and audit only reports."""
+    """Report, off, terminate and audit do what they say; without a supervisor the status line says who is lacking."""
     command = ("/usr/bin/python3", "-I", "-S", str(app))
     with service() as (server, port):
         network = [f"tcp://127.0.0.1:{port}"]
@@ -189,6 +219,8 @@ def test_each_response(bench: Supervision, app: Path) -> None:
         made, done = run(all="off", library_misuse="terminate")
         assert (made, done.code) == (0, FunctionTerminated.exit_code), done.stderr
         assert [(line["verdict"], line["anomaly"]) for line in done.of("connect")] == [("terminated", "library-misuse")]
+        made, done = run({"SANDBOX_SUPERVISE": "0"}, all="deny")
+        assert (made, "anomalies: no detector is asked" in done.stderr) == (1, True)
         # Without a word in the profile what a table answers is not judged; a busy host may be too slow for the rest.
         runs = [run() for _ in range(1 if bench.native else 3)]
         assert all((made, done.violations) == (1, []) for made, done in runs)
