@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from rich.text import Text
 from sandbox.behaviour.call import Call
 from sandbox.cli.output import console, json_line, say, warn
 from sandbox.errors import UsageError, printable
-from sandbox.violations import reader
+from sandbox.violations import activities, reader
 from sandbox.violations.chain import SignedRun, Verifier
 
 STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
@@ -60,12 +61,20 @@ def events(
         bool, typer.Option("--unfinished", help="With --verify: accept runs without an end (killed, or still running)")
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
+    activity: Annotated[
+        bool, typer.Option("--activity", help="What each invocation did (SANDBOX_ACTIVITY) instead of violations")
+    ] = False,
 ) -> None:
-    """Show the violations that a supervisor wrote to a log, and what detectors suspected."""
+    """Show the violations that a supervisor wrote to a log, what detectors suspected, or what invocations did."""
     if verify and not key_file:
         raise UsageError("--verify needs the key", where="sandbox events", todo="name its file with --key-file")
     if not verify and (unfinished or expect >= 0):
         raise UsageError("--expect and --unfinished are about --verify", where="sandbox events", todo="add --verify")
+    if activity and (verify or syscall or risk):
+        raise UsageError(
+            "--syscall, --risk and --verify are not about invocations", where="sandbox events",
+            todo="leave out --activity, or these",
+        )  # fmt: skip
     wanted = reader.Filter(
         frozenset(syscall or ()), phase.value if phase else "", risk.value if risk else "", _moment(since)
     )
@@ -76,7 +85,9 @@ def events(
             return
         if key_file:
             found = signed(found, key_of(key_file))
-        if summary:
+        if activity:
+            _activity(found, wanted, summary=summary, json_output=json_output)
+        elif summary:
             _summary(reader.summarise(found, wanted), json_output)
         else:
             _list(found, wanted, json_output)
@@ -164,6 +175,36 @@ def _list(found: Iterator[reader.Line], wanted: reader.Filter, json_output: bool
                 )),
             )  # fmt: skip
         console.print(table)
+
+
+def _activity(found: Iterator[reader.Line], wanted: reader.Filter, *, summary: bool, json_output: bool) -> None:
+    read = ((line, record) for line in found if (record := activities.read(line)))
+    chosen = (
+        (line, record) for line, record in read
+        if wanted.phase in ("", record.phase) and (wanted.since is None or record.time >= wanted.since)
+    )  # fmt: skip
+    if summary:
+        _totals(activities.summarise(record for _, record in chosen), json_output)
+        return
+    for line, record in chosen:
+        if json_output:
+            json_line(line.fields)
+        else:
+            say(f"{reader.moment(record.time)} {activities.describe(record)}")
+
+
+def _totals(totals: activities.Totals, json_output: bool) -> None:
+    if json_output:
+        for one in totals.things:
+            json_line({
+                "sort": one.sort, "thing": one.thing, "lines": one.lines, "count": one.count, "by": sorted(one.by),
+            })  # fmt: skip
+        return
+    for one in totals.things:
+        by = f", by {', '.join(sorted(one.by))}" if one.by else ""
+        say(f"{one.count:>8} {one.sort} {one.thing}, in {_of(one.lines, 'line')}{by}")
+    lasted = f", {statistics.median(totals.durations):.1f} ms in the median" if totals.durations else ""
+    say(f"{_of(len(totals.durations), 'invocation')}{lasted}")
 
 
 def _text(text: str) -> Text:

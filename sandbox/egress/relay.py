@@ -18,6 +18,14 @@ from sandbox.kernel import sockaddr
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
+
+    class Follower(Protocol):
+        """What hears of invocations (sandbox/supervise/activity.py)."""
+
+        def began(self, request: str) -> None: ...
+        def answered(self, request: str) -> None: ...
+        def ended(self, request: str) -> None: ...
 
 PIECE = 1 << 18
 """Bytes that are read at once, and that wait for one end at most."""
@@ -46,6 +54,8 @@ class Relay:
         self._listening: dict[int, _socket.socket] = {}
         self._open = 0
         self._served: dict[str, bool] = {}  # the ids of requests, and whether they have been answered
+        self.follower: Follower | None = None
+        """Hears when a request begins, is answered, and ends."""
         self.upstream: tuple[int, bytes] = (_socket.AF_INET, b"")
         for family, host in ((_socket.AF_INET, "127.0.0.1"), (_socket.AF_INET6, "::1")):
             try:
@@ -98,16 +108,24 @@ class Relay:
 
     def took(self, request: str) -> None:
         """The function was given this request."""
+        if self.follower and request not in self._served:
+            self.follower.began(request)
         self._served[request] = False
 
     def answered(self, request: str) -> None:
         """Its answer has arrived; it is served until the next one is asked for."""
         if request in self._served:
             self._served[request] = True
+            if self.follower:
+                self.follower.answered(request)
 
     def asks(self, before: str | None) -> None:
         """The next request is asked for, by a connection that was given `before` the last time."""
-        self._served = {request: done for request, done in self._served.items() if not done and request != before}
+        over = [request for request, done in self._served.items() if done or request == before]
+        for request in over:
+            del self._served[request]
+            if self.follower:
+                self.follower.ended(request)
 
     def _watch(self, sock: _socket.socket, events: int, owner: Callable[[int], None]) -> None:
         number = sock.fileno()

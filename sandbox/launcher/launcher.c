@@ -279,6 +279,8 @@ static void choose_policy(const char *named, enum mode mode) {
     /* That only the supervisor has the one, and that the function cannot write to the other, the bootstrap sees to. */
     if (starts_with(variable("SANDBOX_EVENTS"), "fd:") || starts_with(variable("SANDBOX_EVENTS"), "file:"))
         needs_python(USAGE, "SANDBOX_EVENTS");
+    /* What the attendant answers by table has no line. */
+    if (setting("SANDBOX_ACTIVITY", "off summary full")) needs_python(USAGE, "SANDBOX_ACTIVITY");
     unset_or_python(USAGE, "SANDBOX_STANDS_FOR");
     unset_or_python(USAGE, "SANDBOX_REFUSES");
     unset_or_python(PACKAGE_INVALID, "SANDBOX_VERIFY_KEY");

@@ -13,6 +13,7 @@ from sandbox.confine import Command, not_executed, restore_signals, started_with
 from sandbox.errors import HandlerNotFound, InstallRefused, SandboxError, UsageError, log_entry, shortage
 from sandbox.plain_json import encode
 from sandbox.start.settings import (
+    ACTIVITY,
     EVENT_KEY,
     FILES,
     MODE,
@@ -218,7 +219,7 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
     exposed = locate.check_writable(path, policy, settings)
     degraded = [exposed] if exposed else []
     audit = settings.mode == "audit" or time.strftime("%Y-%m-%d", time.gmtime()) < policy.audit_until
-    settings.require(RUNTIME_API, STALE, REQUEST_ID, SUPERVISE, FILES, ON_DECIDER, REFUSES)
+    settings.require(RUNTIME_API, STALE, REQUEST_ID, ACTIVITY, SUPERVISE, FILES, ON_DECIDER, REFUSES)
     root = settings.task_root or os.getcwd()
     stale = provenance.differences(policy.provenance, command.path, settings.handler, root)
     if settings.refuse_stale and stale:
@@ -230,6 +231,11 @@ def enforce(command: Command, settings: Settings) -> NoReturn:
         degraded.append(open_reports)
     wired = wire(command, path, settings, audit=audit)
     if not settings.supervise:
+        if settings.activity != "off":
+            raise UsageError(
+                f"is {settings.activity}, but without a supervisor nobody sees what the function does", where=ACTIVITY,
+                todo="set SANDBOX_SUPERVISE=1, or unset it",
+            )  # fmt: skip
         if settings.relays:
             raise UsageError(
                 "is relay, but without a supervisor nobody relays", where=REQUEST_ID,
@@ -279,6 +285,7 @@ def duties(settings: Settings, command: Command, *, audit: bool) -> Duties:
         audit=audit, events=settings.events, event_key=settings.event_key, api=_address(settings.api),
         relays=settings.relays, one_phase=settings.one_phase, command=command,
         local_domains=settings.local_domains, stand_ins=stand_ins(settings), goes_on=settings.goes_on,
+        activity=settings.activity,
     )  # fmt: skip
 
 
@@ -353,6 +360,11 @@ def confine(
     if tell and "supervision" in in_force.enforced and settings.one_phase:
         why = "AWS_LAMBDA_MAX_CONCURRENCY: workers start meanwhile"
         in_force.degraded.append(f"phases: init calls stay allowed ({why})")
+    if settings.activity != "off":
+        if tell and "supervision" in in_force.enforced:
+            in_force.reported.append(f"activity: {settings.activity}")
+        else:
+            in_force.degraded.append(f"activity: there is no supervisor, and so no line ({ACTIVITY})")
     line = status_line("audit" if audit else "enforce", policy.function, policy.digest, in_force, stale)
     if wired is not None:
         tier = tier or ("kernel + supervisor" if "supervision" in in_force.enforced else "kernel only")

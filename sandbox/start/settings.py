@@ -24,6 +24,7 @@ PREFIX = "SANDBOX_"
 MODE, MODES = "SANDBOX_MODE", ("enforce", "audit", "learn", "off")
 ON_UNAVAILABLE = "SANDBOX_ON_UNAVAILABLE"
 STALE = "SANDBOX_STALE"
+ACTIVITY = "SANDBOX_ACTIVITY"
 REQUEST_ID = "SANDBOX_REQUEST_ID"
 SUPERVISE = "SANDBOX_SUPERVISE"
 FILES = "SANDBOX_FILES"
@@ -67,10 +68,10 @@ class Settings:
     """
 
     __slots__ = (
-        "api", "debug", "entry", "environ", "event_key", "events", "files", "function", "goes_on", "grants", "handler",
-        "has_api", "local_domains", "mode", "next_wrapper", "observations", "on_unavailable", "one_phase",
-        "policy", "problems", "python", "refuse_stale", "refuses", "relays", "search", "stand_ins", "supervise",
-        "task_root", "verify_key",
+        "activity", "api", "debug", "entry", "environ", "event_key", "events", "files", "function", "goes_on",
+        "grants", "handler", "has_api", "local_domains", "mode", "next_wrapper", "observations", "on_unavailable",
+        "one_phase", "policy", "problems", "python", "refuse_stale", "refuses", "relays", "search", "stand_ins",
+        "supervise", "task_root", "verify_key",
     )  # fmt: skip
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -87,7 +88,8 @@ class Settings:
         self.mode = setting(environ, MODE, MODES, problems)
         self.on_unavailable = setting(environ, ON_UNAVAILABLE, ("fail", "warn", "detect", "best"), problems)
         self.refuse_stale = setting(environ, STALE, ("warn", "refuse"), problems) == "refuse"
-        self.relays = setting(environ, REQUEST_ID, ("off", "relay"), problems) == "relay"
+        self.activity = setting(environ, ACTIVITY, ("off", "summary", "full"), problems)
+        self.relays = setting(environ, REQUEST_ID, ("off", "relay"), problems) == "relay" or self.activity != "off"
         self.supervise = setting(environ, SUPERVISE, ("1", "0"), problems) == "1"
         self.goes_on = setting(environ, ON_DECIDER, ("end", "continue"), problems) == "continue"
         self.files = setting(environ, FILES, ("auto", "look", "off"), problems)

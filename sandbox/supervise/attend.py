@@ -161,6 +161,13 @@ def make_supervisor(
             missing = "loopback cannot be bound: the id of the request is not known"
             journal.write(Degraded(policy.function, missing))
         supervisor.set_relay(found)
+    if duties.activity != "off":
+        from sandbox.supervise.activity import Follower
+
+        supervisor.set_follower(Follower(
+            policy.function, journal, full=duties.activity == "full", looks=duties.looks,
+            runtime_api=supervision.runtime_api,
+        ))  # fmt: skip
     return supervisor
 
 

@@ -38,10 +38,14 @@ MOST_UNKNOWN = 4
 class Judgement:
     """Who made a call, None where nobody can tell; what is suspected, if it is, and the response of the profile."""
 
-    __slots__ = ("anomaly", "by", "response")
+    __slots__ = ("anomaly", "by", "response", "users")
 
-    def __init__(self, by: Origin | None, found: Anomaly | None = None, response: str = OFF) -> None:
+    def __init__(
+        self, by: Origin | None, found: Anomaly | None = None, response: str = OFF, users: Sequence[str] = ()
+    ) -> None:
+        """`users` are the libraries on its stack as a profile lists them."""
         self.by = by
+        self.users = users
         self.anomaly = found
         self.response = response
 
@@ -56,11 +60,13 @@ class Judge:
 
     def __init__(
         self, settings: Mapping[str, str], users: Users, libraries: Iterable[str], *, audit: bool,
-        waits: Callable[[Notification], bool], degraded: Callable[[str], None],
+        waits: Callable[[Notification], bool], degraded: Callable[[str], None], tells: bool = False,
+        each: bool = False,
     ) -> None:  # fmt: skip
         """These are `on_anomaly`, `by` and `libraries` of Supervision. `audit` lets through whatever is suspected.
 
-        `waits` says whether a call still waits, `degraded` is told of what cannot be read for its version.
+        `waits` says whether a call still waits, `degraded` is told of what cannot be read for its version. `tells`:
+        who makes a call is asked where no detector is, too; with `each` not of the first accesses alone.
         """
         self._settings = settings
         self._users = users
@@ -74,19 +80,25 @@ class Judge:
         self._detectors: Sequence[Detector] = ()
         answers = {anomaly.response(settings, name) for name in anomaly.DETECTORS}
         self._asks = answers != {OFF}
+        self._tells = tells
+        self._each = each
         self._refuses = not audit and not answers.isdisjoint((DENY, TERMINATE))
 
     def wants(self, tid: int, section: str, entry: str) -> bool:
         """Whether an access that an entry of the profile allows is to be judged."""
-        if not self._asks:
+        if not self._asks and not self._tells:
             return False
         key = (tid, section, entry)
         if key in self._judged:
-            return self._refuses
+            return self._refuses or self._each
         if len(self._judged) >= MOST_JUDGED:
             self._judged.clear()
         self._judged.add(key)
         return True
+
+    def forget(self) -> None:
+        """Judge the first accesses again."""
+        self._judged.clear()
 
     def judge(self, call: Notification, task: Task, access: Access, section: str = "", entry: str = "") -> Judgement:
         """What is found while a call waits, about an access that an entry of a section of the profile is about."""
@@ -96,7 +108,7 @@ class Judge:
         from sandbox.sensor.origins import PATIENCE
         from sandbox.sensor.users import users
 
-        patience = PATIENCE_ASKED if self._settings else PATIENCE
+        patience = PATIENCE_ASKED if self._settings or self._tells else PATIENCE
         deadline, process = time.monotonic() + patience, task.process()
         reading = sensor.reading(call.pid, process, deadline)
         if reading and section and access.reach == PROGRAM:  # what the profile lets it run
@@ -107,7 +119,7 @@ class Judge:
             self._degraded(f"origins: {why}: lines do not say whose calls they report")
         # What a filter sees is the address behind the instruction (man 2 seccomp).
         code = mapped(process, call.ip - 1, deadline) if self._asks else None
-        frames = reading.frames if reading and self._asks else ()
+        frames = reading.frames if reading and (self._asks or self._tells) else ()
         by = users(reading) if reading and frames else ()  # what other runtimes tell is less sure
         seen, known = Seen(frames, code, by), self._known(access, section, entry)
         found: Anomaly | None = None
@@ -119,7 +131,8 @@ class Judge:
                 found, strictest = suspected, answer
         if not self._waits(call):  # all of it may be another's
             return Judgement(None)
-        return Judgement(reading.origin if reading else None, found, REPORT if self._audit and found else strictest)
+        response = REPORT if self._audit and found else strictest
+        return Judgement(reading.origin if reading else None, found, response, by)
 
     def _load(self) -> Sensor:
         """Load what reads and what judges; a start without reports does without."""

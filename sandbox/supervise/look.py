@@ -54,7 +54,10 @@ environment (`pip install --editable`), which lists it and does without."""
 
 
 class Look:
-    """One policy's look. `unread`: something could not be read so far; `tells`: that is still to be said, once."""
+    """One policy's look. `unread`: something could not be read so far; `tells`: that is still to be said, once.
+
+    `accesses` are those of the call that was judged last.
+    """
 
     def __init__(
         self, permissions: Permissions, calls: CallTable, names: Sequence[tuple[str, str]], *, audit: bool,
@@ -67,6 +70,7 @@ class Look:
         self.calls = calls
         self.unread = False
         self.audit = audit
+        self.accesses: Sequence[Access] = ()
         self.tells = audit
         self._permissions = permissions
         self._names = names
@@ -88,6 +92,7 @@ class Look:
 
     def judge(self, accesses: Sequence[Access]) -> Verdict:
         """What the rules say to the accesses of one call."""
+        self.accesses = accesses
         for one in accesses:
             if one.rights and self._is_free(one.call.syscall):
                 one.rights = landlock.ACCESS_FS_WRITE_FILE

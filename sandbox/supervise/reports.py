@@ -15,6 +15,7 @@ from sandbox.behaviour.call import Call
 from sandbox.behaviour.destination import Entry
 from sandbox.kernel import tables
 from sandbox.supervise.decision import DENY, REPORT, TERMINATE, VERDICTS, Decision
+from sandbox.violations.activity import ALLOWED
 from sandbox.violations.decode import decode_args
 from sandbox.violations.limit import RateLimit
 from sandbox.violations.record import QUESTION, Suspected, Violation
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.kernel.task import Task
     from sandbox.names.forwarder import Forwarder
+    from sandbox.supervise.activity import Follower
     from sandbox.supervise.judging import Judge, Judgement
     from sandbox.violations.journal import Journal
 
@@ -71,17 +73,21 @@ class Reports:
 
     def __init__(
         self, function: str, arch: str, journal: Journal, forwarder: Forwarder | None, relay: Relay | None,
-        judge: Judge,
+        judge: Judge, follower: Follower | None = None,
     ) -> None:  # fmt: skip
-        """`forwarder` knows the names of addresses, `relay` the request that is served."""
+        """`forwarder` knows the names of addresses, `relay` the request that is served.
+
+        `follower` hears of each access, whether it has a line here or not.
+        """
         self._function = function
         self._arch = arch
         self._journal = journal
         self._forwarder = forwarder
         self._relay = relay
         self._tolerant: set[tuple[int, Call]] = set()
-        self._judge = judge
+        self.judge = judge
         self._suspected = RateLimit()
+        self._follower = follower
 
     def report(
         self, call: Notification, task: Task, asked: Call, decision: Decision, phase: str,
@@ -99,6 +105,9 @@ class Reports:
         if decision.answer == DENY and _is_bytecode(syscall, target):
             return False
         verdict = VERDICTS[decision.answer]
+        if self._follower:
+            named = target or (address.endpoint() if address else "")
+            self._follower.refused(asked, _reach(asked), named, task, verdict)
         if decision.risk:
             wanted = self._is_first(task, asked)
             self._journal.count(syscall, arg_class, verdict, line=wanted)
@@ -110,7 +119,7 @@ class Reports:
             target = self._target(asked, call, task, phase)
         args = decode_args(syscall, call.args, task.read, self._arch, self._host_name, address)
         got = "" if decision.answer == REPORT or not number else errno.errorcode[number]
-        found = self._judge.judge(call, task, Access(asked, phase, _reach(asked), target))
+        found = self.judge.judge(call, task, Access(asked, phase, _reach(asked), target))
         self._write(asked, args, target, decision, phase, task.process(), call.pid, got, found)
         return found.response == TERMINATE
 
@@ -122,13 +131,16 @@ class Reports:
 
         `section` is that of the entry, `target` what is reached. What is suspected has its line.
         """
-        if not self._judge.wants(call.pid, section, entry):
-            return OFF
-        found = self._judge.judge(call, task, Access(asked, phase, _reach(asked), target), section, entry)
-        if found.anomaly is None:
+        found: Judgement | None = None
+        if self.judge.wants(call.pid, section, entry):
+            found = self.judge.judge(call, task, Access(asked, phase, _reach(asked), target), section, entry)
+        answer = {anomaly.DENY: DENY, anomaly.TERMINATE: TERMINATE}.get(found.response, REPORT) if found else REPORT
+        if self._follower:
+            verdict = VERDICTS[answer] if answer != REPORT else ALLOWED
+            self._follower.reached(asked, _reach(asked), entry, task, verdict, found)
+        if found is None or found.anomaly is None:
             return OFF
         syscall, arg_class = asked
-        answer = {anomaly.DENY: DENY, anomaly.TERMINATE: TERMINATE}.get(found.response, REPORT)
         if answer != REPORT:
             wanted = self._journal.wants(syscall, arg_class, VERDICTS[answer], target)
         else:
@@ -193,7 +205,7 @@ class Reports:
         suspicion = found.anomaly if found else None
         told: dict[str, Any] = {
             "function": self._function, "phase": phase, "request": self._relay.request() if self._relay else None,
-            "pid": pid, "tid": tid, "comm": _comm(tid), "syscall": asked.syscall, "arg_class": asked.arg_class,
+            "pid": pid, "tid": tid, "comm": comm(tid), "syscall": asked.syscall, "arg_class": asked.arg_class,
             "args": args, "target": target, "allow": decision.allow, "risk": decision.risk,
             "by": found.by if found else None, "anomaly": suspicion.detector if suspicion else "",
             "detail": suspicion.detail if suspicion else "",
@@ -209,7 +221,8 @@ class Reports:
         return min(names, default="")
 
 
-def _comm(tid: int) -> str:
+def comm(tid: int) -> str:
+    """A thread's name (man 5 proc); '' where it is gone."""
     try:
         with open(f"/proc/{tid}/comm", "rb") as file:
             return file.read().decode(errors="replace").strip()

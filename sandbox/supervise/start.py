@@ -30,23 +30,25 @@ PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 
 class Duties:
     """What a start asks of its supervisor; `audit` lets through and reports what enforcement would refuse.
 
-    `events` and `event_key` are where the lines go and what signs them (Sink), `api` (host, port) of the Runtime API,
-    `relays` whether its requests are followed, `looks` whether path calls are notified, `rules` the descriptor that
-    tells the rules on files where the launcher installed them, else -1, `one_phase` whether the init phase has no end,
+    `activity` is SANDBOX_ACTIVITY; `events` and `event_key` are where the lines go and what signs them (Sink), `api`
+    (host, port) of the Runtime API, `relays` whether its requests are followed, `looks` whether path calls are
+    notified, `rules` the descriptor that tells the rules on files where the launcher installed them, else -1,
+    `one_phase` whether the init phase has no end,
     `command` what is started (its path and root), `local_domains` what LOCALDOMAIN says (man 5 resolv.conf),
     `stand_ins` what stands for destinations, `goes_on` whether the function does when its supervisor has died.
     """
 
     __slots__ = (
-        "api", "audit", "command", "event_key", "events", "goes_on", "local_domains", "looks", "one_phase", "relays",
-        "rules", "stand_ins",
+        "activity", "api", "audit", "command", "event_key", "events", "goes_on", "local_domains", "looks", "one_phase",
+        "relays", "rules", "stand_ins",
     )  # fmt: skip
 
     def __init__(
         self, *, audit: bool, events: str, event_key: bytes | None, api: tuple[str, int] | None, relays: bool,
         one_phase: bool, command: Command, local_domains: Sequence[str], looks: bool = False, rules: int = -1,
-        stand_ins: StandIns | None = None, goes_on: bool = False,
+        stand_ins: StandIns | None = None, goes_on: bool = False, activity: str = "off",
     ) -> None:  # fmt: skip
+        self.activity = activity
         self.audit = audit
         self.goes_on = goes_on
         self.events = events

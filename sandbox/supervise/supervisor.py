@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.notification import CallTable, Listener, Notification
     from sandbox.kernel.sockaddr import SocketAddress
     from sandbox.names.forwarder import Forwarder
+    from sandbox.supervise.activity import Follower
     from sandbox.supervise.executing import Executing
     from sandbox.supervise.judging import Judge
     from sandbox.supervise.look import Look
@@ -90,6 +91,7 @@ class Supervisor:
         self._relay: Relay | None = None
         self._programs: Executing | None = None
         self._look: Look | None = None
+        self._follower: Follower | None = None
         self.phase = "init" if runtime_api else "run"
         self.after_init: Callable[[], None] | None = None
         """Called when the init phase ends, before the call that ends it is answered."""
@@ -134,6 +136,13 @@ class Supervisor:
             forget=self._tasks.forget, suspects=self._suspects,
         )  # fmt: skip
 
+    def set_follower(self, follower: Follower) -> None:
+        """Let this hear of each access, and of invocations where there is a relay."""
+        self._follower = follower
+        if self._relay:
+            self._relay.follower = follower
+        follower.at_begin = lambda: self._reporting().judge.forget()
+
     def set_look(self, look: Look | None) -> None:
         """Look at the path calls, which are notified then; None where they are not."""
         self._look = look
@@ -170,8 +179,9 @@ class Supervisor:
             from sandbox.supervise.reports import Reports
 
             self._reports = Reports(
-                self._function, self._arch, self._journal, self._forwarder, self._relay, self._judge()
-            )
+                self._function, self._arch, self._journal, self._forwarder, self._relay, self._judge(),
+                self._follower,
+            )  # fmt: skip
         return self._reports
 
     def _judge(self) -> Judge:
@@ -180,7 +190,8 @@ class Supervisor:
         decider = self._decider
         return Judge(
             decider.on_anomaly, decider.by, decider.libraries, audit=decider.audit, waits=self._still_waits,
-            degraded=self._degraded,
+            degraded=self._degraded, tells=self._follower is not None,
+            each=self._follower is not None and self._follower.full,
         )  # fmt: skip
 
     def _still_waits(self, call: Notification) -> bool:
@@ -254,15 +265,19 @@ class Supervisor:
                 self._owned.tick()
             if self._programs:
                 self._programs.tick()
+            if self._follower:
+                self._follower.tick()
         if self._relay:
             self._relay.finish()
+        if self._follower:
+            self._follower.finish()
         parent.end_rest()  # nothing survives into the next cold start
         self._journal.finish()
         return ended
 
     def _timeout(self, ended: int | None, deadline: float) -> int | None:
         waits = [] if ended is None else [max(0.0, deadline - time.monotonic())]
-        others = (self._journal, self._forwarder, self._owned, self._programs)
+        others = (self._journal, self._forwarder, self._owned, self._programs, self._follower)
         dues = (other.timeout() for other in others if other)
         waits += [due for due in dues if due is not None]
         return int(min(waits) * 1000) + 1 if waits else None
@@ -382,7 +397,10 @@ class Supervisor:
         if look.decides(syscall):
             from sandbox.supervise import changing
 
-            changing.answer(listener, call, asked, task, look, self.phase, self._refusing(call, task, look))
+            look.accesses = ()
+            refusing = self._refusing(call, task, look)
+            changing.answer(listener, call, asked, task, look, self.phase, refusing)
+            self._follow(asked, task, look)
             return
         if number := self._tell_refused(call, asked, task, look):
             listener.refuse(call.id, number)
@@ -391,6 +409,7 @@ class Supervisor:
 
     def _refusing(self, call: Notification, task: Task, look: Look) -> Callable[[Access, str], bool]:
         def refuses(access: Access, reason: str) -> bool:
+            look.accesses = ()
             decision = Decision(self._decider.response(access.call), reason, look.spelled(access))
             self._report(call, task, access.call, decision, access.thing, number=errno.EACCES)
             if decision.answer == TERMINATE:
@@ -408,11 +427,19 @@ class Supervisor:
 
             why = "the path of a call could not be read, or lies where a look might hang: there may be more to report"
             self._journal.write(Degraded(self._function, f"files: {why}"))
+        if not verdict.errno:
+            self._follow(asked, task, look)
         answer = REPORT if look.audit else DENY
         for refused in verdict.refused:
             decision = Decision(answer, look.reason(refused, verdict), look.spelled(refused, verdict.by_look))
             self._report(call, task, asked, decision, refused.thing, number=verdict.errno)
         return verdict.errno if verdict.by_look and not look.audit else 0
+
+    def _follow(self, asked: Call, task: Task, look: Look) -> None:
+        """Tell of the paths that were looked at last, which the call may reach."""
+        if self._follower:
+            for one in look.accesses:
+                self._follower.looked(asked, one.reach, one.thing, task)
 
     def _decide_signal(self, call: Notification, asked: Call, task: Task) -> tuple[Call, Decision]:
         """By the class of the call and by whom it would reach: the call that is reported, and the decision."""

@@ -271,6 +271,7 @@ CASES: dict[str, tuple[dict[str, str], tuple[str, ...], int]] = {
     "no such word": ({"SANDBOX_ON_UNAVAILABLE": "maybe"}, ("/bin/true",), 64),
     "no such start": ({"SANDBOX_SUPERVISE": "yes"}, ("/bin/true",), 64),
     "a relay of nobody": ({"SANDBOX_REQUEST_ID": "relay"}, ("/bin/true",), 64),
+    "activity that nobody sees": ({"SANDBOX_ACTIVITY": "full"}, ("/bin/true",), 64),
     "nothing to do": ({}, (), 64),
     "no such root": ({"_HANDLER": "a.b", "LAMBDA_TASK_ROOT": "/nonexistent"}, (), 73),
     "a path as name": ({"SANDBOX_POLICY": "", "AWS_LAMBDA_FUNCTION_NAME": "../x"}, ("/bin/true",), 64),

@@ -15,7 +15,7 @@ from sandbox.start.settings import RuntimeApi, Settings
 
 HOME = Path(sandbox.__file__).parent
 CHOICES = ("SANDBOX_MODE", "SANDBOX_ON_UNAVAILABLE", "SANDBOX_STALE", "SANDBOX_REQUEST_ID", "SANDBOX_SUPERVISE",
-           "SANDBOX_FILES", "SANDBOX_ON_DECIDER")  # fmt: skip
+           "SANDBOX_FILES", "SANDBOX_ON_DECIDER", "SANDBOX_ACTIVITY")  # fmt: skip
 
 
 def test_without_variables() -> None:

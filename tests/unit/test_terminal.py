@@ -23,6 +23,7 @@ from sandbox.cli import invoke, output
 from sandbox.errors import UsageError, log_entry, printable
 from sandbox.profile import document
 from sandbox.runtime_api.model import Outcome
+from sandbox.violations.activity import Activity, Reached
 from sandbox.violations.record import Violation
 from sandbox.violations.sink import Sink
 
@@ -166,6 +167,9 @@ COMMANDS = {
     "compile nothing": ("compile", "{folder}/{name}.yaml", "--output", "{folder}/bundle"),
     "invoke": ("invoke", "{folder}/hostile.yaml", "--events", "{folder}/{name}", "--handler", "{name}.x"),
     "run": ("run", "{folder}/{name}.none", "--", "true"),
+    "events": ("events", "{folder}/journal"),
+    "activity": ("events", "{folder}/journal", "--activity"),
+    "activity, added up": ("events", "{folder}/journal", "--activity", "--summary"),
     "amend": ("profile", "amend", "{folder}/hostile.yaml", "--from", "{folder}/journal"),
     "lint": ("profile", "lint", "{folder}/hostile.yaml", "{folder}/{name}"),
     "export": ("profile", "export", "{folder}/hostile.yaml", "--output", "{folder}/{name}/x"),
@@ -189,6 +193,14 @@ def test_no_command_shows_a_strangers_name_raw(tmp_path: Path) -> None:
             function="some", phase="run", request="", pid=1, tid=1, comm=NAMED, syscall="openat", arg_class="create",
             args=[NAMED], target=f"/srv/{NAMED}", verdict="denied", errno="EACCES", reason=NAMED,
             allow=f'files.write: ["/srv/{NAMED}"]', risk="low", technique=NAMED,
+        )
+    )  # fmt: skip
+    reached = [Reached(NAMED, 1, [NAMED])]
+    sink.write(
+        Activity(
+            function=NAMED, phase="invoke", request=NAMED, duration=1.0, answered=True, shared=False,
+            accesses={NAMED: 1}, destinations=reached, listeners=reached, programs=reached, written=[NAMED],
+            refused={NAMED: 1}, anomalies={NAMED: 1}, new=[NAMED], outlived=[NAMED], more=1,
         )
     )  # fmt: skip
     sink.close()

@@ -20,6 +20,7 @@ from sandbox.behaviour.call import Call
 from sandbox.kernel import tables
 from sandbox.plain_json import encode
 from sandbox.profile import base
+from sandbox.violations.activity import AccessRecord, Activity
 from sandbox.violations.origin import Frame, Origin
 from sandbox.violations.record import (
     KEPT,
@@ -100,10 +101,21 @@ def test_records_and_schema_are_of_one_mind() -> None:
     suspected: dict[str, Any] = {"anomaly": "library-misuse", "detail": "below _pickle.loads"}
     call: dict[str, Any] = {name: getattr(made(), name) for name in CallRecord.__slots__ if name not in suspected}
     calls = ((made(**suspected), "violation"), (Suspected(**call, **suspected), "anomaly"))
-    for record, name in (*calls, (Summary("thumbnail", {}, final=True, total=0), "summary"), *signed):
+    where: dict[str, Any] = {"function": "thumbnail", "phase": "invoke", "request": "r-1"}
+    did = Activity(
+        **where, duration=1.5, answered=True, shared=False, accesses={}, destinations=[], listeners=[], programs=[],
+        written=[], refused={}, anomalies={}, new=[],
+    )  # fmt: skip
+    made_call = AccessRecord(
+        **where, pid=1, tid=1, comm="x", call=Call("connect"), reach="network", target="tcp://a:1", verdict="allowed",
+        by=made().by,
+    )  # fmt: skip
+    told = ((did, "activity"), (made_call, "access"))
+    for record, name in (*calls, *told, (Summary("thumbnail", {}, final=True, total=0), "summary"), *signed):
         described = definitions[name]["properties"]
         assert list(line_of(record)) == [key for key in described if key not in sinks]
-        optional = {"summary": {"total"}, "violation": {"anomaly", "detail", "by"}, "anomaly": {"by"}}.get(name, set())
+        optional = {"summary": {"total"}, "violation": {"anomaly", "detail", "by"}, "anomaly": {"by"},
+                    "activity": {"written"}, "access": {"by"}}.get(name, set())  # fmt: skip
         assert set(line_of(record)) - optional == set(definitions[name]["required"]) - set(sinks)
         assert described["event"]["const"] == record.event
     assert definitions["violation"]["properties"]["verdict"]["enum"] == list(VERDICTS)
