@@ -6,7 +6,7 @@ import dataclasses
 import time
 
 from sandbox import __version__
-from sandbox.doctor import installation, isolate, listening, surroundings
+from sandbox.doctor import installation, isolate, listening, surroundings, tripwire
 from sandbox.doctor.measured import Measured, Probed, facts
 from sandbox.doctor.verdict import Assessment
 from sandbox.kernel import abi
@@ -16,7 +16,7 @@ BUDGET = 20.0
 LIMIT = 4.0
 """Seconds for one probe."""
 
-PROBES = {**installation.PROBES, **listening.PROBES, **surroundings.PROBES}
+PROBES = {**installation.PROBES, **listening.PROBES, **surroundings.PROBES, **tripwire.PROBES}
 
 
 def examine(budget: float = BUDGET) -> Measured:

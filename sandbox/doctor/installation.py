@@ -12,7 +12,10 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
+from sandbox import bundle
+from sandbox.confine import install
 from sandbox.doctor.isolate import Failed, signal_name, status_of
+from sandbox.errors import InstallRefused
 from sandbox.kernel import abi, bpf, seccomp
 from sandbox.kernel.bpf import Program
 from sandbox.kernel.tables import numbers
@@ -126,6 +129,30 @@ def _ends(program: bytes) -> str:
     raise OSError(code, os.strerror(code))
 
 
+def _whole() -> str:
+    """The installation of a start, with a policy that refuses seccomp(2) alone: what it read back and tried."""
+    policy = bundle.Policy()
+    policy.files = bundle.FileRules()
+    policy.files.listed = policy.files.limited = policy.files.memfd = False
+    policy.exec, policy.signals, policy.network, policy.bind, policy.abstract = "granted", "any", "family", "any", "any"
+    policy.reads_netlink = False
+    policy.network_ports = policy.bind_ports = policy.unsupervised = policy.unlooked = ()
+    policy.network_shown = policy.bind_shown = ""
+    head: Program = ((bpf.LD_ABS, 0, 0, bpf.OFFSET_NR),)
+    rest: Program = (
+        (bpf.JEQ_K, 0, 1, numbers(abi.MACHINE)["seccomp"]), (bpf.RET_K, 0, 0, bpf.ERRNO | errno.EPERM),
+        (bpf.RET_K, 0, 0, bpf.ALLOW),
+    )  # fmt: skip
+    policy.program, policy.head = bpf.pack(head + rest), 8 * len(head)
+    try:
+        found = install.install(policy, (0, 0, 0), None)
+    except InstallRefused as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        raise Failed(error.what) from error
+    return f"{found.filters} filters are in force" if found.filters else "a filter is in force"
+
+
 LISTENER = "seccomp(2) NEW_LISTENER"
 KILLABLE = "seccomp(2) NEW_LISTENER WAIT_KILLABLE_RECV"
 IN_FORCE = "action ERRNO"
@@ -145,6 +172,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "prctl SET_SECCOMP": _by_prctl,
     **{name: partial(_by_seccomp, flags) for name, flags in ROUTES.items()},
     **{f"action {name}": partial(_action, name) for name in ACTIONS},
+    "the whole installation": _whole,
     "prctl SET_DUMPABLE": partial(_prctl, PR_SET_DUMPABLE, 0),
     "prctl SET_CHILD_SUBREAPER": partial(_prctl, PR_SET_CHILD_SUBREAPER, 1),
 }

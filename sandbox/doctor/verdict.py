@@ -10,14 +10,17 @@ from sandbox.doctor.installation import IN_FORCE, KILLABLE, LISTENER
 from sandbox.doctor.listening import DUPLICATE, LET_THROUGH, MEMORY, ROUND_TRIP
 from sandbox.doctor.measured import Measured
 from sandbox.doctor.surroundings import FORK, SENSOR, SHARED
+from sandbox.doctor.tripwire import TRIPWIRE
 
-Tier = Literal["kernel + supervisor", "kernel only", "sensor only", "nothing", "not known"]
+Tier = Literal["kernel + supervisor", "kernel only", "detects", "sensor only", "nothing", "not known"]
 
 MEANS: dict[Tier, str] = {
     "kernel + supervisor": "The kernel refuses what the profile does not allow, and a supervisor reports each attempt "
     "as it happens.",
     "kernel only": "The kernel refuses what the profile does not allow, in silence: no reports, no end of the init "
     "phase's rights, no destinations by name.",
+    "detects": "No filter can be installed: nothing contains the function. A tripwire refuses and reports what goes "
+    "through glibc; whoever makes system calls by itself passes it.",
     "sensor only": "No filter can be installed: nothing is refused. Python's audit hooks can hear what a Python "
     "function does, which injected native code can go around.",
     "nothing": "No filter can be installed and nothing can be heard: nothing is refused and nothing reported.",
@@ -53,6 +56,8 @@ def _tier(measured: Measured) -> Tier:
     if all(probed.outcome == "not tried" for probed in measured.probes.values()):
         return "not known" if measured.facts.machine in ("x86_64", "aarch64") else "nothing"
     if not measured.works(IN_FORCE):
+        if measured.works(TRIPWIRE):
+            return "detects"
         return "sensor only" if measured.works(SENSOR) else "nothing"
     if all(map(measured.works, SUPERVISOR)):
         return "kernel + supervisor"
@@ -66,6 +71,8 @@ def _settings(tier: Tier) -> tuple[tuple[str, str], ...]:
         return ("SANDBOX_SUPERVISE", "0"), ("SANDBOX_ON_UNAVAILABLE", "fail")
     if tier == "not known":
         return (("SANDBOX_SUPERVISE", "0"),)
+    if tier == "detects":
+        return ("SANDBOX_SUPERVISE", "0"), ("SANDBOX_ON_UNAVAILABLE", "detect")
     return ("SANDBOX_SUPERVISE", "0"), ("SANDBOX_ON_UNAVAILABLE", "warn")
 
 
@@ -73,7 +80,8 @@ def _missing(measured: Measured, tier: Tier) -> Iterator[str]:
     """What stands between this platform and the tier above."""
     if tier == "kernel + supervisor":
         return
-    for name in SUPERVISOR if tier == "kernel only" else FILTER:
+    lacking = () if tier in ("kernel only", "detects") else (TRIPWIRE,)
+    for name in (*(SUPERVISOR if tier == "kernel only" else FILTER), *lacking):
         if not measured.works(name) and name in measured.probes:
             yield f"{name}: {said(measured, name)}"
     if not measured.works(IN_FORCE) and measured.facts.no_new_privs == 0:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import sandbox
-from sandbox import bundle
+from sandbox import bundle, tripwire
 from sandbox.errors import SandboxError, UsageError
 from sandbox.kernel import tables
 from sandbox.launcher import binary
@@ -67,7 +67,7 @@ def guard(policy: str, *, native: bool, python: str = "") -> Guard:
     """
     notes: list[str] = []
     launchers = dict(_launchers(notes)) if native else {}
-    files = [*(_policy(policy) if policy else ()), *modules(), *_libraries()]
+    files = [*(_policy(policy) if policy else ()), *modules(), *_libraries(), *_tripwires(notes)]
     if python:
         files += _byte_code(files, python)
     files += [File(f"launcher.{arch}", data, EXECUTABLE) for arch, data in launchers.items()]
@@ -82,6 +82,17 @@ def _launchers(notes: list[str]) -> Iterator[tuple[str, bytes]]:
             yield arch, binary(arch)
         except SandboxError as error:
             notes.append(f"no launcher for {arch} is in it; to have one: {error.todo}")
+
+
+def _tripwires(notes: list[str]) -> Iterator[File]:
+    """The libraries, where a start looks for them (sandbox/start/wire.py)."""
+    for arch in tables.ARCHES:
+        try:
+            path = tripwire.path(arch)
+        except SandboxError as error:
+            notes.append(f"no tripwire for {arch} is in it; to have one: {error.todo}")
+            continue
+        yield File(str(path.relative_to(HOME.parent)), path.read_bytes())
 
 
 def _policy(directory: str) -> Iterator[File]:

@@ -17,8 +17,8 @@ import os
 
 from sandbox import bundle
 from sandbox.confine import landlock_rules
+from sandbox.confine.tripwire import VARIABLE, asks_for_each, library, loader_of, missing
 from sandbox.errors import InstallRefused
-from sandbox.kernel import abi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,33 +26,7 @@ if TYPE_CHECKING:
 
     from sandbox.confine import Command
 
-VARIABLE = "SANDBOX_TRIPWIRE"
 TIER = "tier: detects, does not contain"
-EAGER = b"GLIBC_2.35"
-"""The first glibc whose loader asks about each symbol, whether it is bound early or late, has this word in it."""
-
-HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-def library(machine: str = abi.MACHINE) -> str:
-    """Where the library lies; `sandbox package` and tools/release put it there."""
-    return os.path.join(HOME, "tripwire", "built", f"tripwire-{machine}.so")
-
-
-def loader_of(path: str, search: str) -> str:
-    """The dynamic loader of a program, or of the interpreter of a script; '' where it has none."""
-    return next((one for one, is_loader in landlock_rules.chain(path, search) if is_loader), "")
-
-
-def missing(loader: str) -> str:
-    """What stands in the way of the tripwire for programs with this loader; '' for nothing."""
-    if not os.path.isfile(library()):
-        return f"{library()} is not there (tools/release builds it)"
-    if not loader:
-        return "the program is static: no dynamic loader could load it"
-    if not os.path.basename(loader).startswith("ld-linux"):
-        return f"{loader} is not glibc's: only that loads it"
-    return ""
 
 
 def variables(command: Command, folder: str, api: str, *, audit: bool) -> Mapping[str, str]:
@@ -78,14 +52,6 @@ def variables(command: Command, folder: str, api: str, *, audit: bool) -> Mappin
     others = dict(command.environ).get("LD_AUDIT", "")
     if others:
         found["LD_AUDIT"] += f":{others}"
-    if not _asks_for_each(loader):
+    if not asks_for_each(loader):
         found["LD_BIND_NOW"] = "1"  # bound late, each call of every function would go through the loader
     return found
-
-
-def _asks_for_each(loader: str) -> bool:
-    try:
-        with open(loader, "rb") as file:
-            return EAGER in file.read()
-    except OSError:
-        return False

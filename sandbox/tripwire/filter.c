@@ -32,8 +32,8 @@ enum { /* linux/sched.h, and what glibc makes threads with */
 };
 enum phase { INIT, INVOKE, RUN };
 
-static const struct instruction *program; /* the plain one */
-static uint8_t is_in_early[CALLS];        /* whether a call of this number may be one of the init phase alone */
+static const struct instruction *plain, *supervised; /* the two programs of the policy */
+static uint8_t is_in_early[CALLS]; /* whether a call of this number may be one of the init phase alone */
 static volatile enum phase phase;
 static int in_force, is_audit, is_first, has_one_phase, counts_names;
 static long start_pid;
@@ -45,8 +45,8 @@ static const char *api_text, *folders[FOLDERS];
 static int folder_bases[FOLDERS], folder_count;
 static const char *destinations; /* a JSON list of texts, in the policy */
 
-/* What the program answers; where `registers` is NULL, DEPENDS if the answer depends on them. */
-static uint32_t answer(uint32_t nr, const uint64_t *registers) {
+/* What a program answers; where `registers` is NULL, DEPENDS if the answer depends on them. */
+static uint32_t answer(const struct instruction *program, uint32_t nr, const uint64_t *registers) {
     uint32_t memory[16] = {0}, a = 0, x = 0;
     for (const struct instruction *at = program;; at++) {
         switch (at->code) {
@@ -119,7 +119,7 @@ static uint32_t answer(uint32_t nr, const uint64_t *registers) {
 }
 
 /* Whether calls of this number pass in every phase, whatever their arguments. */
-static int always_passes(uint32_t nr) { return nr < CALLS && answer(nr, NULL) == BPF_ALLOW && !is_in_early[nr]; }
+static int always_passes(uint32_t nr) { return nr < CALLS && answer(plain, nr, NULL) == BPF_ALLOW && !is_in_early[nr]; }
 
 static int is_signal(uint32_t nr) {
     static const uint32_t signals[] = SIGNALLING;
@@ -130,12 +130,18 @@ static int is_signal(uint32_t nr) {
 
 /* The errno that the filter gives a call, 0 for none. An exec is the caller's to decide. */
 static int filtered(uint32_t nr, const uint64_t *registers) {
-    uint32_t action = answer(nr, registers);
+    uint32_t action = answer(plain, nr, registers);
     if (action != BPF_ALLOW) return (action & 0xFFFF0000U) == BPF_ERRNO ? (int)(action & 0xFFFF) : EPERM;
     if (policy.signals == SIGNALS_SELF && is_signal(nr) && (long)(int)registers[0] != SYS1(getpid, 0)) return EPERM;
     if (phase == INVOKE && !has_one_phase && nr < CALLS && is_in_early[nr] && is_early(&policy.early, nr, registers))
         return EPERM;
     return 0;
+}
+
+/* Whether a refusal has no line under a supervisor either: the kernel makes it there, unasked
+ * (sandbox/policy/rules.py). */
+static int is_quiet(uint32_t nr, const uint64_t *registers) {
+    return (answer(supervised, nr, registers) & 0xFFFF0000U) == BPF_ERRNO;
 }
 
 /* The value of a key in the JSON object at the policy's end (sandbox/supervised.py), NULL for none. */
@@ -192,6 +198,12 @@ static size_t read_whole(const char *path, unsigned char **into, size_t most) {
     return at > 0 && n == 0 ? (size_t)got : 0;
 }
 
+static const struct instruction *aligned(const struct program *program) {
+    struct instruction *copy = alloc(8 * (size_t)program->instructions);
+    memcpy(copy, program->code, 8 * (size_t)program->instructions);
+    return copy;
+}
+
 /* Read the policy. NULL, or what is wrong. */
 static const char *read_policy(void) {
     unsigned char *data = NULL;
@@ -204,9 +216,7 @@ static const char *read_policy(void) {
     if (!n) return "the policy cannot be read";
     const char *wrong = policy_read(&policy, data, n, ARCH);
     if (wrong) return wrong;
-    struct instruction *copy = alloc(8 * (size_t)policy.plain.instructions);
-    memcpy(copy, policy.plain.code, 8 * (size_t)policy.plain.instructions);
-    program = copy;
+    plain = aligned(&policy.plain), supervised = aligned(&policy.supervised);
     struct cursor in = {policy.early.first, policy.early.size, 0};
     while (in.left) {
         uint32_t nr = take_number(&in);

@@ -51,15 +51,17 @@ static uint64_t original_of(enum replaced_function which) {
 }
 
 /* Whether a name may be asked for; if not, its line is written. */
-static int asks_for(const char *name, const char *function) {
+static int is_asked(const char *name, const char *function, uint64_t caller) {
     char small_text[NAME], shown[NAME + 8];
     uint64_t registers[6] = {0};
     if (may_ask(name)) return 1;
     if (!small_name(name, small_text)) *small_text = 0;
     put_text(shown, put_text(shown, 0, sizeof shown, "dns://"), sizeof shown, small_text);
-    report(NR_connect, registers, EPERM, shown, function, (uint64_t)(uintptr_t)__builtin_return_address(0));
+    report(NR_connect, registers, EPERM, shown, function, caller);
     return is_audit;
 }
+
+#define asks_for(name, function) is_asked(name, function, (uint64_t)(uintptr_t)__builtin_return_address(0))
 
 static void stand_for(const char *name, const uint8_t *address, uint32_t length) {
     char known[NAME];

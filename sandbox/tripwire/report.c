@@ -123,6 +123,7 @@ static void violation(const char *syscall, const char *class, const char *target
 static void report(uint32_t nr, const uint64_t *registers, int code, const char *target, const char *function,
                    uint64_t caller) {
     char shown[TARGET], origin[ORIGIN];
+    if (is_quiet(nr, registers)) return;
     who_calls(origin, SYS1(getpid, 0) == start_pid);
     lock(&line_lock);
     const char *mark = alloc(1), *name = name_of_call(nr), *object = object_at(caller);

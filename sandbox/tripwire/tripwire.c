@@ -6,6 +6,7 @@
 enum { LA_FLG_BINDTO = 1, LA_FLG_BINDFROM = 2, LA_SER_ORIG = 1, LM_ID_BASE = 0, SLOTS = 512, EAI_AGAIN = -3 };
 enum { FIRST_BINDING = 2 }; /* of glibc 2.35, which asks for each symbol, however it is bound */
 enum { TRY_AGAIN = 2 };
+enum { PROBED = 42, NOT_PROBED = 43 }; /* sandbox/doctor/tripwire.py */
 
 #define VISIBLE __attribute__((visibility("default")))
 
@@ -19,7 +20,7 @@ VISIBLE uintptr_t la_symbind64(struct symbol *symbol, unsigned number, uintptr_t
 
 static uint8_t slots[SLOTS]; /* by hash: a function's number and 1 */
 static unsigned audit_version;
-static int libc_is_known;
+static int libc_is_known, is_probed; /* probed: the doctor asks whether all of it would work here */
 static const struct link_map *owners[MOST_FUNCTIONS + 32]; /* who defines a function in front of the C library */
 static const char *limits = "";
 
@@ -135,6 +136,10 @@ VISIBLE unsigned la_version(unsigned version) {
     static char name[9];
     audit_version = version;
     if (!find_environment() || !*variable("SANDBOX_TRIPWIRE")) return version;
+    if (same(variable("SANDBOX_TRIPWIRE"), "probe")) {
+        is_probed = in_force = 1;
+        return version;
+    }
     take_settings(variable("SANDBOX_TRIPWIRE"));
     const char *wrong = read_policy();
     if (wrong) refuse_start(wrong);
@@ -184,6 +189,7 @@ VISIBLE unsigned la_objopen(struct link_map *map, long space, uintptr_t *cookie)
         map_count += i == map_count;
         break;
     }
+    if (is_probed && !is_libc(&object)) return 0;
     if (is_libc(&object)) {
         take_originals(&object, map, 1);
         libc_is_known |= starts_with(object.own_name, "libc.so.");
@@ -231,6 +237,11 @@ VISIBLE char *la_objsearch(const char *name, uintptr_t *cookie, unsigned flag) {
 VISIBLE void la_preinit(uintptr_t *cookie) {
     (void)cookie;
     if (!in_force) return;
+    if (is_probed) {
+        int known = errno_location != NULL;
+        for (int i = 0; i < FUNCTIONS; i++) known += originals[i] != 0;
+        leave(known > FUNCTIONS / 2 ? PROBED : NOT_PROBED);
+    }
     if (has_python) py.PySys_AddAuditHook(on_event, NULL);
     if (!is_first) return;
     long bound = 0;

@@ -15,6 +15,7 @@ from child_processes import in_child
 from guests import notifying, policy, refuse
 from users_and_folders import HOME, USERS, identity, place
 
+from sandbox import tripwire
 from sandbox.confine.install import install
 from sandbox.doctor import examine, judge
 from sandbox.doctor.examination import PROBES
@@ -22,6 +23,7 @@ from sandbox.doctor.measured import Measured
 from sandbox.kernel import abi, bpf, landlock, seccomp, tables
 
 PYTHON = "/usr/bin/python3"
+tripwire.path(abi.MACHINE)  # built here where a checkout has none yet
 
 by_user = pytest.mark.parametrize("uid", USERS, ids=lambda uid: str(uid or "self"))
 
@@ -84,7 +86,7 @@ def test_a_refused_seccomp_is_told(number: int, outcome: str) -> None:
 
     found = in_child(look, None)
     assert {found.probes[f"action {name}"].outcome for name in ("ERRNO", "TRAP", "KILL_PROCESS")} == {outcome}
-    assert judge(found).tier == "sensor only"
+    assert judge(found).tier == "detects"
 
 
 def test_what_kills_is_told() -> None:
@@ -166,10 +168,10 @@ def test_as_a_handler_it_needs_the_standard_library_alone(uid: int | None) -> No
     said = json.loads(done.stdout)
     assert said["other"] == []
     assert {name.split(".")[1] for name in said["ours"]} <= {
-        "confine", "doctor", "errors", "kernel", "memo", "plain_json",
+        "bundle", "confine", "doctor", "errors", "kernel", "memo", "plain_json",
     }  # fmt: skip
-    confine = {name for name in said["ours"] if name.startswith("sandbox.confine")}
-    assert confine == {"sandbox.confine", "sandbox.confine.child", "sandbox.confine.parent"}
+    confine = {name.removeprefix("sandbox.confine") for name in said["ours"] if name.startswith("sandbox.confine")}
+    assert confine == {"", ".child", ".install", ".landlock_rules", ".parent", ".single_exec", ".tripwire"}
     assert said["answer"]["event"] == "doctor"
     assert list(said["answer"]["probes"]) == list(PROBES)
     assert f"verdict: {said['answer']['verdict']['tier']}" in done.stderr.splitlines()
@@ -190,5 +192,6 @@ def test_the_command() -> None:
     assert plain.stdout.splitlines()[-2:] == ["  set: SANDBOX_SUPERVISE=1", "  set: SANDBOX_ON_UNAVAILABLE=fail"]
     refused = in_child(run, None, before=lambda: refuse({"seccomp": errno.EPERM}))
     assert refused.returncode == 1
-    assert "verdict: sensor only" in refused.stdout
+    assert "verdict: detects" in refused.stdout
+    assert "  set: SANDBOX_ON_UNAVAILABLE=detect" in refused.stdout
     assert "  missing: seccomp(2): refused EPERM" in refused.stdout

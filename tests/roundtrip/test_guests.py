@@ -142,6 +142,8 @@ def trial() -> Iterator[Trial]:
 
 ENFORCED: dict[str, tuple[Ran, Ran]] = {}
 LEARNED: dict[str, str] = {}
+UNFILTERED = "lambda-like without seccomp"
+DETECTED = f"{UNFILTERED}, `SANDBOX_ON_UNAVAILABLE=best`"
 TIERS: dict[str, str] = {}
 
 
@@ -167,6 +169,28 @@ def test_enforced(trial: Trial, name: str) -> None:
             supervise == "1" and not any(text.startswith("supervision") for text in ran.degraded)
         )
     ENFORCED[name] = found[0], found[1]
+
+
+def test_detected(trial: Trial) -> None:
+    """Where no filter can be installed the function serves below a tripwire, which refuses and reports the attacks."""
+    found = []
+    for supervise in ("0", "1"):
+        ran = trial.run(
+            UNFILTERED, {"SANDBOX_POLICY": str(trial.bundle), "SANDBOX_SUPERVISE": supervise,
+                         "SANDBOX_ON_UNAVAILABLE": "best"},
+        )  # fmt: skip
+        assert ran.status is not None, ran.log
+        assert all(outcome.status == "ok" for outcome in ran.outcomes), ran.log
+        assert ran.status["tier"] == "detects"
+        assert not any(ran.attacks.values()), ran.log
+        lines = [json.loads(line) for line in ran.log.splitlines() if line.startswith('{"event": "violation"')]
+        requests = {line["request"] for line in lines}
+        assert {line["syscall"] for line in lines} == {"clone", "connect", "socket"}
+        assert len(requests) >= len(ATTACKS)
+        assert None not in requests, json.dumps([line for line in lines if not line["request"]])
+        assert {line["by"]["handler"]["function"] for line in lines} == {f"_{name}" for name in ATTACKS}
+        found.append(ran)
+    ENFORCED[DETECTED] = found[0], found[1]
 
 
 @guest_by_name
@@ -235,6 +259,9 @@ def test_the_table(trial: Trial) -> None:
     for name in GUESTS:
         plain, supervised = ENFORCED[name]
         rows.append(f"| {name} | {TIERS[name]} | {plain.cell} | {supervised.cell} | {LEARNED[name]} |")
+        if name == UNFILTERED:
+            plain, supervised = ENFORCED[DETECTED]
+            rows.append(f"| {DETECTED} | {TIERS[name]} | {plain.cell} | {supervised.cell} | the same |")
     text = "\n" + "\n".join(rows) + "\n\n"
     before, mark, rest = PAGE.read_text().partition(BEGIN)
     if os.environ.get("UPDATE_PLATFORMS"):

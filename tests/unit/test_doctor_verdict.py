@@ -15,6 +15,7 @@ from sandbox.doctor.installation import IN_FORCE, KILLABLE, LISTENER
 from sandbox.doctor.listening import DUPLICATE, LET_THROUGH, ROUND_TRIP
 from sandbox.doctor.measured import Facts, Measured, Probed
 from sandbox.doctor.surroundings import SENSOR, SHARED
+from sandbox.doctor.tripwire import TRIPWIRE
 from sandbox.doctor.verdict import MEANS, Tier
 
 WORKS = Probed("works")
@@ -54,6 +55,7 @@ def test_any_platform_has_a_verdict(platform: Measured) -> None:
 
 
 REFUSED = Probed("refused", "EPERM")
+ABSENT = Probed("fails", detail="it is not there")
 
 
 @pytest.mark.parametrize(
@@ -62,8 +64,11 @@ REFUSED = Probed("refused", "EPERM")
         ({}, "kernel + supervisor", {"SANDBOX_SUPERVISE": "1", "SANDBOX_ON_UNAVAILABLE": "fail"}),
         ({LISTENER: REFUSED}, "kernel only", {"SANDBOX_SUPERVISE": "0", "SANDBOX_ON_UNAVAILABLE": "fail"}),
         ({SHARED: REFUSED}, "kernel only", {"SANDBOX_SUPERVISE": "0", "SANDBOX_ON_UNAVAILABLE": "fail"}),
-        ({IN_FORCE: REFUSED}, "sensor only", {"SANDBOX_SUPERVISE": "0", "SANDBOX_ON_UNAVAILABLE": "warn"}),
-        ({IN_FORCE: REFUSED, SENSOR: REFUSED}, "nothing", {"SANDBOX_SUPERVISE": "0", "SANDBOX_ON_UNAVAILABLE": "warn"}),
+        ({IN_FORCE: REFUSED}, "detects", {"SANDBOX_SUPERVISE": "0", "SANDBOX_ON_UNAVAILABLE": "detect"}),
+        ({IN_FORCE: REFUSED, TRIPWIRE: ABSENT}, "sensor only",
+         {"SANDBOX_SUPERVISE": "0", "SANDBOX_ON_UNAVAILABLE": "warn"}),
+        ({IN_FORCE: REFUSED, TRIPWIRE: ABSENT, SENSOR: REFUSED}, "nothing",
+         {"SANDBOX_SUPERVISE": "0", "SANDBOX_ON_UNAVAILABLE": "warn"}),
     ],
 )
 def test_tiers_and_what_to_set(without: Mapping[str, Probed], tier: Tier, settings: Mapping[str, str]) -> None:
@@ -76,7 +81,7 @@ def test_tiers_and_what_to_set(without: Mapping[str, Probed], tier: Tier, settin
 def test_a_filter_that_only_pretends_gives_no_tier() -> None:
     """An installation that succeeded and refuses nothing counts for nothing."""
     verdict = judge(measured({IN_FORCE: Probed("fails", detail="the call passed all the same")}))
-    assert verdict.tier == "sensor only"
+    assert verdict.tier == "detects"
     assert any("passed all the same" in reason for reason in verdict.why)
 
 
