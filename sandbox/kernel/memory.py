@@ -97,6 +97,13 @@ class Memory:
         except OSError:
             self._fd = -1
 
+    def duplicate(self) -> Memory:
+        """The same memory, by a descriptor of its own."""
+        other = Memory.__new__(Memory)
+        other.pid, other.refused = self.pid, self.refused
+        other._fd = os.dup(self._fd) if self._fd >= 0 else -1
+        return other
+
     def read(self, address: int, length: int) -> bytes:
         """Up to `length` bytes, fewer at the end of a mapping, none where nothing is mapped or reading is refused."""
         if not address or address >> 63:

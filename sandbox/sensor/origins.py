@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sandbox.sensor.early import Early
     from sandbox.sensor.processes import PythonProcess
     from sandbox.sensor.stack import Stack
     from sandbox.violations.origin import Origin
@@ -41,8 +42,10 @@ MAKES = ("clone", "clone3", "fork", "vfork")
 class Sensor:
     """Reads origins. Not for several threads."""
 
-    def __init__(self) -> None:
-        self._processes = Processes()
+    def __init__(self, early: Early | None = None) -> None:
+        """`early` is what was opened of one process at its first call; it is closed with the sensor."""
+        self._early = early
+        self._processes = Processes(early)
         self._passing: PythonProcess | None = None
         """One whose memory is read once: open until the next reading."""
         self._distributions = Distributions()
@@ -98,6 +101,8 @@ class Sensor:
         """Give the descriptors back."""
         self._processes.close()
         self._natives.close()
+        if self._early:
+            self._early.close()
         if self._passing:
             self._passing.memory.close()
         self._passing = None
@@ -107,7 +112,7 @@ class Sensor:
             known = self._processes.known(pid)
             if known:
                 try:
-                    return self._read(known.stack, tid, deadline)
+                    return self._read(known.stack, tid, pid, deadline)
                 except NoThread:
                     raise
                 except Unreadable:  # another program by now, or another process
@@ -119,7 +124,7 @@ class Sensor:
             self.unknown = str(error)
             raise
         try:
-            found = self._read(process.stack, tid, deadline)
+            found = self._read(process.stack, tid, pid, deadline)
         except BaseException:
             process.memory.close()
             raise
@@ -141,9 +146,10 @@ class Sensor:
             made = [tid for tid in threads if _waits_in(parent, tid) in self._makes]
         return self._of_thread(made[0], pid, deadline, kept=False) if len(made) == 1 else None
 
-    def _read(self, stack: Stack, tid: int, deadline: float) -> Reading:
-        version, owner = stack.layout.version, self._distributions.owner
-        return Reading(stack.activations(tid, deadline), lambda file: owner(tid, file, version, deadline))
+    def _read(self, stack: Stack, tid: int, pid: int, deadline: float) -> Reading:
+        version, owner, early = stack.layout.version, self._distributions.owner, self._early
+        viewer = os.getpid() if early and early.pid == pid and early.shares and early.hidden else tid
+        return Reading(stack.activations(tid, deadline), lambda file: owner(viewer, file, version, deadline))
 
 
 def _parent(pid: int) -> int:

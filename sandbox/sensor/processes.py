@@ -14,6 +14,10 @@ from sandbox.sensor import runtime
 from sandbox.sensor.offsets import Unreadable
 from sandbox.sensor.stack import Stack
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sandbox.sensor.early import Early
+
 MOST = 4
 """Processes of which memory is open: a function with its children; of more, the one that was asked first is closed."""
 MOST_WITHOUT = 8
@@ -27,11 +31,12 @@ class PythonProcess:
 
     __slots__ = ("memory", "stack")
 
-    def __init__(self, pid: int, deadline: float) -> None:
-        """Raises Unreadable where it runs no Python that can be read."""
-        self.memory = Memory(pid)
+    def __init__(self, pid: int, deadline: float, early: Early | None = None) -> None:
+        """`early` may be of this process or another. Raises Unreadable where it runs no Python that can be read."""
+        early = early if early and early.pid == pid else None
+        self.memory = early.memory.duplicate() if early and early.hidden else Memory(pid)
         try:
-            self.stack = Stack(self.memory, *runtime.locate(pid, self.memory, deadline))
+            self.stack = Stack(self.memory, *runtime.locate(pid, self.memory, deadline, early))
         except BaseException:
             self.memory.close()
             raise
@@ -73,9 +78,10 @@ class Sizes:
 class Processes:
     """Remembers some. Not for several threads."""
 
-    __slots__ = ("_known", "_without")
+    __slots__ = ("_early", "_known", "_without")
 
-    def __init__(self) -> None:
+    def __init__(self, early: Early | None = None) -> None:
+        self._early = early
         self._known: dict[int, PythonProcess] = {}
         self._without: dict[int, tuple[Sizes, str]] = {}
 
@@ -94,7 +100,7 @@ class Processes:
         """One to read, for the caller to close or to hand to `keep`. Raises Unreadable where it runs no Python."""
         sizes = Sizes(pid)  # before its mappings are read: what is mapped meanwhile is a change
         try:
-            process = PythonProcess(pid, deadline)
+            process = PythonProcess(pid, deadline, self._early)
         except Unreadable as error:
             if time.monotonic() > deadline:
                 sizes.close()

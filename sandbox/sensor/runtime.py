@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sandbox.kernel.memory import Readable
+    from sandbox.sensor.early import Early
 
 MOST_MAPS = 8 << 20
 """Bytes of /proc/PID/maps that are read; the kernel's default limit of 65,530 mappings makes about as many."""
@@ -42,24 +43,29 @@ class Piece:
         self.path = path
 
 
-def locate(pid: int, memory: Readable, deadline: float) -> tuple[int, Offsets]:
+def locate(pid: int, memory: Readable, deadline: float, early: Early | None = None) -> tuple[int, Offsets]:
     """(address of _PyRuntime, where its parts are) of a process; mappings are read until `deadline` (time.monotonic()).
 
-    Raises Unreadable: it runs no CPython (without a text), or one whose version is not known.
+    `early` is of this process, for where it does not show itself any more. Raises Unreadable: it runs no CPython
+    (without a text), or one whose version is not known.
     """
+    viewer = pid
     try:
         program = os.readlink(f"/proc/{pid}/exe")
         root = os.readlink(f"/proc/{pid}/root").rstrip("/")  # of a chroot, below ours: maps and exe name it, too
+        mapped = lines(pid, deadline)
     except OSError as error:
-        raise Unreadable("") from error
+        if early is None or not early.shares:
+            raise Unreadable("") from error
+        program, root, mapped, viewer = early.program, "", early.lines(), os.getpid()
     known: dict[str, tuple[int, int] | None] = {}
     # Code of the file may be mapped again anywhere, by libffi for one: only what holds the data counts.
-    for piece in _pieces(pid, program, deadline):
+    for piece in _pieces(mapped, program):
         if piece.path not in known:
             if len(known) >= MOST_FILES:
                 break
             own = piece.path[len(root) :] if piece.path.startswith(f"{root}/") else piece.path
-            known[piece.path] = _interpreter(pid, own)
+            known[piece.path] = _interpreter(viewer, own)
         found = known[piece.path]
         if found and piece.offset <= found[0] < piece.offset + piece.end - piece.start:
             address = piece.start + found[0] - piece.offset
@@ -68,9 +74,9 @@ def locate(pid: int, memory: Readable, deadline: float) -> tuple[int, Offsets]:
     raise Unreadable("")
 
 
-def _pieces(pid: int, program: str, deadline: float) -> Iterator[Piece]:
+def _pieces(mapped: Iterator[bytes], program: str) -> Iterator[Piece]:
     count = 0
-    for line in lines(pid, deadline):
+    for line in mapped:
         fields = line.split(None, 5)
         if len(fields) < 6 or fields[1][1:2] != b"w":
             continue

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.task import Task
     from sandbox.sensor.detectors import Detector
     from sandbox.sensor.detectors.seen import Known
+    from sandbox.sensor.early import Early
     from sandbox.sensor.origins import Sensor
     from sandbox.violations.origin import Origin
 
@@ -77,12 +78,20 @@ class Judge:
         self._unknown: set[str] = set()
         self._judged: set[tuple[int, str, str]] = set()
         self._sensor: Sensor | None = None
+        self._early: Early | None = None
         self._detectors: Sequence[Detector] = ()
         answers = {anomaly.response(settings, name) for name in anomaly.DETECTORS}
         self._asks = answers != {OFF}
         self._tells = tells
         self._each = each
         self._refuses = not audit and not answers.isdisjoint((DENY, TERMINATE))
+
+    def meet(self, pid: int) -> None:
+        """Open of the function's process what it may not show later (PR_SET_DUMPABLE)."""
+        from sandbox.sensor.early import Early
+
+        if self._early is None and self._sensor is None:
+            self._early = Early(pid)
 
     def wants(self, tid: int, section: str, entry: str) -> bool:
         """Whether an access that an entry of the profile allows is to be judged."""
@@ -102,13 +111,15 @@ class Judge:
 
     def judge(self, call: Notification, task: Task, access: Access, section: str = "", entry: str = "") -> Judgement:
         """What is found while a call waits, about an access that an entry of a section of the profile is about."""
+        first = self._sensor is None
         sensor = self._sensor or self._load()
         from sandbox.sensor.detectors.seen import Seen
         from sandbox.sensor.maps import mapped
         from sandbox.sensor.origins import PATIENCE
         from sandbox.sensor.users import users
 
-        patience = PATIENCE_ASKED if self._settings or self._tells else PATIENCE
+        more = self._settings or self._tells or first  # the first of all has more to read
+        patience = PATIENCE_ASKED if more else PATIENCE
         deadline, process = time.monotonic() + patience, task.process()
         reading = sensor.reading(call.pid, process, deadline)
         if reading and section and access.reach == PROGRAM:  # what the profile lets it run
@@ -141,7 +152,7 @@ class Judge:
 
         self._detectors = [one for one in DETECTORS if anomaly.response(self._settings, one.NAME) != OFF]
         self._users = {section: _as_decided(section, found) for section, found in self._users.items()}
-        self._sensor = Sensor()
+        self._sensor = Sensor(self._early)
         return self._sensor
 
     def _known(self, access: Access, section: str, entry: str) -> Known:

@@ -123,6 +123,10 @@ class Reports:
         self._write(asked, args, target, decision, phase, task.process(), call.pid, got, found)
         return found.response == TERMINATE
 
+    def meet(self, pid: int) -> None:
+        """See Judge."""
+        self.judge.meet(pid)
+
     def suspect(
         self, call: Notification, task: Task, asked: Call, phase: str, section: str, entry: str,
         target: str, address: SocketAddress | None = None,

@@ -307,7 +307,7 @@ class Supervisor:
             self._loaded = True
             from sandbox.violations.record import techniques
 
-            self._reporting()  # while there are descriptors and memory for it
+            self._reporting().meet(self._pid)  # while there are descriptors and memory for it
             techniques()
 
     def _take(self, listener: Listener, call: Notification) -> None:

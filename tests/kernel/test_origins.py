@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 import vulnerable_library as library
 from supervised_programs import PLAIN_HOSTS, Supervision, bench_for
+from users_and_folders import identity
 from waiting_programs import until_it_reads
 
+import sandbox
 from sandbox.behaviour.call import Call
 from sandbox.kernel.abi import MACHINE
 from sandbox.kernel.notification import Notification
@@ -145,20 +147,72 @@ def attempt():
     except OSError as error:
         print(error.errno, flush=True)
 
-attempt()
 print(ctypes.CDLL(None).prctl(4, 0, 0, 0, 0), flush=True)  # PR_SET_DUMPABLE
 attempt()
 """
 
 
-def test_who_was_read_can_hide_its_memory_no_more(bench: Supervision) -> None:
+def test_who_was_met_can_hide_its_memory_no_more(bench: Supervision) -> None:
     """A function that makes itself undumpable behind its first line is named in the second, too."""
     app = bench.new(".py")
-    app.write_text(HIDES)
+    app.write_text(HIDES.replace("print(ctypes", "attempt()\nprint(ctypes"))
     app.chmod(0o755)
     done = bench.run(bench.bundle("prctl PR_SET_DUMPABLE", "clone thread"), "/usr/bin/python3", "-I", "-S", str(app))
     assert done.stdout == "1\n0\n1\n", done.stderr
     assert [line["by"]["handler"]["function"] for line in done.of("setsid")] == ["attempt"] * 2
+
+
+ASKS = """\
+import json, os, subprocess, sys, time
+sys.path.insert(0, sys.argv[1])
+from sandbox.sensor.early import Early
+from sandbox.sensor.origins import Sensor
+
+def asked(sensor):
+    found = sensor.origin(process.pid, process.pid)
+    return found and found.fields()
+
+command = [sys.argv[2], "-I", "-S", sys.argv[3]]
+process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+process.stdout.read(1)
+early = Early(process.pid)
+process.stdin.write(b"x")
+process.stdin.flush()
+sensor, deadline = Sensor(early), time.monotonic() + 20
+while "module" not in (found := asked(sensor) or {}) and time.monotonic() < deadline:
+    time.sleep(0.01)
+print(json.dumps([early.hidden, asked(Sensor()), found]))
+process.communicate(b"x")
+"""
+HIDDEN = """\
+import ctypes, os, sys
+
+os.write(1, b"x") and os.read(0, 1)
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+sys.path.insert(0, sys.argv[0].rpartition("/")[0] + "/site-packages")
+import tagload
+
+def handler():
+    tagload.load("!!apply:builtins.input")
+
+handler()
+"""
+
+
+def test_what_was_opened_early_is_read_of_who_hides(bench: Supervision) -> None:
+    """Another user's eyes: memory and mappings that were opened before, files by the root that both have."""
+    folder = bench.new("")
+    folder.mkdir()
+    app = library.install(folder)
+    app.write_text(HIDDEN)
+    root = str(Path(sandbox.__file__).parent.parent)
+    command = ["/usr/bin/python3", "-I", "-S", "-B", "-c", ASKS, root, "/usr/bin/python3", str(app)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **identity(bench.uid))
+    assert done.stdout, done.stderr
+    hidden, without, found = json.loads(done.stdout)
+    assert (hidden, without) == (True, None)
+    assert (found["distribution"], found["version"]) == (library.NAME, library.VERSION)
+    assert found["handler"] == {"file": str(app), "function": "handler", "line": 9}
 
 
 LAYERS = """\
