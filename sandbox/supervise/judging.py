@@ -1,7 +1,7 @@
 """Whose call it is that waits, what detectors say of it, and what the profile makes of that.
 
-The stack is read once for both. With `report` alone the first access of each thread to each entry is judged, with
-`deny` or `terminate` each, while it waits. Who cannot be read is suspected by nobody: only what a reading shows counts.
+The stack is read once for both. With `report` alone an access of each thread to each entry is judged once a second,
+with `deny` or `terminate` each, while it waits. Who cannot be read is suspected by nobody.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 
 PATIENCE_ASKED = 1.0
 """Seconds for a reading where the profile has `on-anomaly`: more hangs on it than the words of a line (PATIENCE)."""
+AGAIN = 1.0
+"""Seconds until another access of a thread to an entry is judged where nothing is refused for it: reading a stack takes
+longer than making a connect."""
 MOST_JUDGED = 4096
-"""Entries, each with a thread, whose first access has been judged; with more all are forgotten."""
+"""Entries, each with a thread, of which it is known when an access was judged; with more all are forgotten."""
 MOST_UNKNOWN = 4
 """Kinds of interpreters that are said to be unknown, one line each: whoever starts programs can make up any number."""
 
@@ -76,7 +79,7 @@ class Judge:
         self._waits = waits
         self._degraded = degraded
         self._unknown: set[str] = set()
-        self._judged: set[tuple[int, str, str]] = set()
+        self._judged: dict[tuple[int, str, str], float] = {}
         self._sensor: Sensor | None = None
         self._early: Early | None = None
         self._detectors: Sequence[Detector] = ()
@@ -87,26 +90,33 @@ class Judge:
         self._refuses = not audit and not answers.isdisjoint((DENY, TERMINATE))
 
     def meet(self, pid: int) -> None:
-        """Open of the function's process what it may not show later (PR_SET_DUMPABLE)."""
+        """Open of the function's process what it may not show later (PR_SET_DUMPABLE).
+
+        And where the profile asks detectors, load them now, behind the answer to a call, rather than before another.
+        """
         from sandbox.sensor.early import Early
 
         if self._early is None and self._sensor is None:
             self._early = Early(pid)
+            if self._settings:
+                self._load()
 
     def wants(self, tid: int, section: str, entry: str) -> bool:
         """Whether an access that an entry of the profile allows is to be judged."""
         if not self._asks and not self._tells:
             return False
-        key = (tid, section, entry)
-        if key in self._judged:
-            return self._refuses or self._each
+        if self._refuses or self._each:
+            return True
+        key, now = (tid, section, entry), time.monotonic()
+        if now - self._judged.get(key, -AGAIN) < AGAIN:
+            return False
         if len(self._judged) >= MOST_JUDGED:
             self._judged.clear()
-        self._judged.add(key)
+        self._judged[key] = now
         return True
 
     def forget(self) -> None:
-        """Judge the first accesses again."""
+        """Judge each entry and thread anew."""
         self._judged.clear()
 
     def judge(self, call: Notification, task: Task, access: Access, section: str = "", entry: str = "") -> Judgement:

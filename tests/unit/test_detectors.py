@@ -22,6 +22,7 @@ from sandbox.sensor.detectors import code_from_string, foreign_memory, late_load
 from sandbox.sensor.detectors.seen import Known, Seen
 from sandbox.sensor.maps import Mapped, mapped
 from sandbox.sensor.reading import FROM_STRING, StackFrame
+from sandbox.supervise.judging import Judge
 from sandbox.violations.origin import STANDARD_LIBRARY
 
 CONNECT = Access(Call("connect"), "invoke", NETWORK, "tcp://10.0.0.1:443")
@@ -209,3 +210,20 @@ def test_entry_points_are_functions_of_what_is_installed() -> None:
             for part in parts:
                 value = getattr(value, part)
     assert checked >= 6
+
+
+def test_who_only_reports_judges_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread and entry by itself; where something is refused each access is judged, where all are off none."""
+
+    def judge(audit: bool = False, **settings: str) -> Judge:
+        return Judge(settings, {}, (), audit=audit, waits=lambda call: True, degraded=lambda why: None)
+
+    now = [100.0]
+    monkeypatch.setattr("sandbox.supervise.judging.time.monotonic", lambda: now[0])
+    for one in (judge(), judge(all="report"), judge(audit=True, all="deny")):
+        assert [one.wants(7, "network", "a") for _ in range(3)] == [True, False, False]
+        assert (one.wants(8, "network", "a"), one.wants(7, "network", "b")) == (True, True)
+        now[0] += 1.0
+        assert [one.wants(7, "network", "a") for _ in range(2)] == [True, False]
+    assert all(judge(all="deny").wants(7, "network", "a") for _ in range(3))
+    assert not judge(all="off").wants(7, "network", "a")
