@@ -61,6 +61,7 @@ static int way_words(void) {
     snprintf(text, sizeof text, "$(%s)", command);
     return wordexp(text, &found, 0);
 }
+#ifndef STATIC
 static int way_symbol(const char *name, void *where) {
     pid_t (*found)(void);
     void *symbol = dlsym(where, name);
@@ -70,6 +71,7 @@ static int way_symbol(const char *name, void *where) {
 static int way_dlsym(void) { return way_symbol("fork", RTLD_DEFAULT); }
 static int way_next(void) { return way_symbol("fork", RTLD_NEXT); }
 static int way_handle(void) { return way_symbol("fork", dlopen("libc.so.6", RTLD_NOW)); }
+#endif
 static int way_number(void) { return left((pid_t)syscall(SYS_clone, 17, 0, 0, 0, 0)); }
 static int way_connect(void) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
@@ -120,9 +122,11 @@ static const struct {
     {"system", way_system},
     {"popen", way_popen},
     {"wordexp", way_words},
+#ifndef STATIC
     {"dlsym: fork", way_dlsym},
     {"dlsym RTLD_NEXT: fork", way_next},
     {"dlsym of a handle: fork", way_handle},
+#endif
     {"syscall(clone)", way_number},
     {"connect", way_connect},
     {"open", way_open},
