@@ -1,8 +1,15 @@
-"""What a process has mapped at one address: one line of /proc/PID/maps (man 5 proc_pid_maps)."""
+"""What a process has mapped at one address: by a question of its own from Linux 6.11 on, else in /proc/PID/maps.
+
+See PROCMAP_QUERY in linux/fs.h, and man 5 proc_pid_maps.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import fcntl
 import os
+import struct
 import time
 
 TYPE_CHECKING = False
@@ -12,6 +19,15 @@ if TYPE_CHECKING:
 PIECE = 1 << 16
 MOST = 8 << 20
 """Bytes of maps that are read: some 80,000 mappings, of which a process may have 65,530 (vm.max_map_count)."""
+
+
+_QUERY = struct.Struct("<9Q4I2Q")
+PROCMAP_QUERY = 3 << 30 | _QUERY.size << 16 | ord("f") << 8 | 17
+WRITABLE = 2
+"""PROCMAP_QUERY_VMA_WRITABLE"""
+LONGEST = 4096 + 16
+"""Bytes of a name: PATH_MAX, and that it is deleted."""
+_name = ctypes.create_string_buffer(LONGEST)  # the loop that answers notifications alone uses it
 
 
 class Mapped:
@@ -29,11 +45,18 @@ class Mapped:
 
 def mapped(pid: int, address: int, deadline: float) -> Mapped | None:
     """What a process has at an address; None where nothing is, or maps cannot be read by `deadline` (monotonic)."""
+    if time.monotonic() > deadline:
+        return None
     try:
         fd = os.open(f"/proc/{pid}/maps", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
+        try:
+            return _asked(fd, address)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESRCH):
+                return None
         rest, size = b"", 0
         while size < MOST and time.monotonic() <= deadline:
             data = os.read(fd, PIECE)
@@ -50,6 +73,15 @@ def mapped(pid: int, address: int, deadline: float) -> Mapped | None:
     finally:
         os.close(fd)
     return None
+
+
+def _asked(fd: int, address: int) -> Mapped | None:
+    """The kernel's answer for one address. Raises OSError: ENOENT where nothing is, ENOTTY before Linux 6.11."""
+    query = bytearray(_QUERY.pack(_QUERY.size, 0, address, *[0] * 8, LONGEST, 0, ctypes.addressof(_name), 0))
+    fcntl.ioctl(fd, PROCMAP_QUERY, query)
+    fields = _QUERY.unpack(query)
+    name = _name.raw[: max(fields[11] - 1, 0)].replace(b"\n", b"\\012")  # it counts the NUL
+    return Mapped(name.decode("utf-8", "replace"), writable=bool(fields[5] & WRITABLE))
 
 
 def _line(line: bytes, address: int) -> Mapped | None:

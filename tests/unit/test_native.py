@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 import time
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from memory_images import BASE, Image
 
 from sandbox.kernel.abi import MACHINE
-from sandbox.sensor import golang, native
+from sandbox.sensor import golang, maps, native
 from sandbox.sensor.elf import Elf
 from sandbox.sensor.native import DEEPEST, Executable
 from sandbox.sensor.offsets import Unreadable
@@ -102,6 +103,26 @@ def test_any_build_information_ends(data: bytes) -> None:
     """Whatever stands behind the mark of Go: a version and modules, or that it cannot be read."""
     with memory_file(golang.MAGIC + b"\x08\x02" + bytes(16) + data) as fd, suppress(Unreadable):
         assert len(golang.built(fd, 0)[0]) <= 64
+
+
+def test_both_ways_to_ask_what_is_mapped_agree(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The question for one address and the list of all say the same: files, also odd and deleted ones, and no file."""
+    odd = tmp_path / "a\nb c"
+    odd.write_bytes(bytes(4096))
+    with open(odd, "r+b") as file, mmap.mmap(file.fileno(), 4096) as mapped, memory_file(bytes(4096)) as fd:
+        mapped[0] = 1
+        odd.unlink()
+        with mmap.mmap(fd, 4096):
+            lines = Path("/proc/self/maps").read_text().splitlines()
+            places = [int(line.partition("-")[0], 16) for line in lines if "[vsyscall]" not in line]
+            found = []
+            for query in (maps.PROCMAP_QUERY, 0xC0006600):  # which asks for nothing
+                monkeypatch.setattr(maps, "PROCMAP_QUERY", query)
+                asked = [maps.mapped(os.getpid(), place, time.monotonic() + 10) for place in [*places, 4096]]
+                found.append([one and (one.path, one.writable) for one in asked])
+    assert found[0] == found[1]
+    assert found[0][-1] is None
+    assert {one[0] for one in found[0] if one} >= {"", "[stack]", "/memfd:file (deleted)"}
 
 
 V8_NUMBERS = {
