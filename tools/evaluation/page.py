@@ -130,10 +130,10 @@ def _named(attack: Results) -> str:
 def _name(line: Results) -> str:
     """Whom a line names: `PyYAML 5.3.1 yaml/constructor.py`, or the function's own frame alone."""
     by = line["by"]
+    started = "started by " if by.get("started") else ""
     if "distribution" in by:
-        started = "started by" if by.get("started") else ""
-        return " ".join(filter(None, (started, by["distribution"], by["version"], by["module"])))
-    return f"the function, line {by['handler']['line']}" if "handler" in by else "nobody"
+        return started + " ".join(filter(None, (by["distribution"], by["version"], by["module"])))
+    return f"{started}the function, line {by['handler']['line']}" if "handler" in by else "nobody"
 
 
 def _effect(happened: bool) -> str:
@@ -163,19 +163,9 @@ def _totals(found: Sequence[Results]) -> str:
     )
     return (
         f"Of {len(attacks)} attacks {stopped} are stopped, {denied} with `on-anomaly: deny`. {right} of {len(lines)} "
-        f"lines ({share(right, len(lines))}) name the right library{_nameless(found)}. Of {benign} ordinary events "
+        f"lines ({share(right, len(lines))}) name the right library. Of {benign} ordinary events "
         f"{blocked} were blocked, and {alarms} lines were written about them.\n"
     )
-
-
-def _nameless(found: Sequence[Results]) -> str:
-    """Which lines cannot, and what the share is without them."""
-    reasons = [exploit["nameless"] for exploit in found if exploit["nameless"]]
-    if not reasons:
-        return ""
-    lines = list(all_lines(exploit for exploit in found if not exploit["nameless"]))
-    right = sum(line["right"] for line in lines)
-    return f", {right} of {len(lines)} ({share(right, len(lines))}) where one can be named ({'; '.join(reasons)})"
 
 
 def share(part: int, whole: int) -> str:
@@ -212,8 +202,8 @@ def _served(found: Sequence[Results]) -> str:
     alarms = sum(len(workload["false_alarms"]) for workload in found)
     within = [one["needed"] / 100 <= one["bound"] for workload in found for one in workload["trainings"].values()]
     return (
-        f"In {sum(within)} of {len(within)} trainings no more came than the bound. Enforced after 200 events, "
-        f"{blocked} of {events} were blocked, and {alarms} lines written.\n"
+        f"In {sum(within)} of {len(within)} trainings no more came than the bound. Enforced after 200 events, with "
+        f"`on-anomaly: deny`, {blocked} of {events} were blocked, and {alarms} lines written.\n"
     )
 
 
