@@ -49,9 +49,10 @@ def test_all_that_is_read_is_written_merged_and_amended() -> None:
             assert getattr(kept, section) == getattr(profile, section), section
 
 
-def violation(syscall: str) -> Violation:
+def violation(syscall: str, **suspicion: str) -> Violation:
     """A violation of the invoke phase."""
     return Violation(
+        **suspicion,
         function="f", phase="invoke", request=None, pid=1, tid=1, comm="f", syscall=syscall, arg_class="", args=(),
         target="", verdict="denied", errno="EPERM", reason="not in the profile", allow="",
     )  # fmt: skip
@@ -205,3 +206,14 @@ def test_what_is_done_about_anomalies_is_merged_strictly_and_shown() -> None:
     assert not [finding for finding in lint.lint(document.parse(FULL)) if "no entry says" in finding.message]
     schema = json.loads(Path(document.schema_path()).read_text())
     assert list(schema["properties"]["on-anomaly"]["then"]["properties"]) == [anomaly.ALL, *anomaly.DETECTORS]
+
+
+def test_what_a_detector_suspects_is_a_persons_to_allow() -> None:
+    """amend proposes the same call where nobody suspects it, and nothing else in its place."""
+    profile = document.parse(FULL).profile
+    assert len(propose(profile, [violation("getppid")]).proposals) == 1
+    found = propose(profile, [violation("getppid", anomaly="library-misuse", detail="below _pickle.loads line 7")])
+    assert (found.profile, found.proposals) == (profile, ())
+    assert [(one.what, one.reason) for one in found.refusals] == [
+        ("getppid", "is suspected (library-misuse): a person decides")
+    ]
