@@ -252,6 +252,7 @@ def test_listening_keeps_to_the_ports_of_the_listeners(uid: int | None, ports: P
     assert f"listening: TCP on port 0, {own} only, by Landlock ABI {landlock.abi_version()}" in enforced
 
 
+@PORTS
 def test_every_port_is_closed_by_family_only(uid: int | None, ports: Ports) -> None:
     """Where a destination means every port, all stay open, and the report says so."""
     tried = list(ports)
