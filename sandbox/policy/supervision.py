@@ -303,9 +303,11 @@ def connects(told: Mapping[str, Any]) -> str:
 def needs_decider(profile: Profile) -> bool:
     """Whether the function will surely ask for what no table answers: another destination, a program, a listener.
 
-    Where detectors have a say no table answers any destination.
+    Where detectors have a say no table answers any destination. Changes of attributes by a path are the decider's;
+    utimensat(2) is most often made without a path.
     """
-    if profile.on_anomaly:
+    changes = any(use.syscall in tables.ATTRIBUTES and use.syscall != "utimensat" for use in profile.uses)
+    if profile.on_anomaly or changes:
         return True
     others = {entry for entry in destination.entries(profile.network) if not attended.is_attended(entry)}
     if others or {*receiving_calls(profile)} - {"recvfrom"}:

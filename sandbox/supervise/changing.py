@@ -78,11 +78,12 @@ def _change(
                 raise _number(verdict.errno)
         if walked.fd < 0:
             return True  # behind a server that may hang: decided by its text
+        if not listener.is_valid(call.id):
+            return False  # the task is gone, and what was read is not its own
         may = acting.may and (acting.fully or _is_plain(change))
         if not may and refuses(one, OTHER_IDS):
             raise _number(errno.EPERM)
-        if listener.is_valid(call.id):  # else the task is gone, and what was read is not its own
-            change.make(walked.fd)
+        change.make(walked.fd)
         return False
     finally:
         walked.close()

@@ -202,3 +202,48 @@ def test_another_user(bench: Supervision, places: tuple[Path, Path]) -> None:
     code = f"os.setgroups([]); os.setgid(65534); os.setuid(65534); print(*[call('chmod', p, 0o604) for p in {paths}])"
     assert run(bench, work, code, items=("setuid", "setgid", "setgroups")).stdout.split() == ["ok", "EPERM", "EACCES"]
     assert [path.stat().st_mode & 0o777 for path in (work / "his", other / "his")] == [0o604, 0o644]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="mounts a FUSE file system")
+def test_behind_a_server_that_never_answers(bench: Supervision, places: tuple[Path, Path]) -> None:
+    """Nobody walks there: the text decides, at once, and what it does not allow has its line."""
+    if bench.uid is not None:
+        pytest.skip("root's alone")
+    work, other = places
+    server = os.open("/dev/fuse", os.O_RDWR)
+    (other / "remote").mkdir()
+
+    def mounted() -> None:
+        os.set_inheritable(server, True)
+        assert abi.LIBC.unshare(0x20000) == 0  # CLONE_NEWNS
+        assert abi.LIBC.mount(b"none", b"/", None, 0x44000, None) == 0
+        options = f"fd={server},rootmode=40000,user_id=0,group_id=0".encode()
+        assert abi.LIBC.mount(b"stuck", os.fsencode(other / "remote"), b"fuse", 0, options) == 0
+
+    bundle = bench.bundle(*ITEMS, writes=[f"{work}/*"])
+    paths = [str(other / "remote" / "x"), str(work / "file")]
+    code = f"{CALLS}print(*[call('chmod', path, 0o600) for path in {paths}])"
+    try:
+        done = bench.run(bundle, *PYTHON, code, before=mounted)
+    finally:
+        os.close(server)
+    assert done.stdout.split() == ["EACCES", "ok"], done.stderr
+    assert [line["target"] for line in done.violations] == paths[:1]
+
+
+def test_a_path_that_nobody_can_read(bench: Supervision, places: tuple[Path, Path]) -> None:
+    """A process that shows its memory to nobody is refused, with a line; root's supervisor reads it all the same."""
+    work, _ = places
+    code = f"""
+import os
+child = os.fork()
+if child == 0:
+    LIBC.prctl(4, 0, 0, 0, 0)
+    os.write(1, call("chmod", {str(work / "file")!r}, 0o600).encode())
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    done = run(bench, work, code, items=("prctl PR_SET_DUMPABLE", "clone process", "wait4"))
+    assert done.stdout == ("ok" if bench.uid is None else "EPERM"), done.stderr
+    told = [line["reason"] for line in done.violations]
+    assert told == ["a path in memory that is shown to nobody"] * bool(bench.uid)
