@@ -46,6 +46,8 @@ TYPES = 24
 """Types behind JS_FUNCTION_TYPE that are functions, too: constructors of classes and of Node's own objects."""
 TAG, TAGS = 1, 3
 """Of a pointer to an object, in its lowest bits; a number (Smi) has the lowest clear, and stands in the upper half."""
+LARGEST = 256
+"""Bytes of a frame below its pointer in which its function can be."""
 DEEPEST = 1 << 16
 MOST_FRAMES = 256
 MOST_LOCALS = 512
@@ -77,7 +79,8 @@ class V8:
 
     def __init__(self, numbers: Mapping[str, int]) -> None:
         """Those of NUMBERS and RENAMED. Raises Unreadable where they cannot be true."""
-        if not all(abs(number) < 1 << 16 for number in numbers.values()):
+        slots = (numbers["function"], numbers["context"])  # which lie below the pointer to a frame
+        if min(slots) <= -LARGEST or max(slots) >= 0 or any(abs(number) >= 1 << 16 for number in numbers.values()):
             raise Unreadable("does not say where V8 has its objects")
         self._at: Final = numbers
 
