@@ -1,4 +1,4 @@
-"""What it costs a waiting call to have its origin read: the first time in a supervisor, and from then on."""
+"""What it costs a waiting call to have its origin read, the first time and from then on, and to be judged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import sandbox
+from sandbox.behaviour import anomaly
+from sandbox.behaviour.access import NETWORK, Access
+from sandbox.behaviour.call import Call
+from sandbox.kernel.notification import Notification
+from sandbox.kernel.task import Task
 from sandbox.sensor.origins import Sensor
+from sandbox.supervise.judging import Judge
 from tools.benchmarks import subjects
 from tools.benchmarks.measure import Bar, BenchmarkFailed, interleave, output
 from tools.benchmarks.report import Report, Row, Table
@@ -56,18 +62,28 @@ def run(rounds: int, python: str) -> Report:
             if sensor.origin(pid, pid) is None:
                 raise BenchmarkFailed(f"{python}: {sensor.unknown or 'its stack cannot be read'}")
         cases = {f"{depth} frames": functools.partial(_warm, sensor, pid) for depth, pid in waiting.items()}
+        judge = Judge({anomaly.ALL: anomaly.DENY}, {}, (), audit=False, waits=lambda call: True, degraded=_unheard)
+        judged = {f"{depth} frames, judged": functools.partial(_judged, judge, pid) for depth, pid in waiting.items()}
+        cases |= judged
         cases["first"] = functools.partial(_first, python, waiting[30])
         taken = interleave(rounds, cases)
         sensor.close()
-    rows = tuple(Row(name, taken[name]) for name in cases if name != "first")
+    rows = tuple(Row(name, taken[name]) for name in cases if name != "first" and name not in judged)
+    judgements = tuple(Row(name.partition(",")[0], taken[name]) for name in judged)
     warm = Table("warm, up to the handler", "us", 1e6, (), rows)
+    all_of_it = Table("judged by all detectors", "us", 1e6, (), judgements)
     first = Table("the first, with its modules", "ms", 1000, (), (Row("30 frames", taken["first"]),))
     usual = taken["30 frames"]
     bars = (
         Bar("microseconds of a warm one, 30 frames", usual.median * 1e6, WARM, _scaled(usual.quartiles, 1e6)),
         Bar("milliseconds of the first", taken["first"].median * 1e3, FIRST, _scaled(taken["first"].quartiles, 1e3)),
     )
-    return Report("origin", rounds, (warm, first), bars, (), {"function and supervisor": subjects.version(python)})
+    who = {"function and supervisor": subjects.version(python)}
+    return Report("origin", rounds, (warm, all_of_it, first), bars, (), who)
+
+
+def _unheard(why: str) -> None:
+    """Nobody is told what cannot be read: the sensor is asked for that before."""
 
 
 def _scaled(pair: tuple[float, float], scale: float) -> tuple[float, float]:
@@ -97,6 +113,20 @@ def _warm(sensor: Sensor, pid: int) -> float:
     for _ in range(ASKED):
         sensor.origin(pid, pid)
     return (time.perf_counter() - started) / ASKED
+
+
+def _judged(judge: Judge, pid: int) -> float:
+    """As the connect of a function with `on-anomaly: deny`: what waits there is a read, which makes no difference."""
+    pointer = int(Path(f"/proc/{pid}/syscall").read_text().split()[-1], 16)
+    call = Notification((1, pid, 0, 0, 0, pointer, *[0] * 6))
+    access = Access(Call("connect"), "invoke", NETWORK, "tcp://127.0.0.1:443")
+    task = Task(pid)
+    started = time.perf_counter()
+    for _ in range(ASKED):
+        judge.judge(call, task, access, "network", access.thing)
+    taken = (time.perf_counter() - started) / ASKED
+    task.close()
+    return taken
 
 
 def _first(python: str, pid: int) -> float:
