@@ -15,7 +15,6 @@ import time
 
 from sandbox.kernel import abi, tables
 from sandbox.sensor.distributions import Distributions
-from sandbox.sensor.native_origin import NativeOrigins
 from sandbox.sensor.offsets import NoThread, Unreadable
 from sandbox.sensor.processes import Processes
 from sandbox.sensor.reading import Reading
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sandbox.sensor.early import Early
+    from sandbox.sensor.native_origin import NativeOrigins
     from sandbox.sensor.processes import PythonProcess
     from sandbox.sensor.stack import Stack
     from sandbox.violations.origin import Origin
@@ -49,7 +49,7 @@ class Sensor:
         self._passing: PythonProcess | None = None
         """One whose memory is read once: open until the next reading."""
         self._distributions = Distributions()
-        self._natives = NativeOrigins(self._distributions)
+        self._natives: NativeOrigins | None = None
         self._starters = Starters()
         numbers = tables.numbers(abi.MACHINE)
         self._makes = frozenset(numbers[name] for name in MAKES if name in numbers)
@@ -89,7 +89,7 @@ class Sensor:
         except Unreadable:
             pass
         origin = None if version > NO_PYTHON else self._starters.of(pid)
-        origin = origin or self._natives.of(tid, pid, version, deadline)
+        origin = origin or self._of_native(tid, pid, version, deadline)
         return Reading.native(origin) if origin else None
 
     def starts(self, pid: int, reading: Reading) -> None:
@@ -100,7 +100,8 @@ class Sensor:
     def close(self) -> None:
         """Give the descriptors back."""
         self._processes.close()
-        self._natives.close()
+        if self._natives:
+            self._natives.close()
         if self._early:
             self._early.close()
         if self._passing:
@@ -145,6 +146,13 @@ class Sensor:
         if not made:  # a kernel without CONFIG_PROC_CHILDREN
             made = [tid for tid in threads if _waits_in(parent, tid) in self._makes]
         return self._of_thread(made[0], pid, deadline, kept=False) if len(made) == 1 else None
+
+    def _of_native(self, tid: int, pid: int, version: tuple[int, int, int], deadline: float) -> Origin | None:
+        if self._natives is None:
+            from sandbox.sensor.native_origin import NativeOrigins  # a function in Python does without
+
+            self._natives = NativeOrigins(self._distributions)
+        return self._natives.of(tid, pid, version, deadline)
 
     def _read(self, stack: Stack, tid: int, pid: int, deadline: float) -> Reading:
         version, owner, early = stack.layout.version, self._distributions.owner, self._early
