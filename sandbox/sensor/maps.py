@@ -45,7 +45,7 @@ class Mapped:
 
 def mapped(pid: int, address: int, deadline: float) -> Mapped | None:
     """What a process has at an address; None where nothing is, or maps cannot be read by `deadline` (monotonic)."""
-    if time.monotonic() > deadline:
+    if not 0 <= address < 1 << 64 or time.monotonic() > deadline:
         return None
     try:
         fd = os.open(f"/proc/{pid}/maps", os.O_RDONLY | os.O_CLOEXEC)

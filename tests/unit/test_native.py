@@ -118,7 +118,7 @@ def test_both_ways_to_ask_what_is_mapped_agree(monkeypatch: pytest.MonkeyPatch, 
             found = []
             for query in (maps.PROCMAP_QUERY, 0xC0006600):  # which asks for nothing
                 monkeypatch.setattr(maps, "PROCMAP_QUERY", query)
-                asked = [maps.mapped(os.getpid(), place, time.monotonic() + 10) for place in [*places, 4096]]
+                asked = [maps.mapped(os.getpid(), place, time.monotonic() + 10) for place in [*places, -1, 4096]]
                 found.append([one and (one.path, one.writable) for one in asked])
     assert found[0] == found[1]
     assert found[0][-1] is None
