@@ -15,6 +15,7 @@ from sandbox.behaviour.call import Call
 from sandbox.behaviour.destination import Entry
 from sandbox.kernel import tables
 from sandbox.supervise.decision import DENY, REPORT, TERMINATE, VERDICTS, Decision
+from sandbox.supervise.judging import Judgement
 from sandbox.violations.activity import ALLOWED
 from sandbox.violations.decode import decode_args
 from sandbox.violations.limit import RateLimit
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.task import Task
     from sandbox.names.forwarder import Forwarder
     from sandbox.supervise.activity import Follower
-    from sandbox.supervise.judging import Judge, Judgement
+    from sandbox.supervise.judging import Judge
     from sandbox.violations.journal import Journal
 
 MOST_TOLERANT = 64
@@ -120,6 +121,8 @@ class Reports:
         args = decode_args(syscall, call.args, task.read, self._arch, self._host_name, address)
         got = "" if decision.answer == REPORT or not number else errno.errorcode[number]
         found = self.judge.judge(call, task, Access(asked, phase, _reach(asked), target))
+        if decision.risk:
+            found = Judgement(found.by, users=found.users)  # training survived it, whoever made it
         self._write(asked, args, target, decision, phase, task.process(), call.pid, got, found)
         return found.response == TERMINATE
 

@@ -477,16 +477,28 @@ def tolerated(at: Aim) -> Tolerated:
 
 
 def test_a_tolerated_refusal_is_the_same_errno_again(bench: Supervision) -> None:
-    """Own processes, as training saw it: EPERM each time, one line of low risk a process, the rest is counted."""
-    tries = "for _ in range(2): forked(lambda: print(*[read(first) for _ in range(30)], flush=True))\n"
+    """Own processes, as training saw it: EPERM each time, one line of low risk a process, the rest is counted.
+
+    No detector suspects it: training survived it, whoever made it.
+    """
+    tries = """\
+import pickle
+class Tries:
+    def __reduce__(self): return tries, ()
+def tries():
+    for _ in range(2): forked(lambda: print(*[read(first) for _ in range(30)], flush=True))
+pickle.loads(pickle.dumps(Tries()))
+"""
     code = READING + tries + "print('lives')"
-    done = bench.run(bench.bundle(*PROCESSES, tolerates=(tolerated("child"),)), *PYTHON, code)
+    bundle = bench.bundle(*PROCESSES, tolerates=(tolerated("child"),), on_anomaly={"all": "terminate"})
+    done = bench.run(bundle, *PYTHON, code)
     assert (done.code, done.stdout.splitlines()[-1]) == (0, "lives"), done.stderr
     assert done.stdout.count("(-1, 1)") == 60
     lines = done.of("process_vm_readv")
     assert [(line["verdict"], line["risk"], line["errno"]) for line in lines] == [("denied", "low", "EPERM")] * 2
     assert all(line["reason"].startswith("tolerated") for line in lines)
     assert len({line["pid"] for line in lines}) == 2
+    assert not any("anomaly" in line for line in lines)
     assert done.counted("process_vm_readv: denied") == (60, 60)
 
 
