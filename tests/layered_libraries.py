@@ -16,10 +16,10 @@ def dial(port):
         line.connect(("127.0.0.1", port))
 
 
-def run(program):
+def run(*command):
     import subprocess
 
-    return subprocess.run([program], check=True).returncode
+    return subprocess.run(command, check=True).returncode
 
 
 def serve():

@@ -115,7 +115,7 @@ class _Observation:
         self._pid = 0
         self._listener: Listener | None = None
         self._readings = Readings()
-        recorder.users.whose, recorder.users.becomes = self._whose, self._readings.forget
+        recorder.users.whose, recorder.users.becomes = self._whose, self._readings.becomes
 
     def run(self, command: Command, program: bytes, mask: Iterable[int], *, debug: bool) -> int:
         """To the program's end; `mask` are the signals that are blocked for it. Returns the exit status."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandbox.violations.library import named
+from sandbox.violations.library import FUNCTION, named
 
 if TYPE_CHECKING:
     from sandbox.sensor.origins import Sensor
     from sandbox.sensor.reading import Reading
+    from sandbox.violations.origin import Origin
 
 TRIES_OF_THREAD, TRIES_OF_PROCESS = 2, 16
 """So often a thread, and a process, may give no stack until it is asked no more: most programs run no Python."""
@@ -39,6 +40,7 @@ class Readings:
     def __init__(self) -> None:
         self._sensor: Sensor | None = None
         self._failed: dict[int, int] = {}
+        self._last: tuple[int, Reading] | None = None
 
     def read(self, tid: int, pid: int) -> Whose | None:
         """Whose call the thread `tid` of the process `pid` waits in; None where nobody can tell.
@@ -52,6 +54,9 @@ class Readings:
 
             self._sensor = Sensor()
         reading = self._sensor.reading(tid, pid)
+        self._last = (pid, reading) if reading else None
+        if reading and reading.origin and reading.origin.started:
+            return of_starter(reading.origin)
         if reading is None or not reading.frames:  # what other runtimes tell is less sure
             if len(self._failed) > MOST_KNOWN:
                 self._failed.clear()
@@ -61,10 +66,19 @@ class Readings:
         self._failed.pop(-pid, None)
         return whose(reading)
 
-    def forget(self, pid: int) -> None:
-        """The process is about to become another program."""
+    def becomes(self, pid: int) -> None:
+        """The process, whose exec was read last, is about to run another program: whose call that was, started it."""
         self._failed.pop(pid, None)
         self._failed.pop(-pid, None)
+        if self._sensor and self._last and self._last[0] == pid:
+            self._sensor.starts(*self._last)
+
+
+def of_starter(origin: Origin) -> Whose | None:
+    """Who started the program that makes a call, or the one that started that."""
+    name = named(origin.distribution) if origin.library else FUNCTION
+    words = [name, *origin.function()[1:]] if origin.library else []
+    return Whose((name,), " ".join(word[:LONGEST] for word in words if word)) if name else None
 
 
 def whose(reading: Reading) -> Whose | None:
