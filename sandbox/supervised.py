@@ -41,10 +41,11 @@ SHAPE: Mapping[str, Any] = {
     "own-interpreter": bool,
     "by": {str: {str: [str]}},
     "libraries": [str],
+    "most": {str: int},
     "proc": [str],
 }
 """The shape of what a supervisor needs; [x] is any number of x, {int: x} has numbers in decimal as keys."""
-SINCE_THEN: Mapping[str, Any] = {"by": {}, "libraries": [], "proc": ["/proc/**"]}
+SINCE_THEN: Mapping[str, Any] = {"by": {}, "libraries": [], "most": {}, "proc": ["/proc/**"]}
 """What an older policy of the same format lacks, and what that means."""
 
 
@@ -56,8 +57,8 @@ class Supervision:
 
     __slots__ = (
         "brokered", "by", "contents", "denied", "destinations", "free_interpreters", "init", "interpreters",
-        "libraries", "listen", "messages", "never_granted", "on_anomaly", "own_interpreter", "proc", "responses",
-        "runtime_api", "sockets", "terminate", "tolerates",
+        "libraries", "listen", "messages", "most", "never_granted", "on_anomaly", "own_interpreter", "proc",
+        "responses", "runtime_api", "sockets", "terminate", "tolerates",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], arch: str) -> None:
@@ -100,6 +101,8 @@ class Supervision:
         """
         self.libraries: Sequence[str] = data["libraries"]
         """The distributions whose code training loaded, in whatever version; none where that is not known."""
+        self.most: Mapping[str, int] = data["most"]
+        """{what is counted: the most that one event of training did or left} by names of anomaly.MOST."""
         self.proc: Sequence[str] = data["proc"]
         """What may be read in /proc of other processes and of the network (sandbox/behaviour/proc.py)."""
 

@@ -239,6 +239,7 @@ def profiles(
         tolerates=draw(tolerates(("init", "invoke") if function.runtime_api else ("run",))),
         verified=draw(st.none() | verified()),
         on_anomaly=draw(on_anomaly()),
+        most=frozenset(draw(st.dictionaries(st.sampled_from(anomaly.MOST), st.integers(0, 10**6))).items()),
         reads=draw(places),
         writes=writes,
         grants=draw(st.frozensets(grants(), max_size=2)),

@@ -19,7 +19,15 @@ ALL = "all"
 """Stands for every detector that is not named."""
 NEW_LIBRARY = "new-library-for-access"
 """The one that is answered by a name under `by`."""
-DETECTORS = ("library-misuse", NEW_LIBRARY, "code-from-string", "foreign-memory", "late-load")
+OF_CALLS = ("library-misuse", NEW_LIBRARY, "code-from-string", "foreign-memory", "late-load")
+OF_INVOCATIONS = ("burst", "survivors")
+"""Those that look at a whole invocation: SANDBOX_ACTIVITY says where it begins and ends."""
+DETECTORS = (*OF_CALLS, *OF_INVOCATIONS)
+CONNECTS, PROGRAMS = "connects", "programs"
+COUNTED = {"connect": CONNECTS, "execve": PROGRAMS, "execveat": PROGRAMS}
+"""What a call is counted as."""
+MOST = (CONNECTS, PROGRAMS, "processes", "threads", "listeners", "connections")
+"""What a profile says the most of that one event of training did, or left behind that was not there after init."""
 
 
 class Anomaly:
@@ -38,6 +46,12 @@ class Anomaly:
 def response(settings: Mapping[str, str], detector: str) -> str:
     """One of RESPONSES; `settings` are the pairs of an `on-anomaly`, none where the profile has none."""
     return settings.get(detector) or settings.get(ALL, REPORT)
+
+
+def of_invocations(settings: Mapping[str, str], *, audit: bool) -> dict[str, str]:
+    """The response to each detector of OF_INVOCATIONS; in audit none is more than a report."""
+    found = {name: response(settings, name) for name in OF_INVOCATIONS}
+    return {name: REPORT if audit and answer != OFF else answer for name, answer in found.items()}
 
 
 def stricter(answers: Iterable[str]) -> str:

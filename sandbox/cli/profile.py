@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from sandbox.behaviour import anomaly
 from sandbox.cli import amend
 from sandbox.cli.compile import ArchOrAll
 from sandbox.cli.output import console, emit, json_line, json_text, say, warn, write_text
@@ -143,6 +144,10 @@ def _more(profile: Profile) -> Iterator[str]:
     if profile.libraries:
         executed = sorted({one.name for one in profile.libraries if "executed" in (one.init, one.invoke, one.run)})
         yield f"libraries: {len(profile.libraries)} loaded in training, on stacks {', '.join(executed) or 'none'}"
+    if profile.most:
+        counts = dict(profile.most)
+        said = ", ".join(f"{counts[name]} {name}" for name in anomaly.MOST if name in counts)
+        yield f"one event of training: {said} at most, of what it left counted from after init"
     if profile.on_anomaly:
         yield f"on an anomaly: {', '.join(f'{name} {answer}' for name, answer in sorted(profile.on_anomaly))}"
     if found := profile.verified:
@@ -217,6 +222,7 @@ def _described(profile: Profile) -> dict[str, Any]:
         "digests": sorted(profile.digests),
         "interpreters": sorted(profile.interpreters),
         "on_anomaly": dict(sorted(profile.on_anomaly)),
+        "most": dict(sorted(profile.most)),
         "by": {section: users for section in SECTIONS if (users := profile.users(section))},
         "libraries": [vars(library) for library in sorted(profile.libraries)],
         "verified": vars(profile.verified) if profile.verified else None,

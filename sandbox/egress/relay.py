@@ -54,6 +54,8 @@ class Relay:
         self._listening: dict[int, _socket.socket] = {}
         self._open = 0
         self._served: dict[str, bool] = {}  # the ids of requests, and whether they have been answered
+        self.stopped = False
+        """The function is ended: what it says from now on does not reach the Runtime API."""
         self.follower: Follower | None = None
         """Hears when a request begins, is answered, and ends."""
         self.upstream: tuple[int, bytes] = (_socket.AF_INET, b"")
@@ -341,6 +343,9 @@ class Connection:
                     pass
                 else:
                     heard(data)
+                    if self._relay.stopped:
+                        self._abort()
+                        return
                     end.hung_up = not data
                     other.waiting = data
                     if not (other is self._upstream and self._connecting):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from sandbox.behaviour import anomaly
 from sandbox.behaviour.call import Call
 from sandbox.learn import attribution, executables, rights
 from sandbox.learn.leave_one_out import LeaveOneOut, in_order
@@ -86,6 +87,7 @@ def generalise(cold_starts: Sequence[ColdStart], name: str, *, trusted: bool = T
         writes=written,
         promises=promises_of(uses),
         listen=listen,
+        most=frozenset(_most(samples).items()) if runtime_api else frozenset(),
     )
     profile = replace(
         profile, by=attribution.learned(cold_starts, profile), libraries=attribution.libraries(cold_starts)
@@ -149,6 +151,22 @@ def _uses(cold_starts: Sequence[ColdStart], samples: Sequence[Sample]) -> Iterab
         because = _reason(phase, seen, total) + (f", by {function}" if function else "")
         is_dangerous = base.find(base.dangerous(), Call(syscall, arg_class))
         yield Use(phase, syscall, arg_class, count, frozenset({because}), by if is_dangerous else frozenset())
+
+
+def _most(samples: Sequence[Sample]) -> Mapping[str, int]:
+    """The most that one invocation connected and started, and left behind."""
+    found: dict[str, int] = {}
+    for sample in samples:
+        if sample.kind != "invocation":
+            continue
+        made = {anomaly.CONNECTS: 0, anomaly.PROGRAMS: 0, **sample.left}
+        for (_, syscall, _), count in sample.items.items():
+            sort = anomaly.COUNTED.get(syscall)
+            if sort:
+                made[sort] += count
+        for sort, count in made.items():
+            found[sort] = max(count, found.get(sort, 0))
+    return found
 
 
 def _reason(phase: str, seen: set[str], total: set[str]) -> str:

@@ -74,6 +74,7 @@ class Sample:
 
     `label` is the event's name where the trainer told it, else the request id: samples with one label are one event.
     `facts` are what was reached in it, and `whose` by which libraries; from a file of format 1 only what came first.
+    `left` counts what it left behind (Span), empty where nobody looked.
     """
 
     kind: SpanKind
@@ -83,6 +84,7 @@ class Sample:
     time: float
     facts: frozenset[Fact] = frozenset()
     whose: frozenset[Attributed] = frozenset()
+    left: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ class _Building:
             source=source,
             start=self.start,
             samples=tuple(
-                Sample(span.kind, label(span.request), span.outcome, items, time, *_apart(facts))
+                Sample(span.kind, label(span.request), span.outcome, items, time, *_apart(facts), span.left)
                 for span, items, facts, time in spans
             ),
             failures=tuple(FailedSample(label(failure.request), failure.last) for failure in self.failures),

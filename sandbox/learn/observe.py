@@ -23,6 +23,7 @@ from sandbox.egress.destinations import api_addresses
 from sandbox.errors import InstallRefused, ListenerBusy, UsageError, log_entry
 from sandbox.kernel import abi, bpf, seccomp
 from sandbox.kernel.notification import Listener, Notification
+from sandbox.kernel.standing import standing
 from sandbox.kernel.tables import machine
 from sandbox.learn import denials, host
 from sandbox.learn.loaded import Libraries
@@ -80,6 +81,7 @@ def observe(command: Command, duties: ObserverDuties, asked: host.Asked) -> int:
     recorder = Recorder(
         arch, sink.emit, api=_addresses(duties.api), denied=denials.load(), granted=duties.grants, places=start.places
     )
+    recorder.stands = lambda: standing(os.getpid())
     recorder.loaded = Libraries(start.python, start.places.get("{python}", ""))
     poll = select.poll()
     naming = Naming(

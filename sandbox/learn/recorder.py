@@ -22,6 +22,7 @@ from sandbox.kernel import sockaddr, tables
 from sandbox.kernel.memory import socket_address
 from sandbox.kernel.notification import Notification
 from sandbox.kernel.sockaddr import SocketAddress
+from sandbox.kernel.standing import Standing
 from sandbox.kernel.task import Task, Tasks
 from sandbox.learn import decode, links
 from sandbox.learn.denials import Denials
@@ -110,6 +111,9 @@ class Recorder:
             or arguments.target_argument(name) is not None
         }  # fmt: skip
         self.phase = "init" if api else "run"
+        self.stands: Callable[[], Standing] | None = None
+        """Who says what stands below this process; None where nobody looks."""
+        self._after_init: Standing | None = None
         self._items: dict[tuple[str, str, str], int] = {}
         self._cache: dict[tuple[str, int, tuple[int, ...]], int] = {}
         self._bucket: dict[int, int] = {}
@@ -396,6 +400,8 @@ class Recorder:
             # A client that asks twice has only reconnected: no invocation lies between.
             if self._answer:
                 self._close_bucket("invocation", *self._answer)
+            elif self._after_init is None and self.stands:
+                self._after_init = self.stands()
             self._answer = None
         elif request.kind in ("response", "error"):
             self._answer = (request.request_id, "ok" if request.kind == "response" else "error")
@@ -406,11 +412,17 @@ class Recorder:
 
     def _close_bucket(self, kind: SpanKind, request: str = "", outcome: str = "ok") -> None:
         self._sent_nothing(self._unsent.gone(self.tasks))
-        self._emit(Span(kind, self._bucket, request, outcome, frozenset(self._reached)))
+        self._emit(Span(kind, self._bucket, request, outcome, frozenset(self._reached), self._left(kind)))
         self._bucket = {}
         self._reached = set()
         self._refused = set()
         self.users.forget()
+
+    def _left(self, kind: SpanKind) -> Mapping[str, int]:
+        """How many more things stand at the end of an invocation than did when the first was asked for."""
+        if kind != "invocation" or not self.stands or not self._after_init:
+            return {}
+        return self.stands().grown(self._after_init)
 
     def so_far(self) -> None:
         """Tell what a plain program, whose run is one span, did by now."""

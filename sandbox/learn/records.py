@@ -10,8 +10,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from sandbox.kernel.standing import SORTS
 from sandbox.violations.library import named
 
 FORMAT = 2
@@ -66,7 +68,8 @@ class NewItem(NamedTuple):
 class Span(NamedTuple):
     """What was called how often, by item id, in an init phase, a whole run, an invocation, or after the last one.
 
-    `facts` are the ids of the facts that were seen in it, however often.
+    `facts` are the ids of the facts that were seen in it, however often. `left` counts by sort how much more
+    there was at the end of an invocation than after init (sandbox/kernel/standing.py); empty where nobody looked.
     """
 
     kind: SpanKind
@@ -74,6 +77,7 @@ class Span(NamedTuple):
     request: str = ""
     outcome: str = "ok"
     facts: frozenset[int] = frozenset()
+    left: Mapping[str, int] = MappingProxyType({})
 
 
 class SoFar(NamedTuple):
@@ -232,9 +236,9 @@ def _fields(record: Record) -> dict[str, object]:
             return {"event": "full", "count": count}
         case NewItem(id_, phase, syscall, arg_class):
             return {"event": "item", "id": id_, "phase": phase, "syscall": syscall, "class": arg_class}
-        case Span(kind, items, request, outcome, facts):
+        case Span(kind, items, request, outcome, facts, left):
             whose = {"request": request, "outcome": outcome} if kind == "invocation" else {}
-            return {"event": kind, **whose, **_reached(items, facts)}
+            return {"event": kind, **whose, **({"left": dict(left)} if left else {}), **_reached(items, facts)}
         case SoFar(items, facts):
             return {"event": "so-far", **_reached(items, facts)}
         case Part(items, facts):
@@ -355,7 +359,10 @@ def _start(fields: Mapping[str, Any]) -> Start:
 def _span(kind: SpanKind) -> Callable[[Mapping[str, Any]], Span]:
     def read(fields: Mapping[str, Any]) -> Span:
         items, facts = _counted(fields)
-        return Span(kind, items, str(fields.get("request", "")), str(fields.get("outcome", "ok")), facts)
+        left = fields.get("left", {})
+        if not all(sort in SORTS and type(count) is int and count >= 0 for sort, count in left.items()):
+            raise ValueError("what was left is not counted by sort")
+        return Span(kind, items, str(fields.get("request", "")), str(fields.get("outcome", "ok")), facts, left)
 
     return read
 

@@ -364,6 +364,7 @@ def description(profile: Profile, compiled: Mapping[str, Filters]) -> dict[str, 
         "own-interpreter": OWN_INTERPRETER in profile.processes,
         "proc": proc.allowing((*profile.reads, *profile.writes)),
         "by": users(profile),
+        "most": dict(sorted(profile.most)),
         "libraries": sorted({library.name for library in profile.libraries}),
         "never-granted": sorted(str(Call(entry.syscall, arg_class)) for entry in base.hard_deny()
                                 if not entry.grantable for arg_class in entry.classes or ("",)),

@@ -45,7 +45,7 @@ from sandbox.profile.writing import write as write
 LARGEST = 1 << 20
 """Bytes; a profile is about one screen, so that anything near this is not one."""
 
-SINCE_2 = ("listen", "names", "on-anomaly", "tolerates", "verified")
+SINCE_2 = ("listen", "most", "names", "on-anomaly", "tolerates", "verified")
 """The sections that a profile of schema 1 cannot have."""
 
 
@@ -195,6 +195,7 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
         tolerates=frozenset(_tolerated(tree.get("tolerates", ()), document)),
         verified=_verified(tree, document),
         on_anomaly=_on_anomaly(tree.get("on-anomaly", {})),
+        most=frozenset(tree.get("most", {}).items()),
     )
     missing = [name for name in promises_of(profile.uses) if name not in profile.promises]
     if missing:

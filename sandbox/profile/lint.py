@@ -294,6 +294,21 @@ def _on_anomaly(document: Document) -> Iterator[_Raw]:
         )  # fmt: skip
 
 
+def _counting(document: Document) -> Iterator[_Raw]:
+    """Where a person asks a detector that looks at whole invocations, that it has nothing to go by, or needs more."""
+    profile = document.profile
+    for name in anomaly.OF_INVOCATIONS:
+        if dict(profile.on_anomaly).get(name, anomaly.OFF) == anomaly.OFF:
+            continue
+        if profile.most:
+            yield "info", ("on-anomaly", name), f"{name} is asked only with SANDBOX_ACTIVITY", "set it where this runs"
+        else:
+            yield (
+                "info", ("on-anomaly", name), f"training counted nothing: {name} suspects nobody",
+                "train again: `sandbox learn` counts what one event of a function does",
+            )  # fmt: skip
+
+
 def _users(document: Document) -> Iterator[_Raw]:
     """Where detectors have a say, that one of them has nothing to go by."""
     profile = document.profile
@@ -391,6 +406,6 @@ def _circumstances(document: Document) -> Iterator[_Raw]:
 
 CHECKS = (
     _schema, _environment, _verified, _reasons, _grants, _promises, _processes, _network, _listen, _writes,
-    _random_parts, _by, _tolerates, _on_anomaly, _users, _completeness, _provenance,
+    _random_parts, _by, _tolerates, _on_anomaly, _counting, _users, _completeness, _provenance,
     _circumstances,
 )  # fmt: skip

@@ -86,7 +86,13 @@ def merge(one: Profile, other: Profile) -> Profile:
         digests=one.digests | other.digests,
         interpreters=one.interpreters | other.interpreters,
         on_anomaly=_on_anomaly(dict(one.on_anomaly), dict(other.on_anomaly)),
+        most=frozenset(_most(sorted(one.most | other.most))),
     )
+
+
+def _most(counts: Iterable[tuple[str, int]]) -> Iterable[tuple[str, int]]:
+    """Of each thing the largest; a profile that says nothing of it gives way. `counts` are in order."""
+    return dict(counts).items()
 
 
 def _longer(duration: str) -> tuple[bool, int, str]:

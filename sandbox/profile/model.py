@@ -219,6 +219,8 @@ class Profile:
 
     `on_anomaly` are pairs of a detector, or `all`, and what is done about what it suspects (behaviour/anomaly.py).
 
+    `most` are pairs of what is counted (anomaly.MOST), and the most of it that one event of training did or left.
+
     `audit_until` is the date (YYYY-MM-DD) from which on it is enforced, '' for always; `responses` are pairs (text of a
     call, deny|terminate|report) where a person wants another answer than the usual.
     """
@@ -245,6 +247,7 @@ class Profile:
     digests: frozenset[tuple[str, str]] = frozenset()
     interpreters: frozenset[tuple[str, str]] = frozenset()
     on_anomaly: frozenset[tuple[str, str]] = frozenset()
+    most: frozenset[tuple[str, int]] = frozenset()
 
     def names_kept(self) -> int:
         """For how many seconds an address stays with its name after its time to live; 0 for good."""

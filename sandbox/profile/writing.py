@@ -86,6 +86,7 @@ def write(profile: Profile) -> str:
         {"audit-until": profile.audit_until} if profile.audit_until else {},
         {"responses": dict(sorted(profile.responses))} if profile.responses else {},
         {"on-anomaly": _on_anomaly(profile)} if profile.on_anomaly else {},
+        {"most": _Flow(sorted(profile.most, key=lambda pair: anomaly.MOST.index(pair[0])))} if profile.most else {},
         {"verified": _Flow(vars(profile.verified))} if profile.verified else {},
         {"completeness": [_completeness(training) for training in trainings]} if trainings else {},
         {"provenance": [_provenance(training) for training in trainings]} if trainings else {},

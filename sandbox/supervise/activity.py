@@ -7,18 +7,25 @@ between two of them has lines of its own. Where there is no Runtime API a line i
 
 from __future__ import annotations
 
+import os
 import time
 
 from sandbox.behaviour.access import LISTEN, NETWORK, PROGRAM, WRITE
+from sandbox.behaviour.anomaly import COUNTED, OFF, REPORT, TERMINATE
+from sandbox.kernel.standing import standing
+from sandbox.sensor.detectors import burst, survivors
 from sandbox.supervise.reports import comm
 from sandbox.violations.activity import ALLOWED, MOST_LISTED, AccessRecord, Activity, Reached
 from sandbox.violations.record import counted_as
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
 
+    from sandbox.behaviour.anomaly import Anomaly
     from sandbox.behaviour.call import Call
+    from sandbox.kernel.standing import Standing
     from sandbox.kernel.task import Task
     from sandbox.supervise.judging import Judgement
     from sandbox.violations.journal import Journal
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 
 INTERVAL = 3600.0
 """Seconds between the lines of a function without a Runtime API."""
+_NOTHING: Mapping[str, Any] = {}
 MOST_KEPT = 256
 """Things of one sort that are told apart in one line; further ones are counted together."""
 NEW_LIBRARY = ("new-library-for-access", "late-load")
@@ -36,8 +44,8 @@ class Ledger:
     """What was done in one stretch of time."""
 
     __slots__ = (
-        "accesses", "anomalies", "answered", "began", "dropped", "new", "phase", "reached", "refused", "request",
-        "shared", "written",
+        "accesses", "anomalies", "answered", "began", "counts", "dropped", "new", "phase", "reached", "refused",
+        "request", "shared", "written",
     )  # fmt: skip
 
     def __init__(self, phase: str, request: str | None, began: float) -> None:
@@ -47,6 +55,8 @@ class Ledger:
         self.answered: float | None = None
         self.shared = False
         self.accesses: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
+        """What detectors go by, by names of anomaly.MOST."""
         self.reached: dict[tuple[str, str], tuple[list[int], dict[str, None]]] = {}
         self.written: dict[str, None] = {}
         self.refused: dict[str, int] = {}
@@ -103,9 +113,19 @@ class Follower:
 
     def __init__(
         self, function: str, journal: Journal, *, full: bool, looks: bool, runtime_api: bool,
+        most: Mapping[str, int] = _NOTHING, answers: Mapping[str, str] = _NOTHING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        """`full`: each access has its line. `looks`: path calls are seen. `runtime_api`: there are invocations."""
+        """`full`: each access has its line. `looks`: path calls are seen. `runtime_api`: there are invocations.
+
+        `most` is that of Supervision, `answers` are the responses to the detectors of anomaly.OF_INVOCATIONS.
+        """
+        self._most = most
+        self._answers = answers
+        self._after_init: Standing | None = None
+        self._stood: Standing | None = None
+        self.terminate: Callable[[str], None] | None = None
+        """Called where what an invocation left behind is to end the function."""
         self._function = function
         self._journal = journal
         self.full = full
@@ -124,6 +144,8 @@ class Follower:
         now = self._clock()
         self._aside = Ledger("invoke", None, now)
         self._served[request] = Ledger("invoke", request, now)
+        if self._after_init is None and self._answers.get(survivors.NAME, OFF) != OFF and self._most:
+            self._after_init = self._stood = standing(os.getpid())
         if len(self._served) > 1:
             for ledger in self._served.values():
                 ledger.shared = True
@@ -139,7 +161,10 @@ class Follower:
         """The next is asked for, or the function is at its end."""
         ledger = self._served.pop(request, None)
         if ledger:
-            self._write(ledger)
+            left = self._outlived(ledger)
+            self._write(ledger, left)
+            if left and self.terminate and self._answers[survivors.NAME] == TERMINATE:
+                self.terminate(left[0])
             self._aside = Ledger("invoke", None, self._clock())
 
     def reached(
@@ -196,8 +221,37 @@ class Follower:
     def _open(self) -> Iterable[Ledger]:
         return self._served.values() or (self._aside,)
 
-    def _write(self, ledger: Ledger) -> None:
-        self._journal.write(ledger.record(self._function, self._clock(), looks=self._looks))
+    def _write(self, ledger: Ledger, outlived: Sequence[str] = ()) -> None:
+        self._journal.write(ledger.record(self._function, self._clock(), looks=self._looks, outlived=outlived))
+
+    def burst(self, call: Call) -> tuple[Anomaly | None, str]:
+        """Count a call that the profile allows: what that is suspected of, and the response of the profile.
+
+        What is only reported is suspected once in an invocation.
+        """
+        sort, answer = COUNTED.get(call.syscall, ""), self._answers.get(burst.NAME, OFF)
+        if not sort or not self._served:
+            return None, OFF
+        found: Anomaly | None = None
+        for ledger in self._served.values():
+            ledger.counts[sort] = ledger.counts.get(sort, 0) + 1
+            if answer != OFF:
+                found = burst.suspect(sort, ledger.counts[sort], self._most) or found
+        told = answer == REPORT and any(burst.NAME in ledger.anomalies for ledger in self._served.values())
+        return (None, OFF) if found is None or told else (found, answer)
+
+    def _outlived(self, ledger: Ledger) -> Sequence[str]:
+        """The names of what an invocation has begun and left, more of it than training ever did."""
+        if self._after_init is None or self._stood is None:
+            return ()
+        now = standing(os.getpid(), self._stood)
+        begun, grown = now.since(self._stood), now.grown(self._after_init)
+        self._stood = now
+        left: list[str] = []
+        for sort, _ in survivors.suspect(begun, grown, self._most):
+            _count(ledger.anomalies, survivors.NAME)
+            left += begun[sort]
+        return left
 
     @staticmethod
     def _suspect(ledger: Ledger, thing: str, found: Judgement | None) -> None:

@@ -85,7 +85,7 @@ def _end_like(above: Above | None, status: int) -> int:
 def say_terminated(policy: Policy, supervisor: Supervisor) -> int:
     """The error of a function that was ended, in the log; returns the exit status."""
     error = FunctionTerminated(
-        f"made the call {supervisor.terminated}, after which it was ended", where=policy.function,
+        f"{supervisor.terminated}, after which it was ended", where=policy.function,
         todo="look at the violation line above; a person can grant the call in the profile",
     )  # fmt: skip
     from sandbox.violations.sink import tell
@@ -162,11 +162,13 @@ def make_supervisor(
             journal.write(Degraded(policy.function, missing))
         supervisor.set_relay(found)
     if duties.activity != "off":
+        from sandbox.behaviour import anomaly
         from sandbox.supervise.activity import Follower
 
         supervisor.set_follower(Follower(
             policy.function, journal, full=duties.activity == "full", looks=duties.looks,
-            runtime_api=supervision.runtime_api,
+            runtime_api=supervision.runtime_api, most=supervision.most,
+            answers=anomaly.of_invocations(supervision.on_anomaly, audit=audit),
         ))  # fmt: skip
     return supervisor
 

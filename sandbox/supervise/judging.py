@@ -53,6 +53,10 @@ class Judgement:
         self.anomaly = found
         self.response = response
 
+    def also(self, found: Anomaly, response: str) -> Judgement:
+        """The same call, suspected of something else."""
+        return Judgement(self.by, found, response, self.users)
+
     @property
     def refuses(self) -> bool:
         """Whether the call must not be made."""
@@ -83,7 +87,7 @@ class Judge:
         self._sensor: Sensor | None = None
         self._early: Early | None = None
         self._detectors: Sequence[Detector] = ()
-        answers = {anomaly.response(settings, name) for name in anomaly.DETECTORS}
+        answers = {anomaly.response(settings, name) for name in anomaly.OF_CALLS}
         self._asks = answers != {OFF}
         self._tells = tells
         self._each = each

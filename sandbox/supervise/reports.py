@@ -141,6 +141,8 @@ class Reports:
         found: Judgement | None = None
         if self.judge.wants(call.pid, section, entry):
             found = self.judge.judge(call, task, Access(asked, phase, _reach(asked), target), section, entry)
+        if self._follower:
+            found = self._with_burst(call, task, Access(asked, phase, _reach(asked), target), found)
         answer = {anomaly.DENY: DENY, anomaly.TERMINATE: TERMINATE}.get(found.response, REPORT) if found else REPORT
         if self._follower:
             verdict = VERDICTS[answer] if answer != REPORT else ALLOWED
@@ -159,6 +161,16 @@ class Reports:
             got = "EPERM" if answer == DENY else ""
             self._write(asked, args, target, decision, phase, task.process(), call.pid, got, found, allowed=True)
         return found.response
+
+    def _with_burst(self, call: Notification, task: Task, access: Access, found: Judgement | None) -> Judgement | None:
+        """What is found about an access, with a burst that it may be part of where that is answered more strictly."""
+        assert self._follower
+        burst, response = self._follower.burst(access.call)
+        if burst is None or (found and anomaly.stricter((found.response, response)) == found.response != OFF):
+            return found
+        if found is None:
+            found = self.judge.judge(call, task, access)
+        return found.also(burst, response)
 
     def makes_bytecode(self, call: Notification, task: Task, asked: Call, phase: str) -> bool:
         """Whether a call is Python's own to keep bytecode, which no function needs, and audit refuses, too.

@@ -141,7 +141,14 @@ class Supervisor:
         self._follower = follower
         if self._relay:
             self._relay.follower = follower
+        follower.terminate = self._end_for
         follower.at_begin = lambda: self._reporting().judge.forget()
+
+    def _end_for(self, survivor: str) -> None:
+        """End the function for what its invocation left behind, before it asks for the next event."""
+        if self._relay:
+            self._relay.stopped = True
+        self._terminate(survivor, "left behind an invocation")
 
     def set_look(self, look: Look | None) -> None:
         """Look at the path calls, which are notified then; None where they are not."""
@@ -478,9 +485,9 @@ class Supervisor:
 
         self._journal.write(Degraded(self._function, why))
 
-    def _terminate(self, what: str) -> None:
+    def _terminate(self, what: str, did: str = "made the call") -> None:
         """End the whole tree before its call is answered, orphans included: nothing of it runs on."""
-        self.terminated = what
+        self.terminated = f"{did} {what}"
         status = parent.end_rest(self._pid)
         self._ended = self._ended if status is None else status
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from platform_emulator import BOOTSTRAP
 from sandbox_command import Workshop, compiled
 from supervised_programs import native_starter
@@ -21,26 +22,42 @@ from users_and_folders import HOME
 from sandbox.runtime_api import Environment, Function, Invocation
 
 ACTING = """
-import ctypes, os, socket, subprocess
+import ctypes, os, socket, subprocess, threading, time
 
 LIBC = ctypes.CDLL(None)
+KEPT = []
 
 def handler(event, context):
+    refused = 0
     for _ in range(event.get("connect", 0)):
-        socket.create_connection(("127.0.0.1", event["port"])).close()
+        try:
+            socket.create_connection(("127.0.0.1", event["port"])).close()
+        except PermissionError:
+            refused += 1
+    if "pool" in event and threading.active_count() < 2:
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    if "keep" in event:
+        KEPT.append(socket.create_connection(("127.0.0.1", event["port"])))
+    if "fork" in event:
+        pid = os.fork()
+        if not pid:
+            time.sleep(event["fork"])
+            os._exit(0)
+        if event["fork"] < 1:
+            os.waitpid(pid, 0)
     for _ in range(event.get("run", 0)):
         subprocess.run(["/bin/true"], check=True)
     if "write" in event:
         with open(event["write"], "w") as file:
             file.write("x")
-    return {"result": LIBC.mount(0, 0, 0, 0, 0) if "attack" in event else 0}
+    return {"refused": refused, "result": LIBC.mount(0, 0, 0, 0, 0) if "attack" in event else 0}
 """
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[int]:
     """The port of a listener that takes whatever connects."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as found:
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as found:
         yield int(found.getsockname()[1])
 
 
@@ -49,9 +66,15 @@ def acting(workshop: Workshop, server: int) -> str:
     """The bundle of the function, trained on what is meant."""
     (workshop.folder / "acting.py").write_text(ACTING)
     usual = {"connect": 1, "port": server, "run": 1, "write": "/tmp/one.txt"}
-    events = str(workshop.events({}, usual, {**usual, "write": "/tmp/two.txt"}))
+    last = {**usual, "write": "/tmp/two.txt", "pool": 1, "fork": 0.01}
+    events = str(workshop.events({}, usual, last))
     options = ("--handler", "acting.handler", "--root", str(workshop.folder), "--events", events)
-    return compiled(workshop, "acting", *options)
+    bundle = compiled(workshop, "acting", *options)
+    most = yaml.safe_load((workshop.folder / "acting.yaml").read_text())["most"]
+    assert {name: most[name] for name in ("programs", "threads", "processes", "connections")} == {
+        "programs": 1, "threads": 1, "processes": 0, "connections": 0,
+    }  # fmt: skip
+    return bundle
 
 
 def served(
@@ -65,14 +88,16 @@ def served(
     }  # fmt: skip
     command = (starter, sys.executable, "-m", "awslambdaric", "acting.handler")
     function = Function(command, str(workshop.folder), handler="acting.handler", environment=variables)
-    ids = []
+    ids, refused = [], []
     with open(log, "wb") as file, Environment(function, stdout=subprocess.DEVNULL, stderr=file) as environment:
         for event in events:
             outcome = environment.invoke(Invocation(json.dumps(event).encode()))
             assert outcome.status == "ok", outcome
             ids.append(outcome.request_id)
+            refused.append(json.loads(outcome.payload)["refused"])
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith('{"event": ')]
     assert f"activity: {activity}" in lines[1]["reported"]  # behind the beginning of a signed run
+    assert sum(refused) == sum(line.get("anomaly") == "burst" for line in lines if line["event"] == "violation")
     return [lines[0], *lines[2:]], ids
 
 
@@ -128,3 +153,30 @@ def test_full_tells_each_access(workshop: Workshop, acting: str, server: int) ->
     assert "\n2 invocations, " in total
     first = json.loads(workshop.sandbox("events", log, "--activity", "--json").stdout.splitlines()[0])
     assert first["event"] in ("activity", "access")
+
+
+def test_what_outlives_its_invocation_and_bursts(workshop: Workshop, acting: str, server: int) -> None:
+    """A process and a connection left behind are named, once; the pool of training is not; bursts are as answered."""
+    many = {"connect": 25, "port": server}
+    events: list[object] = [{"pool": 1}, {"keep": 1, "port": server, "fork": 60}, {}, many, {**many, "connect": 15}]
+    lines, _ = served(workshop, acting, "summary", *events)
+    pool, left, idle, burst, few = [line for line in lines if line["event"] == "activity" and line["request"]]
+    for line in (pool, idle, few):
+        assert (line["outlived"], line["anomalies"]) == ([], {})
+    process, connection = left["outlived"]
+    assert (process.split()[0][:6], connection) == ("python", f"connection to tcp://127.0.0.1:{server}")
+    assert left["anomalies"] == {"survivors": 2}
+    assert (burst["anomalies"], burst["accesses"]["network"]) == ({"burst": 1}, 25)
+    (line,) = [line for line in lines if line.get("anomaly") == "burst"]
+    assert (line["event"], line["target"]) == ("anomaly", f"tcp://127.0.0.1:{server}")
+    assert line["detail"].startswith("the 21. of the connects in one invocation, in training ")
+    profile, bundle = workshop.new(), workshop.new(".bundle")
+    text = (workshop.folder / "acting.yaml").read_text()
+    profile.write_text(text.replace("\nmost:", "\non-anomaly: {burst: deny, survivors: terminate}\nmost:", 1))
+    workshop.sandbox("compile", profile, "--output", bundle)
+    lines, _ = served(workshop, str(bundle), "summary", many, {"fork": 60}, {})
+    assert [line["errno"] for line in lines if line.get("anomaly") == "burst"] == ["EPERM"] * 5
+    burst, left, _ = [line for line in lines if line["event"] == "activity" and line["request"]]
+    assert burst["refused"] == {"connect: denied": 5}
+    assert left["anomalies"] == {"survivors": 1}
+    assert [line["event"] for line in lines].count("begin") == 2  # it was ended, and the next event met a new one

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from hypothesis import given
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 from sandbox.behaviour.access import WRITE
 from sandbox.behaviour.call import Call
+from sandbox.kernel.standing import standing
 from sandbox.kernel.task import Task
 from sandbox.supervise.activity import INTERVAL, MOST_KEPT, Follower
 from sandbox.violations import activities, reader
@@ -18,6 +22,16 @@ from sandbox.violations.journal import Journal
 from sandbox.violations.sink import Sink
 
 SELF = Task(1)
+LEAVES = """
+import socket, sys, threading
+print(flush=True)
+input()
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+print(server.getsockname()[1], flush=True)
+input()
+"""
 
 
 class Follows:
@@ -107,6 +121,34 @@ def test_a_line_says_how_much_it_leaves_out(tmp_path: Path) -> None:
     assert isinstance(line, Activity)
     assert (len(line.written or ()), line.more) == (MOST_LISTED, MOST_KEPT + 10 - MOST_LISTED)
     assert [one.target for one in calls if isinstance(one, AccessRecord)] == [f"/{i}" for i in range(MOST_KEPT + 10)]
+
+
+def test_what_stands_below_a_process() -> None:
+    """Processes, threads, listeners and connections are named by what they are, and what was there before is not."""
+    def child() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", LEAVES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )  # fmt: skip
+
+    with child() as first:
+        assert first.stdin
+        assert first.stdout
+        first.stdout.readline()
+        before = standing(os.getpid())
+        first.stdin.write("\n")
+        first.stdin.flush()
+        port = int(first.stdout.readline())
+        with child() as second:
+            now = standing(os.getpid(), before)
+            second.kill()
+        first.kill()
+    found = now.since(before)
+    (process,) = found["processes"]
+    assert process.endswith(f" {second.pid}")
+    (thread,) = found["threads"]
+    assert thread.startswith("python")
+    assert found["listeners"] == (f"listener at tcp://127.0.0.1:{port}",)
+    assert found["connections"] == (f"connection to tcp://127.0.0.1:{port}",)
 
 
 JSON = st.recursive(

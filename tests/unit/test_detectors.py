@@ -185,10 +185,33 @@ def test_mappings_are_those_of_the_kernel() -> None:
     assert mapped(os.getpid(), int(lines[0][0].split("-")[0], 16), time.monotonic() - 1) is None
 
 
+def test_a_burst_is_many_times_what_training_did() -> None:
+    """Some more is none, nor is anything where training has not counted; ten times is, from a certain number on."""
+    suspect = detectors.burst.suspect
+    for most, count in ((0, 21), (2, 21), (3, 31), (100, 1001)):
+        assert suspect("connects", count - 1, {"connects": most}) is None
+        found = suspect("connects", count, {"connects": most})
+        assert found
+        assert found.detail == f"the {count}. of the connects in one invocation, in training {most} at most"
+    assert suspect("connects", 10**6, {"programs": 1}) is None
+
+
+def test_survivors_are_more_than_training_left_and_begun_now() -> None:
+    """What training left as well, what was begun before, and what training has not counted is not suspected."""
+    suspect = detectors.survivors.suspect
+    begun, grown = {"threads": ["worker 7"], "processes": []}, {"threads": 2, "processes": 1}
+    found = list(suspect(begun, grown, {"threads": 1, "processes": 0}))
+    said = "2 threads more than after init, in training 1 at most"
+    assert [(sort, one.detail) for sort, one in found] == [("threads", said)]
+    assert not list(suspect(begun, grown, {"threads": 2}))
+    assert not list(suspect(begun, grown, {}))
+
+
 def test_the_registry_and_the_names_agree() -> None:
     """Each detector has its name among those that a profile may hold, and a module of its own."""
     names = [detector.NAME for detector in detectors.DETECTORS]
-    assert sorted(names) == sorted(anomaly.DETECTORS)
+    assert sorted(names) == sorted(anomaly.OF_CALLS)
+    assert tuple(detector.NAME for detector in detectors.OF_INVOCATIONS) == anomaly.OF_INVOCATIONS
 
 
 def test_entry_points_are_functions_of_what_is_installed() -> None:

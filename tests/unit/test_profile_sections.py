@@ -28,6 +28,7 @@ tolerates:
 - {call: prctl PR_SET_PTRACER, phase: init, at: other, errno: EPERM, because: learned at cold start}
 verified: {date: '2030-01-31', tool: 0.1.0, events: 3, audit: ok, enforce: ok}
 on-anomaly: {all: report, library-misuse: deny, late-load: off}
+most: {connects: 4, threads: 1}
 provenance: [{training: abc, date: '2030-01-30', tool: 0.1.0}]
 syscalls: {}
 """
@@ -44,7 +45,7 @@ def test_all_that_is_read_is_written_merged_and_amended() -> None:
     ):
         for section in (
             "function", "listen", "listen_because", "by", "libraries", "names_keep", "names_receives", "tolerates",
-            "on_anomaly", "verified", "trainings",
+            "on_anomaly", "most", "verified", "trainings",
         ):  # fmt: skip
             assert getattr(kept, section) == getattr(profile, section), section
 

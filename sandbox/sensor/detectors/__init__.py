@@ -8,7 +8,15 @@ knows of that (Known). What could not be read is suspected by none.
 
 from __future__ import annotations
 
-from sandbox.sensor.detectors import code_from_string, foreign_memory, late_load, library_misuse, new_library
+from sandbox.sensor.detectors import (
+    burst,
+    code_from_string,
+    foreign_memory,
+    late_load,
+    library_misuse,
+    new_library,
+    survivors,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +38,8 @@ if TYPE_CHECKING:
 
 DETECTORS: tuple[Detector, ...] = (foreign_memory, library_misuse, code_from_string, late_load, new_library)
 """In the order in which one of several is named on a line."""
+OF_INVOCATIONS = (burst, survivors)
+"""Those that look at a whole invocation, each by what it needs of that."""
 
 
 def marks(frames: Sequence[StackFrame]) -> frozenset[str]:
