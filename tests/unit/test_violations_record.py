@@ -96,7 +96,7 @@ def test_records_and_schema_are_of_one_mind() -> None:
     """The records hold the fields that schema.json asks for, in its order, and the same words for a verdict."""
     with open(os.path.join(ROOT, "sandbox", "violations", "schema.json"), encoding="utf-8") as file:
         definitions = json.load(file)["$defs"]
-    sinks = ("seq", "supervisor", "lost", "hmac")
+    sinks = ("seq", "supervisor", "lost", "hmac", "tier")  # and what stands beside a tripwire's lines alone
     signed = ((Beginning("thumbnail", "audit", "ab" * 32), "begin"), (Heartbeat("thumbnail", 0), "alive"))
     suspected: dict[str, Any] = {"anomaly": "library-misuse", "detail": "below _pickle.loads"}
     call: dict[str, Any] = {name: getattr(made(), name) for name in CallRecord.__slots__ if name not in suspected}
