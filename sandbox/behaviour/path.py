@@ -156,14 +156,19 @@ class Cover:
                 yield other
 
 
+def is_of_any_process(path: str) -> bool:
+    """Whether a path stands for one file of any process (sandbox/behaviour/proc.py): no file of /proc is called so."""
+    return path.startswith("/proc/*/") and path.count("*") == 1
+
+
 def literal(path: str) -> str:
     """The pattern for a path or pattern that was observed; for one whose own names hold a `*`, the folder above them.
 
     Two slashes at its front are one (a path that began with `//` leads to the same file on Linux).
     """
     path = "/" + path.lstrip("/") if path.startswith("/") else path
-    if path.startswith("/proc/*/") and path.count("*") == 1:
-        return path  # of any process (sandbox/behaviour/proc.py): no file of /proc is called so
+    if is_of_any_process(path):
+        return path
     stem = _stem(path)
     return below(stem.partition("*")[0].rpartition("/")[0]) if "*" in stem else path
 

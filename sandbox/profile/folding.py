@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 
-from sandbox.behaviour.path import Cover, below, covers, outermost, rule_of
+from sandbox.behaviour.path import Cover, below, covers, is_of_any_process, outermost, rule_of
 from sandbox.profile.random_names import CREDENTIALS, TEMPORARY, generalised, may_open, shaped
 
 FEW = 3
@@ -123,7 +123,7 @@ def is_secret(pattern: str) -> bool:
     if name:
         return False
     parts = path.split("/")
-    if pattern.startswith("/proc/*/") and not pattern.endswith("*"):  # a file of any process
+    if is_of_any_process(pattern):
         return any(part in _OF_A_PROCESS for part in pattern.split("/"))
     if parts[1:2] == ["proc"]:
         return whole or any(part in _OF_A_PROCESS for part in parts[3:])

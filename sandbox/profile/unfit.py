@@ -11,7 +11,7 @@ import socket
 from collections.abc import Collection
 
 from sandbox.behaviour import destination, listener, spelling
-from sandbox.behaviour.path import OWN_INTERPRETER, PROGRAM_BASES
+from sandbox.behaviour.path import OWN_INTERPRETER, PROGRAM_BASES, is_of_any_process
 from sandbox.errors import ProfileError
 
 SHELLS = frozenset((
@@ -51,7 +51,7 @@ def unfit(section: str, target: str, *, asked: bool) -> tuple[str, str] | None:
     absolute = target.startswith(("/", *(f"{name}/" for name in names)))
     if not (absolute or (section, target) == ("processes", OWN_INTERPRETER)) or f"{target}/".count("/../"):
         return "is not an absolute path", ""
-    if "*" in target:
+    if "*" in target and not (section == "files.read" and is_of_any_process(target)):
         return "would be read as a pattern", ""
     if section == "processes" and target.rpartition("/")[2] in SHELLS:
         return "is a shell: a person decides", spelling.of_entry(section, target)

@@ -131,7 +131,7 @@ class Look:
         """What /proc shows of others and no rule of Landlock tells apart: refused here, by the path alone."""
         for one in accesses:
             path = of_others(one.thing, task, *self._roots)
-            if path and not is_listed(path, self._proc):
+            if path and not (is_listed(path, self._proc) or is_listed(one.thing, self._proc)):
                 foreseen = access.of_call(asked, args, task, phase)
                 if not any(other.error for other in foreseen):
                     return Verdict(errno.EACCES, [one], by_look=path)

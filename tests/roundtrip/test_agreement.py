@@ -31,7 +31,7 @@ def kinds(folder: Path, port: int) -> tuple[list[Event], list[Event]]:
         {"do": "spill", "n": 3000}, {"do": "folders", "n": 1}, {"do": "lazy", "modules": ["difflib", "_curses"]},
         {"do": "child", "path": path, "port": port}, {"do": "names", "hosts": hosts},
         {"do": "server", "n": 1, "port": 0},
-        {"do": "archives", "n": 1, "folder": str(folder)},
+        {"do": "archives", "n": 1, "folder": str(folder)}, {"do": "host"},
         {"do": "state", "n": 2, "folder": str(folder)}, {"do": "logs", "n": 60, "folder": str(folder)},
     ]  # fmt: skip
     others: list[Event] = [
@@ -129,7 +129,8 @@ def test_in_guests(open_workshop: Workshop) -> None:
             there = GuestTrip(open_workshop, trip.start, guest)
             served = there.serve(profile, [*trained, *others], LOOKING)
             assert served.is_quiet, (guest, served.failed, served.told)
-            there.heals_by_audit(nothing, trained)
+            # More at once than a run has lines for.
+            there.heals_by_audit(nothing, [one for one in trained if one["do"] not in ("archives", "host")])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a network namespace: needs root")

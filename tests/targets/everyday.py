@@ -159,5 +159,15 @@ def archives(event: Event) -> Any:
         return sorted(os.listdir(f"{folder}/to-zip"))
 
 
+def host(_: Event) -> Any:
+    """What /proc shows of the host, of other processes and of the network."""
+    paths = ("/proc/loadavg", "/proc/1/comm", f"/proc/{os.getppid()}/stat", "/proc/net/dev")
+    found = 0
+    for path in paths:
+        with open(path) as file:
+            found += len(file.read()) > 0
+    return found
+
+
 def handler(event: Event, _: object) -> Any:
     return getattr(sys.modules[__name__], event["do"])(event) if "do" in event else None

@@ -29,13 +29,13 @@ PLAIN = Profile(ProfiledFunction("thumbnail", "app.handler"), network=frozenset(
 
 def event(
     syscall: str, name: str = "", *, phase: str = "invoke", target: str = "", reason: str = "not in the profile",
-    verdict: str = REPORTED,
+    verdict: str = REPORTED, allow: str = "",
 ) -> Violation:  # fmt: skip
     """A violation of the function thumbnail, in audit unless something else is said."""
     return Violation(
         function="thumbnail", phase=phase, request=None, pid=1, tid=1, comm="x", syscall=syscall, arg_class=name,
-        args=[], target=target, verdict=verdict, errno="" if verdict == REPORTED else "EPERM", reason=reason, allow="",
-        time=1.0,
+        args=[], target=target, verdict=verdict, errno="" if verdict == REPORTED else "EPERM", reason=reason,
+        allow=allow, time=1.0,
     )  # fmt: skip
 
 
@@ -102,6 +102,20 @@ def test_what_was_amended_is_allowed_by_the_filter(item: Call, arch: str) -> Non
     for condition in alternatives[0]:
         args[condition.argument] |= condition.value
     assert rules.verdict(tables.AUDIT_ARCH[arch], tables.numbers(arch)[syscall], args) == bpf.ALLOW
+
+
+def test_what_is_changed_and_shown_is_proposed_as_training_learns_it() -> None:
+    """A folder whose mode changes is itself the place; a file of another process is that of any, but for secrets."""
+    found = propose(PLAIN, [
+        event("chmod", target="/srv/folder", allow="files.write: [/srv/folder]"),
+        event("openat", "read", target="/proc/7/comm", allow='files.read: ["/proc/*/comm"]'),
+        event("openat", "read", target="/proc/8/comm", allow='files.read: ["/proc/*/comm"]'),
+        event("openat", "read", target="/proc/9/net/tcp", allow="files.read: [/proc/net/tcp]"),
+        event("openat", "read", target="/proc/7/environ", allow='files.read: ["/proc/*/environ"]'),
+    ])  # fmt: skip
+    assert found.profile.writes == {"/srv/folder"}
+    assert found.profile.reads == {"/proc/*/comm", "/proc/net/tcp"}
+    assert [refusal.reason for refusal in found.refusals] == ["may hold secrets: a person decides"]
 
 
 def test_a_name_is_proposed_with_the_port_that_was_connected_to() -> None:
