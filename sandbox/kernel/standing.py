@@ -3,32 +3,34 @@
     now = standing(os.getpid(), before)
     now.since(before)    # {"threads": ("worker 712",), ...}
 
-From /proc (man 5 proc_pid_task, proc_pid_net): whoever is gone meanwhile is left out. A socket is its inode; where a
-process changes nothing about its set of sockets, their states are taken as they were.
+From /proc (man 5 proc_pid_task, proc_pid_fd): whoever is gone meanwhile is left out. A socket is its inode, and is
+asked what it is once.
 """
 
 from __future__ import annotations
 
 import os
 
+from sandbox.kernel import sockaddr
+from sandbox.kernel.task import Task, socket_kind, socket_listens, socket_name
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 PROCESSES, THREADS, LISTENERS, CONNECTIONS = SORTS = ("processes", "threads", "listeners", "connections")
 MOST_READ = 1 << 20
-"""Bytes of a table of sockets: it is the host's where the function has no network of its own."""
-_ESTABLISHED, _LISTENS = b"01", b"0A"  # include/net/tcp_states.h
+"""Bytes of a list of children."""
 
 
 class Standing:
-    """By sort, {what tells a thing from others: its name for people}. `sockets` are the inodes of all sockets."""
+    """By sort, {what tells a thing from others: its name for people}. `others` are inodes of sockets of no sort."""
 
-    __slots__ = ("sockets", "things")
+    __slots__ = ("others", "things")
 
-    def __init__(self, things: Mapping[str, Mapping[int, str]], sockets: frozenset[int]) -> None:
+    def __init__(self, things: Mapping[str, Mapping[int, str]], others: frozenset[int]) -> None:
         self.things = things
-        self.sockets = sockets
+        self.others = others
 
     def since(self, before: Standing) -> dict[str, tuple[str, ...]]:
         """By sort, the names of what was not there before."""
@@ -44,37 +46,41 @@ class Standing:
 
 
 def standing(top: int, before: Standing | None = None) -> Standing:
-    """What stands below the process `top`, itself left out. `before` saves reading what cannot have changed."""
-    processes: dict[int, str] = {}
-    threads: dict[int, str] = {}
-    sockets: set[int] = set()
-    for pid in _below(top):
-        processes[pid] = ""
-        for tid in _numbers(f"/proc/{pid}/task"):
+    """What stands below the process `top`, itself left out. `before` saves asking again what cannot have changed."""
+    things: dict[str, dict[int, str]] = {sort: {} for sort in SORTS}
+    others: set[int] = set()
+    known = before.things if before else things
+    for pid, threads in _below(top):
+        things[PROCESSES][pid] = known[PROCESSES].get(pid) or f"{_comm(pid)} {pid}"
+        for tid in threads:
             if tid != pid:
-                threads[tid] = ""
-        sockets.update(_sockets(pid))
-    known = before.things if before else {}
-    for sort, found in ((PROCESSES, processes), (THREADS, threads)):
-        for number in found:
-            found[number] = known.get(sort, {}).get(number) or f"{_comm(number)} {number}"
-    inodes = frozenset(sockets)
-    if before and before.sockets == inodes:
-        listeners, connections = before.things[LISTENERS], before.things[CONNECTIONS]
-    else:
-        listeners, connections = _tcp(next(iter(processes), top), inodes)
-    things = {PROCESSES: processes, THREADS: threads, LISTENERS: listeners, CONNECTIONS: connections}
-    return Standing(things, inodes)
+                things[THREADS][tid] = known[THREADS].get(tid) or f"{_comm(tid)} {tid}"
+        new = {}
+        for number, inode in _sockets(pid):
+            for sort in (LISTENERS, CONNECTIONS):
+                if inode in known[sort]:
+                    things[sort][inode] = known[sort][inode]
+                    break
+            else:
+                if before and inode in before.others:
+                    others.add(inode)
+                else:
+                    new[inode] = number
+        if new:
+            others.update(_ask(pid, new, things))
+    return Standing(things, frozenset(others))
 
 
-def _below(top: int) -> Iterator[int]:
-    waiting = [top]
+def _below(top: int) -> Iterator[tuple[int, Sequence[int]]]:
+    """Each process with its threads."""
+    waiting: list[tuple[int, Sequence[int]]] = [(top, _numbers(f"/proc/{top}/task"))]
     while waiting:
-        above = waiting.pop()
-        for thread in _numbers(f"/proc/{above}/task"):
+        above, threads = waiting.pop()
+        for thread in threads:
             for child in map(int, _text(f"/proc/{above}/task/{thread}/children").split()):
-                waiting.append(child)
-                yield child
+                found = child, _numbers(f"/proc/{child}/task")
+                waiting.append(found)
+                yield found
 
 
 def _numbers(folder: str) -> list[int]:
@@ -96,40 +102,45 @@ def _comm(tid: int) -> str:
     return _text(f"/proc/{tid}/comm").decode(errors="replace").strip()
 
 
-def _sockets(pid: int) -> Iterator[int]:
+def _sockets(pid: int) -> Iterator[tuple[int, int]]:
+    """(descriptor, inode) of each."""
     for number in _numbers(f"/proc/{pid}/fd"):
         try:
             led = os.readlink(f"/proc/{pid}/fd/{number}")
         except OSError:
             continue
         if led.startswith("socket:["):
-            yield int(led[8:-1])
+            yield number, int(led[8:-1])
 
 
-def _tcp(pid: int, inodes: frozenset[int]) -> tuple[dict[int, str], dict[int, str]]:
-    """The listeners and the connections among some sockets of a process's network."""
-    listeners: dict[int, str] = {}
-    connections: dict[int, str] = {}
-    if not inodes:
-        return listeners, connections
-    for table in ("tcp", "tcp6"):
-        for line in _text(f"/proc/{pid}/net/{table}").split(b"\n")[1:]:
-            words = line.split()
-            if len(words) < 10 or int(words[9]) not in inodes:
+def _ask(pid: int, numbers: Mapping[int, int], things: Mapping[str, dict[int, str]]) -> Iterator[int]:
+    """Ask a process's sockets, by inode, what they are. Those that can be neither a listener nor a connection.
+
+    By a duplicate: the tables in /proc/net take milliseconds on a large host. One that cannot be had says nothing.
+    """
+    task = Task(pid)
+    try:
+        for inode, number in numbers.items():
+            try:
+                copy = task.duplicate(number)
+            except OSError:
                 continue
-            if words[3] == _LISTENS:
-                listeners[int(words[9])] = f"listener at {_address(words[1])}"
-            elif words[3] == _ESTABLISHED:
-                connections[int(words[9])] = f"connection to {_address(words[2])}"
-    return listeners, connections
+            try:
+                domain, kind = socket_kind(copy)
+                if domain not in (sockaddr.AF_INET, sockaddr.AF_INET6) or kind != sockaddr.SOCK_STREAM:
+                    yield inode
+                elif socket_listens(copy):
+                    things[LISTENERS][inode] = f"listener at {_named(socket_name(copy))}"
+                elif name := socket_name(copy, peer=True):
+                    things[CONNECTIONS][inode] = f"connection to {_named(name)}"
+            except OSError:
+                continue
+            finally:
+                os.close(copy)
+    finally:
+        task.close()
 
 
-def _address(hexadecimal: bytes) -> str:
-    """An address as these tables have it, in words of the host's byte order, as tcp://ADDRESS:PORT."""
-    from sandbox.kernel import sockaddr
-
-    host, _, port = hexadecimal.partition(b":")
-    words = bytes.fromhex(host.decode())
-    packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
-    family, text = ("AF_INET", sockaddr.ipv4(packed)) if len(packed) == 4 else ("AF_INET6", sockaddr.ipv6(packed))
-    return f"tcp://{sockaddr.endpoint(family, text, int(port, 16))}"
+def _named(address: bytes) -> str:
+    found = sockaddr.parse(address)
+    return f"tcp://{found.endpoint()}" if found else "an unknown address"

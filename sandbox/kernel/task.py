@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PIDFD_THREAD = 0o200  # O_EXCL; Linux 6.9 (man 2 pidfd_open)
 SIGPIPE = 13
-SOL_SOCKET, SO_TYPE, SO_DOMAIN = 1, 3, 39  # asm-generic/socket.h
+SOL_SOCKET, SO_TYPE, SO_ACCEPTCONN, SO_DOMAIN = 1, 3, 30, 39  # asm-generic/socket.h
 MOST = 8
 """Tasks that a supervisor keeps, with two descriptors each."""
 
@@ -256,6 +256,11 @@ def socket_kind(fd: int) -> tuple[int, int]:
             return domain, _VALUE.value
     number = ctypes.get_errno()
     raise OSError(number, os.strerror(number))
+
+
+def socket_listens(fd: int) -> bool:
+    """Whether a socket of our own accepts connections (SO_ACCEPTCONN, man 7 socket)."""
+    return _getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, _VALUE_AT, _SIZE_AT) == 0 and _VALUE.value != 0
 
 
 def socket_name(fd: int, *, peer: bool = False) -> bytes:

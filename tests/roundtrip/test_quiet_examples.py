@@ -99,7 +99,8 @@ def serve_elsewhere(trip: Trip, name: str, profile: Path, command: tuple[str, ..
         subprocess.run(["chmod", "-R", "a+rX", str(folder)], check=True)
         variables = {
             "SANDBOX_POLICY": str(bundle), "SANDBOX_SUPERVISE": "1", "SANDBOX_FILES": "look",
-            "_HANDLER": "app.handler", "LAMBDA_TASK_ROOT": str(root), "SANDBOX_PYTHON": sys.executable,
+            "SANDBOX_ACTIVITY": "summary", "_HANDLER": "app.handler", "LAMBDA_TASK_ROOT": str(root),
+            "SANDBOX_PYTHON": sys.executable,
         }  # fmt: skip
         users = folder / "passwd"
         users.write_text(WORKER.line + Path("/etc/passwd").read_text())
@@ -112,6 +113,9 @@ def serve_elsewhere(trip: Trip, name: str, profile: Path, command: tuple[str, ..
                 assert "errorMessage" not in answer, platform.log
             said = [line for line in platform.log.splitlines() if line.startswith('{"event": "violation')]
             assert not said, said
+            lines = [json.loads(line) for line in platform.log.splitlines() if line.startswith('{"event": "activity"')]
+            assert any(line["request"] for line in lines)  # the last invocation has not ended
+            assert not [line for line in lines if line["refused"] or line["anomalies"] or line["outlived"]], lines
             assert platform.status_lines()[0]["mode"] == "enforce"
 
 

@@ -28,6 +28,7 @@ WARMING, TURNS, EVENTS = 60, 20, 15
 PATIENCE = 20.0
 EMULATOR = subjects.ROOT / ".cache" / "emulator" / "aws-lambda-rie"
 BARE, AGAIN, UNSUPERVISED, SUPERVISED = "bare", "bare, a second one", "under the policy", "under policy and supervisor"
+RELAYED, ACTIVITY = "supervised, with the relay", "supervised, a line an invocation"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Subject:
             BARE: (self.bare, plain),
             UNSUPERVISED: (wrapped, {**plain, **policy, "SANDBOX_SUPERVISE": "0"}),
             SUPERVISED: (wrapped, {**plain, **policy, "SANDBOX_SUPERVISE": "1"}),
+            RELAYED: (wrapped, {**plain, **policy, "SANDBOX_REQUEST_ID": "relay"}),
+            ACTIVITY: (wrapped, {**plain, **policy, "SANDBOX_ACTIVITY": "summary"}),
             AGAIN: (self.bare, plain),
         }
 
@@ -65,7 +68,7 @@ def run(rounds: int, python: str, client: str) -> Report:
             tables.append(_table(subject, series))
             bars += [_bar(subject, series, way) for way in (UNSUPERVISED, SUPERVISED)]
     notes = (
-        f"a round starts all four anew and counts the median of {TURNS * EVENTS} invocations of each, in turns of "
+        f"a round starts all of them anew and counts the median of {TURNS * EVENTS} invocations of each, in turns of "
         f"{EVENTS}; what is added, and the ratios, are medians of the single rounds' own",
         "the second bare one shows how much two starts of the same thing differ",
     )
@@ -168,7 +171,7 @@ def _invoke(connection: http.client.HTTPConnection, event: bytes) -> float:
 
 def _table(subject: Subject, series: Mapping[str, Series]) -> Table:
     rows = []
-    for way in (BARE, AGAIN, UNSUPERVISED, SUPERVISED):
+    for way in (BARE, AGAIN, UNSUPERVISED, SUPERVISED, RELAYED, ACTIVITY):
         added, ratio = series[way].combine(operator.sub, series[BARE]), _ratio(series, way)
         low, high = ratio.quartiles
         cells = (f"{added.median * 1e6:.0f}", f"{ratio.median:.3f}", f"{low:.3f} to {high:.3f}")
