@@ -47,8 +47,8 @@ static const struct function functions[] = {
 #undef F
 enum { FUNCTIONS = sizeof functions / sizeof *functions };
 
-static uintptr_t originals[FUNCTIONS]; /* 0: this C library has none */
-static uint8_t is_bound[FUNCTIONS];
+static uintptr_t originals[FUNCTIONS];                    /* 0: this C library has none */
+static uint8_t is_bound[FUNCTIONS], is_direct[FUNCTIONS]; /* direct: the call's arguments are the function's own */
 
 struct call { /* as the way in leaves it on the stack; `stack` begins with the seventh argument */
     uint64_t registers[6], result, function, caller, stack[2];
@@ -168,6 +168,34 @@ static uint32_t modern(uint32_t nr, uint64_t *a) {
 static uint32_t modern(uint32_t nr, uint64_t *registers) { return (void)registers, nr; }
 #endif
 
+static uint8_t names_paths[CALLS]; /* the numbers of written_by and modern */
+
+static void fill_names_paths(void) {
+    static const uint16_t numbers[] = {
+        NR_openat,
+        NR_mkdirat,
+        NR_mknodat,
+        NR_unlinkat,
+        NR_symlinkat,
+        NR_linkat,
+        NR_renameat,
+        NR_renameat2,
+        NR_truncate,
+#if defined(__x86_64__)
+        NR_open,
+        NR_creat,
+        NR_mkdir,
+        NR_mknod,
+        NR_unlink,
+        NR_rmdir,
+        NR_symlink,
+        NR_link,
+        NR_rename,
+#endif
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) names_paths[numbers[i]] = 1;
+}
+
 struct parts { /* struct msghdr, and struct iovec */
     const uint8_t *name;
     uint32_t length, unused;
@@ -236,6 +264,8 @@ static int refuses(uint32_t nr, const uint64_t *registers, int search, struct ta
     case NR_bind:
         return binds((const uint8_t *)registers[1], registers[2], to);
     default:
+        if (nr == NR_openat) return written_by(nr, registers, to);
+        if (nr >= CALLS || !names_paths[nr]) return 0;
         memcpy(now, registers, sizeof now);
         return written_by(modern(nr, now), now, to);
     }
@@ -272,15 +302,18 @@ __attribute__((used, visibility("hidden"))) uintptr_t decide(struct call *call) 
     const struct function *function = &functions[call->function];
     uintptr_t original = originals[call->function];
     struct target target;
-    uint64_t registers[6];
+    uint64_t built[6];
+    const uint64_t *registers = built;
     uint32_t nr = function->nr;
     if (!in_force) return original;
     if (function->special & RAW) {
         nr = (uint32_t)call->registers[0];
-        for (int i = 0; i < 5; i++) registers[i] = call->registers[i + 1];
-        registers[5] = call->stack[0];
+        for (int i = 0; i < 5; i++) built[i] = call->registers[i + 1];
+        built[5] = call->stack[0];
+    } else if (is_direct[call->function]) {
+        registers = call->registers;
     } else {
-        for (int i = 0; i < 6; i++) registers[i] = operand(function->operands[i], call->registers);
+        for (int i = 0; i < 6; i++) built[i] = operand(function->operands[i], call->registers);
     }
     int code = 0;
     if (!(function->special & WORDS) || substitutes((const char *)call->registers[0]))

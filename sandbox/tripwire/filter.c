@@ -22,7 +22,7 @@ void *memset(void *to, int value, size_t n) {
     return to;
 }
 
-enum { CALLS = 512, DEPENDS = 1, SETTINGS = 4096, FOLDERS = 8 };
+enum { CALLS = 512, FLAGS = 61, DEPENDS = 1, SETTINGS = 4096, FOLDERS = 8 };
 enum { /* linux/sched.h, and what glibc makes threads with */
        CLONE_VM = 0x100,
        CLONE_THREAD = 0x10000,
@@ -33,6 +33,8 @@ enum { /* linux/sched.h, and what glibc makes threads with */
 enum phase { INIT, INVOKE, RUN };
 
 static const struct instruction *plain, *supervised; /* the two programs of the policy */
+static const struct instruction
+    *entries[CALLS];               /* of the plain one: where the answer about a number begins to depend on arguments */
 static uint8_t is_in_early[CALLS]; /* whether a call of this number may be one of the init phase alone */
 static volatile enum phase phase;
 static int in_force, is_audit, is_first, has_one_phase, counts_names;
@@ -46,9 +48,9 @@ static int folder_bases[FOLDERS], folder_count;
 static const char *destinations; /* a JSON list of texts, in the policy */
 
 /* What a program answers; where `registers` is NULL, DEPENDS if the answer depends on them. */
-static uint32_t answer(const struct instruction *program, uint32_t nr, const uint64_t *registers) {
+static uint32_t answer(const struct instruction *from, uint32_t nr, const uint64_t *registers) {
     uint32_t memory[16] = {0}, a = 0, x = 0;
-    for (const struct instruction *at = program;; at++) {
+    for (const struct instruction *at = from;; at++) {
         switch (at->code) {
         case BPF_LD_ABS:
             if (at->k == BPF_OFFSET_NR)
@@ -118,6 +120,36 @@ static uint32_t answer(const struct instruction *program, uint32_t nr, const uin
     }
 }
 
+/* Where the plain program loads the first argument of a call, or answers; where a scratch word or X is written before,
+ * at its beginning. */
+static const struct instruction *entry_of(uint32_t nr) {
+    uint32_t a = 0;
+    for (const struct instruction *at = plain;; at++) {
+        switch (at->code) {
+        case BPF_LD_ABS:
+            if (at->k >= BPF_OFFSET_ARGS) return at;
+            a = at->k == BPF_OFFSET_NR ? nr : at->k == BPF_OFFSET_ARCH ? AUDIT_ARCH : 0;
+            break;
+        case BPF_JEQ_K:
+            at += a == at->k ? at->jt : at->jf;
+            break;
+        case BPF_JGE_K:
+            at += a >= at->k ? at->jt : at->jf;
+            break;
+        case BPF_JGT_K:
+            at += a > at->k ? at->jt : at->jf;
+            break;
+        case BPF_JA:
+            at += at->k;
+            break;
+        case BPF_RET_K:
+            return at;
+        default:
+            return plain;
+        }
+    }
+}
+
 /* Whether calls of this number pass in every phase, whatever their arguments. */
 static int always_passes(uint32_t nr) { return nr < CALLS && answer(plain, nr, NULL) == BPF_ALLOW && !is_in_early[nr]; }
 
@@ -130,11 +162,16 @@ static int is_signal(uint32_t nr) {
 
 /* The errno that the filter gives a call, 0 for none. An exec is the caller's to decide. */
 static int filtered(uint32_t nr, const uint64_t *registers) {
-    uint32_t action = answer(plain, nr, registers);
+    /* Of openat(2) the flags decide (arguments.json), and programs use few of them. */
+    static volatile uint64_t opened[FLAGS];
+    uint64_t known = registers[2] | (uint64_t)(phase + 1) << 40;
+    if (nr == NR_openat && opened[registers[2] % FLAGS] == known) return 0;
+    uint32_t action = answer(nr < CALLS ? entries[nr] : plain, nr, registers);
     if (action != BPF_ALLOW) return (action & 0xFFFF0000U) == BPF_ERRNO ? (int)(action & 0xFFFF) : EPERM;
     if (policy.signals == SIGNALS_SELF && is_signal(nr) && (long)(int)registers[0] != SYS1(getpid, 0)) return EPERM;
     if (phase == INVOKE && !has_one_phase && nr < CALLS && is_in_early[nr] && is_early(&policy.early, nr, registers))
         return EPERM;
+    if (nr == NR_openat && !(registers[2] >> 40)) opened[registers[2] % FLAGS] = known;
     return 0;
 }
 
@@ -217,6 +254,7 @@ static const char *read_policy(void) {
     const char *wrong = policy_read(&policy, data, n, ARCH);
     if (wrong) return wrong;
     plain = aligned(&policy.plain), supervised = aligned(&policy.supervised);
+    for (uint32_t nr = 0; nr < CALLS; nr++) entries[nr] = entry_of(nr);
     struct cursor in = {policy.early.first, policy.early.size, 0};
     while (in.left) {
         uint32_t nr = take_number(&in);

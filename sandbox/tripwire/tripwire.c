@@ -144,6 +144,7 @@ VISIBLE unsigned la_version(unsigned version) {
     const char *wrong = read_policy();
     if (wrong) refuse_start(wrong);
     fill_slots();
+    fill_names_paths();
     read_api_address();
     expand_places();
     keep_variables();
@@ -152,7 +153,14 @@ VISIBLE unsigned la_version(unsigned version) {
     put_number(name, 0, sizeof name, (random_words[1] & 0x7FFFFFFF) | 0x10000000, 16);
     run_name = name;
     in_force = 1;
-    for (int i = 0; i < FUNCTIONS; i++) is_bound[i] = (uint8_t)may_be_refused(&functions[i]);
+    for (int i = 0; i < FUNCTIONS; i++) {
+        /* An argument that a call does not have nobody compares, but for the address of a message. */
+        int own = 0, all;
+        while (own < 6 && functions[i].operands[own] == own) own++;
+        for (all = own; all < 6 && functions[i].operands[all] == NONE;) all++;
+        is_direct[i] = own && all == 6 && (own == 6 || functions[i].nr != NR_sendto);
+        is_bound[i] = (uint8_t)may_be_refused(&functions[i]);
+    }
     choose_replaced();
     set_limits();
     return version;
