@@ -199,7 +199,9 @@ def file_fields(profile: Profile) -> dict[str, object]:
 
 def looked(profile: Profile) -> list[str]:
     """What a look at files holds that Landlock has no right for: lines for the status line."""
-    found = ["files: mode, owner, times and attributes, by the supervisor"] if _changes_attributes(profile) else []
+    found = []
+    if _changes_attributes(profile):
+        found.append("files: mode, owner, times and attributes by a path, not by a descriptor")
     if _limits_proc(profile):
         found.append("files: /proc of other processes and /proc/net, by the path alone, which code can race")
     return found

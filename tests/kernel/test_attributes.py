@@ -110,7 +110,7 @@ def test_only_where_the_profile_writes(bench: Supervision, places: tuple[Path, P
     lines = {(line["syscall"], line["target"], line["errno"], line["allow"]) for line in done.violations}
     assert ("chmod", str(other / "file"), "EACCES", f'files.write: ["{allowed}"]') in lines
     assert {target for _, target, _, _ in lines} == {str(other / "file")}
-    assert "files: what Landlock refuses" in done.stderr
+    assert "files: mode, owner, times and attributes by a path, not by a descriptor" in done.stderr
 
 
 RACES = """
