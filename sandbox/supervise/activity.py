@@ -180,15 +180,26 @@ class Follower:
         if self.full:
             self._tell(call, reach, thing, task, verdict, found.by if found else None)
 
-    def refused(self, call: Call, reach: str, target: str, task: Task, verdict: str) -> None:
-        """An access that the profile does not allow; with `reported` it was made all the same."""
+    def refused(
+        self, call: Call, reach: str, target: str, task: Task, verdict: str, *, known: bool = False
+    ) -> None:  # fmt: skip
+        """An access that the profile does not allow; with `reported` it was made all the same.
+
+        `known`: training met the same refusal.
+        """
         for ledger in self._open():
             if reach:
                 ledger.accesses[reach] = ledger.accesses.get(reach, 0) + 1
             _count(ledger.refused, counted_as(call, verdict))
-            ledger.name(ledger.new, f"{call} {target}".strip())
+            if not known:
+                ledger.name(ledger.new, f"{call} {target}".strip())
         if self.full:
             self._tell(call, reach, target, task, verdict, None)
+
+    def suspected(self, target: str, found: Judgement) -> None:
+        """What a detector says of an access that `refused` was told of."""
+        for ledger in self._open():
+            self._suspect(ledger, target, found)
 
     def looked(self, call: Call, reach: str, path: str, task: Task) -> None:
         """A path that a call reads or writes, and may."""

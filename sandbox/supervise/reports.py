@@ -108,7 +108,7 @@ class Reports:
         verdict = VERDICTS[decision.answer]
         if self._follower:
             named = target or (address.endpoint() if address else "")
-            self._follower.refused(asked, _reach(asked), named, task, verdict)
+            self._follower.refused(asked, _reach(asked), named, task, verdict, known=bool(decision.risk))
         if decision.risk:
             wanted = self._is_first(task, asked)
             self._journal.count(syscall, arg_class, verdict, line=wanted)
@@ -123,6 +123,8 @@ class Reports:
         found = self.judge.judge(call, task, Access(asked, phase, _reach(asked), target))
         if decision.risk:
             found = Judgement(found.by, users=found.users)  # training survived it, whoever made it
+        if self._follower:
+            self._follower.suspected(target, found)
         self._write(asked, args, target, decision, phase, task.process(), call.pid, got, found)
         return found.response == TERMINATE
 

@@ -71,6 +71,8 @@ def test_each_stretch_has_what_was_done_in_it(tmp_path: Path) -> None:
     bench.now = 3.0
     follower.ended("one")
     writes(follower, "/between")
+    follower.refused(Call("ptrace"), "", "", SELF, "denied", known=True)
+    follower.refused(Call("mount"), "", "", SELF, "denied")
     follower.began("two")
     follower.began("three")
     writes(follower, "/both")
@@ -88,6 +90,7 @@ def test_each_stretch_has_what_was_done_in_it(tmp_path: Path) -> None:
         ("invoke", "three", False, True, ["/both", "/third"]),
     ]
     assert (found[1].duration, found[1].accesses) == (250.0, {"write": 3})
+    assert (found[2].refused, found[2].new) == ({"ptrace: denied": 1, "mount: denied": 1}, ("mount",))
     totals = activities.summarise(found)
     assert len(totals.durations) == 3
     assert (totals.things[0].thing, totals.things[0].lines) == ("/both", 2)

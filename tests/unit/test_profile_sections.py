@@ -205,6 +205,10 @@ def test_what_is_done_about_anomalies_is_merged_strictly_and_shown() -> None:
     nobody = [finding for finding in lint.lint(said["mixed"]) if "no entry says who uses it" in finding.message]
     assert [(finding.severity, finding.line) for finding in nobody] == [("info", 5)]
     assert not [finding for finding in lint.lint(document.parse(FULL)) if "no entry says" in finding.message]
+    asked = document.parse(FULL.replace("late-load: off", "burst: deny"))
+    assert [one.message for one in lint.lint(asked) if "burst" in one.message] == [
+        "burst is asked only with SANDBOX_ACTIVITY"
+    ]  # fmt: skip
     schema = json.loads(Path(document.schema_path()).read_text())
     assert list(schema["properties"]["on-anomaly"]["then"]["properties"]) == [anomaly.ALL, *anomaly.DETECTORS]
 
