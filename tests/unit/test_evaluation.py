@@ -25,10 +25,15 @@ def test_the_page_is_that_of_the_results() -> None:
 
 
 def test_what_must_be_stopped_was() -> None:
-    """Each attack had its effect bare and, unless the profile allows all that it does, none under the profile."""
+    """Each attack had its effect bare and, unless the profile allows all that it does, none under the profile: EPERM,
+    or Landlock's EACCES.
+    """
     assert all(attack["bare"] for _, attack in ATTACKS)
     for way, stopped in (("enforced", "withstood"), ("denying", "denied")):
         assert [attack["name"] for _, attack in ATTACKS if attack[stopped] and attack[way]["effect"]] == []
+        lines = [attack[way]["lines"] for _, attack in ATTACKS if attack[stopped]]
+        assert all(lines)
+        assert {line["errno"] for found in lines for line in found} <= {"EPERM", "EACCES"}
 
 
 def test_lines_name_the_library_and_ordinary_events_have_none() -> None:

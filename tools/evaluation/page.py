@@ -84,7 +84,8 @@ def _measured(results: Results) -> str:
     machine = results["machine"]
     return (
         f"Written on {machine['date']}: {machine['kernel']}, {machine['cores']} cores of {machine['processor']}, "
-        f"Python {machine['python']}, in {machine['minutes']} minutes.\n"
+        f"Python {machine['python']}, in {machine['minutes']} minutes, beside other work (a load of {machine['load']} "
+        "when it began).\n"
     )
 
 
@@ -214,13 +215,17 @@ def _calls(found: Sequence[Results]) -> str:
 
 
 def _costs(found: Sequence[Results]) -> str:
-    head = ("workload", "start, bare, ms", "enforced", "ratio", "warm invocation, bare, ms", "enforced", "ratio")
+    head = (
+        "workload", "start, bare, ms", "enforced", "on-anomaly: deny", "warm invocation, bare, ms", "enforced",
+        "on-anomaly: deny",
+    )  # fmt: skip
     rows = []
     for workload in found:
         cells = []
         for what in ("start", "warm"):
             times = workload["costs"][what]
-            cells += [f"{times['bare']:.2f}", f"{times['enforced']:.2f}", f"{times['enforced'] / times['bare']:.2f}"]
+            usual = times["bare"]
+            cells += [f"{usual:.2f}", *(f"{times[way]:.2f}, {times[way] / usual:.2f} x" for way in WAYS)]
         rows.append((workload["name"], *cells))
     return _table(head, rows)
 

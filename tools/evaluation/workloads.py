@@ -142,7 +142,7 @@ def docker() -> frozenset[str]:
 
 
 def costs(row: Workload, work: Path) -> dict[str, Any]:
-    """Times of starts and warm invocations, bare and under a profile by turns, in milliseconds. Raises as `evaluate`.
+    """Times of starts and warm invocations, bare and under profiles by turns, in milliseconds. Raises as `evaluate`.
 
     The fastest of all rounds: what else the machine does only adds. Both ask the service by its address: a bare start
     cannot be led to a fake.
@@ -151,11 +151,13 @@ def costs(row: Workload, work: Path) -> dict[str, Any]:
     with deployed(row, work) as named:
         function = replace(named, production=named.local, stand_ins=())
         profile = function.learned(events).profile
-        starts: dict[str, list[float]] = {"bare": [], "enforced": []}
-        warm: dict[str, list[float]] = {"bare": [], "enforced": []}
+        denying = replace(profile, on_anomaly=frozenset({(ALL, DENY)}))
+        starts: dict[str, list[float]] = {"bare": [], "enforced": [], "denying": []}
+        warm: dict[str, list[float]] = {way: [] for way in starts}
         for _ in range(STARTS):
             for way, served in (
                 ("bare", bare(function, work)), ("enforced", enforced(function, profile, work, native=True)),
+                ("denying", enforced(function, denying, work, native=True)),
             ):  # fmt: skip
                 with served as start:
                     starts[way].append(start.took)
