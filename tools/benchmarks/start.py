@@ -18,7 +18,7 @@ from sandbox import launcher
 from sandbox.bundle import read
 from sandbox.confine import Command, landlock_rules
 from sandbox.kernel import abi, bpf, landlock
-from tools.benchmarks import subjects
+from tools.benchmarks import hosts, subjects
 from tools.benchmarks.measure import Bar, BenchmarkFailed, Series, interleave, timed
 from tools.benchmarks.report import Report, Row, Table
 from tools.benchmarks.subjects import TRUE
@@ -28,6 +28,8 @@ ROUNDS = 41
 
 BARE = "the program itself"
 SUPERVISED = "native launcher, compiled bundle, supervised (the default)"
+OWNED = f"the same on a {hosts.LAMBDA_LIKE}, where the supervisor makes the sockets"
+OWNED_ALONE = f"native launcher, compiled bundle, SANDBOX_SUPERVISE=0, on a {hosts.LAMBDA_LIKE}"
 LAUNCHER = "native launcher, compiled bundle, SANDBOX_SUPERVISE=0"
 SMALLEST = "a small C program with the same filter and Landlock rules"
 YARDSTICK = "`python3 -I -S -c pass`"
@@ -71,6 +73,8 @@ def run(rounds: int, python: str) -> Report:
         cases: dict[str, Callable[[], float]] = {
             SUPERVISED: functools.partial(timed, native, supervised),
             LAUNCHER: functools.partial(timed, native, with_bundle),
+            OWNED: functools.partial(hosts.lambda_like, functools.partial(timed, native, supervised)),
+            OWNED_ALONE: functools.partial(hosts.lambda_like, functools.partial(timed, native, with_bundle)),
             BARE: functools.partial(timed, [TRUE], plain),
             "native launcher, SANDBOX_MODE=off": functools.partial(timed, native, off),
             YARDSTICK: functools.partial(timed, nothing, plain),
@@ -129,9 +133,10 @@ def _sandlock() -> float:
 
 def _launcher_bars(series: dict[str, Series]) -> list[Bar]:
     """The native launcher in milliseconds, and beside bwrap where that is installed."""
-    added, beside = (series[name].combine(operator.sub, series[BARE]) for name in (LAUNCHER, SUPERVISED))
+    added, beside, owned = (series[name].combine(operator.sub, series[BARE]) for name in (LAUNCHER, SUPERVISED, OWNED))
     found = [
         _milliseconds("added to `true` by the native launcher, supervised, in ms", beside, MOST_SUPERVISED),
+        _milliseconds(f"the same on a {hosts.LAMBDA_LIKE}, in ms", owned, MOST_SUPERVISED),
         _milliseconds("added to `true` by the native launcher, in ms", added, MOST),
     ]
     bwrap = _shown("bwrap")

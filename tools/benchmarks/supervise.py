@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandbox import launcher
-from tools.benchmarks import share, subjects
+from tools.benchmarks import hosts, share, subjects
 from tools.benchmarks.measure import Bar, BenchmarkFailed, Series, interleave, output, ratio
 from tools.benchmarks.report import Report, Row, Table
 
@@ -31,8 +31,12 @@ MOST_PRIVATE = 0.3
 """MiB of its own that the launcher may have beside a function of which nothing was refused."""
 
 
-def _native(subject: str, share: str) -> str:
-    return f"launcher, {SUBJECTS[subject]}, {share}"
+DUPLICATED, OWNED = "", f", {hosts.LAMBDA_LIKE}"
+"""How the supervisor comes by the function's sockets: it duplicates them, or makes them where the host refuses that."""
+
+
+def _native(subject: str, share: str, host: str = DUPLICATED) -> str:
+    return f"launcher, {SUBJECTS[subject]}, {share}{host}"
 
 
 def run(rounds: int, python: str, client: str, named_client: str) -> Report:
@@ -59,9 +63,9 @@ def run(rounds: int, python: str, client: str, named_client: str) -> Report:
             for part in shares:
                 for way, supervise in ((BESIDE, "1"), (ALONE, "0")):
                     variables = {"SANDBOX_SUPERVISE": supervise, "SANDBOX_POLICY": str(bundle)}
-                    cases[f"{_native(subject, part)}, {way}"] = functools.partial(
-                        _connected, native, root, interpreter, variables, private, part
-                    )
+                    measure = functools.partial(_connected, native, root, interpreter, variables, private, part)
+                    cases[f"{_native(subject, part)}, {way}"] = measure
+                    cases[f"{_native(subject, part, OWNED)}, {way}"] = functools.partial(hosts.lambda_like, measure)
         for way, supervise in ((BESIDE, "1"), (ALONE, "0")):
             variables = {"SANDBOX_SUPERVISE": supervise}
             cases[f"{PROGRAM}, {way}"] = functools.partial(
@@ -80,8 +84,9 @@ def run(rounds: int, python: str, client: str, named_client: str) -> Report:
         Table("from the start to the first instruction", "ms", 1000, ("added", "ratio"), to_instruction),
     )
     bars = [
-        ratio(f"{_native(subject, part)}, {BESIDE} / {ALONE}", *_pair(_native(subject, part), series), NATIVE_LIMIT)
-        for subject in started for part in shares
+        ratio(f"{what}, {BESIDE} / {ALONE}", *_pair(what, series), NATIVE_LIMIT)
+        for what in (_native(subject, part, host) for subject in started for part in shares
+                     for host in (DUPLICATED, OWNED))
     ]  # fmt: skip
     bars += [_private(private), ratio(f"{PROGRAM}, {BESIDE} / {ALONE}", *_pair(PROGRAM, series), LIMIT)]
     interpreters = {"bootstrap and supervisor": subjects.version(python), "the function": subjects.version(client)}
