@@ -24,6 +24,7 @@ from users_and_folders import TARGETS, USERS, home_for, identity, place, user_id
 
 from sandbox import launcher
 from sandbox.kernel import abi
+from sandbox.learn.platforms import LAMBDA
 from sandbox.policy import build
 from sandbox.profile.model import Library, Tolerated, Use, UsedBy
 
@@ -154,11 +155,14 @@ class Supervision:
             process.kill()
             stdout, stderr = process.communicate()
             pytest.fail(f"no end in {limit} s; it said {stdout!r} {stderr!r}")
-        found = read_events(events)
-        if self.native and not events.exists():
-            lines = [json.loads(line) for line in stderr.splitlines() if line.startswith('{"event": ')]
-            found = [line for line in lines if line["event"] != "sandbox"]
-        return Done(process.returncode, stdout, stderr, found)
+        return Done(process.returncode, stdout, stderr, self.said(events, stderr))
+
+    def said(self, events: Path, stderr: str) -> list[dict[str, Any]]:
+        """The events of a run, which the launcher leaves on standard error."""
+        if not self.native or events.exists():
+            return read_events(events)
+        lines = [json.loads(line) for line in stderr.splitlines() if line.startswith('{"event": ')]
+        return [line for line in lines if line["event"] != "sandbox"]
 
     def bare(self, *command: str, limit: float = LIMIT) -> str:
         """What the same command says without the bootstrap."""
@@ -236,6 +240,8 @@ def native_starter(home: Path) -> Path:
 
 NATIVE = [pytest.param((uid, {}, True), id=user_id(uid) + "-launcher") for uid in USERS]
 """Each user under the launcher, where sockets can be duplicated."""
+LAMBDA_LIKE = [pytest.param((uid, LAMBDA.refuses, True), id=user_id(uid) + "-launcher-makes") for uid in USERS]
+"""Each user under the launcher on a Lambda-like host: no Landlock, no prctl, and the attendant makes the sockets."""
 
 
 def bench_for(hosts: Sequence[Any]) -> Any:

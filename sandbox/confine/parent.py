@@ -136,23 +136,33 @@ def kill(pids: Iterable[int]) -> None:
 
 
 def end_rest(pid: int = 0) -> int | None:
-    """Kill and reap what is below this process, a subreaper; ROUNDS times, since it may be making more of itself.
+    """Kill and reap what is below this process; ROUNDS times, since it may be making more of itself.
+
+    First all that is there, whose orphans nobody hears of where prctl is refused and this is no subreaper.
 
     Returns the wait status of the child `pid` where it was among them.
     """
     status = None
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         if not has_children():  # asked before all processes are looked at
             break
         # Orphans first: a look at all processes takes longer than a chain of forks for its next one.
         left = own_children() or list(descendants(os.getpid()))
         if not left:
             break
-        kill(left)
+        kill(left if number else {*left, *_below()})
         time.sleep(0.0002)
         ended = all_reaped(pid)
         status = status if ended is None else ended
     return status
+
+
+def _below() -> list[int]:
+    """The processes below this one."""
+    try:
+        return list(tasks_below(os.getpid()))
+    except OSError:  # the kernel does not tell
+        return list(descendants(os.getpid()))
 
 
 def end_without(above: int) -> None:

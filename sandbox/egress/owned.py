@@ -35,6 +35,7 @@ from sandbox.confine import parent
 from sandbox.egress import sockets
 from sandbox.egress.destinations import Denied
 from sandbox.kernel.sockaddr import AF_UNIX, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM
+from sandbox.kernel.task import socket_kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,8 +103,6 @@ class OwnedSockets:
             listener.let_through(call.id)  # the registers say it all; the kernel asks the task's own rights
             return
         self._sweep()
-        if len(self._sockets) >= self._most:
-            self._close_orphans(list(self._sockets.values()))
         try:
             if len(self._sockets) >= self._most:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -118,13 +117,24 @@ class OwnedSockets:
             if error.errno != errno.ENOENT:
                 listener.refuse(call.id, error.errno or errno.EPERM)
             return
-        connection_oriented = kind & SOCK_TYPE not in (SOCK_DGRAM, SOCK_RAW) and (
-            kind & SOCK_TYPE == SOCK_STREAM or domain == AF_UNIX
-        )
+        self._keep(fd, domain, kind & SOCK_TYPE, f"/proc/{task.tid}/fd/{number}")
+
+    def _keep(self, fd: int, domain: int, kind: int, link: str) -> OwnedSocket:
+        oriented = kind not in (SOCK_DGRAM, SOCK_RAW) and (kind == SOCK_STREAM or domain == AF_UNIX)
         inode = os.fstat(fd).st_ino
-        self._sockets[inode] = OwnedSocket(
-            fd, inode, f"/proc/{task.tid}/fd/{number}", connection_oriented=connection_oriented
-        )
+        found = self._sockets[inode] = OwnedSocket(fd, inode, link, connection_oriented=oriented)
+        return found
+
+    def adopt(self, fd: int, tid: int, number: int) -> None:
+        """Own a socket that the attendant made, from the first call on that it leaves to us; `number` is the task's."""
+        self._sweep()
+        self._keep(fd, *socket_kind(fd), f"/proc/{tid}/fd/{number & LOW}")
+
+    def note_released(self, inode: int) -> None:
+        """The attendant made a socket, which was connected, and let it go."""
+        self._released[inode] = None
+        if len(self._released) > MOST_RELEASED:
+            self._released.pop(next(iter(self._released)), None)
 
     def duplicate(self, task: Task, number: int) -> int:
         """A descriptor of our own for a number of the task; give it back with `release`.
@@ -197,9 +207,7 @@ class OwnedSockets:
             self._pause = SOONEST
             self._due = time.monotonic() + SOONEST
         else:
-            self._released[owned.inode] = None
-            if len(self._released) > MOST_RELEASED:
-                self._released.pop(next(iter(self._released)), None)
+            self.note_released(owned.inode)
             self._close(owned)
 
     def _set_connecting(self, owned: OwnedSocket, *, connecting: bool) -> None:
@@ -224,6 +232,8 @@ class OwnedSockets:
         for owned in few:
             if self._sockets.pop(owned.inode, None) is owned:
                 self._sockets[owned.inode] = owned  # behind all others
+        if len(self._sockets) >= self._most:
+            self._close_orphans(list(self._sockets.values()))
 
     def _close_orphans(self, those: list[OwnedSocket]) -> None:
         away = [owned for owned in those if _leads_to(owned.link) != owned.inode]

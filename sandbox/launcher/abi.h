@@ -27,6 +27,7 @@ struct filter_program {
 
 #if defined(__x86_64__)
 #define STAT_MODE 24
+#define STAT_USER 28
 enum { OPEN_DIRECTORY = 0200000, OPEN_NOFOLLOW = 0400000, OPEN_TMPFILE = 020200000 };
 static inline long call2(long nr, long a, long b) {
     long result;
@@ -63,6 +64,7 @@ __asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16,
 #endif
 #elif defined(__aarch64__)
 #define STAT_MODE 16
+#define STAT_USER 24
 enum { OPEN_DIRECTORY = 040000, OPEN_NOFOLLOW = 0100000, OPEN_TMPFILE = 020040000 };
 static inline long call2(long nr, long a, long b) {
     register long x8 __asm__("x8");

@@ -16,7 +16,6 @@ static struct polled polled[MOST_WATCHED];
 static void (*heeds[MOST_WATCHED])(int events);
 static int watched, listening_at; /* how many, and which is the listener: never the first */
 
-static long decider;  /* 0: it was reaped */
 static int started;   /* the function is past its exec */
 static int asked;     /* the decider has been sent something, and is Python or about to be */
 static int ready;     /* nothing has to be there before the first call */
@@ -30,6 +29,7 @@ static uint32_t silent;       /* ticks since the decider took something */
 static int stalled, ticking;  /* it was ended for that; there is something to be taken */
 static long ticker;           /* a timerfd, which ticks meanwhile */
 static struct message unsent; /* a call for which the link had no room; kind 0: none */
+static long unsent_socket;    /* that goes with it; -1 for none */
 
 /* Have a function called whenever a descriptor can be read (or more: its poll(2) events). 0: there is no room. */
 static int watch(long fd, void (*heed)(int events)) {
@@ -86,10 +86,12 @@ static void lose_decider(int status) {
                       : (status & 0x7F) ? format("was ended by signal #", (long)(status & 0x7F))
                                         : format("exited with status #", (long)(status >> 8 & 0xFF));
     lost = 1;
+    if (started && !goes_on && !may_prctl) kill_below(child);
     if (started && !goes_on) signal_function(SIGKILL);
     for (uint32_t i = 0; i < waiting_count; i++) answer(waiting[i], -EPERM, 0);
     if (unsent.head.kind) answer(unsent.call.id, -EPERM, 0);
-    unsent.head.kind = 0;
+    if (unsent_socket >= 0) SYS1(close, unsent_socket);
+    unsent.head.kind = 0, unsent_socket = -1;
     if (goes_on && started && signal_function(0) == 0) {
         write_degraded(
             format("supervision: the process that decides about the function's calls %: each call that needs "
@@ -111,14 +113,24 @@ static void start_ticking(void) {
     ticking = 1, silent = 0;
 }
 
-/* Send the decider something, which wakes it. 0: the link has no room. */
-static int tell(const void *message, size_t n) {
+/* Send the decider something, which wakes it, with a descriptor that is its own from then on, or -1. 0: the link has
+ * no room. */
+static int tell_with(const void *message, size_t n, long fd) {
+    struct { /* struct cmsghdr and what it says */
+        uint64_t length;
+        int32_t level, kind, fd, padding;
+    } handed = {20, SOL_SOCKET, SCM_RIGHTS, (int32_t)fd, 0};
+    struct piece whole = {(uint64_t)(uintptr_t)message, n};
+    struct message_header header = {.vector = (uint64_t)(uintptr_t)&whole, .vector_length = 1};
+    if (fd >= 0) header.control = (uint64_t)(uintptr_t)&handed, header.control_length = sizeof handed;
     asked = 1;
-    if (lost) return 1;
-    if (SYS3(write, link_here, message, n) != (long)n) return 0;
-    start_ticking();
+    if (!lost && SYS3(sendmsg, link_here, &header, 0) != (long)n) return 0;
+    if (fd >= 0) SYS1(close, fd);
+    if (!lost) start_ticking();
     return 1;
 }
+
+static int tell(const void *message, size_t n) { return tell_with(message, n, -1); }
 
 /* A second has passed with something for the decider to take, or to end. Seconds are counted one by one, and no clock
  * is compared: what froze all of us (a snapshot, a quota) is no stall of one. */
@@ -145,11 +157,36 @@ static void prepare_decider(void) {
     if (!asked && !lost) tell(&message, sizeof message);
 }
 
+/* Send a call, now or when there is room. */
+static void send_call(const struct message *message, long socket) {
+    if (tell_names() && tell_with(message, sizeof *message, socket)) {
+        waiting[waiting_count++] = message->call.id;
+    } else {
+        unsent = *message, unsent_socket = socket;
+        polled[listening_at].fd = -1; /* until there is room; the calls wait in the kernel */
+        polled[0].events = POLLIN | POLLOUT;
+    }
+}
+
+/* The socket that a call is about, if we own it: it goes to the decider with the call, for good. -1 for none. */
+static long hand_over(struct message *message) {
+    static const int16_t calls[] = {NR_connect, NR_bind, NR_listen, NR_sendto, NR_sendmsg,
+                                    NR_sendmmsg, NR_recvfrom, NR_recvmsg, NR_recvmmsg, NR_getpeername};
+    const struct notification *call = &message->call;
+    int about_one = 0;
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) about_one |= call->nr == calls[i];
+    if (!owns || !about_one) return -1;
+    uint64_t inode = inode_at((long)call->task, (long)(int32_t)call->args[0]);
+    struct owned *it = owned_by(inode);
+    if (it) return give_away(it);
+    if (is_released(inode)) message->head.flags |= LINK_RELEASED, message->head.value = (int64_t)inode;
+    return -1;
+}
+
 /* Leave a call to the decider. What was sent and still waits is in a table; from a full one goes what does not. */
 static void leave_to_decider(const struct notification *call, uint32_t flags) {
     /* A connect to the Runtime API that is on its way belongs to the init phase, which it ends. */
     if (connected && !(flags & LINK_CONNECTING)) flags |= LINK_AFTER_INIT;
-    const struct message message = {{LINK_CALL, flags, 0}, *call};
     if (lost) {
         answer(call->id, -EPERM, 0);
         return;
@@ -162,13 +199,11 @@ static void leave_to_decider(const struct notification *call, uint32_t flags) {
     }
     if (waiting_count == MOST_WAITING) { /* more than the decider ever has at once */
         answer(call->id, -EPERM, 0);
-    } else if (tell_names() && tell(&message, sizeof message)) {
-        waiting[waiting_count++] = call->id;
-    } else {
-        unsent = message;
-        polled[listening_at].fd = -1; /* until there is room; the calls wait in the kernel */
-        polled[0].events = POLLIN | POLLOUT;
+        return;
     }
+    struct message message = {{LINK_CALL, flags, 0}, *call};
+    long socket = hand_over(&message);
+    send_call(&message, socket);
 }
 
 static void begin(void);
@@ -188,8 +223,9 @@ static void heed_link(int events) {
     }
     if (!(events & POLLOUT) || !unsent.head.kind) return;
     struct message message = unsent;
-    unsent.head.kind = 0, polled[0].events = POLLIN, polled[listening_at].fd = listener;
-    leave_to_decider(&message.call, message.head.flags);
+    long socket = unsent_socket;
+    unsent.head.kind = 0, unsent_socket = -1, polled[0].events = POLLIN, polled[listening_at].fd = listener;
+    send_call(&message, socket);
 }
 
 static void heed_signals(int events) {
@@ -224,6 +260,7 @@ static void heed_signals(int events) {
 /* What tables answer, in this order: each says LEFT to what it is not sure of, and `code` is the answer's errno. */
 static enum broker let_through(const struct notification *call, long *code) {
     int early = !connected && is_early(&policy.early, (uint32_t)call->nr, call->args);
+    if (owns && call->nr == NR_socket) return LEFT; /* it is made */
     enum looked looked = look_at(call, early);
     /* Where nobody is left who could tell, Landlock decides all the same, or nothing goes on. */
     if (looked == DECIDED || (looked == NOT_SURE && !lost) || (looked == NO_PATH && !early)) return LEFT;
@@ -256,6 +293,7 @@ static void take_call(int events) {
     long code = 0;
     if (!(events & POLLIN)) {
         polled[listening_at].fd = -1; /* nobody is left under the filter: the function's end is about to be told */
+        if (lost && !may_prctl) leave(*nth(ERRORS, DECIDER_LOST)); /* by nobody: it is not our child */
         return;
     }
     if (SYS3(ioctl, listener, NOTIF_RECV, &call) < 0) return; /* interrupted, or its task is gone */
@@ -307,7 +345,7 @@ static void begin(void) {
 
 /* Attend the function that the decider, just made, starts. */
 static _Noreturn void attend(void) {
-    ready = !at_once, ended = -1, hurried = 1;
+    ready = !at_once, ended = -1, unsent_socket = -1, hurried = 1;
     watch(link_here, heed_link);
     watch(held_signals, heed_signals);
     ticker = SYS2(timerfd_create, CLOCK_MONOTONIC, O_CLOEXEC | O_NONBLOCK);

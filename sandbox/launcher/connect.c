@@ -5,7 +5,7 @@
 #ifndef SANDBOX_CONNECT_C
 #define SANDBOX_CONNECT_C
 
-#include "names.c"
+#include "owned.c"
 
 struct notification { /* struct seccomp_notif */
     uint64_t id;
@@ -95,8 +95,9 @@ static uint64_t number_in(const char *status, const char *name, unsigned base) {
     return found;
 }
 
-/* A duplicate of a task's descriptor, negative where there is none (task.py: Task.duplicate). */
+/* A descriptor of our own for a task's, negative where there is none (task.py: Task.duplicate). */
 static long duplicate(long task, long number) {
+    if (owns) return borrow(task, number);
     if (task == child && child_process >= 0) return SYS3(pidfd_getfd, child_process, number, 0);
     long process = SYS2(pidfd_open, task, 0);
     if (process == -EINVAL || process == -ENOENT) process = SYS2(pidfd_open, task, PIDFD_THREAD);
@@ -315,7 +316,7 @@ static enum broker broker(int from, const struct notification *call, long *code,
         }
         *code = SYS3(connect, fd, &to, length);
     }
-    SYS1(close, fd); /* before the answer: a socket that the task closes at once is closed then */
+    give_back(fd); /* before the answer: a socket that the task closes at once is closed then */
     return done;
 }
 

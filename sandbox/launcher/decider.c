@@ -7,11 +7,6 @@
 
 #include "receives.c"
 
-struct polled { /* struct pollfd */
-    int32_t fd;
-    int16_t events, found;
-};
-
 struct message { /* of link.py: whole to the decider, from it the head alone */
     struct head {
         uint32_t kind, flags;
@@ -25,6 +20,7 @@ static long variables_from;        /* a pipe */
 static long held_signals;          /* a signalfd, of whoever reads it */
 static int goes_on;                /* the function does when the decider has died */
 static int at_once;                /* the decider has to be there before the first call */
+static int may_prctl;              /* else no signal tells of a parent's end, and orphans escape */
 enum { MOST_REAPED = 256 };        /* at a time */
 static const char *decider_words[10];
 #define PLATFORM_LIBRARIES                                                                                             \
@@ -153,6 +149,7 @@ static int kill_children(void) {
 /* Kill what the function left behind, whose parent this process has become, and what that leaves. A process that was
  * killed makes no other: all of them are killed before any is waited for, so that no chain of forks runs away. */
 static void end_rest(void) {
+    if (!may_prctl) kill_below(SYS1(getpid, 0)); /* no orphan comes to us: those are looked for that are below us now */
     for (int round = 0; round < 10000; round++) {
         int killed = kill_children();
         if (SYS4(wait4, -1, 0, killed ? 0 : WNOHANG, 0) <= 0) return;
@@ -173,7 +170,8 @@ static _Noreturn void decide(long status) {
     long code = SYS3(execve, interpreter, decider_words, handler_env);
     refuse(INSTALL_REFUSED, format("%: cannot be executed: %", interpreter, error_text(code)),
            "correct it, or set SANDBOX_SUPERVISE=0");
-    say(LINK_ENDED, (long)*nth(ERRORS, INSTALL_REFUSED) << 8); /* then the attendant ends what runs */
+    end_rest();
+    say(LINK_ENDED, (long)*nth(ERRORS, INSTALL_REFUSED) << 8); /* then the attendant ends what has come to it */
     give_up();
 }
 
@@ -187,16 +185,19 @@ static int is_asked(void) {
     return 0;
 }
 
+static void end_without_attendant(void) {
+    if (SYS1(getppid, 0) == attendant) return;
+    end_rest();
+    leave(0);
+}
+
 /* What the function left behind while nothing was to be decided: its end, and that of orphans before it. */
 static void reap_or_end(void) {
     uint32_t heard[32]; /* struct signalfd_siginfo: the number first */
     int status, last = -1;
     long found;
     if (SYS3(read, held_signals, heard, sizeof heard) != sizeof heard) return;
-    if (SYS1(getppid, 0) != attendant) {
-        end_rest();
-        leave(0);
-    }
+    end_without_attendant();
     if (heard[0] != SIGCHLD) return;
     /* The function first: what a chain of forks leaves to be reaped has no end. */
     for (long pid = child, i = 0; i < MOST_REAPED && (found = SYS4(wait4, pid, &status, WNOHANG, 0)) >= (i > 0);
@@ -214,13 +215,16 @@ static void reap_or_end(void) {
  * handler is root's, it may see what we are (kernel/fork.c: may_access_mm). Only behind the child's exec is the
  * listener made to survive ours. */
 static _Noreturn void stand_by(const uint64_t *inherited_action) {
-    SYS5(prctl, PR_SET_PDEATHSIG, SIGHUP, 0, 0, 0); /* of those that are blocked: it wakes, and ends what is below */
+    static const long second[2] = {1, 0};
+    if (may_prctl) {
+        SYS5(prctl, PR_SET_PDEATHSIG, SIGHUP, 0, 0, 0); /* of those that are blocked: it wakes, and ends what is below */
+        SYS5(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    }
     if (SYS1(getppid, 0) != attendant) leave(0);
-    SYS5(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     in_child = 1;
     child = SYS5(clone, CLONE_VFORK | CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
     if (!child) {
-        if (!goes_on) SYS5(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        if (!goes_on && may_prctl) SYS5(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
         SYS4(rt_sigaction, SIGCHLD, inherited_action, 0, SIGSET);
         SYS4(rt_sigprocmask, SIG_SETMASK, &signals_before, 0, SIGSET);
         arena = NULL; /* a new one, that our parent does not know */
@@ -231,7 +235,7 @@ static _Noreturn void stand_by(const uint64_t *inherited_action) {
     if (*child_report->failed) leave(0); /* the attendant says it */
     in_child = 0;
     child_report->child = (int)child;
-    child_report->process = (int)SYS2(pidfd_open, child, 0); /* only we reap it */
+    child_report->process = owns ? -1 : (int)SYS2(pidfd_open, child, 0); /* only we reap it */
     listener = child_report->listener;
     say(LINK_STARTED, 0);
     raise_limit();
@@ -239,7 +243,10 @@ static _Noreturn void stand_by(const uint64_t *inherited_action) {
     forget_environment();
     struct polled slept_on[2] = {{(int32_t)held_signals, POLLIN, 0}, {(int32_t)link_there, POLLIN, 0}};
     for (;;) {
-        if (SYS5(ppoll, slept_on, 2, 0, 0, SIGSET) < 0) continue;
+        /* Where nothing wakes us at the end of the process above, it is looked for. */
+        long woken = SYS5(ppoll, slept_on, 2, may_prctl ? 0 : second, 0, SIGSET);
+        if (!woken) end_without_attendant();
+        if (woken <= 0) continue;
         if (slept_on[0].found) reap_or_end();
         if (slept_on[1].found) decide(-1);
     }

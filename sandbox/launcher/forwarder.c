@@ -10,7 +10,7 @@
 enum { MOST_INQUIRIES = 256, FEWEST_INQUIRIES = 8, BATCH = 32, LARGEST_MESSAGE = 65535, MOST_EVENTS = 64 };
 enum { EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL, EPOLL_CTL_MOD }; /* linux/eventpoll.h */
 enum { ANSWER_TIME = 2500 }; /* milliseconds that a server has before the next one is asked */
-enum source { OF_TIMER, OF_FORWARDER, OF_INQUIRY, OF_CONNECT };
+enum source { OF_TIMER, OF_FORWARDER, OF_INQUIRY, OF_CONNECT, OF_OWNED };
 
 struct event { /* struct epoll_event */
     uint32_t events;
@@ -68,7 +68,7 @@ static uint32_t awaited(int slot) { return (connecting[slot].receives ? EPOLLIN 
 
 static void unwatch_connect(int slot) {
     stop_waiting(connecting[slot].fd);
-    SYS1(close, connecting[slot].fd);
+    give_back(connecting[slot].fd);
     connecting[slot].call.id = 0;
     connecting_count--;
 }
@@ -76,7 +76,7 @@ static void unwatch_connect(int slot) {
 /* Have the timer ring at the next moment at which something is to be looked at. */
 static void set_timer(void) {
     long setting[4] = {0};
-    int64_t next = 0, time = milliseconds();
+    int64_t next = owned_due, time = milliseconds();
     for (int i = 0, left = connecting_count; left && i < MOST_CONNECTING; i++) {
         if (!connecting[i].call.id) continue;
         if (!next || connecting[i].next < next) next = connecting[i].next;
@@ -94,6 +94,8 @@ static void set_timer(void) {
     }
     SYS4(timerfd_settime, wait_timer, 0, setting, 0);
 }
+
+static int await_owned(int slot) { return wait_for(owned[slot].fd, EPOLLOUT | EPOLLONESHOT, OF_OWNED, slot); }
 
 static int watch_connect(int slot) {
     int done = wait_for(connecting[slot].fd, awaited(slot), OF_CONNECT, slot);
@@ -345,6 +347,7 @@ static void tick(void) {
     int64_t time = milliseconds();
     uint64_t rung;
     SYS3(read, wait_timer, &rung, sizeof rung);
+    look_at_connections(time);
     for (int i = 0; connecting_count && i < MOST_CONNECTING; i++)
         if (connecting[i].call.id && connecting[i].next <= time) look_at_connect(i, 0);
     for (int i = 0; inquiry_count && i < MOST_INQUIRIES; i++)
@@ -360,6 +363,7 @@ static void heed_waits(int events) {
         if (found[i].source == OF_FORWARDER) heed_questions((int)at);
         if (found[i].source == OF_INQUIRY && inquiries[at].used && inquiries[at].fd >= 0) heed_inquiry(&inquiries[at]);
         if (found[i].source == OF_CONNECT && connecting[at].call.id) look_at_connect((int)at, 1);
+        if (found[i].source == OF_OWNED) heed_owned((int)at);
     }
     set_timer();
 }
@@ -392,6 +396,7 @@ static long open_waits(void) {
     wait_timer = SYS2(timerfd_create, 1, O_NONBLOCK | O_CLOEXEC); /* CLOCK_MONOTONIC */
     if (wait_set < 0 || wait_timer < 0 || !wait_for(wait_timer, EPOLLIN, OF_TIMER, 0)) return -1;
     most_connecting = (int)share_of_descriptors(FEWEST_INQUIRIES, MOST_CONNECTING);
+    most_owned = (int)share_of_descriptors(FEWEST_OWNED, MOST_OWNED);
     if (policy.hosts.count) bind_forwarder();
     return wait_set;
 }

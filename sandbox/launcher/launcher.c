@@ -65,12 +65,17 @@ static void give_up_network(void) {
         note(&enforced, "network: netlink reads (CAP_NET_ADMIN is given up)");
 }
 
+enum { CAP_SYS_PTRACE = 1 << 19 }; /* linux/capability.h */
+static int has_domain;            /* of Landlock, around the function */
+
 /* The filter, and its listener if that is wanted and given; 0 with the noted error. */
 static int install_filter(int supervised) {
     long code = -EINVAL;
     if (supervised) {
         int follows = policy.exec == EXEC_GRANTED && policy.files.limited, killable = 1;
         int seized = follows && seizes(); /* asked before there is a filter that would answer */
+        long exposed = has_domain ? -1 : open_read(format("/proc/#/mem", SYS1(getppid, 0)));
+        if (exposed >= 0) close_high(exposed);
         build_filter(1);
         note(&requested, "supervision");
         for (long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
@@ -84,6 +89,10 @@ static int install_filter(int supervised) {
         if (code >= 0) {
             child_report->listener = listener = (int)code;
             note(&enforced, "supervision");
+            if (exposed >= 0)
+                note(&degraded, "memory: the supervisor's is open to the function (no Landlock, and prctl is refused "
+                                "or the function is root's)");
+            if (owns) note(&enforced, format("destinations: on sockets that the supervisor makes (%)", owns));
             if (follows)
                 note(seized || killable ? &enforced : &degraded,
                      format(WHAT_STARTS, seized ? SEIZED : killable ? STOPPED : MET));
@@ -177,12 +186,31 @@ static int writable(void) {
     }
 }
 
-/* Whether a supervisor can duplicate another process's descriptors here (man 2 pidfd_getfd). */
-static int duplicates(void) {
-    long process = SYS2(pidfd_open, SYS1(getpid, 0), 0), copy = SYS3(pidfd_getfd, process, process, 0);
-    SYS1(close, copy);
-    SYS1(close, process);
-    return copy >= 0;
+/* Why a supervisor cannot duplicate another process's descriptors here (man 2 pidfd_getfd); NULL where it can. */
+static const char *refused_duplicates(void) {
+    const char *step = "pidfd_open";
+    long process = SYS2(pidfd_open, SYS1(getpid, 0), 0), copy = process;
+    if (process >= 0) {
+        step = "pidfd_getfd", copy = SYS3(pidfd_getfd, process, process, 0);
+        if (copy >= 0) SYS1(close, copy);
+        SYS1(close, process);
+    }
+    return copy < 0 ? format("%: %", step, error_text(copy)) : NULL;
+}
+
+/* Whether a supervisor of this user cannot close its memory to the function, now or ever, other than by a domain. */
+static int is_open_anyway(void) {
+    uint32_t header[2] = {CAPABILITY_VERSION, 0}, has[6] = {0};
+    return !may_prctl || (SYS2(capget, header, has) == 0 && has[0] & CAP_SYS_PTRACE);
+}
+
+static int has_call(const struct calls *calls, uint32_t nr) {
+    struct cursor c = {calls->first, calls->size, 0};
+    while (c.left) {
+        if ((take_number(&c) & ~SERVED_IN_INIT) == nr) return 1;
+        take(&c, CONDITION * (size_t)take_number(&c));
+    }
+    return 0;
 }
 
 static _Noreturn void no_process(long code) {
@@ -219,7 +247,10 @@ static _Noreturn void supervise(int relayed) {
             end(INSTALL_REFUSED, "pipe2(2): does not take all our variables", NULL);
         memset(*at, 0, n);
     }
-    if (SYS2(prctl, PR_SET_DUMPABLE, 0) == 0) SYS5(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    if (may_prctl) {
+        SYS2(prctl, PR_SET_DUMPABLE, 0);
+        SYS5(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    }
     SYS4(rt_sigaction, SIGCHLD, default_action, inherited_action,
          SIGSET); /* ignored, nobody would hear how the child ends */
     SYS4(rt_sigprocmask, SIG_BLOCK, &HELD, &signals_before, SIGSET);
@@ -338,9 +369,10 @@ _Noreturn void launch(long *stack) {
     int files = setting("SANDBOX_FILES", "auto look off");
     int relayed = setting("SANDBOX_REQUEST_ID", "off relay"), supervised = !setting("SANDBOX_SUPERVISE", "1 0");
     if (supervised) {
-        /* While the supervisor starts, only a Landlock domain keeps the function out of its memory. */
-        if (!landlock_abi || (landlock_abi < FIRST_REFER && !policy.files.listed && !policy.files.limited) ||
-            *variable("AWS_LAMBDA_MAX_CONCURRENCY") || !duplicates()) {
+        has_domain = landlock_abi && (landlock_abi >= FIRST_REFER || policy.files.listed || policy.files.limited);
+        may_prctl = SYS5(prctl, PR_GET_DUMPABLE, 0, 0, 0, 0) >= 0; /* one call tells, and no other is made */
+        /* While the decider becomes Python, only a Landlock domain keeps the function out of its memory. */
+        if (*variable("AWS_LAMBDA_MAX_CONCURRENCY") || (!has_domain && !is_open_anyway())) {
             start_python();
             supervised = 0;
         }
@@ -354,6 +386,8 @@ _Noreturn void launch(long *stack) {
     if (relayed && !supervised) needs_python(USAGE, "SANDBOX_REQUEST_ID: is relay");
     if (!supervised && *variable("SANDBOX_EVENT_KEY")) needs_python(USAGE, "SANDBOX_EVENT_KEY");
     if (supervised) {
+        owns = refused_duplicates();
+        keeps_connected = has_call(&policy.served, NR_sendmsg);
         policy_folder = absolute_path(policy_folder);
         if (policy.files.listed && landlock_abi && files != NO_LOOK) decide_to_look(files == LOOK);
         supervise(relayed);

@@ -16,7 +16,9 @@
 #define EINVAL 22
 #define EISCONN 106
 #define ELOOP 40
+#define EMFILE 24
 #define ENAMETOOLONG 36
+#define ENFILE 23
 #define ENOENT 2
 #define ENOSYS 38
 #define ENOTDIR 20
@@ -24,6 +26,7 @@
 #define ESRCH 3
 
 /* fcntl.h and unistd.h */
+#define F_DUPFD_CLOEXEC 02006
 #define F_GETFL 3
 #define F_SETFD 2
 #define F_SETFL 4
@@ -44,6 +47,7 @@
 #define EPOLLONESHOT 0x40000000
 #define EPOLLOUT 4
 #define EPOLL_CLOEXEC 0x80000
+#define POLLHUP 0x10
 #define POLLIN 1
 #define POLLOUT 4
 #define POLLPRI 2
@@ -99,6 +103,7 @@
 #define MSG_ERRQUEUE 0x2000
 #define MSG_NOSIGNAL 0x4000
 #define MSG_PEEK 2
+#define SCM_RIGHTS 1
 #define SHUT_WR 1
 #define SOCK_CLOEXEC 0x80000
 #define SOCK_DGRAM 2
@@ -125,6 +130,7 @@
 #define CLONE_FILES 0x400
 
 /* linux/prctl.h */
+#define PR_GET_DUMPABLE 3
 #define PR_SET_CHILD_SUBREAPER 0x24
 #define PR_SET_DUMPABLE 4
 #define PR_SET_NO_NEW_PRIVS 0x26
@@ -203,6 +209,7 @@
 #define LINK_PREPARE 2
 #define LINK_QUESTION 4
 #define LINK_READY 0x11
+#define LINK_RELEASED 4
 #define LINK_STARTED 0x10
 #define LINK_TAKES 0x14
 
@@ -371,6 +378,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_getcwd 79
 #define NR_getdents64 217
 #define NR_geteuid 107
+#define NR_getpeername 52
 #define NR_getpgid 121
 #define NR_getpid 39
 #define NR_getppid 110
@@ -416,6 +424,8 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_read 0
 #define NR_readlinkat 267
 #define NR_recvfrom 45
+#define NR_recvmmsg 299
+#define NR_recvmsg 47
 #define NR_rename 82
 #define NR_renameat 264
 #define NR_renameat2 316
@@ -482,6 +492,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_getcwd 17
 #define NR_getdents64 61
 #define NR_geteuid 175
+#define NR_getpeername 205
 #define NR_getpgid 155
 #define NR_getpid 172
 #define NR_getppid 173
@@ -523,6 +534,8 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_read 63
 #define NR_readlinkat 78
 #define NR_recvfrom 207
+#define NR_recvmmsg 243
+#define NR_recvmsg 212
 #define NR_renameat 38
 #define NR_renameat2 276
 #define NR_rt_sigaction 134

@@ -8,7 +8,6 @@
 
 enum { LARGEST_DATAGRAM = 65535, MSG_CMSG_COMPAT_BIT = 31 };
 
-static void answer(uint64_t id, long code, uint32_t flags);
 static int was_asked(void);
 
 /* Whom a socket asked, with the question of this id (-1: any); NULL for one that asked none through us. */
@@ -60,7 +59,7 @@ static long receive_for_task(const struct notification *call, long fd) {
 /* recvfrom(2) with a place for who sent. */
 static enum broker receive_from(const struct notification *call, long *code) {
     uint32_t room = 0, flags = (uint32_t)call->args[3];
-    long fd = led_count && !(flags & MSG_ERRQUEUE) ? duplicate((long)call->task, (long)(int32_t)call->args[0]) : -1;
+    long fd = (led_count || owns) && !(flags & MSG_ERRQUEUE) ? duplicate((long)call->task, (long)(int32_t)call->args[0]) : -1;
     int known = fd >= 0 && resolver_of(fd, -1) && option(fd, SO_TYPE) == SOCK_DGRAM;
     /* Whether the answer can be written is tried before anything is received. */
     if (known && read_task(call->task, call->args[5], &room, sizeof room) && room <= INT32_MAX &&
@@ -72,7 +71,7 @@ static enum broker receive_from(const struct notification *call, long *code) {
         if (!sleeping) return ANSWERED;
     } else {
         if (fd >= 0) SYS1(close, fd);
-        if (!known && was_asked()) return LEFT; /* it may be the decider that led it */
+        if (!known && was_asked() && !(owns && fd >= 0)) return LEFT; /* it may be the decider that led it */
     }
     answer(call->id, 0, NOTIF_FLAG_CONTINUE);
     return NOBODY_WAITS;
@@ -89,7 +88,7 @@ static int is_served(const struct notification *call) {
 
 static enum broker serve(const struct notification *call, long *code) {
     if (!is_served(call)) return LEFT;
-    if (call->nr == NR_socket) return make_netlink(call, code);
+    if (call->nr == NR_socket) return make_socket(call, code);
     if (call->nr == NR_recvfrom) return receive_from(call, code);
     if (call->nr == NR_bind) return bind_anywhere(call, code);
     return call->nr == NR_sendto ? send_addressed(call, code) : send_connected(call, code);

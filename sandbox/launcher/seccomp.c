@@ -4,6 +4,9 @@
 
 #include "landlock.c"
 
+#define ANY_CALL (~0U)
+enum { CONDITION = 20 }; /* bytes: an argument, a mask and a value */
+
 static size_t size_of(const char *const *texts) {
     size_t size = 8;
     for (; *texts; texts++) size += 8 + text_length(*texts) + 1;
@@ -39,17 +42,23 @@ static void emit(int code, int jt, int jf, uint32_t k) {
     filter[filter_length++] = (struct instruction){(uint16_t)code, (uint8_t)jt, (uint8_t)jf, k};
 }
 
+static const char *owns; /* why a supervisor cannot duplicate the function's sockets, which it makes then; else NULL */
 static int looks, cannot_look; /* whether path calls are notified, for a look at what Landlock refuses of them */
 
-/* What goes before a program, so that the path calls of the policy are notified (install.py: _paths). */
-static void emit_path_calls(void) {
-    struct cursor c = {policy.paths.first, policy.paths.size, 0};
+/* What goes before a program, so that calls of a table of the policy are notified (install.py: _paths, _own_sockets):
+ * all of them, or of one number alone. */
+static void emit_notified(const struct calls *calls, uint32_t alone) {
+    struct cursor c = {calls->first, calls->size, 0};
     emit(BPF_LD_ABS, 0, 0, BPF_OFFSET_ARCH);
     uint32_t start = filter_length, skip = 0, last = ~0U;
     emit(BPF_JEQ_K, 1, 0, AUDIT_ARCH);
     emit(BPF_JA, 0, 0, 0);
     while (c.left) {
         uint32_t nr = take_number(&c), conditions = take_number(&c);
+        if (alone != ANY_CALL && nr != alone) {
+            take(&c, CONDITION * (size_t)conditions);
+            continue;
+        }
         if (nr != last) {
             if (skip) filter[skip].k = filter_length - skip - 1;
             emit(BPF_LD_ABS, 0, 0, BPF_OFFSET_NR);
@@ -90,9 +99,11 @@ static void build_filter(int supervised) {
     /* Where the kernel does not keep signals in the domain, the supervisor looks at each that leaves the process. */
     int inside = policy.signals == SIGNALS_SELF || (supervised && landlock_abi < LANDLOCK_SCOPES);
     /* Of a path call's row in the policy each 4 bytes are less than an instruction, but for four of each number. */
-    filter = alloc(8 * (BLOCK + (size_t)program->instructions) + (supervised && looks ? 10 * policy.paths.size : 0));
+    filter = alloc(8 * (BLOCK + (size_t)program->instructions) + (supervised && looks ? 10 * policy.paths.size : 0) +
+                   (supervised && owns ? 10 * policy.served.size : 0));
     filter_length = 0;
-    if (supervised && looks) emit_path_calls();
+    if (supervised && looks) emit_notified(&policy.paths, ANY_CALL);
+    if (supervised && owns) emit_notified(&policy.served, NR_socket);
     memcpy(filter + filter_length, program->code, 8 * (size_t)program->head);
     filter_length += program->head;
     if (supervised || policy.exec != EXEC_GRANTED) {

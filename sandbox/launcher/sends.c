@@ -8,7 +8,7 @@
 #include "connect.c"
 
 enum { MOST_MESSAGES = 8, MOST_PARTS = 4, LARGEST_SENT = 4096, NETLINK_ADDRESS = 12, NETLINK_HEADER = 16 };
-enum { ADDFD = 0x40182103, ADDFD_SEND = 2 }; /* linux/seccomp.h */
+enum { SOCK_TYPE = 15, ADDFD = 0x40182103, ADDFD_SEND = 2 }; /* linux/net.h, linux/seccomp.h */
 
 struct message_header { /* struct user_msghdr, and what struct mmsghdr has behind it */
     uint64_t name;
@@ -21,6 +21,8 @@ struct message_header { /* struct user_msghdr, and what struct mmsghdr has behin
 struct piece {
     uint64_t at, length;
 };
+
+static void answer(uint64_t id, long code, uint32_t flags);
 
 static uint8_t sent_data[MOST_MESSAGES][LARGEST_SENT];
 static size_t sent_length[MOST_MESSAGES];
@@ -49,18 +51,52 @@ static long netlink_socket(long kind, long protocol) {
     return fd;
 }
 
-static enum broker make_netlink(const struct notification *call, long *code) {
-    long kind = (long)(uint32_t)call->args[1], fd = netlink_socket(kind, (long)(uint32_t)call->args[2]);
-    struct { /* struct seccomp_notif_addfd */
+/* Put a copy of a descriptor into a task, as what its call returns: the number there, or negative. */
+static long put_into_task(const struct notification *call, long fd, uint32_t cloexec) {
+    static int in_two_steps; /* before Linux 5.14; a signal between them costs the task a descriptor */
+    struct {                 /* struct seccomp_notif_addfd */
         uint64_t id;
         uint32_t flags, from, to, to_flags;
-    } added = {call->id, ADDFD_SEND, (uint32_t)fd, 0, (uint32_t)(kind & SOCK_CLOEXEC)};
-    *code = fd;
-    if (fd < 0) return ANSWERED;
-    *code = SYS3(ioctl, listener, ADDFD, &added);
-    SYS1(close, fd);
-    if (*code == -EINVAL) return LEFT; /* before Linux 5.14 */
-    return *code >= 0 || *code == -ENOENT ? NOBODY_WAITS : ANSWERED;
+    } added = {call->id, in_two_steps ? 0 : ADDFD_SEND, (uint32_t)fd, 0, cloexec};
+    long number = SYS3(ioctl, listener, ADDFD, &added);
+    if (number == -EINVAL && !in_two_steps) {
+        in_two_steps = 1;
+        return put_into_task(call, fd, cloexec);
+    }
+    if (number >= 0 && in_two_steps) answer(call->id, number, 0);
+    return number;
+}
+
+/* Whether a task is of our user: else it has other rights to sockets (owned.py: _differs). */
+static int is_of_our_user(long task) {
+    uint64_t buffer[24];
+    uint32_t user;
+    const char *path = format("/proc/#", task);
+    long code = SYS4(newfstatat, AT_FDCWD, path, buffer, 0);
+    release(path);
+    memcpy(&user, (char *)buffer + STAT_USER, 4);
+    return code == 0 && user == (uint32_t)SYS1(geteuid, 0);
+}
+
+/* socket(2): for netlink, with which nothing can be changed, and where we own the sockets the usual ones. */
+static enum broker make_socket(const struct notification *call, long *code) {
+    long domain = (long)(uint32_t)call->args[0], flags = (long)(uint32_t)call->args[1], kind = flags & SOCK_TYPE;
+    int is_netlink = domain == AF_NETLINK, is_unix = domain == AF_UNIX;
+    if (!is_netlink) {
+        int usual = kind == SOCK_STREAM || kind == SOCK_DGRAM || (is_unix && kind == SOCK_SEQPACKET);
+        if (!owns || !usual || !(is_unix || domain == AF_INET || domain == AF_INET6)) return LEFT;
+        if (!is_of_our_user((long)call->task)) return LEFT;
+    }
+    if (owns && !has_room()) return LEFT;
+    long fd = is_netlink ? netlink_socket(flags, (long)(uint32_t)call->args[2])
+                         : SYS3(socket, domain, flags | SOCK_CLOEXEC, (uint32_t)call->args[2]);
+    if (fd == -EMFILE || fd == -ENFILE) return LEFT;
+    *code = fd < 0 ? fd : put_into_task(call, fd, (uint32_t)(flags & SOCK_CLOEXEC));
+    if (owns && *code >= 0)
+        own(fd, (long)call->task, *code, kind == SOCK_STREAM || (is_unix && kind != SOCK_DGRAM));
+    else
+        SYS1(close, fd);
+    return fd >= 0 && (*code >= 0 || *code == -ENOENT) ? NOBODY_WAITS : ANSWERED;
 }
 
 /* Whether all messages of a send ask for links, addresses, routes or neighbours (netlink.py: is_question). */

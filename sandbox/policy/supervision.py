@@ -218,7 +218,8 @@ def init_calls(filters: Filters, receives: Sequence[str] = ()) -> dict[str, list
 
 
 def served_calls(profile: Profile, filters: Filters) -> dict[str, list[list[list[int]]]]:
-    """{number: alternatives} of what resolvers make and send, for which an attendant may stand in.
+    """{number: alternatives} of what resolvers make and send, for which an attendant may stand in; and of sockets,
+    which it makes where it cannot duplicate those of the function.
 
     What the init phase alone does stands under its number with bundle.SERVED_IN_INIT. Netlink sockets are left out
     where an entry allows the whole family: those may change things.
@@ -232,7 +233,7 @@ def served_calls(profile: Profile, filters: Filters) -> dict[str, list[list[list
         number = numbers.get(name, -1)
         later = [rule.conditions for rule in filters.later.allow.get(number, ())]
         for rule in filters.plain.allow.get(number, ()):
-            if name != "socket" or (netlink and _is_netlink(rule.call)):
+            if netlink or not _is_netlink(rule.call):
                 marked = number if rule.conditions in later else number | SERVED_IN_INIT
                 found.setdefault(str(marked), []).append([list(condition) for condition in rule.conditions])
     return found

@@ -45,11 +45,7 @@ def attend(
         return _end_like(above, unheard(pid, wake, policy, journal, parent.above()))
     listener = Listener(fd)
     listener.set_sync_wake_up()
-    early = dict(policy.init_calls)
-    makes = bool(refuses_duplicates())
-    socket = str(abi.number("socket"))
-    early_sockets = CallTable({socket: early.pop(socket, ())} if makes else {})
-    init = CallTable(early)
+    init, early_sockets = init_tables(policy)
     look = make_look(policy, duties)
     split = opening.TableSplit(pid, fd, keep=(fd, wake))
     first = opening.answer(listener, init, wake, split, look)
@@ -58,13 +54,23 @@ def attend(
         if journal:
             journal.finish()
         return _end_like(above, ended)
-    supervisor = make_supervisor(policy, duties, init, early_sockets if makes else None, journal, parent.above())
+    supervisor = make_supervisor(policy, duties, init, early_sockets, journal, parent.above())
     supervisor.set_look(look)
     gc.enable()
     status = supervisor.run(pid, listener, wake, split, first, ended)
     if supervisor.terminated:
         return say_terminated(policy, supervisor)
     return _end_like(above, status)
+
+
+def init_tables(policy: Policy) -> tuple[CallTable, CallTable | None]:
+    """The calls of the init phase; apart from them those that make sockets, where the supervisor is to make them."""
+    early = dict(policy.init_calls)
+    if not refuses_duplicates():
+        return CallTable(early), None
+    socket = str(abi.number("socket"))
+    sockets = CallTable({socket: early.pop(socket, ())})
+    return CallTable(early), sockets
 
 
 def make_look(policy: Policy, duties: Duties) -> Look | None:

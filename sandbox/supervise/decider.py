@@ -11,7 +11,6 @@ import gc
 import os
 
 from sandbox.confine import parent
-from sandbox.kernel.notification import CallTable
 from sandbox.supervise import attend
 from sandbox.supervise.link import LINK_CONNECTED, LINK_READY, LinkedListener, say
 
@@ -34,9 +33,11 @@ def decide(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     if fd < 0:
         return attend.unheard(pid, wake, policy, journal, os.getppid(), ended)
-    supervisor = attend.make_supervisor(policy, duties, CallTable(policy.init_calls), None, journal, os.getppid())
+    supervisor = attend.make_supervisor(policy, duties, *attend.init_tables(policy), journal, os.getppid())
     supervisor.set_look(attend.make_look(policy, duties))
-    listener = LinkedListener(fd, link, supervisor.told, supervisor.learn_name, supervisor.report_packet)
+    listener = LinkedListener(
+        fd, link, supervisor.told, supervisor.learn_name, supervisor.report_packet, supervisor.owned
+    )
     supervisor.after_init = lambda: say(link, LINK_CONNECTED)
     say(link, LINK_READY)
     gc.enable()

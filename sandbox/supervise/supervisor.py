@@ -106,7 +106,7 @@ class Supervisor:
         self._listener: Listener | None = None
         self._attendant = attendant
         self._signalling = Signalling(scoped=scoped, audit=decider.audit, attendant=attendant)
-        self._owned = owned
+        self.owned = owned
         self._receives = frozenset(receives)
         self._egress = Egress(
             destinations, self._connected, self._report_egress, owned, listen, suspects=self._suspects_egress
@@ -230,7 +230,7 @@ class Supervisor:
         relay = self._relay.descriptor() if self._relay else -1
         if relay >= 0:
             poll.register(relay, select.POLLIN)
-        owned = self._owned.descriptor() if self._owned else -1
+        owned = self.owned.descriptor() if self.owned else -1
         if owned >= 0:
             poll.register(owned, select.POLLIN)
         released = False
@@ -260,16 +260,16 @@ class Supervisor:
                         ended, deadline = found, time.monotonic() + DRAIN
                 elif fd == relay and self._relay:
                     self._relay.handle()
-                elif fd == owned and self._owned:
-                    self._owned.handle()
+                elif fd == owned and self.owned:
+                    self.owned.handle()
                 elif self._forwarder:
                     self._forwarder.handle(fd, event)
             together = together and not parted()
             self._journal.tick()
             if self._forwarder:
                 self._forwarder.tick()
-            if self._owned:
-                self._owned.tick()
+            if self.owned:
+                self.owned.tick()
             if self._programs:
                 self._programs.tick()
             if self._follower:
@@ -284,7 +284,7 @@ class Supervisor:
 
     def _timeout(self, ended: int | None, deadline: float) -> int | None:
         waits = [] if ended is None else [max(0.0, deadline - time.monotonic())]
-        others = (self._journal, self._forwarder, self._owned, self._programs, self._follower)
+        others = (self._journal, self._forwarder, self.owned, self._programs, self._follower)
         dues = (other.timeout() for other in others if other)
         waits += [due for due in dues if due is not None]
         return int(min(waits) * 1000) + 1 if waits else None
@@ -345,8 +345,8 @@ class Supervisor:
             if self._decider.takes(asked, self.phase):
                 self._make_netlink(listener, call, task)
                 return
-        elif syscall == "socket" and self._owned and self._owned.allows(call, self.phase):
-            self._owned.make(listener, call, task)
+        elif syscall == "socket" and self.owned and self.owned.allows(call, self.phase):
+            self.owned.make(listener, call, task)
             return
         if (syscall in BROKERED or syscall in self._receives) and self._decider.takes(asked, self.phase):
             made = self._egress.take if syscall in BROKERED else self._egress.receive
@@ -377,8 +377,8 @@ class Supervisor:
                 self._egress.take(listener, call, syscall, task)
             elif syscall == "socket" and asked.arg_class.startswith(tables.NETLINK):
                 self._make_netlink(listener, call, task)
-            elif syscall == "socket" and self._owned:
-                self._owned.make(listener, call, task)
+            elif syscall == "socket" and self.owned:
+                self.owned.make(listener, call, task)
             else:
                 listener.let_through(call.id)
             return
@@ -389,8 +389,8 @@ class Supervisor:
     def _make_netlink(self, listener: Listener, call: Notification, task: Task) -> None:
         """Answer a socket(2) for netlink: it reads, in audit too, unless an entry allows the whole family."""
         privileged = self._egress.targets.allows_family("AF_NETLINK")
-        if self._owned:
-            self._owned.make(listener, call, task, privileged=privileged)
+        if self.owned:
+            self.owned.make(listener, call, task, privileged=privileged)
         elif privileged:
             listener.let_through(call.id)
         else:

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 from supervised_programs import (
     HOSTS_WITHOUT_DUPLICATES,
+    LAMBDA_LIKE,
     PYTHON,
     SOCKETS,
     Done,
     Supervision,
     bench_for,
-    read_events,
     supervision,
 )
 
@@ -56,7 +56,7 @@ attempt("metadata", I, D, lambda s: s.connect(("169.254.169.254", 80)))
 print(json.dumps(said))
 """
 
-bench = bench_for(HOSTS_WITHOUT_DUPLICATES)
+bench = bench_for([HOSTS_WITHOUT_DUPLICATES[0], LAMBDA_LIKE[-1]])
 
 
 class Scene:
@@ -365,8 +365,8 @@ def test_sockets_of_others_reach_nobody(bench: Supervision, scene: Scene) -> Non
     with socket.socket() as s, socket.socket(type=socket.SOCK_DGRAM) as d:
         process, events = bench.start(bundle, *PYTHON, code, stdin=s, stdout=d)
         _, stderr = process.communicate()
-    assert stderr.splitlines()[-1] == "[-1, -1, -1, 1, -1, -1]", stderr
-    seen = [line for line in read_events(events) if line["event"] == "violation"]
+    assert "[-1, -1, -1, 1, -1, -1]" in stderr.splitlines(), stderr
+    seen = [line for line in bench.said(events, stderr) if line["event"] == "violation"]
     lines = [line for line in seen if line["syscall"] in WITH_DESTINATION]
     assert [line["syscall"] for line in lines] == ["connect", "sendto", "sendmsg", "sendmsg", "connect"]
     assert all("did not make" in line["reason"] for line in lines)

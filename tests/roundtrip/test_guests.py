@@ -20,6 +20,7 @@ import pytest
 from guests import GUESTS, inside
 from guests.hosts import why_not
 from sandbox_command import Workshop
+from supervised_programs import native_starter
 from users_and_folders import HOME, home_for, imports, place
 
 from sandbox import errors
@@ -86,11 +87,15 @@ class Trial:
             "PYTHONDONTWRITEBYTECODE": "1",
         }  # fmt: skip
 
-    def run(self, guest: str, variables: Mapping[str, str], *, fatal: Collection[str] = (), attack: bool = True) -> Ran:
-        """Serve the events, and the attacks, in a guest."""
-        bootstrap_there = (*bootstrap()[:-1], str(self.workshop.home / "bootstrap"))
+    def run(
+        self, guest: str, variables: Mapping[str, str], *, fatal: Collection[str] = (), attack: bool = True,
+        native: bool = False,
+    ) -> Ran:  # fmt: skip
+        """Serve the events, and the attacks, in a guest, started by the bootstrap or the native launcher."""
+        home = self.workshop.home
+        there = (str(native_starter(home)),) if native else (*bootstrap()[:-1], str(home / "bootstrap"))
         function = Function(
-            command=(*inside(guest, fatal=fatal), *bootstrap_there), root=str(self.workshop.targets), name="attacked",
+            command=(*inside(guest, fatal=fatal), *there), root=str(self.workshop.targets), name="attacked",
             handler="attacked.handler", environment={**self.common, **variables}, timeout=20,
         )  # fmt: skip
         log = self.workshop.new(".log")
@@ -149,10 +154,10 @@ TIERS: dict[str, str] = {}
 
 @guest_by_name
 def test_enforced(trial: Trial, name: str) -> None:
-    """Unsupervised and supervised: it works and the attacks fail, or it says what is missing, or refuses to start."""
+    """Unsupervised, and supervised by each starter: it works and the attacks fail, or what is missing is said."""
     found = []
-    for supervise in ("0", "1"):
-        ran = trial.run(name, {"SANDBOX_POLICY": str(trial.bundle), "SANDBOX_SUPERVISE": supervise})
+    for supervise, native in (("0", False), ("1", False), ("1", True)):
+        ran = trial.run(name, {"SANDBOX_POLICY": str(trial.bundle), "SANDBOX_SUPERVISE": supervise}, native=native)
         found.append(ran)
         if any(outcome.status != "ok" for outcome in ran.outcomes):
             types = {error.error_type for error in vars(errors).values() if hasattr(error, "error_type")}
@@ -168,6 +173,7 @@ def test_enforced(trial: Trial, name: str) -> None:
         assert ("supervision" in ran.status["enforced"]) == (
             supervise == "1" and not any(text.startswith("supervision") for text in ran.degraded)
         )
+    assert found[2].cell == found[1].cell
     ENFORCED[name] = found[0], found[1]
 
 
@@ -239,15 +245,15 @@ WITHOUT_THREADS = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.11"}
 is the function's own call, behind our exec: under this name the client makes no thread, and every clone3 is ours."""
 
 
-@pytest.mark.parametrize("supervise", HARMLESS)
-def test_nothing_that_is_refused_is_called_on_the_way_in(trial: Trial, supervise: str) -> None:
+@pytest.mark.parametrize(("supervise", "native"), [("0", False), ("1", False), ("1", True)])
+def test_nothing_that_is_refused_is_called_on_the_way_in(trial: Trial, supervise: str, native: bool) -> None:
     """A Lambda-like guest that ends a process for the first call that it refuses, but for those that are looked for."""
     fatal = GUESTS["lambda-like"].refused.keys() - HARMLESS[supervise]
     variables = {"SANDBOX_POLICY": str(trial.bundle), "SANDBOX_SUPERVISE": supervise, **WITHOUT_THREADS}
-    ran = trial.run("lambda-like", variables, fatal=fatal, attack=False)
+    ran = trial.run("lambda-like", variables, fatal=fatal, attack=False, native=native)
     assert [outcome.status for outcome in ran.outcomes] == ["ok"] * len(EVENTS), ran.log
     for name in HARMLESS[supervise]:
-        ran = trial.run("lambda-like", variables, fatal=[name], attack=False)
+        ran = trial.run("lambda-like", variables, fatal=[name], attack=False, native=native)
         assert ran.outcomes[0].status != "ok", f"{name} is not called any more: take it from the list"
 
 
