@@ -129,29 +129,35 @@ static void allow_places(const struct list *places, int write) {
     }
 }
 
-/* A program and its dynamic loader; its first bytes and how many they are. */
-static long allow_program(const char *path, unsigned char *head) {
+/* The first bytes of a program, with a NUL behind them, how many they are, and its dynamic loader, '' for none. */
+static long read_program(const char *path, unsigned char *head, char *loader) {
     uint64_t at, offset, size;
     long fd = open_read(path), n = fd < 0 ? 0 : SYS3(read, fd, head, 4095);
     if (n < 0) n = 0;
-    head[n] = 0;
-    allow(path, FS_PROGRAM, 0); /* a folder is no program */
+    head[n] = 0, *loader = 0;
     if (n >= 64 && same_bytes(head, "\177ELF\2\1", 6)) {
         int step = head[54] | head[55] << 8, count = head[56] | head[57] << 8;
         memcpy(&at, head + 32, 8);
         for (; count && at <= (uint64_t)n - 56; count--, at += (uint64_t)step) {
             if (!same_bytes(head + at, "\3\0\0", 4)) continue; /* PT_INTERP */
-            char *loader = alloc(4096);
             memcpy(&offset, head + at + 8, 8);
             memcpy(&size, head + at + 32, 8);
             long got = SYS4(pread64, fd, loader, size < 4095 ? size : 4095, offset);
             loader[got > 0 ? got : 0] = 0;
-            if (*loader) allow(loader, FS_PROGRAM, 0);
-            release(loader);
             break;
         }
     }
     close_high(fd);
+    return n;
+}
+
+/* A program and its dynamic loader may be executed; the program's first bytes, and how many they are. */
+static long allow_program(const char *path, unsigned char *head) {
+    char *loader = alloc(4096);
+    long n = read_program(path, head, loader);
+    allow(path, FS_PROGRAM, 0); /* a folder is no program */
+    if (*loader) allow(loader, FS_PROGRAM, 0);
+    release(loader);
     return n;
 }
 
@@ -165,22 +171,30 @@ static const char *next_word(const char **at) {
     return found;
 }
 
+/* Of the first bytes of a script its interpreter, and of one that env starts that, with env in `env`; '' for none. */
+static const char *interpreter_of(unsigned char *head, long n, const char **env) {
+    const char *line = (const char *)head + 2, *path;
+    *env = NULL;
+    if (head[0] != '#' || head[1] != '!') return "";
+    head[n < 256 ? n : 256] = 0;
+    path = next_word(&line);
+    if (!same(name_of(path), "env")) return path;
+    *env = path;
+    do {
+        path = next_word(&line);
+        if (same(path, "-C") || same(path, "-u")) next_word(&line); /* and its operand */
+    } while (*path == '-' || last_char(path, '='));
+    return *path ? search(path, search_path(), 0) : path;
+}
+
 /* A program, the interpreters of its `#!` lines, and their dynamic loader (landlock_rules.py: _chain). */
 static void allow_chain(const char *path) {
     unsigned char *head = alloc(4096);
+    const char *env;
     for (int depth = 0; depth < LONGEST_CHAIN && *path; depth++) {
         long n = allow_program(path, head);
-        const char *line = (const char *)head + 2;
-        if (head[0] != '#' || head[1] != '!') return;
-        head[n < 256 ? n : 256] = 0;
-        path = next_word(&line);
-        if (!same(name_of(path), "env")) continue;
-        allow_program(path, alloc(4096));
-        do {
-            path = next_word(&line);
-            if (same(path, "-C") || same(path, "-u")) next_word(&line); /* and its operand */
-        } while (*path == '-' || last_char(path, '='));
-        if (*path) path = search(path, search_path(), 0);
+        path = interpreter_of(head, n, &env);
+        if (env) allow_program(env, alloc(4096));
     }
 }
 

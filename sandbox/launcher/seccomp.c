@@ -22,6 +22,7 @@ static void lay_out(uint64_t to, const char *const *texts) {
         memcpy(*table++ = at, *texts, n);
         at += n;
     }
+    *table = NULL; /* memory that was used before holds anything */
 }
 
 /* Path, arguments and environment of the one exec, each at one of 2^6 places behind the other; the first of them lies

@@ -6,61 +6,29 @@
 #include "attend.c"
 
 enum unavailable { FAIL, ON_WARN, ON_DETECT, ON_BEST };
-enum { LOADER_LARGEST = 4 << 20 };
 static enum unavailable unavailable;
 static const char *tier, *wire_problem; /* why it cannot be set; NULL: it can */
 static const char **wired_env;
 
-/* The dynamic loader that a program names (man 5 elf), or one of its `#!` interpreters; '' for a static one. */
+/* The dynamic loader of a program, or of one of its `#!` interpreters; '' for a static one. */
 static const char *loader_of(const char *path) {
     unsigned char *head = alloc(4096);
+    char *loader = alloc(4096);
+    const char *env;
     for (int depth = 0; depth < LONGEST_CHAIN && *path; depth++) {
-        long fd = open_read(path), n = fd < 0 ? 0 : SYS3(read, fd, head, 4095);
-        uint64_t at, offset, size;
-        head[n > 0 ? n : 0] = 0;
-        if (n >= 64 && same_bytes(head, "\177ELF\2\1", 6)) {
-            int step = head[54] | head[55] << 8, count = head[56] | head[57] << 8;
-            char *found = alloc(4096);
-            *found = 0;
-            memcpy(&at, head + 32, 8);
-            for (; count && at <= (uint64_t)n - 56; count--, at += (uint64_t)step) {
-                if (!same_bytes(head + at, "\3\0\0", 4)) continue; /* PT_INTERP */
-                memcpy(&offset, head + at + 8, 8);
-                memcpy(&size, head + at + 32, 8);
-                long got = SYS4(pread64, fd, found, size < 4095 ? size : 4095, offset);
-                found[got > 0 ? got : 0] = 0;
-            }
-            SYS1(close, fd);
-            return found;
-        }
-        SYS1(close, fd);
-        const char *line = (const char *)head + 2;
-        if (head[0] != '#' || head[1] != '!') return "";
-        head[n < 256 ? n : 256] = 0;
-        path = next_word(&line);
-        if (!same(name_of(path), "env")) continue;
-        do {
-            path = next_word(&line);
-            if (same(path, "-C") || same(path, "-u")) next_word(&line); /* and its operand */
-        } while (*path == '-' || last_char(path, '='));
-        if (*path) path = search(path, search_path(), 0);
+        long n = read_program(path, head, loader);
+        path = interpreter_of(head, n, &env);
     }
-    return "";
+    return loader;
 }
 
 /* Whether a loader asks about each symbol, whether it is bound early or late: from glibc 2.35 on. */
 static int asks_for_each(const char *loader) {
-    static const char word[] = "GLIBC_2.35";
-    long fd = open_read(loader), n = 0;
-    long at = SYS6(mmap, 0, LOADER_LARGEST, 1, MAP_PRIVATE, fd, 0), size = 0;
-    mode_of(fd, "", &size);
-    SYS1(close, fd);
-    if (at < 0) return 0;
-    if (size > LOADER_LARGEST) size = LOADER_LARGEST;
-    const char *text = (const char *)at;
-    while (n + (long)sizeof word <= size && !(text[n] == 'G' && same_bytes(text + n, word, sizeof word - 1))) n++;
-    int found = n + (long)sizeof word <= size;
-    SYS2(munmap, at, LOADER_LARGEST);
+    size_t n;
+    int found = 0;
+    const char *text = (const char *)read_file(loader, &n);
+    for (size_t i = 0; i < n && !found; i++) found = starts_with(text + i, "GLIBC_2.35");
+    release(text);
     return found;
 }
 
@@ -88,11 +56,7 @@ static void prepare_wire(void) {
     char *told = format("SANDBOX_TRIPWIRE=p %\na %\nm e\nf 1\ni 0\no %", absolute_path(policy_folder),
                         variable("AWS_LAMBDA_RUNTIME_API"), command_path);
     for (int base = BASE_ROOT; base <= BASE_VENV; base++)
-        for (int i = 0, n = folders_of(base, into); i < n; i++) {
-            const char *real = real_path(into[i]);
-            told = format("%\n# %", told, (long)base, into[i]);
-            if (!same(real, into[i])) told = format("%\n# %", told, (long)base, real);
-        }
+        for (int i = 0, n = folders_of(base, into); i < n; i++) told = format("%\n# %", told, (long)base, into[i]);
     while (handler_env[count]) count++;
     wired_env = alloc((count + 4) * sizeof *wired_env);
     size_t n = 0;
