@@ -5,6 +5,14 @@
 
 enum { LA_FLG_BINDTO = 1, LA_FLG_BINDFROM = 2, LA_SER_ORIG = 1, LM_ID_BASE = 0, SLOTS = 512, EAI_AGAIN = -3 };
 enum { FIRST_BINDING = 2 }; /* of glibc 2.35, which asks for each symbol, however it is bound */
+enum { LA_SYMB_DLSYM = 8 };
+#ifdef AS_BEFORE_2_35 /* tests/clients/test_ways.py: what older loaders ask for, and no more */
+#define OLDER_LOADER(version) 1
+#define OLDER_BINDING(flags) (!((flags)&LA_SYMB_DLSYM))
+#else
+#define OLDER_LOADER(version) ((version) < FIRST_BINDING)
+#define OLDER_BINDING(flags) 0
+#endif
 enum { TRY_AGAIN = 2 };
 enum { PROBED = 42, NOT_PROBED = 43 }; /* sandbox/doctor/tripwire.py */
 
@@ -206,7 +214,7 @@ VISIBLE unsigned la_objopen(struct link_map *map, long space, uintptr_t *cookie)
     if (!libc_is_known) take_originals(&object, map, 0);
     take_python(&object);
     if (object.symbols && object.strings) {
-        int old = audit_version < FIRST_BINDING;
+        int old = OLDER_LOADER(audit_version);
         redirect(&object, object.relocations, object.relative_count, object.relocation_count, old);
         if (old) redirect(&object, object.jumps, 0, object.jump_count, 1);
     }
@@ -222,6 +230,7 @@ VISIBLE unsigned la_objclose(uintptr_t *cookie) {
 VISIBLE uintptr_t la_symbind64(struct symbol *symbol, unsigned number, uintptr_t *from, uintptr_t *to, unsigned *flags,
                                const char *name) {
     (void)number, (void)to, (void)flags;
+    if (OLDER_BINDING(*flags)) return symbol->value;
     int function = in_force ? find_function(name) : -1;
     if (function < 0 || (owners[function] && owners[function] == (const struct link_map *)*from)) return symbol->value;
     uint64_t way = stand_in_of(function);

@@ -112,6 +112,23 @@ def test_ways(host: Host, language: Language) -> None:
     assert len(found.of("violation")) >= len(errnos)
 
 
+def test_loaders_before_glibc_2_35(host: Host, tmp_path: Path) -> None:
+    """Where the loader asks about dlsym(3) alone, all other references are rewritten, and the same is refused."""
+    library, program = tmp_path / "older.so", tmp_path / "ways"
+    flags = (*tripwire.FLAGS, tripwire.GENERAL_REGISTERS, *tripwire.LINKED, "-DAS_BEFORE_2_35")
+    subprocess.run(["cc", *flags, "-o", str(library), str(tripwire.HERE / "tripwire.c")], check=True)
+    for binding in ("-Wl,-z,lazy", "-fno-plt"):
+        subprocess.run(["cc", "-O1", "-w", binding, "-o", str(program), str(WAYS / "ways.c")], check=True)
+        variables = {
+            "SANDBOX_TRIPWIRE": f"p {host.folder}/bundle\nm e\nf 1\ni 0\no {program}", "LD_AUDIT": str(library),
+            "LD_BIND_NOW": "1", "PATH": os.defpath,
+        }  # fmt: skip
+        with socket.create_server(("127.0.0.1", 0)) as stream:
+            words = [str(program), str(host.folder), str(stream.getsockname()[1])]
+            found = host.tried(subprocess.run(words, env=variables, capture_output=True, timeout=60, check=True).stdout)
+        assert {said for said, text in found.outcomes.items() if text == "happened"} == found.outcomes.keys() & PASSES
+
+
 def test_the_table() -> None:
     """docs/security.md lists each way with its outcome; of at least forty no more than four in forty pass."""
     before, mark, rest = PAGE.read_text().partition(BEGIN)
