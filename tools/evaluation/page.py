@@ -74,6 +74,7 @@ def render(results: Results) -> str:
     parts = [
         HEAD, _measured(results), EXPLOITS, _exploits(exploits), _totals(exploits), NEGATIVES, _through(exploits),
         WORKLOADS, _estimates(workloads), _served(workloads), CALLS, _calls(workloads), COSTS, _costs(workloads),
+        f"The machine had other work (a load of {results['load']} when this began): small differences are chance.",
     ]  # fmt: skip
     skipped = [row["skipped"] for kind in ("exploits", "workloads") for row in results[kind] if "skipped" in row]
     parts += [f"Left out here: {'; '.join(skipped)}."] if skipped else []
@@ -84,8 +85,7 @@ def _measured(results: Results) -> str:
     machine = results["machine"]
     return (
         f"Written on {machine['date']}: {machine['kernel']}, {machine['cores']} cores of {machine['processor']}, "
-        f"Python {machine['python']}, in {machine['minutes']} minutes, beside other work (a load of {machine['load']} "
-        "when it began).\n"
+        f"Python {machine['python']}, in {machine['minutes']} minutes beside other work.\n"
     )
 
 
