@@ -37,6 +37,7 @@ static const struct instruction
     *entries[CALLS];               /* of the plain one: where the answer about a number begins to depend on arguments */
 static uint8_t is_in_early[CALLS]; /* whether a call of this number may be one of the init phase alone */
 static volatile enum phase phase;
+static char *inherited_phase; /* where the variable that programs inherit says it */
 static int in_force, is_audit, is_first, has_one_phase, counts_names;
 static long start_pid;
 static uint64_t own_program[2]; /* device and inode */

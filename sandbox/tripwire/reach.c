@@ -264,6 +264,7 @@ static int reaches(long fd, const uint8_t *address, uint64_t length, int sends, 
     if (protocol == TCP && (long)port == api_port && phase != RUN &&
         (!api_length || (size == api_length && same_bytes(host, api_host, size)))) {
         phase = INVOKE;
+        if (inherited_phase) *inherited_phase = '1';
         api_descriptor = (int)fd;
         return 0;
     }

@@ -179,6 +179,11 @@ static void keep_variables(void) {
         if (begins && starts_with(p, "f ")) p[2] = '0';
         if (begins && starts_with(p, "i ")) carried_phase = p + 2;
     }
+    /* What the C library starts itself (system, popen) inherits the variable as it stands: there, too. */
+    for (char *p = (char *)(uintptr_t)variable("SANDBOX_TRIPWIRE"); *p; p++) {
+        if (starts_with(p, "\nf ")) p[3] = '0';
+        if (starts_with(p, "\ni ")) inherited_phase = p + 3;
+    }
     for (char **one = environment; *one; one++) {
         if (starts_with(*one, "LD_AUDIT=")) carried_audit = *one;
         if (starts_with(*one, "LD_BIND_NOW=")) carried_binding = *one;
