@@ -96,9 +96,9 @@ def _handlers(content: bytes) -> dict[int, int]:
     """{unit: depth} of the code that exceptions lead to (Objects/exception_handling_notes.txt)."""
     numbers, number = [], 0
     for byte in content:
-        number = number << 6 | byte & 63
+        number = (number << 6 | byte & 63) & 0xFFFFFF
         if not byte & 64:
-            numbers.append(number & 0xFFFFFF)
+            numbers.append(number)
             number = 0
     entries = range(0, len(numbers) - 3, 4)  # start, length, target, twice the depth and whether lasti is pushed
     return {numbers[at + 2]: (numbers[at + 3] >> 1) + 1 + (numbers[at + 3] & 1) for at in entries}

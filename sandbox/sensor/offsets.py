@@ -90,6 +90,10 @@ class Offsets:
             room = FURTHEST if name.startswith(("interp", "threads")) else LARGEST
             if not 0 <= value < room:
                 raise Unreadable(f"{name} of Python {text(version)} is at {value}")
+        # A number stands before the characters or bytes that it is about, which are read as far as to these.
+        sizes = (("text_length", "text_wide"), ("text_state", "text_wide"), ("bytes_size", "bytes_data"))
+        if any(fields[name] + 8 > fields[behind] for name, behind in sizes):
+            raise Unreadable(f"the objects of Python {text(version)} overlap")
         self.at: Final = {name: fields[name] for name in FIELDS}
         self.through: Final = fields.get(THROUGH, -1)
         self.tagged: Final = 3 if version >= (3, 14) else 0
@@ -98,7 +102,8 @@ class Offsets:
         self.thread_size: Final = max(in_thread) + 16  # the top of the chunk's use stands behind the chunk
         in_frame = [value for name, value in fields.items() if name.startswith("frame_") and name != "frame_in_c"]
         self.frame_size: Final = max(in_frame) + 8
-        self.code_size: Final = max(value for name, value in fields.items() if name.startswith("code_")) + 8
+        in_code = [value for name, value in fields.items() if name.startswith("code_")]
+        self.code_size: Final = max(*in_code, fields["object_type"], fields["bytes_size"] + 24) + 8  # see values.py
 
 
 def text(version: tuple[int, int, int]) -> str:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType
 
@@ -229,6 +230,20 @@ def test_what_an_interpreter_tells_is_checked(words: list[int]) -> None:
     assert min(found.at.values()) >= 0
     assert max(found.at.values()) < offsets.FURTHEST
     assert max(found.thread_size, found.frame_size, found.code_size) < 2 * offsets.LARGEST
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(ALL[2:]), st.booleans(),
+    st.dictionaries(st.sampled_from(offsets.FIELDS), st.integers(0, offsets.LARGEST), min_size=1, max_size=2),
+)  # fmt: skip
+def test_forged_offsets_end(one: Offsets, in_c: bool, forged: dict[str, int]) -> None:
+    """Offsets that a process has put in the place of its interpreter's are refused, or read in bounds as any others."""
+    calls = [call._replace(calls=name) for call, name in zip(CALLS, ("m.f", "m.T.f", "m.f"), strict=True)]
+    memory = image(one, calls, in_c=in_c)
+    with suppress(Unreadable):
+        frames(memory, Offsets(one.version, one.at | forged))
+    assert memory.bytes < 1 << 22
 
 
 def test_unknown_versions_stay_unknown() -> None:
