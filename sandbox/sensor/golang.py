@@ -127,9 +127,9 @@ def built(fd: int, at: int) -> tuple[str, str, dict[str, str]]:
     for line in _text(rest)[0][16:-16].decode("utf-8", "replace").split("\n"):
         kind, *words = line.split("\t")
         if kind == "mod" and words:
-            main = words[0]
+            main = words[0][:LONGEST]
         elif kind == "dep" and len(words) > 1:
-            modules[words[0]] = words[1]
+            modules[words[0][:LONGEST]] = words[1][:LONGEST]
     return version.decode("utf-8", "replace")[:64], main, modules
 
 

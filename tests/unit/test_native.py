@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from memory_images import BASE, Image
 
 from sandbox.kernel.abi import MACHINE
-from sandbox.sensor import golang, maps, native
+from sandbox.sensor import elf, golang, maps, native
 from sandbox.sensor.elf import Elf
 from sandbox.sensor.native import DEEPEST, Executable
 from sandbox.sensor.offsets import Unreadable
@@ -98,11 +98,40 @@ def test_any_library_is_no_reason_to_fail(changes: list[tuple[int, bytes]], cut:
             golang.GoProgram(os.dup(fd))
 
 
+def test_a_library_of_many_tables_costs_as_one() -> None:
+    """Hundreds of segments and sections of a type, as no linker makes them: one of each type is read, in the file."""
+    count, symbols = 900, elf.MOST_SYMBOLS
+    row = struct.Struct("<IBBHQQ")
+    texts, table = b"\0Py_Version\0", row.pack(1, 2, 0, 0, 1, 8) * (symbols - 1) + row.pack(1, 2, 0, 1, 4096, 8)
+    at = 64 + 56 * (count + 1)
+    far = struct.pack("<IIQQQQQQ", 1, 4, (1 << 64) - 16, 4096, 0, 4096, 4096, 0)
+    segments = far + struct.pack("<IIQQQQQQ", 1, 4, 0, 1 << 20, 0, 1 << 20, 1 << 20, 0) * count
+    sections = struct.pack("<IIQQQQIIQQ", 0, 3, 0, 0, at, len(texts), 0, 0, 0, 0)
+    for kind in (elf.SHT_DYNSYM, elf.SHT_DYNAMIC, elf.SHT_GNU_HASH):
+        place = at + len(texts)
+        sections += struct.pack("<IIQQQQIIQQ", 0, kind, 0, 0, place, len(table), 0, 0, 0, 0) * (count // 3)
+    head = elf.MAGIC.ljust(32, b"\0")
+    head += struct.pack("<QQ6xHHHHH", 64, at + len(texts + table), 56, count + 1, 64, count + 1, 0)
+    with memory_file(head + segments + texts + table + sections) as fd:
+        file, start = Elf(fd), time.process_time()
+        assert (file.symbol("Py_Version"), file.soname(), file.number("Py_Version")) == (None, "", None)
+        assert file.function(range(16)) == ""
+        assert time.process_time() - start < 1
+
+
 @given(st.binary(max_size=200))
 def test_any_build_information_ends(data: bytes) -> None:
     """Whatever stands behind the mark of Go: a version and modules, or that it cannot be read."""
     with memory_file(golang.MAGIC + b"\x08\x02" + bytes(16) + data) as fd, suppress(Unreadable):
         assert len(golang.built(fd, 0)[0]) <= 64
+
+
+def test_names_of_modules_are_cut() -> None:
+    """A program may hold names of any length, and what its calls are of is remembered."""
+    modules = bytes(16) + b"mod\t" + b"m" * 5000 + b"\ndep\t" + b"p" * 5000 + b"\tv1\n" + bytes(16)
+    size = bytes([len(modules) & 127 | 128, len(modules) >> 7])
+    with memory_file(golang.MAGIC + b"\x08\x02" + bytes(16) + b"\x02go" + size + modules) as fd:
+        assert golang.built(fd, 0) == ("go", "m" * golang.LONGEST, {"p" * golang.LONGEST: "v1"})
 
 
 def test_both_ways_to_ask_what_is_mapped_agree(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
