@@ -12,7 +12,7 @@ from sandbox.kernel.memory import Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from io import BufferedReader
     from typing import Final
 
 
@@ -36,13 +36,10 @@ class Early:
         except OSError:
             return
 
-    def lines(self) -> Iterator[bytes]:
-        """Those of its mappings as they are now; none behind an exec."""
-        if self._maps >= 0:
-            with os.fdopen(os.dup(self._maps), "rb") as file:
-                file.seek(0)
-                for line in file:
-                    yield line.rstrip(b"\n")
+    def maps(self) -> BufferedReader:
+        """A file of its mappings as they are now, with none behind an exec. Raises OSError."""
+        os.lseek(self._maps, 0, os.SEEK_SET)
+        return os.fdopen(os.dup(self._maps), "rb")
 
     @property
     def hidden(self) -> bool:

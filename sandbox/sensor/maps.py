@@ -12,14 +12,12 @@ import os
 import struct
 import time
 
+from sandbox.sensor import runtime
+from sandbox.sensor.offsets import Unreadable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
-
-PIECE = 1 << 16
-MOST = 8 << 20
-"""Bytes of maps that are read: some 80,000 mappings, of which a process may have 65,530 (vm.max_map_count)."""
-
 
 _QUERY = struct.Struct("<9Q4I2Q")
 PROCMAP_QUERY = 3 << 30 | _QUERY.size << 16 | ord("f") << 8 | 17
@@ -52,27 +50,16 @@ def mapped(pid: int, address: int, deadline: float) -> Mapped | None:
     except OSError:
         return None
     try:
-        try:
-            return _asked(fd, address)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ESRCH):
-                return None
-        rest, size = b"", 0
-        while size < MOST and time.monotonic() <= deadline:
-            data = os.read(fd, PIECE)
-            size += len(data)
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                found = _line(line, address)
-                if found:
-                    return found
-            if not data:
-                break
-    except OSError:
-        pass  # it has ended
+        return _asked(fd, address)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH):
+            return None
     finally:
         os.close(fd)
-    return None
+    try:
+        return next(filter(None, (_line(line, address) for line in runtime.lines(pid, deadline))), None)
+    except Unreadable:
+        return None  # it has ended
 
 
 def _asked(fd: int, address: int) -> Mapped | None:

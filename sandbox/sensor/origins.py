@@ -14,6 +14,7 @@ import os
 import time
 
 from sandbox.kernel import abi, tables
+from sandbox.sensor import starters
 from sandbox.sensor.distributions import Distributions
 from sandbox.sensor.offsets import NoThread, Unreadable
 from sandbox.sensor.processes import Processes
@@ -22,8 +23,6 @@ from sandbox.sensor.starters import Starters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sandbox.sensor.early import Early
     from sandbox.sensor.native_origin import NativeOrigins
     from sandbox.sensor.processes import PythonProcess
@@ -138,7 +137,7 @@ class Sensor:
 
     def _of_child(self, pid: int, deadline: float) -> Reading | None:
         """By the thread of the parent that made this process, as it stands in the child's own memory."""
-        parent = _parent(pid)
+        parent = starters.parent(pid)
         if not parent or parent == os.getpid():
             return None
         threads = _threads(parent)
@@ -158,24 +157,6 @@ class Sensor:
         version, owner, early = stack.layout.version, self._distributions.owner, self._early
         viewer = os.getpid() if early and early.pid == pid and early.shares and early.hidden else tid
         return Reading(stack.activations(tid, deadline), lambda file: owner(viewer, file, version, deadline))
-
-
-def _parent(pid: int) -> int:
-    """The process that made another; 0 where nobody can tell."""
-    for key, value in _status(pid):
-        if key == b"PPid":
-            return int(value)
-    return 0
-
-
-def _status(pid: int) -> Iterator[tuple[bytes, bytes]]:
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            for line in file:
-                key, _, value = line.partition(b":")
-                yield key, value.strip()
-    except OSError:
-        return
 
 
 def _threads(pid: int) -> list[int]:

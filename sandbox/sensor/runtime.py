@@ -49,18 +49,17 @@ def locate(pid: int, memory: Readable, deadline: float, early: Early | None = No
     `early` is of this process, for where it does not show itself any more. Raises Unreadable: it runs no CPython
     (without a text), or one whose version is not known.
     """
-    viewer = pid
+    viewer, met = pid, None
     try:
         program = os.readlink(f"/proc/{pid}/exe")
         root = os.readlink(f"/proc/{pid}/root").rstrip("/")  # of a chroot, below ours: maps and exe name it, too
-        mapped = lines(pid, deadline)
     except OSError as error:
         if early is None or not early.shares:
             raise Unreadable("") from error
-        program, root, mapped, viewer = early.program, "", early.lines(), os.getpid()
+        program, root, met, viewer = early.program, "", early, os.getpid()
     known: dict[str, tuple[int, int] | None] = {}
     # Code of the file may be mapped again anywhere, by libffi for one: only what holds the data counts.
-    for piece in _pieces(mapped, program):
+    for piece in _pieces(lines(pid, deadline, met), program):
         if piece.path not in known:
             if len(known) >= MOST_FILES:
                 break
@@ -89,10 +88,13 @@ def _pieces(mapped: Iterator[bytes], program: str) -> Iterator[Piece]:
                 return
 
 
-def lines(pid: int, deadline: float) -> Iterator[bytes]:
-    """The lines of /proc/PID/maps, as they come. Raises Unreadable where a process does not show them."""
+def lines(pid: int, deadline: float, early: Early | None = None) -> Iterator[bytes]:
+    """The lines of /proc/PID/maps, as they come; by `early` where it shows them to nobody else any more.
+
+    Raises Unreadable where they cannot be read.
+    """
     try:
-        with open(f"/proc/{pid}/maps", "rb") as file:
+        with early.maps() if early else open(f"/proc/{pid}/maps", "rb") as file:
             size = 0
             for line in file:
                 yield line.rstrip(b"\n")
