@@ -79,10 +79,10 @@ class Ledger:
             found = self.reached[reach, thing] = ([0], {})
         found[0][0] += 1
         for name in by:
-            found[1][name] = None
+            self.name(found[1], name)
 
     def name(self, where: dict[str, None], text: str) -> None:
-        """Keep a text once, in `written` or `new`."""
+        """Keep a text once, in `written`, `new` or the libraries of one of `reached`."""
         if text not in where:
             if len(where) >= MOST_KEPT:
                 self.dropped += 1
@@ -94,8 +94,9 @@ class Ledger:
         left = list(outlived)
         told: dict[str, list[Reached]] = {NETWORK: [], LISTEN: [], PROGRAM: []}
         for (reach, thing), (count, by) in self.reached.items():
-            told[reach].append(Reached(thing, count[0], sorted(by)))
-        lengths = [*map(len, told.values()), len(self.written), len(self.new), len(left)]
+            told[reach].append(Reached(thing, count[0], sorted(by)[:MOST_LISTED]))
+        users = [by for _, by in self.reached.values()]
+        lengths = [*map(len, (*told.values(), *users, self.written, self.new, left))]
         more = self.dropped + sum(max(0, length - MOST_LISTED) for length in lengths)
         until = now if self.answered is None else self.answered
         return Activity(

@@ -31,6 +31,8 @@ def _activity(fields: Mapping[str, object]) -> Activity | None:
     request, duration, written = fields.get("request"), fields.get("duration"), fields.get("written")
     if not isinstance(request, str | None) or isinstance(duration, bool) or not isinstance(duration, int | float):
         return None
+    if not 0 <= duration < 1 << 63:  # JSON says infinity, not-a-number, and integers that no float is
+        return None
     reached = {name: list(_reached(fields.get(name), thing)) for name, thing in _SORTS.items()}
     return Activity(
         function=_text(fields, "function"), phase=_text(fields, "phase"), request=request, duration=float(duration),
