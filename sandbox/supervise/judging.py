@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     Users: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
 
 PATIENCE_ASKED = 1.0
-"""Seconds for a reading where the profile has `on-anomaly`: more hangs on it than the words of a line (PATIENCE)."""
+"""Seconds for a reading where the profile has `on-anomaly`, or activity is told: more hangs on it than the words of a
+line (PATIENCE)."""
 AGAIN = 1.0
 """Seconds until another access of a thread to an entry is judged where nothing is refused for it: reading a stack takes
 longer than making a connect."""
