@@ -119,7 +119,8 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
         if wish.section and not wish.reason:
             places.setdefault(_SECTIONS[wish.section], set()).add(wish.place)
     wider = _with_places(profile, places)
-    by = learned_users(placed(uses, wider))
+    new = {(wish.section.removeprefix("files."), wish.place) for wish in counts if not wish.reason}
+    by = learned_users(frozenset(use for use in placed(uses, wider) if (use.section, use.entry) in new))
     for wish, count in counts.items():
         if wish.reason:
             refusals.append(Refusal(wish.what, wish.reason, wish.how, count, examples[wish]))

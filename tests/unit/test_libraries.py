@@ -166,5 +166,10 @@ def test_an_amendment_names_the_library_of_its_line() -> None:
     changes = [proposal.change for proposal in found.proposals]
     assert f"network: [{{to: {API}, by: [urllib-3]}}]".replace(API, '"api.example.com:443"') in changes
     assert document.parse(document.write(found.profile)).profile.by == found.profile.by
+    local = "tcp://127.0.0.1:*"
+    old = replace(listing({"network": {local: "redis"}}), listen=frozenset({local}))
+    own = propose(old, [violation("connect", "tcp://127.0.0.1:40001", "httpx")]).profile
+    assert own.network == {local, "own"}
+    assert own.users("network") == {local: ["redis"]}  # nobody is added unseen
     (refused,) = propose(found.profile, [violation("connect", API, "httpx", NEW_LIBRARY)]).refusals
     assert refused.how == 'network: [{to: "api.example.com:443", by: [httpx, urllib-3]}]'
