@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -77,6 +78,12 @@ def test_named_files_exist(page: Path) -> None:
     for target in re.findall(r"`((?:sandbox|profiles|tests|tools|docs|examples)/[\w./-]+)`", page.read_text()):
         stands_for_many = any(word.isupper() for word in re.split(r"[/.]", target))  # profiles/NAME.yaml
         assert stands_for_many or (ROOT / target).exists(), target
+
+
+def test_tools_can_be_run() -> None:
+    """Every tool that begins with an interpreter's name is executable."""
+    tools = [path for path in (ROOT / "tools").iterdir() if path.is_file() and path.read_bytes().startswith(b"#!")]
+    assert [path.name for path in tools if not os.access(path, os.X_OK)] == []
 
 
 @by_name
