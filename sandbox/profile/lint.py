@@ -47,9 +47,6 @@ EMPTY_WORDS = frozenset(
 
 EXPECTED_WRITES = ("/tmp/**", "{root}/**", "/dev/null")
 
-LIBRARIES = "new-library-for-access"
-"""The detector that compares a call's libraries with those of training."""
-
 PLACES: dict[Phase, str] = {"init": "cold starts", "invoke": "invocations", "run": "runs"}
 
 
@@ -311,10 +308,10 @@ def _counting(document: Document) -> Iterator[_Raw]:
 
 def _users(document: Document) -> Iterator[_Raw]:
     """Where detectors have a say, that one of them has nothing to go by."""
-    profile = document.profile
-    if profile.on_anomaly and not profile.by and anomaly.response(dict(profile.on_anomaly), LIBRARIES) != anomaly.OFF:
+    settings = dict(document.profile.on_anomaly)
+    if settings and not document.profile.by and anomaly.response(settings, anomaly.NEW_LIBRARY) != anomaly.OFF:
         yield (
-            "info", ("on-anomaly",), f"no entry says who uses it: {LIBRARIES} suspects nobody",
+            "info", ("on-anomaly",), f"no entry says who uses it: {anomaly.NEW_LIBRARY} suspects nobody",
             "train again: `sandbox learn` lists the libraries of Python functions",
         )  # fmt: skip
 

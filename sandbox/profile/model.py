@@ -12,9 +12,7 @@ from typing import Literal, NamedTuple
 from sandbox.behaviour.call import Call
 
 SCHEMA = 2
-"""What is written."""
-SCHEMAS = (1, SCHEMA)
-"""What is read."""
+"""What is written; 1 is read, too."""
 Phase = Literal["init", "invoke", "run"]
 PHASES: tuple[Phase, ...] = ("init", "invoke", "run")
 Aim = Literal["self", "child", "other"]
