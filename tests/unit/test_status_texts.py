@@ -14,11 +14,14 @@ import sandbox
 HOME = Path(sandbox.__file__).parent
 SOURCES = (
     "confine/install.py", "confine/landlock_rules.py", "confine/single_exec.py", "start/launch.py", "start/locate.py",
-    "start/settings.py", "provenance.py", "bundle.py", "errors.py",
+    "start/settings.py", "start/wire.py", "provenance.py", "bundle.py", "errors.py",
 )  # fmt: skip
 THE_LAUNCHERS = {
     "supervision: no Python supervisor beside the launcher, or no python in PATH",
     "%: cannot be executed: %", "correct it, or set SANDBOX_SUPERVISE=0",  # of the decider
+    # Two of the bootstrap's in one:
+    "tier: nothing (the tripwire cannot be set: %)",
+    "memory: the supervisor's is open to the function (no Landlock, and prctl is refused or the function is root's)",
 }  # fmt: skip
 """What only the launcher has to say."""
 
