@@ -353,7 +353,10 @@ def import_(
 @app.command("bom")
 def bom_(file: ProfileFile, output: Output = "") -> None:
     """Write the libraries that training loaded, and where their code ran, as a CycloneDX bill of materials."""
-    _emit(bom.libraries(document.read(file).profile), output)
+    profile = document.read(file).profile
+    if not profile.libraries:
+        warn(f"{file} lists no libraries: the bill says nothing of what runs; train a Python function again for them")
+    _emit(bom.libraries(profile), output)
 
 
 def _emit(text: str, output: str) -> None:

@@ -48,6 +48,16 @@ def run(*arguments: str) -> Result:
     return result
 
 
+def test_a_bill_of_unknown_libraries_says_so(files: tuple[str, str]) -> None:
+    """A profile without libraries, as an older training wrote it, gives an empty bill and a warning."""
+    done = run("bom", files[0])
+    assert "components" not in json.loads(done.stdout)
+    assert "lists no libraries" in " ".join(done.stderr.split())
+    Path(files[0]).write_text(OLD + "libraries: [{name: botocore, invoke: loaded}]\n")
+    done = run("bom", files[0])
+    assert ([one["name"] for one in json.loads(done.stdout)["components"]], done.stderr) == (["botocore"], "")
+
+
 def test_show_begins_with_promises(files: tuple[str, str]) -> None:
     """Promises come first, with what they are about, risk and calls, and completeness is said in words."""
     lines = run("show", files[1]).stdout.splitlines()
