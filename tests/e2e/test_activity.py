@@ -169,7 +169,7 @@ def test_what_outlives_its_invocation_and_bursts(workshop: Workshop, acting: str
     assert (burst["anomalies"], burst["accesses"]["network"]) == ({"burst": 1}, 25)
     (line,) = [line for line in lines if line.get("anomaly") == "burst"]
     assert (line["event"], line["target"]) == ("anomaly", f"tcp://127.0.0.1:{server}")
-    assert line["detail"].startswith("the 21. of the connects in one invocation, in training ")
+    assert line["detail"].startswith("21 connects in one invocation, in training ")
     profile, bundle = workshop.new(), workshop.new(".bundle")
     text = (workshop.folder / "acting.yaml").read_text()
     profile.write_text(text.replace("\nmost:", "\non-anomaly: {burst: deny, survivors: terminate}\nmost:", 1))

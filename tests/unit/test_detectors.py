@@ -192,7 +192,7 @@ def test_a_burst_is_many_times_what_training_did() -> None:
         assert suspect("connects", count - 1, {"connects": most}) is None
         found = suspect("connects", count, {"connects": most})
         assert found
-        assert found.detail == f"the {count}. of the connects in one invocation, in training {most} at most"
+        assert found.detail == f"{count} connects in one invocation, in training {most} at most"
     assert suspect("connects", 10**6, {"programs": 1}) is None
 
 

@@ -20,4 +20,4 @@ def suspect(sort: str, count: int, most: Mapping[str, int]) -> Anomaly | None:
     """`count` accesses of a sort of anomaly.MOST in one invocation; nothing is said where training knows no most."""
     if sort not in most or count <= max(LEAST, TIMES * most[sort]):
         return None
-    return Anomaly(NAME, f"the {count}. of the {sort} in one invocation, in training {most[sort]} at most")
+    return Anomaly(NAME, f"{count} {sort} in one invocation, in training {most[sort]} at most")
