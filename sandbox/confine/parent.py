@@ -34,6 +34,8 @@ ROUNDS = 1000
 """How often what was left behind is looked for and killed."""
 MOST = 256
 """Processes that are reaped at a time."""
+MOST_ENDED = 1 << 16
+"""The same where nobody waits to be answered: more than a kernel numbers, by default (man 5 proc_sys_kernel)."""
 HELD = (*FORWARDED, signal.SIGCHLD)
 """Signals that wait until the supervisor is there to take them: the child may end, or be asked to, before."""
 
@@ -85,14 +87,15 @@ def reaped(pid: int) -> int | None:
     return status if found else None
 
 
-def all_reaped(pid: int, heard: Callable[[int, int], None] | None = None) -> int | None:
+def all_reaped(pid: int, heard: Callable[[int, int], None] | None = None, most: int = MOST) -> int | None:
     """The same, for the first process of a container, whose children are also those that have lost their parent.
 
-    The child is looked for first, and of others MOST are reaped: what a chain of forks leaves to be reaped has no end.
+    The child is looked for first, and of others `most` are reaped: what a chain of forks leaves there has no end.
     `heard` is told each process that ended, and each task that stopped because this process traces it, with its status.
     """
     status = None
-    for whom in (pid or -1, *[-1] * MOST):
+    for number in range(most + 1):
+        whom = -1 if number else pid or -1
         try:
             found, ended = os.waitpid(whom, os.WNOHANG)
         except ChildProcessError:
@@ -144,6 +147,9 @@ def end_rest(pid: int = 0) -> int | None:
     """
     status = None
     for number in range(ROUNDS):
+        # What has ended stands before what still forks in the list of children: a long list is read too slowly.
+        ended = all_reaped(pid, most=MOST_ENDED)
+        status = status if ended is None else ended
         if not has_children():  # asked before all processes are looked at
             break
         # Orphans first: a look at all processes takes longer than a chain of forks for its next one.
@@ -152,8 +158,6 @@ def end_rest(pid: int = 0) -> int | None:
             break
         kill(left if number else {*left, *_below()})
         time.sleep(0.0002)
-        ended = all_reaped(pid)
-        status = status if ended is None else ended
     return status
 
 
