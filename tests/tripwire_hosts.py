@@ -60,6 +60,8 @@ class Host:
         some = profile(*LOADING, *SOCKETS, *FILES, "clone thread", network=("tcp://127.0.0.2:9",))
         self.make("bundle", dataclasses.replace(some, writes=writes, reads=frozenset({"/**"})))
         self.make("still", profile(*LOADING, "pause"))
+        reads = frozenset({"/usr/**", "/lib/**", "/lib64/**", "/etc/**"})
+        self.make("walled", dataclasses.replace(profile(*LOADING), reads=reads))
         self.starters = {
             "bootstrap": str(HOME / "bootstrap"), "launcher": str(launcher.path(abi.MACHINE)),
         }  # fmt: skip

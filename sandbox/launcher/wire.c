@@ -8,7 +8,7 @@
 enum unavailable { FAIL, ON_WARN, ON_DETECT, ON_BEST };
 static enum unavailable unavailable;
 static const char *tier, *wire_problem; /* why it cannot be set; NULL: it can */
-static const char **wired_env;
+static const char **wired_env, *wire_reads[3]; /* what the library reads as it is loaded, and itself */
 
 /* The dynamic loader of a program, or of one of its `#!` interpreters; '' for a static one. */
 static const char *loader_of(const char *path) {
@@ -53,6 +53,8 @@ static void prepare_wire(void) {
         wire_problem = "the program is static: no dynamic loader could load it";
     else if (!starts_with(name_of(loader), "ld-linux"))
         wire_problem = format("% is not glibc's: only that loads it", loader);
+    wire_reads[0] = library, wire_reads[1] = format("%/policy.bin", absolute_path(policy_folder));
+    wire_reads[2] = "/proc/self/stat";
     char *told = format("SANDBOX_TRIPWIRE=p %\na %\nm e\nf 1\ni 0\no %", absolute_path(policy_folder),
                         variable("AWS_LAMBDA_RUNTIME_API"), command_path);
     for (int base = BASE_ROOT; base <= BASE_VENV; base++)
@@ -70,6 +72,14 @@ static void prepare_wire(void) {
 
 /* The walls cannot be built: start in the lower tier, if that was asked for; else this ends. */
 static void step_down(void) {
+    /* Landlock may be in force, and hide what the library needs. */
+    for (int i = 0; i < 3 && unavailable >= ON_DETECT && !wire_problem; i++) {
+        long fd = open_read(wire_reads[i]);
+        if (fd < 0)
+            wire_problem = format("% cannot be read: %", wire_reads[i], error_text(fd));
+        else
+            SYS1(close, fd);
+    }
     if (unavailable == FAIL || (unavailable == ON_DETECT && wire_problem)) give_up();
     note(&degraded, format("everything that is not listed as enforced: %", failed));
     if (unavailable >= ON_DETECT && wire_problem) {

@@ -313,6 +313,19 @@ def wire(command: Command, path: str, settings: Settings, *, audit: bool) -> Map
         return error
 
 
+def _still_wired(wired: Mapping[str, str] | InstallRefused | None) -> Mapping[str, str] | InstallRefused | None:
+    """`wired`, or why part of the walls, in force by now, keeps the tripwire out."""
+    if wired is None or isinstance(wired, InstallRefused):
+        return wired
+    from sandbox.start.wire import check_readable  # loaded already
+
+    try:
+        check_readable(wired)
+    except InstallRefused as error:
+        return error
+    return wired
+
+
 def confine(
     command: Command, policy: Policy, settings: Settings, stale: Sequence[str], degraded: Sequence[str],
     wired: Mapping[str, str] | InstallRefused | None, *, tell: Callable[[int | None], None] | None, audit: bool,
@@ -336,6 +349,7 @@ def confine(
             refuses=settings.refuses,
         )  # fmt: skip
     except InstallRefused as error:
+        wired = _still_wired(wired)
         refuses = settings.on_unavailable == "detect" and isinstance(wired, InstallRefused)
         if settings.on_unavailable == "fail" or refuses:
             raise

@@ -44,10 +44,7 @@ def variables(command: Command, folder: str, api: str, *, audit: bool) -> Mappin
     if any("\n" in line for line in lines):
         why = "a path has a line break in it"
     if why:
-        raise InstallRefused(
-            f"the tripwire cannot be set: {why}", where="SANDBOX_ON_UNAVAILABLE",
-            todo="put it in place, or set SANDBOX_ON_UNAVAILABLE=warn to run with nothing in force, knowing so",
-        )  # fmt: skip
+        raise _refused(why)
     found = {VARIABLE: "\n".join(lines), "LD_AUDIT": library()}
     others = dict(command.environ).get("LD_AUDIT", "")
     if others:
@@ -55,3 +52,20 @@ def variables(command: Command, folder: str, api: str, *, audit: bool) -> Mappin
     if not asks_for_each(loader):
         found["LD_BIND_NOW"] = "1"  # bound late, each call of every function would go through the loader
     return found
+
+
+def check_readable(wired: Mapping[str, str]) -> None:
+    """Raise InstallRefused where the library could not read what it needs: Landlock may be in force, and hide it."""
+    folder = wired[VARIABLE].partition("\n")[0].removeprefix("p ")
+    for path in (library(), f"{folder}/{bundle.FILE}", "/proc/self/stat"):
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+        except OSError as error:
+            raise _refused(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _refused(why: str) -> InstallRefused:
+    return InstallRefused(
+        f"the tripwire cannot be set: {why}", where="SANDBOX_ON_UNAVAILABLE",
+        todo="put it in place, or set SANDBOX_ON_UNAVAILABLE=warn to run with nothing in force, knowing so",
+    )  # fmt: skip
