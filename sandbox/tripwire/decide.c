@@ -271,10 +271,10 @@ static int refuses(uint32_t nr, const uint64_t *registers, int search, struct ta
     }
 }
 
-/* Of wordexp(3) only what it substitutes starts a shell. */
+/* Of wordexp(3) only what it substitutes starts a shell; so may what begins like arithmetic. */
 static int substitutes(const char *words) {
     for (; words && *words; words++)
-        if (*words == '`' || (*words == '$' && words[1] == '(' && words[2] != '(')) return 1;
+        if (*words == '`' || (*words == '$' && words[1] == '(')) return 1;
     return 0;
 }
 

@@ -42,7 +42,7 @@ static int in_force, is_audit, is_first, has_one_phase, counts_names;
 static long start_pid;
 static uint64_t own_program[2]; /* device and inode */
 
-/* What the starter says of this start (sandbox/start/tripwire.py), taken apart in its place. */
+/* What the starter says of this start (sandbox/start/wire.py), taken apart in its place. */
 static char settings[SETTINGS];
 static const char *api_text, *folders[FOLDERS];
 static int folder_bases[FOLDERS], folder_count;

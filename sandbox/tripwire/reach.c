@@ -6,7 +6,7 @@
 #include "../launcher/dns.c"
 #include "filter.c"
 
-enum { TARGET = 1024, PLACES = 128, STANDING = 512, NAME = 256, SUN_PATH = 108, DESCRIPTORS = 4096 };
+enum { TARGET = 1024, PLACES = 128, STANDING = 512, NAME = 256, SUN_PATH = 108, DESCRIPTORS = 4096, LONGEST = 4096 };
 enum { RANDOM_PART = '*', MOST_FEW = 8 };
 
 struct target {
@@ -326,18 +326,21 @@ static int may_send_question(const uint8_t *packet, size_t n, struct target *to)
 
 /* Where a path leads, without links, into `to`; 0 where nobody can tell. `last` is not followed where `names` it. */
 static int leads_to(long folder, const char *path, int names, char *to, size_t room) {
-    char link[40], above[TARGET];
-    size_t n = text_length(path), cut = n;
+    char link[40], above[LONGEST], pointed[LONGEST];
     const char *rest = "";
-    long fd = names ? -ENOENT : SYS4(openat, folder, path, O_PATH | O_CLOEXEC, 0);
-    if (fd == -ENOENT) {
+    long fd = names ? -ENOENT : SYS4(openat, folder, path, O_PATH | O_CLOEXEC, 0), n = fd == -ENOENT, from = folder;
+    for (int links = 0; n > 0 && links <= MOST_LINKS; links++) { /* what a link leads to is made, if it is not there */
+        size_t cut = text_length(path);
         while (cut && path[cut - 1] == '/') cut--;
         while (cut && path[cut - 1] != '/') cut--;
         if (cut >= sizeof above) return 0;
         memcpy(above, cut ? path : ".", cut ? cut : 1);
         above[cut ? cut : 1] = 0;
         rest = path + cut;
-        fd = SYS4(openat, folder, above, O_PATH | O_CLOEXEC, 0);
+        fd = SYS4(openat, from, above, O_PATH | O_CLOEXEC, 0);
+        if (from != folder) SYS1(close, from);
+        n = fd < 0 || names ? 0 : SYS4(readlinkat, fd, rest, pointed, sizeof pointed - 1);
+        if (n > 0) pointed[n] = 0, path = pointed, from = fd;
     }
     if (fd < 0) return 0;
     put_number(link, put_text(link, 0, sizeof link, "/proc/self/fd/"), sizeof link, (unsigned long)fd, 10);

@@ -151,6 +151,13 @@ def by_link(name: str) -> None:
         pass
 
 
+def by_link_to_nothing(name: str) -> None:
+    """Through a link in an open folder to what is not there."""
+    os.symlink(f"{CLOSED}/{name}", f"{FOLDER}/open/{name}")
+    with open(f"{FOLDER}/open/{name}", "w"):
+        pass
+
+
 def opened_by_number(name: str) -> None:
     """openat(2) through syscall(2)."""
     path, flags = f"{CLOSED}/{name}".encode(), os.O_CREAT | os.O_WRONLY
@@ -220,6 +227,8 @@ WAYS: dict[str, Callable[[str], object]] = {
     "os.rename": renamed,
     "os.symlink": lambda name: os.symlink("x", f"{CLOSED}/{name}"),
     "open through a link": by_link,
+    "open through a link to nothing": by_link_to_nothing,
+    "open by a long path": lambda name: open(f"{CLOSED}{'/.' * 600}/{name}", "w").close(),
     "tempfile": lambda name: tempfile.mkstemp(dir=CLOSED),
     "ctypes: fopen": streamed_to,
     "ctypes: syscall(openat)": opened_by_number,
