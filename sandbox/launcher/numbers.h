@@ -434,6 +434,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_rt_sigprocmask 14
 #define NR_rt_sigqueueinfo 129
 #define NR_rt_tgsigqueueinfo 297
+#define NR_sched_yield 24
 #define NR_seccomp 317
 #define NR_sendmmsg 307
 #define NR_sendmsg 46
@@ -542,6 +543,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_rt_sigprocmask 135
 #define NR_rt_sigqueueinfo 138
 #define NR_rt_tgsigqueueinfo 240
+#define NR_sched_yield 124
 #define NR_seccomp 277
 #define NR_sendmmsg 269
 #define NR_sendmsg 211

@@ -257,7 +257,7 @@ static int refuses(uint32_t nr, const uint64_t *registers, int search, struct ta
         return message_reaches((int)registers[0], (const struct parts *)registers[1], to);
     case NR_sendmmsg: {
         const char *at = (const char *)registers[1];
-        for (uint64_t i = 0; at && i < registers[2] && !refused; i++, at += 64) /* struct mmsghdr */
+        for (uint32_t i = 0; at && i < (uint32_t)registers[2] && !refused; i++, at += 64) /* struct mmsghdr */
             refused = message_reaches((int)registers[0], (const void *)at, to);
         return refused;
     }

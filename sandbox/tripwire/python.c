@@ -100,13 +100,13 @@ static void innermost(char *origin, char *file, size_t room) {
         if (file && !depth) put_text(file, 0, room, path);
         if (is_own(path)) {
             void *function = py.PyObject_GetAttrString(code, "co_name");
-            lock(&standing_lock);
+            lock(&line_lock);
             const char *mark = alloc(1);
             put_text(origin, 0, ORIGIN,
                      format("\"handler\": {\"file\": $, \"function\": $, \"line\": #}", path, text_of(function),
                             (long)py.PyFrame_GetLineNumber(frame)));
             release(mark);
-            unlock(&standing_lock);
+            unlock(&line_lock);
             if (function) py.Py_DecRef(function);
             depth = DEEPEST;
         }

@@ -31,11 +31,12 @@ static volatile uint32_t standing_count;
 static uint8_t api_host[4], asks_itself[DESCRIPTORS / 8]; /* asks_itself: sockets that are connected to a resolver */
 static unsigned api_length;
 static volatile int api_descriptor = -1;
-static volatile int standing_lock;
+static volatile int standing_lock, line_lock; /* line_lock: of the arena, too */
 
-/* A lock that a signal handler or a child of vfork may meet: after a while it is passed by. */
+/* A lock that a signal handler or a child of vfork may meet: after a while it is passed by. Who has it gets to run
+ * meanwhile, also on one processor. */
 static void lock(volatile int *word) {
-    for (int i = 0; __atomic_exchange_n(word, 1, __ATOMIC_ACQUIRE) && i < 1 << 16; i++) continue;
+    for (int i = 0; __atomic_exchange_n(word, 1, __ATOMIC_ACQUIRE) && i < 1 << 16; i++) SYS1(sched_yield, 0);
 }
 static void unlock(volatile int *word) { __atomic_store_n(word, 0, __ATOMIC_RELEASE); }
 

@@ -167,35 +167,36 @@ static void note_request(const char *text, size_t n) {
     }
 }
 
-static void heard_on(long fd, const void *data, long n) {
-    if (n <= 0) return;
+/* A receive that truncates may say more than it wrote, or write nowhere (man 2 recv). */
+static void heard_on(long fd, const void *data, size_t room, long n) {
+    if (n <= 0 || !data) return;
+    if ((size_t)n > room) n = (long)room;
     if (fd == api_descriptor) note_request(data, (size_t)n);
     if (counts_names && n >= DNS_HEADER && asks(fd)) hear(data, (size_t)n);
 }
 
 static long our_read(int fd, void *to, size_t n) {
     long got = ORIGINAL(READ, long (*)(int, void *, size_t))(fd, to, n);
-    heard_on(fd, to, got);
+    heard_on(fd, to, n, got);
     return got;
 }
 
 static long our_recv(int fd, void *to, size_t n, int flags) {
     long got = ORIGINAL(RECV, long (*)(int, void *, size_t, int))(fd, to, n, flags);
-    heard_on(fd, to, got);
+    heard_on(fd, to, n, got);
     return got;
 }
 
 static long our_recvfrom(int fd, void *to, size_t n, int flags, void *from, uint32_t *length) {
     long got =
         ORIGINAL(RECVFROM, long (*)(int, void *, size_t, int, void *, uint32_t *))(fd, to, n, flags, from, length);
-    heard_on(fd, to, got);
+    heard_on(fd, to, n, got);
     return got;
 }
 
 static long our_recvmsg(int fd, struct parts *message, int flags) {
     long got = ORIGINAL(RECVMSG, long (*)(int, struct parts *, int))(fd, message, flags);
-    if (got > 0 && message->count)
-        heard_on(fd, message->parts->data, got < (long)message->parts->length ? got : (long)message->parts->length);
+    if (got > 0 && message->count) heard_on(fd, message->parts->data, message->parts->length, got);
     return got;
 }
 

@@ -9,7 +9,6 @@ enum { MOST_LINES = 100, LINES_SECONDS = 10, COMM = 16, VARIABLES = 512, POOL = 
 
 static int *(*errno_location)(void); /* of the function's own C library */
 static char request[64];             /* id of the invocation, '' where it is not known */
-static volatile int line_lock;
 static unsigned sequence, lost, lines_now;
 static long lines_since;
 static const char *run_name;
