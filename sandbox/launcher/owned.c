@@ -13,7 +13,7 @@ struct polled { /* struct pollfd */
 };
 
 enum { MOST_OWNED = 1024, FEWEST_OWNED = 8, MOST_RELEASED = 1024, LOOKED_AT = 8 };
-enum { MOST_BELOW = 256, MOST_LINKS_READ = 1 << 14, SOONEST = 5, LATEST = 1000 }; /* the last two in milliseconds */
+enum { MOST_BELOW = 1024, MOST_LINKS_READ = 1 << 14, SOONEST = 5, LATEST = 1000 }; /* the last two in milliseconds */
 
 struct owned {
     uint64_t inode; /* 0: none */
