@@ -194,7 +194,11 @@ def socket_path(task: Task, path: bytes, *, keep: bool = False) -> Walked:
 def _as_named(walked: Walked) -> Walked:
     """With the name that the kernel has for the file of the descriptor: a rename during the walk can make text lie."""
     if walked.fd >= 0:
-        walked.path = os.readlink(f"/proc/self/fd/{walked.fd}")
+        try:
+            walked.path = os.readlink(f"/proc/self/fd/{walked.fd}")
+        except OSError:  # it is too long
+            walked.close()
+            raise
     return walked
 
 

@@ -203,7 +203,7 @@ class _Walk:
             self._go(os.dup(self._root), self._root_text)
             return
         start = "cwd" if dirfd is None or dirfd == AT_FDCWD else f"fd/{dirfd}"
-        self._go(os.open(f"{self._base}/{start}", _OPEN), os.readlink(f"{self._base}/{start}"))
+        self._enter(os.open(f"{self._base}/{start}", _OPEN))
 
     def _leap(self, todo: list[str]) -> None:
         """Go to the folder of the last name in one step where no link and no `..` is on the way; else stay."""
@@ -217,6 +217,15 @@ class _Walk:
         if fd >= 0:
             del todo[1:]
             self._go(fd, text)
+
+    def _enter(self, fd: int) -> None:
+        """Go to the file of a descriptor, by the kernel's name for it. Raises OSError, also where that is too long."""
+        try:
+            text = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            os.close(fd)
+            raise
+        self._go(fd, text)
 
     def _go(self, fd: int, text: str) -> None:
         if self._here >= 0:
@@ -239,8 +248,7 @@ class _Walk:
                 process, thread = _numbers(self._tid, device)
                 return str(process) if name == "self" else f"{process}/task/{thread}"
             if os.fstat(self._here).st_ino != _PROC_ROOT:  # mounts and net in there are texts like any other
-                opened = os.open(name, _OPEN, dir_fd=self._here)
-                self._go(opened, os.readlink(f"/proc/self/fd/{opened}"))
+                self._enter(os.open(name, _OPEN, dir_fd=self._here))
                 self._magic = True
                 return None
         return os.readlink("", dir_fd=fd)

@@ -16,7 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sandbox.behaviour.access import of_change
+from sandbox.behaviour.call import Call
+from sandbox.kernel.memory import PAGE
 from sandbox.kernel.path_walk import AT_FDCWD, MOST_LINKS, walk
+from sandbox.kernel.task import Task as Caller
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="chroot(2) and mount(2) need root")
 CLONE_FS, CLONE_FILES = 0x200, 0x400
@@ -274,3 +278,32 @@ def test_up_from_what_is_not_a_folder(tmp_path: Path) -> None:
                 os.stat(name, dir_fd=fd)
     finally:
         os.close(fd)
+
+
+def test_a_folder_whose_name_is_too_long(tmp_path: Path) -> None:
+    """From below more folders than a path has room for a walk ends with ENAMETOOLONG, and leaves no descriptor open."""
+    deep, size = os.open(tmp_path, os.O_PATH), len(str(tmp_path))
+    name = "d" * 250
+    while size < PAGE:
+        os.mkdir(name, dir_fd=deep)
+        above, deep, size = deep, os.open(name, os.O_PATH, dir_fd=deep), size + 251
+        if size < PAGE:
+            os.close(above)
+    try:
+        os.mkdir("end", dir_fd=deep)
+        link = f"/proc/self/fd/{deep}/end".encode()
+        walk(os.getpid(), None, link)  # which opens what is kept: the mounts
+        before = os.listdir("/proc/self/fd")
+        for dirfd, path in ((deep, b"end"), (None, link)):
+            found = walk(os.getpid(), dirfd, path, keep=True)
+            assert (found.error, found.fd, found.unsure) == (errno.ENAMETOOLONG, -1, True)
+        memory = ctypes.create_string_buffer(name.encode())  # below a folder with a name, into one without
+        change = Call("fchmodat"), (above, ctypes.addressof(memory), 0o700, 0, 0, 0), Caller(os.getpid())
+        with pytest.raises(OSError, match="too long"):
+            of_change(*change, "invoke")
+        change[-1].close()
+        assert os.listdir("/proc/self/fd") == before
+        assert os.stat("end", dir_fd=deep)
+    finally:
+        os.close(above)
+        os.close(deep)
