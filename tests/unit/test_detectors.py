@@ -197,13 +197,15 @@ def test_a_burst_is_many_times_what_training_did() -> None:
 
 
 def test_survivors_are_more_than_training_left_and_begun_now() -> None:
-    """What training left as well, what was begun before, and what training has not counted is not suspected."""
+    """What training left, began before or never counted is not suspected, nor are some threads of a runtime."""
     suspect = detectors.survivors.suspect
-    begun, grown = {"threads": ["worker 7"], "processes": []}, {"threads": 2, "processes": 1}
+    many = 2 + detectors.survivors.SPARE["threads"]
+    begun, grown = {"threads": ["worker 7"], "processes": []}, {"threads": many, "processes": 1}
     found = list(suspect(begun, grown, {"threads": 1, "processes": 0}))
-    said = "2 threads more than after init, in training 1 at most"
+    said = f"{many} threads more than after init, in training 1 at most"
     assert [(sort, one.detail) for sort, one in found] == [("threads", said)]
     assert not list(suspect(begun, grown, {"threads": 2}))
+    assert [sort for sort, _ in suspect({"processes": ["sh 8"]}, grown, {"processes": 0})] == ["processes"]
     assert not list(suspect(begun, grown, {}))
 
 

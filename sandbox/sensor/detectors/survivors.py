@@ -6,6 +6,8 @@ what this invocation began.
 
 from __future__ import annotations
 
+import os
+
 from sandbox.behaviour.anomaly import Anomaly
 
 TYPE_CHECKING = False
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 NAME = "survivors"
+SPARE = {"threads": 2 * (os.cpu_count() or 1)}
+"""So many more are not suspected: compilers and collectors of a JVM, V8 or Go start threads by load and processors."""
 
 
 def suspect(
@@ -24,5 +28,5 @@ def suspect(
     init. Nothing is said of a sort of which training knows no most.
     """
     for sort, names in begun.items():
-        if names and sort in most and grown[sort] > most[sort]:
+        if names and sort in most and grown[sort] > most[sort] + SPARE.get(sort, 0):
             yield sort, Anomaly(NAME, f"{grown[sort]} {sort} more than after init, in training {most[sort]} at most")
