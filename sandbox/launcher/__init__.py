@@ -6,18 +6,11 @@ the rest, fuzz.c and fuzz_dns.c try one reader alone, tools/header makes numbers
 
 from __future__ import annotations
 
-import hashlib
-import os
-import platform
 import struct
-import subprocess
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from sandbox.errors import SandboxError, UsageError
+from sandbox.launcher.native import Native
 
-ARCHES = ("x86_64", "aarch64")
 LARGEST = 72 << 10
 """Bytes that a launcher may have: 24 KiB to start a function and be gone, 40 more to attend it, and 8 to own its
 sockets where they cannot be duplicated."""
@@ -46,40 +39,14 @@ ZIG_FLAGS = (
 fifth more of -Os than gcc."""
 
 
-def binary(arch: str) -> bytes:
-    """The launcher for `x86_64` or `aarch64`, static and executable as it is. Builds it where it can and must.
-
-    Raises UsageError for another architecture, SandboxError where there is neither a launcher nor a compiler for it.
-    """
-    return path(arch).read_bytes()
-
-
 def zig_flags(arch: str) -> tuple[str, ...]:
     """What zig's C compiler needs besides the rest, for `x86_64` or `aarch64`."""
     return (*ZIG_FLAGS, "-target", f"{arch}-linux-musl")
 
 
-def path(arch: str) -> Path:
-    """Where the launcher lies; errors as those of `binary`."""
-    if arch not in ARCHES:
-        raise UsageError(f"{arch!r} is not one of {', '.join(ARCHES)}", where="launcher", todo="name another one")
-    found = BUILT / f"launcher-{arch}"
-    mark = BUILT / f"launcher-{arch}.sources"
-    if found.is_file() and (not mark.is_file() or mark.read_text() == sources()):
-        return found
-    if arch != platform.machine():
-        raise SandboxError(
-            f"a launcher for {arch} is missing", where=str(found), todo="run tools/release, which builds both"
-        )
-    build(("cc",), found)
-    return found
-
-
-def sources() -> str:
-    """SHA-256 of all that a launcher is made of."""
-    names = sorted({*HERE.glob("*.[ch]"), SCRIPT} - {*HERE.glob("fuzz*.c")})
-    parts = [repr((FLAGS, LINKED)).encode(), *(name.read_bytes() for name in names)]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+def parts() -> list[Path]:
+    """The C files of the launcher, of which the tripwire shares some; those that only try a reader are none."""
+    return sorted({*HERE.glob("*.[ch]")} - {*HERE.glob("fuzz*.c")})
 
 
 def loaded(program: bytes) -> bytes:
@@ -93,20 +60,14 @@ def loaded(program: bytes) -> bytes:
     return bytes(head) + program[64:end]
 
 
-def build(compiler: Sequence[str], found: Path) -> None:
-    """Compile and link into `found`, in one step for whoever looks. Raises SandboxError with what the compiler said."""
-    todo = "run tools/release, which needs no compiler, or install one"
-    try:
-        found.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=found.parent) as folder:
-            made = Path(folder) / found.name
-            command = [*compiler, *FLAGS, *LINKED, f"-Wl,-T,{SCRIPT}", "-o", str(made), str(HERE / "launcher.c")]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SandboxError(f"cannot be built:\n{done.stderr.strip()}", where="launcher", todo=todo)
-            made.write_bytes(loaded(made.read_bytes()))
-            made.chmod(0o755)
-            os.replace(made, found)
-        found.with_name(found.name + ".sources").write_text(sources())
-    except OSError as error:
-        raise SandboxError(f"cannot be built: {error.strerror}", where=str(error.filename), todo=todo) from error
+NATIVE = Native(
+    "launcher", "launcher-{arch}", BUILT, (*FLAGS, *LINKED, f"-Wl,-T,{SCRIPT.name}"), HERE / "launcher.c",
+    lambda: [*parts(), SCRIPT], loaded,
+)  # fmt: skip
+"""Static, and executable as it is."""
+path, build = NATIVE.path, NATIVE.build
+
+
+def binary(arch: str) -> bytes:
+    """The launcher for `x86_64` or `aarch64`; errors as those of `Native.path`."""
+    return path(arch).read_bytes()

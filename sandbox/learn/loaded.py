@@ -45,7 +45,7 @@ class Libraries:
         self._known: dict[str, Library | None] = {}
 
     def library(self, tid: int, path: str) -> Library | None:
-        """That of a file, by the path to which a task's open leads; None for any that is no library's code."""
+        """That of a file, by the path to which a task's open leads; None for any that is not a library's code."""
         if not self._version or (not path.endswith(CODE) and ".so." not in path):
             return None
         if path.startswith(self._elsewhere) and "-packages/" not in path:

@@ -96,7 +96,7 @@ class UserChange:
 
 
 def changes(old: Profile, new: Profile) -> Iterator[UserChange]:
-    """What uses that training knew have come, and gone, of entries that both have; what was unknown is no change."""
+    """What uses that training knew have come, and gone, of entries that both have; what was unknown is not a change."""
     before, after = _Users(old), _Users(new)
     for section, entry, distribution in sorted(after.by):
         if before.lacks(section, entry, distribution):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 NO_DISTRIBUTION = ("", FROM_STRING, STANDARD_LIBRARY)
-"""Owners of frames that are no distribution: the function's own code, a string, Python's own library."""
+"""Owners of frames that are not a distribution: the function's own code, a string, Python's own library."""
 
 
 def users(reading: Reading) -> tuple[str, ...]:

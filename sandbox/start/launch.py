@@ -378,7 +378,7 @@ def confine(
         if tell and "supervision" in in_force.enforced:
             in_force.reported.append(f"activity: {settings.activity}")
         else:
-            in_force.degraded.append(f"activity: there is no supervisor, and so no line ({ACTIVITY})")
+            in_force.degraded.append(f"activity: not written, since there is no supervisor ({ACTIVITY})")
     line = status_line("audit" if audit else "enforce", policy.function, policy.digest, in_force, stale)
     if wired is not None:
         tier = tier or ("kernel + supervisor" if "supervision" in in_force.enforced else "kernel only")

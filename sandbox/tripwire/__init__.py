@@ -6,18 +6,11 @@ is its beginning and includes the rest; the readers of a policy and of DNS messa
 
 from __future__ import annotations
 
-import hashlib
-import os
-import platform
-import subprocess
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from sandbox import launcher
-from sandbox.errors import SandboxError, UsageError
+from sandbox.launcher.native import Native
 
-ARCHES = launcher.ARCHES
 LARGEST = 128 << 10
 """Bytes that a library may have."""
 
@@ -37,59 +30,13 @@ GENERAL_REGISTERS = "-mgeneral-regs-only"
 """Floating-point registers may hold arguments of the call that is looked at."""
 
 
-def name(arch: str) -> str:
-    """What the library of an architecture is called."""
-    return f"tripwire-{arch}.so"
-
-
 def zig_flags(arch: str) -> tuple[str, ...]:
     """What zig's C compiler needs besides the rest. The oldest glibc is that of Amazon Linux 2."""
     return ("-fno-sanitize=all", "-Wno-unused-command-line-argument", "-target", f"{arch}-linux-gnu.2.26")
 
 
-def binary(arch: str) -> bytes:
-    """The library for `x86_64` or `aarch64`; errors as those of `path`."""
-    return path(arch).read_bytes()
-
-
-def path(arch: str) -> Path:
-    """Where the library lies, which is built where it can and must.
-
-    Raises UsageError for another architecture, SandboxError where there is neither a library nor a compiler for it.
-    """
-    if arch not in ARCHES:
-        raise UsageError(f"{arch!r} is not one of {', '.join(ARCHES)}", where="tripwire", todo="name another one")
-    found, mark = BUILT / name(arch), BUILT / f"{name(arch)}.sources"
-    if found.is_file() and (not mark.is_file() or mark.read_text() == sources()):
-        return found
-    if arch != platform.machine():
-        raise SandboxError(
-            f"a tripwire for {arch} is missing", where=str(found), todo="run tools/release, which builds both"
-        )
-    build(("cc",), found)
-    return found
-
-
-def sources() -> str:
-    """SHA-256 of all that a library is made of."""
-    shared = sorted({*launcher.HERE.glob("*.[ch]")} - {*launcher.HERE.glob("fuzz*.c")})
-    parts = [repr((FLAGS, LINKED)).encode(), *(file.read_bytes() for file in [*sorted(HERE.glob("*.[ch]")), *shared])]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
-
-
-def build(compiler: Sequence[str], found: Path) -> None:
-    """Compile and link into `found`, in one step for whoever looks. Raises SandboxError with what the compiler said."""
-    todo = "run tools/release, which needs no compiler, or install one"
-    try:
-        found.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=found.parent) as folder:
-            made = Path(folder) / found.name
-            command = [*compiler, *FLAGS, GENERAL_REGISTERS, *LINKED, "-o", str(made), str(HERE / "tripwire.c")]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SandboxError(f"cannot be built:\n{done.stderr.strip()}", where="tripwire", todo=todo)
-            made.chmod(0o755)
-            os.replace(made, found)
-        found.with_name(found.name + ".sources").write_text(sources())
-    except OSError as error:
-        raise SandboxError(f"cannot be built: {error.strerror}", where=str(error.filename), todo=todo) from error
+NATIVE = Native(
+    "tripwire", "tripwire-{arch}.so", BUILT, (*FLAGS, GENERAL_REGISTERS, *LINKED), HERE / "tripwire.c",
+    lambda: [*sorted(HERE.glob("*.[ch]")), *launcher.parts()],
+)  # fmt: skip
+path, build = NATIVE.path, NATIVE.build
