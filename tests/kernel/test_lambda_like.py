@@ -5,6 +5,7 @@ What becomes of each socket is in test_owned_sockets.py, which runs there, too.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from process_table import descendants, runs
@@ -29,6 +31,16 @@ def attempt(call, *args):
 """
 MOST_PRIVATE = 320 << 10
 """Bytes of their own that the attendant, with its table of sockets, and the sleeping decider may have."""
+
+
+@contextlib.contextmanager
+def servers() -> Iterator[tuple[socket.socket, list[int], tuple[str, str]]]:
+    """Who listens by TCP; its port and that of one who takes datagrams; and both as destinations."""
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        tcp.settimeout(20)
+        udp.bind(("127.0.0.1", 0))
+        ports = [tcp.getsockname()[1], udp.getsockname()[1]]
+        yield tcp, ports, (f"tcp://127.0.0.1:{ports[0]}", f"udp://127.0.0.1:{ports[1]}")
 
 
 def test_a_function_that_needs_no_python_has_none(bench: Supervision) -> None:
@@ -54,11 +66,7 @@ found += [sender.sendto(b"x", ("127.0.0.1", udp)), sender.connect_ex(("127.0.0.1
 print(json.dumps(found), flush=True)
 sys.stdin.readline()
 """
-    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        tcp.settimeout(20)
-        udp.bind(("127.0.0.1", 0))
-        ports = [tcp.getsockname()[1], udp.getsockname()[1]]
-        network = (f"tcp://127.0.0.1:{ports[0]}", f"udp://127.0.0.1:{ports[1]}")
+    with servers() as (tcp, ports, network):
         for kept in (True, False):  # connections, for a sendmsg that could name another destination
             items = [item for item in SOCKETS if kept or item != "sendmsg"]
             bundle = bench.bundle(*items, "clone thread", "dup", network=network)
@@ -101,11 +109,7 @@ for client in (first, second, third): client.close()
 print(json.dumps(found), flush=True)
 sys.stdin.readline()
 """
-    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        tcp.settimeout(20)
-        udp.bind(("127.0.0.1", 0))
-        ports = [tcp.getsockname()[1], udp.getsockname()[1]]
-        network = (f"tcp://127.0.0.1:{ports[0]}", f"udp://127.0.0.1:{ports[1]}")
+    with servers() as (tcp, ports, network):
         bundle = bench.bundle(*[item for item in SOCKETS if item != "sendmsg"], network=network)
         process, events = bench.start(bundle, *PYTHON, code, json.dumps(ports), stdin=subprocess.PIPE)
         try:
