@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sandbox.egress.brokered import Answer, SocketSource, Target
     from sandbox.egress.destinations import Destinations
     from sandbox.egress.listen import Listens
+    from sandbox.egress.owned import OwnedSockets
     from sandbox.egress.targets import Suspects
     from sandbox.kernel.notification import Listener, Notification
     from sandbox.kernel.sockaddr import SocketAddress
@@ -45,15 +46,17 @@ class Egress:
 
     def __init__(
         self, destinations: Destinations, connected_to_api: Callable[[], None],
-        report: Callable[[Notification, Task, str, Denied], bool], source: SocketSource | None = None,
+        report: Callable[[Notification, Task, str, Denied], bool], owned: OwnedSockets | None = None,
         listen: Sequence[str] = (), suspects: Suspects = suspects_nothing,
     ) -> None:  # fmt: skip
-        """`listen` are the entries for listeners, followed as the destinations are.
+        """`owned` makes the function's sockets where they cannot be duplicated. `listen` are the entries for listeners,
+        followed as the destinations are.
 
         `suspects(brokered, section, entry, target)` hears of what an entry allows, before it is made, and says whether
         it must not be.
         """
-        self._source = source or Duplicates()
+        self._owned = owned
+        self._source: SocketSource = owned or Duplicates()
         self.targets = Targets(destinations, connected_to_api, report, suspects)
         """Where the forwarder and the relay are set."""
         self._report = report
@@ -123,6 +126,18 @@ class Egress:
         """Answer one call of RECEIVES (sandbox/egress/answers.py) that the profile has."""
         if not self._answers.take(listener, call, syscall, task):
             listener.let_through(call.id)
+
+    def make_netlink(self, listener: Listener, call: Notification, task: Task) -> None:
+        """Answer a socket(2) for netlink: it reads, in audit too, unless an entry allows the whole family."""
+        privileged = self.targets.allows_family("AF_NETLINK")
+        if self._owned:
+            self._owned.make(listener, call, task, privileged=privileged)
+        elif privileged:
+            listener.let_through(call.id)
+        else:
+            from sandbox.egress import netlink  # few functions have such a socket
+
+            netlink.answer(listener, call)
 
     def _is_forwarder(self, address: SocketAddress) -> bool:
         return self.targets.forwarder is not None and self.targets.forwarder.is_own(address)

@@ -30,6 +30,9 @@ SIGNALS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "p
 TO_SUPERVISOR = "a signal to the supervisor, or to all that it is among"
 OUTSIDE = "a signal by a pidfd to a process that is none of the function's"
 UNSEEN = "a signal by a pidfd, whose target only Landlock ABI 6 could hold, which is not in force"
+ENDS = ("SIGTERM", "SIGKILL")
+"""With these a process may end its own children. Whether it does is often chance: a pool of processes that is closed
+signals the workers that have not ended by then, which training sees or not."""
 
 
 class Decision:
@@ -85,6 +88,15 @@ class Decider:
         """Whether training survived it in this phase, aimed at the same; during init what any phase may do counts."""
         return any(known == at and where in (phase, "invoke") for where, known in self._tolerates.get(call, ()))
 
+    def tolerated(self, call: Call, args: Sequence[int], task: Task, phase: str) -> Decision | None:
+        """The answer to a hard-denied call that training survived, at the same target; None for any other."""
+        from sandbox.behaviour.aim import aim
+
+        at = aim(call.syscall, args, task, os.getpid())
+        if not self.tolerates(call, phase, at):
+            return None
+        return Decision(DENY, f"tolerated: training met the same refusal, at {at}", risk="low")
+
     def decide(self, call: Call, phase: str) -> Decision:
         """For a call in a phase (init, invoke, run)."""
         syscall, arg_class = call
@@ -113,15 +125,44 @@ class Decider:
 
 
 class Signalling:
-    """`scoped` is whether Landlock keeps the function's signals in its own domain, or in an `audit` would."""
+    """Decides on signals: by the class of the call, which `decider` knows, and by whom it would reach."""
 
-    def __init__(self, *, scoped: bool, audit: bool, attendant: int = 0) -> None:
-        """`attendant` is the number of another process that counts as the supervisor; 0 for none."""
+    def __init__(self, decider: Decider, *, self_only: bool, scoped: bool, attendant: int = 0) -> None:
+        """`self_only`: every signal to others is notified, whatever its class.
+
+        `scoped` is whether Landlock keeps the function's signals in its own domain, or in an audit would. `attendant`
+        is the number of another process that counts as the supervisor; 0 for none.
+        """
+        self._decider = decider
+        self._self_only = self_only
         self._scoped = scoped
-        self._audit = audit
+        self._audit = decider.audit
         self._pid = os.getpid()
         self._attendant = attendant or self._pid
         self._group = os.getpgrp()
+
+    def decide(self, asked: Call, args: Sequence[int], task: Task, phase: str) -> tuple[Call, Decision]:
+        """The call that is reported, and the decision."""
+        if self.raises(asked.syscall, args, task):
+            return asked, Decision(CONTINUE)
+        inside = not self._self_only or self.is_own(asked.syscall, args, task)
+        objection = self.objection(asked.syscall, args, task)
+        if inside and not objection and (self._decider.takes(asked, phase) or self._ends_child(asked, args, task)):
+            return asked, Decision(CONTINUE)
+        if not inside:
+            asked = asked.to_others()
+        decision = self._decider.decide(asked, phase)
+        if not objection or decision.answer == TERMINATE:
+            return asked, decision
+        return asked, Decision(DENY if objection == TO_SUPERVISOR else self._decider.response(asked), objection)
+
+    def _ends_child(self, asked: Call, args: Sequence[int], task: Task) -> bool:
+        """Whether a process ends a child of its own, where the function makes processes."""
+        if self._self_only or asked.syscall != "kill" or asked.arg_class not in ENDS:
+            return False
+        from sandbox.behaviour.aim import is_child
+
+        return is_child(args[0] & arguments.LOW, task)
 
     def objection(self, syscall: str, args: Sequence[int], task: Task) -> str:
         """Why the call may never go on, whatever the profile holds; '' when only the profile decides."""

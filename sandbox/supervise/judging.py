@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sandbox.sensor.detectors.seen import Known
     from sandbox.sensor.early import Early
     from sandbox.sensor.origins import Sensor
+    from sandbox.supervise.activity import Follower
+    from sandbox.supervise.decision import Decider
     from sandbox.violations.origin import Origin
 
     Users: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
@@ -193,3 +195,14 @@ def _as_decided(section: str, entries: Mapping[str, Sequence[str]]) -> Mapping[s
 
     parse = destination.parse if section == "network" else listener.parse
     return {parse(text).text: names for text, names in entries.items()}
+
+
+def make_judge(
+    decider: Decider, follower: Follower | None, *, waits: Callable[[Notification], bool],
+    degraded: Callable[[str], None],
+) -> Judge:  # fmt: skip
+    """The judge of one supervisor, by its policy; `follower` is what its activity is told to, None where it is not."""
+    return Judge(
+        decider.on_anomaly, decider.by, decider.libraries, audit=decider.audit, waits=waits, degraded=degraded,
+        tells=follower is not None, each=follower is not None and follower.full,
+    )  # fmt: skip

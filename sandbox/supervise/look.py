@@ -26,13 +26,16 @@ from sandbox.names.resolver import HOME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sandbox.behaviour.access import Access
     from sandbox.bundle import Policy
     from sandbox.confine import Command
-    from sandbox.kernel.notification import Notification
+    from sandbox.kernel.notification import Listener, Notification
     from sandbox.kernel.task import Task
+    from sandbox.supervise.activity import Follower
+    from sandbox.supervise.decision import Decider
+    from sandbox.supervise.executing import Report
 
 
 OWN = ("comm", "coredump_filter", "oom_score_adj", "timerslack_ns")
@@ -166,6 +169,79 @@ class Look:
 
     def _is_stale(self, refused: Access) -> bool:
         return not refused.entry and self._permissions.is_stale(refused.thing, refused.identity)
+
+
+class Looking:
+    """Answers the calls that a supervisor's look sees, by what it is given of that.
+
+    `report` writes the line of a violation, `degraded` one of what is not held, `terminate` ends the function,
+    `follower` hears of the paths.
+    """
+
+    def __init__(
+        self, look: Look, decider: Decider, report: Report, *, degraded: Callable[[str], None],
+        terminate: Callable[[str], None], follower: Follower | None,
+    ) -> None:  # fmt: skip
+        self.look = look
+        self.sees = look.sees
+        self._decider = decider
+        self._report = report
+        self._degraded = degraded
+        self._terminate = terminate
+        self._follower = follower
+
+    def answer(self, listener: Listener, call: Notification, asked: Call, task: Task, phase: str) -> None:
+        """Report what the rules on files refuse, and let the call go on: the wall decides. What has none is made."""
+        look = self.look
+        if look.decides(asked.syscall):
+            from sandbox.supervise import changing
+
+            look.accesses = ()
+            changing.answer(listener, call, asked, task, look, phase, self._refusing(call, task))
+            self._follow(asked, task)
+            return
+        if number := self._tell_refused(call, asked, task, phase):
+            listener.refuse(call.id, number)
+        else:
+            listener.let_through(call.id)
+
+    def _refusing(self, call: Notification, task: Task) -> Callable[[Access, str], bool]:
+        from sandbox.supervise.decision import REPORT, TERMINATE, Decision
+
+        def refuses(one: Access, reason: str) -> bool:
+            self.look.accesses = ()
+            decision = Decision(self._decider.response(one.call), reason, self.look.spelled(one))
+            self._report(call, task, one.call, decision, one.thing, None, errno.EACCES)
+            if decision.answer == TERMINATE:
+                self._terminate(str(one.call))
+            return decision.answer != REPORT
+
+        return refuses
+
+    def _tell_refused(self, call: Notification, asked: Call, task: Task, phase: str) -> int:
+        """Report what a look objects to; returns the errno of what no wall refuses, 0 for all else."""
+        look = self.look
+        verdict = look.ask(asked, call.args, task, phase)
+        if look.unread and look.tells:
+            look.tells = False
+            why = "the path of a call could not be read, or lies where a look might hang: there may be more to report"
+            self._degraded(f"files: {why}")
+        if not verdict.errno:
+            self._follow(asked, task)
+            return 0
+        from sandbox.supervise.decision import DENY, REPORT, Decision  # what is quiet does without, before the rest too
+
+        answer = REPORT if look.audit else DENY
+        for refused in verdict.refused:
+            decision = Decision(answer, look.reason(refused, verdict), look.spelled(refused, verdict.by_look))
+            self._report(call, task, asked, decision, refused.thing, None, verdict.errno)
+        return verdict.errno if verdict.by_look and not look.audit else 0
+
+    def _follow(self, asked: Call, task: Task) -> None:
+        """Tell of the paths that were looked at last, which the call may reach."""
+        if self._follower:
+            for one in self.look.accesses:
+                self._follower.looked(asked, one.reach, one.thing, task)
 
 
 def _is_own(asked: Access, task: Task) -> bool:

@@ -25,7 +25,6 @@ from sandbox.supervise.decision import (
     REPORT,
     SIGNALS,
     TERMINATE,
-    TO_SUPERVISOR,
     Decider,
     Decision,
     Signalling,
@@ -39,7 +38,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sandbox.behaviour.access import Access
     from sandbox.behaviour.stand_ins import StandIns
     from sandbox.egress.brokered import Brokered
     from sandbox.egress.destinations import Destinations
@@ -50,16 +48,12 @@ if TYPE_CHECKING:
     from sandbox.names.forwarder import Forwarder
     from sandbox.supervise.activity import Follower
     from sandbox.supervise.executing import Executing
-    from sandbox.supervise.judging import Judge
-    from sandbox.supervise.look import Look
+    from sandbox.supervise.look import Look, Looking
     from sandbox.supervise.programs import Programs
     from sandbox.supervise.reports import Reports
 
 DRAIN = 0.2
 """Seconds after the handler's end in which waiting calls of its children are still answered."""
-ENDS = ("SIGTERM", "SIGKILL")
-"""With these a process may end its own children. Whether it does is often chance: a pool of processes that is closed
-signals the workers that have not ended by then, which training sees or not."""
 
 BROKERED = (*tables.WITH_DESTINATION, *tables.LISTENS)
 """The calls that the broker makes in the function's place."""
@@ -85,12 +79,11 @@ class Supervisor:
         self._init = init
         self._journal = journal
         self._one_phase = one_phase
-        self._signals_self = signals == "self"
         self._names = tables.names(arch)
         self._forwarder: Forwarder | None = None
         self._relay: Relay | None = None
         self._programs: Executing | None = None
-        self._look: Look | None = None
+        self._looking: Looking | None = None
         self._follower: Follower | None = None
         self.phase = "init" if runtime_api else "run"
         self.after_init: Callable[[], None] | None = None
@@ -98,14 +91,13 @@ class Supervisor:
         self.terminated = ""
         self._pid = 0
         self._tasks = Tasks()
-        self._own_pid = os.getpid()
         self._ended: int | None = None
         self._loaded = False
         self._short: set[str] = set()
         self._reports: Reports | None = None
         self._listener: Listener | None = None
         self._attendant = attendant
-        self._signalling = Signalling(scoped=scoped, audit=decider.audit, attendant=attendant)
+        self._signalling = Signalling(decider, self_only=signals == "self", scoped=scoped, attendant=attendant)
         self.owned = owned
         self._receives = frozenset(receives)
         self._egress = Egress(
@@ -151,8 +143,16 @@ class Supervisor:
         self._terminate(survivor, "left behind an invocation")
 
     def set_look(self, look: Look | None) -> None:
-        """Look at the path calls, which are notified then; None where they are not."""
-        self._look = look
+        """Look at the path calls, which are notified then; None where they are not. Behind `set_follower`."""
+        if look is None:
+            self._looking = None
+            return
+        from sandbox.supervise.look import Looking
+
+        self._looking = Looking(
+            look, self._decider, self._report, degraded=self._degraded, terminate=self._terminate,
+            follower=self._follower,
+        )  # fmt: skip
 
     def told(self, flags: int, id_: int) -> None:
         """What the attendant says of the call that it sends next (sandbox/supervise/link.py)."""
@@ -183,23 +183,14 @@ class Supervisor:
 
     def _reporting(self) -> Reports:
         if self._reports is None:
+            from sandbox.supervise.judging import make_judge
             from sandbox.supervise.reports import Reports
 
+            judge = make_judge(self._decider, self._follower, waits=self._still_waits, degraded=self._degraded)
             self._reports = Reports(
-                self._function, self._arch, self._journal, self._forwarder, self._relay, self._judge(),
-                self._follower,
-            )  # fmt: skip
+                self._function, self._arch, self._journal, self._forwarder, self._relay, judge, self._follower
+            )
         return self._reports
-
-    def _judge(self) -> Judge:
-        from sandbox.supervise.judging import Judge
-
-        decider = self._decider
-        return Judge(
-            decider.on_anomaly, decider.by, decider.libraries, audit=decider.audit, waits=self._still_waits,
-            degraded=self._degraded, tells=self._follower is not None,
-            each=self._follower is not None and self._follower.full,
-        )  # fmt: skip
 
     def _still_waits(self, call: Notification) -> bool:
         return self._listener is not None and self._listener.is_valid(call.id)
@@ -323,7 +314,7 @@ class Supervisor:
             self._programs.meet(first)
             first.close()
         early = self.phase == "init" and self._init.allows(call)
-        if early and not (self._look and self._look.sees(call.nr)):
+        if early and not (self._looking and self._looking.sees(call.nr)):
             listener.let_through(call.id)
             return
         syscall = self._names.get(call.nr)
@@ -332,18 +323,21 @@ class Supervisor:
             return
         task = self._tasks.take(call.pid)
         try:
-            if self._look and (early or self._look.calls.allows(call)):
-                self._look_at(listener, call, syscall, task, self._look)
+            if self._looking and (early or self._looking.look.calls.allows(call)):
+                self._looking.answer(listener, call, self._asked(call, syscall), task, self.phase)
             else:
                 self._answer(listener, call, syscall, task)
         finally:
             self._tasks.done(task)
 
+    def _asked(self, call: Notification, syscall: str) -> Call:
+        return Call(syscall, arguments.classify(syscall, call.args, self._arch))
+
     def _answer(self, listener: Listener, call: Notification, syscall: str, task: Task) -> None:
-        asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
+        asked = self._asked(call, syscall)
         if syscall == "socket" and asked.arg_class.startswith(tables.NETLINK):
             if self._decider.takes(asked, self.phase):
-                self._make_netlink(listener, call, task)
+                self._egress.make_netlink(listener, call, task)
                 return
         elif syscall == "socket" and self.owned and self.owned.allows(call, self.phase):
             self.owned.make(listener, call, task)
@@ -356,8 +350,10 @@ class Supervisor:
             self._programs.answer(listener, call, syscall, task)
             return
         if syscall in SIGNALS:
-            asked, decision = self._decide_signal(call, asked, task)
-        elif self._decider.knows_refusal(asked) and (tolerated := self._tolerate(call, asked, task)):
+            asked, decision = self._signalling.decide(asked, call.args, task, self.phase)
+        elif self._decider.knows_refusal(asked) and (
+            tolerated := self._decider.tolerated(asked, call.args, task, self.phase)
+        ):
             decision = tolerated
         else:
             decision = self._decider.decide(asked, self.phase)
@@ -371,12 +367,12 @@ class Supervisor:
             decision = Decision(DENY)  # in silence, as it is enforced
         self._report(call, task, asked, decision)
         if decision.answer == REPORT:
-            if self._look and self._look.sees(call.nr):
-                self._look_at(listener, call, syscall, task, self._look)
+            if self._looking and self._looking.sees(call.nr):
+                self._looking.answer(listener, call, asked, task, self.phase)
             elif syscall in BROKERED:
                 self._egress.take(listener, call, syscall, task)
             elif syscall == "socket" and asked.arg_class.startswith(tables.NETLINK):
-                self._make_netlink(listener, call, task)
+                self._egress.make_netlink(listener, call, task)
             elif syscall == "socket" and self.owned:
                 self.owned.make(listener, call, task)
             else:
@@ -385,100 +381,6 @@ class Supervisor:
         if decision.answer == TERMINATE:
             self._terminate(str(asked))
         listener.refuse(call.id, errno.EPERM)
-
-    def _make_netlink(self, listener: Listener, call: Notification, task: Task) -> None:
-        """Answer a socket(2) for netlink: it reads, in audit too, unless an entry allows the whole family."""
-        privileged = self._egress.targets.allows_family("AF_NETLINK")
-        if self.owned:
-            self.owned.make(listener, call, task, privileged=privileged)
-        elif privileged:
-            listener.let_through(call.id)
-        else:
-            from sandbox.egress import netlink  # few functions have such a socket
-
-            netlink.answer(listener, call)
-
-    def _look_at(self, listener: Listener, call: Notification, syscall: str, task: Task, look: Look) -> None:
-        """Report what the rules on files refuse, and let the call go on: the wall decides. What has none is made."""
-        asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
-        if look.decides(syscall):
-            from sandbox.supervise import changing
-
-            look.accesses = ()
-            refusing = self._refusing(call, task, look)
-            changing.answer(listener, call, asked, task, look, self.phase, refusing)
-            self._follow(asked, task, look)
-            return
-        if number := self._tell_refused(call, asked, task, look):
-            listener.refuse(call.id, number)
-        else:
-            listener.let_through(call.id)
-
-    def _refusing(self, call: Notification, task: Task, look: Look) -> Callable[[Access, str], bool]:
-        def refuses(access: Access, reason: str) -> bool:
-            look.accesses = ()
-            decision = Decision(self._decider.response(access.call), reason, look.spelled(access))
-            self._report(call, task, access.call, decision, access.thing, number=errno.EACCES)
-            if decision.answer == TERMINATE:
-                self._terminate(str(access.call))
-            return decision.answer != REPORT
-
-        return refuses
-
-    def _tell_refused(self, call: Notification, asked: Call, task: Task, look: Look) -> int:
-        """Report what a look objects to; returns the errno of what no wall refuses, 0 for all else."""
-        verdict = look.ask(asked, call.args, task, self.phase)
-        if look.unread and look.tells:
-            look.tells = False
-            from sandbox.violations.record import Degraded
-
-            why = "the path of a call could not be read, or lies where a look might hang: there may be more to report"
-            self._journal.write(Degraded(self._function, f"files: {why}"))
-        if not verdict.errno:
-            self._follow(asked, task, look)
-        answer = REPORT if look.audit else DENY
-        for refused in verdict.refused:
-            decision = Decision(answer, look.reason(refused, verdict), look.spelled(refused, verdict.by_look))
-            self._report(call, task, asked, decision, refused.thing, number=verdict.errno)
-        return verdict.errno if verdict.by_look and not look.audit else 0
-
-    def _follow(self, asked: Call, task: Task, look: Look) -> None:
-        """Tell of the paths that were looked at last, which the call may reach."""
-        if self._follower:
-            for one in look.accesses:
-                self._follower.looked(asked, one.reach, one.thing, task)
-
-    def _decide_signal(self, call: Notification, asked: Call, task: Task) -> tuple[Call, Decision]:
-        """By the class of the call and by whom it would reach: the call that is reported, and the decision."""
-        if self._signalling.raises(asked.syscall, call.args, task):
-            return asked, Decision(CONTINUE)
-        inside = not self._signals_self or self._signalling.is_own(asked.syscall, call.args, task)
-        objection = self._signalling.objection(asked.syscall, call.args, task)
-        if inside and not objection and (self._decider.takes(asked, self.phase) or self._ends_child(call, asked, task)):
-            return asked, Decision(CONTINUE)
-        if not inside:
-            asked = asked.to_others()
-        decision = self._decider.decide(asked, self.phase)
-        if not objection or decision.answer == TERMINATE:
-            return asked, decision
-        return asked, Decision(DENY if objection == TO_SUPERVISOR else self._decider.response(asked), objection)
-
-    def _ends_child(self, call: Notification, asked: Call, task: Task) -> bool:
-        """Whether a process ends a child of its own, where the function makes processes."""
-        if self._signals_self or asked.syscall != "kill" or asked.arg_class not in ENDS:
-            return False
-        from sandbox.behaviour.aim import is_child
-
-        return is_child(call.args[0] & arguments.LOW, task)
-
-    def _tolerate(self, call: Notification, asked: Call, task: Task) -> Decision | None:
-        """The answer to a hard-denied call that training survived, at the same target; None for any other."""
-        from sandbox.behaviour.aim import aim
-
-        at = aim(asked.syscall, call.args, task, self._own_pid)
-        if not self._decider.tolerates(asked, self.phase, at):
-            return None
-        return Decision(DENY, f"tolerated: training met the same refusal, at {at}", risk="low")
 
     def _degraded(self, why: str) -> None:
         from sandbox.violations.record import Degraded
@@ -512,12 +414,12 @@ class Supervisor:
     def _suspects_egress(self, brokered: Brokered, section: str, entry: str, target: str) -> bool:
         """The same of what the broker is about to make."""
         call, syscall = brokered.call, brokered.syscall
-        asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
+        asked = self._asked(call, syscall)
         return self._suspects(call, brokered.task, asked, section, entry, target, brokered.address)
 
     def _report_egress(self, call: Notification, task: Task, syscall: str, denied: Denied) -> bool:
         """Report what the broker met. Whether it is let through all the same: the response, or audit, says so."""
-        asked = Call(syscall, arguments.classify(syscall, call.args, self._arch))
+        asked = self._asked(call, syscall)
         answer = self._decider.response(asked, final=denied.final)
         decision = Decision(answer, denied.reason, denied.allow)
         self._report(call, task, asked, decision, denied.destination, denied.address)
