@@ -81,11 +81,6 @@ class Look:
         self._roots = os.getpid(), above()
         self._tasks = Tasks()
 
-    @staticmethod
-    def sees(number: int) -> bool:
-        """Whether a call with this number is looked at."""
-        return tables.names(abi.MACHINE).get(number) in tables.BY_PATH
-
     def decides(self, syscall: str) -> bool:
         """Whether the rules on files are asked here and nowhere else: Landlock has no right for it, or not yet."""
         return not self.audit and (syscall in tables.ATTRIBUTES or self._is_free(syscall))
@@ -102,8 +97,10 @@ class Look:
         return allows(self._permissions, accesses)
 
     def is_quiet(self, call: Notification, *, early: bool) -> bool:
-        """Whether a path call of the first phase may go on without anybody's line; `early`: that phase alone has it."""
-        syscall = tables.names(abi.MACHINE)[call.nr]
+        """Whether a call of the first phase may go on without anybody's line; `early`: that phase has it."""
+        syscall = tables.names(abi.MACHINE).get(call.nr, "")
+        if syscall not in tables.BY_PATH:
+            return early
         if self.decides(syscall) or not (early or self.calls.allows(call)):
             return False
         task = self._tasks.take(call.pid)
@@ -183,7 +180,6 @@ class Looking:
         terminate: Callable[[str], None], follower: Follower | None,
     ) -> None:  # fmt: skip
         self.look = look
-        self.sees = look.sees
         self._decider = decider
         self._report = report
         self._degraded = degraded

@@ -314,10 +314,10 @@ class Supervisor:
             self._programs.meet(first)
             first.close()
         early = self.phase == "init" and self._init.allows(call)
-        if early and not (self._looking and self._looking.sees(call.nr)):
+        syscall = self._names.get(call.nr)
+        if early and not (self._looking and syscall in tables.BY_PATH):
             listener.let_through(call.id)
             return
-        syscall = self._names.get(call.nr)
         if syscall is None:
             listener.refuse(call.id, errno.ENOSYS)
             return
@@ -367,7 +367,7 @@ class Supervisor:
             decision = Decision(DENY)  # in silence, as it is enforced
         self._report(call, task, asked, decision)
         if decision.answer == REPORT:
-            if self._looking and self._looking.sees(call.nr):
+            if self._looking and syscall in tables.BY_PATH:
                 self._looking.answer(listener, call, asked, task, self.phase)
             elif syscall in BROKERED:
                 self._egress.take(listener, call, syscall, task)
