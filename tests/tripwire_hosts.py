@@ -59,6 +59,12 @@ class Host:
         writes = frozenset({f"{folder}/open/**"})
         some = profile(*LOADING, *SOCKETS, *FILES, "clone thread", network=("tcp://127.0.0.2:9",))
         self.make("bundle", dataclasses.replace(some, writes=writes, reads=frozenset({"/**"})))
+        self.many = [folder / "open" / f"many-{number:03}" for number in range(150)]
+        asks = dataclasses.replace(
+            profile(*LOADING, *SOCKETS, *FILES, network=("known.example:443",)),
+            writes=frozenset(f"{one}/**" for one in self.many),
+        )  # fmt: skip
+        self.make("asks", asks)
         self.make("still", profile(*LOADING, "pause"))
         reads = frozenset({"/usr/**", "/lib/**", "/lib64/**", "/etc/**"})
         self.make("walled", dataclasses.replace(profile(*LOADING), reads=reads))

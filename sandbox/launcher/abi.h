@@ -11,7 +11,7 @@
 /* What Python's modules and ours do not have; the rest is in numbers.h. */
 enum { AT_FDCWD = -100, AT_EMPTY_PATH = 0x1000, AT_EXECFN = 31 };
 enum { AT_SYMLINK_NOFOLLOW = 0x100, AT_SYMLINK_FOLLOW = 0x400, RESOLVE_NO_SYMLINKS = 4, MFD_CLOEXEC = 1 };
-enum { SIGSET = 8, CLONE_VFORK = 0x4000 };
+enum { SIGSET = 8, CLONE_VFORK = 0x4000, SUN_PATH = 108 };
 #define BIT(signal) (1ULL << ((signal)-1))
 
 struct instruction {

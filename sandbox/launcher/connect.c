@@ -29,8 +29,7 @@ enum {
     LONGEST_PAUSE = 20,
     ERESTARTSYS = 512,
     IPV4_LENGTH = 16,
-    IPV6_LENGTH = 24,
-    SUN_PATH = 108
+    IPV6_LENGTH = 24
 };
 
 struct connecting {           /* a connect that its task sleeps in; times in milliseconds */

@@ -29,28 +29,12 @@ static const char *policy_folder, *policy_digest, *todays_kernel, *package, *int
 static int warn_only, listener;
 static uint64_t exec_addresses[3], signals_before;
 
+#ifdef HOSTED /* with a C library, which has them */
 void *memcpy(void *to, const void *from, size_t n);
 void *memmove(void *to, const void *from, size_t n);
 void *memset(void *to, int value, size_t n);
-
-#ifndef HOSTED /* with a C library, which has them */
-void *memcpy(void *to, const void *from, size_t n) {
-    // cppcheck-suppress objectIndex // whoever calls says how many bytes lie there
-    for (size_t i = 0; i < n; i++) ((char *)to)[i] = ((const char *)from)[i];
-    // cppcheck-suppress uninitvar // the address is returned, not what lies there
-    return to;
-}
-
-void *memmove(void *to, const void *from, size_t n) { /* zig's compiler assigns large structs with it */
-    if ((uintptr_t)to <= (uintptr_t)from) return memcpy(to, from, n);
-    while (n--) ((char *)to)[n] = ((const char *)from)[n];
-    return to;
-}
-
-void *memset(void *to, int value, size_t n) {
-    for (size_t i = 0; i < n; i++) ((char *)to)[i] = (char)value;
-    return to;
-}
+#else
+#include "memory.c"
 #endif
 
 static _Noreturn void leave(int code) {

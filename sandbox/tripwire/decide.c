@@ -253,6 +253,10 @@ static int refuses(uint32_t nr, const uint64_t *registers, int search, struct ta
              (registers[4] && registers[5] >= 4 && same_bytes((void *)(registers[4] + 2), "\0\65", 2))))
             refused = may_send_question((const uint8_t *)registers[1], registers[2], to);
         return refused;
+    case NR_write:
+        return counts_names && asks((int)registers[0])
+                   ? may_send_question((const uint8_t *)registers[1], registers[2], to)
+                   : 0;
     case NR_sendmsg:
         return message_reaches((int)registers[0], (const struct parts *)registers[1], to);
     case NR_sendmmsg: {

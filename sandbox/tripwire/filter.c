@@ -3,24 +3,8 @@
 #define SANDBOX_FILTER_C
 
 #define HOSTED /* no program of its own: without a first instruction */
+#include "../launcher/memory.c"
 #include "../launcher/text.c"
-
-void *memcpy(void *to, const void *from, size_t n) { /* which compilers call for assignments */
-    // cppcheck-suppress objectIndex // whoever calls says how many bytes lie there
-    for (size_t i = 0; i < n; i++) ((char *)to)[i] = ((const char *)from)[i];
-    return to;
-}
-
-void *memmove(void *to, const void *from, size_t n) {
-    if ((uintptr_t)to <= (uintptr_t)from) return memcpy(to, from, n);
-    while (n--) ((char *)to)[n] = ((const char *)from)[n];
-    return to;
-}
-
-void *memset(void *to, int value, size_t n) {
-    for (size_t i = 0; i < n; i++) ((char *)to)[i] = (char)value;
-    return to;
-}
 
 enum { CALLS = 512, FLAGS = 61, DEPENDS = 1, SETTINGS = 4096, FOLDERS = 8 };
 enum { /* linux/sched.h, and what glibc makes threads with */
@@ -48,8 +32,10 @@ static const char *api_text, *folders[FOLDERS];
 static int folder_bases[FOLDERS], folder_count;
 static const char *destinations; /* a JSON list of texts, in the policy */
 
-/* What a program answers; where `registers` is NULL, DEPENDS if the answer depends on them. */
-static uint32_t answer(const struct instruction *from, uint32_t nr, const uint64_t *registers) {
+/* Where a program stops: at its answer, at what it may not hold, and where `registers` is NULL at the first load of an
+ * argument. `keeps` is set where it wrote a scratch word or X before. */
+static const struct instruction *stops_at(const struct instruction *from, uint32_t nr, const uint64_t *registers,
+                                          int *keeps) {
     uint32_t memory[16] = {0}, a = 0, x = 0;
     for (const struct instruction *at = from;; at++) {
         switch (at->code) {
@@ -61,7 +47,7 @@ static uint32_t answer(const struct instruction *from, uint32_t nr, const uint64
             else if (at->k < BPF_OFFSET_ARGS)
                 a = 0;
             else if (!registers)
-                return DEPENDS;
+                return at;
             else
                 a = (uint32_t)(registers[(at->k - BPF_OFFSET_ARGS) / 8] >> (at->k & 4 ? 32 : 0));
             break;
@@ -93,19 +79,19 @@ static uint32_t answer(const struct instruction *from, uint32_t nr, const uint64
             a <<= at->k & 31;
             break;
         case BPF_ST:
-            memory[at->k & 15] = a;
+            memory[at->k & 15] = a, *keeps = 1;
             break;
         case BPF_LD_MEM:
             a = memory[at->k & 15];
             break;
         case BPF_LDX_MEM:
-            x = memory[at->k & 15];
+            x = memory[at->k & 15], *keeps = 1;
             break;
         case BPF_LD_IMM:
             a = at->k;
             break;
         case BPF_TAX:
-            x = a;
+            x = a, *keeps = 1;
             break;
         case BPF_TXA:
             a = x;
@@ -113,42 +99,26 @@ static uint32_t answer(const struct instruction *from, uint32_t nr, const uint64
         case BPF_JEQ_X:
             at += a == x ? at->jt : at->jf;
             break;
-        case BPF_RET_K:
-            return at->k;
         default:
-            return BPF_ERRNO | EPERM; /* policy.bin holds none */
+            return at;
         }
     }
+}
+
+/* What a program answers; where `registers` is NULL, DEPENDS if the answer depends on them. */
+static uint32_t answer(const struct instruction *from, uint32_t nr, const uint64_t *registers) {
+    int keeps = 0;
+    const struct instruction *at = stops_at(from, nr, registers, &keeps);
+    if (at->code == BPF_RET_K) return at->k;
+    return at->code == BPF_LD_ABS ? DEPENDS : BPF_ERRNO | EPERM; /* policy.bin holds no other */
 }
 
 /* Where the plain program loads the first argument of a call, or answers; where a scratch word or X is written before,
  * at its beginning. */
 static const struct instruction *entry_of(uint32_t nr) {
-    uint32_t a = 0;
-    for (const struct instruction *at = plain;; at++) {
-        switch (at->code) {
-        case BPF_LD_ABS:
-            if (at->k >= BPF_OFFSET_ARGS) return at;
-            a = at->k == BPF_OFFSET_NR ? nr : at->k == BPF_OFFSET_ARCH ? AUDIT_ARCH : 0;
-            break;
-        case BPF_JEQ_K:
-            at += a == at->k ? at->jt : at->jf;
-            break;
-        case BPF_JGE_K:
-            at += a >= at->k ? at->jt : at->jf;
-            break;
-        case BPF_JGT_K:
-            at += a > at->k ? at->jt : at->jf;
-            break;
-        case BPF_JA:
-            at += at->k;
-            break;
-        case BPF_RET_K:
-            return at;
-        default:
-            return plain;
-        }
-    }
+    int keeps = 0;
+    const struct instruction *at = stops_at(plain, nr, NULL, &keeps);
+    return keeps ? plain : at;
 }
 
 /* Whether calls of this number pass in every phase, whatever their arguments. */

@@ -47,6 +47,7 @@ F("send", NR_sendto, 0, 1, 2, 3, NONE, NONE, MINUS_ONE, 0)
 F("__send", NR_sendto, 0, 1, 2, 3, NONE, NONE, MINUS_ONE, 0)
 F("sendmsg", NR_sendmsg, 0, 1, 2, NONE, NONE, NONE, MINUS_ONE, 0)
 F("sendmmsg", NR_sendmmsg, 0, 1, 2, 3, NONE, NONE, MINUS_ONE, 0)
+F("write", NR_write, 0, 1, 2, NONE, NONE, NONE, MINUS_ONE, 0)
 F("bind", NR_bind, 0, 1, 2, NONE, NONE, NONE, MINUS_ONE, 0)
 F("listen", NR_listen, 0, 1, NONE, NONE, NONE, NONE, MINUS_ONE, 0)
 

@@ -6,7 +6,7 @@
 #include "../launcher/dns.c"
 #include "filter.c"
 
-enum { TARGET = 1024, PLACES = 128, STANDING = 512, NAME = 256, SUN_PATH = 108, DESCRIPTORS = 4096, LONGEST = 4096 };
+enum { TARGET = 1024, STANDING = 512, NAME = 256, LONGEST = 4096 };
 enum { RANDOM_PART = '*', MOST_FEW = 8 };
 
 struct target {
@@ -24,11 +24,18 @@ struct standing { /* an address that stands for a name */
     char name[NAME];
 };
 
-static struct place writable[PLACES], startable[PLACES], readable[PLACES];
-static uint32_t writable_count, startable_count, readable_count;
+struct endpoint {
+    uint8_t host[16];
+    unsigned size, port;
+};
+
+static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF}, nowhere[16] = {0};
+static const struct place *writable, *startable;
+static uint32_t writable_count, startable_count;
 static struct standing standing[STANDING]; /* a ring */
 static volatile uint32_t standing_count;
-static uint8_t api_host[4], asks_itself[DESCRIPTORS / 8]; /* asks_itself: sockets that are connected to a resolver */
+static uint8_t api_host[4];
+static volatile int asked_itself; /* whether any socket was connected to a resolver */
 static unsigned api_length;
 static volatile int api_descriptor = -1;
 static volatile int standing_lock, line_lock; /* line_lock: of the arena, too */
@@ -217,16 +224,30 @@ static int is_stream(long fd) {
     return SYS5(getsockopt, fd, SOL_SOCKET, SO_TYPE, &value, &size) < 0 || value == SOCK_STREAM;
 }
 
-static void mark_asking(long fd, int asks) {
-    if (fd < 0 || fd >= DESCRIPTORS) return;
-    uint8_t bit = (uint8_t)(1 << fd % 8);
-    if (asks)
-        __atomic_or_fetch(&asks_itself[fd / 8], bit, __ATOMIC_RELAXED);
-    else
-        __atomic_and_fetch(&asks_itself[fd / 8], (uint8_t)~bit, __ATOMIC_RELAXED);
+/* An address of IPv4 or IPv6; mapped IPv4 is IPv4, and the unspecified address is loopback, as to the kernel. 0 for
+ * another family. */
+static int read_endpoint(const uint8_t *address, uint64_t length, struct endpoint *to) {
+    uint16_t family;
+    memcpy(&family, address, 2);
+    if ((family != AF_INET || length < 8) && (family != AF_INET6 || length < 24)) return 0;
+    to->port = (unsigned)(address[2] << 8 | address[3]), to->size = family == AF_INET ? 4 : 16;
+    memcpy(to->host, address + (family == AF_INET ? 4 : 8), to->size);
+    if (to->size == 16 && same_bytes(to->host, mapped, 12)) {
+        memcpy(to->host, to->host + 12, 4);
+        to->size = 4;
+    }
+    if (same_bytes(to->host, nowhere, to->size)) to->host[0] = to->size == 4 ? 127 : 0, to->host[to->size - 1] = 1;
+    return 1;
 }
 
-static int asks(long fd) { return fd >= 0 && fd < DESCRIPTORS && asks_itself[fd / 8] >> fd % 8 & 1; }
+/* Whether a socket is connected to a resolver. The kernel is asked: it knows that of each duplicate, too. */
+static int asks(long fd) {
+    uint8_t address[LONGEST_ADDRESS];
+    uint32_t length = sizeof address;
+    struct endpoint peer;
+    return asked_itself && SYS3(getpeername, fd, address, &length) == 0 && length >= 2 &&
+           read_endpoint(address, length, &peer) && peer.port == DNS_PORT && is_resolver(peer.host, peer.size);
+}
 
 static int reaches_unix(const uint8_t *address, uint64_t length, struct target *to) {
     const char *path = (const char *)address + 2;
@@ -244,24 +265,16 @@ static int reaches_unix(const uint8_t *address, uint64_t length, struct target *
 
 /* Whether an address may be connected or sent to; `sends` for a message. */
 static int reaches(long fd, const uint8_t *address, uint64_t length, int sends, struct target *to) {
-    static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF}, nowhere[16] = {0};
     const char *names[MOST_FEW];
+    struct endpoint peer;
     uint16_t family;
     if (!address || length < 2) return 0; /* the kernel says EFAULT or EINVAL */
     memcpy(&family, address, 2);
     if (family == AF_UNIX) return reaches_unix(address, length, to);
-    if ((family != AF_INET || length < 8) && (family != AF_INET6 || length < 24)) return 0;
-    unsigned port = (unsigned)(address[2] << 8 | address[3]), size = family == AF_INET ? 4 : 16;
-    const uint8_t *at = address + (family == AF_INET ? 4 : 8);
-    uint8_t host[16];
-    memcpy(host, at, size);
-    if (size == 16 && same_bytes(host, mapped, 12)) {
-        memcpy(host, host + 12, 4);
-        size = 4;
-    }
-    if (same_bytes(host, nowhere, size)) host[0] = size == 4 ? 127 : 0, host[size - 1] = 1;
+    if (!read_endpoint(address, length, &peer)) return 0;
+    const uint8_t *host = peer.host;
+    unsigned port = peer.port, size = peer.size;
     int protocol = !sends && is_stream(fd) ? TCP : UDP;
-    if (!sends) mark_asking(fd, 0);
     if (protocol == TCP && (long)port == api_port && phase != RUN &&
         (!api_length || (size == api_length && same_bytes(host, api_host, size)))) {
         phase = INVOKE;
@@ -271,7 +284,7 @@ static int reaches(long fd, const uint8_t *address, uint64_t length, int sends, 
     }
     if (protocol == TCP && api_descriptor == (int)fd) api_descriptor = -1;
     if (port == DNS_PORT && counts_names && is_resolver(host, size)) {
-        if (!sends) mark_asking(fd, 1);
+        if (!sends) asked_itself = 1;
         return 0;
     }
     unsigned count = names_of(host, size, names, MOST_FEW);
@@ -368,12 +381,13 @@ static int is_in(const struct place *places, uint32_t count, const char *path) {
 
 static int exists_at(const char *path) { return SYS3(faccessat, AT_FDCWD, path, 0) == 0; }
 
-static uint32_t expand(const struct list *rules, struct place *into, int whole) {
+static uint32_t expand(const struct list *rules, const struct place **to, int whole) {
+    struct place *into = alloc(rules->count * (size_t)(folder_count + 1) * sizeof *into);
     const char *rule = rules->first;
     char path[TARGET], real[4096];
     uint32_t count = 0;
     for (uint32_t i = 0; i < rules->count; i++, rule = next_text(rule))
-        for (int j = -1; j < folder_count && count < PLACES; j++) {
+        for (int j = -1; j < folder_count; j++) {
             if (base_of(rule) ? j < 0 || folder_bases[j] != base_of(rule) : j >= 0) continue;
             put_text(path, put_text(path, 0, TARGET, j < 0 ? "" : folders[j]), TARGET, path_in(rule));
             if (!*path || !leads_to(AT_FDCWD, path, 0, real, sizeof real) || *real != '/') continue;
@@ -381,12 +395,13 @@ static uint32_t expand(const struct list *rules, struct place *into, int whole) 
             size_t n = text_length(real);
             into[count++] = (struct place){slice(real, n), (uint32_t)n, whole || is_whole(rule)};
         }
+    *to = into;
     return count;
 }
 
 static void expand_places(void) {
-    writable_count = expand(&policy.files.write, writable, 1);
-    startable_count = expand(&policy.files.programs, startable, 0);
+    writable_count = expand(&policy.files.write, &writable, 1);
+    startable_count = expand(&policy.files.programs, &startable, 0);
 }
 
 /* Whether a path may be written to, made or removed. */

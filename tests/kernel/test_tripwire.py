@@ -131,6 +131,43 @@ def test_both_starters_say_the_same(host: Host, setting: str) -> None:
         assert lines_of(ours.output)[0]["tier"] == tier
 
 
+ASKS = """
+import os, socket, sys
+def resolver():
+    lines = [line.split() for line in open("/etc/resolv.conf")]
+    return next((line[1] for line in lines if line[:1] == ["nameserver"] and ":" not in line[1]), "127.0.0.1")
+def question(name):
+    labels = b"".join(bytes([len(part)]) + part for part in name.encode().split(b"."))
+    return bytes.fromhex("123401000001000000000000") + labels + bytes.fromhex("0000010001")
+asking = socket.socket(type=socket.SOCK_DGRAM)
+asking.connect((resolver(), 53))
+again = asking.dup()
+with open(sys.argv[1], "w") as file:
+    for how in (asking.send, lambda data: os.write(asking.fileno(), data), again.send,
+                lambda data: os.write(again.fileno(), data)):
+        said = []
+        for name in ("known.example", "other.example"):
+            try:
+                said.append(how(question(name)) > 0)
+            except OSError as error:
+                said.append(error.errno)
+        file.write(repr(said))
+        print(said, flush=True)
+"""
+
+
+def test_questions_and_many_folders(host: Host) -> None:
+    """A question for another name is refused by write(2) and on a duplicate, too; the 150th folder is open."""
+    for one in host.many:
+        one.mkdir()
+    more = {"SANDBOX_POLICY": str(host.folder / "asks")}
+    found = host.start("bootstrap", PYTHON, "-I", "-c", ASKS, str(host.many[-1] / "file"), more=more)
+    assert found.output.splitlines().count(b"[True, 1]") == 4, found.output
+    lines = [line for line in lines_of(found.output) if isinstance(line, dict) and line["event"] == "violation"]
+    assert [line["target"] for line in lines] == ["dns://other.example"] * 4
+    assert [line["syscall"] for line in lines] == ["sendto", "write"] * 2
+
+
 def test_a_package_without_the_library(host: Host) -> None:
     """Without a library for this machine `detect` is the old error."""
     folder = host.folder / "copied"
