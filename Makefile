@@ -40,7 +40,7 @@ pytest: setup
 
 test-clients: setup
 	@tools/clients
-	$(PYTHON_IN_VENV) -m pytest -q -n auto --dist loadgroup tests/clients
+	$(PYTHON_IN_VENV) -m pytest -q -n auto --dist loadgroup --promises=SPECIFICATION.md tests/clients
 
 evaluate: setup
 	@tools/environment clients

@@ -42,16 +42,23 @@ def test_each_promise_has_its_test(promise: Promise) -> None:
     assert promise.test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
-def test_make_test_asks_for_the_promises() -> None:
-    """The command of `make pytest` is one that pytest understands, and names this page."""
+def pytest_of(target: str) -> list[str]:
+    """The command by which this target of make runs pytest."""
     shown = subprocess.run(
-        ["make", "--dry-run", "--no-print-directory", "pytest"], cwd=HOME, capture_output=True, text=True, check=True,
+        ["make", "--dry-run", "--no-print-directory", target], cwd=HOME, capture_output=True, text=True, check=True,
         env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
     )  # fmt: skip
-    command = shown.stdout.splitlines()[-1].split()
-    assert f"--promises={PAGE.name}" in command
-    done = subprocess.run([*command, "--help"], cwd=HOME, capture_output=True, text=True, check=False)
+    return shown.stdout.splitlines()[-1].split()
+
+
+def test_make_asks_for_the_promises() -> None:
+    """The commands of `make pytest` and `make test-clients` name this page; what they run holds each promised test."""
+    commands = [pytest_of("pytest"), pytest_of("test-clients")]
+    assert [f"--promises={PAGE.name}" in command for command in commands] == [True, True]
+    done = subprocess.run([*commands[0], "--help"], cwd=HOME, capture_output=True, text=True, check=False)
     assert (done.returncode, "--promises=PAGE" in done.stdout) == (0, True), done.stderr
+    folders = tuple(f"{word}/" for command in commands for word in command if word.startswith("tests/"))
+    assert [promise for promise in PROMISES if not promise.node.startswith(folders)] == []
 
 
 def run_with_promises(folder: Path, names: list[str], *options: str) -> tuple[int, list[str]]:
@@ -61,6 +68,11 @@ def run_with_promises(folder: Path, names: list[str], *options: str) -> tuple[in
     rows = [f"| P{number} | It holds. | `unit/test_it.py::{name}` |" for number, name in enumerate(names, 1)]
     (folder / "page.md").write_text("\n".join(["| | promise | test |", "|---|---|---|", *rows]))
     (folder / "pytest.ini").write_text("[pytest]\n")
+    return run_over(folder, *options)
+
+
+def run_over(folder: Path, *options: str) -> tuple[int, list[str]]:
+    """A run in this folder with the promises of its page: its exit status, and the lines about promises."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "promised_tests", "--promises", "page.md", *options],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(HOME / "tests")}, capture_output=True, text=True, check=False,
@@ -92,6 +104,21 @@ def test_a_promised_test_that_did_not_run_fails_the_run(tmp_path: Path) -> None:
     assert deselected == (1, ["P2 is not proved: tests/unit/test_it.py::test_cases: did not run"])
     missing = run_with_promises(tmp_path / "other", ["test_nowhere"])
     assert missing == (1, ["P1 is not proved: tests/unit/test_it.py::test_nowhere: did not run"])
+
+
+def test_a_run_answers_for_its_own_folders(tmp_path: Path) -> None:
+    """A promise of a folder that was not run is another run's; one of tests/clients may be skipped, and is named."""
+    (tmp_path / "tests" / "clients").mkdir(parents=True)
+    (tmp_path / "tests" / "clients" / "test_it.py").write_text(TESTS)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    row = "| P1 | It holds. | `clients/test_it.py::test_skipped` |"
+    (tmp_path / "page.md").write_text(row)
+    (tmp_path / "tests" / "unit").mkdir()
+    (tmp_path / "tests" / "unit" / "test_other.py").write_text(TESTS)
+    assert run_over(tmp_path, "tests/unit") == (0, [])
+    line = "P1 is not proved: tests/clients/test_it.py::test_skipped: Skipped: not on this machine"
+    assert run_over(tmp_path, "tests/unit", "tests/clients") == (0, [line])
+    assert run_over(tmp_path, "tests/clients", "-k", "passes")[0] == 1
 
 
 def test_a_page_without_promises_fails_the_run(tmp_path: Path) -> None:
