@@ -1,4 +1,4 @@
-"""The bundle on disk, where the compiler and the starters meet: policy.bin, and listing.txt for people.
+"""The bundle on disk, where the compiler and the starters meet: policy.bin, and two files for people.
 
 policy.bin says all that a start needs, to this bootstrap and to the native launcher. All numbers are little endian. A
 text is its length (4 bytes), its bytes and a NUL; a list is its count and its size in bytes (4 bytes each), and texts
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 FORMAT = 8
 FILE = "policy.bin"
 LISTING = "listing.txt"
+PROFILE = "profile.yaml"
+"""Where `sandbox compile` puts the profile, for people: no start reads it."""
 MAGIC = b"sandbox" + bytes([FORMAT])
 LARGEST = 1 << 20
 """Bytes of a policy; the kernel takes programs of 32 KiB at most."""

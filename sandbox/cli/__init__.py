@@ -1,4 +1,4 @@
-"""The `sandbox` command: one module a command group, errors as text with their own exit codes."""
+"""The `sandbox` command: a table of commands (sandbox/cli/table.py), errors as text with their own exit codes."""
 
 from __future__ import annotations
 
@@ -6,65 +6,30 @@ import contextlib
 import io
 import os
 import sys
-from typing import Annotated, Any
-
-import typer
 
 from sandbox import __version__
-from sandbox.cli import compile as compile_command
-from sandbox.cli import doctor, events, invoke, learn, package, probe, profile
 from sandbox.cli.output import say, warn
-from sandbox.errors import SandboxError, debugging, printable, shortage, trace
-
-MISUSED: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
-"""What typer raises for arguments that it does not take: of click, or of the copy of it that newer versions hold."""
-
-app = typer.Typer(
-    name="sandbox",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command("learn")(learn.learn)
-app.command("compile")(compile_command.compile_)
-app.command("invoke")(invoke.invoke)
-app.command("run")(invoke.run)
-app.command("probe")(probe.probe)
-app.command("doctor")(doctor.doctor)
-app.command("events")(events.events)
-app.command("verify")(package.verify)
-app.add_typer(profile.app, name="profile")
-app.add_typer(package.app, name="package")
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        say(f"seccomp-bootstrap {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit")
-    ] = False,
-) -> None:
-    """Learn what a serverless function does, and let the kernel refuse the rest."""
+from sandbox.errors import SandboxError, debugging, printable, printable_lines, shortage, trace
 
 
 def main() -> None:
     """Entry point. Exits with the error's own code, never with a traceback for bad input."""
+    if sys.argv[1:] == ["--version"]:  # asked by scripts, often: it loads nothing
+        return say(f"seccomp-bootstrap {__version__}")
+    from sandbox.cli import loading
+
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # its encoding may lack what a path holds
     try:
-        status = app(standalone_mode=False)
+        status = loading.app(standalone_mode=False)
         sys.stdout.flush()
         sys.exit(status)
-    except MISUSED as error:
-        error.message = printable(error.message)  # it quotes arguments
+    except loading.MISUSED as error:
+        help_page = not sys.argv[1:] or error.message.startswith("Usage: ")
+        error.message = (printable_lines if help_page else printable)(error.message)  # it quotes arguments
         error.show()
         sys.exit(error.exit_code)
-    except typer.Abort:
+    except loading.ABORTED:
         warn("Aborted.")
         sys.exit(1)
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ import typer
 
 from sandbox.cli.events import key_of, opened, signed
 from sandbox.cli.output import agrees, say, write_text
+from sandbox.cli.sources import profile_of
 from sandbox.errors import UsageError, printable
 from sandbox.profile import document
 from sandbox.profile.amend import Amendment, propose
@@ -26,6 +27,7 @@ def amend(
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking")] = False,
 ) -> None:
     """Propose the smallest widening that would have allowed the violations, and write it if you agree."""
+    profile = profile_of(profile)
     read = document.read(profile)
     wanted = reader.Filter(frozenset(syscall or ()))
     violations = [one for one in _taken(from_, key_of(key_file) if key_file else b"") if wanted.admits(one)]

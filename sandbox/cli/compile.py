@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
+from sandbox import bundle
 from sandbox.cli.output import say
+from sandbox.cli.sources import profile_of
 from sandbox.kernel import tables
 from sandbox.policy import build
 from sandbox.profile import document
@@ -28,8 +31,9 @@ def compile_(
 ) -> None:
     """Compile a profile to seccomp filters, verify them against it, and write the bundle."""
     arches = tables.ARCHES if arch is ArchOrAll.all else (arch.value,)
-    built = build.build(document.read(profile).check_network().profile, arches)
-    build.write(built, output)
+    read = document.read(profile_of(profile)).check_network().profile
+    built = build.build(read, arches)
+    build.write(replace(built, files={**built.files, bundle.PROFILE: document.write(read).encode()}), output)
     for name in arches:
         evidence, policy = built.evidence[name], built.policy(name)
         say(

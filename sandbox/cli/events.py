@@ -13,11 +13,9 @@ from datetime import UTC, datetime
 from typing import Annotated, BinaryIO
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from sandbox.behaviour.call import Call
-from sandbox.cli.output import console, json_line, say, warn
+from sandbox.cli.output import json_line, on_terminal, say, warn
 from sandbox.errors import UsageError, printable
 from sandbox.violations import activities, reader
 from sandbox.violations.chain import SignedRun, Verifier
@@ -156,25 +154,24 @@ def _list(found: Iterator[reader.Line], wanted: reader.Filter, json_output: bool
     if json_output:
         for line, _ in chosen:
             json_line(line.fields)
-    elif not console.is_terminal:
+    elif not on_terminal():
         for _, record in chosen:
             say(f"{reader.moment(record.time)} {reader.describe(record)}")
     else:
-        table = Table()
-        for title in ("time", "risk", "where", "call", "outcome", "to allow"):
-            table.add_column(title, overflow="fold")
-        for _, record in chosen:
-            table.add_row(
+        from sandbox.cli.terminal import show_table
+
+        rows = (
+            (
                 reader.moment(record.time)[11:23],
-                Text(f"{record.risk} {record.technique}", STYLES.get(record.risk, "")),
-                *map(_text, (
-                    " ".join(filter(None, (record.function, record.phase, record.request))),
-                    f"{record.syscall}({', '.join(record.args)})",
-                    reader.explained(record) + (f"; by {record.by}" if record.by else ""),
-                    record.allow or "nothing can",
-                )),
-            )  # fmt: skip
-        console.print(table)
+                (f"{record.risk} {record.technique}", STYLES.get(record.risk, "")),
+                " ".join(filter(None, (record.function, record.phase, record.request))),
+                f"{record.syscall}({', '.join(record.args)})",
+                reader.explained(record) + (f"; by {record.by}" if record.by else ""),
+                record.allow or "nothing can",
+            )
+            for _, record in chosen
+        )
+        show_table(("time", "risk", "where", "call", "outcome", "to allow"), rows)
 
 
 def _activity(found: Iterator[reader.Line], wanted: reader.Filter, *, summary: bool, json_output: bool) -> None:
@@ -207,10 +204,6 @@ def _totals(totals: activities.Totals, json_output: bool) -> None:
     say(f"{_of(len(totals.durations), 'invocation')}{lasted}")
 
 
-def _text(text: str) -> Text:
-    return Text(printable(text))
-
-
 def _summary(kinds: list[reader.Tally], json_output: bool) -> None:
     if json_output:
         for kind in kinds:
@@ -222,7 +215,7 @@ def _summary(kinds: list[reader.Tally], json_output: bool) -> None:
         return
     count = sum(kind.count for kind in kinds)
     total = f"{_of(count, 'violation')} of {_of(len(kinds), 'kind')}"
-    if not console.is_terminal:
+    if not on_terminal():
         for kind in kinds:
             what = f"{Call(kind.syscall, kind.arg_class)}" + (f" ({kind.target})" if kind.target else "")
             rest = f"{kind.risk or 'unrated'} {kind.technique}".strip()
@@ -230,16 +223,16 @@ def _summary(kinds: list[reader.Tally], json_output: bool) -> None:
             say(f"{kind.count:>8} {what}, {rest}, {', '.join(sorted(kind.verdicts))}{allow}")
         say(total)
         return
-    table = Table()
-    for title in ("count", "syscall", "class", "target", "risk", "verdict", "to allow"):
-        table.add_column(title, overflow="fold", justify="right" if title == "count" else "left")
-    for kind in kinds:
-        table.add_row(
-            str(kind.count), _text(kind.syscall), _text(kind.arg_class), _text(kind.target),
-            Text(printable(f"{kind.risk} {kind.technique}"), STYLES.get(kind.risk, "")),
-            _text(", ".join(sorted(kind.verdicts))), _text(kind.allow),
-        )  # fmt: skip
-    console.print(table)
+    from sandbox.cli.terminal import show_table
+
+    rows = (
+        (
+            str(kind.count), kind.syscall, kind.arg_class, kind.target,
+            (f"{kind.risk} {kind.technique}", STYLES.get(kind.risk, "")), ", ".join(sorted(kind.verdicts)), kind.allow,
+        )
+        for kind in kinds
+    )  # fmt: skip
+    show_table(("count", "syscall", "class", "target", "risk", "verdict", "to allow"), rows, numbers=("count",))
     say(total)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sandbox.cli.output import agrees, console, say
+from sandbox.cli.output import agrees, on_terminal, say
 from sandbox.errors import printable
 from sandbox.learn.generalise import Learned, widened
 from sandbox.learn.proposal import behind, proposals
@@ -63,7 +63,7 @@ def offer(
             say(f"wider lines would lower the share of new events{f' in {lower}' if lower else ''}:")
             for line in change:
                 say(f"  {line}")
-            if answer is Generalise.ask and sys.stdin.isatty() and console.is_terminal:
+            if answer is Generalise.ask and sys.stdin.isatty() and on_terminal():
                 accepted = agrees("Accept them?")
             else:
                 say("  accepted" if accepted else "  not accepted; --generalise yes does")

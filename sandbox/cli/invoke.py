@@ -14,6 +14,7 @@ import typer
 from sandbox.cli import ending
 from sandbox.cli.environment import AwsCredentials, Env, EnvFile, On, StandsFor, chosen, stand_ins
 from sandbox.cli.output import emit, json_line, warn
+from sandbox.cli.sources import policy_of, profile_of
 from sandbox.errors import UsageError, limit_of
 from sandbox.kernel import tables
 from sandbox.learn import platforms
@@ -54,7 +55,7 @@ def invoke(
         )  # fmt: skip
     on = platforms.of(platform or platforms.HOST.name)
     invocations = load_events(events)
-    checked = document.read(profile).check_network().profile
+    checked = document.read(profile_of(profile)).check_network().profile
     variables = chosen(checked.function.name, env, env_file, aws_credentials)
     # What the caller sets for the bootstrap (SANDBOX_SUPERVISE, SANDBOX_EVENTS ...) holds here too.
     environment = {key: value for key, value in os.environ.items() if key.startswith("SANDBOX_")}
@@ -136,8 +137,7 @@ def run(
     command: Annotated[list[str], typer.Argument(help="After --: the program and its arguments", metavar="COMMAND...")],
 ) -> None:
     """Run a plain program under a profile, replacing this process."""
-    if not os.path.exists(profile):
-        document.read(profile)  # says what is wrong
+    profile = policy_of(profile)
     start = bootstrap()
     started, search = without_chooser(command, os.getcwd())
     ours = {"SANDBOX_POLICY": profile, "SANDBOX_MODE": "enforce"}

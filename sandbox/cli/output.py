@@ -13,35 +13,26 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
-
-import typer
-from rich.console import Console
-from rich.text import Text
+from collections.abc import Mapping
 
 from sandbox.errors import UsageError, printable, printable_lines, shortage
 
-if TYPE_CHECKING:
-    from rich.console import ConsoleOptions, RenderableType
-    from rich.segment import Segment
 
-
-class TerminalConsole(Console):
-    """A console that shows in whatever is rendered what a terminal would obey; its own colours come behind that."""
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As rich does."""
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=printable_lines(segment.text))
-
-
-console = TerminalConsole(highlight=False, soft_wrap=True, markup=False)
+def on_terminal() -> bool:
+    """Whether standard output is a terminal, or is to be treated as one, by the rule and the variables of rich."""
+    if (compatible := os.environ.get("TTY_COMPATIBLE", "")) in ("0", "1"):
+        return compatible == "1"
+    forced = os.environ.get("FORCE_COLOR")
+    return sys.stdout.isatty() if forced is None else forced != ""
 
 
 def say(text: str, style: str = "") -> None:
     """One line on standard output, at once; `style` is for a terminal."""
-    if style:
+    if style and on_terminal():
+        from rich.text import Text
+
+        from sandbox.cli.terminal import console
+
         console.print(Text(printable(text), style))
     else:
         sys.stdout.write(f"{printable(text)}\n")
@@ -55,12 +46,22 @@ def warn(text: str) -> None:
 
 def agrees(question: str) -> bool:
     """Whether the person at the terminal says yes."""
+    import typer
+
     return typer.confirm(printable(question), default=False)
 
 
 def emit(document: str) -> None:
     """A text for another program on standard output: exactly, but for a terminal."""
     sys.stdout.write(printable_lines(document) if sys.stdout.isatty() else document)
+
+
+def emit_to(output: str, document: str) -> None:
+    """The same to a file, where --output names one. Raises as write_file does."""
+    if output:
+        write_text(output, document)
+    else:
+        emit(document)
 
 
 def json_line(value: Mapping[str, object]) -> None:

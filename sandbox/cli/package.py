@@ -14,6 +14,7 @@ import typer
 
 from sandbox import bundle
 from sandbox.cli.output import emit, say, write_file
+from sandbox.cli.sources import policy_of
 from sandbox.errors import PackageInvalid, UsageError
 from sandbox.kernel import tables
 from sandbox.package import archive, contents, entry, manifest, snippet
@@ -22,8 +23,6 @@ from sandbox.package.bom import bom
 from sandbox.package.contents import EXECUTABLE, File, Guard
 from sandbox.policy import build
 from sandbox.profile import document
-
-app = typer.Typer(no_args_is_help=True, help="Package the sandbox with a profile for a platform.")
 
 WRAPPER = File("wrapper", entry.wrapper(), EXECUTABLE)
 LAYER, IMAGE = "sandbox", "opt/sandbox"
@@ -63,7 +62,6 @@ Python = Annotated[
 OnlyPython = Annotated[bool, typer.Option("--python", help="Leave the native launcher out")]
 
 
-@app.command()
 def layer(
     output: Output, policy: Policy = "", learn: Learn = False, sign: Sign = "", compile_for: Python = "",
     python: OnlyPython = False,
@@ -75,7 +73,6 @@ def layer(
     _say(output, guard, f"{todo}; start it with SANDBOX_MODE=learn" if learn else todo)
 
 
-@app.command()
 def runtime(
     policy: Policy,
     package: Annotated[str, typer.Argument(help="The function's own zip, with a `bootstrap`", metavar="ZIP")],
@@ -94,7 +91,6 @@ def runtime(
     _say(output, guard, "deploy it in place of the other")
 
 
-@app.command()
 def image(
     output: Output, policy: Policy = "", learn: Learn = False, sign: Sign = "", compile_for: Python = "",
     python: OnlyPython = False,
@@ -106,7 +102,6 @@ def image(
     _say(output, guard, f"{todo}; start it with SANDBOX_MODE=learn" if learn else f"{todo}: see `snippet dockerfile`")
 
 
-@app.command("snippet")
 def snippet_(
     kind: Annotated[Kind, typer.Argument(help="Target", metavar="|".join(snippet.TEMPLATES))],
     name: Annotated[str, typer.Argument(help="The function's name", metavar="NAME")],
@@ -188,7 +183,7 @@ def _chosen(policy: str, learn: bool) -> str:
 def _guarded(policy: str, sign: str, python: str, *, native: bool, start: File = WRAPPER) -> tuple[Guard, list[File]]:
     """The whole guard folder for a profile or bundle, or for learning (''); `start` is what the platform starts."""
     with tempfile.TemporaryDirectory() as name:
-        directory = policy
+        directory = policy = policy_of(policy) if policy else ""
         if policy and not os.path.isdir(policy):
             directory = name
             build.write(build.build(document.read(policy).check_network().profile, tables.ARCHES), name)

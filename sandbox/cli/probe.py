@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from sandbox.bundle import Policy
 from sandbox.cli import ending
 from sandbox.cli.environment import AwsCredentials, Env, EnvFile, On, chosen
-from sandbox.cli.output import console, json_line, say
+from sandbox.cli.output import json_line, on_terminal, say
+from sandbox.cli.sources import profile_of
 from sandbox.confine import single_exec
 from sandbox.confine.install import install
 from sandbox.kernel import tables
@@ -53,7 +52,7 @@ def probe(
     """Attack a process under the profile in every way we know; exit 1 if an attack gets through."""
     user = platforms.of(platform).user if platform else None
     uid = user.uid if user and os.geteuid() == 0 else os.geteuid()
-    read = document.read(profile)
+    read = document.read(profile_of(profile))
     os.environ.update(chosen(read.profile.function.name, env, env_file, aws_credentials))  # each attempt inherits them
     built = build(read.profile, (tables.machine(),))
     policy, rules = built.policy(tables.machine()), built.rules[tables.machine()]
@@ -125,20 +124,19 @@ def _print(rows: list[Row], without: bool, uid: int) -> None:
     title = f"{len(rows)} attempts as {user}" + (", bare" if without else "")
     counts = Counter(BARE[row.state] if without else row.state for row in rows)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    if not console.is_terminal:
+    if not on_terminal():
         say(title)
         for row in rows:
             shown = f"{BARE[row.state] if without else row.state} {row.errno}".strip()
             say(f"{shown:16} {row.attempt.group:8} {row.attempt.title}; {row.detail}".rstrip("; "))
         say(summary)
         return
-    table = Table(title=title, title_justify="left")
-    for column in ("group", "attempt", "result", "detail"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        shown = BARE[row.state] if without else row.state
-        style = "" if without else STYLES[row.state]
-        result = Text.assemble((shown, style), f" {row.errno}" if row.errno else "")
-        table.add_row(row.attempt.group, row.attempt.title, result, row.detail)
-    console.print(table)
+    from sandbox.cli.terminal import show_table
+
+    judged = ((row, BARE[row.state] if without else row.state, "" if without else STYLES[row.state]) for row in rows)
+    cells = (
+        (row.attempt.group, row.attempt.title, (f"{state} {row.errno}".strip(), style), row.detail)
+        for row, state, style in judged
+    )
+    show_table(("group", "attempt", "result", "detail"), cells, title=title)
     say(summary)

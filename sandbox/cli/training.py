@@ -7,13 +7,11 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
 from sandbox.behaviour import spelling
 from sandbox.behaviour.call import Call
 from sandbox.cli import environment
 from sandbox.cli import generalise as generalising
-from sandbox.cli.output import console, json_line, say, warn
+from sandbox.cli.output import json_line, on_terminal, say, warn
 from sandbox.errors import LearningFailed, limit_of
 from sandbox.learn import platforms
 from sandbox.learn.generalise import Learned
@@ -57,7 +55,7 @@ def _progress(plan: TrainingPlan, json_output: bool) -> Iterator[Callable[[Step]
     """What to call with each step: JSON lines, a bar on a terminal, or a line for each step that is worth one."""
     if json_output:
         yield lambda step: json_line({"event": "step", **_sample(step)})
-    elif console.is_terminal:
+    elif on_terminal():
         with _bar(plan) as advance:
             yield advance
     else:
@@ -71,6 +69,10 @@ def _print(step: Step, plan: TrainingPlan) -> None:
 
 @contextlib.contextmanager
 def _bar(plan: TrainingPlan) -> Iterator[Callable[[Step], None]]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from sandbox.cli.terminal import console
+
     total = plan.cold_starts + sum(
         len(list(visits(plan.events, start, plan.cold_starts))) for start in range(1, plan.cold_starts + 1)
     )

@@ -140,7 +140,7 @@ def test_round_trip(workshops: dict[int | None, Workshop | str], c_runtime: Path
 
     bundle = workshop.new("")
     workshop.sandbox("compile", path, "--output", bundle)
-    assert {entry.name for entry in bundle.iterdir()} == {"policy.bin", "listing.txt"}
+    assert {entry.name for entry in bundle.iterdir()} == {"policy.bin", "listing.txt", "profile.yaml"}
     assert tuple(arches(str(bundle))) == tables.ARCHES
 
     results = workshop.invoke(path, start, events)

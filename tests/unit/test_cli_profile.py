@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from sandbox.cli.profile import app
+from sandbox.cli.loading import app
 from sandbox.errors import SandboxError, UsageError, printable
 from sandbox.kernel import tables
 from sandbox.policy.rules import rules_for
@@ -42,7 +42,7 @@ def files(tmp_path: Path) -> tuple[str, str]:
 
 def run(*arguments: str) -> Result:
     """The command's result; an error that the command prints for people is raised as it is."""
-    result = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(app, ("profile", *arguments))
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -114,7 +114,7 @@ def test_diff_for_machines(files: tuple[str, str]) -> None:
 
 def test_diff_is_coloured_on_a_terminal_only(files: tuple[str, str]) -> None:
     """Lines have colours on a terminal and none in a pipe."""
-    command = [sys.executable, "-c", "from sandbox.cli.profile import app; app()", "diff", *files]
+    command = [sys.executable, "-c", "from sandbox.cli import main; main()", "profile", "diff", *files]
     piped = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert piped.returncode == 1
     assert piped.stdout.startswith("+ promise exec")

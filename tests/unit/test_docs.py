@@ -15,7 +15,7 @@ import typer.main
 
 import sandbox
 from sandbox import errors
-from sandbox.cli import app
+from sandbox.cli import loading, table
 
 ROOT = Path(sandbox.__file__).parent.parent
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -27,13 +27,11 @@ by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name)
 
 def _commands() -> dict[str, set[str]]:
     """{`profile diff`: its options} for every command there is."""
-    found: dict[str, set[str]] = {}
-    todo = [("", typer.main.get_command(app))]
-    while todo:
-        name, command = todo.pop()
-        found[name] = {option for param in command.params for option in (*param.opts, *param.secondary_opts)}
-        todo += [(f"{name} {inner}".strip(), one) for inner, one in getattr(command, "commands", {}).items()]
-    return found
+    every = [("", typer.main.get_command(loading.app)), *loading.commands()]
+    return {
+        name: {option for param in command.params for option in (*param.opts, *param.secondary_opts)}
+        for name, command in every
+    } | {group: set() for group in table.GROUPS}
 
 
 COMMANDS = _commands()

@@ -1,0 +1,76 @@
+"""The table of commands: each loads what it needs and no more, and an argument that names a profile has one meaning."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sandbox import bundle
+from sandbox.cli import loading, sources, table
+from sandbox.errors import ProfileError
+
+HEAVY = ("typer", "rich", "yaml", "jsonschema", "h11", "prctl", "cyclonedx", "cryptography", "pyseccomp")
+"""What takes long to load, by its first name."""
+LOADED = {
+    ("--version",): set[str](),
+    ("-h",): {"typer"},
+    ("profile", "-h"): {"typer"},
+    ("profile", "show", "hello"): {"typer", "yaml", "jsonschema"},
+    ("profile", "diff", "hello", "hello"): {"typer", "yaml", "jsonschema"},
+    ("events", "/dev/null"): {"typer"},
+    ("package", "snippet", "sam", "hello"): {"typer", "yaml", "jsonschema"},
+}
+"""What each of these command lines may load."""
+SCRIPT = f"""
+import sys
+from sandbox.cli import main
+before = set(sys.modules)
+try:
+    main()
+finally:
+    import json
+    loaded = {{name.partition(".")[0] for name in set(sys.modules)}} & set({HEAVY!r})
+    print(json.dumps(sorted(loaded)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", LOADED, ids=" ".join)
+def test_a_command_loads_what_it_needs(words: tuple[str, ...]) -> None:
+    """Which of the libraries that take long each command loads; how long that takes is for tools/bench."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stderr.splitlines()[-1])) == LOADED[words]
+
+
+def test_every_line_of_the_table_is_a_command() -> None:
+    """Each command loads, and says of itself what it does; each group has commands."""
+    for name, command in loading.commands():
+        assert command.help, name
+    assert {name.rpartition(" ")[0] for name in table.COMMANDS} == {"", *table.GROUPS}
+
+
+def test_a_profile_may_be_named_in_each_of_its_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path, a path without its suffix, a name below profiles, a bundle's folder; anything else is an error."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "bundle").mkdir()
+    for path in ("profiles/hello.yaml", "other.yaml", "bundle/profile.yaml"):
+        (tmp_path / path).write_text("schema: 2\n")
+    assert sources.profile_of("hello") == "profiles/hello.yaml"
+    assert sources.profile_of("profiles/hello") == "profiles/hello.yaml"
+    assert sources.profile_of("profiles/hello.yaml") == "profiles/hello.yaml"
+    assert sources.profile_of("other") == "other.yaml"
+    assert sources.profile_of("bundle") == "bundle/profile.yaml"
+    with pytest.raises(ProfileError, match=r"did you mean profiles/hello.yaml\?"):
+        sources.profile_of("helo")
+    with pytest.raises(ProfileError, match="is a folder, and not a bundle"):
+        sources.profile_of(".")
+    (tmp_path / "bundle" / bundle.FILE).write_bytes(b"")
+    assert sources.policy_of("bundle") == "bundle"
+    (tmp_path / "bundle" / "profile.yaml").unlink()
+    with pytest.raises(ProfileError, match=r"is a bundle without its profile.yaml"):
+        sources.profile_of("bundle")
