@@ -15,6 +15,8 @@ from typing import Annotated, BinaryIO
 import typer
 
 from sandbox.behaviour.call import Call
+from sandbox.cli import alerting
+from sandbox.cli.alerting import ALERTS, EventForm
 from sandbox.cli.output import json_line, on_terminal, say, warn
 from sandbox.errors import UsageError, printable
 from sandbox.violations import activities, reader
@@ -59,6 +61,10 @@ def events(
         bool, typer.Option("--unfinished", help="With --verify: accept runs without an end (killed, or still running)")
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
+    form: Annotated[
+        EventForm, typer.Option("--format", help="json as --json; ocsf, emf (CloudWatch metrics), asff (Security Hub)")
+    ] = EventForm.text,
+    resource: Annotated[str, typer.Option(help="With --format ocsf or asff: the function", metavar="ARN")] = "",
     activity: Annotated[
         bool, typer.Option("--activity", help="What each invocation did (SANDBOX_ACTIVITY) instead of violations")
     ] = False,
@@ -73,17 +79,23 @@ def events(
             "--syscall, --risk and --verify are not about invocations", where="sandbox events",
             todo="leave out --activity, or these",
         )  # fmt: skip
+    json_output = json_output or form is EventForm.json
+    if form in ALERTS and (verify or summary or activity or json_output):
+        todo = "leave out --json, --summary, --activity and --verify, or --format"
+        raise UsageError("is a form of its own", where=f"--format {form}", todo=todo)
     wanted = reader.Filter(
         frozenset(syscall or ()), phase.value if phase else "", risk.value if risk else "", _moment(since)
     )
     with opened(file) as source:
-        found = reader.lines(source)
+        found = reader.lines(source, starts=form is EventForm.emf)
         if verify:
             _verify(found, key_of(key_file), expect, unfinished, json_output)
             return
         if key_file:
             found = signed(found, key_of(key_file))
-        if activity:
+        if form in ALERTS:
+            alerting.write(found, wanted, form, resource)
+        elif activity:
             _activity(found, wanted, summary=summary, json_output=json_output)
         elif summary:
             _summary(reader.summarise(found, wanted), json_output)

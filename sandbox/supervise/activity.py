@@ -89,8 +89,10 @@ class Ledger:
                 return
             where[text] = None
 
-    def record(self, function: str, now: float, *, looks: bool, outlived: Iterable[str] = ()) -> Activity:
-        """The line. `looks` is whether paths were looked at."""
+    def record(
+        self, function: str, now: float, *, looks: bool, cost: float, outlived: Iterable[str] = ()
+    ) -> Activity:  # fmt: skip
+        """The line. `looks` is whether paths were looked at, `cost` the CPU time in milliseconds since the last."""
         left = list(outlived)
         told: dict[str, list[Reached]] = {NETWORK: [], LISTEN: [], PROGRAM: []}
         for (reach, thing), (count, by) in self.reached.items():
@@ -106,6 +108,7 @@ class Ledger:
             programs=told[PROGRAM][:MOST_LISTED],
             written=list(self.written)[:MOST_LISTED] if looks else None, refused=self.refused,
             anomalies=self.anomalies, new=list(self.new)[:MOST_LISTED], outlived=left[:MOST_LISTED], more=more,
+            cost=cost,
         )  # fmt: skip
 
 
@@ -137,6 +140,8 @@ class Follower:
         self._served: dict[str, Ledger] = {}
         self._aside = Ledger("init" if runtime_api else "run", None, clock())
         self._due = None if runtime_api else self._aside.began + INTERVAL
+        self._spent = 0.0
+        """CPU seconds of this process until the last line; the first tells of the start as well."""
 
     def began(self, request: str) -> None:
         """The function was given a request."""
@@ -234,7 +239,10 @@ class Follower:
         return self._served.values() or (self._aside,)
 
     def _write(self, ledger: Ledger, outlived: Sequence[str] = ()) -> None:
-        self._journal.write(ledger.record(self._function, self._clock(), looks=self._looks, outlived=outlived))
+        before, self._spent = self._spent, time.process_time()
+        cost = round((self._spent - before) * 1000, 3)
+        record = ledger.record(self._function, self._clock(), looks=self._looks, cost=cost, outlived=outlived)
+        self._journal.write(record)
 
     def burst(self, call: Call) -> tuple[Anomaly | None, str]:
         """Count a call that the profile allows: what that is suspected of, and the response of the profile.

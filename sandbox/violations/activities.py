@@ -41,7 +41,8 @@ def _activity(fields: Mapping[str, object]) -> Activity | None:
         listeners=reached["listeners"], programs=reached["programs"],
         written=None if written is None else _texts(written), refused=_counts(fields.get("refused")),
         anomalies=_counts(fields.get("anomalies")), new=_texts(fields.get("new")),
-        outlived=_texts(fields.get("outlived")), more=_number(fields.get("more")), time=_time(fields),
+        outlived=_texts(fields.get("outlived")), more=_number(fields.get("more")),
+        cost=_milliseconds(fields.get("cost")), time=_time(fields),
     )  # fmt: skip
 
 
@@ -80,6 +81,11 @@ def _text(fields: Mapping[str, object], name: str) -> str:
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 63 else 0
+
+
+def _milliseconds(value: object) -> float | None:
+    measured = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    return float(str(value)) if measured else None
 
 
 def _time(fields: Mapping[str, object]) -> float:

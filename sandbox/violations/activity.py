@@ -43,11 +43,12 @@ class Activity(Record):
     `shared` whether another was served meanwhile, so that some of this may be the other's. `accesses` counts by
     reach, refused ones too, `refused` by call and verdict, `anomalies` by detector. `written` are the paths of calls
     that create, change or remove, None where nobody looks at paths. `new` is what training does not know, `outlived`
-    what the invocation began and left behind. `more` counts what is left out of the lists.
+    what the invocation began and left behind. `more` counts what is left out of the lists. `cost` is the CPU time in
+    milliseconds that the supervisor used since the line before; None where it was not measured.
     """
 
     __slots__ = (
-        "accesses", "anomalies", "answered", "destinations", "duration", "function", "listeners", "more", "new",
+        "accesses", "anomalies", "answered", "cost", "destinations", "duration", "function", "listeners", "more", "new",
         "outlived", "phase", "programs", "refused", "request", "shared", "written",
     )  # fmt: skip
     event = "activity"
@@ -57,7 +58,7 @@ class Activity(Record):
         accesses: Mapping[str, int], destinations: Sequence[Reached], listeners: Sequence[Reached],
         programs: Sequence[Reached], written: Sequence[str] | None, refused: Mapping[str, int],
         anomalies: Mapping[str, int], new: Sequence[str], outlived: Sequence[str] = (), more: int = 0,
-        time: float | None = None,
+        cost: float | None = None, time: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__(time)
         self.function: Final = function
@@ -76,6 +77,7 @@ class Activity(Record):
         self.new: Final = tuple(new)
         self.outlived: Final = tuple(outlived)
         self.more: Final = more
+        self.cost: Final = cost
 
     def fields(self) -> dict[str, object]:
         """See Record."""
@@ -87,6 +89,7 @@ class Activity(Record):
             "listeners": [one.fields("at") for one in self.listeners],
             "programs": [one.fields("path") for one in self.programs], **looked, "refused": self.refused,
             "anomalies": self.anomalies, "new": self.new, "outlived": self.outlived, "more": self.more,
+            **({} if self.cost is None else {"cost": self.cost}),
         }  # fmt: skip
 
 

@@ -21,6 +21,9 @@ BEGIN = b'{"event": "'
 PIECE = 1 << 16
 """Bytes that are read at once of a line that is longer; one of ours, which may lie anywhere in it, has LONGEST."""
 
+STATUS = "sandbox"
+"""The event of the line that each start writes: what is in force, without a moment of its own."""
+
 LATEST = 253402300799
 """The last second of the year 9999."""
 
@@ -87,14 +90,14 @@ class Filter:
         return not self.phase and not self.risk and self.since is None
 
 
-def lines(file: BinaryIO) -> Iterator[Line]:
-    """The lines of ours, as they come. Never raises for what a line holds."""
+def lines(file: BinaryIO, *, starts: bool = False) -> Iterator[Line]:
+    """The lines of ours, as they come; with `starts` also status lines. Never raises for what a line holds."""
     number, rest = 1, b""
     while piece := file.readline(PIECE):
         text = rest + piece
         ended = piece.endswith(b"\n")
         used = 0
-        for line, end in _found(text, number):
+        for line, end in _found(text, number, starts):
             used = end
             yield line
         # What the next piece may complete.
@@ -104,10 +107,10 @@ def lines(file: BinaryIO) -> Iterator[Line]:
 
 def parse(line: bytes, number: int = 1) -> Iterator[Line]:
     """Those of ours in a line: behind a log's prefix, another's unended line, or one another."""
-    return (found for found, _ in _found(line, number))
+    return (found for found, _ in _found(line, number, False))
 
 
-def _found(text: bytes, number: int) -> Iterator[tuple[Line, int]]:
+def _found(text: bytes, number: int, starts: bool) -> Iterator[tuple[Line, int]]:
     """The same, each with where it ends.
 
     However many beginnings there are, each is tried: whoever writes to the log, too, could else hide ours behind his.
@@ -120,7 +123,7 @@ def _found(text: bytes, number: int) -> Iterator[tuple[Line, int]]:
             value, length = json.JSONDecoder().raw_decode(candidate)
         except (ValueError, RecursionError):
             value = None
-        if isinstance(value, dict) and _fits(value):
+        if isinstance(value, dict) and (_fits(value) or (starts and _is_status(value))):
             said = candidate[:length]
             end = start + len(said.encode("utf-8", "surrogateescape"))
             yield _line(number, said, value), end
@@ -149,6 +152,16 @@ def _fits(fields: dict[str, Any]) -> bool:
         )
     # Other lines of a supervisor matter to the chain alone.
     return isinstance(fields.get("supervisor"), str) and isinstance(fields.get("seq"), int)
+
+
+def _is_status(fields: dict[str, Any]) -> bool:
+    degraded = fields.get("degraded")
+    return (
+        fields["event"] == STATUS
+        and all(isinstance(fields.get(key, ""), str) for key in ("mode", "function", "policy"))
+        and isinstance(degraded, list)
+        and all(isinstance(one, str) for one in degraded)
+    )
 
 
 def _line(number: int, text: str, fields: dict[str, Any]) -> Line:

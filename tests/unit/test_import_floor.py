@@ -17,7 +17,7 @@ HOME = Path(sandbox.__file__).parent
 
 FLOORS = (
     ("cli",),
-    ("package", "probe", "doctor"),
+    ("alerts", "package", "probe", "doctor"),
     ("start",),
     ("learn", "supervise"),
     ("policy", "egress"),
@@ -36,7 +36,7 @@ RUNTIME_SIDE = (
     "start", "supervise", "egress", "names", "sensor", "violations", "behaviour", "confine", "provenance", "bundle",
     "kernel", "supervised",
 )  # fmt: skip
-BUILD_SIDE = {"profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api", "tripwire"}
+BUILD_SIDE = {"profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api", "tripwire", "alerts"}
 """What runs beside strangers' code loads nothing of what makes profiles and packages; they meet in the bundle."""
 
 LIBRARIES = {
