@@ -2,33 +2,69 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 import typer
 
-from sandbox.cli.arguments import Json, Output
+from sandbox.cli.arguments import Output
 from sandbox.cli.output import emit, emit_to, json_line, json_text, say
 from sandbox.cli.sources import profile_of
 from sandbox.errors import ProfileError
 from sandbox.profile import diff as comparison
 from sandbox.profile import document, lint, merge
+from sandbox.profile.risk import RISKS
+from sandbox.review import changes, markdown, rules, sarif
+
+
+class DiffFormat(enum.StrEnum):
+    """What --format of diff takes."""
+
+    text = "text"
+    markdown = "markdown"
+    sarif = "sarif"
+    json = "json"
+
+
+class FailOn(enum.StrEnum):
+    """What --fail-on of diff takes: the least risk of a widening that fails."""
+
+    low = "low"
+    medium = "medium"
+    high = "high"
+    never = "never"
 
 
 def diff(
     old: Annotated[str, typer.Argument(help="The old profile", metavar="OLD")],
     new: Annotated[str, typer.Argument(help="The new profile", metavar="NEW")],
-    json_output: Json = False,
+    format_: Annotated[DiffFormat, typer.Option("--format", help="SARIF lists what widens")] = DiffFormat.text,
+    fail_on: Annotated[FailOn, typer.Option(help="The least risk of a widening that exits with 1")] = FailOn.low,
+    json_output: Annotated[bool, typer.Option("--json", help="The same as --format json")] = False,
 ) -> None:
-    """Show what NEW allows that OLD does not (+) and what it no longer allows (-); exit 1 if anything widened."""
-    found = comparison.diff(document.read(profile_of(old)).profile, document.read(profile_of(new)).profile)
-    if json_output:
-        emit(json_text(comparison.described(found), indent=2) + "\n")
-    elif not found.changes and not found.client:
+    """Show what NEW allows that OLD does not (+) and what it no longer allows (-); exit 1 if anything widened.
+
+    Example: sandbox profile diff old.yaml new.yaml --format markdown --fail-on high
+    """
+    before, after = document.read(profile_of(old)), document.read(profile_of(new))
+    found = changes.changes(before, after)
+    name = after.profile.function.name
+    if json_output or format_ is DiffFormat.json:
+        compared = comparison.described(comparison.diff(before.profile, after.profile))
+        listed = [{**vars(change), "effect": change.effect} for change in found]
+        emit(json_text({**compared, "changes": listed}, indent=2) + "\n")
+    elif format_ is DiffFormat.sarif:
+        results = rules.widenings(found, name)
+        emit(sarif.log(rules.of_changes(), results, f"sandbox-profile-diff/{name}"))
+    elif format_ is DiffFormat.markdown:
+        emit(markdown.of_changes(found, name))
+    elif not found:
         say("no difference in what is allowed")
     else:
-        for line in comparison.lines(found):
-            say(line, "green" if line.startswith("+") else "red")
-    if found.widened:
+        for change in found:
+            say(f"{change.sign} {change.text}", "green" if change.sign == "+" else "red")
+    worst = changes.widest(found)
+    if worst and fail_on is not FailOn.never and RISKS.index(worst) >= RISKS.index(fail_on.value):
         raise typer.Exit(1)
 
 

@@ -16,15 +16,14 @@ from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import covers, rule_of
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
-from sandbox.profile import base, document
+from sandbox.profile import base, document, risk
 from sandbox.profile.folding import is_secret, proposed
 from sandbox.profile.libraries import learned_users, placed, uses_named, with_library
 from sandbox.profile.model import PHASES, Phase, Profile, Use, UsedBy
 from sandbox.profile.promises import promises_of
+from sandbox.profile.risk import Risk
 from sandbox.profile.unfit import also_by_tcp, unfit
-from sandbox.violations.record import DENIED, QUESTION, TERMINATED, Violation, technique_of
-
-Risk = Literal["high", "medium", "low"]
+from sandbox.violations.record import DENIED, QUESTION, TERMINATED, Violation
 
 REASON = "learned from violations"
 """The reason of an amended use. It begins with `learned`, so that lint still asks for a person's where it matters."""
@@ -128,16 +127,16 @@ def propose(profile: Profile, violations: Iterable[Violation]) -> Amendment:
             use = replace(wish.use, count=count)
             added.append(use)
             change = spelling.of_use(use.phase, use.call, count)
-            proposals.append(Proposal(change, _risk(use.call), count, examples[wish]))
+            proposals.append(Proposal(change, risk.of_call(use.call), count, examples[wish]))
         else:
             section = wish.section.removeprefix("files.")
             names = sorted(use.distribution for use in by if (use.section, use.entry) == (section, wish.place))
             change = spelling.of_entry(wish.section, wish.place, names)
-            proposals.append(Proposal(change, _place_risk(wish.section), count, examples[wish]))
+            proposals.append(Proposal(change, risk.of_entry(wish.section), count, examples[wish]))
     for companion, because, of in _companions(profile, added, examples):
         added.append(companion)
         change = spelling.of_use(companion.phase, companion.call)
-        proposals.append(Proposal(change, _risk(companion.call), 0, of, because))
+        proposals.append(Proposal(change, risk.of_call(companion.call), 0, of, because))
     calls = profile.uses | frozenset(added)
     widened = replace(wider, uses=calls, promises=promises_of(calls), by=profile.by | by)
     order = {"high": 0, "medium": 1, "low": 2}
@@ -179,7 +178,8 @@ def _companions(
         lines = [(call, line.because) for line in base.together() if use.call in line.when for call in line.then]
         if use.syscall in tables.EXECS and use.phase == "invoke":
             of_init = sorted(use.call for use in profile.uses if use.phase == "init")
-            lines += [(call, "a program may begin as the function did") for call in of_init if _risk(call) == "low"]
+            harmless = [call for call in of_init if risk.of_call(call) == "low"]
+            lines += [(call, "a program may begin as the function did") for call in harmless]
         for call, because in lines:
             if (use.phase, call) not in known and not base.denial(call) and not base.find(base.refusals(), call):
                 known.add((use.phase, call))
@@ -390,15 +390,3 @@ def _allows(profile: Profile, section: str, target: str) -> bool:
         wanted = destination.parse(target)
         return any(destination.covers(entry, wanted) for entry in destination.entries(known))
     return target in known
-
-
-def _risk(call: Call) -> Risk:
-    """As the violation says it, and high in any case for what a reviewer must not overlook."""
-    risk, _, _ = technique_of(call)
-    if risk == "high" or base.find(base.dangerous(), call):
-        return "high"
-    return "medium" if risk == "medium" else "low"
-
-
-def _place_risk(section: str) -> Risk:
-    return "low" if section == "files.read" else "medium" if section == "files.write" else "high"

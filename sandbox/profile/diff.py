@@ -6,19 +6,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sandbox.behaviour import anomaly, destination, listener
+from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import covers
 from sandbox.profile import base
 from sandbox.profile.libraries import UserChange, changes
-from sandbox.profile.model import PHASES, Grant, Phase, Profile, Tolerated, Use
+from sandbox.profile.model import PHASES, STRICTNESS, Grant, Phase, Profile, Tolerated, Use
 from sandbox.profile.promises import promises_of
 
 Sign = Literal["+", "-"]
 Section = Literal["processes", "network", "listen", "read", "write"]
+CLIENT = "function: what a client of the Runtime API needs (profiles/base/runtime-client.yaml)"
+CONTENT = " with the content "
+"""Between a program and the SHA-256 of its content, as one text."""
 NOBODY: Mapping[str, Sequence[str]] = {}
 
 
@@ -89,9 +94,23 @@ class AnomalyChange:
     after: str
 
 
+@dataclass(frozen=True)
+class SettingChange:
+    """A line that decides how strictly the rest is applied: laxer (`+`) or stricter; '' for nothing said.
+
+    `section` is `audit-until`, `names.keep`, or `responses`, of which `name` is the call.
+    """
+
+    sign: Sign
+    section: str
+    name: str
+    before: str
+    after: str
+
+
 Change = (
-    PromiseChange | UseChange | PlaceChange | GrantChange | ToleratedChange | AnomalyChange | UserChange
-    | VariableChange
+    PromiseChange | UseChange | PlaceChange | GrantChange | ToleratedChange | AnomalyChange | SettingChange
+    | UserChange | VariableChange
 )  # fmt: skip
 
 
@@ -105,6 +124,7 @@ class Diff:
     grants: tuple[GrantChange, ...] = ()
     tolerates: tuple[ToleratedChange, ...] = ()
     anomalies: tuple[AnomalyChange, ...] = ()
+    settings: tuple[SettingChange, ...] = ()
     users: tuple[UserChange, ...] = ()
     variables: tuple[VariableChange, ...] = ()
     client: Sign | None = None
@@ -119,8 +139,8 @@ class Diff:
     def changes(self) -> tuple[Change, ...]:
         """All changes, in the order of a review."""
         return (
-            *self.variables, *self.promises, *self.places, *self.users, *self.grants, *self.tolerates, *self.anomalies,
-            *self.uses,
+            *self.settings, *self.variables, *self.promises, *self.places, *self.users, *self.grants, *self.tolerates,
+            *self.anomalies, *self.uses,
         )  # fmt: skip
 
 
@@ -146,13 +166,14 @@ def diff(old: Profile, new: Profile) -> Diff:
         grants=tuple(_grants(old.grants, new.grants)),
         tolerates=tuple(_tolerates(old.tolerates, new.tolerates)),
         anomalies=tuple(_anomalies(dict(old.on_anomaly), dict(new.on_anomaly))),
+        settings=tuple(_settings(old, new)),
         variables=tuple(_variables(old.function.environment, new.function.environment)),
         client=client,
     )
 
 
 def _contents(profile: Profile) -> frozenset[str]:
-    return frozenset(f"{program} with the content {digest}" for program, digest in profile.digests)
+    return frozenset(f"{program}{CONTENT}{digest}" for program, digest in profile.digests)
 
 
 def _phases_of(profile: Profile) -> dict[str, tuple[Phase, ...]]:
@@ -242,6 +263,23 @@ def _anomalies(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Anoma
             yield AnomalyChange("+" if after < before else "-", name, *texts)
 
 
+def _settings(old: Profile, new: Profile) -> Iterator[SettingChange]:
+    if old.audit_until != new.audit_until:
+        sign: Sign = "+" if new.audit_until > old.audit_until else "-"
+        yield SettingChange(sign, "audit-until", "", old.audit_until, new.audit_until)
+    before, after = (one.names_kept() or math.inf for one in (old, new))  # 0 stands for good
+    if before != after:
+        yield SettingChange("+" if after > before else "-", "names.keep", "", old.names_keep, new.names_keep)
+    said, says = dict(old.responses), dict(new.responses)
+    for call in sorted({*said, *says}):
+        denied = base.denial(Call.parse(call))
+        usual = denied.response if denied else "deny"
+        was, is_ = said.get(call, usual), says.get(call, usual)
+        if was != is_:
+            sign = "+" if STRICTNESS.index(is_) < STRICTNESS.index(was) else "-"
+            yield SettingChange(sign, "responses", call, said.get(call, ""), says.get(call, ""))
+
+
 def _variables(old: Iterable[str], new: Iterable[str]) -> Iterator[VariableChange]:
     before, after = set(old), set(new)
     for name in sorted(before ^ after):
@@ -271,12 +309,13 @@ def _granted(grant: Grant, others: frozenset[Grant]) -> bool:
 def lines(found: Diff) -> Iterator[str]:
     """One line each, beginning with its sign."""
     if found.client:
-        yield f"{found.client} function: what a client of the Runtime API needs (profiles/base/runtime-client.yaml)"
+        yield f"{found.client} {CLIENT}"
     for change in found.changes:
-        yield f"{change.sign} {_text(change)}"
+        yield f"{change.sign} {text_of(change)}"
 
 
-def _text(change: Change) -> str:
+def text_of(change: Change) -> str:
+    """A change without its sign, for people."""
     if isinstance(change, PromiseChange):
         kept = f", as in {' and '.join(change.others)}" if change.others else ""
         risk = f" (risk: {change.risk})" if change.risk else ""
@@ -297,6 +336,9 @@ def _text(change: Change) -> str:
     if isinstance(change, AnomalyChange):
         after, before = change.after or "nothing said", change.before or "nothing said"
         return f"on-anomaly {change.detector}: {after}, before {before}"
+    if isinstance(change, SettingChange):
+        after, before = change.after or "nothing said", change.before or "nothing said"
+        return f"{change.section}{' of ' * bool(change.name)}{change.name}: {after}, before {before}"
     use = change.use
     before = f", before only in {' and '.join(change.before)}" if change.sign == "+" and change.before else ""
     danger = f", {change.danger}" if change.danger else ""
@@ -327,6 +369,7 @@ def described(found: Diff) -> dict[str, object]:
             for change in found.tolerates
         ],
         "on_anomaly": [vars(change) for change in found.anomalies],
+        "settings": [vars(change) for change in found.settings],
         "syscalls": [
             {
                 "sign": change.sign, "phase": change.use.phase, "syscall": change.use.syscall,

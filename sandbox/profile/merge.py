@@ -14,11 +14,9 @@ from sandbox.behaviour import anomaly
 from sandbox.errors import ProfileError
 from sandbox.profile.folding import listed, united
 from sandbox.profile.libraries import placed, united_libraries
-from sandbox.profile.model import Profile, ProfiledFunction, Tolerated, Training, Use, Verified, seconds
+from sandbox.profile.model import STRICTNESS, Profile, ProfiledFunction, Tolerated, Training, Use, Verified, seconds
 from sandbox.profile.promises import promises_of
 from sandbox.profile.random_names import sockets
-
-STRICTNESS = ("report", "deny", "terminate")
 
 
 def merge_all(profiles: Iterable[Profile]) -> Profile:

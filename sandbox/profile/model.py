@@ -18,6 +18,8 @@ PHASES: tuple[Phase, ...] = ("init", "invoke", "run")
 Aim = Literal["self", "child", "other"]
 AIMS: tuple[Aim, ...] = ("self", "child", "other")
 """Whom a call reaches: its own process, another process of the function's tree, or anything else."""
+STRICTNESS = ("report", "deny", "terminate")
+"""What can be done about a refused call, the laxest first."""
 RUNTIME_API = "runtime-api"
 """The destination that every function of the Runtime API has."""
 

@@ -16,9 +16,9 @@ from sandbox.errors import ProfileError
 from sandbox.kernel import bpf, tables
 from sandbox.policy.rules import rules_for
 from sandbox.profile import base
-from sandbox.profile.amend import Risk
 from sandbox.profile.base import BaseEntry
 from sandbox.profile.model import Profile, ProfiledFunction
+from sandbox.profile.risk import Risk
 from sandbox.violations.record import techniques
 
 LISTS = {

@@ -18,7 +18,7 @@ HOME = Path(sandbox.__file__).parent
 FLOORS = (
     ("cli",),
     ("alerts", "package", "probe", "doctor"),
-    ("start",),
+    ("start", "review"),
     ("learn", "supervise"),
     ("policy", "egress"),
     ("profile", "names", "sensor", "tripwire"),

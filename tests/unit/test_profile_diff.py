@@ -8,7 +8,7 @@ from dataclasses import replace
 import profile_strategies
 from hypothesis import given, settings
 
-from sandbox.profile.diff import AnomalyChange, described, diff, lines
+from sandbox.profile.diff import AnomalyChange, SettingChange, described, diff, lines
 from sandbox.profile.merge import merge
 from sandbox.profile.model import Grant, Phase, Profile, ProfiledFunction, Use
 from sandbox.profile.promises import promises_of
@@ -137,9 +137,10 @@ def test_diff_is_antisymmetric(one: Profile, other: Profile) -> None:
 @settings(deadline=None, max_examples=40)
 @given(ANY, ANY)
 def test_a_merge_takes_nothing_away(one: Profile, other: Profile) -> None:
-    """Against its parts a merge has no minus, but that anomalies are answered as the stricter one says."""
+    """Against its parts a merge has no minus, but that anomalies and refusals are answered as the stricter one says."""
     merged = merge(one, other)
     found = diff(one, merged)
-    assert all(change.sign == "+" for change in found.changes if not isinstance(change, AnomalyChange))
+    stricter = (AnomalyChange, SettingChange)
+    assert all(change.sign == "+" for change in found.changes if not isinstance(change, stricter))
     assert all(change.sign == "-" for change in found.anomalies if one.on_anomaly)
     assert not diff(merged, merged).changes
