@@ -348,6 +348,7 @@ _Noreturn void launch(long *stack) {
     unavailable = (enum unavailable)setting("SANDBOX_ON_UNAVAILABLE", "fail warn detect best");
     warn_only = unavailable == ON_WARN;
     if (mode == LEARN) needs_python(USAGE, "SANDBOX_MODE: is learn");
+    unset_or_python(USAGE, "SANDBOX_STATUS");
     handler_env = alloc((size_t)(at - environment + 1) * sizeof *handler_env);
     leave_out("SANDBOX_", handler_env);
     find_command();

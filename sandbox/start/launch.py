@@ -25,6 +25,7 @@ from sandbox.start.settings import (
     RUNTIME_API,
     STALE,
     STANDS_FOR,
+    STATUS,
     SUPERVISE,
     RuntimeApi,
     Settings,
@@ -49,17 +50,18 @@ def main() -> NoReturn:
     try:
         chain(environ, settings)
         keep_collector(settings)
-        settings.require(MODE, ON_UNAVAILABLE)
+        settings.require(MODE, ON_UNAVAILABLE, STATUS)
         arguments = sys.argv[1:]
         if not arguments:
             enter_root(settings)
         command = find_command(arguments, settings)
         if settings.mode == "off":
-            _say({"event": "sandbox", "mode": "off", "enforced": [], "degraded": ["everything: SANDBOX_MODE=off"]})
+            off = {"event": "sandbox", "mode": "off", "enforced": [], "degraded": ["everything: SANDBOX_MODE=off"]}
+            _say(off, settings)
             run(command)
         if settings.mode == "learn":
             settings.require(RUNTIME_API, REFUSES)
-            _say(learning_line(settings))
+            _say(learning_line(settings), settings)
             sys.exit(learn(command, settings))
         enforce(command, settings)
     except SandboxError as error:
@@ -88,13 +90,14 @@ def chain(environ: Mapping[str, str], settings: Settings) -> None:
 
 
 def keep_collector(settings: Settings) -> None:
-    """Close the descriptor of SANDBOX_EVENTS=fd:N for the function, whoever reports or not."""
-    number = settings.events.removeprefix("fd:")
-    try:
-        if number != settings.events and int(number) > 2:
-            os.set_inheritable(int(number), False)
-    except (OSError, ValueError, OverflowError):
-        return  # the sink says so, where there is one
+    """Close the descriptors of SANDBOX_EVENTS=fd:N and SANDBOX_STATUS for the function, whoever reports or not."""
+    for place in (settings.events, f"fd:{settings.status}"):
+        number = place.removeprefix("fd:")
+        try:
+            if number != place and int(number) > 2:
+                os.set_inheritable(int(number), False)
+        except (OSError, ValueError, OverflowError):
+            continue  # who writes to it says so
 
 
 def fail(error: SandboxError, settings: Settings) -> NoReturn:
@@ -383,7 +386,7 @@ def confine(
     if wired is not None:
         tier = tier or ("kernel + supervisor" if "supervision" in in_force.enforced else "kernel only")
         line = {**line, "tier": tier}
-    _say(line)
+    _say(line, settings)
     restore_signals()
     refused = launch.exec()
     raise not_executed(command.path, refused) from refused
@@ -404,5 +407,14 @@ def status_line(mode: str, function: str, digest: str, in_force: InForce, stale:
     return line
 
 
-def _say(line: Mapping[str, object]) -> None:
-    os.write(2, (encode(line) + "\n").encode())
+def _say(line: Mapping[str, object], settings: Settings) -> None:
+    text = (encode(line) + "\n").encode()
+    try:
+        os.write(settings.status, text)
+    except OSError as error:
+        if settings.status == 2:
+            raise
+        raise UsageError(
+            f"cannot be written: {error.strerror}", where=f"{STATUS}=fd:{settings.status}",
+            todo="name a descriptor that it inherits",
+        ) from error  # fmt: skip

@@ -31,6 +31,7 @@ FILES = "SANDBOX_FILES"
 ON_DECIDER = "SANDBOX_ON_DECIDER"
 RUNTIME_API = "AWS_LAMBDA_RUNTIME_API"
 NEXT_WRAPPER = "SANDBOX_NEXT_WRAPPER"
+STATUS = "SANDBOX_STATUS"
 STANDS_FOR = "SANDBOX_STANDS_FOR"
 REFUSES = "SANDBOX_REFUSES"
 VERIFY_KEY = "SANDBOX_VERIFY_KEY"
@@ -60,7 +61,8 @@ class Settings:
     """What one start was told, and `environ`: the function's own variables. Paths are absolute; nothing here changes.
 
     `api` is None where there is no Runtime API, `verify_key` where no signature is asked for. `task_root`, `handler`,
-    `function`, `policy`, `python`, `observations` are '' where they are not set. `stand_ins` are parsed where they are
+    `function`, `policy`, `python`, `observations` are '' where they are not set. `status` is the descriptor for the
+    status line. `stand_ins` are parsed where they are
     used (sandbox/behaviour/stand_ins.py). `refuses` are numbers of syscalls with the errnos that a platform gives them.
     `one_phase`: workers are forked while others serve already, so that the init
     phase has no end. `goes_on`: the function does when the process that decides about its calls has died.
@@ -71,7 +73,7 @@ class Settings:
         "activity", "api", "debug", "entry", "environ", "event_key", "events", "files", "function", "goes_on",
         "grants", "handler", "has_api", "local_domains", "mode", "next_wrapper", "observations", "on_unavailable",
         "one_phase", "policy", "problems", "python", "refuse_stale", "refuses", "relays", "search", "stand_ins",
-        "supervise", "task_root", "verify_key",
+        "status", "supervise", "task_root", "verify_key",
     )  # fmt: skip
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -94,6 +96,7 @@ class Settings:
         self.goes_on = setting(environ, ON_DECIDER, ("end", "continue"), problems) == "continue"
         self.files = setting(environ, FILES, ("auto", "look", "off"), problems)
         self.refuses = _refuses(environ, problems)
+        self.status = _descriptor(environ, STATUS, problems)
         self.problems = tuple(problems)
 
         self.next_wrapper = environ.get(NEXT_WRAPPER, "")
@@ -151,6 +154,17 @@ def _refuses(environ: Mapping[str, str], problems: list[UsageError]) -> tuple[tu
         return found
     problems.append(UsageError(f"is {text!r}, not NUMBER:ERRNO,...", where=REFUSES, todo="correct or unset it"))
     return ()
+
+
+def _descriptor(environ: Mapping[str, str], name: str, problems: list[UsageError]) -> int:
+    """The number of `fd:N`, 2 where the variable is unset or empty; of anything else `problems` hears."""
+    text = environ.get(name) or "fd:2"
+    number = text.removeprefix("fd:")
+    # Digits that int() takes and others than ASCII's are none.
+    if number != text and number.isascii() and number.isdigit() and 1 <= int(number[:10]) < 1 << 20:
+        return int(number)
+    problems.append(UsageError(f"is {text!r}, not fd:N", where=name, todo="name a descriptor that it inherits"))
+    return 2
 
 
 def _absolute(environ: Mapping[str, str], name: str) -> str:

@@ -909,6 +909,13 @@ def test_what_the_launcher_leaves_to_python(pair: Pair) -> None:
     assert ours.stdout == theirs.stdout == "ran\n"
     assert pair.run(ALONE, "/bin/echo", more=audit).returncode == 70
     assert pair.run(ALONE, "/bin/echo", more={"SANDBOX_MODE": "learn"}).returncode == 64
+    status = {"SANDBOX_STATUS": "fd:1"}
+    ours, theirs = pair.both("/bin/echo", "ran", more=status)
+    assert ours.stdout == theirs.stdout
+    assert ours.stdout.startswith('{"event": "sandbox", ')
+    assert ours.stderr == theirs.stderr == ""
+    assert pair.run(ALONE, "/bin/echo", more=status).returncode == 64
+    assert all(done.returncode == 64 for done in pair.both("/bin/echo", more={"SANDBOX_STATUS": "standard error"}))
     fake = {"SANDBOX_STANDS_FOR": "a.test:1=127.0.0.1:2", "SANDBOX_SUPERVISE": "1"}
     ours, theirs = pair.both("/bin/echo", "ran", more=fake)
     assert status_of(ours) == status_of(theirs)

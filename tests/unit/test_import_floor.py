@@ -16,7 +16,7 @@ import sandbox
 HOME = Path(sandbox.__file__).parent
 
 FLOORS = (
-    ("cli",),
+    ("cli", "pytest_plugin"),
     ("alerts", "package", "probe", "doctor"),
     ("start", "review"),
     ("learn", "supervise"),
@@ -36,7 +36,10 @@ RUNTIME_SIDE = (
     "start", "supervise", "egress", "names", "sensor", "violations", "behaviour", "confine", "provenance", "bundle",
     "kernel", "supervised",
 )  # fmt: skip
-BUILD_SIDE = {"profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api", "tripwire", "alerts"}
+BUILD_SIDE = {
+    "profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api", "tripwire", "alerts",
+    "pytest_plugin",
+}  # fmt: skip
 """What runs beside strangers' code loads nothing of what makes profiles and packages; they meet in the bundle."""
 
 LIBRARIES = {
@@ -46,6 +49,7 @@ LIBRARIES = {
     "cryptography": {"sandbox.package.manifest"},
     "cyclonedx": {"sandbox.package.bom"},
     "packageurl": {"sandbox.package.bom"},
+    "pytest": {"sandbox.pytest_plugin"},
     "typer": {"sandbox.cli"},
     "rich": {"sandbox.cli"},
     "h11": {"sandbox.runtime_api"},

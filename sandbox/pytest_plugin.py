@@ -1,0 +1,314 @@
+"""A pytest plugin: a project's own integration tests train a profile, or run under one.
+
+    pytest --sandbox-learn NAME          observe what the tests start, and write profiles/NAME.yaml
+    pytest --sandbox-enforce PROFILE     start it under the profile; a test in which something is refused fails
+
+While a test runs (its fixtures included), what it starts by subprocess or asyncio gets the bootstrap in front of its
+command. Nothing else is confined: not the process of pytest with its threads and sockets, and not the workers of xdist.
+Standard error stays the program's own: what the bootstrap says of the start goes to a file of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import inspect
+import io
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sandbox
+
+INSIDE = "PYTEST_SANDBOX"
+"""Set for what we start: a pytest that a test starts reads the same configuration, and must not confine once more."""
+MEASURES = (
+    "COVERAGE_PROCESS_START",
+    "COVERAGE_PROCESS_CONFIG",
+    "COV_CORE_SOURCE",
+    "COV_CORE_CONFIG",
+    "COV_CORE_DATAFILE",
+)
+"""By these coverage.py measures children too: its files would be learned, or refused."""
+LASTING = "/var/tmp"
+"""Where functions are seldom allowed to write, as they are in /tmp: one could change its policy there."""
+FOLDER, POLICY = "sandbox_folder", "sandbox_policy"
+"""What the controller of xdist tells its workers."""
+
+_HOME = Path(sandbox.__file__).resolve().parent.parent
+_POPEN = inspect.signature(subprocess.Popen.__init__)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Four options in a group of their own."""
+    group = parser.getgroup("sandbox", "train or check a sandbox profile by what the tests start")
+    group.addoption("--sandbox-learn", metavar="NAME", default="", help="write a profile of what the tests start")
+    group.addoption("--sandbox-enforce", metavar="PROFILE", default="", help="start it under this profile or bundle")
+    group.addoption(
+        "--sandbox-output",
+        metavar="FILE",
+        default="",
+        help="with --sandbox-learn: the profile, if not profiles/NAME.yaml",
+    )
+    group.addoption(
+        "--sandbox-command", metavar="GLOB", action="append", default=[],
+        help="confine only commands like this, such as '*app.py*'; may be given several times (default: all)",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare once, in the controller of xdist where there is one. Raises UsageError for options that cannot be."""
+    name, profile = config.getoption("--sandbox-learn"), config.getoption("--sandbox-enforce")
+    if os.environ.get(INSIDE) or not (name or profile):
+        return
+    if name and profile:
+        raise pytest.UsageError("--sandbox-learn and --sandbox-enforce cannot go together: train first, then check")
+    if not sys.platform.startswith("linux"):
+        raise pytest.UsageError("--sandbox-learn and --sandbox-enforce need Linux")
+    if config.getoption("--collect-only"):
+        return
+    told: Mapping[str, str] = getattr(config, "workerinput", {})
+    if told:
+        config.pluginmanager.register(Confinement(config, told[FOLDER], told[POLICY]), "sandbox-confinement")
+        return
+    folder = _folder("logs")
+    config.add_cleanup(lambda: _remove(folder))
+    policy = profile if os.path.isdir(profile) else ""
+    if profile and not policy:
+        policy = _compiled(config, profile)
+    confinement = Confinement(config, folder, os.path.abspath(policy) if policy else "")
+    config.pluginmanager.register(confinement, "sandbox-confinement")
+    config.pluginmanager.register(Conclusion(config, confinement), "sandbox-conclusion")
+
+
+class Confinement:
+    """In each process that runs tests: puts the bootstrap in front of what a test starts."""
+
+    def __init__(self, config: pytest.Config, folder: str, policy: str) -> None:
+        """`folder` takes observations and lines, `policy` is a bundle, '' to learn."""
+        self.folder, self.policy = folder, policy
+        self._patterns: Sequence[str] = config.getoption("--sandbox-command")
+        self._lines = os.open(os.path.join(folder, f"{os.getpid()}.lines"), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._status = os.open(
+            os.path.join(folder, f"{os.getpid()}.starts"), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600
+        )
+        self._read = 0
+        self._count = 0
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Generator[None, object, object]:
+        """From the set-up of a test's fixtures to their end."""
+        started = subprocess.Popen.__init__
+
+        def init(process: subprocess.Popen[Any], *args: Any, **named: Any) -> None:
+            bound = _POPEN.bind(process, *args, **named)
+            with self._confined(bound.arguments):
+                started(*bound.args, **bound.kwargs)
+
+        subprocess.Popen.__init__ = init  # type: ignore[assignment]
+        try:
+            return (yield)
+        finally:
+            subprocess.Popen.__init__ = started  # type: ignore[method-assign]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """A test in which something was refused has failed, whatever it made of that."""
+        report = yield
+        if refused := self._refused():
+            text = f"refused under {item.config.getoption('--sandbox-enforce')}:\n" + "\n".join(refused)
+            if report.outcome == "failed":
+                report.sections.append(("sandbox", text))
+            else:
+                report.outcome, report.longrepr = "failed", text
+        return report
+
+    def _refused(self) -> list[str]:
+        """The violations since the last question, as text."""
+        from sandbox.violations import reader
+
+        data = os.pread(self._lines, 1 << 26, self._read)
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [f"  {reader.describe(line.call)}" for line in reader.lines(io.BytesIO(whole)) if line.call]
+
+    @contextlib.contextmanager
+    def _confined(self, asked: dict[str, Any]) -> Iterator[None]:
+        """Change the arguments of Popen so that the bootstrap starts the command; or leave them as they are."""
+        command = _command(asked)
+        environment = {key: os.fsdecode(value) for key, value in _environment(asked).items()}
+        if environment.get(INSIDE) or not _exists(command[0], environment, asked.get("cwd")):
+            yield
+            return
+        asked["env"] = {**environment, INSIDE: "1"}
+        if not self._chosen(command):
+            yield
+            return
+        self._count += 1
+        left = {
+            key: value for key, value in environment.items() if not key.startswith("SANDBOX_") and key not in MEASURES
+        }
+        given = (self._status, self._lines) if self.policy else (self._status,)
+        if self.policy:
+            ours = {"SANDBOX_POLICY": self.policy, "SANDBOX_EVENTS": f"fd:{self._lines}"}
+        else:
+            observations = os.path.join(self.folder, f"{os.getpid()}-{self._count}.observations")
+            ours = {"SANDBOX_MODE": "learn", "SANDBOX_OBSERVATIONS": observations}
+        asked["args"] = [sys.executable, "-I", "-S", str(_HOME / "bootstrap"), *command]
+        asked["env"] = {**left, **ours, "SANDBOX_STATUS": f"fd:{self._status}", INSIDE: "1"}
+        asked.pop("executable", None)
+        asked.pop("shell", None)
+        with contextlib.ExitStack() as after:
+            if asked.get("close_fds", True):
+                asked["pass_fds"] = (*asked.get("pass_fds", ()), *given)
+            else:
+                for fd in given:
+                    os.set_inheritable(fd, True)
+                    after.callback(os.set_inheritable, fd, False)
+            yield
+
+    def _chosen(self, command: Sequence[str]) -> bool:
+        text = shlex.join(command)
+        return not self._patterns or any(fnmatch.fnmatchcase(text, pattern) for pattern in self._patterns)
+
+
+class Conclusion:
+    """In the process that ends the run: writes the profile, or counts what was refused."""
+
+    def __init__(self, config: pytest.Config, confinement: Confinement) -> None:
+        self._config, self._folder, self._policy = config, confinement.folder, confinement.policy
+        self._said: list[str] = []
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """A hook of xdist's, before a worker starts: what it is to use."""
+        node.workerinput[FOLDER], node.workerinput[POLICY] = self._folder, self._policy
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """After the last test: a run that trained or checked nothing must not look like one that did."""
+        if not session.testscollected and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            return
+        name = self._config.getoption("--sandbox-learn")
+        good = self._learned(name, exitstatus) if name else self._checked()
+        if not good and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """What came of it."""
+        if self._said:
+            terminalreporter.section("sandbox")
+            for line in self._said:
+                terminalreporter.write_line(line)
+
+    def _learned(self, name: str, exitstatus: int) -> bool:
+        files = sorted(str(path) for path in Path(self._folder).glob("*.observations"))
+        if not self._started(len(files)):
+            return False
+        if exitstatus != pytest.ExitCode.OK:
+            self._said.append("no profile was written, because tests failed: it would lack what they did not come to")
+            return False
+        output = self._config.getoption("--sandbox-output") or os.path.join("profiles", f"{name}.yaml")
+        merge = ("--merge",) if os.path.exists(output) else ()
+        done = _sandbox(
+            self._config,
+            "learn",
+            name,
+            "--from",
+            *files,
+            "--output",
+            output,
+            "--generalise",
+            "never",
+            "--allow-failed",
+            *merge,
+        )
+        # That a program ended with an error a test has asked for: it passed.
+        told = done.stderr.splitlines() if done.returncode else ()
+        self._said += [*done.stdout.splitlines(), *told]
+        if any(name in os.environ for name in MEASURES):
+            self._said.append("coverage did not measure what was started, whose profile would hold its files")
+        return done.returncode == 0
+
+    def _checked(self) -> bool:
+        from sandbox.violations import reader
+
+        profile = self._config.getoption("--sandbox-enforce")
+        refused = 0
+        for path in Path(self._folder).glob("*.lines"):
+            with path.open("rb") as file:
+                refused += sum(bool(line.call) for line in reader.lines(file))
+        starts = sum(path.read_bytes().count(b"\n") for path in Path(self._folder).glob("*.starts"))
+        if not self._started(starts):
+            return False
+        self._said.append(f"{starts} started under {profile}: {refused or 'nothing'} refused")
+        return not refused
+
+    def _started(self, count: int) -> bool:
+        if not count:
+            self._said.append("the tests started nothing by subprocess or asyncio that could be confined")
+        return bool(count)
+
+
+def _command(asked: Mapping[str, Any]) -> list[str]:
+    """What Popen would start, as it makes it of `args`, `shell` and `executable`."""
+    args = asked["args"]
+    words = [args] if isinstance(args, str | bytes | os.PathLike) else list(args)
+    command = [os.fsdecode(word) for word in words]
+    if asked.get("shell"):
+        command = ["/bin/sh", "-c", *command]
+    if asked.get("executable"):
+        command[:1] = [os.fsdecode(asked["executable"])]
+    return command
+
+
+def _environment(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    given = asked.get("env")
+    return os.environ if given is None else {os.fsdecode(key): value for key, value in given.items()}
+
+
+def _exists(program: str, environment: Mapping[str, str], cwd: Any) -> bool:
+    """Whether there is such a program; if not, Popen is to say so as ever."""
+    if "/" in program:
+        return shutil.which(os.path.join(os.fsdecode(cwd or "."), program)) is not None
+    return shutil.which(program, path=environment.get("PATH", os.defpath)) is not None
+
+
+def _compiled(config: pytest.Config, profile: str) -> str:
+    """A bundle of a profile, where the tests' programs cannot change it. Raises UsageError with what is wrong."""
+    folder = _folder("policy")
+    config.add_cleanup(lambda: _remove(folder))
+    bundle = os.path.join(folder, "bundle")
+    done = _sandbox(config, "compile", profile, "--output", bundle, "--arch", os.uname().machine)
+    if done.returncode:
+        raise pytest.UsageError(f"--sandbox-enforce: {done.stderr.strip()}")
+    for path in (*Path(bundle).iterdir(), Path(bundle), Path(folder)):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    return bundle
+
+
+def _sandbox(config: pytest.Config, *words: str) -> subprocess.CompletedProcess[str]:
+    """The `sandbox` command in a process of its own: it forks, and this process may have threads."""
+    command = [sys.executable, "-P", "-m", "sandbox", *words]
+    return subprocess.run(
+        command, cwd=config.invocation_params.dir, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
+
+
+def _folder(what: str) -> str:
+    lasting = LASTING if os.access(LASTING, os.W_OK | os.X_OK) else None
+    return tempfile.mkdtemp(prefix=f"sandbox-pytest-{what}-", dir=lasting)
+
+
+def _remove(folder: str) -> None:
+    for path, _, _ in os.walk(folder):
+        os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
