@@ -10,4 +10,6 @@ ProfileFile = Annotated[
     str, typer.Argument(help="A profile: its file, its name, or the folder of its bundle", metavar="PROFILE")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text")]
-Output = Annotated[str, typer.Option(help="Where to write it; standard output if not given", metavar="FILE")]
+Output = Annotated[
+    str, typer.Option("--output", "-o", help="Where to write it; standard output if not given", metavar="FILE")
+]

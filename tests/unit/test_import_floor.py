@@ -17,7 +17,7 @@ HOME = Path(sandbox.__file__).parent
 
 FLOORS = (
     ("cli", "pytest_plugin"),
-    ("alerts", "package", "probe", "doctor"),
+    ("alerts", "package", "probe", "doctor", "report"),
     ("start", "review"),
     ("learn", "supervise"),
     ("policy", "egress"),
@@ -38,7 +38,7 @@ RUNTIME_SIDE = (
 )  # fmt: skip
 BUILD_SIDE = {
     "profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api", "tripwire", "alerts",
-    "pytest_plugin",
+    "pytest_plugin", "report",
 }  # fmt: skip
 """What runs beside strangers' code loads nothing of what makes profiles and packages; they meet in the bundle."""
 
@@ -53,6 +53,10 @@ LIBRARIES = {
     "typer": {"sandbox.cli"},
     "rich": {"sandbox.cli"},
     "h11": {"sandbox.runtime_api"},
+    "altair": {"sandbox.report.charts"},
+    "vl_convert": {"sandbox.report.charts"},
+    "jinja2": {"sandbox.report.page"},
+    "markupsafe": {"sandbox.report.page"},
     "dotenv": {"sandbox.runtime_api.variables"},
     "dnslib": {"sandbox.names.questions"},
 }

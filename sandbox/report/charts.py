@@ -1,0 +1,137 @@
+"""The pictures of a page, as SVG that needs neither script nor style.
+
+Colours are attributes of each mark, which the page's style may replace (in the dark). No text of a stranger gets into a
+picture: what a profile or a log names stands in the tables beside it. The page says in words what a picture shows, so
+that the picture itself is one image to a screen reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sandbox.errors import UsageError
+from sandbox.profile.completeness import TARGET, bound
+from sandbox.profile.model import Estimate
+from sandbox.report.surface import RISKS, Standing, SystemCall
+from sandbox.report.timeline import Bar
+
+COLOURS: Mapping[str, str] = {"high": "#b42318", "medium": "#a15c07", "low": "#3b5b7a"}
+QUIET = "#8a94a6"
+INK = "currentColor"
+FONT = "system-ui, sans-serif"
+
+SHAPES: Mapping[Standing, tuple[str, float]] = {
+    "allowed": ("M-1,-1H1V1H-1Z", 1.0), "in part": ("M-1,1L1,-1V1Z", 1.0), "init only": ("M-1,-1H1V1H-1Z", 1.0),
+    "refused": ("circle", 0.1),
+}  # fmt: skip
+CELL, COLUMNS = 15, 20
+MOST_QUIET = 1000
+
+
+def _library() -> Any:
+    try:
+        import altair
+        import vl_convert  # noqa: F401  # what draws; both come with the extra
+    except ImportError as error:
+        raise UsageError(
+            f"the page's pictures need {error.name}", where="sandbox report",
+            todo="pip install 'seccomp-bootstrap[report]', or choose --format markdown",
+        ) from error  # fmt: skip
+    return altair
+
+
+def _drawn(chart: Any) -> str:
+    """The SVG of a chart: as wide as there is room, hidden from screen readers (see above)."""
+    import vl_convert
+
+    configured = chart.configure(background="transparent", font=FONT, padding=2).configure_view(stroke="transparent")
+    configured = configured.configure_axis(
+        labelColor=INK, titleColor=INK, domainColor=QUIET, tickColor=QUIET, gridColor=QUIET, gridOpacity=0.25,
+        labelFontSize=12, titleFontSize=12, titleFontWeight="normal", labelFont=FONT, titleFont=FONT,
+    )  # fmt: skip
+    svg: str = vl_convert.vegalite_to_svg(configured.to_dict())
+    head, _, rest = svg.partition(">")
+    box = head.partition('viewBox="')[2].partition('"')[0]
+    width = box.split()[2]
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" width="{width}" aria-hidden="true">{rest}'
+
+
+def grid(calls: Iterable[SystemCall], risk: str) -> str:
+    """The calls of one risk, a mark each, in their order: shape says what becomes of a call."""
+    alt = _library()
+    layers = []
+    cells = [(i % COLUMNS, i // COLUMNS, call.standing) for i, call in enumerate(calls)]
+    rows = max((y for _, y, _ in cells), default=0) + 1
+    for standing, (shape, share) in SHAPES.items():
+        values = [{"x": x, "y": y} for x, y, found in cells if found == standing]
+        if not values:
+            continue
+        hollow = standing == "init only"
+        colour = QUIET if standing == "refused" else COLOURS[risk]
+        layers.append(
+            alt.Chart(alt.Data(values=values))
+            .mark_point(
+                shape=shape, size=(CELL - 4) ** 2 * share, opacity=1, aria=False, strokeWidth=1.6 if hollow else 0,
+                fill="transparent" if hollow else colour, stroke=colour,
+            )
+            .encode(
+                x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=[-0.5, COLUMNS - 0.5], nice=False)),
+                y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[rows - 0.5, -0.5], nice=False)),
+            )
+        )  # fmt: skip
+    return _drawn(alt.layer(*layers).properties(width=CELL * COLUMNS, height=CELL * rows))
+
+
+def curve(estimates: Iterable[Estimate], width: int) -> str:
+    """The bound by the number of quiet samples, and where each phase of a profile stands on it."""
+    alt = _library()
+    counts = sorted({round(10 ** (step / 24)) for step in range(24 * 3 + 1)})
+    line = [{"quiet": count, "bound": bound(count)} for count in counts]
+    at: dict[int, list[str]] = {}
+    for estimate in estimates:
+        at.setdefault(min(max(1, estimate.quiet), MOST_QUIET), []).append(estimate.phase)
+    points = [{"quiet": quiet, "bound": bound(quiet), "phase": ", ".join(phases)} for quiet, phases in at.items()]
+    x = alt.X(
+        "quiet:Q", scale=alt.Scale(type="log", domain=[1, MOST_QUIET], nice=False), title="last events without news",
+        axis=alt.Axis(values=[1, 3, 10, 30, 100, 300, 1000], grid=False, format="d"),
+    )  # fmt: skip
+    y = alt.Y(
+        "bound:Q", scale=alt.Scale(type="log", domain=[0.002, 1], nice=False), title="may need something unseen",
+        axis=alt.Axis(format=".1~%", values=[0.003, 0.01, 0.03, 0.1, 0.3, 1]),
+    )  # fmt: skip
+    target = alt.Chart(alt.Data(values=[{"bound": TARGET}])).mark_rule(
+        color=COLOURS["low"], strokeDash=[4, 4], aria=False
+    ).encode(y="bound:Q")  # fmt: skip
+    chart = alt.Chart(alt.Data(values=line)).mark_line(color=QUIET, strokeWidth=2, aria=False).encode(x=x, y=y)
+    layers = [target, chart]
+    if points:
+        marks = alt.Chart(alt.Data(values=points))
+        dots = marks.mark_point(fill=COLOURS["high"], strokeWidth=0, size=110, opacity=1, aria=False)
+        names = marks.mark_text(align="left", dx=9, dy=-9, fontSize=13, fontWeight=600, color=INK, aria=False)
+        layers += [dots.encode(x=x, y=y), names.encode(x=x, y=y, text="phase:N")]
+    return _drawn(alt.layer(*layers).properties(width=width - 70, height=210))
+
+
+def time_line(bars: Iterable[Bar], step: float, width: int) -> str:
+    """Violations by time, a bar a span, the risks upon one another."""
+    alt = _library()
+    height: dict[float, int] = {}
+    values = []
+    for bar in sorted(bars, key=lambda bar: (bar.start, RISKS.index(bar.risk))):
+        low = height.get(bar.start, 0)
+        height[bar.start] = low + bar.count
+        begin, end = bar.start * 1000, (bar.start + step) * 1000
+        values.append({"from": begin, "to": end, "low": low, "high": low + bar.count, "risk": bar.risk})
+    colours = alt.Scale(domain=list(RISKS), range=[COLOURS[risk] for risk in RISKS])
+    chart = alt.Chart(alt.Data(values=values)).mark_rect(aria=False, xOffset=1).encode(
+        x=alt.X(
+            "from:T", scale=alt.Scale(type="utc", nice=False), title=None,
+            axis=alt.Axis(grid=False, tickCount=width // 110, labelOverlap=True),
+        ),
+        x2="to:T",
+        y=alt.Y("low:Q", title="violations", axis=alt.Axis(tickMinStep=1, tickCount=4, format="~s")),
+        y2="high:Q",
+        color=alt.Color("risk:N", scale=colours, legend=None),
+    )  # fmt: skip
+    return _drawn(chart.properties(width=width - 60, height=150))

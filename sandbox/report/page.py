@@ -1,0 +1,76 @@
+"""A report as one HTML file, or as Markdown for a pull request.
+
+The page holds all that it needs and asks for nothing: its own policy (CSP 3) forbids script, and any style but the one
+whose digest it names. Every text that is put in is printable, has an end, and is escaped by the template engine.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from typing import Any
+
+from sandbox.errors import UsageError
+from sandbox.profile.libraries import VERBS
+from sandbox.report import charts, timeline
+from sandbox.report.contents import MOST, Contents
+from sandbox.report.surface import MEANINGS, RISKS, STANDINGS
+from sandbox.report.tree import short
+from sandbox.violations import reader
+
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates")
+WIDE, NARROW = 720, 340
+"""Widths for which pictures with text are drawn: a page has both and shows one."""
+
+
+def _environment() -> Any:
+    try:
+        import jinja2
+        import markupsafe
+    except ImportError as error:
+        raise UsageError(
+            f"the page needs {error.name}", where="sandbox report", todo="pip install 'seccomp-bootstrap[report]'"
+        ) from error
+
+    def shown(value: object) -> object:
+        """Whatever a template puts into the page, unless it is markup of ours."""
+        return value if isinstance(value, markupsafe.Markup) or not isinstance(value, str) else short(value)
+
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, finalize=shown,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    found.globals.update(
+        RISKS=RISKS, STANDINGS=STANDINGS, MEANINGS=MEANINGS, VERBS=VERBS, MOST=MOST, KINDS=timeline.KINDS,
+        moment=reader.moment, explained=reader.explained, span=timeline.span,
+    )  # fmt: skip
+    found.filters["percent"] = percent
+    return found
+
+
+def percent(share: float) -> str:
+    """`34.8 %`; small shares keep a digit."""
+    return f"{share * 100:.0f} %" if share >= 0.1 else f"{share * 100:.1f} %"
+
+
+def html(contents: Contents) -> str:
+    """The page. Raises UsageError where the extra `report` is not installed."""
+    environment = _environment()
+    from markupsafe import Markup
+
+    with open(os.path.join(FOLDER, "page.css"), encoding="utf-8") as file:
+        style = file.read()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    estimates = [known.estimate for known in contents.known]
+    log = contents.log
+    drawn = {
+        "grids": {risk: Markup(charts.grid(contents.surface.of(risk), risk)) for risk in RISKS},
+        "curves": [Markup(charts.curve(estimates, width)) for width in (WIDE, NARROW)] if estimates else [],
+        "lines": [Markup(charts.time_line(log.bars, log.step, width)) for width in (WIDE, NARROW)]
+        if log and log.bars else [],
+    }  # fmt: skip
+    page: str = environment.get_template("page.html").render(
+        c=contents, p=contents.profile, style=Markup(style), style_digest=digest, **drawn
+    )
+    return page

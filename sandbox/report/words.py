@@ -1,0 +1,80 @@
+"""What a profile allows, in sentences for somebody who has never read a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sandbox.profile import base
+from sandbox.profile.model import PHASES, RUNTIME_API, Phase, Profile
+from sandbox.profile.promises import uses_by_promise
+from sandbox.profile.risk import of_promise
+from sandbox.report.surface import RISKS
+from sandbox.report.tree import short
+
+WHEN: Mapping[tuple[Phase, ...], str] = {
+    ("init",): "at its start only", ("invoke",): "while it serves events",
+    ("init", "invoke"): "at its start and while it serves events", ("run",): "",
+}  # fmt: skip
+FEW = 4
+"""So many things a sentence names; of more it says how many there are."""
+
+
+@dataclass(frozen=True)
+class Ability:
+    """One promise that the profile needs: what it is, how much it says of an attack, and when."""
+
+    name: str
+    about: str
+    risk: str
+    when: str
+
+
+def abilities(profile: Profile) -> tuple[Ability, ...]:
+    """The promises of a profile, those of high risk first."""
+    known = {promise.name: promise for promise in base.promises()}
+    found = []
+    for name, uses in uses_by_promise(profile.uses).items():
+        about = known[name].about if name in known else "makes calls that no promise names"
+        phases = tuple(phase for phase in PHASES if any(use.phase == phase for use in uses))
+        found.append(Ability(name, about, of_promise(name), WHEN.get(phases, "")))
+    return tuple(sorted(found, key=lambda one: RISKS.index(one.risk)))
+
+
+def sentences(profile: Profile) -> tuple[str, ...]:
+    """Where it connects and listens, what it starts, writes and reads: a sentence each, also for what it does not."""
+    reached = ["the platform's Runtime API"] * (RUNTIME_API in profile.network)
+    reached += sorted(profile.network - {RUNTIME_API})
+    listed = profile.reads or profile.writes
+    return (
+        _sentence("connects to", reached, "destination", "It connects to nothing."),
+        _sentence("listens on", sorted(profile.listen), "address", "It waits for no connections."),
+        _sentence("starts", sorted(profile.processes), "program", "It starts no other program."),
+        *(
+            (
+                _sentence("writes", sorted(profile.writes), "place", "It writes no files of its own."),
+                f"It reads {_count(len(profile.reads), 'place')}, and nothing else.",
+            )
+            if listed else ("It reads and writes whatever its user may: the profile lists no files.",)
+        ),
+    )  # fmt: skip
+
+
+def _sentence(verb: str, things: list[str], noun: str, nothing: str) -> str:
+    if not things:
+        return nothing
+    if len(things) > FEW:
+        return f"It {verb} {_count(len(things), noun)}, listed below, and nothing else."
+    named = [short(f"below {thing.removesuffix('/**')}" if thing.endswith("/**") else thing, 60) for thing in things]
+    return f"It {verb} {joined(named)}, and nothing else."
+
+
+def joined(names: Iterable[str]) -> str:
+    """`a, b and c`."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
