@@ -16,7 +16,7 @@ import sandbox
 HOME = Path(sandbox.__file__).parent
 
 FLOORS = (
-    ("cli", "pytest_plugin"),
+    ("ci", "cli", "pytest_plugin"),
     ("alerts", "package", "probe", "doctor", "report"),
     ("start", "review"),
     ("learn", "supervise"),
@@ -38,7 +38,7 @@ RUNTIME_SIDE = (
 )  # fmt: skip
 BUILD_SIDE = {
     "profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api", "tripwire", "alerts",
-    "pytest_plugin", "report",
+    "ci", "pytest_plugin", "report",
 }  # fmt: skip
 """What runs beside strangers' code loads nothing of what makes profiles and packages; they meet in the bundle."""
 
