@@ -46,6 +46,8 @@ class SandboxError(Exception):
 
     exit_code = 63
     error_type = "Runtime.SandboxError"
+    excerpt = ""
+    """The line of the file that `where` names, with a mark below the column; '' where none is known."""
 
     def __init__(self, what: str, *, where: str = "", todo: str = "") -> None:
         self.what = what
@@ -55,6 +57,7 @@ class SandboxError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
+        text = f"{text}\n{self.excerpt}" if self.excerpt else text
         return f"{text}\n  what to do: {self.todo}" if self.todo else text
 
     @property

@@ -14,6 +14,7 @@ from sandbox.behaviour import anomaly, arguments
 from sandbox.behaviour.call import Call
 from sandbox.kernel import tables
 from sandbox.profile import base
+from sandbox.profile.finding import RULES
 from sandbox.profile.model import (
     AIMS,
     PHASES,
@@ -21,6 +22,7 @@ from sandbox.profile.model import (
     SEEN,
     Estimate,
     Grant,
+    Ignore,
     Library,
     Phase,
     Profile,
@@ -194,6 +196,11 @@ def on_anomaly() -> st.SearchStrategy[frozenset[tuple[str, str]]]:
     return said.map(lambda found: frozenset(found.items()))
 
 
+def ignores() -> st.SearchStrategy[Ignore]:
+    """An ignored finding, with a reason or without."""
+    return st.builds(Ignore, st.sampled_from(sorted(RULES)), st.just("") | TEXT, st.just("") | TEXT)
+
+
 def verified() -> st.SearchStrategy[Verified]:
     """The outcome of serving the events of a training again."""
     outcome = st.sampled_from(["ok", "event 2: openat"])
@@ -240,6 +247,7 @@ def profiles(
         verified=draw(st.none() | verified()),
         on_anomaly=draw(on_anomaly()),
         most=frozenset(draw(st.dictionaries(st.sampled_from(anomaly.MOST), st.integers(0, 10**6))).items()),
+        ignores=draw(st.frozensets(ignores(), max_size=2)),
         reads=draw(places),
         writes=writes,
         grants=draw(st.frozensets(grants(), max_size=2)),

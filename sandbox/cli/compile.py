@@ -31,7 +31,7 @@ def compile_(
 ) -> None:
     """Compile a profile to seccomp filters, verify them against it, and write the bundle."""
     arches = tables.ARCHES if arch is ArchOrAll.all else (arch.value,)
-    read = document.read(profile_of(profile)).check_network().profile
+    read = document.read(profile_of(profile)).checked().profile
     built = build.build(read, arches)
     build.write(replace(built, files={**built.files, bundle.PROFILE: document.write(read).encode()}), output)
     for name in arches:

@@ -55,7 +55,7 @@ def invoke(
         )  # fmt: skip
     on = platforms.of(platform or platforms.HOST.name)
     invocations = load_events(events)
-    checked = document.read(profile_of(profile)).check_network().profile
+    checked = document.read(profile_of(profile)).checked().profile
     variables = chosen(checked.function.name, env, env_file, aws_credentials)
     # What the caller sets for the bootstrap (SANDBOX_SUPERVISE, SANDBOX_EVENTS ...) holds here too.
     environment = {key: value for key, value in os.environ.items() if key.startswith("SANDBOX_")}

@@ -186,7 +186,7 @@ def _guarded(policy: str, sign: str, python: str, *, native: bool, start: File =
         directory = policy = policy_of(policy) if policy else ""
         if policy and not os.path.isdir(policy):
             directory = name
-            build.write(build.build(document.read(policy).check_network().profile, tables.ARCHES), name)
+            build.write(build.build(document.read(policy).checked().profile, tables.ARCHES), name)
         # The launcher learns nothing, and would only start Python.
         guard = contents.guard(directory, native=native and bool(policy), python=python)
         function = bundle.read(directory, tables.machine()).function if policy else LEARNING

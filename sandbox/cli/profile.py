@@ -13,8 +13,9 @@ from sandbox.cli.sources import profile_of
 from sandbox.errors import ProfileError
 from sandbox.profile import diff as comparison
 from sandbox.profile import document, lint, merge
+from sandbox.profile.finding import SEVERITIES, Finding
 from sandbox.profile.risk import RISKS
-from sandbox.review import changes, markdown, rules, sarif
+from sandbox.review import changes, github, markdown, rules, sarif
 
 
 class DiffFormat(enum.StrEnum):
@@ -77,27 +78,70 @@ def merge_(
     emit_to(output, document.write(merge.merge_all(profiles)))
 
 
+class LintFormat(enum.StrEnum):
+    """What --format of lint takes."""
+
+    text = "text"
+    sarif = "sarif"
+    github = "github"
+    json = "json"
+
+
+class Severity(enum.StrEnum):
+    """What --fail-on of lint takes: the least severity of a finding that fails."""
+
+    info = "info"
+    warning = "warning"
+    error = "error"
+    never = "never"
+
+
 def lint_(
     files: Annotated[list[str], typer.Argument(help="Profiles (YAML)", metavar="FILE...")],
-    json_output: Annotated[bool, typer.Option("--json", help="One JSON object for each finding")] = False,
+    format_: Annotated[
+        LintFormat, typer.Option("--format", help="JSON is an object for each finding, github commands of a workflow")
+    ] = LintFormat.text,
+    fail_on: Annotated[Severity, typer.Option(help="The least severity that exits with 1")] = Severity.error,
+    json_output: Annotated[bool, typer.Option("--json", help="The same as --format json")] = False,
 ) -> None:
-    """Check profiles as a reviewer would: `file:line:column: severity: message`; exit 1 if there is an error."""
+    """Check profiles as a reviewer would: `file:line:column: severity: message`; exit 1 if there is an error.
+
+    What a profile ignores, with a reason, is shown and never fails; SARIF and GitHub's commands leave it out.
+
+    Example: sandbox profile lint profiles/*.yaml --format github --fail-on warning
+    """
     found = [finding for file in files for finding in _findings(file)]
+    if format_ is LintFormat.sarif and not json_output:
+        emit(sarif.log(rules.of_lint(), rules.findings(found), "sandbox-profile-lint"))
     for finding in found:
-        if json_output:
+        if json_output or format_ is LintFormat.json:
             json_line(vars(finding))
-        else:
-            say(str(finding), {"error": "red", "warning": "yellow"}.get(finding.severity, "dim"))
-            say(f"  what to do: {finding.todo}")
-    if any(finding.severity == "error" for finding in found):
+        elif format_ is LintFormat.github and not finding.ignored:
+            say(github.command(finding))
+        elif format_ is LintFormat.text:
+            _show(finding)
+    worst = [SEVERITIES.index(finding.severity) for finding in found if not finding.ignored]
+    if fail_on is not Severity.never and max(worst, default=-1) >= SEVERITIES.index(fail_on.value):
         raise typer.Exit(1)
 
 
-def _findings(file: str) -> tuple[lint.Finding, ...]:
-    """The findings in a file; one that cannot be read as a profile is an error at its place."""
+def _show(finding: Finding) -> None:
+    if finding.ignored:
+        say(f"{finding} (ignored: {finding.ignored})", "dim")
+        return
+    say(str(finding), {"error": "red", "warning": "yellow"}.get(finding.severity, "dim"))
+    for line in finding.excerpt.splitlines():
+        say(line, "dim")
+    say(f"  what to do: {finding.todo}")
+
+
+def _findings(argument: str) -> tuple[Finding, ...]:
+    """The findings in a profile; one that cannot be read as a profile is an error at its place."""
+    file = argument
     try:
+        file = profile_of(argument)
         return lint.lint(document.read(file))
     except ProfileError as error:
         place = error.where.removeprefix(file).split(":")
         line, column = (int(part) if part.isdigit() else 1 for part in (place[1:3] if len(place) == 3 else ("1", "1")))
-        return (lint.Finding("error", file, line, column, error.what, error.todo),)
+        return (Finding("error", file, line, column, error.what, error.todo, excerpt=error.excerpt),)

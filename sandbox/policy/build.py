@@ -150,7 +150,7 @@ def compile_for_start() -> None:
     from sandbox.profile import document
 
     try:
-        built = build(document.read(sys.argv[1]).check_network().profile, (sys.argv[2],))
+        built = build(document.read(sys.argv[1]).checked().profile, (sys.argv[2],))
     except SandboxError as error:
         sys.stderr.write(f"sandbox: {error}\n" + (trace(error) if debugging(os.environ) else ""))
         sys.exit(error.exit_code)

@@ -16,7 +16,7 @@ from sandbox.behaviour.call import Call
 from sandbox.behaviour.path import covers
 from sandbox.profile import base
 from sandbox.profile.libraries import UserChange, changes
-from sandbox.profile.model import PHASES, STRICTNESS, Grant, Phase, Profile, Tolerated, Use
+from sandbox.profile.model import PHASES, STRICTNESS, Grant, Ignore, Phase, Profile, Tolerated, Use
 from sandbox.profile.promises import promises_of
 
 Sign = Literal["+", "-"]
@@ -108,9 +108,17 @@ class SettingChange:
     after: str
 
 
+@dataclass(frozen=True)
+class IgnoreChange:
+    """A finding of lint that the profile ignores now, or no longer. It allows nothing, but a reviewer sees less."""
+
+    sign: Sign
+    ignore: Ignore
+
+
 Change = (
     PromiseChange | UseChange | PlaceChange | GrantChange | ToleratedChange | AnomalyChange | SettingChange
-    | UserChange | VariableChange
+    | UserChange | VariableChange | IgnoreChange
 )  # fmt: skip
 
 
@@ -127,20 +135,21 @@ class Diff:
     settings: tuple[SettingChange, ...] = ()
     users: tuple[UserChange, ...] = ()
     variables: tuple[VariableChange, ...] = ()
+    ignores: tuple[IgnoreChange, ...] = ()
     client: Sign | None = None
 
     @property
     def widened(self) -> bool:
         """Whether anything is allowed that was not."""
-        allowing = (change for change in self.changes if not isinstance(change, VariableChange))
+        allowing = (change for change in self.changes if not isinstance(change, VariableChange | IgnoreChange))
         return any(change.sign == "+" for change in allowing) or self.client == "+"
 
     @property
     def changes(self) -> tuple[Change, ...]:
         """All changes, in the order of a review."""
         return (
-            *self.settings, *self.variables, *self.promises, *self.places, *self.users, *self.grants, *self.tolerates,
-            *self.anomalies, *self.uses,
+            *self.settings, *self.variables, *self.ignores, *self.promises, *self.places, *self.users, *self.grants,
+            *self.tolerates, *self.anomalies, *self.uses,
         )  # fmt: skip
 
 
@@ -167,6 +176,9 @@ def diff(old: Profile, new: Profile) -> Diff:
         tolerates=tuple(_tolerates(old.tolerates, new.tolerates)),
         anomalies=tuple(_anomalies(dict(old.on_anomaly), dict(new.on_anomaly))),
         settings=tuple(_settings(old, new)),
+        ignores=tuple(
+            IgnoreChange("+" if one in new.ignores else "-", one) for one in sorted(old.ignores ^ new.ignores)
+        ),
         variables=tuple(_variables(old.function.environment, new.function.environment)),
         client=client,
     )
@@ -326,6 +338,9 @@ def text_of(change: Change) -> str:
         return f"{change.section}: {change}"
     if isinstance(change, VariableChange):
         return f"variable in training: {change.name}"
+    if isinstance(change, IgnoreChange):
+        rule, at, because = change.ignore
+        return f"lint ignores {rule}{f' at {at}' if at else ''}: {because or 'without a reason'}"
     if isinstance(change, GrantChange):
         words = " ".join((change.grant.syscall, *sorted(change.grant.classes)))
         return f"grant {words}: {change.grant.because}"
@@ -369,6 +384,7 @@ def described(found: Diff) -> dict[str, object]:
             for change in found.tolerates
         ],
         "on_anomaly": [vars(change) for change in found.anomalies],
+        "ignores": [{"sign": change.sign, **change.ignore._asdict()} for change in found.ignores],
         "settings": [vars(change) for change in found.settings],
         "syscalls": [
             {

@@ -6,21 +6,18 @@ Shape is checked by the JSON Schema that editors use too (schema.json); names of
 from __future__ import annotations
 
 import datetime
-import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
-
-import jsonschema
+from typing import Any, NamedTuple
 
 from sandbox.behaviour import anomaly, arguments, destination, listener, spelling
 from sandbox.behaviour.call import Call
+from sandbox.behaviour.path import check
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
-from sandbox.profile import base
+from sandbox.profile import base, shape
 from sandbox.profile.call_names import class_exists, name_exists, spellings
+from sandbox.profile.executables import by_program, written
 from sandbox.profile.libraries import united_libraries
 from sandbox.profile.model import (
     PHASES,
@@ -29,6 +26,7 @@ from sandbox.profile.model import (
     SECTIONS,
     Estimate,
     Grant,
+    Ignore,
     Library,
     Profile,
     ProfiledFunction,
@@ -38,15 +36,23 @@ from sandbox.profile.model import (
     UsedBy,
     Verified,
 )
-from sandbox.profile.places import Path, Place, compose
+from sandbox.profile.places import Path, Place, compose, excerpt
 from sandbox.profile.promises import promises_of
 from sandbox.profile.writing import write as write
 
 LARGEST = 1 << 20
 """Bytes; a profile is about one screen, so that anything near this is not one."""
 
-SINCE_2 = ("listen", "most", "names", "on-anomaly", "tolerates", "verified")
+SINCE_2 = ("listen", "most", "names", "on-anomaly", "tolerates", "verified", "ignores")
 """The sections that a profile of schema 1 cannot have."""
+
+
+class Problem(NamedTuple):
+    """An entry that no compiler would take: where it stands in the tree, what is wrong, and what to do."""
+
+    path: Path
+    what: str
+    todo: str
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Document:
     source: str
     places: Mapping[Path, Place]
     tree: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
 
     def where(self, path: Path) -> str:
         """`file:line:column` of a path into the document, or of the nearest parent that has a place."""
@@ -78,18 +85,39 @@ class Document:
         at = next(i for i, grant in enumerate(self.tree["grants"]) if grant["syscall"] == syscall)
         return self.where(("grants", at, "syscall"))
 
-    def check_network(self) -> Document:
-        """Itself, when each entry of `network` and `listen` means something.
-
-        Raises ProfileError with the place of one without.
-        """
-        for section, parse_entry in (("network", destination.parse), ("listen", listener.parse)):
-            for i, text in enumerate(self.entries(section)):
-                try:
-                    parse_entry(text)
-                except ProfileError as error:
-                    raise ProfileError(error.what, where=self.where((section, i)), todo=error.todo) from error
+    def checked(self) -> Document:
+        """Itself, when each of its entries means something. Raises ProfileError with the place of one without."""
+        for problem in self.problems():
+            raise self.error(problem.path, problem.what, problem.todo)
         return self
+
+    def problems(self) -> Iterator[Problem]:
+        """Each entry that no compiler would take, in the order of its section; lint and compile have this list."""
+        yield from self._refused(("network",), "network", destination.parse)
+        yield from self._refused(("listen",), "listen", listener.parse)
+        for mode in ("read", "write"):
+            yield from self._refused(("files", mode), mode, lambda text: check(text, ""))
+        by_content = {program for program, _ in self.profile.digests} & written(self.profile).keys()
+        interpreters = by_program(self.profile.interpreters)
+        for i, program in enumerate(self.entries("processes")):
+            for path in interpreters.get(program, ()) if program in by_content else (program,):
+                yield from self._refused_one(("processes", i), path, lambda text: check(text, "", program=True))
+
+    def _refused(self, path: Path, section: str, parsed: Callable[[str], object]) -> Iterator[Problem]:
+        for i, text in enumerate(self.entries(section)):
+            yield from self._refused_one((*path, i), text, parsed)
+
+    def _refused_one(self, path: Path, text: str, parsed: Callable[[str], object]) -> Iterator[Problem]:
+        try:
+            parsed(text)
+        except ProfileError as error:
+            yield Problem(path, error.what, error.todo)
+
+    def error(self, path: Path, what: str, todo: str) -> ProfileError:
+        """An error at a path, with the line that it stands in."""
+        found = ProfileError(what, where=self.where(path), todo=todo)
+        found.excerpt = excerpt(self.text, self.place(path))
+        return found
 
     def entries(self, section: str) -> tuple[str, ...]:
         """The texts of a section in the order of the file, without what is said of them.
@@ -117,50 +145,29 @@ def read(path: str) -> Document:
 
 
 def parse(data: bytes | str, source: str = "<profile>") -> Document:
-    """Parse a profile's text. Raises ProfileError with file, line and column."""
+    """Parse a profile's text. Raises ProfileError with file, line and column, and the line itself."""
     if len(data) > LARGEST:
         raise ProfileError(
             f"larger than {LARGEST} bytes", where=f"{source}:1:1", todo="this is not the profile of a function"
         )
+    try:
+        return _parse(data, source)
+    except ProfileError as error:
+        line, column = (int(part) for part in error.where.rsplit(":", 2)[1:])
+        text = data if isinstance(data, str) else data.decode("utf-8-sig", "replace")
+        error.excerpt = excerpt(text, (line, column))
+        raise
+
+
+def _parse(data: bytes | str, source: str) -> Document:
     tree, places = compose(data, source)
     document = Document(Profile(ProfiledFunction("")), source, places)
-    problem = jsonschema.exceptions.best_match(_validator().iter_errors(tree))
-    if problem:
-        raise ProfileError(
-            f"{_dotted(problem.absolute_path)}: {_plain(problem)}",
-            where=document.where((*problem.absolute_path, *_stranger(problem))),
-            todo="see sandbox/profile/schema.json, or point your editor at it",
-        )
-    return Document(_build(tree, document), source, places, tree)
-
-
-@cache
-def _validator() -> jsonschema.protocols.Validator:
-    with open(schema_path(), encoding="utf-8") as file:
-        return jsonschema.Draft202012Validator(json.load(file))
-
-
-def schema_path() -> str:
-    """The JSON Schema file that editors can use."""
-    return os.path.join(os.path.dirname(__file__), "schema.json")
-
-
-def _dotted(path: Iterable[str | int]) -> str:
-    return ".".join(str(part) for part in path) or "the document"
-
-
-def _stranger(error: jsonschema.ValidationError) -> Path:
-    """The key that does not belong there, if that is what the error is about."""
-    if error.validator != "additionalProperties" or not isinstance(error.schema, Mapping):
-        return ()
-    known = error.schema.get("properties", {})
-    instance: Any = error.instance
-    return next(((str(key),) for key in instance if key not in known), ())
-
-
-def _plain(error: jsonschema.ValidationError) -> str:
-    text = error.message
-    return text if len(text) < 200 else text[:200] + " ..."
+    if found := shape.fault(tree):
+        path, what = found
+        todo = "see `sandbox path schema`, or point your editor at it"
+        raise ProfileError(what, where=document.where(path), todo=todo)
+    text = data if isinstance(data, str) else data.decode("utf-8-sig")
+    return Document(_build(tree, document), source, places, tree, text)
 
 
 def _build(tree: Mapping[str, Any], document: Document) -> Profile:
@@ -196,6 +203,9 @@ def _build(tree: Mapping[str, Any], document: Document) -> Profile:
         verified=_verified(tree, document),
         on_anomaly=_on_anomaly(tree.get("on-anomaly", {})),
         most=frozenset(tree.get("most", {}).items()),
+        ignores=frozenset(
+            Ignore(line["rule"], line.get("at", ""), line.get("because", "")) for line in tree.get("ignores", ())
+        ),
     )
     missing = [name for name in promises_of(profile.uses) if name not in profile.promises]
     if missing:

@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 import posixpath
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
 
 from sandbox.behaviour import anomaly, destination, listener
 from sandbox.behaviour.call import Call
@@ -24,70 +21,37 @@ from sandbox.profile.circumstances import unseen
 from sandbox.profile.completeness import THIN, best_estimates, still_needed
 from sandbox.profile.document import Document
 from sandbox.profile.executables import by_program, written
+from sandbox.profile.finding import Finding, Severity
+from sandbox.profile.ignores import subject_of, with_ignores
 from sandbox.profile.model import PHASES, SCHEMA, SECTIONS, Phase
-from sandbox.profile.places import Path
+from sandbox.profile.nearest import nearest
+from sandbox.profile.places import Path, excerpt
 from sandbox.profile.promises import promises_of
+from sandbox.profile.reasons import is_empty_reason, spoken
 from sandbox.violations.library import named
-
-Severity = Literal["error", "warning", "info"]
-
-SHORTEST = 8
-"""Characters of a reason; the schema asks as much of a grant."""
-
-FROM_TOOLS = ("learned", "imported from")
-"""How reasons begin that no person wrote."""
-
-EMPTY_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        "a an and because by cause fixme for here is it just me my na need needed needs no none of ok okay please "
-        "reason reasons required requires so tbd that the this to todo us we why will wip xxx yes you your",
-    )
-)
 
 EXPECTED_WRITES = ("/tmp/**", "{root}/**", "/dev/null")
 
 PLACES: dict[Phase, str] = {"init": "cold starts", "invoke": "invocations", "run": "runs"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One objection. `line` and `column` count from 1; `todo` says what to do about it."""
-
-    severity: Severity
-    file: str
-    line: int
-    column: int
-    message: str
-    todo: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.severity}: {self.message}"
-
-
 def lint(document: Document) -> tuple[Finding, ...]:
     """All findings, in the order of the file."""
-    found = (
-        Finding(severity, document.source, *document.place(path), message, todo)
-        for check in CHECKS
-        for severity, path, message, todo in check(document)
-    )
+    raw = [(*one, check is _problems) for check in CHECKS for one in check(document)]
+    invalid = {path for *_, path, _, _, is_problem in raw if is_problem}  # of which nothing else is to be said
+    found = [
+        Finding(
+            severity, document.source, *document.place(path), message, todo, rule, subject_of(path, document),
+            excerpt=excerpt(document.text, document.place(path)) if is_problem else "",
+        )
+        for severity, rule, path, message, todo, is_problem in raw if is_problem or path not in invalid
+    ]  # fmt: skip
+    found = [*with_ignores(found, document)]
     return tuple(sorted(found, key=lambda finding: (finding.line, finding.column, finding.severity, finding.message)))
 
 
-_Raw = tuple[Severity, Path, str, str]
-
-
-def is_empty_reason(reason: str) -> bool:
-    """Whether a reason says nothing: too short, a placeholder, or only words that fit anywhere."""
-    text = reason.strip().lower()
-    words = [word for word in re.findall(r"[^\W\d_]+", text) if len(word) > 1 and word not in EMPTY_WORDS]
-    template = text.startswith(("todo", "fixme", "tbd", "xxx", "<")) or text.strip("*?.…- ") == ""
-    return len(text) < SHORTEST or template or not words or all(len(set(word)) == 1 for word in words)
-
-
-def _spoken(reasons: Iterable[str]) -> list[str]:
-    return sorted(reason for reason in reasons if not reason.lower().startswith(FROM_TOOLS))
+_Raw = tuple[Severity, str, Path, str, str]
+"""(severity, rule, where, message, what to do)."""
 
 
 def _reasons(document: Document) -> Iterator[_Raw]:
@@ -97,27 +61,28 @@ def _reasons(document: Document) -> Iterator[_Raw]:
             continue  # what is bound without an entry of `listen` takes nothing from others
         path: Path = ("syscalls", use.phase, use.syscall, "classes", use.arg_class)
         path = path if use.arg_class else path[:3]
-        spoken = _spoken(use.because)
-        if not spoken:
+        given = spoken(use.because)
+        if not given:
             yield (
-                "error", path,
+                "error", "no-reason", path,
                 f"{use.call} in {use.phase} ({danger.because}) has no reason in a person's words",
                 "add to its `because` why the function needs it, or remove it",
             )  # fmt: skip
-        elif all(is_empty_reason(reason) for reason in spoken):
+        elif all(is_empty_reason(reason) for reason in given):
             yield (
-                "error", path,
-                f"{use.call} in {use.phase} ({danger.because}): {spoken[0]!r} is not a reason",
+                "error", "empty-reason", path,
+                f"{use.call} in {use.phase} ({danger.because}): {given[0]!r} is not a reason",
                 "say what the function does with it",
             )  # fmt: skip
 
 
 def _grants(document: Document) -> Iterator[_Raw]:
     for i, line in enumerate(document.tree.get("grants", ())):
-        if is_empty_reason(line["because"]) or not _spoken([line["because"]]):
+        if is_empty_reason(line["because"]) or not spoken([line["because"]]):
             what = " ".join((line["syscall"], *line.get("classes", ())))
             yield (
-                "error", ("grants", i, "because"), f"the grant of {what}: {line['because']!r} is not a reason",
+                "error", "empty-reason", ("grants", i, "because"),
+                f"the grant of {what}: {line['because']!r} is not a reason",
                 "say why the function needs it, or remove the grant",
             )  # fmt: skip
 
@@ -127,9 +92,13 @@ def _promises(document: Document) -> Iterator[_Raw]:
     needed = promises_of(document.profile.uses)
     for i, name in enumerate(document.profile.promises):
         if name not in known:
-            yield "error", ("promises", i), f"{name!r} is not a promise", "correct or remove it"
+            what = f"{name!r} is not a promise{nearest(name, known)}"
+            yield "error", "unknown-promise", ("promises", i), what, "correct or remove it"
         elif name not in needed:
-            yield "warning", ("promises", i), f"no syscall needs the promise {name}", "remove it: it grants nothing"
+            yield (
+                "warning", "unneeded-promise", ("promises", i), f"no syscall needs the promise {name}",
+                "remove it: it grants nothing",
+            )  # fmt: skip
 
 
 def _processes(document: Document) -> Iterator[_Raw]:
@@ -137,12 +106,12 @@ def _processes(document: Document) -> Iterator[_Raw]:
     executes = sorted(use for use in profile.uses if use.syscall in ("execve", "execveat"))
     if profile.processes and not executes:
         yield (
-            "warning", ("processes",), "programs are listed, but no phase may exec",
+            "warning", "programs-without-exec", ("processes",), "programs are listed, but no phase may exec",
             "remove them, or add execve with a reason",
         )  # fmt: skip
     if executes and not profile.processes:
         yield (
-            "warning", ("syscalls", executes[0].phase, executes[0].syscall),
+            "warning", "exec-without-programs", ("syscalls", executes[0].phase, executes[0].syscall),
             f"{executes[0].syscall} is allowed, but no program is listed under processes",
             "name the programs that the function starts, or remove it",
         )  # fmt: skip
@@ -150,27 +119,27 @@ def _processes(document: Document) -> Iterator[_Raw]:
     for i, program in enumerate(document.entries("processes")):
         if program in places and ANY in contents.get(program, ()):
             yield (
-                "warning", ("processes", i),
+                "warning", "writable-program", ("processes", i),
                 f"{program} lies where the function writes ({places[program]}), and whatever is put there is started",
                 "list the contents that it may have, where there is an end of them",
             )  # fmt: skip
         elif program in places and len(contents.get(program, ())) > 1:
             yield (
-                "warning", ("processes", i),
+                "warning", "writable-program", ("processes", i),
                 f"{program} lies where the function writes ({places[program]}) and had {len(contents[program])} "
                 "contents in training: with another one it is not started",
                 "train with all that it may be, or write `sha256: [any]`, with which whatever is put there is started",
             )  # fmt: skip
         elif program in places and program in contents:
             yield (
-                "warning", ("processes", i),
+                "warning", "writable-program", ("processes", i),
                 f"{program} lies where the function writes ({places[program]}): a supervisor tells it by its content, "
                 "and without one whatever is put there can be started",
                 "package it with the function, outside of what it writes, where that is possible",
             )  # fmt: skip
         elif program in places:
             yield (
-                "error", ("processes", i),
+                "error", "writable-program", ("processes", i),
                 f"{program} lies where the function writes ({places[program]}), and nothing says what its content is: "
                 "it is not started",
                 f"train again, or write {{program: {scalar(program)}, sha256: [...]}}; better, package it elsewhere",
@@ -178,7 +147,7 @@ def _processes(document: Document) -> Iterator[_Raw]:
         scripts = sorted(script for script, interpreter in profile.interpreters if interpreter == program)
         if scripts:
             yield (
-                "warning", ("processes", i),
+                "warning", "interpreter-listed", ("processes", i),
                 f"{program} interprets {', '.join(scripts)} and is listed itself, so that it starts for any script",
                 "name the interpreter by its path in the `#!` line: env(1) starts it by an exec of its own",
             )  # fmt: skip
@@ -189,23 +158,26 @@ def _network(document: Document) -> Iterator[_Raw]:
         path: Path = ("network", i)
         try:
             entry = destination.parse(place)
-        except ProfileError as error:
-            yield "error", path, error.what, error.todo
-            continue
+        except ProfileError:
+            continue  # among the document's problems
         if entry.kind == "network" and entry.bits == 0:
-            yield "warning", path, f"{place} is any destination", "name the hosts that the function talks to"
+            yield (
+                "warning", "any-destination", path, f"{place} is any destination",
+                "name the hosts that the function talks to",
+            )  # fmt: skip
         elif entry.is_metadata:
             yield (
-                "error", path, f"{place} hands out the machine's credentials",
+                "error", "metadata", path, f"{place} hands out the machine's credentials",
                 "remove it; give the function credentials of its own",
             )  # fmt: skip
         elif entry.port == destination.DNS_PORT:
             yield (
-                "warning", path, f"{place} carries questions to a resolver, and whatever else is put into them",
+                "warning", "resolver", path,
+                f"{place} carries questions to a resolver, and whatever else is put into them",
                 "train again where the supervisor can answer them, so that names take its place",
             )  # fmt: skip
         elif isinstance(entry.value, bytes) and entry.kind != "network" and not needs_own_entry(entry.value):
-            yield "warning", path, f"{place} is an address", "write the host's name: addresses change owners"
+            yield "warning", "address", path, f"{place} is an address", "write the host's name: addresses change owners"
 
 
 def _listen(document: Document) -> Iterator[_Raw]:
@@ -216,18 +188,18 @@ def _listen(document: Document) -> Iterator[_Raw]:
         path: Path = ("listen", i)
         try:
             entry = listener.parse(place)
-        except ProfileError as error:
-            yield "error", path, error.what, error.todo
-            continue
-        spoken = _spoken(said.get(place, ()))
+        except ProfileError:
+            continue  # among the document's problems
+        given = spoken(said.get(place, ()))
         if entry.kind == listener.ANY:
             yield (
-                "warning", path, "any: where the function listens is not decided by address",
+                "warning", "any-listener", path, "any: where the function listens is not decided by address",
                 "train again, or write the addresses in its place",
             )  # fmt: skip
-        elif entry.is_unspecified and all(is_empty_reason(reason) for reason in spoken):
+        elif entry.is_unspecified and all(is_empty_reason(reason) for reason in given):
             yield (
-                "error", path, f"{place} listens on every address of the host, without a reason in a person's words",
+                "error", "listens-on-all", path,
+                f"{place} listens on every address of the host, without a reason in a person's words",
                 f"listen on 127.0.0.1, or write {{at: {place!r}, because: ...}} with who connects from outside",
             )  # fmt: skip
 
@@ -240,7 +212,7 @@ def _tolerates(document: Document) -> Iterator[_Raw]:
         whom = {"self": "its own process", "child": "a process of its own", "other": "anything else"}[line["at"]]
         ends = denied.response == "terminate"
         yield (
-            "warning" if ends else "info", ("tolerates", i),
+            "warning" if ends else "info", "tolerated", ("tolerates", i),
             f"{call} at {whom} in {line['phase']} ({denied.because}) is refused"
             + (" and no longer ends the function" if ends else " with a line of low risk")
             + f": risk {'medium' if ends else 'low'}",
@@ -251,7 +223,8 @@ def _tolerates(document: Document) -> Iterator[_Raw]:
 def _schema(document: Document) -> Iterator[_Raw]:
     if document.tree["schema"] < SCHEMA:
         yield (
-            "info", ("schema",), f"schema {document.tree['schema']}: listeners and tolerated refusals were not learned",
+            "info", "old-schema", ("schema",),
+            f"schema {document.tree['schema']}: listeners and tolerated refusals were not learned",
             "train again; this version is read all the same",
         )  # fmt: skip
 
@@ -265,7 +238,10 @@ def _by(document: Document) -> Iterator[_Raw]:
                 if name != named(name):
                     path: Path = ("files", "write", i) if section == "write" else (section, i)
                     how = f"write {named(name)}" if named(name) else "write the name of its metadata, in lower case"
-                    yield "warning", path, f"{name} under `by` is not how a distribution's name is compared", how
+                    yield (
+                        "warning", "library-name", path,
+                        f"{name} under `by` is not how a distribution's name is compared", how,
+                    )  # fmt: skip
 
 
 def _verified(document: Document) -> Iterator[_Raw]:
@@ -274,7 +250,7 @@ def _verified(document: Document) -> Iterator[_Raw]:
         if outcome.split(",")[0] == "ok":
             continue
         yield (
-            "warning" if outcome.startswith("not installed") else "error", ("verified", mode),
+            "warning" if outcome.startswith("not installed") else "error", "not-verified", ("verified", mode),
             f"{mode}: the events of the training were not served again as they were trained: {outcome}",
             "amend the profile, or train it again; `sandbox learn` serves the events again at its end",
         )  # fmt: skip
@@ -286,7 +262,7 @@ def _on_anomaly(document: Document) -> Iterator[_Raw]:
             continue
         who = "no detector is" if name == anomaly.ALL else f"{name} is not"
         yield (
-            "warning", ("on-anomaly", name), f"{who} asked about any call",
+            "warning", "detector-off", ("on-anomaly", name), f"{who} asked about any call",
             "write report: a line costs nothing, and says what a false alarm looks like",
         )  # fmt: skip
 
@@ -298,10 +274,13 @@ def _counting(document: Document) -> Iterator[_Raw]:
         if dict(profile.on_anomaly).get(name, anomaly.OFF) == anomaly.OFF:
             continue
         if profile.most:
-            yield "info", ("on-anomaly", name), f"{name} is asked only with SANDBOX_ACTIVITY", "set it where this runs"
+            yield (
+                "info", "detector-idle", ("on-anomaly", name), f"{name} is asked only with SANDBOX_ACTIVITY",
+                "set it where this runs",
+            )  # fmt: skip
         else:
             yield (
-                "info", ("on-anomaly", name), f"training counted nothing: {name} suspects nobody",
+                "info", "detector-idle", ("on-anomaly", name), f"training counted nothing: {name} suspects nobody",
                 "train again: `sandbox learn` counts what one event of a function does",
             )  # fmt: skip
 
@@ -311,7 +290,8 @@ def _users(document: Document) -> Iterator[_Raw]:
     settings = dict(document.profile.on_anomaly)
     if settings and not document.profile.by and anomaly.response(settings, anomaly.NEW_LIBRARY) != anomaly.OFF:
         yield (
-            "info", ("on-anomaly",), f"no entry says who uses it: {anomaly.NEW_LIBRARY} suspects nobody",
+            "info", "detector-idle", ("on-anomaly",),
+            f"no entry says who uses it: {anomaly.NEW_LIBRARY} suspects nobody",
             "train again: `sandbox learn` lists the libraries of Python functions",
         )  # fmt: skip
 
@@ -321,7 +301,8 @@ def _writes(document: Document) -> Iterator[_Raw]:
         if any(covers(expected, posixpath.normpath(place)) for expected in EXPECTED_WRITES):
             continue
         yield (
-            "warning", ("files", "write", i), f"{place} is written, outside /tmp and the function's own directory",
+            "warning", "writes-elsewhere", ("files", "write", i),
+            f"{place} is written, outside /tmp and the function's own directory",
             "write to /tmp instead where that is possible: elsewhere files outlive the function and reach others",
         )  # fmt: skip
 
@@ -333,7 +314,7 @@ def _random_parts(document: Document) -> Iterator[_Raw]:
             if not whole or covers(place, below(base + path)) or path == "/proc":
                 continue
             yield (
-                "info", ("files", mode, i),
+                "info", "whole-folder", ("files", mode, i),
                 f"{place} opens all of {base}{path}: Landlock holds no random part of a name",
                 "keep nothing else in that folder, or give the function a folder of its own there",
             )  # fmt: skip
@@ -347,7 +328,7 @@ def _completeness(document: Document) -> Iterator[_Raw]:
     unknown = [phase for phase in used if phase not in best]
     if unknown:
         yield (
-            "warning", ("syscalls", unknown[0]), f"nothing says how complete {' and '.join(unknown)} is",
+            "warning", "incomplete", ("syscalls", unknown[0]), f"nothing says how complete {' and '.join(unknown)} is",
             "learn it, and commit what `sandbox learn` writes under completeness",
         )  # fmt: skip
         return
@@ -358,17 +339,23 @@ def _completeness(document: Document) -> Iterator[_Raw]:
     place, more = PLACES[estimate.phase], still_needed(estimate.quiet)
     new = f", and {estimate.novelty:.0%} of those in training were new to the others" if estimate.novelty else ""
     yield (
-        "warning", ("completeness", lines.index(training_id), estimate.phase),
+        "warning", "thin-training", ("completeness", lines.index(training_id), estimate.phase),
         f"{estimate.phase}: up to {estimate.bound:.0%} of {place} may need something unseen{new} "
         "(if training is drawn like production)",
         f"train on: {more} more quiet {place} reach 1 %",
     )  # fmt: skip
 
 
+def _problems(document: Document) -> Iterator[_Raw]:
+    """What a compiler refuses."""
+    for problem in document.problems():
+        yield "error", "invalid", problem.path, problem.what, problem.todo
+
+
 def _environment(document: Document) -> Iterator[_Raw]:
     if names := document.profile.function.environment:
         yield (
-            "info", ("function", "environment"), f"training was given {', '.join(names)}",
+            "info", "variables", ("function", "environment"), f"training was given {', '.join(names)}",
             "set them where it is deployed: without them it may do what training never saw",
         )  # fmt: skip
 
@@ -377,7 +364,7 @@ def _provenance(document: Document) -> Iterator[_Raw]:
     trainings = document.profile.trainings
     if on := sorted({training.platform for training in trainings} - {""}):
         yield (
-            "info", ("provenance",), f"trained for {', '.join(on)}",
+            "info", "one-host", ("provenance",), f"trained for {', '.join(on)}",
             "what it lacks was not there in training: train for another platform before you deploy there",
         )  # fmt: skip
     for field, values in (
@@ -386,7 +373,7 @@ def _provenance(document: Document) -> Iterator[_Raw]:
     ):
         if len(values) == 1 and (only := next(iter(values))):
             yield (
-                "info", ("provenance",), f"trained on {only} only",
+                "info", "one-host", ("provenance",), f"trained on {only} only",
                 f"families cover others; train on another {field} before you deploy there",
             )  # fmt: skip
 
@@ -396,13 +383,13 @@ def _circumstances(document: Document) -> Iterator[_Raw]:
     found = list(unseen([training.circumstances for training in document.profile.trainings]))
     if found:
         yield (
-            "info", ("provenance",), f"training saw no {', no '.join(what for what, _ in found)}",
+            "info", "circumstances", ("provenance",), f"training saw no {', no '.join(what for what, _ in found)}",
             "; ".join(dict.fromkeys(todo for _, todo in found)),
         )  # fmt: skip
 
 
 CHECKS = (
-    _schema, _environment, _verified, _reasons, _grants, _promises, _processes, _network, _listen, _writes,
+    _problems, _schema, _environment, _verified, _reasons, _grants, _promises, _processes, _network, _listen, _writes,
     _random_parts, _by, _tolerates, _on_anomaly, _counting, _users, _completeness, _provenance,
     _circumstances,
 )  # fmt: skip

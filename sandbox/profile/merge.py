@@ -84,6 +84,7 @@ def merge(one: Profile, other: Profile) -> Profile:
         digests=one.digests | other.digests,
         interpreters=one.interpreters | other.interpreters,
         on_anomaly=_on_anomaly(dict(one.on_anomaly), dict(other.on_anomaly)),
+        ignores=one.ignores | other.ignores,
         most=frozenset(_most(sorted(one.most | other.most))),
     )
 

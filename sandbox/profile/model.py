@@ -147,6 +147,14 @@ class Tolerated:
         return Call(self.syscall, self.arg_class)
 
 
+class Ignore(NamedTuple):
+    """A person's word that a finding of lint does not matter here, and why. `at` is its subject, '' for any."""
+
+    rule: str
+    at: str
+    because: str
+
+
 @dataclass(frozen=True, order=True)
 class Verified:
     """The last time that the events of training were served again: ok, or what disagreed, in audit and enforced."""
@@ -248,6 +256,7 @@ class Profile:
     interpreters: frozenset[tuple[str, str]] = frozenset()
     on_anomaly: frozenset[tuple[str, str]] = frozenset()
     most: frozenset[tuple[str, int]] = frozenset()
+    ignores: frozenset[Ignore] = frozenset()
 
     def names_kept(self) -> int:
         """For how many seconds an address stays with its name after its time to live; 0 for good."""

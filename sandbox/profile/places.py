@@ -19,6 +19,9 @@ Place = tuple[int, int]
 LARGEST = 2**53
 """What every reader of YAML and JSON can hold exactly."""
 
+SHOWN = 100
+"""Characters of a line that an error shows."""
+
 DEEPEST = 12
 """Levels; a profile has at most seven."""
 
@@ -53,6 +56,19 @@ def compose(data: bytes | str, source: str) -> tuple[Any, Mapping[Path, Place]]:
             where=_at(source, _place_of(text, error.position)),
             todo="remove it, or write it as an escape in double quotes",
         ) from error
+
+
+def excerpt(text: str, place: Place) -> str:
+    """The line of a place and a mark below its column, cut to what a terminal shows; '' where there is no such line."""
+    line, column = place
+    lines = text.split("\n", line)
+    if line > len(lines) or not lines[line - 1].strip():
+        return ""
+    shown = lines[line - 1].rstrip("\r")
+    start = max(0, column - 1 - SHOWN // 2) if len(shown) > SHOWN else 0
+    # What does not show as itself would move the mark.
+    cut = "".join(one if one.isprintable() else "?" for one in shown[start : start + SHOWN])
+    return f"  {line} | {cut}\n  {' ' * len(str(line))} | {' ' * (column - 1 - start)}^"
 
 
 def _at(source: str, place: Place) -> str:

@@ -11,7 +11,19 @@ import yaml
 from sandbox.behaviour import anomaly, arguments
 from sandbox.behaviour.spelling import ENTRIES
 from sandbox.profile.executables import by_program
-from sandbox.profile.model import PHASES, PROVENANCE, SCHEMA, Grant, Library, Profile, Section, Tolerated, Training, Use
+from sandbox.profile.model import (
+    PHASES,
+    PROVENANCE,
+    SCHEMA,
+    Grant,
+    Ignore,
+    Library,
+    Profile,
+    Section,
+    Tolerated,
+    Training,
+    Use,
+)
 from sandbox.profile.promises import promises_of
 
 BREAKS = frozenset("\n\r\x85\u2028\u2029")
@@ -87,6 +99,7 @@ def write(profile: Profile) -> str:
         {"responses": dict(sorted(profile.responses))} if profile.responses else {},
         {"on-anomaly": _on_anomaly(profile)} if profile.on_anomaly else {},
         {"most": _Flow(sorted(profile.most, key=lambda pair: anomaly.MOST.index(pair[0])))} if profile.most else {},
+        {"ignores": [_ignore(one) for one in sorted(profile.ignores)]} if profile.ignores else {},
         {"verified": _Flow(vars(profile.verified))} if profile.verified else {},
         {"completeness": [_completeness(training) for training in trainings]} if trainings else {},
         {"provenance": [_provenance(training) for training in trainings]} if trainings else {},
@@ -165,6 +178,10 @@ def _completeness(training: Training) -> dict[str, Any]:
 def _provenance(training: Training) -> _Flow:
     facts = {name: getattr(training, attribute) for name, attribute in PROVENANCE.items()}
     return _Flow({"training": training.id} | {name: value for name, value in facts.items() if value})
+
+
+def _ignore(one: Ignore) -> _Flow:
+    return _Flow({name: value for name, value in one._asdict().items() if value})
 
 
 def _library(library: Library) -> _Flow:

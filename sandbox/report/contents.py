@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sandbox import __version__
 from sandbox.profile import document, lint
 from sandbox.profile.completeness import best_estimates, still_needed
+from sandbox.profile.finding import Finding
 from sandbox.profile.model import SECTIONS, Estimate, Library, Profile
 from sandbox.profile.promises import uses_by_promise
 from sandbox.profile.risk import Risk
@@ -50,7 +51,7 @@ class Contents:
     abilities: tuple[words.Ability, ...]
     known: tuple[KnownPhase, ...]
     users: tuple[LibraryUses, ...]
-    findings: tuple[lint.Finding, ...]
+    findings: tuple[Finding, ...]
     files: tree.Tree
     destinations: tree.Tree
     log: timeline.ReadLog | None = None

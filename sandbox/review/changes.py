@@ -15,13 +15,14 @@ from sandbox.behaviour.call import Call
 from sandbox.profile import base, diff, risk
 from sandbox.profile.document import Document
 from sandbox.profile.libraries import UserChange
+from sandbox.profile.model import Ignore
 from sandbox.profile.places import Path
 from sandbox.profile.risk import RISKS, Risk
 
 Effect = Literal["widens", "narrows", "neither"]
 Rule = Literal[
-    "client", "variable", "promise", "processes", "network", "listen", "read", "write", "user", "grant", "tolerated",
-    "anomaly", "setting", "call",
+    "client", "variable", "ignore", "promise", "processes", "network", "listen", "read", "write", "user", "grant",
+    "tolerated", "anomaly", "setting", "call",
 ]  # fmt: skip
 
 NOWHERE = -1
@@ -50,8 +51,8 @@ class ProfileChange:
 
     @property
     def effect(self) -> Effect:
-        """What it does to what the function may do; a variable of training allows nothing."""
-        return "neither" if self.rule == "variable" else "widens" if self.sign == "+" else "narrows"
+        """What it does to what the function may do."""
+        return "neither" if self.rule in ("variable", "ignore") else "widens" if self.sign == "+" else "narrows"
 
 
 def changes(old: Document, new: Document) -> tuple[ProfileChange, ...]:
@@ -85,6 +86,9 @@ def _of(change: diff.Change, old: Document, new: Document) -> ProfileChange:
         there = _position(change.name, old.tree.get("function", {}).get("environment", ()))
         here = _position(change.name, new.tree.get("function", {}).get("environment", ()))
         return made("variable", "function.environment", change.name, "low", (*path, *there), (*path, *here))
+    if isinstance(change, diff.IgnoreChange):
+        before, after = (_path_of_ignore(change.ignore, one) for one in (old, new))
+        return made("ignore", "ignores", change.ignore.rule, "low", before, after)
     if isinstance(change, diff.PromiseChange):
         there, here = (_position(change.name, one.tree["promises"]) for one in (old, new))
         how: Risk = risk.of_promise(change.name)
@@ -135,6 +139,12 @@ def spelled(section: str) -> str:
 
 def _position(entry: object, entries: Sequence[object]) -> Path:
     return (entries.index(entry) if entry in entries else NOWHERE,)
+
+
+def _path_of_ignore(ignore: Ignore, document: Document) -> Path:
+    lines = document.tree.get("ignores", ())
+    texts = [Ignore(line["rule"], line.get("at", ""), line.get("because", "")) for line in lines]
+    return ("ignores", *_position(ignore, texts))
 
 
 def _path_of(section: str, entry: str, document: Document) -> Path:

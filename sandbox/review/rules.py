@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from sandbox.profile.finding import RULES, Finding, Severity
 from sandbox.profile.risk import Risk
-from sandbox.review.changes import ProfileChange, Rule
+from sandbox.review.changes import ProfileChange
 from sandbox.review.sarif import Alert, AlertRule, Level
 
 LEVELS: Mapping[Risk, Level] = {"high": "error", "medium": "warning", "low": "note"}
 
-OF_CHANGES: Mapping[Rule, tuple[str, str]] = {
+OF_SEVERITIES: Mapping[Severity, Level] = {"error": "error", "warning": "warning", "info": "note"}
+
+OF_CHANGES: Mapping[str, tuple[str, str]] = {
     "client": ("The function speaks the Runtime API", "It gets what every client of the Runtime API needs."),
+    "ignore": ("Lint ignores another finding", "A reviewer no longer sees the finding: read its reason."),
     "promise": ("A phase needs a new promise", "Calls of one purpose that the phase did not make before."),
     "processes": ("Another program may be started", "A program, or a content of one, that was not listed."),
     "network": ("Another destination", "The function may connect or send to a place that was not listed."),
@@ -51,4 +55,23 @@ def widenings(found: Iterable[ProfileChange], function: str) -> list[Alert]:
             change.file, change.line, change.column, function, f"{change.section}\0{change.subject}",
         )
         for change in found if change.effect == "widens"
+    ]  # fmt: skip
+
+
+def of_lint() -> list[AlertRule]:
+    """The rules of lint."""
+    return [
+        AlertRule(f"lint/{name}", rule.title, f"{rule.title}. {rule.why}", rule.why, "warning", "medium")
+        for name, rule in RULES.items()
+    ]
+
+
+def findings(found: Iterable[Finding]) -> list[Alert]:
+    """Findings as results, without those that a profile ignores: GitHub would show them as open."""
+    return [
+        Alert(
+            f"lint/{finding.rule}", OF_SEVERITIES[finding.severity], f"{finding.message}; what to do: {finding.todo}",
+            finding.file, finding.line, finding.column, finding.file, f"{finding.subject}\0{finding.message}",
+        )
+        for finding in found if not finding.ignored
     ]  # fmt: skip

@@ -408,11 +408,11 @@ def test_lint_compiler_and_supervisor_read_alike(entry: str, known: bool) -> Non
     errors = [finding for finding in lint(found) if finding.severity == "error"]
     if known:
         assert errors == []
-        policy = build.build(found.check_network().profile, ("x86_64",)).policy("x86_64")
+        policy = build.build(found.checked().profile, ("x86_64",)).policy("x86_64")
         assert Destinations(policy.supervision.destinations, API).text_to_allow("unix", "/run/x") == "unix:/run/x"
         return
     with pytest.raises(ProfileError) as refused:
-        found.check_network()
+        found.checked()
     assert refused.value.where == "p.yaml:4:11"
     assert [finding.message for finding in errors] == [refused.value.what]
     with pytest.raises(ProfileError, match="what to do"):

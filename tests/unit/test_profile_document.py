@@ -213,3 +213,30 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_byte_order_mark_is_no_fault() -> None:
     """UTF-8 with a byte order mark, as some editors write it, is read."""
     assert document.parse(b"\xef\xbb\xbf" + VALID.encode()).profile == document.parse(VALID).profile
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "near", "line"),
+    [
+        ("files:", "fiels:", "did you mean files?", "fiels:"),
+        ("    openat:", "    opneat:", "did you mean openat?", "    opneat:"),
+        ("classes: {read: 3", "classes: {reed: 3", "did you mean read?", "    openat: {classes: {reed: 3"),
+        ("    openat:", "    socket: {classes: {AF_INET SOCK_STREEM: 1}, because: x}\n    openat:",
+         "did you mean AF_INET SOCK_STREAM?", "    socket:"),
+    ],
+)  # fmt: skip
+def test_errors_show_the_line_and_the_nearest_word(old: str, new: str, near: str, line: str) -> None:
+    """A misspelled key, call or class is answered with the word that was meant, the line, and a mark below it."""
+    error = refused(VALID.replace(old, new, 1))
+    assert error.what.endswith(near)
+    number, column = (int(part) for part in error.where.split(":")[1:])
+    shown, mark = error.excerpt.split("\n")
+    assert shown.startswith(f"  {number} | {line}")
+    assert mark.index("^") - mark.index("|") - 1 == column
+    assert error.excerpt in str(error)
+
+
+def test_a_line_of_any_length_and_content_fits_a_terminal() -> None:
+    """Of a long line the part around the mark is shown, and nothing of it is obeyed by a terminal."""
+    error = refused(VALID.replace("    openat:", f"    {'x' * 500}\u202e: {{count: 1, because: x}}\n    openat:", 1))
+    assert all(len(part) < 120 and part.isprintable() for part in error.excerpt.split("\n"))

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 
 from sandbox.profile import document
 from sandbox.profile.completeness import bound
-from sandbox.profile.lint import Finding, is_empty_reason, lint
+from sandbox.profile.finding import RULES, Finding
+from sandbox.profile.lint import lint
 from sandbox.profile.model import Profile
+from sandbox.profile.reasons import is_empty_reason
 
 GOOD = """\
 schema: 2
@@ -70,9 +72,9 @@ def test_nothing_to_object_to() -> None:
         ("/tmp/**", "/tmp/job-*/**", "6:34: info: /tmp/job-*/** opens all of /tmp: Landlock holds no random part"),
         ("/etc/**", "/srv/in/x-*", "6:16: info: /srv/in/x-* opens all of /srv/in"),
         ("/tmp/**", "/etc/**", "6:34: warning: /etc/** is written"),
-        ("/tmp/**", "/tmp/../etc/x", "6:34: warning: /tmp/../etc/x is written"),
+        ("/tmp/**", "/tmp/../etc/x", "6:34: error: the path '/tmp/../etc/x' has an empty part"),
         ("/tmp/**", "/tmpfiles", "6:34: warning: /tmpfiles is written"),
-        ("{root}/cache/*", "{root}/../x", "6:43: warning: {root}/../x is written"),
+        ("{root}/cache/*", "{root}/../x", "6:43: error: the path '{root}/../x' has an empty"),
         ("tcp://example.org:443", "tcp://93.184.216.34:443", "5:24: warning: tcp://93.184.216.34:443 is an address"),
         ("tcp://example.org:443", "tcp://[2606:2800::1]:443", "5:24: warning: tcp://[2606:2800::1]:443 is an address"),
         ("tcp://example.org:443", "tcp://169.254.169.254:80", "5:24: error: tcp://169.254.169.254:80 hands out"),
@@ -88,6 +90,8 @@ def test_nothing_to_object_to() -> None:
         ("tcp://example.org:443", "example.org", "5:24: error: 'example.org': has no port"),
         ("invoke: {samples", "init: {samples", "11:3: warning: nothing says how complete invoke is"),
         ("quiet: 80, bound: 0.04", "quiet: 9, bound: 0.2831", "8:32: warning: invoke: up to 28% of invocations"),
+        ("{root}/cache/*", "{rot}/x", "6:43: error: the path '{rot}/x' is neither absolute nor"),
+        ("[/usr/bin/convert]", "[convert]", "4:13: error: the path 'convert' is neither absolute nor"),
         ("host: here", "architecture: x86_64", "9:1: info: trained on x86_64 only"),
         ("host: here", "libc: glibc 2.36", "9:1: info: trained on glibc 2.36 only"),
     ],
@@ -180,3 +184,26 @@ def test_any_profile_can_be_linted(profile: Profile) -> None:
     findings = lint(document.parse(text))
     assert [(f.line, f.column) for f in findings] == sorted((f.line, f.column) for f in findings)
     assert all(1 <= f.line <= text.count("\n") + 1 for f in findings)
+
+
+IGNORED = GOOD.replace("tcp://example.org:443", "tcp://93.184.216.34:443").replace("/tmp/**", "/etc/**")
+
+
+def test_findings_are_ignored_with_a_reason_alone() -> None:
+    """A line of `ignores` with a person's reason takes its finding out of the count; any other is a finding itself."""
+    line = 'ignores: [{rule: address, at: "tcp://93.184.216.34:443", because: the vendor publishes no name}, '
+    line += "{rule: writes-elsewhere}, {rule: resolver, because: it asks its own}, "
+    line += "{rule: adress, because: a typo of it}, {rule: no-reason, because: nobody knows any more}]\n"
+    findings = found(IGNORED.replace("syscalls:", f"{line}syscalls:"))
+    said = [(one.rule, one.severity, one.subject, one.ignored) for one in findings]
+    assert said == [
+        ("address", "warning", "tcp://93.184.216.34:443", "the vendor publishes no name"),
+        ("writes-elsewhere", "warning", "/etc/**", ""),
+        ("ignore-without-reason", "error", "writes-elsewhere", ""),
+        ("unused-ignore", "warning", "resolver", ""),
+        ("unused-ignore", "error", "adress", ""),
+        ("unused-ignore", "error", "no-reason", ""),
+    ]
+    assert str(findings[0]).startswith("p.yaml:5:24: ignored warning: tcp://93.184.216.34:443 is an address")
+    assert findings[4].message == "'adress' is not a rule of lint: did you mean address?"
+    assert {one.rule for one in findings} <= RULES.keys()

@@ -9,7 +9,7 @@ import pytest
 
 from sandbox.behaviour import anomaly, listener
 from sandbox.errors import ProfileError
-from sandbox.profile import diff, document, lint
+from sandbox.profile import diff, document, lint, shape
 from sandbox.profile.amend import propose
 from sandbox.profile.merge import merge
 from sandbox.violations.record import Violation
@@ -29,6 +29,7 @@ tolerates:
 verified: {date: '2030-01-31', tool: 0.1.0, events: 3, audit: ok, enforce: ok}
 on-anomaly: {all: report, library-misuse: deny, late-load: off}
 most: {connects: 4, threads: 1}
+ignores: [{rule: variables, because: every stage sets them}, {rule: one-host, at: provenance, because: one host is all}]
 provenance: [{training: abc, date: '2030-01-30', tool: 0.1.0}]
 syscalls: {}
 """
@@ -45,7 +46,7 @@ def test_all_that_is_read_is_written_merged_and_amended() -> None:
     ):
         for section in (
             "function", "listen", "listen_because", "by", "libraries", "names_keep", "names_receives", "tolerates",
-            "on_anomaly", "most", "verified", "trainings",
+            "on_anomaly", "most", "ignores", "verified", "trainings",
         ):  # fmt: skip
             assert getattr(kept, section) == getattr(profile, section), section
 
@@ -209,7 +210,7 @@ def test_what_is_done_about_anomalies_is_merged_strictly_and_shown() -> None:
     assert [one.message for one in lint.lint(asked) if "burst" in one.message] == [
         "burst is asked only with SANDBOX_ACTIVITY"
     ]  # fmt: skip
-    schema = json.loads(Path(document.schema_path()).read_text())
+    schema = json.loads(Path(shape.schema_path()).read_text())
     assert list(schema["properties"]["on-anomaly"]["then"]["properties"]) == [anomaly.ALL, *anomaly.DETECTORS]
 
 

@@ -141,3 +141,44 @@ def test_the_least_risk_that_fails(tmp_path: Path, options: tuple[str, ...], sta
     (tmp_path / "new.yaml").write_text(OLD.replace("/etc/**", "/etc/**, /srv/x"))
     done = CliRunner().invoke(app, command)
     assert done.exit_code == (0 if {"never", "high"} & {*options} else 1)
+
+
+LINTED = """\
+schema: 2
+function: {name: f}
+promises: [exec]
+network: ["93.184.216.34:443", "93.184.216.35:443"]
+ignores: [{rule: address, at: "93.184.216.35:443", because: the vendor publishes no name}]
+syscalls: {run: {execve: {count: 1, because: learned}}}
+"""
+
+
+def test_lint_for_machines(tmp_path: Path) -> None:
+    """Each format names rule, file and line of each finding; what is ignored, with its reason, is an alert nowhere."""
+    file = tmp_path / "p,1:%.yaml"
+    file.write_text(LINTED)
+
+    def lint(*options: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["profile", "lint", str(file), *options])
+        return done.exit_code, done.stdout
+
+    status, text = lint()
+    assert status == 1
+    assert "ignored warning: 93.184.216.35:443 is an address (ignored: the vendor publishes no name)" in text
+    status, text = lint("--format", "github", "--fail-on", "never")
+    assert status == 0
+    named = str(file).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+    assert f"::error file={named},line=6,col=18,title=A dangerous call has no reason (no-reason)::execve in run" in text
+    assert "93.184.216.34:443" in text
+    assert "93.184.216.35:443" not in text
+    objects = [json.loads(line) for line in lint("--format", "json")[1].splitlines()]
+    assert [one["ignored"] for one in objects if one["rule"] == "address"] == ["", "the vendor publishes no name"]
+    (run,) = json.loads(lint("--format", "sarif")[1])["runs"]
+    known = {rule["id"]: rule for rule in run["tool"]["driver"]["rules"]}
+    assert all(rule["help"]["text"] and rule["shortDescription"]["text"] for rule in known.values())
+    assert [one["ruleId"] for one in run["results"]].count("lint/address") == 1
+    assert all(one["locations"][0]["physicalLocation"]["region"]["startLine"] for one in run["results"])
+    file.write_text("schema: [")
+    assert lint("--fail-on", "never")[0] == 0
+    (run,) = json.loads(lint("--format", "sarif")[1])["runs"]
+    assert [one["ruleId"] for one in run["results"]] == ["lint/invalid"]
