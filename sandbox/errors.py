@@ -23,6 +23,7 @@
       LimitReached                        83  Runtime.SandboxLimitReached
       CommandKilled                       84  Runtime.SandboxCommandKilled
       DeciderLost                         85  Runtime.SandboxDeciderLost
+      ExtraMissing                        86  Runtime.SandboxExtraMissing
 
 The codes avoid those of shells (126, 127, 128+n) and of the Python runtime client (1; 64 and 65 only after a snapshot
 restore). A message says what happened, where, and what to do next.
@@ -284,6 +285,12 @@ class DeciderLost(SandboxError):
     error_type = "Runtime.SandboxDeciderLost"
 
 
+class ExtraMissing(SandboxError):
+    """A command needs a library that an extra of this package brings, which is not installed."""
+
+    exit_code = 86
+    error_type = "Runtime.SandboxExtraMissing"
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LIMITS = {
     errno.EMFILE: ("this process may open no more files", "raise `ulimit -n`"),
@@ -305,6 +312,14 @@ def shortage(error: BaseException) -> SandboxError | None:
             what, todo = LIMITS[number]
             return LimitReached(what, where=getattr(error, "where", ""), todo=todo)
     return None
+
+
+def missing_extra(library: str, extra: str, error: ImportError, *, more: str = "") -> ExtraMissing:
+    """The error for a library that cannot be loaded: what it is for, the extra of pyproject.toml that brings it, what
+    the import said, and what more there is to install.
+    """
+    todo = f"pip install 'seccomp-bootstrap[{extra}]'"
+    return ExtraMissing(f"cannot be loaded: {error}", where=library, todo=f"{todo}; {more}" if more else todo)
 
 
 def limit_of(error_type: str, exit_status: int | None) -> LimitReached | None:

@@ -21,11 +21,10 @@ import time
 from collections.abc import Iterator
 from typing import NoReturn
 
-import prctl
-
 from sandbox.cli.output import warn
 from sandbox.confine.parent import descendants
 from sandbox.errors import CommandKilled
+from sandbox.learn import own_process
 from sandbox.learn.program import ENDING, ended_by_signals
 from sandbox.learn.training import OUTSIDE
 from sandbox.probe.scene import PREFERRED_FOLDERS
@@ -40,19 +39,25 @@ _LASTING = contextlib.ExitStack()
 
 
 def watch() -> None:
-    """Run what follows in a child whose end is waited for here, so that only the child comes back from this."""
+    """Run what follows in a child whose end is waited for here, so that only the child comes back from this.
+
+    Raises ExtraMissing where the library is not installed that this takes.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     with contextlib.suppress(OSError):
-        prctl.set_child_subreaper(True)
+        own_process.adopt_orphans()
     heard = {signal.SIGCHLD, signal.SIGQUIT, *ENDING}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     parent = os.getpid()
     child = os.fork()
     if child:
+        # It only waits, and has all that the environment holds.
+        own_process.close_memory()
+        own_process.name("sandbox waiting")
         _end_like(child, _wait(child, heard))
-    with contextlib.suppress(OSError):
-        prctl.set_pdeathsig(signal.SIGTERM)
+    own_process.end_with_parent()
+    own_process.name("sandbox")
     _LASTING.enter_context(ended_by_signals())
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if os.getppid() != parent:

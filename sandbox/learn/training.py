@@ -17,10 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import prctl
-
 from sandbox.confine import started_with
-from sandbox.learn import observations, program, records
+from sandbox.learn import observations, own_process, program, records
 from sandbox.learn.host import started_by
 from sandbox.learn.observations import ColdStart
 from sandbox.learn.place import StartPlace, nowhere, prepare
@@ -203,7 +201,7 @@ def bootstrap() -> tuple[str, ...]:
 
 def train(plan: TrainingPlan, progress: Callable[[Step], None]) -> Trained:
     """Run the plan. Raises HandlerNotFound or EmulatorError when it cannot start at all."""
-    prctl.set_child_subreaper(True)  # what a function leaves behind comes to us, not to init, and is not lost
+    own_process.adopt_orphans()
     failures: list[TrainingFailure] = []
     seen: list[ColdStart] = []
     with plan.place() as place:

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Sequence
 
 import sandbox
-from sandbox.errors import UsageError
+from sandbox.errors import missing_extra
 from sandbox.package.contents import File
 from sandbox.profile.model import Profile
 
@@ -23,8 +23,8 @@ EXECUTED = "executed"
 
 
 def bom(function: str, files: Sequence[File]) -> File:
-    """What the folder holds: ourselves, the libraries, and each file with its digest. Raises UsageError."""
-    _needs_cyclonedx("sandbox package")
+    """What the folder holds: ourselves, the libraries, and each file with its digest. Raises ExtraMissing."""
+    _needs_cyclonedx()
     from cyclonedx.model import HashAlgorithm, HashType
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType
@@ -56,12 +56,12 @@ def bom(function: str, files: Sequence[File]) -> File:
 
 
 def libraries(profile: Profile) -> str:
-    """The libraries that the trainings of a profile met, each with where: the text of the bill. Raises UsageError.
+    """The libraries that the trainings of a profile met, each with where: the text of the bill. Raises ExtraMissing.
 
     Properties tell whether its code was opened in the init phase, in events, or in a run, and where it stood on a stack
     that was read. So a scanner's finding in code that nothing loads ranks behind one in code that runs.
     """
-    _needs_cyclonedx("sandbox profile bom")
+    _needs_cyclonedx()
     from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType
@@ -91,15 +91,12 @@ def libraries(profile: Profile) -> str:
     return _without_moment(JsonV1Dot6(found).output_as_string(indent=1))
 
 
-def _needs_cyclonedx(where: str) -> None:
-    """Raises UsageError where it is not installed."""
+def _needs_cyclonedx() -> None:
+    """Raises ExtraMissing where it is not installed."""
     try:
         import cyclonedx  # noqa: F401
     except ImportError as error:
-        raise UsageError(
-            f"the bill of materials needs cyclonedx-python-lib ({error})", where=where,
-            todo="pip install 'seccomp-bootstrap[package]'",
-        ) from error  # fmt: skip
+        raise missing_extra("cyclonedx-python-lib, which writes bills of materials", "package", error) from error
 
 
 def _without_moment(text: str) -> str:

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 
-from sandbox.errors import UsageError
+from sandbox.errors import UsageError, missing_extra
 from sandbox.package.contents import File
 
 FORMAT = 1
@@ -33,10 +33,12 @@ def manifest(function: str, files: Iterable[File]) -> File:
 
 
 def signature(signed: File, key_file: str) -> File:
-    """The signature of a manifest by a private key (Ed25519, PEM). Raises UsageError."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
+    """The signature of a manifest by a private key (Ed25519, PEM). Raises UsageError or ExtraMissing."""
+    try:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    except ImportError as error:
+        raise missing_extra("cryptography, which signs manifests", "package", error) from error
     todo = "make one: openssl genpkey -algorithm ed25519 -out key.pem"
     try:
         with open(key_file, "rb") as file:

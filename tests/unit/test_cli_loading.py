@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked_commands import forked
 
+import sandbox
 from sandbox import bundle
 from sandbox.cli import loading, sources, table
-from sandbox.errors import ProfileError
+from sandbox.errors import ExtraMissing, ProfileError
 
 HEAVY = ("typer", "rich", "yaml", "jsonschema", "h11", "prctl", "cyclonedx", "cryptography", "pyseccomp")
 """What takes long to load, by its first name."""
@@ -74,3 +76,28 @@ def test_a_profile_may_be_named_in_each_of_its_ways(tmp_path: Path, monkeypatch:
     (tmp_path / "bundle" / "profile.yaml").unlink()
     with pytest.raises(ProfileError, match=r"is a bundle without its profile.yaml"):
         sources.profile_of("bundle")
+
+
+def test_only_what_starts_functions_needs_a_compiler(tmp_path: Path) -> None:
+    """Without python-prctl the review of profiles works; training names the library, its extra and what builds it."""
+    profiles = Path(sandbox.__file__).parent.parent / "profiles"
+    hello, wordcount = str(profiles / "hello.yaml"), str(profiles / "wordcount.yaml")
+    review = (
+        ("show", hello), ("diff", hello, wordcount), ("lint", hello), ("export", hello), ("bom", hello),
+        ("merge", hello, "--output", "merged.yaml"),
+    )  # fmt: skip
+
+    def without() -> None:
+        sys.modules["prctl"] = None  # type: ignore[assignment]  # as an import that failed
+
+    for words in review:
+        ended = forked("profile", *words, cwd=tmp_path, before=without)
+        assert ended.code == (words[0] == "diff"), (words, ended)
+    assert (tmp_path / "merged.yaml").exists()
+    for words in (("learn", "some", "--", "/bin/true"), ("probe", hello)):
+        ended = forked(*words, cwd=tmp_path, before=without)
+        assert (ended.code, ended.stdout) == (ExtraMissing.exit_code, "")
+        assert "python-prctl" in ended.stderr
+        assert "pip install 'seccomp-bootstrap[learn]'" in ended.stderr
+        assert "libcap-dev" in ended.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"merged.yaml"}
