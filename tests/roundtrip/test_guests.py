@@ -23,8 +23,8 @@ from sandbox_command import Workshop
 from supervised_programs import native_starter
 from users_and_folders import HOME, home_for, imports, place
 
-from sandbox import errors
-from sandbox.kernel import landlock
+from sandbox import errors, tripwire
+from sandbox.kernel import abi, landlock
 from sandbox.learn.host import ask_for_client
 from sandbox.learn.training import bootstrap
 from sandbox.profile import document
@@ -139,6 +139,7 @@ class Trial:
 @pytest.fixture(scope="module")
 def trial() -> Iterator[Trial]:
     """One for all guests."""
+    tripwire.path(abi.MACHINE)
     with place(None) as folder, home_for(STRANGER) as home:
         if reason := imports(STRANGER, home):
             pytest.skip(reason)
