@@ -222,7 +222,7 @@ static int message_reaches(long fd, const struct parts *message, struct target *
 /* The errno with which a system call is refused, 0 for none; for an exec `search` as in `starts`. */
 static int refuses(uint32_t nr, const uint64_t *registers, int search, struct target *to) {
     uint64_t now[6];
-    *to->text = 0;
+    *to->text = 0, to->section = NULL;
     if (nr == NR_execve || nr == NR_execveat) {
         const char *path = (const char *)registers[nr == NR_execveat];
         int by_descriptor = nr == NR_execveat && path && !*path;
@@ -238,6 +238,7 @@ static int refuses(uint32_t nr, const uint64_t *registers, int search, struct ta
         if (nr == NR_connect || (nr == NR_sendto && registers[4])) {
             int at = nr == NR_connect ? 1 : 4;
             reaches((int)registers[0], (const uint8_t *)registers[at], registers[at + 1], nr != NR_connect, to);
+            to->section = NULL; /* the call itself is missing */
         } else if (modern(nr, now) == NR_openat && now[1]) {
             put_text(to->text, 0, TARGET, (const char *)now[1]);
         }
@@ -266,7 +267,7 @@ static int refuses(uint32_t nr, const uint64_t *registers, int search, struct ta
         return refused;
     }
     case NR_bind:
-        return binds((const uint8_t *)registers[1], registers[2], to);
+        return binds((int)registers[0], (const uint8_t *)registers[1], registers[2], to);
     default:
         if (nr == NR_openat) return written_by(nr, registers, to);
         if (nr >= CALLS || !names_paths[nr]) return 0;
@@ -327,7 +328,11 @@ __attribute__((used, visibility("hidden"))) uintptr_t decide(struct call *call) 
         if (function->special & WORDS && !substitutes((const char *)call->registers[0])) return original;
         if (function->special & SHELL && nr == NR_clone && !call->registers[0]) return original; /* system(NULL) asks */
         code = starts(AT_FDCWD, path, function->special & SEARCHES, &target);
-        if (code) nr = NR_execve;
+        if (code) {
+            nr = NR_execve, registers = built;
+            built[0] = (uint64_t)(uintptr_t)path, built[2] = 0;
+            built[1] = function->special & STARTS_FIRST ? call->registers[4] : 0;
+        }
     } else if (code && nr == NR_clone && function->special & (STARTS_FIRST | SHELL)) {
         put_text(target.text, 0, TARGET, function->special & SHELL ? "/bin/sh" : (const char *)call->registers[1]);
     }
@@ -336,10 +341,14 @@ __attribute__((used, visibility("hidden"))) uintptr_t decide(struct call *call) 
             int at = function->special & ENVIRONMENT_THIRD ? 2 : function->special & ENVIRONMENT_FOURTH ? 3 : 5;
             call->registers[at] = (uint64_t)(uintptr_t)carry_on((const char *const *)call->registers[at]);
         }
+        if (function->special & RAW && (nr == NR_execve || nr == NR_execveat)) {
+            uint64_t *given = &call->registers[nr == NR_execve ? 3 : 4]; /* behind the number */
+            *given = (uint64_t)(uintptr_t)carry_on((const char *const *)*given);
+        }
         if (original) return original;
         code = ENOSYS;
     } else {
-        report(nr, registers, code, target.text, function->name, call->caller);
+        report(nr, registers, code, &target, function->name, call->caller);
         if (is_audit && original) return original;
     }
     call->RESULT = refusal_of(function, code);

@@ -30,7 +30,7 @@ static uint64_t own_program[2]; /* device and inode */
 static char settings[SETTINGS];
 static const char *api_text, *folders[FOLDERS];
 static int folder_bases[FOLDERS], folder_count;
-static const char *destinations; /* a JSON list of texts, in the policy */
+static const char *destinations, *listens, *hard_denied, *never_granted; /* lists of JSON's texts, in the policy */
 
 /* Where a program stops: at its answer, at what it may not hold, and where `registers` is NULL at the first load of an
  * argument. `keeps` is set where it wrote a scratch word or X before. */
@@ -239,7 +239,8 @@ static const char *read_policy(void) {
     while (at > data && !same_bytes(at, first, sizeof first - 1)) at--;
     const char *json = at > data ? (const char *)at : "";
     if (!starts_with(json + sizeof first - 1, "true")) phase = RUN;
-    destinations = told(json, "\"destinations\":[");
+    destinations = told(json, "\"destinations\":["), listens = told(json, "\"listen\":[");
+    hard_denied = told(json, "\"denied\":{"), never_granted = told(json, "\"never-granted\":[");
     has_one_phase = *variable("AWS_LAMBDA_MAX_CONCURRENCY") != 0;
     counts_names = policy.hosts.count > 0;
     return NULL;

@@ -46,8 +46,8 @@ static const char *const PYTHON_NAMES[] = {"PySys_AddAuditHook",
                                            "PyExc_PermissionError"};
 static int has_python;
 
-static void violation(const char *syscall, const char *class, const char *target, int code, const char *reason,
-                      const char *by);
+static void violation(const char *syscall, const char *class, const char *shown, const char *target, int code,
+                      const char *reason, const char *allow, const char *by);
 
 /* Whether an object is an interpreter, and all of it. */
 static int take_python(const struct object *object) {

@@ -11,6 +11,7 @@ enum { RANDOM_PART = '*', MOST_FEW = 8 };
 
 struct target {
     char text[TARGET];
+    const char *section; /* of a profile, whose entry would be the text; NULL where no list decided */
 };
 
 struct place { /* what a rule on files means here, without links */
@@ -151,10 +152,10 @@ static int is_like(const char *pattern, const char *text) {
     return !*text;
 }
 
-/* Whether an entry of `destinations` with this beginning is like a text; NULL: whether there is one. */
-static int has_destination(const char *begins, const char *text) {
+/* Whether an entry of a list with this beginning is like a text; NULL: whether there is one. */
+static int has_entry(const char *list, const char *begins, const char *text) {
     char entry[TARGET];
-    for (const char *at = destinations; at && *at == '"';) {
+    for (const char *at = list; at && *at == '"';) {
         size_t n = 0;
         for (at++; *at && *at != '"'; at++) {
             if (*at == '\\' && at[1]) at++;
@@ -167,6 +168,8 @@ static int has_destination(const char *begins, const char *text) {
     }
     return 0;
 }
+
+static int has_destination(const char *begins, const char *text) { return has_entry(destinations, begins, text); }
 
 /* Whether /etc/resolv.conf names this server. */
 static int is_resolver(const uint8_t *host, unsigned length) {
@@ -198,6 +201,7 @@ static int is_resolver(const uint8_t *host, unsigned length) {
 static void describe(struct target *to, int protocol, const uint8_t *host, unsigned length, const char *name,
                      unsigned port) {
     char *text = to->text;
+    to->section = "network";
     size_t at = put_text(text, 0, TARGET, name && protocol == TCP ? "" : protocol == TCP ? "tcp://" : "udp://");
     if (name) {
         at = put_text(text, at, TARGET, name);
@@ -259,6 +263,7 @@ static int reaches_unix(const uint8_t *address, uint64_t length, struct target *
     for (size_t i = 0; i < n && (path[i] || !i); i++) text[at++] = !i && !*path ? '@' : path[i];
     text[at] = 0;
     put_text(to->text, put_text(to->text, 0, TARGET, "unix:"), TARGET, text);
+    to->section = "network";
     if (*text != '@' && SYS3(faccessat, AT_FDCWD, text, 0) < 0) return 0; /* the kernel says so */
     return has_destination("unix:", text) || (policy.own && *text == '@') ? 0 : EPERM;
 }
@@ -297,16 +302,21 @@ static int reaches(long fd, const uint8_t *address, uint64_t length, int sends, 
     return EPERM;
 }
 
-/* Whether a socket may be bound to an address: Landlock would know the port. */
-static int binds(const uint8_t *address, uint64_t length, struct target *to) {
+/* Whether a socket may be bound to an address: of TCP Landlock would know the port; of UDP the kernel may choose it. */
+static int binds(long fd, const uint8_t *address, uint64_t length, struct target *to) {
+    char wanted[16];
     uint16_t family;
     if (!address || length < 4 || policy.bind == BIND_ANY) return 0;
     memcpy(&family, address, 2);
-    if (family != AF_INET && family != AF_INET6) return 0;
+    if ((family != AF_INET || length < 8) && (family != AF_INET6 || length < 24)) return 0;
     long port = address[2] << 8 | address[3];
-    for (uint32_t i = 1; policy.bind == BIND_PORTS && i <= policy.bind_ports.count; i++)
+    int protocol = is_stream(fd) ? TCP : UDP;
+    put_number(wanted, put_text(wanted, 0, sizeof wanted, "*:"), sizeof wanted, (unsigned long)port, 10);
+    if (protocol == UDP && (!port || has_entry(listens, "udp://", wanted) || has_entry(listens, "udp://", "*:*"))) return 0;
+    for (uint32_t i = 1; protocol == TCP && policy.bind == BIND_PORTS && i <= policy.bind_ports.count; i++)
         if (port_at(&policy.bind_ports, i, 0) == port) return 0;
-    put_number(to->text, put_text(to->text, 0, TARGET, "tcp://*:"), TARGET, (unsigned long)port, 10);
+    describe(to, protocol, address + (family == AF_INET ? 4 : 8), family == AF_INET ? 4 : 16, NULL, (unsigned)port);
+    to->section = "listen";
     return EACCES;
 }
 
@@ -335,6 +345,7 @@ static int may_send_question(const uint8_t *packet, size_t n, struct target *to)
     if (!name_text(&name, text)) return EPERM;
     if (!*text || may_ask(text)) return 0;
     put_text(to->text, put_text(to->text, 0, TARGET, "dns://"), TARGET, text);
+    to->section = "network";
     return EPERM;
 }
 
@@ -410,6 +421,7 @@ static int writes(long folder, const char *path, int names, struct target *to) {
     if (!policy.files.listed || !path || !leads_to(folder, path, names, real, sizeof real)) return 0;
     if (*real != '/' || is_in(writable, writable_count, real)) return 0;
     put_text(to->text, 0, TARGET, real);
+    to->section = "files.write";
     return EACCES;
 }
 
@@ -448,6 +460,7 @@ static int starts(long folder, const char *path, int search, struct target *to) 
     put_text(to->text, 0, TARGET, real);
     if (is_in(startable, startable_count, real)) return 0;
     if (is_program(real, file) && file[0] == own_program[0] && file[1] == own_program[1]) return 0;
+    to->section = "processes";
     return EACCES;
 }
 

@@ -52,12 +52,12 @@ static uint64_t original_of(enum replaced_function which) {
 
 /* Whether a name may be asked for; if not, its line is written. */
 static int is_asked(const char *name, const char *function, uint64_t caller) {
-    char small_text[NAME], shown[NAME + 8];
-    uint64_t registers[6] = {0};
+    char small_text[NAME];
+    struct target target = {"", "network"};
     if (may_ask(name)) return 1;
     if (!small_name(name, small_text)) *small_text = 0;
-    put_text(shown, put_text(shown, 0, sizeof shown, "dns://"), sizeof shown, small_text);
-    report(NR_connect, registers, EPERM, shown, function, caller);
+    put_text(target.text, put_text(target.text, 0, TARGET, "dns://"), TARGET, small_text);
+    report(NR_connect, NULL, EPERM, &target, function, caller);
     return is_audit;
 }
 
@@ -65,8 +65,10 @@ static int is_asked(const char *name, const char *function, uint64_t caller) {
 
 static void stand_for(const char *name, const uint8_t *address, uint32_t length) {
     char known[NAME];
+    uint8_t literal[4];
     uint16_t family;
     if (!name || length < 8 || !small_name(name, known)) return;
+    if (parse_four(name, text_length(name), literal) || last_char(name, ':')) return; /* an address is no name */
     memcpy(&family, address, 2);
     if (family == AF_INET) stand(known, address + 4, 4);
     if (family == AF_INET6 && length >= 24) stand(known, address + 8, 16);

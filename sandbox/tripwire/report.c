@@ -25,6 +25,20 @@ static const char *nth(const char *texts, uint32_t n) {
 
 static const char *name_of_call(uint32_t nr) { return nr < CALL_COUNT ? nth(CALL_NAMES, nr) : ""; }
 
+/* Of sockets with their family's own protocol. */
+static const char *class_of_socket(int family, int type, int protocol) {
+    const char *first = family == AF_UNIX    ? "AF_UNIX"
+                        : family == AF_INET  ? "AF_INET"
+                        : family == AF_INET6 ? "AF_INET6"
+                                             : "";
+    const char *second = type == SOCK_STREAM  ? "SOCK_STREAM"
+                         : type == SOCK_DGRAM ? "SOCK_DGRAM"
+                         : type == SOCK_RAW   ? "SOCK_RAW"
+                                              : "";
+    int usual = !protocol || (type == SOCK_STREAM && protocol == TCP) || (type == SOCK_DGRAM && protocol == UDP);
+    return *first && *second && usual ? format("% %", first, second) : "";
+}
+
 /* A class as profiles write it, of the calls whose classes matter here. */
 static const char *class_of(uint32_t nr, const uint64_t *registers) {
     uint64_t flags = registers[2];
@@ -44,14 +58,22 @@ static const char *class_of(uint32_t nr, const uint64_t *registers) {
                                               : "exec-file";
     case NR_sendto:
         return registers[4] ? "addressed" : "connected";
+    case NR_socket:
+    case NR_socketpair:
+        return class_of_socket((int)registers[0], (int)registers[1] & 0xF, (int)registers[2]);
     default:
         return "";
     }
 }
 
 static const char *technique_of(const char *call, const char *class, const char **risk) {
-    const char *whole = *class ? format("% %", call, class) : call;
-    for (int tries = 0; tries < 2; tries++, whole = call)
+    const char *whole = *class ? format("% %", call, class) : call, *family = whole;
+    if (starts_with(class, "AF_")) {
+        const char *end = class;
+        while (*end && *end != ' ') end++;
+        family = format("% %", call, slice(class, (size_t)(end - class)));
+    }
+    for (int tries = 0; tries < 3; tries++, whole = tries == 1 ? family : call)
         for (const char *at = TECHNIQUES; *at; at = next_text(next_text(next_text(at))))
             if (same(at, whole)) return *risk = next_text(at), next_text(*risk);
     *risk = "low";
@@ -101,37 +123,130 @@ static const char *thread_name(void) {
     return text;
 }
 
-/* Write a violation: `syscall`, `class` and so on as in the schema. */
-static void violation(const char *syscall, const char *class, const char *target, int code, const char *reason,
-                      const char *by) {
+/* A text of the function's memory, which may not be there: the kernel looks. NULL where it cannot be read. */
+static const char *text_at(uint64_t address) {
+    char text[TARGET];
+    size_t n = 0;
+    while (n < sizeof text - 1) {
+        uint64_t page = PAGE - (address + n) % PAGE, left = sizeof text - 1 - n;
+        uint64_t from[2] = {address + n, left < page ? left : page}, to[2] = {(uint64_t)(uintptr_t)(text + n), from[1]};
+        long got = SYS6(process_vm_readv, SYS1(getpid, 0), to, 1, from, 1, 0);
+        if (got <= 0) return NULL;
+        for (size_t end = n + (size_t)got; n < end; n++)
+            if (!text[n]) return slice(text, n);
+    }
+    return slice(text, n);
+}
+
+static const char *in_base(uint64_t value, unsigned base, const char *before) {
+    char digits[32];
+    put_number(digits, put_text(digits, 0, sizeof digits, before), sizeof digits, value, base);
+    return slice(digits, text_length(digits));
+}
+
+/* The arguments for people, as sandbox/violations/decode.py shows them, but for flags, which stay numbers: a list of
+ * texts as JSON. */
+static const char *shown_arguments(uint32_t nr, const uint64_t *registers, const char *target) {
+    const char *shape = nr < CALL_COUNT ? nth(CALL_SHAPES, nr) : "", *all = "", *text;
+    if (!registers) return "[]";
+    for (int i = 0, classed = *shape == 'c'; shape[i + classed]; i++) {
+        uint64_t value = registers[i];
+        switch (shape[i + classed]) {
+        case 'n':
+            text = format("#", (long)(int)value);
+            break;
+        case 'd':
+            text = (int)value == AT_FDCWD ? "AT_FDCWD" : format("#", (long)(int)value);
+            break;
+        case 'p':
+            text = text_at(value);
+            text = text ? format("$", text) : in_base(value, 16, "0x");
+            break;
+        case 's':
+            text = in_base(value, 10, "");
+            break;
+        case 'm':
+            text = in_base((uint32_t)value, 8, "0o");
+            break;
+        case 'a':
+            text = starts_with(target, "tcp://") || starts_with(target, "udp://") ? target + 6 : target;
+            if (!*text) text = in_base(value, 16, "0x");
+            break;
+        default:
+            text = in_base(value, 16, "0x");
+        }
+        all = format(*all ? "%, $" : "%$", all, text);
+    }
+    return format("[%]", all);
+}
+
+/* Whether a list of texts, or of keys, holds one. */
+static int is_listed(const char *list, const char *text, char end) {
+    size_t n = text_length(text);
+    for (const char *at = list; at && *at && *at != end; at++)
+        if (*at == '"' && starts_with(at + 1, text) && at[n + 1] == '"') return 1;
+    return 0;
+}
+
+/* A text in a flow collection of YAML (sandbox/behaviour/spelling.py: scalar). */
+static const char *scalar(const char *text) {
+    const char *scheme = text;
+    while ((*scheme | 32) >= 'a' && (*scheme | 32) <= 'z') scheme++;
+    int has_scheme = scheme > text && starts_with(scheme, "://"), is_plain = *text == '/' || scheme > text;
+    for (const char *at = has_scheme ? scheme + 3 : text; *at; at++) {
+        int is_word = (*at >= '0' && *at <= '9') || ((*at | 32) >= 'a' && (*at | 32) <= 'z');
+        int is_mark = *at == '_' || *at == '-' || *at == '.' || *at == '/' || *at == '@';
+        is_plain &= is_word || is_mark || (has_scheme && *at == ':' && at[1]);
+    }
+    return is_plain ? text : format("$", text);
+}
+
+/* What of a profile would allow it (sandbox/behaviour/spelling.py); '' where nothing can, or its class is not known. */
+static const char *allowing(uint32_t nr, const char *call, const char *class, const struct target *target) {
+    static const char why[] = "because: <your reason>";
+    if (target->section) return format("%: [%]", target->section, scalar(target->text));
+    const char *whole = *class ? format("% %", call, class) : call;
+    int is_classed = nr < CALL_COUNT && *nth(CALL_SHAPES, nr) == 'c';
+    if (!*call || is_listed(never_granted, call, ']') || is_listed(never_granted, whole, ']')) return "";
+    if (is_listed(hard_denied, call, '}') && !is_classed) return format("grants: [{syscall: %, %}]", call, why);
+    if (is_classed && !*class) return "";
+    if (!*class) return format("syscalls.%.%: {count: 1, %}", phase_name(), call, why);
+    return format("syscalls.%.%: {classes: {%: 1}, %}", phase_name(), call, class, why);
+}
+
+/* Write a violation: `syscall`, `class` and so on as in the schema, `shown` the arguments as JSON. */
+static void violation(const char *syscall, const char *class, const char *shown, const char *target, int code,
+                      const char *reason, const char *allow, const char *by) {
     const char *risk, *technique;
     if (!may_write()) return;
     technique = technique_of(syscall, class, &risk);
     const char *error = is_audit ? "" : name_of_errno(code); /* '' for what goes on */
     char *line = format(
         "%\"phase\": $, \"request\": %, \"pid\": #, \"tid\": #, \"comm\": $, \"syscall\": $, \"class\": $, "
-        "\"args\": [], \"target\": $, \"verdict\": $, \"errno\": $, \"reason\": $, \"risk\": $, \"technique\": $, "
-        "\"allow\": \"\", \"tier\": \"detects\"%}\n",
+        "\"args\": %, \"target\": $, \"verdict\": $, \"errno\": $, \"reason\": $, \"risk\": $, \"technique\": $, "
+        "\"allow\": $, \"tier\": \"detects\"%}\n",
         beginning("violation"), phase_name(), *request ? format("$", request) : "null", SYS1(getpid, 0),
-        SYS1(gettid, 0), thread_name(), syscall, class, target, *error ? "denied" : "reported", error, reason, risk,
-        technique, by);
+        SYS1(gettid, 0), thread_name(), syscall, class, shown, target, *error ? "denied" : "reported", error, reason,
+        risk, technique, allow, by);
     write_line(line);
 }
 
-/* Report a call that is refused, or in audit would be; `function` of the C library was called from `caller`. */
-static void report(uint32_t nr, const uint64_t *registers, int code, const char *target, const char *function,
+/* Report a call that is refused, or in audit would be; `function` of the C library was called from `caller`. The
+ * registers are NULL for a question to a resolver. */
+static void report(uint32_t nr, const uint64_t *registers, int code, const struct target *target, const char *function,
                    uint64_t caller) {
-    char shown[TARGET], origin[ORIGIN];
-    if (is_quiet(nr, registers)) return;
+    char origin[ORIGIN];
+    if (registers && is_quiet(nr, registers)) return;
     who_calls(origin, SYS1(getpid, 0) == start_pid);
     lock(&line_lock);
     const char *mark = alloc(1), *name = name_of_call(nr), *object = object_at(caller);
-    put_text(shown, 0, sizeof shown, target);
+    const char *class = registers ? class_of(nr, registers) : "";
     const char *by = *origin   ? format(", \"by\": {%%}", origin, *object ? format(", \"object\": $", object) : "")
                      : *object ? format(", \"by\": {\"object\": $}", object)
                                : "";
-    violation(*name ? name : format("syscall_#", (long)nr), class_of(nr, registers), shown, code,
-              format("%(3) asked for what the profile does not hold", function), by);
+    violation(*name ? name : format("syscall_#", (long)nr), class, shown_arguments(nr, registers, target->text),
+              target->text, code, format("%(3) asked for what the profile does not hold", function),
+              allowing(nr, name, class, target), by);
     release(mark);
     unlock(&line_lock);
 }
@@ -140,7 +255,7 @@ static void report(uint32_t nr, const uint64_t *registers, int code, const char 
 static void report_event(const char *event, const char *target, int code, const char *reason, const char *origin) {
     lock(&line_lock);
     const char *mark = alloc(1);
-    violation("python", event, target, code, reason, *origin ? format(", \"by\": {%}", origin) : "");
+    violation("python", event, "[]", target, code, reason, "", *origin ? format(", \"by\": {%}", origin) : "");
     release(mark);
     unlock(&line_lock);
 }

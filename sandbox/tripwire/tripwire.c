@@ -246,7 +246,9 @@ VISIBLE char *la_objsearch(const char *name, uintptr_t *cookie, unsigned flag) {
     if (in_force && flag == LA_SER_ORIG && phase == INVOKE) {
         int code = filtered(NR_mmap, registers);
         if (code) {
-            report(NR_mmap, registers, code, name, "dlopen", 0);
+            struct target target = {"", NULL};
+            put_text(target.text, 0, TARGET, name);
+            report(NR_mmap, registers, code, &target, "dlopen", 0);
             if (!is_audit) return NULL;
         }
     }
