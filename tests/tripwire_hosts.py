@@ -65,6 +65,11 @@ class Host:
             writes=frozenset(f"{one}/**" for one in self.many),
         )  # fmt: skip
         self.make("asks", asks)
+        execs = profile(
+            *LOADING, *SOCKETS, *FILES, "clone process", "vfork", "execve", "wait4", "bind", "getdents64", "rmdir",
+            listen=("udp://127.0.0.1:9",),
+        )  # fmt: skip
+        self.make("execs", dataclasses.replace(execs, writes=writes, processes=frozenset({"/bin/sh"})))
         self.make("still", profile(*LOADING, "pause"))
         reads = frozenset({"/usr/**", "/lib/**", "/lib64/**", "/etc/**"})
         self.make("walled", dataclasses.replace(profile(*LOADING), reads=reads))

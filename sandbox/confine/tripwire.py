@@ -11,6 +11,10 @@ VARIABLE = "SANDBOX_TRIPWIRE"
 EAGER = b"GLIBC_2.35"
 """The first glibc whose loader asks about each symbol, whether it is bound early or late, has this word in it."""
 
+LOADERS = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}
+"""glibc's loader for programs of each machine, as the psABI names it: i386, x32 and ILP32 have others,
+for which the library is of the wrong class, and which go on without it."""
+
 HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -29,8 +33,8 @@ def missing(loader: str) -> str:
     if not os.path.isfile(library()):
         return f"{library()} is not there (tools/release builds it)"
     if not loader:
-        return "the program is static: no dynamic loader could load it"
-    if not os.path.basename(loader).startswith("ld-linux"):
+        return "the program is static or not of 64 bits: no loader could load it"
+    if os.path.basename(loader) != LOADERS[abi.MACHINE]:
         return f"{loader} is not glibc's: only that loads it"
     return ""
 

@@ -43,6 +43,12 @@ static const char *find_library(void) {
     return "";
 }
 
+#if defined(__x86_64__)
+#define LOADER "ld-linux-x86-64.so.2"
+#else
+#define LOADER "ld-linux-aarch64.so.1"
+#endif
+
 /* Before anything is installed: behind a part of the walls nothing can be looked at any more. */
 static void prepare_wire(void) {
     const char *library = find_library(), *loader = loader_of(command_path), *into[2], *others = variable("LD_AUDIT");
@@ -50,15 +56,19 @@ static void prepare_wire(void) {
     if (!*library)
         wire_problem = "its library is not there (tools/release builds it)";
     else if (!*loader)
-        wire_problem = "the program is static: no dynamic loader could load it";
-    else if (!starts_with(name_of(loader), "ld-linux"))
+        wire_problem = "the program is static or not of 64 bits: no loader could load it";
+    else if (!same(name_of(loader), LOADER))
         wire_problem = format("% is not glibc's: only that loads it", loader);
     wire_reads[0] = library, wire_reads[1] = format("%/policy.bin", absolute_path(policy_folder));
     wire_reads[2] = "/proc/self/stat";
     char *told = format("SANDBOX_TRIPWIRE=p %\na %\nm e\nf 1\ni 0\no %", absolute_path(policy_folder),
                         variable("AWS_LAMBDA_RUNTIME_API"), command_path);
+    int lines = 6, breaks = 1;
     for (int base = BASE_ROOT; base <= BASE_VENV; base++)
-        for (int i = 0, n = folders_of(base, into); i < n; i++) told = format("%\n# %", told, (long)base, into[i]);
+        for (int i = 0, n = folders_of(base, into); i < n; i++, lines++)
+            told = format("%\n# %", told, (long)base, into[i]);
+    for (const char *at = told; *at; at++) breaks += *at == '\n';
+    if (breaks != lines) wire_problem = "a path has a line break in it";
     while (handler_env[count]) count++;
     wired_env = alloc((count + 4) * sizeof *wired_env);
     size_t n = 0;

@@ -112,16 +112,21 @@ static int written_by(uint32_t nr, const uint64_t *registers, struct target *to)
         if (!(flags & (O_ACCMODE | O_CREAT | O_TRUNC)) || flags & O_PATH) return 0;
         return writes((int)registers[0], first, (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL), to);
     }
+    case NR_unlinkat:
+        forget_paths(registers[2] & AT_REMOVEDIR ? 1 : 0);
+        return writes((int)registers[0], first, 1, to);
     case NR_mkdirat:
     case NR_mknodat:
-    case NR_unlinkat:
         return writes((int)registers[0], first, 1, to);
     case NR_symlinkat:
+        forget_paths(0);
         return writes((int)registers[1], (const char *)registers[2], 1, to);
     case NR_linkat:
+        forget_paths(0);
         return writes((int)registers[2], second, 1, to);
     case NR_renameat:
     case NR_renameat2: {
+        forget_paths(1);
         int refused = writes((int)registers[0], first, 1, to);
         return refused ? refused : writes((int)registers[2], second, 1, to);
     }
@@ -151,7 +156,7 @@ static uint32_t modern(uint32_t nr, uint64_t *a) {
         return NR_mknodat;
     case NR_unlink:
     case NR_rmdir:
-        a[1] = a[0], a[0] = folder;
+        a[1] = a[0], a[0] = folder, a[2] = nr == NR_rmdir ? AT_REMOVEDIR : 0;
         return NR_unlinkat;
     case NR_symlink:
         a[2] = a[1], a[1] = folder;

@@ -312,7 +312,8 @@ static int binds(long fd, const uint8_t *address, uint64_t length, struct target
     long port = address[2] << 8 | address[3];
     int protocol = is_stream(fd) ? TCP : UDP;
     put_number(wanted, put_text(wanted, 0, sizeof wanted, "*:"), sizeof wanted, (unsigned long)port, 10);
-    if (protocol == UDP && (!port || has_entry(listens, "udp://", wanted) || has_entry(listens, "udp://", "*:*"))) return 0;
+    if (protocol == UDP && (!port || has_entry(listens, "udp://", wanted) || has_entry(listens, "udp://", "*:*")))
+        return 0;
     for (uint32_t i = 1; protocol == TCP && policy.bind == BIND_PORTS && i <= policy.bind_ports.count; i++)
         if (port_at(&policy.bind_ports, i, 0) == port) return 0;
     describe(to, protocol, address + (family == AF_INET ? 4 : 8), family == AF_INET ? 4 : 16, NULL, (unsigned)port);
@@ -390,6 +391,61 @@ static int is_in(const struct place *places, uint32_t count, const char *path) {
     return 0;
 }
 
+/* Paths that a program wrote to: folders (with a slash behind) below which everything may be written, and files there
+ * that are no links. Where a path leads is asked of the kernel by three calls, and programs write to few. Whatever
+ * could put a link there forgets them; only another process does so unseen. */
+enum { SEEN_PATHS = 8, SEEN_PATH = 256 };
+static struct seen_path {
+    uint32_t length;
+    char text[SEEN_PATH];
+} seen_folders[SEEN_PATHS], seen_files[SEEN_PATHS];
+static volatile uint32_t seen_folder_count, seen_file_count;
+static volatile int seen_lock;
+
+/* The length of the folder's part of a path, with its slash, and of the whole; 0 for what is not remembered. */
+static size_t folder_part(const char *path, size_t *whole) {
+    size_t n = 0, slash = 0;
+    if (*path != '/') return 0;
+    for (; path[n]; n++)
+        if (path[n] == '/') slash = n;
+    const char *last = path + slash + 1;
+    if (!*last || n >= SEEN_PATH || same(last, ".") || same(last, "..")) return 0;
+    *whole = n;
+    return slash + 1;
+}
+
+static int is_seen(const struct seen_path *seen, volatile uint32_t *count, const char *path, size_t n) {
+    int found = 0;
+    lock(&seen_lock);
+    for (uint32_t i = 0; i < SEEN_PATHS && i < *count && !found; i++) {
+        size_t at = 0;
+        uint64_t one = 0, other = 0;
+        if (seen[i].length != n) continue;
+        for (; at + 8 <= n && one == other; at += 8)
+            __builtin_memcpy(&one, seen[i].text + at, 8), __builtin_memcpy(&other, path + at, 8);
+        found = one == other && same_bytes(seen[i].text + at, path + at, n - at);
+    }
+    unlock(&seen_lock);
+    return found;
+}
+
+static void note_seen(struct seen_path *seen, volatile uint32_t *count, const char *path, size_t n) {
+    lock(&seen_lock);
+    uint32_t i = *count % SEEN_PATHS;
+    memcpy(seen[i].text, path, n);
+    seen[i].length = (uint32_t)n;
+    *count = *count + 1 < 2 * SEEN_PATHS ? *count + 1 : SEEN_PATHS;
+    unlock(&seen_lock);
+}
+
+/* Something is moved, linked or removed. */
+static void forget_paths(int with_folders) {
+    lock(&seen_lock);
+    seen_file_count = 0;
+    if (with_folders) seen_folder_count = 0;
+    unlock(&seen_lock);
+}
+
 static int exists_at(const char *path) { return SYS3(faccessat, AT_FDCWD, path, 0) == 0; }
 
 static uint32_t expand(const struct list *rules, const struct place **to, int whole) {
@@ -415,11 +471,30 @@ static void expand_places(void) {
     startable_count = expand(&policy.files.programs, &startable, 0);
 }
 
-/* Whether a path may be written to, made or removed. */
+/* Whether a path may be written to, made or removed; the last part's link is not followed where the call `names` it. */
 static int writes(long folder, const char *path, int names, struct target *to) {
-    char real[4096];
-    if (!policy.files.listed || !path || !leads_to(folder, path, names, real, sizeof real)) return 0;
-    if (*real != '/' || is_in(writable, writable_count, real)) return 0;
+    char real[4096], above[SEEN_PATH], link[1];
+    if (!policy.files.listed || !path) return 0;
+    size_t whole = 0, n = folder_part(path, &whole);
+    if (n && !names && is_seen(seen_files, &seen_file_count, path, whole)) return 0;
+    if (n && is_seen(seen_folders, &seen_folder_count, path, n)) {
+        if (names) return 0;
+        long code = SYS4(readlinkat, AT_FDCWD, path, link, sizeof link);
+        if (code == -EINVAL || code == -ENOENT) { /* no link, or nothing */
+            note_seen(seen_files, &seen_file_count, path, whole);
+            return 0;
+        }
+        n = 0;
+    }
+    if (!leads_to(folder, path, names, real, sizeof real) || *real != '/') return 0;
+    if (is_in(writable, writable_count, real)) {
+        if (!n) return 0;
+        memcpy(above, path, n);
+        above[n] = 0;
+        if (leads_to(AT_FDCWD, above, 0, real, sizeof real) && is_in(writable, writable_count, real))
+            note_seen(seen_folders, &seen_folder_count, path, n);
+        return 0;
+    }
     put_text(to->text, 0, TARGET, real);
     to->section = "files.write";
     return EACCES;

@@ -64,8 +64,9 @@ class Start:
         return next((line for line in self.lines if line["event"] == "sandbox"), {})
 
     def said(self, begins: str) -> str:
-        """What the status line lists as enforced behind these words."""
-        return next((t.removeprefix(begins) for t in self.status.get("enforced", ()) if t.startswith(begins)), "")
+        """What the status line lists behind these words."""
+        texts = [*self.status["enforced"], *self.status["degraded"]]
+        return next((text.removeprefix(begins) for text in texts if text.startswith(begins)), "")
 
     def reports(self, part: str, verdict: str) -> bool:
         """Whether a violation names what the profile does not hold of a part."""

@@ -19,6 +19,8 @@ from users_and_folders import HOME, NOBODY, place
 
 import sandbox
 from sandbox import tripwire
+from sandbox.behaviour import spelling
+from sandbox.behaviour.call import Call
 from sandbox.kernel import abi, landlock
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's loader has rtld-audit(7)")
@@ -73,6 +75,13 @@ def test_ways_of_python(host: Host, port: int) -> None:
     for line in lines:
         validator.validate(line)
         assert (line["tier"], line["verdict"]) == ("detects", "denied")
+    called = [line for line in lines if line["syscall"] != "python"]
+    allowed = {line["syscall"]: line["allow"] for line in called}
+    assert all(line["allow"] and line["args"] for line in called)
+    assert allowed["clone"] == spelling.of_use("run", Call("clone", "process"))
+    assert allowed["connect"] == spelling.of_entry("network", f"tcp://127.0.0.1:{port}")
+    assert allowed["mkdirat"] == spelling.of_entry("files.write", f"{host.folder}/closed/mark-24")
+    assert allowed["process_vm_readv"] == spelling.of_grant("process_vm_readv")
     (gadget,) = [line for line in lines if line["class"] == "pickle.find_class"]
     assert gadget["target"] == "posix.system"
     (linked,) = [line for line in lines if line["target"].startswith(f"{host.folder}/closed/mark-27")]
@@ -111,11 +120,14 @@ STATIC = "int main(void) { return 0; }"
 @pytest.mark.parametrize("setting", ["detect", "best"])
 def test_both_starters_say_the_same(host: Host, setting: str) -> None:
     """What can be had is had, and said; where no tripwire can be set `detect` starts nothing, and `best` says so."""
-    static = host.folder / "static"
-    subprocess.run(["cc", "-static", "-x", "c", "-o", str(static), "-"], input=STATIC.encode(), check=True)
+    static, broken, others = (host.folder / name for name in ("static", "line\nbreak", "others"))
+    for program, *flags in ((static, "-static"), (others, "-Wl,--dynamic-linker=/lib/ld-linux.so.2")):
+        subprocess.run(["cc", *flags, "-x", "c", "-o", str(program), "-"], input=STATIC.encode(), check=True)
+    if not broken.exists():
+        broken.symlink_to("/bin/echo")
     for refuses, command, tier in (
         (REFUSED, ("/bin/sh", "-c", "echo $SANDBOX_POLICY"), "detects"),
-        (REFUSED, (str(static),), "nothing"),
+        *((REFUSED, (str(one),), "nothing") for one in (static, broken, others)[: 3 if setting == "detect" else 2]),
         ({"getuid": errno.ENOSYS}, ("/bin/echo",), "kernel only"),
         *([(LANDLOCK_ALONE, ("/bin/echo",), "nothing")] if landlock.abi_version() else []),
     ):
@@ -166,6 +178,49 @@ def test_questions_and_many_folders(host: Host) -> None:
     lines = [line for line in lines_of(found.output) if isinstance(line, dict) and line["event"] == "violation"]
     assert [line["target"] for line in lines] == ["dns://other.example"] * 4
     assert [line["syscall"] for line in lines] == ["sendto", "write"] * 2
+
+
+LATER = """
+import ctypes, os, shutil, socket, sys
+number, folder = int(sys.argv[1]), sys.argv[2]
+def wrote(path):
+    try:
+        with open(path, "w"): return "wrote"
+    except OSError as error: return error.errno
+def bound(port):
+    try: return socket.socket(type=socket.SOCK_DGRAM).bind(("127.0.0.1", port))
+    except OSError as error: return error.errno
+found = [wrote(f"{folder}/open/one"), wrote(f"{folder}/open/one")]
+os.mkdir(f"{folder}/open/below")
+found += [wrote(f"{folder}/open/below/one"), wrote(f"{folder}/open/below/two")]
+os.unlink(f"{folder}/open/one")
+os.symlink(f"{folder}/closed/by-file", f"{folder}/open/one")
+shutil.rmtree(f"{folder}/open/below")
+os.symlink(f"{folder}/closed", f"{folder}/open/below")
+found += [wrote(f"{folder}/open/one"), wrote(f"{folder}/open/below/one"), wrote(f"{folder}/open/two")]
+found += [bound(0), bound(7)]
+if not os.fork():
+    words = (ctypes.c_char_p * 4)(b"/bin/sh", b"-c", f": > {folder}/closed/by-shell".encode(), None)
+    ctypes.CDLL(None).syscall(number, b"/bin/sh", words, (ctypes.c_char_p * 1)(None))
+    os._exit(1)
+found += [os.waitstatus_to_exitcode(os.wait()[1]), os.listdir(f"{folder}/closed")]
+print(found)
+"""
+
+
+def test_links_that_come_later_and_raw_calls(host: Host) -> None:
+    """A link in the place of what was written to is refused; syscall(2) starts no program without the tripwire."""
+    more = {"SANDBOX_POLICY": str(host.folder / "execs")}
+    command = (PYTHON, "-I", "-c", LATER, str(abi.number("execve")), str(host.folder))
+    found = lines_of(host.start("bootstrap", *command, more=more).output)
+    refused, wrote = str(errno.EACCES), "'wrote', 'wrote'"
+    assert f"[{wrote}, {wrote}, {refused}, {refused}, 'wrote', None, {refused}, 2, []]".encode() in found, found
+    lines = [line for line in found if isinstance(line, dict) and line["event"] == "violation"]
+    assert [line["target"] for line in lines] == [
+        f"{host.folder}/closed/by-file", f"{host.folder}/closed/one", "udp://127.0.0.1:7",
+        f"{host.folder}/closed/by-shell",
+    ]  # fmt: skip
+    assert lines[-1]["comm"] == "sh"
 
 
 def test_a_package_without_the_library(host: Host) -> None:
