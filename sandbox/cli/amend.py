@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from sandbox.cli.events import key_of, opened, signed
-from sandbox.cli.output import agrees, say, write_text
+from sandbox.cli.output import agrees, say
+from sandbox.cli.profile_files import write_profile
 from sandbox.cli.sources import profile_of
 from sandbox.errors import UsageError, printable
 from sandbox.profile import document
@@ -55,7 +56,7 @@ def amend(
     if not yes and not _agrees(profile, from_):
         say("nothing was written")
         raise typer.Exit(1)
-    write_text(profile, text)
+    write_profile(profile, text)
     say(f"{profile}: {len(found.proposals)} lines added; review them, then compile the profile again")
 
 

@@ -13,7 +13,8 @@ import typer
 from sandbox.behaviour.call import Call
 from sandbox.cli import ending, environment, training
 from sandbox.cli import generalise as generalising
-from sandbox.cli.output import warn, write_text
+from sandbox.cli.output import warn
+from sandbox.cli.profile_files import write_profile
 from sandbox.cli.verification import beside, failure_of, prove
 from sandbox.errors import ProfileError, UsageError
 from sandbox.learn import observations, platforms
@@ -129,7 +130,7 @@ def learn(
     document.parse(text := document.write(profile), path)  # what we write must be what we accept
     if proof and not (proof.agrees or force or allow_failed):
         path = beside(path)
-    write_text(path, text)
+    write_profile(path, text)
     training.report(profile, learned, path, offered, json_output)
     if plan and plan.events and on is platforms.HOST and not json_output:
         training.say_what_differs(profile)

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from sandbox.cli.arguments import Output
-from sandbox.cli.output import emit, emit_to, json_line, json_text, say
+from sandbox.cli.output import emit, json_line, json_text, say
+from sandbox.cli.profile_files import write_profile
 from sandbox.cli.sources import profile_of
 from sandbox.errors import ProfileError
 from sandbox.profile import diff as comparison
@@ -75,7 +76,11 @@ def merge_(
 ) -> None:
     """Merge profiles of one function: the result allows what any of them allows."""
     profiles = [document.read(profile_of(file)).profile for file in files]
-    emit_to(output, document.write(merge.merge_all(profiles)))
+    text = document.write(merge.merge_all(profiles))
+    if output:
+        write_profile(output, text)
+    else:
+        emit(text)
 
 
 class LintFormat(enum.StrEnum):

@@ -13,6 +13,8 @@ import jsonschema
 from sandbox.profile.nearest import nearest
 from sandbox.profile.places import Path
 
+ID = "urn:seccomp-bootstrap:profile:"
+LARGEST = 1 << 20
 LONGEST = 200
 """Characters of what the validator says: it quotes what it was given."""
 
@@ -20,6 +22,17 @@ LONGEST = 200
 def schema_path() -> str:
     """The JSON Schema file that editors can use."""
     return os.path.join(os.path.dirname(__file__), "schema.json")
+
+
+def text() -> str:
+    """The schema as it is written beside profiles."""
+    with open(schema_path(), encoding="utf-8") as file:
+        return file.read()
+
+
+def is_ours(text: str) -> bool:
+    """Whether a text is a schema of ours, of whatever version: a file of that name may be another tool's."""
+    return f'"$id": "{ID}' in text[:400]
 
 
 def fault(tree: Any) -> tuple[Path, str] | None:
@@ -34,8 +47,7 @@ def fault(tree: Any) -> tuple[Path, str] | None:
 
 @cache
 def _validator() -> jsonschema.protocols.Validator:
-    with open(schema_path(), encoding="utf-8") as file:
-        return jsonschema.Draft202012Validator(json.load(file))
+    return jsonschema.Draft202012Validator(json.loads(text()))
 
 
 def _known(error: jsonschema.ValidationError) -> Iterable[object]:

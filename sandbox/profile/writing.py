@@ -58,8 +58,12 @@ def _text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 
-HEADER = """\
-# What {name} may do; everything else fails in the kernel. Review it like code: `sandbox profile lint FILE`.
+SCHEMA_FILE = "profile.schema.json"
+"""The copy of the schema beside a profile, by which editors complete and check it."""
+
+HEADER = f"""\
+# yaml-language-server: $schema={SCHEMA_FILE}
+# What {{name}} may do; everything else fails in the kernel. Review it like code: `sandbox profile lint FILE`.
 # The floor that every program needs (memory, locks, clocks, open descriptors) is in profiles/base/floor.yaml.
 """
 

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from sandbox.cli.loading import app
@@ -227,3 +229,22 @@ def test_a_profile_cannot_steer_the_terminal(tmp_path: Path) -> None:
     shown = run("show", str(path)).stdout
     assert "reads: /a\\x1b[31m\\u202e\\x0db, [red]c[/red]" in shown
     assert printable("ünïcode 漢字") == "ünïcode 漢字"
+
+
+def test_editors_get_the_schema_beside_a_profile(files: tuple[str, str], tmp_path: Path) -> None:
+    """The first line of what is written names the schema beside it, which a newer version renews and others keep."""
+    written = tmp_path / "out" / "f.yaml"
+    assert run("merge", *files, "--output", str(written)).exit_code == 0
+    modeline = written.read_text().splitlines()[0]
+    beside = written.parent / modeline.partition("$schema=")[2]
+    schema = json.loads(beside.read_text())
+    jsonschema.validate(yaml.safe_load(written.read_text()), schema)
+    assert modeline.startswith("# yaml-language-server: $schema=")
+    assert schema["$id"]
+    unsaid = [name for name, body in schema["properties"].items() if not body.get("description")]
+    assert unsaid == []
+    for old, kept in (('{"$id": "urn:seccomp-bootstrap:profile:1"}', False), ('{"$id": "urn:another"}', True)):
+        beside.write_text(old)
+        run("merge", *files, "--output", str(written))
+        assert (beside.read_text() == old) is kept
+    assert sorted(os.listdir(written.parent)) == ["f.yaml", beside.name]
