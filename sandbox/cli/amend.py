@@ -12,6 +12,7 @@ from sandbox.cli.output import agrees, say
 from sandbox.cli.profile_files import write_profile
 from sandbox.cli.sources import profile_of
 from sandbox.errors import UsageError, printable
+from sandbox.logs.reading import LogReader
 from sandbox.profile import document
 from sandbox.profile.amend import Amendment, propose
 from sandbox.profile.diff import diff, lines
@@ -63,8 +64,9 @@ def amend(
 def _taken(source: str, key: bytes) -> list[Violation]:
     """The violations of a log; with a key those that the supervisor signed."""
     with opened(source) as file:
-        found = reader.lines(file)
-        return [one for line in (signed(found, key) if key else found) if (one := line.violation)]
+        found = LogReader().lines(file)
+        # The kernel's own records do not say of which function they are, nor what would allow the call.
+        return [one for line in (signed(found, key) if key else found) if (one := line.violation) and one.function]
 
 
 def _show(before: Profile, found: Amendment) -> None:

@@ -19,7 +19,10 @@ from sandbox.cli import alerting
 from sandbox.cli.alerting import ALERTS, EventForm
 from sandbox.cli.output import json_line, on_terminal, say, warn
 from sandbox.errors import UsageError, printable
+from sandbox.logs.counts import Counts
+from sandbox.logs.reading import LogReader
 from sandbox.violations import activities, reader
+from sandbox.violations.activity import AccessRecord, Activity
 from sandbox.violations.chain import SignedRun, Verifier
 
 STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
@@ -35,6 +38,18 @@ class Risk(enum.StrEnum):
     low = "low"
 
 
+class LogFormat(enum.StrEnum):
+    """What --log-format takes: envelopes.FORMATS."""
+
+    auto = "auto"
+    plain = "plain"
+    cloudwatch = "cloudwatch"
+    docker = "docker"
+    journald = "journald"
+    cri = "cri"
+    audit = "audit"
+
+
 class Phase(enum.StrEnum):
     """What --phase takes."""
 
@@ -45,6 +60,7 @@ class Phase(enum.StrEnum):
 
 def events(
     file: Annotated[str, typer.Argument(help="A log or events file; - for standard input", metavar="FILE|-")],
+    log_format: Annotated[LogFormat, typer.Option(help="What carries the lines; auto looks at each")] = LogFormat.auto,
     syscall: Annotated[list[str] | None, typer.Option(help="Only these syscalls")] = None,
     phase: Annotated[Phase | None, typer.Option(help="Only this phase")] = None,
     risk: Annotated[Risk | None, typer.Option(help="Only this risk")] = None,
@@ -86,21 +102,36 @@ def events(
     wanted = reader.Filter(
         frozenset(syscall or ()), phase.value if phase else "", risk.value if risk else "", _moment(since)
     )
+    reading = LogReader(log_format.value)
     with opened(file) as source:
-        found = reader.lines(source, starts=form is EventForm.emf)
+        found = reading.lines(source, starts=form is EventForm.emf)
         if verify:
-            _verify(found, key_of(key_file), expect, unfinished, json_output)
+            _verify(found, reading.counts, key_of(key_file), expect, unfinished, json_output)
             return
         if key_file:
             found = signed(found, key_of(key_file))
         if form in ALERTS:
             alerting.write(found, wanted, form, resource)
+        elif summary and activity:
+            totals = activities.summarise(record for _, record in _activities(found, wanted))
+            if not reading.counts.nothing_ours:
+                _totals(totals, json_output)
         elif activity:
-            _activity(found, wanted, summary=summary, json_output=json_output)
+            _activity(found, wanted, json_output)
         elif summary:
-            _summary(reader.summarise(found, wanted), json_output)
+            kinds = reader.summarise(found, wanted)
+            if not reading.counts.nothing_ours:
+                _summary(kinds, json_output)
         else:
             _list(found, wanted, json_output)
+    told(file, reading.counts)
+
+
+def told(file: str, counts: Counts) -> None:
+    """Say how much was read. Raises Exit with 1 where nothing was ours: that is no answer about violations."""
+    warn(f"{'standard input' if file == '-' else file}: {counts.verdict()}")
+    if counts.nothing_ours:
+        raise typer.Exit(1)
 
 
 def signed(found: Iterator[reader.Line], key: bytes) -> Iterator[reader.Line]:
@@ -186,16 +217,17 @@ def _list(found: Iterator[reader.Line], wanted: reader.Filter, json_output: bool
         show_table(("time", "risk", "where", "call", "outcome", "to allow"), rows)
 
 
-def _activity(found: Iterator[reader.Line], wanted: reader.Filter, *, summary: bool, json_output: bool) -> None:
-    read = ((line, record) for line in found if (record := activities.read(line)))
-    chosen = (
-        (line, record) for line, record in read
-        if wanted.phase in ("", record.phase) and (wanted.since is None or record.time >= wanted.since)
-    )  # fmt: skip
-    if summary:
-        _totals(activities.summarise(record for _, record in chosen), json_output)
-        return
-    for line, record in chosen:
+def _activities(
+    found: Iterator[reader.Line], wanted: reader.Filter
+) -> Iterator[tuple[reader.Line, Activity | AccessRecord]]:
+    for line in found:
+        record = activities.read(line)
+        if record and wanted.phase in ("", record.phase) and (wanted.since is None or record.time >= wanted.since):
+            yield line, record
+
+
+def _activity(found: Iterator[reader.Line], wanted: reader.Filter, json_output: bool) -> None:
+    for line, record in _activities(found, wanted):
         if json_output:
             json_line(line.fields)
         else:
@@ -248,7 +280,9 @@ def _summary(kinds: list[reader.Tally], json_output: bool) -> None:
     say(total)
 
 
-def _verify(found: Iterator[reader.Line], key: bytes, expect: int, unfinished: bool, json_output: bool) -> None:
+def _verify(
+    found: Iterator[reader.Line], counts: Counts, key: bytes, expect: int, unfinished: bool, json_output: bool
+) -> None:
     """Exit 1 where the lines are not what was written; `expect` is how many runs there must be, -1 any but none."""
     verifier = Verifier(key)
     first: tuple[int, str] | None = None
@@ -279,6 +313,7 @@ def _verify(found: Iterator[reader.Line], key: bytes, expect: int, unfinished: b
                   f"{_of(count, 'violation')} in finished runs")  # fmt: skip
         else:
             say("there is nothing to verify")
+            warn(counts.verdict())
         if expect >= 0 and missed:
             say(f"there should be {_of(expect, 'run')}, and the log holds {len(runs)}")
     if not holds:

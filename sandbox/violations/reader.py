@@ -7,6 +7,7 @@ what does not fit is skipped, and every text is made printable before it is show
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +16,18 @@ from typing import Any, BinaryIO
 from sandbox.behaviour.call import Call
 from sandbox.errors import printable
 from sandbox.violations import origin
-from sandbox.violations.record import LONGEST, CallRecord, Summary, Suspected, Violation, counted_as
+from sandbox.violations.activity import AccessRecord, Activity
+from sandbox.violations.record import (
+    LONGEST,
+    Beginning,
+    CallRecord,
+    Degraded,
+    Heartbeat,
+    Summary,
+    Suspected,
+    Violation,
+    counted_as,
+)
 
 BEGIN = b'{"event": "'
 PIECE = 1 << 16
@@ -33,6 +45,12 @@ _TEXTS = (
 )  # fmt: skip
 _SUSPICION = ("anomaly", "detail")
 _OUTCOME = ("verdict", "errno", "reason")
+EVENTS = (
+    STATUS, Violation.event, Suspected.event, Summary.event, Beginning.event, Heartbeat.event, Degraded.event,
+    Activity.event, AccessRecord.event,
+)  # fmt: skip
+"""What our lines call themselves. Lines of others may begin alike, with events of their own."""
+_NAME = re.compile(rb'[\w.-]{1,40}"')
 UNLISTED = "not listed one by one"
 """The target of what only summaries count."""
 
@@ -111,27 +129,41 @@ def parse(line: bytes, number: int = 1) -> Iterator[Line]:
 
 
 def _found(text: bytes, number: int, starts: bool) -> Iterator[tuple[Line, int]]:
-    """The same, each with where it ends.
+    """The same, each with where it ends."""
+    found = ((line, end) for line, _, end in candidates(text, number) if line)
+    return ((line, end) for line, end in found if starts or line.fields["event"] != STATUS)
 
-    However many beginnings there are, each is tried: whoever writes to the log, too, could else hide ours behind his.
+
+def candidates(text: bytes, number: int = 1) -> Iterator[tuple[Line | None, int, int]]:
+    """(line, start, end) of what begins like one of ours; None for one that is cut, too long or altered.
+
+    Status lines are among them, with neither record nor supervisor. However many beginnings there are, each is tried:
+    whoever writes to the log, too, could else hide ours behind his.
     """
     start = text.find(BEGIN)
     while start >= 0:
         end = start + len(BEGIN)
+        if not _NAME.match(text, end):
+            start = text.find(BEGIN, end)
+            continue
         candidate = text[start : start + LONGEST].decode("utf-8", "surrogateescape")
         try:
             value, length = json.JSONDecoder().raw_decode(candidate)
         except (ValueError, RecursionError):
             value = None
-        if isinstance(value, dict) and (_fits(value) or (starts and _is_status(value))):
+        if isinstance(value, dict) and _fits(value):
             said = candidate[:length]
             end = start + len(said.encode("utf-8", "surrogateescape"))
-            yield _line(number, said, value), end
+            yield _line(number, said, value), start, end
+        elif candidate[len(BEGIN) :].partition('"')[0] in EVENTS:
+            yield None, start, end
         start = text.find(BEGIN, end)
 
 
 def _fits(fields: dict[str, Any]) -> bool:
     """Whether the fields are of the right kind, as far as anything here relies on them; a violation's made complete."""
+    if fields["event"] == STATUS:
+        return _is_status(fields)
     time = fields.get("time")
     if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time <= LATEST:
         return False
@@ -157,8 +189,7 @@ def _fits(fields: dict[str, Any]) -> bool:
 def _is_status(fields: dict[str, Any]) -> bool:
     degraded = fields.get("degraded")
     return (
-        fields["event"] == STATUS
-        and all(isinstance(fields.get(key, ""), str) for key in ("mode", "function", "policy"))
+        all(isinstance(fields.get(key, ""), str) for key in ("mode", "function", "policy"))
         and isinstance(degraded, list)
         and all(isinstance(one, str) for one in degraded)
     )

@@ -129,7 +129,7 @@ def test_events_writes_whole_lines() -> None:
     log = _log(STATUS, VIOLATION, VIOLATION)
     for form, count in (("ocsf", 2), ("emf", 3), ("asff", 1)):
         done = CliRunner().invoke(app, ["events", "-", "--format", form, "--resource", ARN], input=log)
-        assert done.output.endswith("}\n" if form != "asff" else "]\n"), done.output
-        assert len([json.loads(text) for text in done.output.splitlines()]) == count
+        assert done.stdout.endswith("}\n" if form != "asff" else "]\n"), done.stdout
+        assert len([json.loads(text) for text in done.stdout.splitlines()]) == count
     assert re.search(r"--resource", str(CliRunner().invoke(app, ["events", "-", "--format", "asff"]).exception))
     assert isinstance(CliRunner().invoke(app, ["events", "-", "--format", "emf", "--json"]).exception, UsageError)

@@ -20,7 +20,7 @@ FLOORS = (
     ("alerts", "package", "probe", "doctor", "report"),
     ("start", "review"),
     ("learn", "supervise"),
-    ("policy", "egress"),
+    ("policy", "egress", "logs"),
     ("profile", "names", "sensor", "tripwire"),
     ("violations",),
     ("behaviour", "confine", "launcher", "provenance", "runtime_api"),
@@ -38,7 +38,7 @@ RUNTIME_SIDE = (
 )  # fmt: skip
 BUILD_SIDE = {
     "profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api", "tripwire", "alerts",
-    "ci", "pytest_plugin", "report",
+    "ci", "pytest_plugin", "report", "logs",
 }  # fmt: skip
 """What runs beside strangers' code loads nothing of what makes profiles and packages; they meet in the bundle."""
 

@@ -172,7 +172,10 @@ def test_with_the_key_only_signed_lines_are_shown(tmp_path: Path) -> None:
     path.write_bytes(b"".join(ours))
     run = sandbox("events", str(path), "--key-file", str(key), "--json")
     assert [json.loads(line)["syscall"] for line in run.stdout.splitlines()] == [call[0] for call in CALLS]
-    assert run.stderr == b"left out 1 line that does not verify, the first in line 3: carries no signature\n"
+    assert run.stderr.decode() == (
+        "left out 1 line that does not verify, the first in line 3: carries no signature\n"
+        f"{path}: 7 lines read: 0 starts and 7 lines of a supervisor\n"
+    )
 
 
 def test_journals_of_several_supervisors_may_be_mixed(tmp_path: Path) -> None:
