@@ -7,7 +7,7 @@ that the picture itself is one image to a screen reader.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sandbox.errors import UsageError
@@ -53,8 +53,9 @@ def _drawn(chart: Any) -> str:
     svg: str = vl_convert.vegalite_to_svg(configured.to_dict())
     head, _, rest = svg.partition(">")
     box = head.partition('viewBox="')[2].partition('"')[0]
-    width = box.split()[2]
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" width="{width}" aria-hidden="true">{rest}'
+    # As wide as there is room and no higher than it is drawn, also where no style says so.
+    size = f'width="100%" height="{box.split()[3]}" preserveAspectRatio="xMinYMin meet"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" {size} aria-hidden="true">{rest}'
 
 
 def grid(calls: Iterable[SystemCall], risk: str) -> str:
@@ -113,7 +114,13 @@ def curve(estimates: Iterable[Estimate], width: int) -> str:
     return _drawn(alt.layer(*layers).properties(width=width - 70, height=210))
 
 
-def time_line(bars: Iterable[Bar], step: float, width: int) -> str:
+def _clock(bars: Sequence[Bar]) -> str:
+    """How moments are written (d3-time-format): what tells those of one picture apart."""
+    last = bars[-1].start - bars[0].start
+    return "%H:%M:%S" if last < 300 else "%H:%M" if last < 43200 else "%d %b %H:%M" if last < 604800 else "%d %b %Y"
+
+
+def time_line(bars: Sequence[Bar], step: float, width: int) -> str:
     """Violations by time, a bar a span, the risks upon one another."""
     alt = _library()
     height: dict[float, int] = {}
@@ -127,7 +134,7 @@ def time_line(bars: Iterable[Bar], step: float, width: int) -> str:
     chart = alt.Chart(alt.Data(values=values)).mark_rect(aria=False, xOffset=1).encode(
         x=alt.X(
             "from:T", scale=alt.Scale(type="utc", nice=False), title=None,
-            axis=alt.Axis(grid=False, tickCount=width // 110, labelOverlap=True),
+            axis=alt.Axis(grid=False, tickCount=width // 110, labelOverlap=True, format=_clock(bars)),
         ),
         x2="to:T",
         y=alt.Y("low:Q", title="violations", axis=alt.Axis(tickMinStep=1, tickCount=4, format="~s")),

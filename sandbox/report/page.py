@@ -15,7 +15,7 @@ from sandbox.errors import UsageError
 from sandbox.profile.libraries import VERBS
 from sandbox.report import charts, timeline
 from sandbox.report.contents import MOST, Contents
-from sandbox.report.surface import MEANINGS, RISKS, STANDINGS
+from sandbox.report.surface import MARKS, MEANINGS, RISKS, STANDINGS
 from sandbox.report.tree import short
 from sandbox.violations import reader
 
@@ -42,7 +42,7 @@ def _environment() -> Any:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     found.globals.update(
-        RISKS=RISKS, STANDINGS=STANDINGS, MEANINGS=MEANINGS, VERBS=VERBS, MOST=MOST, KINDS=timeline.KINDS,
+        RISKS=RISKS, STANDINGS=STANDINGS, MARKS=MARKS, MEANINGS=MEANINGS, VERBS=VERBS, MOST=MOST, KINDS=timeline.KINDS,
         moment=reader.moment, explained=reader.explained, span=timeline.span,
     )  # fmt: skip
     found.filters["percent"] = percent

@@ -30,6 +30,8 @@ MEANINGS: Mapping[Standing, str] = {
     "init only": "until the first event, where a supervisor runs",
     "refused": "the kernel does not carry it out",
 }
+MARKS: Mapping[Standing, str] = {"allowed": "\u25a0", "in part": "\u25e2", "init only": "\u25a1", "refused": "\u00b7"}
+"""What stands for each in a picture: a square, a half, a hollow one, a dot."""
 
 
 @dataclass(frozen=True)

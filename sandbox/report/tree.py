@@ -122,7 +122,7 @@ def _described(entry: Entry) -> tuple[str, str, str]:
     """(group, name, how) of an entry: which part of the tree, what it names, and over what."""
     chosen = {ANY_PORT: "any port", listener.CHOSEN: "a port that the kernel chooses"}
     port = chosen.get(entry.port, f"port {entry.port}")
-    how = f"{entry.protocol.upper()} {port}"
+    how = f"on {entry.protocol.upper()} {port}" if port.startswith("a ") else f"{entry.protocol.upper()} {port}"
     if entry.kind == destination.RUNTIME_API:
         return "Platform", "Runtime API", "where the platform says that it is"
     if entry.kind == destination.OWN:

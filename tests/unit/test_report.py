@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
+from report_samples import PROFILES, hostile, violation
 from typer.testing import CliRunner
 
 from sandbox.cli.loading import app
@@ -21,10 +20,6 @@ from sandbox.policy.rules import rules_for
 from sandbox.profile import document
 from sandbox.report import surface, timeline, tree
 from sandbox.violations.reader import parse
-
-PROFILES = Path(__file__).parents[2] / "profiles"
-NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202egnp.exe\x1b[2J"
-DEEP = "/" + "d/" * 300 + "x" * 1000
 
 
 class Page(HTMLParser):
@@ -50,34 +45,9 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def violation(number: int, **more: object) -> str:
-    """A line of a log."""
-    return json.dumps({
-        "event": "violation", "time": 1764500000 + number * 7.5, "function": NASTY, "phase": "invoke", "request": None,
-        "pid": 1, "tid": 1, "comm": NASTY, "syscall": "openat", "class": "read", "args": [NASTY], "target": NASTY,
-        "verdict": "denied", "errno": "EPERM", "reason": NASTY, "risk": ("high", "low", NASTY)[number % 3],
-        "technique": "T1005", "allow": f"files.read: [{NASTY}]", **more,
-    })  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A profile and a log whose names try everything."""
-    folder = tmp_path_factory.mktemp("report")
-    text = (PROFILES / "thumbnail.yaml").read_text()
-    paths = json.dumps([f"/srv/{NASTY}", f"/srv/{NASTY}/{'y' * 100_000}", DEEP, *(f"/many/{i}/f" for i in range(900))])
-    text = text.replace("  write:\n", f"  - /srv/one\n  write: {paths}\n#").replace("- /tmp/**", "/tmp")
-    text = text.replace("handler: app.handler", f"handler: {json.dumps(NASTY)}")
-    profile, log = folder / "nasty.yaml", folder / "log.jsonl"
-    profile.write_text(text)
-    kinds = (violation(number, target=f"{NASTY}{number % 500}") for number in range(10_000))
-    log.write_text("\n".join(["not ours", *kinds]))
-    return profile, log
-
-
-def test_hostile_names_are_words_on_a_page_with_an_end(hostile: tuple[Path, Path], tmp_path: Path) -> None:
+def test_hostile_names_are_words_on_a_page_with_an_end(tmp_path: Path) -> None:
     """No name becomes markup, nothing needs script or inline style, and 10,000 violations are one page."""
-    profile, log = hostile
+    profile, log = hostile(tmp_path)
     output = tmp_path / "page.html"
     old = str(PROFILES / "hello.yaml")
     run = CliRunner().invoke(app, ["report", str(profile), "--events", str(log), "--against", old, "-o", str(output)])
