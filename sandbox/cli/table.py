@@ -12,6 +12,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "probe": ("probe:probe", "Attack a process under a profile in every way we know"),
     "doctor": ("doctor:doctor", "Try what the sandbox needs from this platform and what it gives"),
     "events": ("events:events", "Show violations, suspicions or activity from a log"),
+    "explain": ("explain:explain", "Say what a call, a class, a promise or a violation is, and how to allow it"),
     "report": ("report:report", "Write one page about a profile for whoever approves it"),
     "verify": ("package:verify", "Check each file of a package against its manifest, and its signature"),
     "profile show": ("show:show", "Show what a profile allows, promises first"),

@@ -41,12 +41,17 @@ class BaseEntry:
 
 @dataclass(frozen=True)
 class Promise:
-    """A word for people, with the calls that it stands for, of which the class may be the first words of one."""
+    """A word for people, with the calls that it stands for, of which the class may be the first words of one.
+
+    `attack` is what an attacker does with them, `needs` who needs them.
+    """
 
     name: str
     about: str
     risk: str
     items: tuple[Call, ...]
+    attack: str = ""
+    needs: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,7 +210,7 @@ def promises() -> tuple[Promise, ...]:
     found = []
     for name, body in _read("promises")["promises"].items():
         calls = tuple(map(Call.parse, body["syscalls"]))
-        found.append(Promise(name, body["about"], body.get("risk", ""), calls))
+        found.append(Promise(name, body["about"], body.get("risk", ""), calls, body["attack"], body["needs"]))
     return tuple(found)
 
 

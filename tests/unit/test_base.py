@@ -34,7 +34,7 @@ KEYS = {
     "dangerous.yaml": {"syscall", "classes", "because"},
     "runtime-client.yaml": {"syscall", "classes", "because"},
     "hard-deny.yaml": {"syscall", "classes", "because", "errno", "grant", "response", "unreadable"},
-    "promises.yaml": {"about", "risk", "syscalls"},
+    "promises.yaml": {"about", "attack", "needs", "risk", "syscalls"},
     "files.yaml": {"path", "because"},
 }
 ENTRIES = [(name, entry) for name, entries in LISTS.items() for entry in entries]
@@ -166,7 +166,7 @@ def test_the_floor_makes_nothing_executable_and_opens_nothing(arch: str) -> None
 def test_promises_name_existing_calls() -> None:
     """Each promise has a description, and each syscall and class that it names exists, `send` of other ABIs apart."""
     for promise in base.promises():
-        assert promise.about
+        assert all((promise.about, promise.attack, promise.needs)), promise.name
         for syscall, prefix in promise.items:
             if syscall == "send":  # a call of 32-bit architectures only
                 continue
