@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sandbox.errors import UsageError
+from sandbox.errors import missing_extra
 from sandbox.profile.completeness import TARGET, bound
 from sandbox.profile.model import Estimate
 from sandbox.report.surface import RISKS, Standing, SystemCall
@@ -34,10 +34,9 @@ def _library() -> Any:
         import altair
         import vl_convert  # noqa: F401  # what draws; both come with the extra
     except ImportError as error:
-        raise UsageError(
-            f"the page's pictures need {error.name}", where="sandbox report",
-            todo="pip install 'seccomp-bootstrap[report]', or choose --format markdown",
-        ) from error  # fmt: skip
+        raise missing_extra(
+            "altair and vl-convert, which draw pictures", "report", error, more="--format markdown needs none"
+        ) from error
     return altair
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sandbox import __version__
@@ -16,7 +15,6 @@ from sandbox.profile.risk import Risk
 from sandbox.report import timeline, tree, words
 from sandbox.report.surface import Surface, surface_of
 from sandbox.review import changes as compared
-from sandbox.violations.reader import Line
 
 MOST = 200
 """Rows of a table; how many more there are is said."""
@@ -48,6 +46,7 @@ class Contents:
     tool: str
     surface: Surface
     sentences: tuple[str, ...]
+    shared: tuple[words.Shared, ...]
     abilities: tuple[words.Ability, ...]
     known: tuple[KnownPhase, ...]
     users: tuple[LibraryUses, ...]
@@ -70,24 +69,25 @@ class Contents:
 
 
 def gather(
-    new: document.Document, lines: Iterable[Line] | None = None, old: document.Document | None = None
+    new: document.Document, log: timeline.ReadLog | None = None, old: document.Document | None = None
 ) -> Contents:
     """What a report of a profile says. Raises ProfileError for one that does not compile."""
     profile = new.profile
-    estimates = best_estimates(profile.trainings)
+    estimates, shared = best_estimates(profile.trainings), words.shared(profile)
     return Contents(
         profile=profile,
         digest=hashlib.sha256(document.write(profile).encode()).hexdigest(),
         tool=__version__,
         surface=surface_of(profile),
-        sentences=words.sentences(profile),
+        sentences=words.sentences(profile, shared),
+        shared=shared,
         abilities=words.abilities(profile),
         known=tuple(KnownPhase(estimate, still_needed(estimate.quiet)) for _, estimate in estimates),
         users=_users(profile),
         findings=tuple(sorted(lint.lint(new), key=lambda one: ("error", "warning", "info").index(one.severity))),
         files=tree.files(profile),
         destinations=tree.destinations(profile),
-        log=timeline.read(lines) if lines is not None else None,
+        log=log,
         changes=compared.changes(old, new) if old else None,
         old_name=old.source if old else "",
     )

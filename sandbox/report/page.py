@@ -11,7 +11,7 @@ import hashlib
 import os
 from typing import Any
 
-from sandbox.errors import UsageError
+from sandbox.errors import missing_extra
 from sandbox.profile.libraries import VERBS
 from sandbox.report import charts, timeline
 from sandbox.report.contents import MOST, Contents
@@ -29,8 +29,8 @@ def _environment() -> Any:
         import jinja2
         import markupsafe
     except ImportError as error:
-        raise UsageError(
-            f"the page needs {error.name}", where="sandbox report", todo="pip install 'seccomp-bootstrap[report]'"
+        raise missing_extra(
+            "jinja2, which fills the page", "report", error, more="--format markdown needs none"
         ) from error
 
     def shown(value: object) -> object:
@@ -55,7 +55,7 @@ def percent(share: float) -> str:
 
 
 def html(contents: Contents) -> str:
-    """The page. Raises UsageError where the extra `report` is not installed."""
+    """The page. Raises ExtraMissing where the extra `report` is not installed."""
     environment = _environment()
     from markupsafe import Markup
 

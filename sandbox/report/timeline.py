@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from sandbox.logs.counts import Counts
 from sandbox.report.surface import RISKS
 from sandbox.violations.reader import Filter, Line, Tally, moment, summarise
 from sandbox.violations.record import Suspected, Violation
@@ -52,10 +53,14 @@ class ReadLog:
     first_moment: str = ""
     last_moment: str = ""
     by_risk: dict[str, int] = field(default_factory=dict)
+    verdict: str = ""
+    """How much was read of it."""
+    nothing_ours: bool = False
+    """Whether nothing of a supervisor's was there to read, so that it says nothing about violations."""
 
 
-def read(lines: Iterable[Line]) -> ReadLog:
-    """The log of some lines of ours, in any order."""
+def read(lines: Iterable[Line], counts: Counts) -> ReadLog:
+    """The log of some lines of ours, in any order; `counts` are those of whoever reads them."""
     kept: deque[Violation | Suspected] = deque(maxlen=LAST)
     times: dict[tuple[float, str], int] = {}
     functions: set[str] = set()
@@ -79,6 +84,7 @@ def read(lines: Iterable[Line]) -> ReadLog:
     kinds = summarise(passing(), Filter())
     log.violations = sum(kind.count for kind in kinds)
     log.kinds = tuple(kinds)
+    log.verdict, log.nothing_ours = counts.verdict(), counts.nothing_ours
     log.last = tuple(sorted(kept, key=lambda call: -call.time))
     log.functions = tuple(sorted(functions - {""}))
     for kind in kinds:

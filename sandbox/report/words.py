@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sandbox.behaviour import destination
+from sandbox.policy.build import file_fields
 from sandbox.profile import base
 from sandbox.profile.model import PHASES, RUNTIME_API, Phase, Profile
 from sandbox.profile.promises import uses_by_promise
@@ -16,6 +18,7 @@ WHEN: Mapping[tuple[Phase, ...], str] = {
     ("init",): "at its start only", ("invoke",): "while it serves events",
     ("init", "invoke"): "at its start and while it serves events", ("run",): "",
 }  # fmt: skip
+LOOKED_UP = f"{destination.LOOKED_UP}://"
 FEW = 4
 """So many things a sentence names; of more it says how many there are."""
 
@@ -30,6 +33,27 @@ class Ability:
     when: str
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What every such program may read or write, without a line in its profile, and why."""
+
+    path: str
+    writes: bool
+    because: str
+
+
+def shared(profile: Profile) -> tuple[Shared, ...]:
+    """What is open beyond a profile, none where it lists no files. Raises ProfileError where it does not compile."""
+    fields = file_fields(profile)
+    reasons = {place.path: place.because for place in (*base.readable("connected", "runtime"), *base.writable())}
+    found = []
+    for name, listed in (("write", profile.writes), ("read", profile.reads)):
+        paths = fields[name]
+        assert isinstance(paths, list)
+        found += [Shared(path, name == "write", reasons.get(path, "")) for path in paths if path not in listed]
+    return tuple(found)
+
+
 def abilities(profile: Profile) -> tuple[Ability, ...]:
     """The promises of a profile, those of high risk first."""
     known = {promise.name: promise for promise in base.promises()}
@@ -41,32 +65,37 @@ def abilities(profile: Profile) -> tuple[Ability, ...]:
     return tuple(sorted(found, key=lambda one: RISKS.index(one.risk)))
 
 
-def sentences(profile: Profile) -> tuple[str, ...]:
-    """Where it connects and listens, what it starts, writes and reads: a sentence each, also for what it does not."""
+def sentences(profile: Profile, every: Sequence[Shared]) -> tuple[str, ...]:
+    """Where it connects and listens, what it starts, writes and reads: a sentence each, also for what it does not.
+
+    `every` is what is open to every such program, none where nothing limits files.
+    """
     reached = ["the platform's Runtime API"] * (RUNTIME_API in profile.network)
-    reached += sorted(profile.network - {RUNTIME_API})
-    listed = profile.reads or profile.writes
+    reached += sorted(entry for entry in profile.network if entry != RUNTIME_API and not entry.startswith(LOOKED_UP))
+    looked_up = sorted(entry.removeprefix(LOOKED_UP) for entry in profile.network if entry.startswith(LOOKED_UP))
     return (
         _sentence("connects to", reached, "destination", "It connects to nothing."),
+        *([_sentence("also looks up", looked_up, "name", "", "")] if looked_up else ()),
         _sentence("listens on", sorted(profile.listen), "address", "It waits for no connections."),
         _sentence("starts", sorted(profile.processes), "program", "It starts no other program."),
         *(
             (
-                _sentence("writes", sorted(profile.writes), "place", "It writes no files of its own."),
-                f"It reads {_count(len(profile.reads), 'place')}, and nothing else.",
+                _sentence("writes", sorted(profile.writes), "place", "It writes no files of its own.", ""),
+                f"It reads {_count(len(profile.reads), 'place')}.",
+                f"Beyond these it reads and writes what every such program may, {_count(len(every), 'place')}.",
             )
-            if listed else ("It reads and writes whatever its user may: the profile lists no files.",)
+            if every else ("It reads and writes whatever its user may: the profile lists no files.",)
         ),
     )  # fmt: skip
 
 
-def _sentence(verb: str, things: list[str], noun: str, nothing: str) -> str:
+def _sentence(verb: str, things: list[str], noun: str, nothing: str, end: str = ", and nothing else") -> str:
     if not things:
         return nothing
     if len(things) > FEW:
-        return f"It {verb} {_count(len(things), noun)}, listed below, and nothing else."
+        return f"It {verb} {_count(len(things), noun)}, listed below{end}."
     named = [short(f"below {thing.removesuffix('/**')}" if thing.endswith("/**") else thing, 60) for thing in things]
-    return f"It {verb} {joined(named)}, and nothing else."
+    return f"It {verb} {joined(named)}{end}."
 
 
 def joined(names: Iterable[str]) -> str:

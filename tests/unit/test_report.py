@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from sandbox.cli.loading import app
 from sandbox.kernel import tables
+from sandbox.logs.counts import Counts
 from sandbox.policy.rules import rules_for
 from sandbox.profile import document
 from sandbox.report import surface, timeline, tree
@@ -79,6 +80,30 @@ def test_hostile_names_are_words_on_a_page_with_an_end(tmp_path: Path) -> None:
         assert words in said
 
 
+def test_the_comment_fits_a_pull_request(tmp_path: Path) -> None:
+    """As Markdown the same report is one comment, in which a stranger's name is neither HTML nor a link.
+
+    A log without a line of ours is not an answer about violations.
+    """
+    profile, log = hostile(tmp_path)
+    command = ["report", str(profile), "--against", str(PROFILES / "hello.yaml"), "--format", "markdown", "--events"]
+    run = CliRunner().invoke(app, [*command, str(log)])
+    assert run.exit_code == 0, run.output
+    assert len(run.stdout) < 65_536
+    assert "](" not in run.stdout
+    assert set(re.findall(r"</?\w+", run.stdout)) <= {"<details", "</details", "<summary", "</summary"}
+    assert {"\u202e", "\x1b"}.isdisjoint(run.stdout)
+    rows = [line for line in run.stdout.splitlines() if line.startswith("| ")]
+    assert "| violations in the log | 10,000 |" in rows
+    assert any(row.startswith("| high |") and row.count("|") == 6 for row in rows)
+    assert "### Findings" in run.stdout
+    silent = tmp_path / "silent.log"
+    silent.write_text("nothing of a supervisor\n")
+    run = CliRunner().invoke(app, [*command, str(silent)])
+    assert run.exit_code == 1
+    assert "| violations in the log | not known |" in run.stdout
+
+
 def test_the_picture_is_what_is_compiled() -> None:
     """Each system call stands once; what is open is what the filter's rules have, without the starter's own exec."""
     for name in ("thumbnail", "shell-runtime", "c-runtime"):
@@ -105,7 +130,7 @@ def test_bars_hold_every_violation_of_a_log() -> None:
             line for number in range(200)
             for line in parse(violation(number, time=number * seconds / 199).encode(), number + 1)
         ]  # fmt: skip
-        log = timeline.read(lines)
+        log = timeline.read(lines, Counts())
         assert sum(bar.count for bar in log.bars) == log.listed == log.violations == 200
         assert len({bar.start for bar in log.bars}) <= timeline.SPANS
 
