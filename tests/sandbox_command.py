@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from output_schemas import check, validator
 from users_and_folders import home_for, identity, imports, place
 
 LIMIT = 120
@@ -47,6 +48,7 @@ class Workshop:
         assert "/sandbox/cli/" not in done.stderr, done.stderr  # a traceback of the command itself
         if expect is not None:
             assert done.returncode == expect, done.stdout + done.stderr
+            check([str(word) for word in arguments], done.stdout)
         return done
 
     def events(self, *events: Event) -> Path:
@@ -69,7 +71,9 @@ class Workshop:
         command = start[start.index("--") :] if "--" in start else ()
         arguments: tuple[str | Path, ...] = ("invoke", profile, *options, "--events", events, "--json", *command)
         done = self.sandbox(*arguments, expect=expect, more=more)
-        assert '"mode": "enforce"' in done.stderr
+        (status, *_) = (line for line in done.stderr.splitlines() if line.startswith('{"event": "sandbox"'))
+        validator("start/status").validate(json.loads(status))
+        assert '"mode": "enforce"' in status
         return [json.loads(line) for line in done.stdout.splitlines()]
 
 

@@ -29,6 +29,8 @@ ROOTS = ("sandbox.start", "sandbox.supervise")
 """What the bootstrap runs, observing in SANDBOX_MODE=learn with it. Generalising and compiling are not shipped."""
 NOT_SHIPPED = ("sandbox.policy", "sandbox.cli", "sandbox.package", "sandbox.probe", "sandbox.runtime_api")
 NOT_NEEDED = ("signatures.json", "groups.json", "newer.json", "schema.json")
+SCHEMA = ".schema.json"
+"""How descriptions of outputs end."""
 """Data that only tools and code that is not shipped read."""
 
 PLAIN, EXECUTABLE = 0o644, 0o755
@@ -122,9 +124,9 @@ def modules() -> tuple[File, ...]:
     folders = {path.parent for path in found.values()}
     patterns = ("*.json", "data/*.json", "data/*.bpf")
     data = [path for folder in folders for path in sorted(path for one in patterns for path in folder.glob(one))]
+    needed = (path for path in data if path.name not in NOT_NEEDED and not path.name.endswith(SCHEMA))
     files = [
-        File(str(path.relative_to(HOME.parent)), path.read_bytes())
-        for path in [*found.values(), *(path for path in data if path.name not in NOT_NEEDED)]
+        File(str(path.relative_to(HOME.parent)), path.read_bytes()) for path in (*found.values(), *needed)
     ]
     return (File("bootstrap", _bootstrap().read_bytes(), EXECUTABLE), *files)
 

@@ -19,6 +19,7 @@ from sandbox.cli import loading, table
 
 ROOT = Path(sandbox.__file__).parent.parent
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+AUTOMATION = (ROOT / "docs" / "automation.md").read_text()
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 VARIABLE = r"\bSANDBOX_[A-Z]+(?:_[A-Z]+)*\b"
 
@@ -37,11 +38,11 @@ def _commands() -> dict[str, set[str]]:
 COMMANDS = _commands()
 
 
-def test_every_error_is_in_the_reference() -> None:
-    """docs/reference.md lists each error class with its exit code and its Runtime API type."""
+def test_every_error_is_on_the_page() -> None:
+    """docs/automation.md lists each error class with its exit code and its Runtime API type."""
     for name, found in inspect.getmembers(errors, inspect.isclass):
         if issubclass(found, errors.SandboxError):
-            assert f"| {found.exit_code} | `{found.error_type}` | `{name}` |" in REFERENCE, name
+            assert f"| {found.exit_code} | `{found.error_type}` | `{name}` |" in AUTOMATION, name
 
 
 def test_every_variable_is_in_the_reference() -> None:
@@ -55,8 +56,9 @@ def test_the_generated_parts_are_those_of_the_code() -> None:
     """`tools/reference --write` would change nothing."""
     tool = [sys.executable, str(ROOT / "tools" / "reference")]
     printed = subprocess.run(tool, capture_output=True, text=True, check=True, timeout=60).stdout
-    parts = re.findall(r"(?<=: tools/reference -->\n\n).*?(?=\n\n<!-- end -->)", REFERENCE, re.DOTALL)
-    assert len(parts) == 2
+    pages = REFERENCE + AUTOMATION
+    parts = re.findall(r"(?<=: tools/reference -->\n\n).*?(?=\n\n<!-- end -->)", pages, re.DOTALL)
+    assert len(parts) == 3
     assert "\n\n".join(parts) == printed.rstrip("\n")
 
 
