@@ -234,8 +234,6 @@ class Conclusion:
         # That a program ended with an error a test has asked for: it passed.
         told = done.stderr.splitlines() if done.returncode else ()
         self._said += [*done.stdout.splitlines(), *told]
-        if any(name in os.environ for name in MEASURES):
-            self._said.append("coverage did not measure what was started, whose profile would hold its files")
         return done.returncode == 0
 
     def _checked(self) -> bool:
@@ -253,6 +251,8 @@ class Conclusion:
         return not refused
 
     def _started(self, count: int) -> bool:
+        if any(name in os.environ for name in MEASURES):
+            self._said.append("coverage.py did not measure what the tests started: a run without these options does")
         if not count:
             self._said.append("the tests started nothing by subprocess or asyncio that could be confined")
         return bool(count)

@@ -97,7 +97,7 @@ def fetch(commit: str) -> None:
     """See that a commit is here: a checkout of CI is shallow. Raises UsageError where it cannot be had."""
     if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode == 0:
         return
-    done = _git("fetch", "--quiet", "--no-tags", "--depth=1", "origin", commit)
+    done = _git("fetch", "--quiet", "--no-tags", "--depth=1", "--", "origin", commit)
     if done.returncode:
         problem = done.stderr.decode(errors="replace").strip().splitlines()
         todo = "name a commit of this repository, or check out with fetch-depth: 0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,9 +114,32 @@ def test_a_start_and_its_violations_are_metrics(workshop: Workshop, log: Path) -
     assert {one["Function"] for one in documents} == {"greet"}
 
 
-def test_the_alarms_are_a_template() -> None:
-    """cfn-lint finds nothing in the recipe for metric filters and alarms."""
+def _selects(pattern: str, fields: dict[str, Any]) -> bool:
+    """Whether a JSON pattern of CloudWatch selects a line, for as much of their grammar as the recipe uses."""
+    conditions = re.findall(r'\$\.(\w+)(\[0\])? = "([^"]*)"', pattern)
+    assert pattern == "{ " + " && ".join(f'$.{name}{index} = "{value}"' for name, index, value in conditions) + " }"
+    for name, index, value in conditions:
+        found = fields.get(name)
+        if index:
+            found = found[0] if isinstance(found, list) and found else None
+        if not isinstance(found, str) or value not in ("*", found):
+            return False
+    return True
+
+
+def test_the_alarms_are_a_template(workshop: Workshop, log: Path) -> None:
+    """cfn-lint finds nothing in the recipe; its filters select the lines of a real log that they are named for."""
     template = ROOT / "examples/alerts/alarms.yaml"
+    lines = [json.loads(text) for text in log.read_text().splitlines() if text.startswith("{")]
+    patterns = dict(re.findall(r"^  (\w+):\n    Type: AWS::Logs::MetricFilter\n(?:.*\n){2,3}? +FilterPattern: '(.*)'$",
+                               template.read_text(), re.MULTILINE))  # fmt: skip
+    chosen = {name: [line for line in lines if _selects(pattern, line)] for name, pattern in patterns.items()}
+    listed = workshop.sandbox("events", log, "--json").stdout.splitlines()
+    assert chosen["Violations"] == [json.loads(text) for text in listed]
+    assert chosen["DegradedStarts"] == [line for line in lines if line["event"] == "sandbox" and line["degraded"]]
+    assert chosen["Anomalies"] == []
+    assert _selects(patterns["Anomalies"], {"event": "anomaly"})
+    assert _selects(patterns["DegradedStarts"], {"event": "sandbox", "degraded": ["files: no Landlock"]})
     lint = Path(sys.executable).with_name("cfn-lint")
     command = [str(lint), "--regions", "eu-west-1", "--", str(template)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
