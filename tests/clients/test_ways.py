@@ -129,6 +129,35 @@ def test_loaders_before_glibc_2_35(host: Host, tmp_path: Path) -> None:
         assert {said for said, text in found.outcomes.items() if text == "happened"} == found.outcomes.keys() & PASSES
 
 
+OLDER = HOME / ".cache" / "clients" / "glibc-2.31" / "root"
+
+
+@pytest.mark.skipif(not OLDER.is_dir(), reason="tools/clients got no glibc 2.31")
+@pytest.mark.parametrize("binding", ["-Wl,-z,lazy,-z,norelro", "-Wl,-z,now,-z,relro"])
+def test_a_real_glibc_2_31(host: Host, tmp_path: Path, binding: str) -> None:
+    """With the C library and the loader of Debian 11 the same is refused, however the program binds its functions."""
+    libraries, linked = OLDER / "lib" / "x86_64-linux-gnu", OLDER / "usr" / "lib" / "x86_64-linux-gnu"
+    program, unlinked = host.folder / "older", tmp_path / "ways.o"
+    subprocess.run(["cc", "-O1", "-w", "-c", "-o", str(unlinked), str(WAYS / "ways.c")], check=True)
+    support = subprocess.run(["cc", "-print-libgcc-file-name"], capture_output=True, text=True, check=True).stdout
+    parts = (
+        linked / "crt1.o", linked / "crti.o", unlinked, *(libraries / f"lib{name}" for name in ("c.so.6", "dl.so.2")),
+        libraries / "libpthread.so.0", linked / "libc_nonshared.a", support.strip(), linked / "crtn.o",
+    )  # fmt: skip
+    loader = libraries / "ld-linux-x86-64.so.2"
+    subprocess.run(
+        ["cc", "-nostdlib", "-o", str(program), *map(str, parts), str(loader), binding,
+         f"-Wl,--dynamic-linker={loader},-rpath={libraries}"], check=True,
+    )  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as stream:
+        words = (str(program), str(host.folder), str(stream.getsockname()[1]))
+        bare = host.tried(subprocess.run(words, capture_output=True, timeout=60, check=True).stdout)
+        found = host.tried(host.start("launcher", *words).output)
+    assert set(bare.outcomes.values()) == {"happened"}
+    assert {said for said, text in found.outcomes.items() if text == "happened"} == bare.outcomes.keys() & PASSES
+    assert len(found.of("violation")) == len(found.outcomes) - 1
+
+
 def test_the_table() -> None:
     """docs/security.md lists each way with its outcome; of at least forty no more than four in forty pass."""
     before, mark, rest = PAGE.read_text().partition(BEGIN)
