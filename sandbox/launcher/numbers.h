@@ -355,10 +355,13 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
     -1, -1, 0x0}, {189, ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {463, ATTRIBUTES, 0, 1, -1, -1, -1, 0x0}, {197, \
     ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {198, ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {466, ATTRIBUTES, 0, 1, -1, -1, \
     -1, 0x0}}
+#define NR_accept4 288
 #define NR_bind 49
 #define NR_capget 125
 #define NR_capset 126
 #define NR_chdir 80
+#define NR_chmod 90
+#define NR_chown 92
 #define NR_chroot 161
 #define NR_clock_gettime 228
 #define NR_clone 56
@@ -374,6 +377,8 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_exit_group 231
 #define NR_faccessat 269
 #define NR_fanotify_init 300
+#define NR_fchmodat 268
+#define NR_fchownat 260
 #define NR_fcntl 72
 #define NR_ftruncate 77
 #define NR_getcwd 79
@@ -392,9 +397,12 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_landlock_add_rule 445
 #define NR_landlock_create_ruleset 444
 #define NR_landlock_restrict_self 446
+#define NR_lchown 94
 #define NR_link 86
 #define NR_linkat 265
 #define NR_listen 50
+#define NR_lremovexattr 198
+#define NR_lsetxattr 189
 #define NR_memfd_create 319
 #define NR_mkdir 83
 #define NR_mkdirat 258
@@ -427,6 +435,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_recvfrom 45
 #define NR_recvmmsg 299
 #define NR_recvmsg 47
+#define NR_removexattr 197
 #define NR_rename 82
 #define NR_renameat 264
 #define NR_renameat2 316
@@ -440,8 +449,11 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_sendmmsg 307
 #define NR_sendmsg 46
 #define NR_sendto 44
+#define NR_setgid 106
 #define NR_setns 308
 #define NR_setsockopt 54
+#define NR_setuid 105
+#define NR_setxattr 188
 #define NR_shmat 30
 #define NR_shutdown 48
 #define NR_signalfd4 289
@@ -458,6 +470,9 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_unlink 87
 #define NR_unlinkat 263
 #define NR_unshare 272
+#define NR_utime 132
+#define NR_utimensat 280
+#define NR_utimes 235
 #define NR_wait4 61
 #define NR_write 1
 
@@ -471,6 +486,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
     -1, -1, -1, 0x0}, {88, TIMES, 0, 1, -1, -1, -1, 0x0}, {5, ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {6, ATTRIBUTES, -1, \
     0, -1, -1, -1, 0x0}, {463, ATTRIBUTES, 0, 1, -1, -1, -1, 0x0}, {14, ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {15, \
     ATTRIBUTES, -1, 0, -1, -1, -1, 0x0}, {466, ATTRIBUTES, 0, 1, -1, -1, -1, 0x0}}
+#define NR_accept4 242
 #define NR_bind 200
 #define NR_capget 90
 #define NR_capset 91
@@ -489,6 +505,8 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_exit_group 94
 #define NR_faccessat 48
 #define NR_fanotify_init 262
+#define NR_fchmodat 53
+#define NR_fchownat 54
 #define NR_fcntl 25
 #define NR_ftruncate 46
 #define NR_getcwd 17
@@ -509,6 +527,8 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_landlock_restrict_self 446
 #define NR_linkat 37
 #define NR_listen 201
+#define NR_lremovexattr 15
+#define NR_lsetxattr 6
 #define NR_memfd_create 279
 #define NR_mkdirat 34
 #define NR_mknodat 33
@@ -538,6 +558,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_recvfrom 207
 #define NR_recvmmsg 243
 #define NR_recvmsg 212
+#define NR_removexattr 14
 #define NR_renameat 38
 #define NR_renameat2 276
 #define NR_rt_sigaction 134
@@ -549,8 +570,11 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_sendmmsg 269
 #define NR_sendmsg 211
 #define NR_sendto 206
+#define NR_setgid 144
 #define NR_setns 268
 #define NR_setsockopt 208
+#define NR_setuid 146
+#define NR_setxattr 5
 #define NR_shmat 196
 #define NR_shutdown 210
 #define NR_signalfd4 74
@@ -565,6 +589,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define NR_uname 160
 #define NR_unlinkat 35
 #define NR_unshare 97
+#define NR_utimensat 88
 #define NR_wait4 260
 #define NR_write 64
 #endif

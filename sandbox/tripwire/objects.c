@@ -45,7 +45,7 @@ struct object {
 enum { DT_NULL, DT_PLTRELSZ = 2, DT_STRTAB = 5, DT_SYMTAB, DT_RELA, DT_RELASZ, DT_SONAME = 14, DT_JMPREL = 23 };
 enum { DT_GNU_HASH = 0x6ffffef5, DT_RELACOUNT = 0x6ffffff9, DT_VERSYM = 0x6ffffff0, HIDDEN = 0x8000 };
 enum { PAGE = 4096, LARGEST_PAGE = 65536, MOST_OBJECTS = 1024, PT_LOAD = 1, AT_PHDR = 3, AT_PHNUM = 5, AT_PAGESZ = 6 };
-enum { PROT_EXEC = 4 };
+enum { PROT_EXEC = 4, LM_ID_BASE = 0 };
 #if defined(__x86_64__)
 enum { R_ABSOLUTE = 1, R_GLOB_DAT = 6, R_JUMP_SLOT = 7, R_RELATIVE = 8 };
 #else

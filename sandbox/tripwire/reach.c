@@ -122,14 +122,34 @@ static int small_name(const char *name, char *to) {
     return n > 0;
 }
 
+/* Whether a text is an address of IPv6, with IPv4 in its end or without, and maybe with a scope: no name that could
+ * leave the host looks like that. */
+static int is_six(const char *text) {
+    int colons = 0, dots = 0, has_letter = 0;
+    for (; *text && *text != '%'; text++) {
+        int is_digit = *text >= '0' && *text <= '9', is_letter = (*text | 32) >= 'a' && (*text | 32) <= 'f';
+        if (*text == ':') {
+            colons++, has_letter = 0;
+            if (dots) return 0;
+        } else if (*text == '.') {
+            dots++;
+        } else if (!is_digit && !is_letter) {
+            return 0;
+        }
+        has_letter |= is_letter;
+        if (dots && has_letter) return 0;
+    }
+    for (const char *at = text; *at; at++)
+        if (*at == '.') return 0;
+    return colons > 1;
+}
+
 /* Whether a name, as a function gives it to the resolver, may be asked for. An address is no question. */
 static int may_ask(const char *name) {
     static char host[NAME];
     char found[NAME];
     uint8_t address[4];
-    if (!name || !*name || parse_four(name, text_length(name), address)) return 1;
-    for (const char *at = name; *at; at++)
-        if (*at == ':') return 1;
+    if (!name || !*name || parse_four(name, text_length(name), address) || is_six(name)) return 1;
     if (!small_name(name, found) || same(found, "localhost") || may_look_up(&policy, found)) return 1;
     static char names[6][65]; /* struct utsname */
     if (!*host && SYS1(uname, names) == 0 && !small_name(names[1], host)) *host = 0;

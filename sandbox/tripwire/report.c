@@ -204,6 +204,7 @@ static const char *scalar(const char *text) {
 /* What of a profile would allow it (sandbox/behaviour/spelling.py); '' where nothing can, or its class is not known. */
 static const char *allowing(uint32_t nr, const char *call, const char *class, const struct target *target) {
     static const char why[] = "because: <your reason>";
+    if (target->section && !*target->section) return "";
     if (target->section) return format("%: [%]", target->section, scalar(target->text));
     const char *whole = *class ? format("% %", call, class) : call;
     int is_classed = nr < CALL_COUNT && *nth(CALL_SHAPES, nr) == 'c';

@@ -3,7 +3,7 @@
  * library of its own and no thread-local memory, so that it fits every glibc. */
 #include "decide.c"
 
-enum { LA_FLG_BINDTO = 1, LA_FLG_BINDFROM = 2, LA_SER_ORIG = 1, LM_ID_BASE = 0, SLOTS = 512, EAI_AGAIN = -3 };
+enum { LA_FLG_BINDTO = 1, LA_FLG_BINDFROM = 2, LA_SER_ORIG = 1, SLOTS = 512, EAI_AGAIN = -3 };
 enum { FIRST_BINDING = 2 }; /* of glibc 2.35, which asks for each symbol, however it is bound */
 enum { LA_SYMB_DLSYM = 8 };
 #ifdef AS_BEFORE_2_35 /* tests/clients/test_ways.py: what older loaders ask for, and no more */
@@ -38,7 +38,9 @@ static uint32_t slot_of(uint32_t hash) { return (hash ^ hash >> 9) % SLOTS; }
 
 static const char *name_at(int i) { return i < FUNCTIONS ? functions[i].name : replaced[i - FUNCTIONS].name; }
 
-_Static_assert(FUNCTIONS + REPLACED < 255 && SLOTS > 2 * (FUNCTIONS + REPLACED), "each has a slot");
+_Static_assert(FUNCTIONS + REPLACED <= MOST_FUNCTIONS + 32 && FUNCTIONS + REPLACED < 255 &&
+                   SLOTS > 2 * (FUNCTIONS + REPLACED),
+               "each has a slot");
 
 static void fill_slots(void) {
     for (int i = 0; i < FUNCTIONS + REPLACED; i++) {
@@ -65,7 +67,7 @@ static uint64_t stand_in_of(int i) {
 /* Whether a call of this function could ever be refused. */
 static int may_be_refused(const struct function *function) {
     uint32_t nr = function->nr;
-    if (function->special & (RAW | STARTS_FIRST | SHELL | ENVIRONMENTS)) return 1;
+    if (function->special & (RAW | STARTS_FIRST | SHELL | ENVIRONMENTS | QUESTION | NEVER)) return 1;
     switch (nr) {
     case NR_connect:
     case NR_sendmsg:
@@ -84,6 +86,12 @@ static int may_be_refused(const struct function *function) {
     case NR_renameat2:
     case NR_linkat:
     case NR_symlinkat:
+    case NR_fchmodat:
+    case NR_fchownat:
+    case NR_utimensat:
+    case NR_setxattr:
+    case NR_lsetxattr:
+    case NR_removexattr:
         return policy.files.listed || !always_passes(nr);
     case NR_write: /* a question to a resolver */
         return counts_names;

@@ -14,6 +14,7 @@ import os
 import pathlib
 import pickle
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -191,6 +192,37 @@ def by_instruction(name: str) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def by_version(name: str) -> None:
+    """fork(3) by dlvsym(3), which names the version of a symbol."""
+    LIBC.dlvsym.restype = ctypes.c_void_p
+    version = b"GLIBC_2.2.5" if os.uname().machine == "x86_64" else b"GLIBC_2.17"
+    forked(name, ctypes.CFUNCTYPE(ctypes.c_int, use_errno=True)(checked(LIBC.dlvsym(None, b"fork", version))))
+
+
+def by_namespace(name: str) -> None:
+    """creat(3) of a second C library, which dlmopen(3) loads into a namespace of its own."""
+    LIBC.dlmopen.restype = LIBC.dlsym.restype = ctypes.c_void_p
+    handle = ctypes.c_void_p(checked(LIBC.dlmopen(ctypes.c_long(-1), b"libc.so.6", os.RTLD_NOW)))
+    creat = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_int)(checked(LIBC.dlsym(handle, b"creat")))
+    os.close(checked(creat(f"{CLOSED}/{name}".encode(), 0o600)))
+
+
+def by_file(name: str) -> None:
+    """creat(3) where the C library's file says that it lies, by its section headers (man 5 elf)."""
+    line = next(line for line in pathlib.Path("/proc/self/maps").read_text().splitlines() if "/libc.so" in line)
+    data = pathlib.Path(line.split()[-1]).read_bytes()
+    begin, size, count = *struct.unpack_from("<Q", data, 40), *struct.unpack_from("<HH", data, 58)
+    sections = [struct.unpack_from("<IIQQQQII", data, begin + size * number) for number in range(count)]
+    symbols = next(section for section in sections if section[1] == 11)  # SHT_DYNSYM
+    names = sections[symbols[6]][4]
+    for at in range(symbols[4], symbols[4] + symbols[5], 24):
+        called, value = *struct.unpack_from("<I", data, at), *struct.unpack_from("<Q", data, at + 8)
+        if data[names + called :].startswith(b"creat\0"):
+            creat = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_int)(int(line.split("-")[0], 16) + value)
+            os.close(checked(creat(f"{CLOSED}/{name}".encode(), 0o600)))
+            return
+
+
 def read_memory() -> None:
     """Memory of a process, here of its own, by process_vm_readv(2)."""
     source, target = ctypes.create_string_buffer(b"secret"), ctypes.create_string_buffer(6)
@@ -237,6 +269,11 @@ WAYS: dict[str, Callable[[str], object]] = {
     "ctypes: syscall(mprotect)": lambda name: protected(lambda *rest: LIBC.syscall(NUMBERS["mprotect"], *rest)),
     "os.memfd_create": lambda name: os.memfd_create(name),
     "ctypes: process_vm_readv": lambda name: read_memory(),
+    "os.link": lambda name: os.link(__file__, f"{CLOSED}/{name}"),
+    "os.mkfifo": lambda name: os.mkfifo(f"{CLOSED}/{name}"),
+    "ctypes: dlvsym": by_version,
+    "ctypes: dlmopen": by_namespace,
+    "ctypes: a symbol's address in the C library's file": by_file,
     **({"ctypes: an instruction of the C library's": by_instruction} if os.uname().machine == "x86_64" else {}),
     "os.execv": lambda name: os.execv(TOUCH, touch(name)),
 }
