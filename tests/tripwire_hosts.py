@@ -70,7 +70,9 @@ class Host:
             *LOADING, *SOCKETS, *FILES, "clone process", "vfork", "execve", "wait4", "bind", "getdents64", "rmdir",
             listen=("udp://127.0.0.1:9",),
         )  # fmt: skip
-        self.make("execs", dataclasses.replace(execs, writes=writes, processes=frozenset({"/bin/sh"})))
+        self.make(
+            "execs", dataclasses.replace(execs, writes=writes, processes=frozenset({"/bin/sh", f"{folder}/static"}))
+        )
         self.make("still", profile(*LOADING, "pause"))
         reads = frozenset({"/usr/**", "/lib/**", "/lib64/**", "/etc/**"})
         self.make("walled", dataclasses.replace(profile(*LOADING), reads=reads))

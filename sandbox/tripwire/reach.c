@@ -529,6 +529,34 @@ static int is_program(const char *path, uint64_t *file) {
     return (mode & S_IFMT) == S_IFREG && SYS3(faccessat, AT_FDCWD, path, X_OK) == 0;
 }
 
+static void report_bare(const char *path); /* report.c */
+
+#if defined(__x86_64__)
+#define LOADER "/ld-linux-x86-64.so.2"
+#else
+#define LOADER "/ld-linux-aarch64.so.1"
+#endif
+
+/* Say it where a program is started that no loader puts this library into. */
+static void look_for_loader(const char *path) {
+    unsigned char head[4096];
+    long fd = SYS4(openat, AT_FDCWD, path, O_CLOEXEC, 0), n = SYS3(read, fd, head, sizeof head);
+    uint64_t at, offset, size;
+    SYS1(close, fd);
+    if (n < 64 || !same_bytes(head, "\177ELF", 4)) return; /* of a script its interpreter is asked for by the kernel */
+    uint32_t count = head[4] == 2 ? head[56] | (uint32_t)head[57] << 8 : 0;
+    memcpy(&at, head + 32, 8);
+    for (; count && at <= (uint64_t)n - 56; count--, at += 56) {
+        if (!same_bytes(head + at, "\3\0\0", 4)) continue; /* PT_INTERP */
+        memcpy(&offset, head + at + 8, 8);
+        memcpy(&size, head + at + 32, 8);
+        size_t length = sizeof LOADER;
+        if (size >= length && offset + size <= (uint64_t)n && same_bytes(head + offset + size - length, LOADER, length))
+            return;
+    }
+    report_bare(path);
+}
+
 /* Whether a program may be started; a `name` without a slash is searched for as execvp(3) does. */
 static int starts(long folder, const char *path, int search, struct target *to) {
     char tried[TARGET], real[4096];
@@ -551,9 +579,12 @@ static int starts(long folder, const char *path, int search, struct target *to) 
             at += n + (at[n] == ':');
         }
     }
-    if (!policy.files.limited || !leads_to(folder, path, 0, real, sizeof real) || *real != '/') return 0;
+    if (!leads_to(folder, path, 0, real, sizeof real) || *real != '/') return 0;
     put_text(to->text, 0, TARGET, real);
-    if (is_in(startable, startable_count, real)) return 0;
+    if (!policy.files.limited || is_in(startable, startable_count, real)) {
+        look_for_loader(real);
+        return 0;
+    }
     if (is_program(real, file) && file[0] == own_program[0] && file[1] == own_program[1]) return 0;
     to->section = "processes";
     return EACCES;

@@ -252,6 +252,17 @@ static void report(uint32_t nr, const uint64_t *registers, int code, const struc
     unlock(&line_lock);
 }
 
+/* Report a program that is started and in which nothing looks. */
+static void report_bare(const char *path) {
+    lock(&line_lock);
+    const char *mark = alloc(1);
+    if (may_write())
+        write_line(format("%\"reason\": $}\n", beginning("degraded"),
+                          format("tier: nothing for %, which no loader of glibc starts", path)));
+    release(mark);
+    unlock(&line_lock);
+}
+
 /* Report an event of Python's: as a call that is made otherwise, `code` 0 where it goes on. */
 static void report_event(const char *event, const char *target, int code, const char *reason, const char *origin) {
     lock(&line_lock);

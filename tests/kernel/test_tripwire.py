@@ -203,18 +203,23 @@ if not os.fork():
     words = (ctypes.c_char_p * 4)(b"/bin/sh", b"-c", f": > {folder}/closed/by-shell".encode(), None)
     ctypes.CDLL(None).syscall(number, b"/bin/sh", words, (ctypes.c_char_p * 1)(None))
     os._exit(1)
+found += [os.spawnv(os.P_WAIT, sys.argv[3], [sys.argv[3]])]
 found += [os.waitstatus_to_exitcode(os.wait()[1]), os.listdir(f"{folder}/closed")]
 print(found)
 """
 
 
 def test_links_that_come_later_and_raw_calls(host: Host) -> None:
-    """A link in the place of what was written to is refused; syscall(2) starts no program without the tripwire."""
+    """A link in the place of what was written to is refused; no program starts without the tripwire unsaid."""
+    static = host.folder / "static"
+    subprocess.run(["cc", "-static", "-x", "c", "-o", str(static), "-"], input=STATIC.encode(), check=True)
     more = {"SANDBOX_POLICY": str(host.folder / "execs")}
-    command = (PYTHON, "-I", "-c", LATER, str(abi.number("execve")), str(host.folder))
+    command = (PYTHON, "-I", "-c", LATER, str(abi.number("execve")), str(host.folder), str(static))
     found = lines_of(host.start("bootstrap", *command, more=more).output)
     refused, wrote = str(errno.EACCES), "'wrote', 'wrote'"
-    assert f"[{wrote}, {wrote}, {refused}, {refused}, 'wrote', None, {refused}, 2, []]".encode() in found, found
+    assert f"[{wrote}, {wrote}, {refused}, {refused}, 'wrote', None, {refused}, 0, 2, []]".encode() in found, found
+    (bare,) = [line["reason"] for line in found if isinstance(line, dict) and line["event"] == "degraded"]
+    assert bare == f"tier: nothing for {static}, which no loader of glibc starts"
     lines = [line for line in found if isinstance(line, dict) and line["event"] == "violation"]
     assert [line["target"] for line in lines] == [
         f"{host.folder}/closed/by-file", f"{host.folder}/closed/one", "udp://127.0.0.1:7",
