@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "init": ("init:init", "Find the functions of a project, and write how to train, check and deploy them"),
     "learn": ("learn:learn", "Run a function on sample events, observe its system calls, write a profile to review"),
     "compile": ("compile:compile_", "Compile a profile to verified seccomp filters: a bundle"),
     "invoke": ("invoke:invoke", "Serve events under a profile and print each result"),

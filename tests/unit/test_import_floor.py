@@ -17,7 +17,7 @@ HOME = Path(sandbox.__file__).parent
 
 FLOORS = (
     ("ci", "cli", "pytest_plugin"),
-    ("alerts", "package", "probe", "doctor", "report"),
+    ("alerts", "package", "probe", "doctor", "project", "report"),
     ("start", "review"),
     ("learn", "supervise"),
     ("policy", "egress", "logs"),
@@ -43,7 +43,7 @@ BUILD_SIDE = {
 """What runs beside strangers' code loads nothing of what makes profiles and packages; they meet in the bundle."""
 
 LIBRARIES = {
-    "yaml": {"sandbox.profile"},
+    "yaml": {"sandbox.profile", "sandbox.project.documents"},
     "jsonschema": {"sandbox.profile", "sandbox.policy.oci_file"},
     "pyseccomp": {"sandbox.policy.compiler"},
     "cryptography": {"sandbox.package.manifest"},
