@@ -1,7 +1,7 @@
 """CloudWatch metrics by function, as documents in the Embedded Metric Format: one for each line that counts something.
 
-A document has at most as many metrics as METRICS, where the format takes 100, and a line of ours, from which it is
-made, is shorter than 4 KiB, where a document may have 256.
+A document has at most as many metrics as METRICS, where the format takes 100 and drops the others in silence. It is
+shorter than 4 KiB, which is one piece in a pipe (PIPE_BUF, man 7 pipe), where the format takes 256.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ METRICS = {
 }  # fmt: skip
 """The metrics with their units. `Losses` are what supervisors had to do without after a start."""
 LONGEST_NAME = 250
-"""Characters of a function's name; a dimension takes 1,024."""
+"""Bytes of a function's name; a dimension takes 1,024 characters."""
+LONGEST_TEXT = 400
+"""Bytes of any other text."""
 
 
 def documents(lines: Iterable[Line]) -> Iterator[dict[str, object]]:
@@ -84,15 +86,18 @@ def _document(function: str, at: float, values: Mapping[str, float], line: Line)
     """The document. What is no metric in it is for searches; CloudWatch takes it as it is."""
     name = cut(printable(function), LONGEST_NAME).strip() or "unknown"
     record = line.call
-    told: dict[str, object] = {}
+    told: dict[str, str] = {}
     if record:
         told = {
             "call": str(record.call), "target": record.target, "risk": record.risk, "technique": record.technique,
             "verdict": record.verdict if isinstance(record, Violation) else "", "phase": record.phase,
-            "request": record.request,
+            "request": record.request or "",
         }  # fmt: skip
     elif line.fields["event"] in (STATUS, Degraded.event):
-        told = {key: line.fields[key] for key in ("mode", "degraded", "reason") if line.fields.get(key)}
+        degraded = line.fields.get("degraded")
+        listed = [str(one) for one in degraded] if isinstance(degraded, list) else []
+        texts = {"mode": line.fields.get("mode"), "reason": line.fields.get("reason"), "degraded": "; ".join(listed)}
+        told = {key: str(text) for key, text in texts.items() if text}
     return {
         "_aws": {
             "Timestamp": round(at * 1000),
@@ -101,5 +106,6 @@ def _document(function: str, at: float, values: Mapping[str, float], line: Line)
                 "Metrics": [{"Name": metric, "Unit": METRICS[metric]} for metric in values],
             }],
         },
-        "Function": name.lstrip(":") or "unknown", **values, **told,
+        "Function": name.lstrip(":") or "unknown", **values,
+        **{key: cut(text, LONGEST_TEXT) for key, text in told.items()},
     }  # fmt: skip

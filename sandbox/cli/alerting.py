@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Iterator
 
 from sandbox.cli.output import emit, json_line, json_text
@@ -35,7 +36,9 @@ def write(found: Iterator[reader.Line], wanted: reader.Filter, form: EventForm, 
     chosen = (line for line in found if _admits(line, wanted))
     if form is EventForm.emf:
         for document in metrics.documents(chosen):
-            json_line(document)
+            # In one write, and on a line of its own: others may write there, too, and have left theirs unended.
+            emit(f"\n{json_text(document)}\n")
+            sys.stdout.flush()
     elif form is EventForm.asff and on:
         for batch in security_hub.batches(chosen, on):
             emit(json_text(batch) + "\n")
