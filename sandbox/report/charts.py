@@ -116,7 +116,23 @@ def curve(estimates: Iterable[Estimate], width: int) -> str:
 def _clock(bars: Sequence[Bar]) -> str:
     """How moments are written (d3-time-format): what tells those of one picture apart."""
     last = bars[-1].start - bars[0].start
+    if last < 5:
+        return "%H:%M:%S.%L"
     return "%H:%M:%S" if last < 300 else "%H:%M" if last < 43200 else "%d %b %H:%M" if last < 604800 else "%d %b %Y"
+
+
+def _moments(bars: Sequence[Bar], step: float, most: int) -> list[int]:
+    """Where an axis has labels, in milliseconds: each is the beginning of a bar."""
+    count = round((bars[-1].start - bars[0].start) / step) + 2
+    return [round((bars[0].start + at * step) * 1000) for at in range(0, count, -(-count // most))]
+
+
+def _whole(highest: int) -> list[int]:
+    """Whole numbers for an axis: some five, from 0 to the highest or above it."""
+    step = 1
+    while step * 5 < highest:
+        step = step * 2 if str(step)[0] in "15" else step // 2 * 5
+    return list(range(0, highest + step, step))
 
 
 def time_line(bars: Sequence[Bar], step: float, width: int) -> str:
@@ -127,16 +143,22 @@ def time_line(bars: Sequence[Bar], step: float, width: int) -> str:
     for bar in sorted(bars, key=lambda bar: (bar.start, RISKS.index(bar.risk))):
         low = height.get(bar.start, 0)
         height[bar.start] = low + bar.count
-        begin, end = bar.start * 1000, (bar.start + step) * 1000
+        begin, end = round(bar.start * 1000), round((bar.start + step) * 1000)
         values.append({"from": begin, "to": end, "low": low, "high": low + bar.count, "risk": bar.risk})
+    whole, moments = _whole(max(height.values())), _moments(bars, step, width // 150)
+    clock = f"utcFormat(datum.value, '{_clock(bars)}')"
     colours = alt.Scale(domain=list(RISKS), range=[COLOURS[risk] for risk in RISKS])
     chart = alt.Chart(alt.Data(values=values)).mark_rect(aria=False, xOffset=1).encode(
+        # As numbers: Vega tells moments apart by their text, which has no part of a second.
         x=alt.X(
-            "from:T", scale=alt.Scale(type="utc", nice=False), title=None,
-            axis=alt.Axis(grid=False, tickCount=width // 110, labelOverlap=True, format=_clock(bars)),
+            "from:Q", scale=alt.Scale(domain=[moments[0], values[-1]["to"]], nice=False), title=None,
+            axis=alt.Axis(grid=False, values=moments, labelExpr=clock, labelOverlap="greedy"),
         ),
-        x2="to:T",
-        y=alt.Y("low:Q", title="violations", axis=alt.Axis(tickMinStep=1, tickCount=4, format="~s")),
+        x2="to:Q",
+        y=alt.Y(
+            "low:Q", title="violations", axis=alt.Axis(values=whole, format="~s"),
+            scale=alt.Scale(domain=[0, whole[-1]], nice=False),
+        ),
         y2="high:Q",
         color=alt.Color("risk:N", scale=colours, legend=None),
     )  # fmt: skip

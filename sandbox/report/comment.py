@@ -52,7 +52,7 @@ def _pieces(contents: Contents) -> Iterator[str]:
     profile, surface = contents.profile, contents.surface
     yield f"## {_text(profile.function.name)}: sandbox report\n"
     yield _table(("", ""), _glance(contents), numbers=1)
-    yield "\n".join(f"- {_text(sentence)}" for sentence in contents.sentences) + "\n"
+    yield "\n".join(f"- **{verb}** {_text(rest)}" for verb, rest in contents.sentences) + "\n"
     if contents.changes is not None:
         yield from _changes(contents.changes, profile.function.name)
     if contents.log is not None:

@@ -45,7 +45,7 @@ class Contents:
     digest: str
     tool: str
     surface: Surface
-    sentences: tuple[str, ...]
+    sentences: tuple[tuple[str, str], ...]
     shared: tuple[words.Shared, ...]
     abilities: tuple[words.Ability, ...]
     known: tuple[KnownPhase, ...]

@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 from sandbox.errors import missing_extra
+from sandbox.profile import lint
 from sandbox.profile.libraries import VERBS
 from sandbox.report import charts, timeline
 from sandbox.report.contents import MOST, Contents
@@ -20,6 +21,8 @@ from sandbox.report.tree import short
 from sandbox.violations import reader
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates")
+TECHNIQUE = 16
+"""Characters of an id of ATT&CK in a table; what a log has made up is cut."""
 WIDE, NARROW = 720, 340
 """Widths for which pictures with text are drawn: a page has both and shows one."""
 
@@ -42,10 +45,11 @@ def _environment() -> Any:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     found.globals.update(
-        RISKS=RISKS, STANDINGS=STANDINGS, MARKS=MARKS, MEANINGS=MEANINGS, VERBS=VERBS, MOST=MOST, KINDS=timeline.KINDS,
-        moment=reader.moment, explained=reader.explained, span=timeline.span,
+        RISKS=RISKS, STANDINGS=STANDINGS, MARKS=MARKS, MEANINGS=MEANINGS, VERBS=VERBS, PLACES=lint.PLACES, MOST=MOST,
+        KINDS=timeline.KINDS, TECHNIQUE=TECHNIQUE, moment=reader.moment, explained=reader.explained, span=timeline.span,
     )  # fmt: skip
     found.filters["percent"] = percent
+    found.filters["short"] = short
     return found
 
 

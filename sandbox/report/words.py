@@ -15,8 +15,7 @@ from sandbox.report.surface import RISKS
 from sandbox.report.tree import short
 
 WHEN: Mapping[tuple[Phase, ...], str] = {
-    ("init",): "at its start only", ("invoke",): "while it serves events",
-    ("init", "invoke"): "at its start and while it serves events", ("run",): "",
+    ("init",): "at its start", ("invoke",): "serving events", ("init", "invoke"): "always", ("run",): "always",
 }  # fmt: skip
 LOOKED_UP = f"{destination.LOOKED_UP}://"
 FEW = 4
@@ -65,37 +64,38 @@ def abilities(profile: Profile) -> tuple[Ability, ...]:
     return tuple(sorted(found, key=lambda one: RISKS.index(one.risk)))
 
 
-def sentences(profile: Profile, every: Sequence[Shared]) -> tuple[str, ...]:
-    """Where it connects and listens, what it starts, writes and reads: a sentence each, also for what it does not.
+def sentences(profile: Profile, every: Sequence[Shared]) -> tuple[tuple[str, str], ...]:
+    """Where it connects and listens, what it starts, writes and reads, as (verb, rest); also what it does not.
 
     `every` is what is open to every such program, none where nothing limits files.
     """
     reached = ["the platform's Runtime API"] * (RUNTIME_API in profile.network)
     reached += sorted(entry for entry in profile.network if entry != RUNTIME_API and not entry.startswith(LOOKED_UP))
     looked_up = sorted(entry.removeprefix(LOOKED_UP) for entry in profile.network if entry.startswith(LOOKED_UP))
+    found = [("Connects", _rest("to ", reached, "destination", "to nothing"))]
+    if looked_up:
+        found.append(("Looks up", _rest("", looked_up, "more name", "")))
+    found += [
+        ("Listens", _rest("on ", sorted(profile.listen), "address", "nowhere")),
+        ("Starts", _rest("", sorted(profile.processes), "program", "no other program")),
+    ]
+    if not every:
+        return (*found, ("Files", "are not limited: the profile lists none"))
     return (
-        _sentence("connects to", reached, "destination", "It connects to nothing."),
-        *([_sentence("also looks up", looked_up, "name", "", "")] if looked_up else ()),
-        _sentence("listens on", sorted(profile.listen), "address", "It waits for no connections."),
-        _sentence("starts", sorted(profile.processes), "program", "It starts no other program."),
-        *(
-            (
-                _sentence("writes", sorted(profile.writes), "place", "It writes no files of its own.", ""),
-                f"It reads {_count(len(profile.reads), 'place')}.",
-                f"Beyond these it reads and writes what every such program may, {_count(len(every), 'place')}.",
-            )
-            if every else ("It reads and writes whatever its user may: the profile lists no files.",)
-        ),
-    )  # fmt: skip
+        *found,
+        ("Writes", _rest("", sorted(profile.writes), "place", "no files of its own", "")),
+        ("Reads", f"{_count(len(profile.reads), 'place')}, and shares {len(every)} with every such program"),
+    )
 
 
-def _sentence(verb: str, things: list[str], noun: str, nothing: str, end: str = ", and nothing else") -> str:
+def _rest(before: str, things: list[str], noun: str, nothing: str, end: str = ", and nothing else") -> str:
+    """Few things by their names, of more how many there are."""
     if not things:
         return nothing
     if len(things) > FEW:
-        return f"It {verb} {_count(len(things), noun)}, listed below{end}."
+        return f"{before}{_count(len(things), noun)}{end}"
     named = [short(f"below {thing.removesuffix('/**')}" if thing.endswith("/**") else thing, 60) for thing in things]
-    return f"It {verb} {joined(named)}{end}."
+    return f"{before}{joined(named)}{end}"
 
 
 def joined(names: Iterable[str]) -> str:
