@@ -12,10 +12,10 @@ from sandbox.cli.arguments import Json
 from sandbox.cli.output import emit, json_text, say
 from sandbox.cli.sources import profile_of
 from sandbox.errors import UsageError, printable
+from sandbox.logs.reading import LogReader
 from sandbox.profile import document
 from sandbox.review import explaining
 from sandbox.review.explaining import Explanation
-from sandbox.violations import reader
 
 MOST = 10
 """Different calls of a log that are explained; `sandbox events --summary` counts all."""
@@ -56,7 +56,7 @@ def explain(
 def _of_lines(file: BinaryIO, read: document.Document | None) -> list[Explanation]:
     """The violations and anomalies among the lines, each call with its target once."""
     found: dict[tuple[object, ...], Explanation] = {}
-    for line in reader.lines(file):
+    for line in LogReader().lines(file):
         record = line.call
         if record and len(found) < MOST:
             key = (record.phase, record.call, record.target)
@@ -64,7 +64,7 @@ def _of_lines(file: BinaryIO, read: document.Document | None) -> list[Explanatio
     if not found:
         raise UsageError(
             "holds no line of a violation", where="standard input" if file is sys.stdin.buffer else "the text",
-            todo="give a JSON line that the supervisor wrote, whole",
+            todo="give a line that the supervisor wrote, whole, or the log that it is in",
         )  # fmt: skip
     return [*found.values()]
 

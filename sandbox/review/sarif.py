@@ -22,6 +22,8 @@ SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 Level = Literal["error", "warning", "note"]
 
+LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+
 SECURITY: Mapping[str, str] = {"high": "8.0", "medium": "5.0", "low": "2.0"}
 """By the risk of a rule, the number by which GitHub sorts alerts of rules with the tag `security`."""
 
@@ -61,6 +63,7 @@ def log(rules: Iterable[AlertRule], results: Sequence[Alert], automation: str) -
     known = list(rules)
     index = {rule.id: i for i, rule in enumerate(known)}
     seen: dict[str, int] = {}
+    worst = results if len(results) <= MOST else sorted(results, key=lambda one: LEVELS.index(one.level))
     written = {
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -76,7 +79,7 @@ def log(rules: Iterable[AlertRule], results: Sequence[Alert], automation: str) -
                 },
                 "automationDetails": {"id": f"{automation}/"},
                 "columnKind": "unicodeCodePoints",
-                "results": [_result(result, index[result.rule], seen) for result in results[:MOST]],
+                "results": [_result(result, index[result.rule], seen) for result in worst[:MOST]],
             }
         ],
     }
