@@ -152,6 +152,8 @@ def signed(found: Iterator[reader.Line], key: bytes) -> Iterator[reader.Line]:
 def opened(path: str) -> Iterator[BinaryIO]:
     """A file, or standard input for `-`. Raises UsageError when it cannot be read."""
     if path == "-":
+        if sys.stdin is None:  # it was closed before the start
+            raise UsageError("is closed", where="standard input", todo="give a file, or pipe the log into this")
         yield sys.stdin.buffer
         return
     try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import sys
 from typing import Annotated, BinaryIO
 
 import typer
 
 from sandbox.cli.arguments import Json
+from sandbox.cli.events import opened
 from sandbox.cli.output import emit, json_text, say
 from sandbox.cli.sources import profile_of
 from sandbox.errors import UsageError, printable
@@ -24,7 +24,10 @@ MOST = 10
 def explain(
     subject: Annotated[
         list[str],
-        typer.Argument(help="A syscall, class or promise, or a violation's line; - reads lines from standard input"),
+        typer.Argument(
+            help="A syscall, class or promise, or a violation's line; - reads lines from standard input",
+            metavar="SUBJECT...",
+        ),
     ],
     profile: Annotated[str, typer.Option(help="Say who needs it in this profile", metavar="PROFILE")] = "",
     json_output: Json = False,
@@ -36,9 +39,10 @@ def explain(
     read = document.read(profile_of(profile)) if profile else None
     text = " ".join(subject)
     if text == "-":
-        found = _of_lines(sys.stdin.buffer, read)
+        with opened(text) as file:
+            found = _of_lines(file, "standard input", read)
     elif "{" in text:
-        found = _of_lines(io.BytesIO(text.encode(errors="surrogateescape")), read)
+        found = _of_lines(io.BytesIO(text.encode(errors="surrogateescape")), "the text", read)
     elif not (found := explaining.explain(text, read)):
         raise UsageError(
             f"is not a syscall, a class or a promise{explaining.alike(text)}", where=printable(text[:80]),
@@ -53,7 +57,7 @@ def explain(
         _show(one)
 
 
-def _of_lines(file: BinaryIO, read: document.Document | None) -> list[Explanation]:
+def _of_lines(file: BinaryIO, where: str, read: document.Document | None) -> list[Explanation]:
     """The violations and anomalies among the lines, each call with its target once."""
     found: dict[tuple[object, ...], Explanation] = {}
     for line in LogReader().lines(file):
@@ -63,7 +67,7 @@ def _of_lines(file: BinaryIO, read: document.Document | None) -> list[Explanatio
             found.setdefault(key, explaining.of_violation(record, read))
     if not found:
         raise UsageError(
-            "holds no line of a violation", where="standard input" if file is sys.stdin.buffer else "the text",
+            "holds no line of a violation", where=where,
             todo="give a line that the supervisor wrote, whole, or the log that it is in",
         )  # fmt: skip
     return [*found.values()]

@@ -42,6 +42,8 @@ def explain(text: str, profile: Document | None = None) -> list[Explanation]:
     Empty where there is none of that name; `alike` says what may have been meant.
     """
     text = " ".join(text.split())
+    if not text:
+        return []
     promise = next((one for one in base.promises() if one.name == text), None)
     found = [of_promise(promise, profile)] if promise else []
     call = Call.parse(text)
@@ -130,7 +132,7 @@ def _risky(call: Call, promise: base.Promise | None) -> Iterator[str]:
         for line in lines:
             yield f"{spelled(line.syscall, line.classes)} {_reason(line, entries)}"
     if promise:
-        yield f"in attacks of this promise: {promise.attack}"
+        yield f"in attacks: {promise.attack}"
     _, technique, title = technique_of(call)
     yield f"MITRE ATT&CK {technique}: {title}"
 

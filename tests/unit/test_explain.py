@@ -87,7 +87,10 @@ def test_a_violation_is_explained_from_its_line(tmp_path: Path) -> None:
     for part in ("denied: not in the profile", "it named /bin/sh", "runs another program", "write processes: [/bin/sh]",
                  "nothing in this profile needs it"):  # fmt: skip
         assert part in direct
-    with pytest.raises(UsageError, match="no line of a violation"):
-        run("-", lines="nothing\n")
+    for nothing in ("nothing\n", ""):
+        with pytest.raises(UsageError, match="no line of a violation"):
+            run("-", lines=nothing)
+    with pytest.raises(UsageError, match="is not a syscall"):
+        run(" ")
     shown = json.loads(run(line, "--json").stdout)
     assert [one["subject"] for one in shown] == ["execve"]
