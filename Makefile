@@ -40,6 +40,8 @@ pytest: setup
 
 test-clients: setup
 	@tools/clients
+	@tools/environment fleet pyspark python-prctl
+	.cache/fleet/bin/python -m pytest -q --promises=SPECIFICATION.md tests/fleet
 	$(PYTHON_IN_VENV) -m pytest -q -n auto --dist loadgroup --promises=SPECIFICATION.md tests/clients
 
 evaluate: setup

@@ -28,6 +28,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "package runtime": ("package:runtime", "Repack a provided.* function"),
     "package image": ("package:image", "Build a tar for a container image"),
     "package snippet": ("package:snippet_", "Print the configuration to paste into a deployment"),
+    "fleet ingest": ("fleet:ingest", "Add the lines of many functions to a store"),
+    "fleet report": ("fleet:report", "Answer every question over a store"),
+    "fleet query": ("fleet:query", "Answer one question over a store, or a SELECT of your own"),
 }
 """Each command: its module below sandbox.cli with its function there, and what the list of commands says of it. The
 function's own docstring is its help page."""
@@ -35,4 +38,5 @@ function's own docstring is its help page."""
 GROUPS: Mapping[str, str] = {
     "profile": "Show, compare, merge, amend, check, export and import profiles",
     "package": "Package the sandbox with a profile for a platform",
+    "fleet": "Many functions: a store of their lines, and questions over it",
 }

@@ -30,6 +30,7 @@ from sandbox.learn.records import (
     Failure,
     FileAccess,
     Full,
+    Label,
     Listen,
     MadeBy,
     Mode,
@@ -44,6 +45,7 @@ from sandbox.learn.records import (
     Span,
     SpanKind,
     Start,
+    encode,
     parse,
 )
 from sandbox.profile import base
@@ -114,7 +116,8 @@ class ColdStart:
     """Everything that was observed of one environment, from its cold start to its end.
 
     The facts by kind are those of all samples, and what was reached after the last of them. `full`: there were more.
-    `circumstances` (names of profile/circumstances.py) are known to whoever served the events.
+    `circumstances` (names of profile/circumstances.py) are known to whoever served the events. `text` are its lines,
+    labels last, where the Reader was asked for them.
     """
 
     id: str
@@ -136,6 +139,7 @@ class ColdStart:
     last: tuple[str, ...] = ()
     full: bool = False
     circumstances: frozenset[str] = frozenset()
+    text: bytes = field(default=b"", compare=False, repr=False)
 
     @property
     def names_facts_of_events(self) -> bool:
@@ -168,6 +172,7 @@ class _Building:
     receives: set[str] = field(default_factory=set)
     refusals: list[tuple[DeniedCall, Span | None]] = field(default_factory=list)
     end: End | None = None
+    text: list[bytes] | None = None
 
     def finish(self, source: str) -> ColdStart:
         def label(request: str) -> str:
@@ -206,7 +211,14 @@ class _Building:
             status=self.end.status if self.end else None,
             last=self.end.last if self.end else (),
             full=self.full,
+            text=self._said(),
         )
+
+    def _said(self) -> bytes:
+        if self.text is None:
+            return b""
+        labels = (encode(Label(request, name)) for request, name in self.labels.items())
+        return b"".join([*(line + b"\n" for line in self.text), *labels])
 
     def add(self, record: Record | None, line: ObservedLine) -> None:
         """Take in one record of this environment. Raises one of DAMAGE, or ProfileError."""
@@ -297,69 +309,85 @@ def read(paths: Iterable[str]) -> tuple[ColdStart, ...]:
 
 def _read_file(path: str) -> Iterator[ColdStart]:
     name = path if path != STDIN else "standard input"
-    found: dict[str, _Building] = {}  # lines of environments that run at the same time may lie between each other
-    before: dict[str, str] = {}  # where lines begin whose start was not there yet: a log is cut at the front, too
-    cut = ""
     try:
         descriptor = os.dup(0) if path == STDIN else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         file = os.fdopen(descriptor, "rb")
     except OSError as error:
         raise ObservationError(f"cannot be read: {error.strerror}", where=path, todo="check the name") from error
+    reader = Reader(name)
     with file:
         for number, line in enumerate(file, 1):
-            where = f"{name}:{number}"
-            pieces = list(ours(line))
-            for position, piece in enumerate(pieces):
-                try:
-                    read = parse(piece)
-                except (ValueError, RecursionError):
-                    if position == len(pieces) - 1 and piece.startswith(BEGINNINGS):
-                        cut = cut or where  # fine, where nothing of that environment comes after it
-                    continue
-                if read is None:
-                    continue
-                if cut and not read.is_start:
-                    raise ObservationError("is not JSON", where=cut, todo=AGAIN)
-                cut = ""
-                if label := read.label:  # the trainer's, which knows no environment
-                    for known in found.values():
-                        known.labels[label.request] = label.name
-                    continue
-                if read.environment is None:
-                    continue  # a program's own log may have events too
-                if read.environment not in found and not read.is_start:
-                    before.setdefault(read.environment, where)
-                    continue
-                yield from _taken(found, read, piece, name, where)
-                before.pop(read.environment, None)
-    for where in before.values():
-        raise ObservationError("comes before any start", where=where, todo="collect the whole file")
-    for building in found.values():
-        yield building.finish(name)
+            yield from reader.take(line, number)
+    yield from reader.end()
 
 
-def _taken(
-    found: dict[str, _Building], read: ObservedLine, line: bytes, name: str, where: str
-) -> Iterator[ColdStart]:
-    """Take in a line; what it ends is given. Raises ObservationError for a damaged one."""
-    environment = str(read.environment)
-    building = found.get(environment)
-    try:
-        record = read.record()
-        start = record.start if isinstance(record, Again) else record
-        if isinstance(start, Start):
-            if start.format not in FORMATS:
-                raise ObservationError(
-                    f"is of format {start.format!r}, this version reads {' and '.join(map(str, FORMATS))}",
-                    where=where,
-                    todo="observe again with the same version of seccomp-bootstrap",
-                )  # fmt: skip
-            if building and not isinstance(record, Again):
-                yield building.finish(name)
-            if not building or not isinstance(record, Again):
-                building = found[environment] = _Building(start)
-        assert building is not None
-        building.add(record, read)
-    except (*DAMAGE, ProfileError) as error:
-        raise ObservationError(f"is damaged ({type(error).__name__}: {error})", where=where, todo=AGAIN) from error
-    building.digest.update(line.strip())
+class Reader:
+    """Takes the lines of one file, one after the other, and gives each cold start once all of it has come."""
+
+    def __init__(self, name: str, *, keeps_text: bool = False) -> None:
+        """`name` is the file's, for errors; `keeps_text` gives each cold start its lines."""
+        self._name = name
+        self._keeps_text = keeps_text
+        self._found: dict[str, _Building] = {}  # environments that run at the same time may lie between each other
+        self._before: dict[str, str] = {}  # where lines begin whose start was not there yet: a log is cut in front, too
+        self._cut = ""
+
+    def take(self, line: bytes, number: int) -> Iterator[ColdStart]:
+        """Take a line; what it ends is given. Raises ObservationError for a damaged one."""
+        where = f"{self._name}:{number}"
+        pieces = list(ours(line))
+        for position, piece in enumerate(pieces):
+            try:
+                read = parse(piece)
+            except (ValueError, RecursionError):
+                if position == len(pieces) - 1 and piece.startswith(BEGINNINGS):
+                    self._cut = self._cut or where  # fine, where nothing of that environment comes after it
+                continue
+            if read is None:
+                continue
+            if self._cut and not read.is_start:
+                raise ObservationError("is not JSON", where=self._cut, todo=AGAIN)
+            self._cut = ""
+            if label := read.label:  # the trainer's, which knows no environment
+                for known in self._found.values():
+                    known.labels[label.request] = label.name
+                continue
+            if read.environment is None:
+                continue  # a program's own log may have events too
+            if read.environment not in self._found and not read.is_start:
+                self._before.setdefault(read.environment, where)
+                continue
+            yield from self._taken(read, piece, where)
+            self._before.pop(read.environment, None)
+
+    def end(self) -> Iterator[ColdStart]:
+        """The cold starts that nothing has ended. Raises ObservationError for lines of one that never began."""
+        for where in self._before.values():
+            raise ObservationError("comes before any start", where=where, todo="collect the whole file")
+        for building in self._found.values():
+            yield building.finish(self._name)
+
+    def _taken(self, read: ObservedLine, line: bytes, where: str) -> Iterator[ColdStart]:
+        environment = str(read.environment)
+        building = self._found.get(environment)
+        try:
+            record = read.record()
+            start = record.start if isinstance(record, Again) else record
+            if isinstance(start, Start):
+                if start.format not in FORMATS:
+                    raise ObservationError(
+                        f"is of format {start.format!r}, this version reads {' and '.join(map(str, FORMATS))}",
+                        where=where,
+                        todo="observe again with the same version of seccomp-bootstrap",
+                    )  # fmt: skip
+                if building and not isinstance(record, Again):
+                    yield building.finish(self._name)
+                if not building or not isinstance(record, Again):
+                    building = self._found[environment] = _Building(start, text=[] if self._keeps_text else None)
+            assert building is not None
+            building.add(record, read)
+        except (*DAMAGE, ProfileError) as error:
+            raise ObservationError(f"is damaged ({type(error).__name__}: {error})", where=where, todo=AGAIN) from error
+        building.digest.update(line.strip())
+        if building.text is not None:
+            building.text.append(line.strip())

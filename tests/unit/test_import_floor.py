@@ -17,7 +17,7 @@ HOME = Path(sandbox.__file__).parent
 
 FLOORS = (
     ("ci", "cli", "pytest_plugin"),
-    ("alerts", "package", "probe", "doctor", "project", "report"),
+    ("alerts", "fleet", "package", "probe", "doctor", "project", "report"),
     ("start", "review"),
     ("learn", "supervise"),
     ("policy", "egress", "logs"),
@@ -38,7 +38,7 @@ RUNTIME_SIDE = (
 )  # fmt: skip
 BUILD_SIDE = {
     "profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api", "tripwire", "alerts",
-    "ci", "pytest_plugin", "report", "logs",
+    "ci", "pytest_plugin", "report", "logs", "fleet",
 }  # fmt: skip
 """What runs beside strangers' code loads nothing of what makes profiles and packages; they meet in the bundle."""
 
@@ -59,6 +59,11 @@ LIBRARIES = {
     "markupsafe": {"sandbox.report.page"},
     "dotenv": {"sandbox.runtime_api.variables"},
     "dnslib": {"sandbox.names.questions"},
+    "pyarrow": {"sandbox.fleet"},
+    "duckdb": {"sandbox.fleet"},
+    "ibis": {"sandbox.fleet"},
+    "fsspec": {"sandbox.fleet.sources"},
+    "pyspark": {"sandbox.fleet.engines"},
 }
 """The only places of each library."""
 
