@@ -24,6 +24,7 @@ Section = Literal["processes", "network", "listen", "read", "write"]
 CLIENT = "function: what a client of the Runtime API needs (profiles/base/runtime-client.yaml)"
 CONTENT = " with the content "
 """Between a program and the SHA-256 of its content, as one text."""
+INTERPRETED = " interpreted by "
 NOBODY: Mapping[str, Sequence[str]] = {}
 
 
@@ -163,7 +164,8 @@ def diff(old: Profile, new: Profile) -> Diff:
         uses=tuple(_uses(old, new)),
         places=(
             *_places(
-                "processes", old.processes | _contents(old), new.processes | _contents(new),
+                "processes", old.processes | _contents(old) | _interpreted(old, new),
+                new.processes | _contents(new) | _interpreted(new, old),
                 old.users("processes"), new.users("processes"),
             ),
             *_places("network", old.network, new.network, old.users("network"), new.users("network")),
@@ -186,6 +188,13 @@ def diff(old: Profile, new: Profile) -> Diff:
 
 def _contents(profile: Profile) -> frozenset[str]:
     return frozenset(f"{program}{CONTENT}{digest}" for program, digest in profile.digests)
+
+
+def _interpreted(profile: Profile, other: Profile) -> frozenset[str]:
+    """What interprets programs, of those of which both say it: to learn it of one more is no change."""
+    known = {program for program, _ in other.interpreters}
+    pairs = ((program, by) for program, by in profile.interpreters if program in known)
+    return frozenset(f"{program}{INTERPRETED}{by}" for program, by in pairs)
 
 
 def _phases_of(profile: Profile) -> dict[str, tuple[Phase, ...]]:

@@ -10,7 +10,7 @@ from sandbox.project import cloudformation, serverless
 from sandbox.project.dockerfile import read_image
 from sandbox.project.documents import Table, parse
 from sandbox.project.files import Folder
-from sandbox.project.function import Described, profile_name, with_events
+from sandbox.project.function import Described, profile_name, with_events, with_python
 
 UNREAD = ("serverless.ts", "serverless.js")
 """Programs that make a template: nothing of a project is run to read it."""
@@ -19,13 +19,15 @@ UNREAD = ("serverless.ts", "serverless.js")
 def functions(folder: Folder) -> tuple[Described, ...]:
     """The functions, with names of their own. Raises UsageError, located, for a template that cannot be read."""
     found = [one for path in folder.templates() for one in _of_template(path, folder)]
+    if any(one.tool != "dockerfile" for one in found):  # whose images are built by it
+        found = [one for one in found if one.tool != "dockerfile"]
     named: list[Described] = []
     taken: set[str] = set()
     for one in found:
         name = _free(profile_name(one.name), taken)
         taken.add(name)
         named.append(replace(one, name=name))
-    return tuple(with_events(one, folder, len(named) == 1) for one in named)
+    return tuple(with_python(with_events(one, folder, len(named) == 1), folder) for one in named)
 
 
 def unread(folder: Folder) -> Iterator[str]:

@@ -16,8 +16,8 @@ class Described:
     """`tool` is sam, serverless, cdk or dockerfile; `source` the file, with a line where it is known.
 
     `code` is the folder of its code, relative to the project's. `runtime` is Lambda's name for one, '' for an image;
-    `command` starts an image's program, `options` are more of `sandbox learn`. `missing` are sentences about what could
-    not be found; it is `trainable` where the command can work as it stands.
+    `command` starts an image's program, `python` is a virtual environment, `options` are more of `sandbox learn`.
+    `missing` are sentences about what could not be found; it is `trainable` where the command can work as it stands.
     """
 
     tool: str
@@ -31,6 +31,7 @@ class Described:
     variables: tuple[str, ...] = ()
     image: str = ""
     events: str = ""
+    python: str = ""
     options: tuple[str, ...] = ()
     missing: tuple[str, ...] = field(default=())
 
@@ -72,3 +73,11 @@ def with_events(one: Described, folder: Folder, alone: bool) -> Described:
     if one.tool == "dockerfile" and not one.handler:
         return one  # a server or a program takes none
     return replace(one, events=where).without(f"no sample events: put JSON files, one an event, into {where}")
+
+
+def with_python(one: Described, folder: Folder) -> Described:
+    """The same with the virtual environment that lies beside its code, or in the project."""
+    if not one.runtime.startswith(PYTHON):
+        return one
+    places = [os.path.normpath(os.path.join(*parts)) for parts in ((one.code, ".venv"), (".venv",), ("venv",))]
+    return replace(one, python=next((place for place in places if "python" in folder.names(place, "bin")), ""))

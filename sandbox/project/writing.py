@@ -106,6 +106,8 @@ def command(one: Described) -> list[str]:
         words += ["--root", one.code]
     if one.events:
         words += ["--events", one.events]
+    if one.python:
+        words += ["--python", one.python]
     return [*words, *one.options, *started(one)]
 
 

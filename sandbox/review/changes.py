@@ -95,7 +95,9 @@ def _of(change: diff.Change, old: Document, new: Document) -> ProfileChange:
         return made("promise", "promises", change.name, how, ("promises", *there), ("promises", *here))
     if isinstance(change, diff.PlaceChange):
         section = spelled(change.section)
-        entry = change.place.partition(diff.CONTENT)[0] if change.section == "processes" else change.place
+        entry = change.place
+        if change.section == "processes":
+            entry = entry.partition(diff.CONTENT)[0].partition(diff.INTERPRETED)[0]
         before, after = (_path_of(change.section, entry, one) for one in (old, new))
         return made(change.section, section, change.place, risk.of_entry(section), before, after)
     if isinstance(change, UserChange):

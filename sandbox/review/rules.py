@@ -42,7 +42,7 @@ ASK = (
 def of_changes() -> list[AlertRule]:
     """The rules of what widens a profile."""
     return [
-        AlertRule(f"widening/{name}", short, full, f"{full} {ASK}", "warning", "medium")
+        AlertRule(f"widening/{name}", short, full, f"{full} {ASK}", "warning")
         for name, (short, full) in OF_CHANGES.items()
     ]
 
@@ -61,7 +61,7 @@ def widenings(found: Iterable[ProfileChange], function: str) -> list[Alert]:
 def of_lint() -> list[AlertRule]:
     """The rules of lint."""
     return [
-        AlertRule(f"lint/{name}", rule.title, f"{rule.title}. {rule.why}", rule.why, "warning", "medium")
+        AlertRule(f"lint/{name}", rule.title, f"{rule.title}. {rule.why}", rule.why, "warning")
         for name, rule in RULES.items()
     ]
 

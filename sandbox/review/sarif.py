@@ -24,9 +24,6 @@ Level = Literal["error", "warning", "note"]
 
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
-SECURITY: Mapping[str, str] = {"high": "8.0", "medium": "5.0", "low": "2.0"}
-"""By the risk of a rule, the number by which GitHub sorts alerts of rules with the tag `security`."""
-
 WINDOW = 100
 MOST = 5000
 """Results; GitHub shows no more of one run, and refuses a run with over 25,000."""
@@ -41,7 +38,6 @@ class AlertRule:
     full: str
     help: str
     level: Level
-    risk: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def log(rules: Iterable[AlertRule], results: Sequence[Alert], automation: str) -
 
 
 def _rule(rule: AlertRule) -> dict[str, Any]:
-    security = {"security-severity": SECURITY[rule.risk]} if rule.risk else {}
+    # Without a `security-severity`, which is one for all results of a rule, GitHub shows the level of each result.
     return {
         "id": rule.id,
         "name": "".join(word.capitalize() for word in rule.id.replace("/", "-").split("-")),
@@ -95,7 +91,7 @@ def _rule(rule: AlertRule) -> dict[str, Any]:
         "fullDescription": {"text": rule.full},
         "help": {"text": rule.help, "markdown": rule.help},
         "defaultConfiguration": {"level": rule.level},
-        "properties": {"tags": ["security", "sandbox"], "precision": "very-high", **security},
+        "properties": {"tags": ["security", "sandbox"], "precision": "very-high"},
     }
 
 

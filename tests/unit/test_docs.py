@@ -58,7 +58,7 @@ def test_the_generated_parts_are_those_of_the_code() -> None:
     printed = subprocess.run(tool, capture_output=True, text=True, check=True, timeout=60).stdout
     pages = REFERENCE + AUTOMATION
     parts = re.findall(r"(?<=: tools/reference -->\n\n).*?(?=\n\n<!-- end -->)", pages, re.DOTALL)
-    assert len(parts) == 3
+    assert len(parts) == 4
     assert "\n\n".join(parts) == printed.rstrip("\n")
 
 

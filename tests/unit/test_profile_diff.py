@@ -144,3 +144,10 @@ def test_a_merge_takes_nothing_away(one: Profile, other: Profile) -> None:
     assert all(change.sign == "+" for change in found.changes if not isinstance(change, stricter))
     assert all(change.sign == "-" for change in found.anomalies if one.on_anomaly)
     assert not diff(merged, merged).changes
+
+
+def test_another_interpreter_counts_where_both_are_known() -> None:
+    """A program that another one interprets now is widening; to learn what interprets it is none."""
+    old = replace(profile(), processes=frozenset({"/opt/s", "/opt/t"}), interpreters=frozenset({("/opt/s", "/bin/sh")}))
+    new = replace(old, interpreters=old.interpreters | {("/opt/s", "/bin/bash"), ("/opt/t", "/bin/sh")})
+    assert list(lines(diff(old, new))) == ["+ processes: /opt/s interpreted by /bin/bash"]

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,13 +83,17 @@ def test_a_sam_template(tmp_path: Path) -> None:
     (tmp_path / "template.yaml").write_text(SAM)
     (tmp_path / "src" / "orders" / "events").mkdir(parents=True)
     (tmp_path / "src" / "orders" / "events" / "a.json").write_text("{}")
+    (tmp_path / "src" / "orders" / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / "src" / "orders" / ".venv" / "bin" / "python").symlink_to(sys.executable)
     (tmp_path / "image").mkdir()
-    (tmp_path / "image" / "Dockerfile").write_text(DOCKERFILE)
+    for dockerfile in (tmp_path / "image" / "Dockerfile", tmp_path / "Dockerfile"):
+        dockerfile.write_text(DOCKERFILE)
     functions = found(tmp_path)
     assert [*functions] == ["Orders", "Lost", "Image", "Inline"]
     assert functions["Orders"] == Described(
         "sam", "template.yaml:6", "Orders", os.path.join("src", "orders"), "python3.12", "app.handler",
         architecture="aarch64", variables=("STAGE",), events=os.path.join("src", "orders", "events"),
+        python=os.path.join("src", "orders", ".venv"),
     )  # fmt: skip
     assert functions["Lost"].missing == (
         "its handler is not in template.yaml itself: pass it by hand",
@@ -149,6 +154,17 @@ def test_what_an_image_starts(text: str, command: tuple[str, ...], handler: str)
     """ENTRYPOINT and CMD of the last stage, in either form; a Runtime API client's argument is the handler."""
     image = read_image(text, "Dockerfile")
     assert (image.command, image.handler) == (command, handler)
+
+
+def test_a_server_in_an_image(tmp_path: Path) -> None:
+    """A Dockerfile alone is a program: its command, its signal, and that it listens, which training must be told of."""
+    text = "FROM python:3.13\nEXPOSE 8080/tcp\nSTOPSIGNAL SIGINT\nCMD gunicorn -b :8080 app:app"
+    (tmp_path / "Dockerfile").write_text(text)
+    ((name, one),) = found(tmp_path).items()
+    command = ["sandbox", "learn", name, "--stop-signal", "SIGINT", "--", "gunicorn", "-b", ":8080", "app:app"]
+    assert writing.command(one) == command
+    assert one.missing == ("it listens on 8080: give `--drive COMMAND` what asks it, or end it by Ctrl-C",)
+    assert "FROM python:3.13" in (init(tmp_path), (tmp_path / writing.DEPLOYMENT).read_text())[1]
 
 
 def test_init_writes_once(tmp_path: Path) -> None:
