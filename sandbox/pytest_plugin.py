@@ -27,23 +27,17 @@ from typing import Any
 import pytest
 
 import sandbox
+from sandbox import pytest_coverage
 
 INSIDE = "PYTEST_SANDBOX"
 """Set for what we start: a pytest that a test starts reads the same configuration, and must not confine once more."""
-MEASURES = (
-    "COVERAGE_PROCESS_START",
-    "COVERAGE_PROCESS_CONFIG",
-    "COV_CORE_SOURCE",
-    "COV_CORE_CONFIG",
-    "COV_CORE_DATAFILE",
-)
-"""By these coverage.py measures children too: its files would be learned, or refused."""
 LASTING = "/var/tmp"
 """Where functions are seldom allowed to write, as they are in /tmp: one could change its policy there."""
-FOLDER, POLICY = "sandbox_folder", "sandbox_policy"
+FOLDER, POLICY, MEASURED = "sandbox_folder", "sandbox_policy", "sandbox_measured"
 """What the controller of xdist tells its workers."""
 
 _HOME = Path(sandbox.__file__).resolve().parent.parent
+_START = (sys.executable, "-I", "-S", str(_HOME / "bootstrap"))
 _POPEN = inspect.signature(subprocess.Popen.__init__)
 
 
@@ -77,14 +71,18 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     told: Mapping[str, str] = getattr(config, "workerinput", {})
     if told:
-        config.pluginmanager.register(Confinement(config, told[FOLDER], told[POLICY]), "sandbox-confinement")
+        confinement = Confinement(config, told[FOLDER], told[POLICY], told[MEASURED])
+        config.pluginmanager.register(confinement, "sandbox-confinement")
         return
-    folder = _folder("logs")
-    config.add_cleanup(lambda: _remove(folder))
-    policy = profile if os.path.isdir(profile) else ""
+    folder = _folder(config, "logs")
+    policy, measured = profile if os.path.isdir(profile) else "", ""
     if profile and not policy:
+        if pytest_coverage.measures(os.environ):
+            measured = _folder(config, "coverage")
+            both = pytest_coverage.with_coverage(profile, measured, _START, lambda *words: _sandbox(config, *words))
+            profile, measured = (both, measured) if both else (profile, "")
         policy = _compiled(config, profile)
-    confinement = Confinement(config, folder, os.path.abspath(policy) if policy else "")
+    confinement = Confinement(config, folder, os.path.abspath(policy) if policy else "", measured)
     config.pluginmanager.register(confinement, "sandbox-confinement")
     config.pluginmanager.register(Conclusion(config, confinement), "sandbox-conclusion")
 
@@ -92,9 +90,9 @@ def pytest_configure(config: pytest.Config) -> None:
 class Confinement:
     """In each process that runs tests: puts the bootstrap in front of what a test starts."""
 
-    def __init__(self, config: pytest.Config, folder: str, policy: str) -> None:
-        """`folder` takes observations and lines, `policy` is a bundle, '' to learn."""
-        self.folder, self.policy = folder, policy
+    def __init__(self, config: pytest.Config, folder: str, policy: str, measured: str) -> None:
+        """`folder` takes observations and lines, `measured` coverage's data; `policy` is a bundle, '' to learn."""
+        self.folder, self.policy, self.measured = folder, policy, measured
         self._patterns: Sequence[str] = config.getoption("--sandbox-command")
         self._lines = os.open(os.path.join(folder, f"{os.getpid()}.lines"), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._status = os.open(
@@ -153,16 +151,18 @@ class Confinement:
             yield
             return
         self._count += 1
-        left = {
-            key: value for key, value in environment.items() if not key.startswith("SANDBOX_") and key not in MEASURES
-        }
+        left = {key: value for key, value in environment.items() if not key.startswith("SANDBOX_")}
+        if self.measured and pytest_coverage.measures(left):
+            left |= pytest_coverage.variables(self.measured, left)
+        else:
+            left = {key: value for key, value in left.items() if key not in pytest_coverage.MEASURES}
         given = (self._status, self._lines) if self.policy else (self._status,)
         if self.policy:
             ours = {"SANDBOX_POLICY": self.policy, "SANDBOX_EVENTS": f"fd:{self._lines}"}
         else:
             observations = os.path.join(self.folder, f"{os.getpid()}-{self._count}.observations")
             ours = {"SANDBOX_MODE": "learn", "SANDBOX_OBSERVATIONS": observations}
-        asked["args"] = [sys.executable, "-I", "-S", str(_HOME / "bootstrap"), *command]
+        asked["args"] = [*_START, *command]
         asked["env"] = {**left, **ours, "SANDBOX_STATUS": f"fd:{self._status}", INSIDE: "1"}
         asked.pop("executable", None)
         asked.pop("shell", None)
@@ -185,12 +185,22 @@ class Conclusion:
 
     def __init__(self, config: pytest.Config, confinement: Confinement) -> None:
         self._config, self._folder, self._policy = config, confinement.folder, confinement.policy
+        self._measured = confinement.measured
         self._said: list[str] = []
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """A hook of xdist's, before a worker starts: what it is to use."""
-        node.workerinput[FOLDER], node.workerinput[POLICY] = self._folder, self._policy
+        node.workerinput |= {FOLDER: self._folder, POLICY: self._policy, MEASURED: self._measured}
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Between the last test and whoever combines the data of coverage."""
+        try:
+            return (yield)
+        finally:
+            if self._measured:
+                pytest_coverage.bring_home(self._measured, os.environ)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -218,19 +228,8 @@ class Conclusion:
             return False
         output = self._config.getoption("--sandbox-output") or os.path.join("profiles", f"{name}.yaml")
         merge = ("--merge",) if os.path.exists(output) else ()
-        done = _sandbox(
-            self._config,
-            "learn",
-            name,
-            "--from",
-            *files,
-            "--output",
-            output,
-            "--generalise",
-            "never",
-            "--allow-failed",
-            *merge,
-        )
+        words = ("learn", name, "--from", *files, "--output", output, "--generalise", "never", "--allow-failed", *merge)
+        done = _sandbox(self._config, *words)
         # That a program ended with an error a test has asked for: it passed.
         told = done.stderr.splitlines() if done.returncode else ()
         self._said += [*done.stdout.splitlines(), *told]
@@ -251,7 +250,7 @@ class Conclusion:
         return not refused
 
     def _started(self, count: int) -> bool:
-        if any(name in os.environ for name in MEASURES):
+        if pytest_coverage.measures(os.environ) and not self._measured:
             self._said.append("coverage.py did not measure what the tests started: a run without these options does")
         if not count:
             self._said.append("the tests started nothing by subprocess or asyncio that could be confined")
@@ -284,8 +283,7 @@ def _exists(program: str, environment: Mapping[str, str], cwd: Any) -> bool:
 
 def _compiled(config: pytest.Config, profile: str) -> str:
     """A bundle of a profile, where the tests' programs cannot change it. Raises UsageError with what is wrong."""
-    folder = _folder("policy")
-    config.add_cleanup(lambda: _remove(folder))
+    folder = _folder(config, "policy")
     bundle = os.path.join(folder, "bundle")
     done = _sandbox(config, "compile", profile, "--output", bundle, "--arch", os.uname().machine)
     if done.returncode:
@@ -296,16 +294,21 @@ def _compiled(config: pytest.Config, profile: str) -> str:
 
 
 def _sandbox(config: pytest.Config, *words: str) -> subprocess.CompletedProcess[str]:
-    """The `sandbox` command in a process of its own: it forks, and this process may have threads."""
+    """The `sandbox` command in a process of its own, not measured: it forks, and this process may have threads."""
     command = [sys.executable, "-P", "-m", "sandbox", *words]
+    environment = {key: value for key, value in os.environ.items() if key not in pytest_coverage.MEASURES}
     return subprocess.run(
-        command, cwd=config.invocation_params.dir, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-    )
+        command, cwd=config.invocation_params.dir, env=environment, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
 
 
-def _folder(what: str) -> str:
+def _folder(config: pytest.Config, what: str) -> str:
+    """A folder for this run, outside of /tmp where that is possible."""
     lasting = LASTING if os.access(LASTING, os.W_OK | os.X_OK) else None
-    return tempfile.mkdtemp(prefix=f"sandbox-pytest-{what}-", dir=lasting)
+    made = tempfile.mkdtemp(prefix=f"sandbox-pytest-{what}-", dir=lasting)
+    config.add_cleanup(lambda: _remove(made))
+    return made
 
 
 def _remove(folder: str) -> None:
