@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from output_schemas import check
 
 from sandbox.fleet.ingest import ingest
 from sandbox.fleet.sources import sources
@@ -81,6 +82,7 @@ def sandbox(*arguments: str | Path, **options: object) -> subprocess.CompletedPr
     environment = {**os.environ, "PYTHONPATH": str(HOME)}
     given = {"env": environment, "capture_output": True, "text": True, "timeout": 60, "check": False, **options}
     done: subprocess.CompletedProcess[str] = subprocess.run(command(*arguments), **given)  # type: ignore[call-overload]
+    check(["fleet", *map(str, arguments)], done.stdout)
     return done
 
 

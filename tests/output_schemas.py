@@ -18,6 +18,7 @@ OF_COMMANDS = {
     "learn": ("cli/learn",), "invoke": ("cli/invoke",), "probe": ("cli/probe",), "doctor": ("doctor/report",),
     "profile show": ("cli/show",), "profile diff": ("cli/diff",), "profile lint": ("cli/lint",),
     "events": ("violations", "cli/events"), "explain": ("cli/explain",),
+    "fleet ingest": ("fleet/ingest",), "fleet query": ("fleet/row",),
 }  # fmt: skip
 """The commands with --json."""
 
