@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import re
 import statistics
 import sys
@@ -17,6 +18,7 @@ import typer
 from sandbox.behaviour.call import Call
 from sandbox.cli import alerting
 from sandbox.cli.alerting import ALERTS, EventForm
+from sandbox.cli.following import following
 from sandbox.cli.output import json_line, on_terminal, say, warn
 from sandbox.errors import UsageError, printable
 from sandbox.logs.counts import Counts
@@ -81,6 +83,9 @@ def events(
         EventForm, typer.Option("--format", help="json as --json; ocsf, emf (CloudWatch metrics), asff (Security Hub)")
     ] = EventForm.text,
     resource: Annotated[str, typer.Option(help="With --format ocsf or asff: the function", metavar="ARN")] = "",
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what is written later, over rotations, until Ctrl-C or SIGTERM")
+    ] = False,
     activity: Annotated[
         bool, typer.Option("--activity", help="What each invocation did (SANDBOX_ACTIVITY) instead of violations")
     ] = False,
@@ -102,9 +107,11 @@ def events(
     wanted = reader.Filter(
         frozenset(syscall or ()), phase.value if phase else "", risk.value if risk else "", _moment(since)
     )
+    if follow and (verify or summary or form is EventForm.asff):
+        todo = "leave out --follow, or --verify, --summary and --format asff, which need the end of a log"
+        raise UsageError("--follow has no end", where="sandbox events", todo=todo)
     reading = LogReader(log_format.value)
-    with opened(file) as source:
-        found = reading.lines(source, starts=form is EventForm.emf)
+    with _followed(file, reading, form) if follow else _read(file, reading, form) as found:
         if verify:
             _verify(found, reading.counts, key_of(key_file), expect, unfinished, json_output)
             return
@@ -123,8 +130,24 @@ def events(
             if not reading.counts.nothing_ours:
                 _summary(kinds, json_output)
         else:
-            _list(found, wanted, json_output)
+            _list(found, wanted, json_output, follow)
     told(file, reading.counts)
+
+
+@contextmanager
+def _read(file: str, reading: LogReader, form: EventForm) -> Iterator[Iterator[reader.Line]]:
+    """The lines of a log that is there."""
+    with opened(file) as source:
+        yield reading.lines(source, starts=form is EventForm.emf)
+
+
+@contextmanager
+def _followed(file: str, reading: LogReader, form: EventForm) -> Iterator[Iterator[reader.Line]]:
+    """The lines of a log that grows."""
+    if file != "-" and not os.path.exists(file):
+        warn(f"{file}: is not there yet; waiting for it")
+    with following(file) as follower:
+        yield follower.lines(reading, starts=form is EventForm.emf)
 
 
 def told(file: str, counts: Counts) -> None:
@@ -194,14 +217,15 @@ def _moment(text: str) -> float | None:
         ) from error  # fmt: skip
 
 
-def _list(found: Iterator[reader.Line], wanted: reader.Filter, json_output: bool) -> None:
+def _list(found: Iterator[reader.Line], wanted: reader.Filter, json_output: bool, follow: bool) -> None:
     chosen = ((line, one) for line in found if (one := line.call) and wanted.admits(one))
     if json_output:
         for line, _ in chosen:
             json_line(line.fields)
-    elif not on_terminal():
+    elif follow or not on_terminal():
         for _, record in chosen:
-            say(f"{reader.moment(record.time)} {reader.describe(record)}")
+            style = STYLES.get(record.risk, "") if follow else ""
+            say(f"{reader.moment(record.time)} {reader.describe(record)}", style)
     else:
         from sandbox.cli.terminal import show_table
 
