@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ from sandbox.cli.profile_files import write_profile
 from sandbox.cli.sources import profile_of
 from sandbox.errors import ProfileError
 from sandbox.profile import diff as comparison
-from sandbox.profile import document, lint, merge
+from sandbox.profile import document, faults, lint, merge
 from sandbox.profile.finding import SEVERITIES, Finding
 from sandbox.profile.risk import RISKS
 from sandbox.review import changes, github, markdown, rules, sarif
@@ -140,13 +141,17 @@ def _show(finding: Finding) -> None:
     say(f"  what to do: {finding.todo}")
 
 
-def _findings(argument: str) -> tuple[Finding, ...]:
-    """The findings in a profile; one that cannot be read as a profile is an error at its place."""
-    file = argument
+def _findings(argument: str) -> Iterator[Finding]:
+    """The findings in a profile; what keeps it from being read as one is an error at its place."""
     try:
         file = profile_of(argument)
-        return lint.lint(document.read(file))
     except ProfileError as error:
-        place = error.where.removeprefix(file).split(":")
+        yield Finding("error", argument, 1, 1, error.what, error.todo)
+        return
+    read, found = faults.examined(file)
+    for fault in found:
+        place = fault.where.removeprefix(file).split(":")
         line, column = (int(part) if part.isdigit() else 1 for part in (place[1:3] if len(place) == 3 else ("1", "1")))
-        return (Finding("error", file, line, column, error.what, error.todo, excerpt=error.excerpt),)
+        yield Finding("error", file, line, column, fault.what, fault.todo, excerpt=fault.excerpt)
+    if read:
+        yield from lint.lint(read)

@@ -133,15 +133,19 @@ _Class = tuple[str, Mapping[str, Any], str]
 
 def read(path: str) -> Document:
     """Read a profile from a file. Raises ProfileError with the place and what to do."""
+    return parse(load(path), path)
+
+
+def load(path: str) -> bytes:
+    """The content of a file, once: it may be a pipe. Raises ProfileError for one that cannot be read."""
     try:
         with open(path, "rb") as file:
-            data = file.read(LARGEST + 1)
+            return file.read(LARGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ProfileError(
             f"cannot be read: {reason}", where=path, todo="check the name; `sandbox learn` makes a profile"
         ) from error
-    return parse(data, path)
 
 
 def parse(data: bytes | str, source: str = "<profile>") -> Document:
@@ -162,10 +166,8 @@ def parse(data: bytes | str, source: str = "<profile>") -> Document:
 def _parse(data: bytes | str, source: str) -> Document:
     tree, places = compose(data, source)
     document = Document(Profile(ProfiledFunction("")), source, places)
-    if found := shape.fault(tree):
-        path, what = found
-        todo = "see `sandbox path schema`, or point your editor at it"
-        raise ProfileError(what, where=document.where(path), todo=todo)
+    for path, what in shape.faults(tree):
+        raise ProfileError(what, where=document.where(path), todo=shape.TODO)
     text = data if isinstance(data, str) else data.decode("utf-8-sig")
     return Document(_build(tree, document), source, places, tree, text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -14,6 +14,7 @@ from sandbox.profile.nearest import nearest
 from sandbox.profile.places import Path
 
 ID = "urn:seccomp-bootstrap:profile:"
+TODO = "see `sandbox path schema`, or point your editor at it"
 LARGEST = 1 << 20
 LONGEST = 200
 """Characters of what the validator says: it quotes what it was given."""
@@ -35,14 +36,16 @@ def is_ours(text: str) -> bool:
     return f'"$id": "{ID}' in text[:400]
 
 
-def fault(tree: Any) -> tuple[Path, str] | None:
-    """Where a tree has not the shape of a profile, and what is wrong, with the nearest right word."""
-    error = jsonschema.exceptions.best_match(_validator().iter_errors(tree))
-    if error is None:
-        return None
-    dotted = ".".join(map(str, error.absolute_path)) or "the document"
-    text = error.message if len(error.message) < LONGEST else error.message[:LONGEST] + " ..."
-    return (*error.absolute_path, *_stranger(error)), f"{dotted}: {text}{_near(error)}"
+def faults(tree: Any) -> Iterator[tuple[Path, str]]:
+    """Where a tree has not the shape of a profile, and what is wrong, with the nearest right word; the worst first."""
+    errors = sorted(_validator().iter_errors(tree), key=jsonschema.exceptions.relevance, reverse=True)
+    # A misspelled key before the one that is therefore missing.
+    for found in sorted(errors, key=lambda one: (len(one.absolute_path), one.validator != "additionalProperties")):
+        error = jsonschema.exceptions.best_match([found])
+        dotted = ".".join(map(str, error.absolute_path)) or "the document"
+        text = error.message if len(error.message) < LONGEST else error.message[:LONGEST] + " ..."
+        for stranger in _strangers(error) or [()]:
+            yield (*error.absolute_path, *stranger), f"{dotted}: {text}{_near(error, stranger)}"
 
 
 @cache
@@ -59,14 +62,14 @@ def _known(error: jsonschema.ValidationError) -> Iterable[object]:
     return ()
 
 
-def _stranger(error: jsonschema.ValidationError) -> tuple[str, ...]:
-    """The key that does not belong there, if that is what the error is about."""
+def _strangers(error: jsonschema.ValidationError) -> list[tuple[str, ...]]:
+    """The keys that do not belong there, if that is what the error is about."""
     if error.validator != "additionalProperties" or not isinstance(error.instance, Mapping):
-        return ()
+        return []
     known = set(_known(error))
-    return next(((str(key),) for key in error.instance if key not in known), ())
+    return [(str(key),) for key in error.instance if key not in known]
 
 
-def _near(error: jsonschema.ValidationError) -> str:
-    word = next(iter(_stranger(error)), error.instance)
+def _near(error: jsonschema.ValidationError, stranger: tuple[str, ...]) -> str:
+    word = stranger[0] if stranger else error.instance
     return nearest(word, map(str, _known(error))) if isinstance(word, str) else ""

@@ -18,7 +18,7 @@ from sandbox.errors import UsageError
 
 DEEPEST = 60
 """Levels; CloudFormation's own templates have fewer than twenty."""
-MOST = 200_000
+MOST = 100_000
 """Values of one document, those that merge keys copy included."""
 
 
@@ -77,12 +77,16 @@ def _from_json(value: object, depth: int) -> object:
 class _Composer(yaml.SafeLoader):
     """Composes nodes no deeper than a template has them: libyaml's tree is walked by recursion."""
 
-    depth = 0
+    depth = count = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.depth >= DEEPEST:
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=mark)
+        self.count += 1
+        if self.count > MOST:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=f"holds more than {MOST} values", problem_mark=mark)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1

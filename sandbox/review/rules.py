@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from sandbox.profile.finding import RULES, Finding, Severity
 from sandbox.profile.risk import Risk
 from sandbox.review.changes import ProfileChange
-from sandbox.review.sarif import Alert, AlertRule, Level
+from sandbox.review.sarif import Alert, AlertRule, Level, uri
 
 LEVELS: Mapping[Risk, Level] = {"high": "error", "medium": "warning", "low": "note"}
 
@@ -71,7 +71,7 @@ def findings(found: Iterable[Finding]) -> list[Alert]:
     return [
         Alert(
             f"lint/{finding.rule}", OF_SEVERITIES[finding.severity], f"{finding.message}; what to do: {finding.todo}",
-            finding.file, finding.line, finding.column, finding.file, f"{finding.subject}\0{finding.message}",
+            finding.file, finding.line, finding.column, uri(finding.file), finding.subject,
         )
         for finding in found if not finding.ignored
     ]  # fmt: skip

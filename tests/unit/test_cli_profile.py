@@ -15,7 +15,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from sandbox.cli.loading import app
-from sandbox.errors import SandboxError, UsageError, printable
+from sandbox.errors import ProfileError, SandboxError, UsageError, printable
 from sandbox.kernel import tables
 from sandbox.policy.rules import rules_for
 from sandbox.profile import document
@@ -248,3 +248,15 @@ def test_editors_get_the_schema_beside_a_profile(files: tuple[str, str], tmp_pat
         run("merge", *files, "--output", str(written))
         assert (beside.read_text() == old) is kept
     assert sorted(os.listdir(written.parent)) == ["f.yaml", beside.name]
+
+
+def test_lint_tells_every_fault_of_the_shape(files: tuple[str, str]) -> None:
+    """Each misspelled key and wrong value has a line of its own, so that one run is enough."""
+    text = OLD.replace("promises:", "promisses:").replace("files: {read", "files: {reed").replace("count: 300", "x")
+    Path(files[0]).write_text(text.replace("handler: app", "handlre: app"))
+    shown = [line for line in run("lint", files[0]).stdout.splitlines() if ": error: " in line]
+    for key, near in (("promisses", "promises"), ("reed", "read"), ("handlre", "handler")):
+        assert [line for line in shown if f"'{key}' was unexpected" in line and line.endswith(f"did you mean {near}?")]
+    assert len({line.split(": ")[0] for line in shown}) == 4  # and the missing promises, of the document as a whole
+    with pytest.raises(ProfileError, match="did you mean promises"):
+        document.read(files[0])
