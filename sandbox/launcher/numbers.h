@@ -338,9 +338,11 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 #define STOPPED "before its first instruction (SIGSTOP; ptrace(2) is refused)"
 #define MET "at its first call that is notified (ptrace(2) is refused)"
 #define REBUILD "compile the profile again: `sandbox compile PROFILE --output DIR`"
+#define STATIC_TLS "glibc.rtld.optional_static_tls=16384"
 
 #if defined(__x86_64__)
 #define ARCH "x86_64"
+#define LOADER "ld-linux-x86-64.so.2"
 #define AUDIT_ARCH 0xc000003eU
 #define PATH_CALL_ROWS {{2, OPENED, -1, 0, -1, -1, 1, 0x0}, {257, OPENED, 0, 1, -1, -1, 2, 0x0}, {85, OPENED, -1, 0, \
     -1, -1, -1, 0x0}, {76, TRUNCATED, -1, 0, -1, -1, -1, 0x0}, {83, MADE, -1, -1, -1, 0, -1, 0x80}, {258, MADE, -1, \
@@ -478,6 +480,7 @@ enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UN
 
 #elif defined(__aarch64__)
 #define ARCH "aarch64"
+#define LOADER "ld-linux-aarch64.so.1"
 #define AUDIT_ARCH 0xc00000b7U
 #define PATH_CALL_ROWS {{56, OPENED, 0, 1, -1, -1, 2, 0x0}, {45, TRUNCATED, -1, 0, -1, -1, -1, 0x0}, {34, MADE, -1, \
     -1, 0, 1, -1, 0x80}, {33, MADE, -1, -1, 0, 1, 2, 0x0}, {38, MOVED, 0, 1, 2, 3, -1, 0x0}, {276, MOVED, 0, 1, 2, 3, \

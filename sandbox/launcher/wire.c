@@ -7,7 +7,7 @@
 
 enum unavailable { FAIL, ON_WARN, ON_DETECT, ON_BEST };
 static enum unavailable unavailable;
-static const char *tier, *wire_problem; /* why it cannot be set; NULL: it can */
+static const char *tier, *wire_problem;        /* why it cannot be set; NULL: it can */
 static const char **wired_env, *wire_reads[3]; /* what the library reads as it is loaded, and itself */
 
 /* The dynamic loader of a program, or of one of its `#!` interpreters; '' for a static one. */
@@ -43,15 +43,12 @@ static const char *find_library(void) {
     return "";
 }
 
-#if defined(__x86_64__)
-#define LOADER "ld-linux-x86-64.so.2"
-#else
-#define LOADER "ld-linux-aarch64.so.1"
-#endif
-
 /* Before anything is installed: behind a part of the walls nothing can be looked at any more. */
 static void prepare_wire(void) {
     const char *library = find_library(), *loader = loader_of(command_path), *into[2], *others = variable("LD_AUDIT");
+    const char *tunables = variable("GLIBC_TUNABLES");
+    int has_room = 0;
+    for (const char *at = tunables; *at; at++) has_room |= starts_with(at, "optional_static_tls");
     size_t count = 0;
     if (!*library)
         wire_problem = "its library is not there (tools/release builds it)";
@@ -70,12 +67,15 @@ static void prepare_wire(void) {
     for (const char *at = told; *at; at++) breaks += *at == '\n';
     if (breaks != lines) wire_problem = "a path has a line break in it";
     while (handler_env[count]) count++;
-    wired_env = alloc((count + 4) * sizeof *wired_env);
+    wired_env = alloc((count + 5) * sizeof *wired_env);
     size_t n = 0;
     for (size_t i = 0; i < count; i++)
-        if (!starts_with(handler_env[i], "LD_AUDIT=")) wired_env[n++] = handler_env[i];
+        if (!starts_with(handler_env[i], "LD_AUDIT=") && (has_room || !starts_with(handler_env[i], "GLIBC_TUNABLES=")))
+            wired_env[n++] = handler_env[i];
     wired_env[n++] = told;
     wired_env[n++] = format("LD_AUDIT=%%%", library, *others ? ":" : "", others);
+    /* Room for thread-local memory (sandbox/start/wire.py: STATIC_TLS). */
+    if (!has_room) wired_env[n++] = format("GLIBC_TUNABLES=%%%", tunables, *tunables ? ":" : "", STATIC_TLS);
     if (!wire_problem && !asks_for_each(loader)) wired_env[n++] = "LD_BIND_NOW=1";
     wired_env[n] = NULL;
 }

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from sandbox.confine import Command
 
 TIER = "tier: detects, does not contain"
+TUNABLES, STATIC_TLS = "GLIBC_TUNABLES", "glibc.rtld.optional_static_tls=16384"
+"""A loader that takes auditors counts the thread-local memory of a program's libraries only after it has laid out the
+block, so that jemalloc and others do not fit (glibc 2.32 and newer know the name)."""
 
 
 def variables(command: Command, folder: str, api: str, *, audit: bool) -> Mapping[str, str]:
@@ -49,6 +52,9 @@ def variables(command: Command, folder: str, api: str, *, audit: bool) -> Mappin
     others = dict(command.environ).get("LD_AUDIT", "")
     if others:
         found["LD_AUDIT"] += f":{others}"
+    tunables = dict(command.environ).get(TUNABLES, "")
+    if "optional_static_tls" not in tunables:
+        found[TUNABLES] = f"{tunables}:{STATIC_TLS}" if tunables else STATIC_TLS
     if not asks_for_each(loader):
         found["LD_BIND_NOW"] = "1"  # bound late, each call of every function would go through the loader
     return found

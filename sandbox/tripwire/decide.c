@@ -126,11 +126,11 @@ static int written_by(uint32_t nr, const uint64_t *registers, struct target *to)
     case NR_mkdirat:
     case NR_mknodat:
         return writes((int)registers[0], first, 1, to);
-    case NR_symlinkat:
-        forget_paths(0);
+    case NR_symlinkat: /* where a folder was asked for that was not there, too */
+        forget_paths(1);
         return writes((int)registers[1], (const char *)registers[2], 1, to);
     case NR_linkat:
-        forget_paths(0);
+        forget_paths(1);
         return writes((int)registers[2], second, 1, to);
     case NR_renameat:
     case NR_renameat2: {

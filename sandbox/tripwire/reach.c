@@ -419,24 +419,33 @@ static struct seen_path {
     uint32_t length;
     char text[SEEN_PATH];
 } seen_folders[SEEN_PATHS], seen_files[SEEN_PATHS];
-static volatile uint32_t seen_folder_count, seen_file_count;
+static volatile uint32_t seen_folder_count, seen_file_count, seen_version; /* odd: they are being written */
 static volatile int seen_lock;
 
-/* The length of the folder's part of a path, with its slash, and of the whole; 0 for what is not remembered. */
-static size_t folder_part(const char *path, size_t *whole) {
-    size_t n = 0, slash = 0;
-    if (*path != '/') return 0;
-    for (; path[n]; n++)
-        if (path[n] == '/') slash = n;
-    const char *last = path + slash + 1;
-    if (!*last || n >= SEEN_PATH || same(last, ".") || same(last, "..")) return 0;
-    *whole = n;
-    return slash + 1;
+/* By eight bytes at a time, at addresses that no page ends within. */
+static size_t quick_length(const char *text) {
+    const char *at = text;
+    uint64_t word;
+    for (; (uintptr_t)at % 8; at++)
+        if (!*at) return (size_t)(at - text);
+    for (;; at += 8) {
+        __builtin_memcpy(&word, __builtin_assume_aligned(at, 8), 8);
+        if ((word - 0x0101010101010101U) & ~word & 0x8080808080808080U) break;
+    }
+    while (*at) at++;
+    return (size_t)(at - text);
+}
+
+/* The length of the folder's part of a path, with its slash; 0 where its last part is none. */
+static size_t folder_part(const char *path, size_t n) {
+    while (n && path[n - 1] != '/') n--;
+    const char *last = path + n;
+    return !*last || same(last, ".") || same(last, "..") ? 0 : n;
 }
 
 static int is_seen(const struct seen_path *seen, volatile uint32_t *count, const char *path, size_t n) {
     int found = 0;
-    lock(&seen_lock);
+    uint32_t version = __atomic_load_n(&seen_version, __ATOMIC_ACQUIRE);
     for (uint32_t i = 0; i < SEEN_PATHS && i < *count && !found; i++) {
         size_t at = 0;
         uint64_t one = 0, other = 0;
@@ -445,25 +454,36 @@ static int is_seen(const struct seen_path *seen, volatile uint32_t *count, const
             __builtin_memcpy(&one, seen[i].text + at, 8), __builtin_memcpy(&other, path + at, 8);
         found = one == other && same_bytes(seen[i].text + at, path + at, n - at);
     }
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return found && !(version & 1) && version == seen_version;
+}
+
+static void begin_seen(void) {
+    lock(&seen_lock);
+    __atomic_store_n(&seen_version, seen_version | 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+static void end_seen(void) {
+    __atomic_store_n(&seen_version, (seen_version | 1) + 1, __ATOMIC_RELEASE);
     unlock(&seen_lock);
-    return found;
 }
 
 static void note_seen(struct seen_path *seen, volatile uint32_t *count, const char *path, size_t n) {
-    lock(&seen_lock);
+    begin_seen();
     uint32_t i = *count % SEEN_PATHS;
     memcpy(seen[i].text, path, n);
     seen[i].length = (uint32_t)n;
     *count = *count + 1 < 2 * SEEN_PATHS ? *count + 1 : SEEN_PATHS;
-    unlock(&seen_lock);
+    end_seen();
 }
 
 /* Something is moved, linked or removed. */
 static void forget_paths(int with_folders) {
-    lock(&seen_lock);
+    begin_seen();
     seen_file_count = 0;
     if (with_folders) seen_folder_count = 0;
-    unlock(&seen_lock);
+    end_seen();
 }
 
 static int exists_at(const char *path) { return SYS3(faccessat, AT_FDCWD, path, 0) == 0; }
@@ -495,26 +515,24 @@ static void expand_places(void) {
 static int writes(long folder, const char *path, int names, struct target *to) {
     char real[4096], above[SEEN_PATH], link[1];
     if (!policy.files.listed || !path) return 0;
-    size_t whole = 0, n = folder_part(path, &whole);
-    if (n && !names && is_seen(seen_files, &seen_file_count, path, whole)) return 0;
-    if (n && is_seen(seen_folders, &seen_folder_count, path, n)) {
-        if (names) return 0;
-        long code = SYS4(readlinkat, AT_FDCWD, path, link, sizeof link);
-        if (code == -EINVAL || code == -ENOENT) { /* no link, or nothing */
-            note_seen(seen_files, &seen_file_count, path, whole);
-            return 0;
+    size_t whole = *path == '/' ? quick_length(path) : SEEN_PATH;
+    if (whole < SEEN_PATH && !names && is_seen(seen_files, &seen_file_count, path, whole)) return 0;
+    size_t n = whole < SEEN_PATH ? folder_part(path, whole) : 0;
+    long code = 0;
+    if (n) code = names ? -ENOENT : SYS4(readlinkat, AT_FDCWD, path, link, sizeof link);
+    if (code == -EINVAL || code == -ENOENT) { /* no link, or nothing: its folder says where it lies */
+        int is_open = is_seen(seen_folders, &seen_folder_count, path, n);
+        if (!is_open) {
+            memcpy(above, path, n);
+            above[n] = 0;
+            is_open = leads_to(AT_FDCWD, above, 0, real, sizeof real) && is_in(writable, writable_count, real);
+            if (is_open) note_seen(seen_folders, &seen_folder_count, path, n);
         }
-        n = 0;
+        if (is_open && !names) note_seen(seen_files, &seen_file_count, path, whole);
+        if (is_open) return 0;
     }
     if (!leads_to(folder, path, names, real, sizeof real) || *real != '/') return 0;
-    if (is_in(writable, writable_count, real)) {
-        if (!n) return 0;
-        memcpy(above, path, n);
-        above[n] = 0;
-        if (leads_to(AT_FDCWD, above, 0, real, sizeof real) && is_in(writable, writable_count, real))
-            note_seen(seen_folders, &seen_folder_count, path, n);
-        return 0;
-    }
+    if (is_in(writable, writable_count, real)) return 0;
     put_text(to->text, 0, TARGET, real);
     to->section = "files.write";
     return EACCES;
@@ -531,12 +549,6 @@ static int is_program(const char *path, uint64_t *file) {
 
 static void report_bare(const char *path); /* report.c */
 
-#if defined(__x86_64__)
-#define LOADER "/ld-linux-x86-64.so.2"
-#else
-#define LOADER "/ld-linux-aarch64.so.1"
-#endif
-
 /* Say it where a program is started that no loader puts this library into. */
 static void look_for_loader(const char *path) {
     unsigned char head[4096];
@@ -550,8 +562,9 @@ static void look_for_loader(const char *path) {
         if (!same_bytes(head + at, "\3\0\0", 4)) continue; /* PT_INTERP */
         memcpy(&offset, head + at + 8, 8);
         memcpy(&size, head + at + 32, 8);
-        size_t length = sizeof LOADER;
-        if (size >= length && offset + size <= (uint64_t)n && same_bytes(head + offset + size - length, LOADER, length))
+        size_t length = sizeof "/" LOADER;
+        if (size >= length && offset + size <= (uint64_t)n &&
+            same_bytes(head + offset + size - length, "/" LOADER, length))
             return;
     }
     report_bare(path);

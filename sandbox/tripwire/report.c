@@ -275,23 +275,25 @@ static void report_event(const char *event, const char *target, int code, const 
 /* The environment of a program that is started, with what makes the loader look there, too. It lies in a pool that goes
  * round: the exec copies it. */
 static char carried[SETTINGS + 24], *carried_phase;
-static const char *carried_audit, *carried_binding;
+static const char *carried_audit, *carried_binding, *carried_tunables;
 
 static const char *const *carry_on(const char *const *given) {
     static const char *pool[POOL][VARIABLES];
     static volatile unsigned turn;
     const char **to = pool[__atomic_fetch_add(&turn, 1, __ATOMIC_RELAXED) % POOL];
-    int count = 0;
+    int count = 0, has_tunables = 0;
     if (!*carried || !carried_audit) return given;
     for (const char *const *at = given; at && *at; at++) {
         if (starts_with(*at, "LD_AUDIT=") || starts_with(*at, "SANDBOX_TRIPWIRE=")) continue;
-        if (count == VARIABLES - 4) return given;
+        if (count == VARIABLES - 5) return given;
+        has_tunables |= starts_with(*at, "GLIBC_TUNABLES=");
         to[count++] = *at;
     }
     if (carried_phase) *carried_phase = phase == INIT ? '0' : '1';
     to[count++] = carried_audit;
     to[count++] = carried;
     if (carried_binding) to[count++] = carried_binding;
+    if (carried_tunables && !has_tunables) to[count++] = carried_tunables;
     to[count] = NULL;
     return to;
 }
@@ -313,6 +315,7 @@ static void keep_variables(void) {
     for (char **one = environment; *one; one++) {
         if (starts_with(*one, "LD_AUDIT=")) carried_audit = *one;
         if (starts_with(*one, "LD_BIND_NOW=")) carried_binding = *one;
+        if (starts_with(*one, "GLIBC_TUNABLES=")) carried_tunables = *one;
     }
 }
 

@@ -198,7 +198,9 @@ os.symlink(f"{folder}/closed/by-file", f"{folder}/open/one")
 shutil.rmtree(f"{folder}/open/below")
 os.symlink(f"{folder}/closed", f"{folder}/open/below")
 found += [wrote(f"{folder}/open/one"), wrote(f"{folder}/open/below/one"), wrote(f"{folder}/open/two")]
-found += [bound(0), bound(7)]
+found.append(wrote(f"{folder}/open/none/one"))
+os.symlink(f"{folder}/closed", f"{folder}/open/none")
+found += [wrote(f"{folder}/open/none/one"), bound(0), bound(7)]
 if not os.fork():
     words = (ctypes.c_char_p * 4)(b"/bin/sh", b"-c", f": > {folder}/closed/by-shell".encode(), None)
     ctypes.CDLL(None).syscall(number, b"/bin/sh", words, (ctypes.c_char_p * 1)(None))
@@ -217,15 +219,34 @@ def test_links_that_come_later_and_raw_calls(host: Host) -> None:
     command = (PYTHON, "-I", "-c", LATER, str(abi.number("execve")), str(host.folder), str(static))
     found = lines_of(host.start("bootstrap", *command, more=more).output)
     refused, wrote = str(errno.EACCES), "'wrote', 'wrote'"
-    assert f"[{wrote}, {wrote}, {refused}, {refused}, 'wrote', None, {refused}, 0, 2, []]".encode() in found, found
+    later = f"{refused}, {refused}, 'wrote', {errno.ENOENT}, {refused}, None, {refused}, 0, 2, []"
+    assert f"[{wrote}, {wrote}, {later}]".encode() in found, found
     (bare,) = [line["reason"] for line in found if isinstance(line, dict) and line["event"] == "degraded"]
     assert bare == f"tier: nothing for {static}, which no loader of glibc starts"
     lines = [line for line in found if isinstance(line, dict) and line["event"] == "violation"]
     assert [line["target"] for line in lines] == [
-        f"{host.folder}/closed/by-file", f"{host.folder}/closed/one", "udp://127.0.0.1:7",
-        f"{host.folder}/closed/by-shell",
+        f"{host.folder}/closed/by-file", f"{host.folder}/closed/one", f"{host.folder}/closed/one",
+        "udp://127.0.0.1:7", f"{host.folder}/closed/by-shell",
     ]  # fmt: skip
     assert lines[-1]["comm"] == "sh"
+
+
+ROOM = "static __thread char room[8000]; char *own_room(void) { return room; }"
+HAS_ROOM = 'char *own_room(void); int puts(const char *); int main(void) { return *own_room() || puts("room") < 0; }'
+
+
+def test_libraries_with_much_memory_of_each_thread(host: Host) -> None:
+    """A program starts whose libraries need more thread-local memory than a loader with auditors leaves (jemalloc)."""
+    library, program = host.folder / "libroom.so", host.folder / "room"
+    for source, *words in (
+        (ROOM, "-shared", "-fPIC", "-ftls-model=initial-exec", "-o", str(library), "-x", "c", "-"),
+        (HAS_ROOM, "-o", str(program), "-x", "c", "-", "-x", "none", str(library), f"-Wl,-rpath={host.folder}"),
+    ):
+        subprocess.run(["cc", *words], input=source.encode(), check=True)
+    for which in ("bootstrap", "launcher"):
+        for more in ({}, {"GLIBC_TUNABLES": "glibc.malloc.check=0"}):
+            found = host.start(which, str(program), more=more)
+            assert (found.code, found.output.splitlines()[-1]) == (0, b"room"), found.output
 
 
 def test_a_package_without_the_library(host: Host) -> None:

@@ -36,6 +36,9 @@ int main(int argc, char **argv) {
             close(open("/dev/null", O_RDONLY));
         } else if (!strcmp(argv[1], "open to write")) {
             close(open(path, O_WRONLY | O_CREAT, 0600));
+        } else if (!strcmp(argv[1], "open others to write")) {
+            snprintf(path, sizeof path, "%s/written-%ld", argv[2], i % 64);
+            close(open(path, O_WRONLY | O_CREAT, 0600));
         } else if (send(ends[0], "x", 1, 0) != 1 || recv(ends[1], &byte, 1, 0) != 1) {
             return 1;
         }
