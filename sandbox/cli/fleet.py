@@ -54,6 +54,7 @@ def ingest(
         say(
             f"{store}: {counts.lines} lines of {counts.sources} sources, {counts.ours} of ours; "
             f"{writer.new} new rows in {writer.files} files"
+            + (f"; {counts.not_understood} cut or altered" if counts.not_understood else "")
         )
     if counts.damaged:
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ from sandbox import bundle
 from sandbox.errors import PolicyInvalid, ProfileError, SandboxError
 from sandbox.fleet.lines import Found, Ingested, Lines, day_of
 from sandbox.fleet.schema import VERSION, identity
-from sandbox.fleet.sources import Source, lines
+from sandbox.fleet.sources import Source, pieces
 from sandbox.fleet.store import Store, Writer
 from sandbox.kernel import tables
 from sandbox.profile import document
@@ -48,8 +48,8 @@ def _taken(source: Source, writer: Writer, tell: Callable[[str], None]) -> Inges
         return Ingested(sources=1, ours=1)
     taken = Lines(source.name)
     with source.opened() as file:
-        for line in lines(file, source.name):
-            for table, row in taken.take(line):
+        for piece in pieces(file, source.name):
+            for table, row in taken.feed(piece):
                 writer.add(table, (row,))
     for table, row in taken.end():
         writer.add(table, (row,))

@@ -5,7 +5,6 @@ Lines are other people's. What does not fit is counted and left out; what fits i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,17 +14,18 @@ from sandbox.errors import ObservationError
 from sandbox.fleet.schema import VERSION, identity
 from sandbox.fleet.store import Row
 from sandbox.learn import attribution, rights
-from sandbox.learn.observation_log import ours
 from sandbox.learn.observations import ColdStart, Reader
-from sandbox.violations import activities, reader
+from sandbox.logs.reading import LogReader
+from sandbox.violations import activities
 from sandbox.violations.activity import Activity
 from sandbox.violations.library import named
-from sandbox.violations.record import LONGEST, Summary, Violation, counted_as
+from sandbox.violations.reader import LATEST, STATUS, Line
+from sandbox.violations.record import Summary, Violation, counted_as
 
-BEGIN = reader.BEGIN
-STATUS = b'{"event": "sandbox"'
-JOURNAL = frozenset({"violation", "anomaly", "violations", "begin", "alive", "degraded", "activity", "access"})
-"""The events of a supervisor's lines."""
+ENVIRONMENT, LABEL = b'environment', b'label'
+"""One of these is in each line of observations, also where that is a string of JSON."""
+LONGEST_LINE = 1 << 20
+"""Bytes of a line of observations with its envelope, and more."""
 SORTS = {
     "network": "destination", "listen": "listener", "program": "program", "exec": "program", "write": "written",
     "read": "read",
@@ -37,11 +37,12 @@ Found = tuple[str, Row]
 
 @dataclass
 class Ingested:
-    """What became of the lines of some sources."""
+    """What became of the lines of some sources: how many, ours, cut or altered, and sources that are damaged."""
 
     sources: int = 0
     lines: int = 0
     ours: int = 0
+    not_understood: int = 0
     damaged: int = 0
 
     def add(self, other: Ingested) -> None:
@@ -49,6 +50,7 @@ class Ingested:
         self.sources += other.sources
         self.lines += other.lines
         self.ours += other.ours
+        self.not_understood += other.not_understood
         self.damaged += other.damaged
 
 
@@ -60,33 +62,41 @@ class _Status:
 
 
 class Lines:
-    """Takes the lines of one source in their order."""
+    """Takes the bytes of one source in their order, whatever envelope its lines are in (sandbox/logs)."""
 
     def __init__(self, source: str) -> None:
-        self.counts = Ingested(sources=1)
+        self._log = LogReader()
         self.problem = ""
         """Why the observations of this source were left out, '' where they were not."""
         self._observations: Reader | None = Reader(source, keeps_text=True)
+        self._rest = b""
+        self._number = 0
         self._statuses: dict[str, _Status] = {}
         self._supervisors: set[str] = set()
 
-    def take(self, line: bytes) -> Iterator[Found]:
-        """The rows of a line, and of what it ends."""
-        self.counts.lines += 1
-        if BEGIN not in line and b'{\\"event\\": \\"' not in line:
-            return
-        for piece in ours(line):
-            event = piece[len(BEGIN) : len(BEGIN) + 16].partition(b'"')[0].decode("ascii", "replace")
-            if piece.startswith(STATUS):
-                yield from self._status(piece)
-            elif event in JOURNAL:
-                for found in reader.parse(piece[: 2 * LONGEST]):
-                    self.counts.ours += 1
-                    yield from self._journal(found)
-        yield from self._observed(line)
+    @property
+    def counts(self) -> Ingested:
+        """What became of its lines."""
+        log = self._log.counts
+        return Ingested(1, log.lines, log.ours + log.starts, log.not_understood, int(bool(self.problem)))
+
+    def feed(self, data: bytes) -> Iterator[Found]:
+        """The rows of the lines that end in the next bytes, and of what those end."""
+        for line in self._log.feed(data, starts=True):
+            yield from self._row(line)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for text in lines:
+            yield from self._observed(text)
+        if len(self._rest) > LONGEST_LINE:
+            yield from self._observed(self._rest)
+            self._rest = b""
 
     def end(self) -> Iterator[Found]:
         """The rows of what the end of the source ends."""
+        for line in self._log.end(starts=True):
+            yield from self._row(line)
+        if self._rest:
+            yield from self._observed(self._rest)
         try:
             for found in self._observations.end() if self._observations else ():
                 yield from observed(found)
@@ -94,8 +104,11 @@ class Lines:
             self._give_up(error)
 
     def _observed(self, line: bytes) -> Iterator[Found]:
+        self._number += 1
+        if self._observations is None or (ENVIRONMENT not in line and LABEL not in line):
+            return
         try:
-            for found in self._observations.take(line, self.counts.lines) if self._observations else ():
+            for found in self._observations.take(line, self._number):
                 yield from observed(found)
         except ObservationError as error:
             self._give_up(error)
@@ -103,28 +116,18 @@ class Lines:
     def _give_up(self, error: ObservationError) -> None:
         self._observations = None
         self.problem = str(error)
-        self.counts.damaged += 1
 
-    def _status(self, piece: bytes) -> Iterator[Found]:
-        text = piece[: 4 * LONGEST].decode("utf-8", "surrogateescape")
-        try:
-            fields, length = json.JSONDecoder().raw_decode(text)
-        except (ValueError, RecursionError):
-            return
-        if not isinstance(fields, dict) or not isinstance(fields.get("mode"), str):
-            return
-        self.counts.ours += 1
-        function = _text(fields, "function")
-        status = _Status(_text(fields, "policy").removeprefix("sha256:"), fields["mode"], tier_of(fields))
-        self._statuses[function] = status
-        lists = ("; ".join(_texts(fields.get(name))) for name in ("requested", "enforced", "degraded", "stale"))
-        key = identity("status", text[:length])
-        yield "statuses", (VERSION, key, "", function, None, status.mode, status.tier, status.release, *lists)
-
-    def _journal(self, line: reader.Line) -> Iterator[Found]:
+    def _row(self, line: Line) -> Iterator[Found]:
         fields, text = line.fields, line.text
-        seconds = float(str(fields["time"]))
         function = _text(fields, "function")
+        if fields["event"] == STATUS:
+            status = _Status(_text(fields, "policy").removeprefix("sha256:"), _text(fields, "mode"), tier_of(fields))
+            self._statuses[function] = status
+            lists = ("; ".join(_texts(fields.get(name))) for name in ("requested", "enforced", "degraded", "stale"))
+            key = identity("status", text)
+            yield "statuses", (VERSION, key, "", function, None, status.mode, status.tier, status.release, *lists)
+            return
+        seconds = float(str(fields["time"]))
         stamp = day_of(seconds), function, round(seconds * 1000)
         supervisor = line.supervisor or ""
         if supervisor and function and supervisor not in self._supervisors:
@@ -181,7 +184,7 @@ def _done(record: Activity, text: str, stamp: tuple[str, str, int]) -> Iterator[
 def observed(found: ColdStart) -> Iterator[Found]:
     """The rows of a cold start that was observed: its lines as they are, and each thing that it reached."""
     seconds = max((sample.time for sample in found.samples), default=0.0)
-    seconds = seconds if 0 < seconds <= reader.LATEST else 0.0
+    seconds = seconds if 0 < seconds <= LATEST else 0.0
     stamp = day_of(seconds), found.start.function, round(seconds * 1000) if seconds else None
     # A line that is not UTF-8 is damaged: what it says of paths is lost, not the rest.
     text = found.text.decode("utf-8", "replace")

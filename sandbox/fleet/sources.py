@@ -19,8 +19,8 @@ from sandbox.errors import UsageError
 from sandbox.fleet.extras import require
 
 STDIN = "-"
-PIECE = 1 << 20
-"""Bytes of a line that are looked at together; none of ours is as long."""
+PIECE = 1 << 18
+"""Bytes that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,11 @@ class Source:
             yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if self.name.endswith(".gz") else file
 
 
-def lines(file: BinaryIO, name: str) -> Iterator[bytes]:
-    """The lines of a file. Raises UsageError where what it holds is not what its name says."""
+def pieces(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """The bytes of a file, as they come. Raises UsageError where what it holds is not what its name says."""
+    read = getattr(file, "read1", file.read)
     try:
-        while piece := file.readline(PIECE):
+        while piece := read(PIECE):
             yield piece
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         todo = "collect the file again; what came before the damage was taken"

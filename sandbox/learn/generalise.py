@@ -126,29 +126,29 @@ def _survived(
         if at == "other" and entry.response == "terminate":
             fatal.add((phase, text))
             continue
-        because = frozenset({_reason(phase, seen & total, total)})
+        events = seen & total
+        because = frozenset({_reason(phase, min(events, default=""), len(events), len(total))})
         found.add(Tolerated(phase, *call, at, entry.errno, because))
     return frozenset(found), frozenset(fatal)
 
 
 def _uses(cold_starts: Sequence[ColdStart], samples: Sequence[Sample]) -> Iterable[Use]:
     counts: dict[Item, int] = dict.fromkeys((i for cold_start in cold_starts for i in cold_start.items), 0)
-    labels: dict[Item, set[str]] = {}
-    everywhere: dict[str, set[str]] = {}
+    labels: dict[str, int] = {}
+    events: dict[Item, _Events] = {}
     whose = attribution.of_calls(cold_starts)
     for sample in samples:
-        if sample.kind == "invocation":
-            everywhere.setdefault("invoke", set()).add(sample.label)
+        number = labels.setdefault(sample.label, len(labels)) if sample.kind == "invocation" else -1
         for item, count in sample.items.items():
             counts[item] = counts.get(item, 0) + count
-            if sample.kind == "invocation":
-                labels.setdefault(item, set()).add(sample.label)
+            if number >= 0:
+                events.setdefault(item, _Events()).add(number, sample.label)
     for (phase, syscall, arg_class), count in counts.items():
         if base.kept_out(Call(syscall, arg_class)):
             continue  # whoever wrote the observations
-        seen, total = labels.get((phase, syscall, arg_class), set()), everywhere.get("invoke", set())
+        seen = events.get((phase, syscall, arg_class), _NO_EVENTS)
         by, function = whose.get((phase, syscall, arg_class), (frozenset(), ""))
-        because = _reason(phase, seen, total) + (f", by {function}" if function else "")
+        because = _reason(phase, seen.first or "", seen.count(), len(labels)) + (f", by {function}" if function else "")
         is_dangerous = base.find(base.dangerous(), Call(syscall, arg_class))
         yield Use(phase, syscall, arg_class, count, frozenset({because}), by if is_dangerous else frozenset())
 
@@ -169,16 +169,43 @@ def _most(samples: Sequence[Sample]) -> Mapping[str, int]:
     return found
 
 
-def _reason(phase: str, seen: set[str], total: set[str]) -> str:
-    """Where an item comes from, in a form that does not depend on the order of events."""
+class _Events:
+    """In which events an item was: a bit for each, since there may be a million events and a thousand items."""
+
+    __slots__ = ("_bits", "first")
+
+    def __init__(self) -> None:
+        self.first: str | None = None
+        self._bits = bytearray()
+
+    def add(self, number: int, label: str) -> None:
+        """Take one in."""
+        if number >> 3 >= len(self._bits):
+            self._bits.extend(bytes((number >> 3) + 1 - len(self._bits)))
+        self._bits[number >> 3] |= 1 << (number & 7)
+        self.first = label if self.first is None else min(self.first, label)
+
+    def count(self) -> int:
+        """How many."""
+        return int.from_bytes(self._bits, "little").bit_count()
+
+
+_NO_EVENTS = _Events()
+
+
+def _reason(phase: str, first: str, seen: int, total: int) -> str:
+    """Where an item comes from, in a form that does not depend on the order of events.
+
+    `seen` is in how many events of `total`, `first` the first of their names.
+    """
     if phase == "init":
         return "learned at cold start"
     if phase == "run" or not seen:
         return "learned" if phase == "run" else "learned between invocations"
     if seen == total:
         return "learned from every event"
-    others = len(seen) - 1
-    return f"learned from {min(seen)}" + (f" and {others} other{'s' * (others > 1)}" if others else " only")
+    others = seen - 1
+    return f"learned from {first}" + (f" and {others} other{'s' * (others > 1)}" if others else " only")
 
 
 def _estimates(left_out: LeaveOneOut, profile: Profile) -> tuple[Estimate, ...]:

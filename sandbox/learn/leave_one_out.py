@@ -9,9 +9,10 @@ belongs to the profile in any case, since it is no start like the others.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from typing import TypeVar
 
 from sandbox.behaviour import destination
@@ -20,7 +21,7 @@ from sandbox.behaviour.path import Cover, check, covers
 from sandbox.errors import ProfileError
 from sandbox.learn import rights
 from sandbox.learn.allowed import Allowed
-from sandbox.learn.observations import ColdStart, Sample
+from sandbox.learn.observations import ColdStart, Item, Sample
 from sandbox.learn.records import Fact, Program
 from sandbox.learn.rights import Thing
 from sandbox.policy.rules import refused_quietly, relatives
@@ -47,23 +48,36 @@ MOST_WORK = 400_000
 """Paths and lines that are looked at anew in all; what is not settled by then counts as not allowed."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Event:
-    """All repeats of one event, or one start. `gives` is what it makes a profile allow, `needs` what it asks for."""
+    """All repeats of one event, or one start. `gives` is what it makes a profile allow, `needs` what it asks for.
+
+    Each is there once. They are tuples, because there may be a million events, and a set takes ten times the memory.
+    """
 
     phase: Phase
     label: str
-    needs: set[Need] = field(default_factory=set)
-    gives: set[Need] = field(default_factory=set)
+    needs: tuple[Need, ...] = ()
+    gives: tuple[Need, ...] = ()
 
 
 def in_order(samples: Iterable[Sample]) -> list[Sample]:
     """In the order of time; equal times must not leave the order to chance."""
-    return sorted(samples, key=_moment)
+    return _in_order(samples, lambda sample: sample)
 
 
-def _moment(sample: Sample) -> tuple[object, ...]:
-    return (sample.time, sample.kind, sample.label, sample.outcome, sorted(sample.items.items()))
+def _in_order(things: Iterable[_T], sample_of: Callable[[_T], Sample]) -> list[_T]:
+    def moment(one: _T) -> tuple[float, str, str, str]:
+        sample = sample_of(one)
+        return sample.time, sample.kind, sample.label, sample.outcome
+
+    found: list[_T] = []
+    for _, equal in groupby(sorted(things, key=moment), moment):
+        several = list(equal)
+        if len(several) > 1:  # only then is a key of all items worth its memory
+            several.sort(key=lambda one: sorted(sample_of(one).items.items()))
+        found += several
+    return found
 
 
 class LeaveOneOut:
@@ -86,6 +100,9 @@ class LeaveOneOut:
         }
         self._one_by_one = one_by_one
         self._always: set[Need] = set()
+        self._items: dict[Item, tuple[tuple[Need, ...], tuple[Need, ...]]] = {}
+        self._things: dict[Thing, Thing] = {}
+        self._tuples: dict[frozenset[Need], tuple[Need, ...]] = {}
         self.events = self._collected()
         self._holders = Counter(need for event in self.events for need in event.gives)
         # What no profile can hold (a path through `..`) is allowed by none.
@@ -99,10 +116,10 @@ class LeaveOneOut:
         self._reads = Folding(thing.text for thing in known if thing.reach == "read")
         self._writes = Folding(thing.text for thing in known if thing.reach == "write")
         self._units: dict[Need, Need] = {}
-        self._alone = {
-            event: {need for need in event.needs if self._holders[need] == 1 and need not in self._always}
-            for event in self.events
-        }  # fmt: skip
+        self._alone: dict[Event, set[Need]] = {}
+        for event in self.events:
+            if alone := {need for need in event.needs if self._holders[need] == 1 and need not in self._always}:
+                self._alone[event] = alone
         """What no other event makes the profile allow."""
         self._whole = Allowed(self._without(frozenset()))
 
@@ -110,7 +127,10 @@ class LeaveOneOut:
         """The events in the order of time. What no event holds, and what came after the last one, is always there."""
         taken: list[tuple[Sample, _Listed, bool]] = []
         for cold_start in self.cold_starts:
-            listed = _listed(cold_start, self._profile)
+            listed = {
+                fact: [self._things.setdefault(thing, thing) for thing in things]
+                for fact, things in _listed(cold_start, self._profile).items()
+            }
             restarted = RESTARTED in cold_start.circumstances
             taken += [(sample, listed, restarted) for sample in cold_start.samples]
             reached = frozenset[Fact]().union(*(sample.facts for sample in cold_start.samples))
@@ -119,11 +139,11 @@ class LeaveOneOut:
             for where, syscall, arg_class in cold_start.items - called:
                 self._always.update(self._given(where, Call(syscall, arg_class)))
         events: dict[tuple[Phase, str], Event] = {}
-        for number, (sample, listed, restarted) in enumerate(sorted(taken, key=lambda one: _moment(one[0]))):
+        for number, (sample, listed, restarted) in enumerate(_in_order(taken, lambda one: one[0])):
             phase = PHASE_OF.get(sample.kind)
             if phase is None or (phase == "init" and restarted):  # no start like the others: it finds what they left
                 self._take(sample, listed, apart := Event(phase or "invoke", ""))
-                self._always |= apart.gives
+                self._always.update(apart.gives)
                 continue
             label = sample.label if phase == "invoke" and sample.label else str(number)
             self._take(sample, listed, events.setdefault((phase, label), Event(phase, sample.label)))
@@ -131,15 +151,29 @@ class LeaveOneOut:
 
     def _take(self, sample: Sample, listed: _Listed, event: Event) -> None:
         """Add a sample to its event."""
-        for phase, syscall, arg_class in sample.items:
-            call = Call(syscall, arg_class)
-            event.gives.update(self._given(phase, call))
-            if not self._is_free(call):
-                event.needs.add((phase, call.as_compared()))
+        gives, needs = set(event.gives), set(event.needs)
+        for item in sample.items:
+            given, needed = self._of_item(item)
+            gives.update(given)
+            needs.update(needed)
         for fact in sample.facts:
             things = [thing for thing in listed.get(fact, ()) if thing.text != destination.RUNTIME_API]
-            event.gives.update(things)
-            event.needs.update(things)
+            gives.update(things)
+            needs.update(things)
+        event.gives, event.needs = self._once(gives), self._once(needs)
+
+    def _once(self, needs: set[Need]) -> tuple[Need, ...]:
+        """Them, in the one tuple of all events that have the same."""
+        return self._tuples.setdefault(frozenset(needs), tuple(needs))
+
+    def _of_item(self, item: Item) -> tuple[tuple[Need, ...], tuple[Need, ...]]:
+        """What a call of a phase makes a profile allow, and what it asks for: each object once."""
+        found = self._items.get(item)
+        if found is None:
+            phase, call = item[0], Call(*item[1:])
+            needed: tuple[Need, ...] = () if self._is_free(call) else ((phase, call.as_compared()),)
+            found = self._items[item] = tuple(self._given(phase, call)), needed
+        return found
 
     def _is_free(self, call: Call) -> bool:
         """Whether every profile of this function allows a call, or refuses it as training did."""
@@ -175,7 +209,7 @@ class LeaveOneOut:
         for phase in PHASES:
             events = [event for event in self.events if event.phase == phase]
             if events:
-                units = [frozenset(map(self._unit, event.needs)) for event in events]
+                units = ({*map(self._unit, event.needs)} for event in events)
                 found.append(estimate(phase, units, sum(event in novel for event in events), self._quiet(events)))
         return tuple(found)
 
@@ -187,11 +221,10 @@ class LeaveOneOut:
     def _novel(self) -> dict[Event, frozenset[Need]]:
         found: dict[Event, frozenset[Need]] = {}
         pending = []
-        for event in self.events:
-            alone = self._alone[event]
+        for event, alone in self._alone.items():
             if certain := frozenset(need for need in alone if self._is_certain(need)):
                 found[event] = certain
-            elif alone:
+            else:
                 pending.append(event)
         if len(pending) <= self._one_by_one:
             chunks = [[event] for event in pending]
@@ -230,8 +263,11 @@ class LeaveOneOut:
             for need in event.gives:
                 if need not in elsewhere:
                     first.setdefault(need, number)
-        fresh = [{need for need in event.needs if first.get(need) == number} for number, event in enumerate(events)]
-        pending = [number for number, needs in enumerate(fresh) if number and needs]
+        fresh: dict[int, set[Need]] = {}
+        for number, event in enumerate(events):
+            if number and (needs := {need for need in event.needs if first.get(need) == number}):
+                fresh[number] = needs
+        pending = list(fresh)
         many = len(pending) > self._one_by_one
         settles = self._is_single if many else self._is_certain
         loud = max((number for number in pending if any(map(settles, fresh[number]))), default=0)

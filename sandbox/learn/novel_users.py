@@ -24,9 +24,12 @@ Event = tuple[Phase, str]
 """All repeats of one event, by its label, or one start, by its number."""
 
 
+NOBODY: frozenset[tuple[Line, str]] = frozenset()
+
+
 def novel_users(cold_starts: Sequence[ColdStart], profile: Profile) -> dict[Phase, float]:
     """The share of such events of each phase that has any."""
-    events: dict[Event, set[tuple[Line, str]]] = {}
+    events: dict[Event, frozenset[tuple[Line, str]]] = {}
     number = 0
     for cold_start, lines in zip(cold_starts, lines_used(cold_starts, profile), strict=True):
         for sample in cold_start.samples:
@@ -35,7 +38,7 @@ def novel_users(cold_starts: Sequence[ColdStart], profile: Profile) -> dict[Phas
             if phase is None or (phase == "init" and RESTARTED in cold_start.circumstances):
                 continue
             label = sample.label if phase == "invoke" and sample.label else str(number)
-            events.setdefault((phase, label), set()).update(_users(sample, lines))
+            events[phase, label] = events.get((phase, label), NOBODY).union(_users(sample, lines))
     holders: dict[tuple[Line, str], set[Event]] = {}
     used: dict[Line, set[Event]] = {}
     for event, users in events.items():

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
 
 from sandbox.behaviour.call import Call
 from sandbox.egress.answers import RECEIVES
@@ -52,6 +53,7 @@ from sandbox.profile import base
 from sandbox.profile.model import PHASES, Phase
 
 STDIN = "-"
+NO_ITEMS: Mapping[int, int] = MappingProxyType({})
 AGAIN = "remove the line, or collect the log again"
 
 Item = tuple[Phase, str, str]
@@ -68,9 +70,66 @@ class Attributed:
 
 
 Reached = Fact | Attributed
+_T = TypeVar("_T")
+_Apart = tuple[frozenset[Fact], frozenset[Attributed]]
 
 
-@dataclass(frozen=True)
+class _Counts(Mapping[Item, int]):
+    """Items with their counts, in a quarter of a dict's memory: the items are those of other samples too."""
+
+    __slots__ = ("_counts", "_items")
+
+    def __init__(self, items: tuple[Item, ...], counts: Iterable[int]) -> None:
+        self._items = items
+        self._counts = tuple(counts)
+
+    def __getitem__(self, item: Item) -> int:
+        try:
+            return self._counts[self._items.index(item)]
+        except ValueError:
+            raise KeyError(item) from None
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def items(self) -> ItemsView[Item, int]:
+        """As of a dict, and as fast."""
+        return dict(zip(self._items, self._counts, strict=True)).items()
+
+
+class _Shared:
+    """Each value once: environments of one function do the same again and again, and so do their invocations."""
+
+    __slots__ = ("_apart", "_items", "_known")
+
+    def __init__(self) -> None:
+        self._known: dict[object, object] = {}
+        self._items: dict[frozenset[Item], tuple[Item, ...]] = {}
+        self._apart: dict[frozenset[Reached], _Apart] = {}
+
+    def of(self, value: _T) -> _T:
+        """The first that was equal to this one."""
+        return cast(_T, self._known.setdefault((type(value), value), value))
+
+    def counts(self, items: dict[Item, int]) -> Mapping[Item, int]:
+        """Items with their counts."""
+        known = self._items.setdefault(frozenset(items), tuple(items))
+        return _Counts(known, [items[item] for item in known])
+
+    def apart(self, reached: frozenset[Reached]) -> _Apart:
+        """The facts, and who reached some of them."""
+        found = self._apart.get(reached)
+        if found is None:
+            whose = self.of(frozenset(one for one in reached if isinstance(one, Attributed)))
+            facts = self.of(frozenset(one for one in reached if not isinstance(one, Attributed)))
+            found = self._apart[reached] = facts, whose
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One invocation, or one cold start (`kind` init or run): the items with counts, and how it ended.
 
@@ -155,11 +214,12 @@ class ColdStart:
 @dataclass
 class _Building:
     start: Start
+    shared: _Shared
     digest: Any = field(default_factory=hashlib.sha256)
     items: dict[int, Item] = field(default_factory=dict)
     facts: dict[int, Reached] = field(default_factory=dict)
     loose: set[Reached] = field(default_factory=set)
-    part: dict[Item, int] = field(default_factory=dict)
+    part: Mapping[Item, int] = field(default_factory=dict)
     so_far: tuple[Mapping[Item, int], frozenset[Reached], float] | None = None
     full: bool = False
     spans: list[tuple[Span, Mapping[Item, int], frozenset[Reached], float]] = field(default_factory=list)
@@ -178,7 +238,7 @@ class _Building:
         def label(request: str) -> str:
             return self.labels.get(request, request)
 
-        spans = list(self.spans)
+        spans, shared = list(self.spans), self.shared
         if not spans and not self.start.api and self.items:
             # A program that was killed, or still runs. Before the first SoFar nothing is counted.
             heard = dict.fromkeys(self.items.values(), 0), frozenset(self.facts.values()), self.time
@@ -188,19 +248,19 @@ class _Building:
             source=source,
             start=self.start,
             samples=tuple(
-                Sample(span.kind, label(span.request), span.outcome, items, time, *_apart(facts), span.left)
+                Sample(span.kind, label(span.request), span.outcome, items, time, *self.shared.apart(facts), span.left)
                 for span, items, facts, time in spans
             ),
             failures=tuple(FailedSample(label(failure.request), failure.last) for failure in self.failures),
-            items=frozenset(self.items.values()),
-            network=frozenset(self.network),
-            listen=frozenset(self.listen),
-            reads=frozenset(self.files["read"]),
-            writes=frozenset(self.files["write"]),
-            entries=frozenset(self.files["entry"]),
-            processes=frozenset(self.processes),
-            receives=frozenset(self.receives),
-            whose=_apart(self.facts.values())[1],
+            items=shared.of(frozenset(self.items.values())),
+            network=shared.of(frozenset(self.network)),
+            listen=shared.of(frozenset(self.listen)),
+            reads=shared.of(frozenset(self.files["read"])),
+            writes=shared.of(frozenset(self.files["write"])),
+            entries=shared.of(frozenset(self.files["entry"])),
+            processes=shared.of(frozenset(self.processes)),
+            receives=shared.of(frozenset(self.receives)),
+            whose=shared.apart(frozenset(self.facts.values()))[1],
             refusals=frozenset(
                 RefusedCall(
                     refused.phase, refused.call, refused.at, label(span.request) if span else "",
@@ -231,7 +291,7 @@ class _Building:
                 if syscall not in tables.every_name():
                     raise ValueError(f"unknown system call {syscall!r}")
                 base.arguments_exist(Call(syscall, arg_class), "class")
-                self.items[id_] = (phase, syscall, arg_class)
+                self.items[id_] = self.shared.of((phase, syscall, arg_class))
             case Part():
                 self.part, loose = self._reached(record)
                 self.loose = set(loose)
@@ -243,8 +303,9 @@ class _Building:
             case Span():
                 items, facts = self._reached(record)
                 self.part, self.loose = {}, set()
-                self.refusals = [(refused, span or record) for refused, span in self.refusals]
-                self.spans.append((record, items, facts, line.time))
+                told = record._replace(items=NO_ITEMS, facts=frozenset())  # they are known by what they mean now
+                self.refusals = [(refused, span or told) for refused, span in self.refusals]
+                self.spans.append((told, items, facts, line.time))
             case Failure():
                 self.failures.append(record)
             case NewFact(id_, fact):
@@ -254,10 +315,11 @@ class _Building:
             case End():
                 self.end = record
 
-    def _reached(self, record: Span | SoFar | Part) -> tuple[dict[Item, int], frozenset[Reached]]:
+    def _reached(self, record: Span | SoFar | Part) -> tuple[Mapping[Item, int], frozenset[Reached]]:
         """The items and facts of a record, with those of the parts before it."""
         items = {self.items[item]: count for item, count in record.items.items()}
-        return {**self.part, **items}, frozenset(self.facts[fact] for fact in record.facts) | self.loose
+        facts = frozenset(self.facts[fact] for fact in record.facts) | self.loose
+        return self.shared.counts({**self.part, **items}), self.shared.of(facts)
 
     def reached(self, id_: int | None, fact: Fact) -> None:
         """Take in a fact. Raises KeyError for one without the id that its format asks for, or of nothing known."""
@@ -267,9 +329,9 @@ class _Building:
             what = self.items[fact.of] if fact.is_item else self.facts[fact.of]
             if isinstance(what, Attributed):
                 raise ValueError("who reached something is nothing to reach")
-            self.facts[id_] = Attributed(what, fact.by, fact.library)
+            self.facts[id_] = self.shared.of(Attributed(what, fact.by, fact.library))
         elif id_ is not None:
-            self.facts[id_] = fact
+            self.facts[id_] = self.shared.of(fact)
         elif self.start.format == FORMAT:
             raise KeyError("id")
         else:
@@ -289,17 +351,10 @@ class _Building:
                 self.receives.add(syscall)
 
 
-def _apart(reached: Iterable[Reached]) -> tuple[frozenset[Fact], frozenset[Attributed]]:
-    """The facts, and who reached some of them."""
-    everything = frozenset(reached)
-    whose = frozenset(one for one in everything if isinstance(one, Attributed))
-    return frozenset(one for one in everything if not isinstance(one, Attributed)), whose
-
-
 def read(paths: Iterable[str]) -> tuple[ColdStart, ...]:
     """All cold starts of some files, sorted by id. Raises ObservationError with file and line."""
-    files = list(paths)
-    unique = {cold_start.id: cold_start for path in files for cold_start in _read_file(path)}
+    files, shared = list(paths), _Shared()
+    unique = {cold_start.id: cold_start for path in files for cold_start in _read_file(path, shared)}
     if not unique:
         raise ObservationError(
             "hold no observations", where=", ".join(files), todo="run the function with SANDBOX_MODE=learn first"
@@ -307,14 +362,14 @@ def read(paths: Iterable[str]) -> tuple[ColdStart, ...]:
     return tuple(unique[key] for key in sorted(unique))
 
 
-def _read_file(path: str) -> Iterator[ColdStart]:
+def _read_file(path: str, shared: _Shared) -> Iterator[ColdStart]:
     name = path if path != STDIN else "standard input"
     try:
         descriptor = os.dup(0) if path == STDIN else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         file = os.fdopen(descriptor, "rb")
     except OSError as error:
         raise ObservationError(f"cannot be read: {error.strerror}", where=path, todo="check the name") from error
-    reader = Reader(name)
+    reader = Reader(name, shared)
     with file:
         for number, line in enumerate(file, 1):
             yield from reader.take(line, number)
@@ -324,9 +379,13 @@ def _read_file(path: str) -> Iterator[ColdStart]:
 class Reader:
     """Takes the lines of one file, one after the other, and gives each cold start once all of it has come."""
 
-    def __init__(self, name: str, *, keeps_text: bool = False) -> None:
-        """`name` is the file's, for errors; `keeps_text` gives each cold start its lines."""
+    def __init__(self, name: str, shared: _Shared | None = None, *, keeps_text: bool = False) -> None:
+        """`name` is the file's, for errors; `shared` that of other files of the function.
+
+        `keeps_text` gives each cold start its lines.
+        """
         self._name = name
+        self._shared = shared or _Shared()
         self._keeps_text = keeps_text
         self._found: dict[str, _Building] = {}  # environments that run at the same time may lie between each other
         self._before: dict[str, str] = {}  # where lines begin whose start was not there yet: a log is cut in front, too
@@ -364,8 +423,8 @@ class Reader:
         """The cold starts that nothing has ended. Raises ObservationError for lines of one that never began."""
         for where in self._before.values():
             raise ObservationError("comes before any start", where=where, todo="collect the whole file")
-        for building in self._found.values():
-            yield building.finish(self._name)
+        while self._found:  # in their order, and each gives up what it was made of
+            yield self._found.pop(next(iter(self._found))).finish(self._name)
 
     def _taken(self, read: ObservedLine, line: bytes, where: str) -> Iterator[ColdStart]:
         environment = str(read.environment)
@@ -383,7 +442,8 @@ class Reader:
                 if building and not isinstance(record, Again):
                     yield building.finish(self._name)
                 if not building or not isinstance(record, Again):
-                    building = self._found[environment] = _Building(start, text=[] if self._keeps_text else None)
+                    text: list[bytes] | None = [] if self._keeps_text else None
+                    building = self._found[environment] = _Building(start, self._shared, text=text)
             assert building is not None
             building.add(record, read)
         except (*DAMAGE, ProfileError) as error:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable
 
 from sandbox.profile.model import PHASES, Estimate, Phase, Training
 
@@ -27,15 +27,17 @@ THIN = 0.05
 """A bound or a novelty above this is worth a warning: more than one new need in twenty cannot be ruled out."""
 
 
-def estimate(phase: Phase, samples: Sequence[frozenset[Hashable]], novel: int, quiet: int) -> Estimate:
-    """Completeness of a phase from its samples, each the set of items of one invocation.
+def estimate(phase: Phase, samples: Iterable[Collection[Hashable]], novel: int, quiet: int) -> Estimate:
+    """Completeness of a phase from its samples, each the items of one invocation, which are looked at once.
 
     `novel` is how many of them the others would not have allowed, `quiet` how many of the last those before them would.
     """
-    incidence = Counter(item for sample in samples for item in sample)
+    incidence, total = Counter[Hashable](), 0
+    for sample in samples:
+        incidence.update(sample)
+        total += 1
     once = sum(1 for n in incidence.values() if n == 1)
     twice = sum(1 for n in incidence.values() if n == 2)
-    total = len(samples)
     return Estimate(
         phase=phase,
         samples=total,
