@@ -113,6 +113,9 @@ def test_each_invocation_has_a_line_of_what_it_did(workshop: Workshop, acting: s
     assert [line["request"] for line in told] == ids
     assert all(line["answered"] and 0 < line["duration"] < 60_000 for line in told)
     idle, worked, attacked, again = told
+    assert first["cost"] > 0  # with what loading it took
+    assert 0 < worked["cost"] < 10_000
+    assert idle["cost"] < first["cost"]
     place = {"to": f"tcp://127.0.0.1:{server}", "by": ["python"]}
     for line, count in ((worked, 2), (again, 1)):
         assert line["destinations"] == [{**place, "count": count}]
