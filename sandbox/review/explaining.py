@@ -100,13 +100,17 @@ def of_call(call: Call, profile: Document | None, phase: str = "") -> Explanatio
 def of_violation(record: Violation | Suspected, profile: Document | None) -> Explanation:
     """One line of a log: what became of the call comes first, then what is true of the call itself."""
     found = of_call(record.call, profile, record.phase)
-    where = f", invocation {record.request}" if record.request else ""
-    told = [f"at {moment(record.time)} in {record.phase}{where}: {explained(record)}"]
+    where = f" in {record.phase}" if record.phase else ""
+    where += f", invocation {record.request}" if record.request else ""
+    told = [f"at {moment(record.time)}{where}: {explained(record)}"]
     if record.target:
         told.append(f"it named {record.target}")
     if record.by:
         told.append(f"made by {record.by}")
-    allow = (f"write {record.allow}", *found.allow[1:]) if record.allow else ("nothing can allow this access",)
+    allow = found.allow  # of the kernel's own record, which knows neither phase nor profile
+    if record.phase:
+        beside = (line for line in found.allow if not line.startswith(("write ", "allowed already", "only a person")))
+        allow = (f"write {record.allow}", *beside) if record.allow else ("nothing can allow this access",)
     return Explanation(
         found.subject, (*told, *found.what), found.risky, allow,
         "high" if record.risk == "high" else found.risk, found.needed_here,
@@ -167,8 +171,8 @@ def _allow(call: Call, phase: str, uses: Sequence[Use], profile: Document | None
         yield f"allowed already in {' and '.join(dict.fromkeys(use.phase for use in uses))}"
     used = {use.phase for use in uses}
     runtime_api = profile.profile.function.runtime_api if profile else True
-    phases = [phase] if phase else [one for one in PHASES if (one == "run") != runtime_api and one not in used]
-    for one in phases:
+    phases = [phase] if phase else [one for one in PHASES if (one == "run") != runtime_api]
+    for one in (one for one in phases if one not in used):
         yield f"write {spelling.of_use(one, call)}"
     if base.find(base.dangerous(), call):
         yield "lint wants a person's reason beside it"
