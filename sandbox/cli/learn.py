@@ -20,6 +20,7 @@ from sandbox.errors import ProfileError, UsageError
 from sandbox.learn import observations, platforms
 from sandbox.learn.generalise import Learned, generalise
 from sandbox.learn.host import runnable
+from sandbox.learn.observations import ColdStart
 from sandbox.learn.platforms import DeploymentPlatform
 from sandbox.learn.program import ENDED_WELL, Serving
 from sandbox.learn.training import TrainingFailure, TrainingPlan
@@ -93,7 +94,7 @@ def learn(
     path = output or os.path.join("profiles", f"{name}.yaml")
     known = document.read(path).profile if add and os.path.exists(path) else None
     if os.path.exists(path) and not (add or force):
-        _refuse_to_lose(document.read(path).profile, path)
+        refuse_to_lose(document.read(path).profile, path)
     variables = environment.chosen(name, env, env_file, aws_credentials)
     fakes = environment.stand_ins(stands_for)
     on = platforms.of(platform)
@@ -144,7 +145,7 @@ def learn(
         warn(str(failure))
 
 
-def _refuse_to_lose(profile: Profile, path: str) -> None:
+def refuse_to_lose(profile: Profile, path: str) -> None:
     """Raises UsageError for a profile with what no training writes."""
     reasons = {reason for use in profile.uses for reason in use.because if not reason.startswith("learned")}
     kept = {"grants": profile.grants, "responses": profile.responses, "a person's reasons": reasons}
@@ -212,7 +213,11 @@ def _granted(grant: Grant) -> Iterable[str]:
 
 
 def _from_files(files: Sequence[str], name: str, allow_failed: bool, json_output: bool) -> Learned:
-    cold_starts = observations.read(files)
+    return from_observations(observations.read(files), name, allow_failed, json_output)
+
+
+def from_observations(cold_starts: Sequence[ColdStart], name: str, allow_failed: bool, json_output: bool) -> Learned:
+    """What cold starts from production give, with a word about what they lack. Raises LearningFailed, LimitReached."""
     if older := sorted({cold_start.source for cold_start in cold_starts if not cold_start.names_facts_of_events}):
         warn(
             f"{', '.join(older)}: of an older version, which told a file or destination once and not in each event: "

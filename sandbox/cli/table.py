@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "package snippet": ("package:snippet_", "Print the configuration to paste into a deployment"),
     "fleet ingest": ("fleet:ingest", "Add the lines of many functions to a store"),
     "fleet report": ("fleet:report", "Answer every question over a store"),
+    "fleet learn": ("fleet_learn:learn", "Write the profiles of functions from the observations in a store"),
     "fleet query": ("fleet:query", "Answer one question over a store, or a SELECT of your own"),
 }
 """Each command: its module below sandbox.cli with its function there, and what the list of commands says of it. The

@@ -82,15 +82,20 @@ class Store:
                 f"cannot be made: {error.strerror}", where=self.path, todo="choose another folder"
             ) from error
 
-    def files(self, table: str, since: str = "") -> list[str]:
-        """The finished files of a table, of days from `since` (YYYY-MM-DD) on, in order; undated ones always."""
+    def files(self, table: str, since: str = "", function: str = "") -> list[str]:
+        """The finished files of a table, of days from `since` (YYYY-MM-DD) on, in order; undated ones always.
+
+        With `function` those that may hold rows of it.
+        """
         top = os.path.join(self.path, table)
         found = [os.path.join(top, EMPTY)]
         for day in sorted(_folders(top)):
             if since and day != f"day={UNDATED}" and day < f"day={since}":
                 continue
-            for function in sorted(_folders(os.path.join(top, day))):
-                folder = os.path.join(top, day, function)
+            for name in sorted(_folders(os.path.join(top, day))):
+                if function and name != f"function={folder_of(function)}":
+                    continue
+                folder = os.path.join(top, day, name)
                 with os.scandir(folder) as entries:
                     found += sorted(entry.path for entry in entries if entry.name.endswith(".parquet"))
         return found

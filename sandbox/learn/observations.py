@@ -100,7 +100,7 @@ class _Counts(Mapping[Item, int]):
         return dict(zip(self._items, self._counts, strict=True)).items()
 
 
-class _Shared:
+class SharedValues:
     """Each value once: environments of one function do the same again and again, and so do their invocations."""
 
     __slots__ = ("_apart", "_items", "_known")
@@ -214,7 +214,7 @@ class ColdStart:
 @dataclass
 class _Building:
     start: Start
-    shared: _Shared
+    shared: SharedValues
     digest: Any = field(default_factory=hashlib.sha256)
     items: dict[int, Item] = field(default_factory=dict)
     facts: dict[int, Reached] = field(default_factory=dict)
@@ -353,7 +353,7 @@ class _Building:
 
 def read(paths: Iterable[str]) -> tuple[ColdStart, ...]:
     """All cold starts of some files, sorted by id. Raises ObservationError with file and line."""
-    files, shared = list(paths), _Shared()
+    files, shared = list(paths), SharedValues()
     unique = {cold_start.id: cold_start for path in files for cold_start in _read_file(path, shared)}
     if not unique:
         raise ObservationError(
@@ -362,7 +362,7 @@ def read(paths: Iterable[str]) -> tuple[ColdStart, ...]:
     return tuple(unique[key] for key in sorted(unique))
 
 
-def _read_file(path: str, shared: _Shared) -> Iterator[ColdStart]:
+def _read_file(path: str, shared: SharedValues) -> Iterator[ColdStart]:
     name = path if path != STDIN else "standard input"
     try:
         descriptor = os.dup(0) if path == STDIN else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -379,13 +379,13 @@ def _read_file(path: str, shared: _Shared) -> Iterator[ColdStart]:
 class Reader:
     """Takes the lines of one file, one after the other, and gives each cold start once all of it has come."""
 
-    def __init__(self, name: str, shared: _Shared | None = None, *, keeps_text: bool = False) -> None:
+    def __init__(self, name: str, shared: SharedValues | None = None, *, keeps_text: bool = False) -> None:
         """`name` is the file's, for errors; `shared` that of other files of the function.
 
         `keeps_text` gives each cold start its lines.
         """
         self._name = name
-        self._shared = shared or _Shared()
+        self._shared = shared or SharedValues()
         self._keeps_text = keeps_text
         self._found: dict[str, _Building] = {}  # environments that run at the same time may lie between each other
         self._before: dict[str, str] = {}  # where lines begin whose start was not there yet: a log is cut in front, too

@@ -1,0 +1,86 @@
+"""What a store holds of one function's cold starts, from which its profile is learned.
+
+An aggregation by function: each file of the store gives a part, and parts are united in whatever order, any number of
+times, to the same whole. What the cold starts have in common is held once (learn/observations.py), so that it grows
+with what is new in them, and with their number by little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+
+from sandbox.errors import ObservationError
+from sandbox.fleet.extras import FLEET, require
+from sandbox.fleet.store import Store
+from sandbox.learn.observations import ColdStart, Reader, SharedValues
+
+BATCH = 64
+"""Cold starts that are unpacked at once."""
+
+
+class Gathered:
+    """Cold starts by their id. `united` is commutative, associative and idempotent."""
+
+    __slots__ = ("_found",)
+
+    def __init__(self, cold_starts: Iterable[ColdStart] = ()) -> None:
+        self._found: dict[str, ColdStart] = {}
+        for one in cold_starts:
+            known = self._found.get(one.id)
+            self._found[one.id] = one if known is None else _labelled(known, one)
+
+    def united(self, other: Gathered) -> Gathered:
+        """Those of both, as a new one."""
+        return Gathered((*self._found.values(), *other._found.values()))
+
+    def take(self, other: Gathered) -> Gathered:
+        """The same in place: this one, with those of the other."""
+        for one in other._found.values():
+            known = self._found.get(one.id)
+            self._found[one.id] = one if known is None else _labelled(known, one)
+        return self
+
+    @property
+    def cold_starts(self) -> tuple[ColdStart, ...]:
+        """Sorted by id, as `observations.read` gives them."""
+        return tuple(self._found[key] for key in sorted(self._found))
+
+
+def _labelled(one: ColdStart, other: ColdStart) -> ColdStart:
+    """One of two that differ at most by the labels of their events, which a trainer may have written or not."""
+    return max(one, other, key=lambda found: [sample.label for sample in found.samples])
+
+
+def gather(store: Store, function: str) -> Gathered:
+    """All cold starts of a function. Raises ObservationError where there are none."""
+    require(*FLEET)
+    shared = SharedValues()
+    files = store.files("observations", function=function)
+    found = reduce(Gathered.take, (_part(path, function, shared) for path in files), Gathered())
+    if not found.cold_starts:
+        raise ObservationError(
+            f"holds no observations of {function}", where=store.path,
+            todo="run the function with SANDBOX_MODE=learn and ingest its log; `sandbox fleet query STORE "
+            "'SELECT DISTINCT function FROM observations'` lists what there is",
+        )  # fmt: skip
+    return found
+
+
+def _part(path: str, function: str, shared: SharedValues) -> Gathered:
+    import pyarrow.parquet
+
+    found = Gathered()
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH, columns=["function", "cold_start", "lines"]):
+            for name, cold_start, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                if name == function:
+                    found.take(Gathered(_read(text, cold_start, shared)))
+    return found
+
+
+def _read(text: str, cold_start: str, shared: SharedValues) -> Iterable[ColdStart]:
+    reader = Reader(f"cold start {cold_start}", shared)
+    for number, line in enumerate(text.encode("utf-8", "surrogatepass").split(b"\n"), 1):
+        yield from reader.take(line, number)
+    yield from reader.end()
