@@ -27,7 +27,8 @@ from typing import Any
 import pytest
 
 import sandbox
-from sandbox import pytest_coverage
+from sandbox import bundle, pytest_coverage
+from sandbox.errors import ProfileError
 
 INSIDE = "PYTEST_SANDBOX"
 """Set for what we start: a pytest that a test starts reads the same configuration, and must not confine once more."""
@@ -74,8 +75,10 @@ def pytest_configure(config: pytest.Config) -> None:
         confinement = Confinement(config, told[FOLDER], told[POLICY], told[MEASURED])
         config.pluginmanager.register(confinement, "sandbox-confinement")
         return
+    if name:
+        _check_name(name)
     folder = _folder(config, "logs")
-    policy, measured = profile if os.path.isdir(profile) else "", ""
+    policy, measured = profile if os.path.isfile(os.path.join(profile, bundle.FILE)) else "", ""
     if profile and not policy:
         if pytest_coverage.measures(os.environ):
             measured = _folder(config, "coverage")
@@ -108,8 +111,10 @@ class Confinement:
 
         def init(process: subprocess.Popen[Any], *args: Any, **named: Any) -> None:
             bound = _POPEN.bind(process, *args, **named)
+            given = bound.arguments["args"]
             with self._confined(bound.arguments):
                 started(*bound.args, **bound.kwargs)
+            process.args = given  # as errors quote it
 
         subprocess.Popen.__init__ = init  # type: ignore[assignment]
         try:
@@ -257,6 +262,17 @@ class Conclusion:
         return bool(count)
 
 
+def _check_name(name: str) -> None:
+    """Raises UsageError for what no profile's name can be, before the tests and not behind them."""
+    from sandbox.profile import document
+    from sandbox.profile.model import Profile, ProfiledFunction
+
+    try:
+        document.parse(document.write(Profile(ProfiledFunction(name))), "NAME")
+    except ProfileError as error:
+        raise pytest.UsageError(f"--sandbox-learn: {name!r} is not a name for a function") from error
+
+
 def _command(asked: Mapping[str, Any]) -> list[str]:
     """What Popen would start, as it makes it of `args`, `shell` and `executable`."""
     args = asked["args"]
@@ -284,13 +300,13 @@ def _exists(program: str, environment: Mapping[str, str], cwd: Any) -> bool:
 def _compiled(config: pytest.Config, profile: str) -> str:
     """A bundle of a profile, where the tests' programs cannot change it. Raises UsageError with what is wrong."""
     folder = _folder(config, "policy")
-    bundle = os.path.join(folder, "bundle")
-    done = _sandbox(config, "compile", profile, "--output", bundle, "--arch", os.uname().machine)
+    made = os.path.join(folder, "bundle")
+    done = _sandbox(config, "compile", profile, "--output", made, "--arch", os.uname().machine)
     if done.returncode:
         raise pytest.UsageError(f"--sandbox-enforce: {done.stderr.strip()}")
-    for path in (*Path(bundle).iterdir(), Path(bundle), Path(folder)):
+    for path in (*Path(made).iterdir(), Path(made), Path(folder)):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    return bundle
+    return made
 
 
 def _sandbox(config: pytest.Config, *words: str) -> subprocess.CompletedProcess[str]:

@@ -41,6 +41,9 @@ def test_a_program_is_the_same_as_ever():
     done = subprocess.run([*APP, "3"], capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("6\\n", "", 0)
     assert subprocess.run(f"{sys.executable} app.py 1 3", shell=True).returncode == 1
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        subprocess.run([*APP, "3", "more"], check=True, stdout=subprocess.DEVNULL)
+    assert failed.value.cmd == [*APP, "3", "more"]
     with pytest.raises(FileNotFoundError):
         subprocess.run(["no-such-program"])
 
@@ -125,6 +128,7 @@ def _covered(said: str) -> int:
 def test_a_run_that_checked_nothing_fails(project: Path) -> None:
     """Options that cannot be are errors of usage; a run in which nothing was started is not a good one."""
     assert _pytest(project, "--sandbox-learn", "a", "--sandbox-enforce", "b")[0] == pytest.ExitCode.USAGE_ERROR
+    assert _pytest(project, "--sandbox-learn", "not a name")[0] == pytest.ExitCode.USAGE_ERROR
     status, said = _pytest(project, "--sandbox-learn", "price", "--sandbox-command", "*other*")
     assert status == pytest.ExitCode.TESTS_FAILED
     assert "started nothing" in said
