@@ -148,7 +148,11 @@ def learn(
 def refuse_to_lose(profile: Profile, path: str) -> None:
     """Raises UsageError for a profile with what no training writes."""
     reasons = {reason for use in profile.uses for reason in use.because if not reason.startswith("learned")}
-    kept = {"grants": profile.grants, "responses": profile.responses, "a person's reasons": reasons}
+    reasons |= {reason for _, reason in profile.listen_because}
+    kept = {
+        "grants": profile.grants, "responses": profile.responses, "on-anomaly": profile.on_anomaly,
+        "audit-until": profile.audit_until, "ignores": profile.ignores, "a person's reasons": reasons,
+    }  # fmt: skip
     if found := [name for name, value in kept.items() if value]:
         raise UsageError(
             f"holds {' and '.join(found)} that would be lost", where=path,

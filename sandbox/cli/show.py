@@ -119,6 +119,8 @@ def _more(profile: Profile) -> Iterator[str]:
         yield f"one event of training: {said} at most, of what it left counted from after init"
     if profile.on_anomaly:
         yield f"on an anomaly: {', '.join(f'{name} {answer}' for name, answer in sorted(profile.on_anomaly))}"
+    for rule, at, because in sorted(profile.ignores):
+        yield f"lint ignores {rule}{f' at {at}' if at else ''}: {because or 'without a reason'}"
     if found := profile.verified:
         outcome = f"audit {found.audit}, enforced {found.enforce}"
         yield f"verified on {found.date} by {found.tool} with {found.events} events: {outcome}"
@@ -191,6 +193,7 @@ def _described(profile: Profile) -> dict[str, Any]:
         "names_receives": sorted(profile.names_receives),
         "digests": sorted(profile.digests),
         "interpreters": sorted(profile.interpreters),
+        "ignores": [one._asdict() for one in sorted(profile.ignores)],
         "on_anomaly": dict(sorted(profile.on_anomaly)),
         "most": dict(sorted(profile.most)),
         "by": {section: users for section in SECTIONS if (users := profile.users(section))},

@@ -105,7 +105,7 @@ def _result(result: Alert, index: int, seen: dict[str, int]) -> dict[str, Any]:
         "ruleId": result.rule,
         "ruleIndex": index,
         "level": result.level,
-        "message": {"text": printable(result.message)},
+        "message": {"text": printable(result.message).replace("](", "] (")},  # or a name could be a link
         "locations": [
             {
                 "physicalLocation": {

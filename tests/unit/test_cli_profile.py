@@ -260,3 +260,15 @@ def test_lint_tells_every_fault_of_the_shape(files: tuple[str, str]) -> None:
     assert len({line.split(": ")[0] for line in shown}) == 4  # and the missing promises, of the document as a whole
     with pytest.raises(ProfileError, match="did you mean promises"):
         document.read(files[0])
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["ignores: [{rule: address, because: no name}]", "on-anomaly: deny", "audit-until: '2030-01-31'",
+     "listen: [{at: 'tcp://0.0.0.0:80', because: the platform asks}]"],
+)  # fmt: skip
+def test_training_replaces_nothing_that_a_person_wrote(files: tuple[str, str], line: str) -> None:
+    """A profile with a person's lines is not trained anew over them without a word."""
+    Path(files[0]).write_text(OLD.replace("syscalls:", f"{line}\nsyscalls:"))
+    done = CliRunner().invoke(app, ("learn", "thumbnail", "--output", files[0], "--", "true"))
+    assert "that would be lost" in str(done.exception)

@@ -104,6 +104,8 @@ def test_sarif_is_what_code_scanning_takes(tmp_path: Path) -> None:
     prints = [result["partialFingerprints"] for result in run["results"]]
     assert len({one["sandboxFinding/v1"] for one in prints}) == len(prints)
     lower = compared(folder, new="\n# moved down\n" + NEW)
+    linked = compared(folder, new=NEW.replace("/srv/data", '"/srv/[x](http://evil.example)"'))
+    assert "](" not in sarif.log(rules.of_changes(), rules.widenings(linked, "f"), "sandbox-profile-diff/f")
     moved = json.loads(sarif.log(rules.of_changes(), rules.widenings(lower, "f"), "sandbox-profile-diff/f"))
     assert [one["partialFingerprints"]["sandboxFinding/v1"] for one in moved["runs"][0]["results"]] == [
         one["sandboxFinding/v1"] for one in prints
