@@ -86,7 +86,7 @@ def sandbox(*arguments: str | Path, **options: object) -> subprocess.CompletedPr
     return done
 
 
-def taken(store: Path, *logs: Path) -> Writer:
+def taken(store: Path, *logs: Path | str) -> Writer:
     """Take in logs."""
     return ingest(Store(str(store), create=True), sources(map(str, logs)), pytest.fail)[1]
 

@@ -62,7 +62,7 @@ def ingest(
 
 def report(
     store: StoreArgument,
-    output: Annotated[str, typer.Option("--output", "-o", help="Where to write it: .md or .json", metavar="FILE")] = "",
+    output: Annotated[str, typer.Option("--output", "-o", help="A file: .html, .md or .json", metavar="FILE")] = "",
     engine: EngineOption = EngineChoice.duckdb,
     days: DaysOption = 7,
     minutes: MinutesOption = 10,
@@ -71,20 +71,25 @@ def report(
     now: NowOption = "",
     function: OnlyOption = "",
 ) -> None:
-    """Answer every question, as markdown or JSON."""
+    """Answer every question, as a page, Markdown or JSON."""
     require(*FLEET)
-    from sandbox.fleet import engines
+    from sandbox.fleet import engines, page
     from sandbox.fleet import report as reporting
     from sandbox.fleet.questions import Window
     from sandbox.fleet.store import Store
 
-    as_json = output.endswith(".json")
-    if output and not output.endswith((".json", ".md")):
-        raise UsageError("is neither .md nor .json", where=f"-o {output}", todo="end its name with what it should be")
+    ending = output.rpartition(".")[2] if output else "md"
+    if ending not in ("html", "json", "md"):
+        todo = "end its name with .html, .md or .json"
+        raise UsageError("is neither HTML nor Markdown nor JSON", where=f"-o {output}", todo=todo)
     window = Window(_moment(now), days, minutes, functions, unused, function)
     with engines.opened(Store(store), engine.value) as opened:
         found = reporting.gather(opened, window)
-    text = json_text(reporting.data(found), 2) + "\n" if as_json else reporting.markdown(found)
+    written = {
+        "html": lambda: page.html(found), "md": lambda: reporting.markdown(found),
+        "json": lambda: json_text(reporting.data(found), 2) + "\n",
+    }  # fmt: skip
+    text = written[ending]()
     if output:
         write_text(output, text)
         say(f"wrote {output}")

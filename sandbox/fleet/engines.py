@@ -111,22 +111,23 @@ def _spark(store: Store, since: str) -> Iterator[FleetEngine]:
         "bool": BooleanType(),
     }  # fmt: skip
     existing = SparkSession.getActiveSession()
-    session = existing or _session(SparkSession)
+    running = existing or session(SparkSession)
     try:
-        backend = ibis.pyspark.connect(session)
+        backend = ibis.pyspark.connect(running)
         tables = {}
         for table, columns in TABLES.items():
             schema = StructType([StructField(name, kinds[kind]) for name, kind in columns.items()])
-            frame = session.read.schema(schema).option("recursiveFileLookup", "true")
+            frame = running.read.schema(schema).option("recursiveFileLookup", "true")
             frame.parquet(*store.files(table, since)).createOrReplaceTempView(table)
             tables[table] = backend.table(table)
-        yield FleetEngine("spark", tables, session)
+        yield FleetEngine("spark", tables, running)
     finally:
         if existing is None:
-            session.stop()
+            running.stop()
 
 
-def _session(builder: Any) -> Any:
+def session(builder: Any) -> Any:
+    """A session of Spark, of its class SparkSession. Raises UsageError where it cannot be started."""
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     settings = {
         "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.sql.session.timeZone": "UTC",
@@ -139,11 +140,11 @@ def _session(builder: Any) -> Any:
         started = builder.builder.master(master).appName("sandbox fleet")
         for key, value in settings.items():
             started = started.config(key, value)
-        session = started.getOrCreate()
+        running = started.getOrCreate()
     except Exception as error:  # py4j's, Java's, or Spark's own
         raise UsageError(
             f"cannot be started: {error}", where=f"--engine spark, {master}",
             todo=f"check Java (JAVA_HOME), and {MASTER} where it names a cluster",
         ) from error  # fmt: skip
-    session.sparkContext.setLogLevel("ERROR")
-    return session
+    running.sparkContext.setLogLevel("ERROR")
+    return running

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from importlib.util import find_spec
 
-from sandbox.errors import UsageError
+from sandbox.errors import ExtraMissing, UsageError
 
 FLEET = ("pyarrow", "fsspec", "ibis", "duckdb")
 SPARK = ("pyspark",)
@@ -18,10 +18,10 @@ _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 
 
 def require(*packages: str, extra: str = "fleet") -> None:
-    """Raises UsageError that names the extra where a package is missing."""
+    """Raises ExtraMissing, which names the extra, where a package is missing."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        raise UsageError(
+        raise ExtraMissing(
             f"needs {' and '.join(missing)}, which this installation lacks", where="sandbox fleet",
             todo=f"pip install 'seccomp-bootstrap[{extra}]'",
         )  # fmt: skip

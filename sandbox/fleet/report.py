@@ -45,7 +45,7 @@ def gather(engine: FleetEngine, window: Window) -> FleetReport:
 def data(report: FleetReport) -> dict[str, object]:
     """The report for machines: times as ISO 8601."""
     return {
-        "schema": 1, "now": _moment(report.window.now), "days": report.window.days,
+        "schema": 1, "now": moment_of(report.window.now), "days": report.window.days,
         "minutes": report.window.minutes, "unused_days": report.window.unused,
         **{name: [shown(row) for row in rows] for name, rows in report.tables.items()},
         "narrowing": [
@@ -56,10 +56,11 @@ def data(report: FleetReport) -> dict[str, object]:
 
 def shown(row: Answer) -> dict[str, Value]:
     """A row with its times as ISO 8601."""
-    return {name: _moment(value) if name in TIMES else value for name, value in row.items()}
+    return {name: moment_of(value) if name in TIMES else value for name, value in row.items()}
 
 
-def _moment(milliseconds: Value) -> str | None:
+def moment_of(milliseconds: Value) -> str | None:
+    """ISO 8601 of milliseconds since 1970."""
     known = isinstance(milliseconds, int | float) and 0 <= milliseconds <= LATEST * 1000
     return moment(float(milliseconds or 0) / 1000) if known else None
 
@@ -76,7 +77,7 @@ def markdown(report: FleetReport) -> str:
 
 def _lines(report: FleetReport) -> Iterator[str]:
     tables, window = report.tables, report.window
-    yield f"# Fleet report, {_moment(window.now)}"
+    yield f"# Fleet report, {moment_of(window.now)}"
     yield ""
     functions = {row["function"] for row in tables["coverage"]}
     by_tier: dict[str, set[str]] = {}
@@ -85,6 +86,19 @@ def _lines(report: FleetReport) -> Iterator[str]:
     tiers = ", ".join(f"{len(names)} {tier}" for tier, names in sorted(by_tier.items()))
     refused, more = total(tables["violations"], "count"), total(tables["unlisted"], "count")
     yield f"{_of(len(functions), 'function')}: {tiers or 'none'}. {_of(refused, 'violation')} listed, {more} counted."
+    for _, title, rows in chapters(report):
+        yield from ("", f"## {title}", "")
+        yield from table(rows)
+    yield from ("", f"## Rights that nothing used in the last {_of(window.unused, 'day')}", "")
+    if not report.narrowing:
+        yield "None that activity or observations could show."
+    for one in report.narrowing[:SHOWN]:
+        yield from (f"{_cell(one.function)}:", "", "```diff", *map(printable, one.change), "```", "")
+
+
+def chapters(report: FleetReport) -> Iterator[tuple[str, str, Sequence[Answer]]]:
+    """(question, title, rows) in the order of a report; of trainings those that are old."""
+    window = report.window
     titles = {
         "coverage": "Coverage", "violations": "Violations", "unlisted": "Violations without a line of their own",
         "together": f"Refused in {window.functions} functions or more within {window.minutes} minutes",
@@ -92,17 +106,11 @@ def _lines(report: FleetReport) -> Iterator[str]:
         "trainings": f"Trainings older than {OLD} days", "estimates": "Completeness of the newest profiles",
     }  # fmt: skip
     for name in ASKED:
-        rows = tables[name]
+        rows = report.tables[name]
         if name == "trainings":
-            old = _moment(max(0, window.now - OLD * DAY)) or ""
+            old = moment_of(max(0, window.now - OLD * DAY)) or ""
             rows = [row for row in rows if "" < str(row["date"]) < old[:10]]
-        yield from ("", f"## {titles[name]}", "")
-        yield from table(rows)
-    yield from ("", f"## Rights that nothing used in the last {_of(window.unused, 'day')}", "")
-    if not report.narrowing:
-        yield "None that activity or observations could show."
-    for one in report.narrowing[:SHOWN]:
-        yield from (f"{_cell(one.function)}:", "", "```diff", *map(printable, one.change), "```", "")
+        yield name, titles[name], rows
 
 
 def table(rows: Sequence[Answer]) -> Iterator[str]:

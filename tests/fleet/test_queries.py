@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet_lines import HOME, log, sandbox, taken
+from fleet_lines import HOME, line, log, sandbox, taken, violation
 
 from sandbox.errors import UsageError
 from sandbox.fleet.engines import FleetEngine, opened
@@ -69,3 +70,52 @@ def test_nothing_else_is_done(engine: FleetEngine, store: Path, text: str) -> No
     with pytest.raises(UsageError):
         rows(engine, text.format(store=store))
     assert sorted(os.listdir(store)) == before
+
+
+def test_a_report_is_a_page_markdown_or_json(store: Path, tmp_path: Path) -> None:
+    """Each holds the same answers; the page has no script and no markup of a log's, and asks for nothing."""
+    hostile = tmp_path / "hostile.log"
+    hostile.write_bytes(line(violation("<script>alert(1)</script>|`x`", "tcp://192.0.2.9:443"), "000000ff", 1))
+    both = tmp_path / "both"
+    taken(both, hostile, log(tmp_path / "orders.log", "orders", 4))
+    at = ("--now", "2026-11-30T13:00")
+    texts = {}
+    for ending in ("html", "md", "json"):
+        done = sandbox("report", both, "-o", tmp_path / f"fleet.{ending}", *at)
+        assert done.returncode == 0, done.stderr
+        texts[ending] = (tmp_path / f"fleet.{ending}").read_text()
+    found = json.loads(texts["json"])
+    assert sum(row["count"] for row in found["violations"]) == 5
+    assert "<script" not in texts["html"]
+    assert "&lt;script&gt;" in texts["html"]
+    assert "default-src 'none'" in texts["html"]
+    assert not re.search(r"(?:src|href)=\"(?!#)", texts["html"])
+    assert "<script" not in texts["md"]
+    assert "\\`x\\`" in texts["md"]
+    refused = sandbox("report", store, "-o", tmp_path / "fleet.pdf")
+    assert (refused.returncode, "end its name with" in refused.stderr) == (64, True)
+
+
+def test_an_object_store_is_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of logs in a bucket, plain and compressed, is taken in as one on disk; no such bucket is an error."""
+    server_of = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
+    server = server_of.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "eu-central-1",
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        client = boto3.client("s3")
+        where = {"LocationConstraint": "eu-central-1"}
+        client.create_bucket(Bucket="logs", CreateBucketConfiguration=where)
+        client.upload_file(str(log(tmp_path / "a.log", "orders", 3)), "logs", "2026/11/30/a.log")
+        client.upload_file(str(log(tmp_path / "b.log.gz", "billing", 2, "00000002")), "logs", "2026/11/30/b.log.gz")
+        assert taken(tmp_path / "store", "s3://logs/2026").new == 3 + 2 + 2 + 2
+        with pytest.raises(UsageError, match="s3://none"):
+            taken(tmp_path / "store", "s3://none/x")
+    finally:
+        server.stop()

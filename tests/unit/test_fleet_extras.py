@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.errors import UsageError
+from sandbox.errors import ExtraMissing, UsageError
 from sandbox.fleet import extras
 
 
@@ -21,7 +21,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     for arguments in (["ingest", store, str(tmp_path)], ["report", store], ["query", store, "new"]):
         command = [sys.executable, "-m", "sandbox", "fleet", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == UsageError.exit_code
+        assert done.returncode == ExtraMissing.exit_code
         assert "pip install 'seccomp-bootstrap[fleet]'" in done.stderr
         assert "pyarrow" in done.stderr
     assert os.listdir(tmp_path) == []
