@@ -105,7 +105,7 @@ def events(
         todo = "leave out --json, --summary, --activity and --verify, or --format"
         raise UsageError("is a form of its own", where=f"--format {form}", todo=todo)
     wanted = reader.Filter(
-        frozenset(syscall or ()), phase.value if phase else "", risk.value if risk else "", _moment(since)
+        frozenset(syscall or ()), phase.value if phase else "", risk.value if risk else "", moment_of(since)
     )
     if follow and (verify or summary or form is EventForm.asff):
         todo = "leave out --follow, or --verify, --summary and --format asff, which need the end of a log"
@@ -197,7 +197,7 @@ def key_of(path: str) -> bytes:
     return key
 
 
-def _moment(text: str) -> float | None:
+def moment_of(text: str) -> float | None:
     if not text:
         return None
     ago = _AGO.fullmatch(text)

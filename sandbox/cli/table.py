@@ -13,6 +13,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "probe": ("probe:probe", "Attack a process under a profile in every way we know"),
     "doctor": ("doctor:doctor", "Try what the sandbox needs from this platform and what it gives"),
     "events": ("events:events", "Show violations, suspicions or activity from a log"),
+    "watch": ("watch:watch", "Watch a function live in the terminal"),
+    "promote": ("promote:promote", "Say whether an audit's log speaks for enforcing a profile"),
     "explain": ("explain:explain", "Say what a call, a class, a promise or a violation is, and how to allow it"),
     "report": ("report:report", "Write one page about a profile for whoever approves it"),
     "verify": ("package:verify", "Check each file of a package against its manifest, and its signature"),

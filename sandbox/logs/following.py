@@ -29,9 +29,12 @@ STDIN = "-"
 class LogFollower:
     """The bytes of one log. Only `stop` may be called by a signal handler or another thread."""
 
-    def __init__(self, path: str, *, output: int = -1) -> None:
-        """`path` may be STDIN. `output` is a descriptor; once nobody reads its other end, following ends."""
+    def __init__(self, path: str, *, output: int = -1, source: int = 0) -> None:
+        """`path` may be STDIN, which stands for the descriptor `source`. `output` is a descriptor, too; once nobody
+        reads its other end, following ends.
+        """
         self._path = path
+        self._source = source
         self._output = output
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
@@ -63,7 +66,7 @@ class LogFollower:
         Ends when it is stopped, and where standard input ends. Raises UsageError for what cannot be read, and
         BrokenPipeError where nobody reads the output any more.
         """
-        if self._path == STDIN and not stat.S_ISREG(os.fstat(0).st_mode):
+        if self._path == STDIN and not stat.S_ISREG(os.fstat(self._source).st_mode):
             yield from self._streamed()
             return
         while True:
@@ -86,8 +89,8 @@ class LogFollower:
 
     def _streamed(self) -> Iterator[bytes]:
         """Standard input: a pipe, a socket or a terminal."""
-        while self._waits(None, 0):
-            data = os.read(0, PIECE)
+        while self._waits(None, self._source):
+            data = os.read(self._source, PIECE)
             if not data:
                 return
             yield data
@@ -96,7 +99,7 @@ class LogFollower:
         """Open the log; False where it is not there (yet)."""
         try:
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-            self._fd = os.dup(0) if self._path == STDIN else os.open(self._path, flags)
+            self._fd = os.dup(self._source) if self._path == STDIN else os.open(self._path, flags)
             found = os.fstat(self._fd)
             if stat.S_ISDIR(found.st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

@@ -66,10 +66,10 @@ class Duties:
 def early_journal(policy: Policy, duties: Duties) -> Journal | None:
     """The journal of a run whose lines were asked for, opened while an error can still stop the start, and begun.
 
-    None for unsigned lines on standard error, which cannot fail: there it loads with the first report. Raises
-    UsageError as Sink does.
+    None for unsigned lines of enforcement on standard error, which cannot fail: there it loads with the first report.
+    Raises UsageError as Sink does.
     """
-    if not duties.events and duties.event_key is None:
+    if not duties.events and duties.event_key is None and not duties.audit:
         return None
     from sandbox.violations.journal import Journal
     from sandbox.violations.sink import Sink

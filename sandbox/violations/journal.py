@@ -54,8 +54,10 @@ class Journal:
         return self._sink.signs
 
     def begin(self, mode: str, digest: str) -> None:
-        """Write the beginning of a run, if its lines are signed: without signatures it would prove nothing."""
-        if self.signs:
+        """Write the beginning of a run: of one that is signed, which it proves, and of an audit, whose log is asked
+        under which policy nothing was to be refused.
+        """
+        if self.signs or mode == "audit":
             self._sink.wait(PATIENCE)
             self._sink.write(Beginning(self._function, mode, digest))
 

@@ -17,7 +17,7 @@ HOME = Path(sandbox.__file__).parent
 
 FLOORS = (
     ("ci", "cli", "pytest_plugin"),
-    ("alerts", "fleet", "package", "probe", "doctor", "project", "pytest_coverage", "report"),
+    ("alerts", "fleet", "package", "probe", "doctor", "project", "pytest_coverage", "report", "watch"),
     ("start", "review"),
     ("learn", "supervise"),
     ("policy", "egress", "logs"),
@@ -38,7 +38,7 @@ RUNTIME_SIDE = (
 )  # fmt: skip
 BUILD_SIDE = {
     "profile", "policy", "package", "probe", "doctor", "cli", "launcher", "runtime_api", "tripwire", "alerts",
-    "ci", "pytest_coverage", "pytest_plugin", "report", "logs", "fleet",
+    "ci", "pytest_coverage", "pytest_plugin", "report", "logs", "fleet", "watch",
 }  # fmt: skip
 """What runs beside strangers' code loads nothing of what makes profiles and packages; they meet in the bundle."""
 
@@ -51,7 +51,8 @@ LIBRARIES = {
     "packageurl": {"sandbox.package.bom"},
     "pytest": {"sandbox.pytest_plugin"},
     "typer": {"sandbox.cli"},
-    "rich": {"sandbox.cli"},
+    "rich": {"sandbox.cli", "sandbox.watch.view"},
+    "textual": {"sandbox.watch.view"},
     "h11": {"sandbox.runtime_api"},
     "altair": {"sandbox.report.charts"},
     "vl_convert": {"sandbox.report.charts"},
