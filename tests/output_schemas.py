@@ -17,7 +17,7 @@ SCHEMAS = sorted(HOME.glob("*/*schema.json"))
 OF_COMMANDS = {
     "learn": ("cli/learn",), "invoke": ("cli/invoke",), "probe": ("cli/probe",), "doctor": ("doctor/report",),
     "profile show": ("cli/show",), "profile diff": ("cli/diff",), "profile lint": ("cli/lint",),
-    "events": ("violations", "cli/events"), "explain": ("cli/explain",),
+    "events": ("violations", "cli/events"), "explain": ("cli/explain",), "promote": ("cli/promote",),
     "fleet ingest": ("fleet/ingest",), "fleet query": ("fleet/row",),
 }  # fmt: skip
 """The commands with --json."""

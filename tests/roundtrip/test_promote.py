@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from output_schemas import check
+
 from sandbox.plain_json import encode
 from sandbox.profile import document
 from sandbox.profile.model import Profile, ProfiledFunction
@@ -51,7 +53,9 @@ class Round:
 
     def promote(self, log: str, *options: str) -> subprocess.CompletedProcess[str]:
         """What the log says about the profile."""
-        return self.sandbox("promote", str(self.profile), "--from", log, *options)
+        said = self.sandbox("promote", str(self.profile), "--from", log, *options)
+        check(("promote", *options), said.stdout)
+        return said
 
 
 def test_audit_amend_audit_enforce(tmp_path: Path) -> None:
