@@ -7,24 +7,50 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sandbox.project.dockerfile import read_image
-from sandbox.project.documents import Resolver, Table, table
+from sandbox.project.documents import Resolver, Table, parse, table
 from sandbox.project.files import Folder
 from sandbox.project.function import Described
 
 SERVERLESS = "AWS::Serverless::Function"
 LAMBDA = "AWS::Lambda::Function"
+NESTED = {"AWS::Serverless::Application": "Location", "AWS::CloudFormation::Stack": "TemplateURL"}
+DEEPEST, MOST = 3, 20
+"""Templates within one another, and within one."""
+Templates = tuple[str, ...]
 ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}
 
 
-def functions(document: Table, source: str, folder: Folder) -> Iterator[Described]:
-    """The functions of a template, in its order. `source` is its path below the folder."""
+def functions(document: Table, source: str, folder: Folder, above: Templates = ()) -> Iterator[Described]:
+    """The functions of a template, in its order, and of nested ones. `source` is its path below the folder.
+
+    `above` are the templates that it is nested in: one that holds itself ends there.
+    """
     tool = "cdk" if source.startswith("cdk.out") else "sam"
     common = table(document, "Globals", "Function")
     known = Resolver(table(document, "Parameters"))
+    nested: list[str] = []
     for name, resource in table(document, "Resources").items():
         kind = table(resource).get("Type")
+        kind = kind if isinstance(kind, str) else ""
+        location = known.text(table(resource, "Properties").get(NESTED[kind])) if kind in NESTED else None
+        path = folder.inside(os.path.dirname(source), location) if location else ""
+        if path not in ("", *nested, *above, source) and folder.is_file(path) and len(above) < DEEPEST:
+            nested.append(path)  # once, however often it is used
         if kind in (SERVERLESS, LAMBDA):
             yield _Reader(tool, source, folder, known, common if kind == SERVERLESS else Table()).read(name, resource)
+    for path in nested[:MOST]:
+        inner = parse(folder.text(path), os.path.join(folder.path, path))
+        if isinstance(inner, Table):
+            yield from functions(inner, path, folder, (*above, source))
+
+
+def with_image(found: Described, path: str, folder: Folder) -> Described:
+    """The same with what the Dockerfile at a path starts."""
+    image = read_image(folder.text(path), path)
+    return replace(
+        found, code=os.path.dirname(path) or ".", command=image.command, handler=image.handler, image=image.image,
+        runtime=image.runtime, missing=(*found.missing, *image.missing),
+    )  # fmt: skip
 
 
 class _Reader:
@@ -79,11 +105,7 @@ class _Reader:
         path = self.folder.inside(self.beside, context, file) if context and file else ""
         if not path or not self.folder.is_file(path):
             return found.without("its Dockerfile is not in this folder: train it in its image")
-        of_image = read_image(self.folder.text(path), path)
-        found = replace(
-            found, code=os.path.dirname(path) or ".", command=of_image.command, handler=of_image.handler,
-            image=of_image.image, runtime=of_image.runtime, missing=(*found.missing, *of_image.missing),
-        )  # fmt: skip
+        found = with_image(found, path, self.folder)
         command = table(properties, "ImageConfig").get("Command")
         if isinstance(command, list) and command and isinstance(command[0], str):
             found = replace(found, handler=command[0])

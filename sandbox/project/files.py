@@ -79,9 +79,11 @@ class Folder:
         for name in ("serverless.yml", "serverless.yaml", "serverless.json"):
             if name in names:
                 yield name
-        for name in self.names("cdk.out"):
-            if name.endswith(".template.json"):
-                yield os.path.join("cdk.out", name)
+        stages = [name for name in self.names("cdk.out") if name.startswith("assembly-")]
+        for place in ("cdk.out", *(os.path.join("cdk.out", stage) for stage in stages)):
+            for name in self.names(place):
+                if name.endswith(".template.json"):
+                    yield os.path.join(place, name)
         for name in ("Dockerfile", "Containerfile"):
             if name in names:
                 yield name

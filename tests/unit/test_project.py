@@ -107,6 +107,18 @@ def test_a_sam_template(tmp_path: Path) -> None:
     assert "its code stands in the template: put it into a file to train it" in functions["Inline"].missing
 
 
+def test_nested_templates(tmp_path: Path) -> None:
+    """A template beside is read with its own folder as its place; one that holds itself ends."""
+    (tmp_path / "more" / "code").mkdir(parents=True)
+    nested = "Resources: {N: {Type: AWS::Serverless::Application, Properties: {Location: %s}}"
+    (tmp_path / "template.yaml").write_text(nested % "more/template.yaml" + "}\n")
+    function = "F: {Type: AWS::Lambda::Function, Properties: {Runtime: python3.13, Handler: app.handler, Code: code}}"
+    (tmp_path / "more" / "template.yaml").write_text(nested % "template.yaml" + f", {function}}}\n")
+    functions = found(tmp_path)
+    assert {one.code for one in functions.values()} == {os.path.join("more", "code")}
+    assert [*functions] == ["F"]
+
+
 def test_a_service(tmp_path: Path) -> None:
     """The provider's settings, a function's own, merge keys, and variables that are known at deployment alone."""
     (tmp_path / "serverless.yml").write_text(SERVERLESS)
@@ -117,8 +129,17 @@ def test_a_service(tmp_path: Path) -> None:
     assert writing.command(functions["stock"])[-4:] == ["--", "npx", "aws-lambda-ric", "src/stock.main"]
     assert functions["render"].image == "renderer"
     assert functions["staged"].missing[0] == "its handler is not in serverless.yml itself: pass it by hand"
-    (tmp_path / "serverless.yml").write_text("service: shop\nfunctions: ${file(functions.yml)}\n")
-    assert "stand in ${file(functions.yml)}" in found(tmp_path)["shop"].missing[0]
+    (tmp_path / "render").mkdir()
+    (tmp_path / "render" / "Dockerfile").write_text(DOCKERFILE)
+    images = "provider: {name: aws, ecr: {images: {renderer: {path: ./render}}}}"
+    lists = "service: shop\n" + images + "\nfunctions: ['${file(../x.yml)}', '${file(more.yml):all}']\n"
+    (tmp_path / "serverless.yml").write_text(lists)
+    (tmp_path / "more.yml").write_text("all: {render: {image: {name: renderer, command: [other.handler]}}}\n")
+    functions = found(tmp_path)
+    assert "stand in ${file(../x.yml)}" in functions["shop"].missing[0]
+    render = functions["render"]
+    assert (render.handler, render.runtime, render.code) == ("other.handler", "python3.12", "render")
+    assert render.source == "more.yml:1"
 
 
 def test_what_cdk_wrote(tmp_path: Path) -> None:
@@ -133,8 +154,11 @@ def test_what_cdk_wrote(tmp_path: Path) -> None:
     named = {**function, "Properties": {**function["Properties"], "FunctionName": {"Ref": "Name"}}}  # type: ignore[dict-item]
     text = json.dumps({"Resources": {"A1": function, "B2": named}})
     (tmp_path / "cdk.out" / "Stack.template.json").write_text(text)
+    (tmp_path / "cdk.out" / "assembly-Test").mkdir()
+    (tmp_path / "cdk.out" / "assembly-Test" / "S.template.json").write_text(text.replace("asset.1", "../asset.1"))
     functions = found(tmp_path)
-    assert [*functions] == ["A1", "B2"]
+    assert [*functions] == ["A1", "B2", "A1-2", "B2-2"]
+    assert functions["A1-2"].code == functions["A1"].code
     assert functions["A1"].code == os.path.join("cdk.out", "asset.1")
     assert functions["A1"].runtime == "python3.13"
 
