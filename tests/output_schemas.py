@@ -18,7 +18,7 @@ OF_COMMANDS = {
     "learn": ("cli/learn",), "invoke": ("cli/invoke",), "probe": ("cli/probe",), "doctor": ("doctor/report",),
     "profile show": ("cli/show",), "profile diff": ("cli/diff",), "profile lint": ("cli/lint",),
     "events": ("violations", "cli/events"), "explain": ("cli/explain",), "promote": ("cli/promote",),
-    "fleet ingest": ("fleet/ingest",), "fleet query": ("fleet/row",),
+    "fleet ingest": ("fleet/ingest",), "fleet query": ("fleet/row",), "fleet learn": ("cli/learn",),
 }  # fmt: skip
 """The commands with --json."""
 
