@@ -49,8 +49,8 @@ def _likely(syscall: str, arg_class: str) -> Iterator[str]:
         yield from known
         return
     names = {
-        name for part in arguments.classification(syscall).split(",") if (group := part.split(":")[0])
-        for name in tables.constants(group)
+        name for part in arguments.classification(syscall).split(",") for group in tables.groups()
+        if group.partition(".")[0] == part.partition(":")[0] for name in tables.constants(group)
     }  # fmt: skip
     words = (difflib.get_close_matches(word, names, n=1) or [word] for word in arg_class.split()[:4])
     yield " ".join(found[0] for found in words)

@@ -11,5 +11,5 @@ CLOSE = 0.6
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`: did you mean openat?`, or '' where nothing is near."""
-    found = difflib.get_close_matches(word[:80], list(known), n=1, cutoff=CLOSE)
+    found = difflib.get_close_matches(word[:80], [one for one in known if one], n=1, cutoff=CLOSE)
     return f": did you mean {found[0]}?" if found else ""

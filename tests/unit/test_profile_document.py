@@ -223,6 +223,9 @@ def test_byte_order_mark_is_no_fault() -> None:
         ("classes: {read: 3", "classes: {reed: 3", "did you mean read?", "    openat: {classes: {reed: 3"),
         ("    openat:", "    socket: {classes: {AF_INET SOCK_STREEM: 1}, because: x}\n    openat:",
          "did you mean AF_INET SOCK_STREAM?", "    socket:"),
+        ("    openat:", "    setsockopt: {classes: {SOL_SOCKET SO_REUSEADR: 1}, because: x}\n    openat:",
+         "did you mean SOL_SOCKET SO_REUSEADDR?", "    setsockopt:"),
+        ("    openat:", "    ioctl: {classes: {'': 1}, because: x}\n    openat:", "'' does not fit", "    ioctl:"),
     ],
 )  # fmt: skip
 def test_errors_show_the_line_and_the_nearest_word(old: str, new: str, near: str, line: str) -> None:
