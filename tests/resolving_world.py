@@ -21,12 +21,15 @@ from dnslib import AAAA, QTYPE, RCODE, RR, A, DNSRecord
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000  # linux/sched.h
 RESOLVER = "10.99.0.1"
 ADDRESSES = ("10.99.0.2", "10.99.0.3", "fd00:99::2")
+FAR = "10.99.0.4"
+"""An address that one name has alone."""
 NAMES = {
     "one.demo.test": ADDRESSES[:1],
     "twin.demo.test": ADDRESSES[:2],
     "both.demo.test": ADDRESSES,
     "other.demo.test": ADDRESSES[:1],
     "big.demo.test": ADDRESSES[:1],
+    "far.demo.test": (FAR,),
     "local.demo.test": ("127.0.0.9",),
     "link.demo.test": ("169.254.7.7",),
 }
@@ -52,7 +55,7 @@ class World:
         threading.Thread(target=self._resolve, args=(resolver,), daemon=True).start()
         streams = socket.create_server((RESOLVER, 53))
         threading.Thread(target=_serve, args=(streams, self._resolve_stream), daemon=True).start()
-        for address in (*addresses, *OWN):
+        for address in (*addresses, FAR, *OWN):
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             sink = socket.socket(family, socket.SOCK_DGRAM)
             sink.bind((address, PORT))
@@ -127,7 +130,7 @@ def unshared(*, ipv6: bool, options: str = "") -> Iterator[World]:
             with contextlib.suppress(FileNotFoundError), open(switch, "w", encoding="ascii") as file:
                 file.write("1")
     addresses = tuple(address for address in ADDRESSES if ipv6 or ":" not in address)
-    for address in (RESOLVER, *addresses, OWN[1]):
+    for address in (RESOLVER, *addresses, FAR, OWN[1]):
         size, more = ("/128", ["nodad"]) if ":" in address else ("/32", [])
         subprocess.run(["ip", "addr", "add", address + size, "dev", "lo", *more], check=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -39,7 +39,7 @@ ITEMS = (
 )  # fmt: skip
 NETWORK = ("one.demo.test:7777", "tcp://10.99.0.3:7777", "tcp://127.0.0.1:7788", "tcp://127.0.0.1:7789")
 LISTEN, PROGRAM = "tcp://127.0.0.1:7788", "/usr/bin/true"
-OTHERS = {"sockets": "127.0.0.9:7777", "names": "twin.demo.test", "listeners": ":7789", "exec": "/usr/bin/id"}
+OTHERS = {"sockets": "127.0.0.9:7777", "names": "far.demo.test", "listeners": ":7789", "exec": "/usr/bin/id"}
 """What the profile does not hold, as lines name it."""
 DONE = {"sockets": "hello", "names": "hello", "listeners": True, "exec": 0}
 DEEDS = str(HOME / "tests" / "targets" / "parts.py")
@@ -57,6 +57,7 @@ class Start:
     lines: list[dict[str, Any]]
     asked: list[str]
     error: str
+    log: bytes
 
     @property
     def status(self) -> dict[str, Any]:
@@ -114,14 +115,20 @@ class Parts:
         yield f"{len(held(self.learned))} of {len(DONE)}" if self.learned else f"refuses ({self.starts['learn'].error})"
 
 
+def of_deeds() -> Profile:
+    """The profile of the starts: it holds the first of each part's deeds."""
+    found = profile(*LOADING, *ITEMS, network=NETWORK, listen=(LISTEN,))
+    return dataclasses.replace(found, processes=frozenset({PROGRAM}))
+
+
 def held(learned: Profile) -> set[str]:
-    """The parts of which a learned profile holds both deeds."""
+    """The parts of which a learned or amended profile holds both deeds."""
     programs = {str(program) for program in learned.processes}
     entries = {str(entry) for entry in learned.network}
     listens = {str(entry) for entry in learned.listen}
     found = {
         "sockets": {"tcp://10.99.0.3:7777", "tcp://127.0.0.9:7777"} <= entries,
-        "names": {"one.demo.test:7777", "twin.demo.test:7777"} <= entries,
+        "names": {"one.demo.test:7777", "far.demo.test:7777"} <= entries,
         "listeners": all(any(port in entry for entry in listens) for port in ("7788", "7789")),
         "exec": {PROGRAM, OTHERS["exec"]} <= programs,
     }
@@ -136,10 +143,7 @@ def examine(names: Sequence[str] = tuple(GUESTS)) -> list[Parts]:
         folder.chmod(0o755)
         (seen := folder / "seen").mkdir()
         seen.chmod(0o777)
-        found = dataclasses.replace(
-            profile(*LOADING, *ITEMS, network=NETWORK, listen=(LISTEN,)), processes=frozenset({PROGRAM})
-        )
-        build.write(build.build(found, (abi.MACHINE,)), str(folder / "bundle"))
+        build.write(build.build(of_deeds(), (abi.MACHINE,)), str(folder / "bundle"))
         subprocess.run(["chmod", "-R", "a+rX", str(folder / "bundle")], check=True)
 
         def world() -> list[dict[str, Start]]:
@@ -174,7 +178,8 @@ def _all_starts(name: str, starter: Path, folder: Path, asked: list[str]) -> dic
         deeds = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
         lines = [json.loads(line) for line in errors.splitlines() if line.startswith('{"event"')]
         kinds = [line.split(": ")[1] for line in errors.splitlines() if line.startswith("sandbox: Runtime.")]
-        found[mode] = Start(code, deeds[0] if deeds else {}, lines, list(asked), kinds[0] if kinds else "")
+        did, error = deeds[0] if deeds else {}, kinds[0] if kinds else ""
+        found[mode] = Start(code, did, lines, list(asked), error, errors.encode())
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import pytest
@@ -10,6 +11,9 @@ from guests.hosts import why_not
 from users_and_folders import HOME
 
 from sandbox.kernel import landlock
+from sandbox.profile.amend import propose
+from sandbox.violations import reader
+from sandbox.violations.record import Violation
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "guests can be made")
 
@@ -18,7 +22,7 @@ BEGIN, END = "<!-- parts: tests/kernel/test_guest_parts.py -->\n", "<!-- end -->
 
 
 def test_each_part_in_each_guest() -> None:
-    """Where a supervisor or a tripwire stands each part holds; audit reports all four deeds, learning learns them."""
+    """Where a supervisor or a tripwire stands each part holds; from audit's lines a profile gets what it lacks."""
     found = {each.name: each for each in parts.examine()}
     for name, each in found.items():
         tier = each.starts["enforce"].status["tier"]
@@ -32,6 +36,9 @@ def test_each_part_in_each_guest() -> None:
         audited = each.starts["audit"]
         assert all(each.starts["audit"].reports(part, "reported") for part in parts.DONE), name
         assert all(audited.deeds[part] == [parts.DONE[part]] * 2 for part in parts.DONE), name
+        log = reader.lines(io.BytesIO(audited.log))
+        violations = [line.record for line in log if isinstance(line.record, Violation)]
+        assert parts.held(propose(parts.of_deeds(), violations).profile) == parts.DONE.keys(), name
         if each.learned:
             assert parts.held(each.learned) == parts.DONE.keys(), name
         else:

@@ -46,7 +46,7 @@ if __name__ == "__main__":
     both = len(sys.argv) < 2
     deeds: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "sockets": (lambda: greeted("10.99.0.3"), lambda: greeted("127.0.0.9")),
-        "names": (lambda: greeted("one.demo.test"), lambda: greeted("twin.demo.test")),
+        "names": (lambda: greeted("one.demo.test"), lambda: greeted("far.demo.test")),
         "listeners": (lambda: served(7788), lambda: served(7789)),
         "exec": (lambda: started("/usr/bin/true"), lambda: started("/usr/bin/id")),
     }
