@@ -42,7 +42,7 @@ grants: [{syscall: personality, because: an old library asks for the persona}]""
 
 completeness:"""
     text = text.replace("network: [runtime-api]", network).replace("completeness:", libraries, 1)
-    paths = json.dumps([f"/srv/{NASTY}", f"/srv/{NASTY}/{'y' * 100_000}", DEEP, *(f"/many/{i}/f" for i in range(900))])
+    paths = json.dumps([f"/srv/{NASTY}", f"/srv/{NASTY}/{'y' * 100_000}", DEEP, *(f"/many/{i}/f" for i in range(300))])
     text = text.replace("  write:\n", f"  - /srv/one\n  write: {paths}\n#").replace("- /tmp/**", "/tmp")
     text = text.replace("handler: app.handler", f"handler: {json.dumps(NASTY)}")
     lines = ["not ours", *(violation(number, target=f"{NASTY}{number % 500}") for number in range(10_000))]

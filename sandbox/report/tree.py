@@ -14,7 +14,7 @@ LONGEST = 200
 """Characters of one name; what is cut is said."""
 DEEPEST = 24
 """Levels; what lies deeper is shown on one line."""
-MOST = 400
+MOST = 200
 """Entries of a tree; how many more there are is said."""
 
 
