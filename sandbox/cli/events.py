@@ -236,7 +236,7 @@ def _list(found: Iterator[reader.Line], wanted: reader.Filter, json_output: bool
                 " ".join(filter(None, (record.function, record.phase, record.request))),
                 f"{record.syscall}({', '.join(record.args)})",
                 reader.explained(record) + (f"; by {record.by}" if record.by else ""),
-                record.allow or "nothing can",
+                reader.allowing(record),
             )
             for _, record in chosen
         )

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Counts:
-    """`lines` are those of the file (of its content, where it is compressed); `ours` the supervisor's among them.
+    """`lines` are those of the file (of its content, where it is compressed); `ours` what of ours was in them: the
+    supervisor's, and of those `kernel` the kernel's own records of type 1326.
 
     `starts` are status lines, each the start of one process. `problems` counts by reason what looks like ours, or like
     an envelope, and could not be read; `envelopes` what carried lines of ours, where anything did.
@@ -15,6 +16,7 @@ class Counts:
 
     lines: int = 0
     ours: int = 0
+    kernel: int = 0
     starts: int = 0
     problems: dict[str, int] = field(default_factory=dict)
     envelopes: dict[str, int] = field(default_factory=dict)
@@ -42,7 +44,8 @@ class Counts:
             text += "nothing was written there"
         else:
             envelopes = [name for name, _ in sorted(self.envelopes.items(), key=lambda item: -item[1])]
-            text += f"{_of(self.starts, 'start')} and {_of(self.ours, 'line')} of a supervisor"
+            kernel = f", {_of(self.kernel, 'record')} of the kernel" if self.kernel else ""
+            text += f"{_of(self.starts, 'start')} and {_of(self.ours - self.kernel, 'line')} of a supervisor{kernel}"
             text += f" ({', '.join(envelopes)})" if envelopes else ""
         if self.problems:
             reasons = (f"{reason} ({count})" for reason, count in sorted(self.problems.items()))

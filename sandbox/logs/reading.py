@@ -187,7 +187,7 @@ class LogReader:
             record = audit_record.parse(text[audit.start() :], number, time)
             if record:
                 self._found.append(record)
-                envelope = envelope or "audit"
+                self.counts.kernel += 1
             else:
                 self.counts.problem(audit_record.NOT_READ)
         self._plain(text, 0, number, ended=True)

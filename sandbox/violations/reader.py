@@ -234,12 +234,17 @@ def moment(time: float) -> str:
 def describe(record: Violation | Suspected) -> str:
     """One call on one line, safe to print: what it was, what became of it, and why."""
     call = f"{record.syscall}({', '.join(record.args)})"
-    where = " ".join(filter(None, (record.phase, record.request)))
+    where = " ".join(filter(None, (record.risk, record.technique, record.phase, record.request)))
     said = f" = {record.errno}" if isinstance(record, Violation) and record.errno else ""
-    what = f"{record.risk} {record.technique} {where}: {call}{said}, {explained(record)}"
+    what = f"{where}: {call}{said}, {explained(record)}"
     if record.by:
         what += f"; by {record.by}"
-    return printable(f"{what}; to allow: {record.allow or 'nothing can'}")
+    return printable(f"{what}; to allow: {allowing(record)}")
+
+
+def allowing(record: CallRecord) -> str:
+    """The line of a profile that would allow a call; of the kernel's own records, which name no phase, nobody knows."""
+    return record.allow or ("nothing can" if record.phase else "not known")
 
 
 def explained(record: Violation | Suspected) -> str:

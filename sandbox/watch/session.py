@@ -130,7 +130,7 @@ def _details(record: Violation | Suspected | AccessRecord) -> Iterator[tuple[str
     else:
         yield "call", f"{record.syscall}({', '.join(record.args)})"
         yield "outcome", reader.explained(record)
-        yield ALLOW, record.allow or ("nothing can" if record.function else "")
+        yield ALLOW, reader.allowing(record)
     yield "reaches", record.target
     yield from _stack(record.by)
     if not isinstance(record, AccessRecord):

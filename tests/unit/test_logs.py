@@ -185,6 +185,7 @@ def test_records_of_the_kernel_are_violations(line: str) -> None:
     )  # fmt: skip
     assert record.function == record.phase == record.allow == ""
     assert "KILL_PROCESS, by /usr/bin/true" in record.reason
+    assert "0 starts and 0 lines of a supervisor, 1 record of the kernel" in counts.verdict()
     assert counts.problems == {"a record of type 1326 that is cut": 1}
 
 
