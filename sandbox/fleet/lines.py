@@ -199,14 +199,14 @@ def observed(found: ColdStart) -> Iterator[Found]:
 def tier_of(fields: Mapping[str, Any]) -> str:
     """What a status line says that a function runs under, in one word.
 
-    enforced, audited, degraded (enforced in part), detects (the tripwire alone), unprotected.
+    enforced, audited, degraded (enforced in part), detects (the tripwire alone), learning, unprotected.
     """
     if fields.get("mode") == "off" or fields.get("tier") == "nothing":
         return "unprotected"
     if fields.get("tier") == "detects":
         return "detects"
-    if fields.get("mode") == "audit":
-        return "audited"
+    if fields.get("mode") in ("audit", "learn"):
+        return "audited" if fields["mode"] == "audit" else "learning"
     return "degraded" if _texts(fields.get("degraded")) else "enforced"
 
 

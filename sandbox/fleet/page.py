@@ -18,12 +18,14 @@ from sandbox.fleet.report import SHOWN, TIMES, Answer, FleetReport, chapters, mo
 
 STYLE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "report", "templates", "page.css")
 TIERS = {
-    "unprotected": "high", "detects": "medium", "unknown": "medium", "degraded": "medium", "audited": "low",
-    "enforced": "low",
+    "unprotected": "high", "detects": "medium", "unknown": "medium", "learning": "medium", "degraded": "medium",
+    "audited": "low", "enforced": "low",
 }  # fmt: skip
 """The tiers, the worst first, each with the class that colours it."""
 LONGEST = 200
 """Characters of a cell."""
+LEFT_OUT = frozenset({"allow", "technique"})
+"""Columns for which a page has no room; Markdown and JSON have them."""
 BAR = 640
 """Units that the bar of tiers is wide."""
 
@@ -118,11 +120,13 @@ def _table(title: str, rows: Sequence[Answer]) -> Iterator[str]:
     if not rows:
         yield "<p>None.</p>"
         return
+    columns = [name for name in rows[0] if name not in LEFT_OUT]
     yield f'<table>\n<caption class="quiet">{escape(title)}</caption>\n<thead><tr>'
-    yield "".join(f'<th scope="col">{escape(column)}</th>' for column in rows[0])
+    yield "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     yield "</tr></thead>\n<tbody>"
     for row in rows[:SHOWN]:
-        yield f"<tr>{''.join(_cell(name, value) for name, value in shown(row).items())}</tr>"
+        cells = shown(row)
+        yield f"<tr>{''.join(_cell(name, cells[name]) for name in columns)}</tr>"
     yield "</tbody>\n</table>"
     if len(rows) > SHOWN:
         yield f"<p>{len(rows) - SHOWN} more; <code>sandbox fleet query</code> shows all.</p>"
@@ -134,7 +138,7 @@ def _cell(name: str, value: Value) -> str:
     if isinstance(value, int | float):
         return f'<td class="number">{value if isinstance(value, int) else f"{value:.3g}"}</td>'
     if name in TIMES:
-        return f"<td><time>{_text(value)}</time></td>"
+        return f"<td><time>{_text(value[:16].replace('T', ' '))}</time></td>"
     if name == "tier":
         colour = TIERS.get(value, "low")
         return f'<td><span class="risk {colour}">{_text(value)}</span></td>'

@@ -175,12 +175,12 @@ def together(tables: Tables, window: Window) -> Any:
     table = table.filter((table.event == "violation") & table.time.notnull())
     size = window.minutes * MINUTE
     slot = table.time // size
-    chosen = ("function", "syscall", "class", "target", "verdict", "library", "time")
+    chosen = ("function", "syscall", "class", "target", "library", "time")
     # Each line counts in its own stretch of time and in the one before: what happened within the minutes shares one.
     here = table.mutate(slot=slot).select(*chosen, "slot")
     before = table.mutate(slot=slot - 1).select(*chosen, "slot")
     both = here.union(before)
-    keys = ("syscall", "class", "target", "verdict")
+    keys = ("syscall", "class", "target")
     stretches = both.group_by(*keys, "slot").aggregate(
         functions=both.function.nunique(), lines=both.count(), first=both.time.min(), last=both.time.max(),
         library=both.library.max(),

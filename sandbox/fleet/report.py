@@ -134,8 +134,10 @@ def _cell(value: object) -> str:
     text = "" if value is None else printable(str(value))
     if len(text) == 64 and all(character in "0123456789abcdef" for character in text):
         text = text[:12]
-    for character in "\\`|<>*_[]&":
-        text = text.replace(character, f"\\{character}" if character not in "<>&" else f"&#{ord(character)};")
+    for character in "&<>":
+        text = text.replace(character, f"&#{ord(character)};")
+    for character in "\\`|*_[]":
+        text = text.replace(character, f"\\{character}")
     return text
 
 
