@@ -149,6 +149,26 @@ def test_a_real_glibc_2_31(host: Host, tmp_path: Path, binding: str) -> None:
         ["cc", "-nostdlib", "-o", str(program), *map(str, parts), str(loader), binding,
          f"-Wl,--dynamic-linker={loader},-rpath={libraries}"], check=True,
     )  # fmt: skip
+    all_but_its_own_calls_are_refused(host, program)
+
+
+NEXT = HOME / ".cache" / "interpreters" / "debian"
+"""The next Debian's files, of which tools/interpreters takes its Python."""
+
+
+@pytest.mark.skipif(not NEXT.is_dir(), reason="tools/interpreters got nothing of the next Debian")
+@pytest.mark.parametrize("binding", ["-Wl,-z,lazy,-z,norelro", "-fno-plt"])
+def test_the_next_glibc(host: Host, binding: str) -> None:
+    """With a C library and a loader that are newer than this machine's the same is refused."""
+    loader, program = next(NEXT.glob("usr/lib*/ld-linux-*.so.*")), host.folder / "newer"
+    libraries = os.path.dirname(os.path.realpath(loader))
+    led = f"-Wl,--dynamic-linker={libraries}/{loader.name},-rpath={libraries}"
+    subprocess.run(["cc", "-O1", "-w", binding, "-o", str(program), str(WAYS / "ways.c"), led], check=True)
+    all_but_its_own_calls_are_refused(host, program)
+
+
+def all_but_its_own_calls_are_refused(host: Host, program: Path) -> None:
+    """Of a compiled ways.c."""
     with socket.create_server(("127.0.0.1", 0)) as stream:
         words = (str(program), str(host.folder), str(stream.getsockname()[1]))
         bare = host.tried(subprocess.run(words, capture_output=True, timeout=60, check=True).stdout)
