@@ -96,7 +96,7 @@ def _glance(contents: Contents) -> Iterator[tuple[str, str]]:
     yield "system calls that can be made", f"{open_} of {len(surface.calls)}"
     yield "those of high risk", f"{len(surface.open_high)} of {len(surface.of('high'))}"
     yield "destinations", f"{len(profile.network)}{listens}"
-    yield "programs it starts", str(len(profile.processes))
+    yield "programs it starts", contents.programs
     if contents.worst:
         worst = contents.worst.estimate
         yield f"may need something unseen, in {worst.phase}", f"at most {worst.bound:.1%}"

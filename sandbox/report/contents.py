@@ -58,6 +58,11 @@ class Contents:
     old_name: str = ""
 
     @property
+    def programs(self) -> str:
+        """How many programs it may start."""
+        return "any" if words.starts_any(self.profile) else str(len(self.profile.processes))
+
+    @property
     def widest(self) -> Risk | None:
         """The highest risk of what the older profile did not allow; None where nothing is new."""
         return compared.widest(self.changes or ())

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sandbox.behaviour import destination
+from sandbox.behaviour import destination, listener
 from sandbox.policy.build import file_fields
+from sandbox.policy.rules import exec_granted
 from sandbox.profile import base
 from sandbox.profile.model import PHASES, RUNTIME_API, Phase, Profile
 from sandbox.profile.promises import uses_by_promise
@@ -64,6 +65,11 @@ def abilities(profile: Profile) -> tuple[Ability, ...]:
     return tuple(sorted(found, key=lambda one: RISKS.index(one.risk)))
 
 
+def starts_any(profile: Profile) -> bool:
+    """Whether nothing says which programs may be started, although some may."""
+    return exec_granted(profile) and not profile.processes
+
+
 def sentences(profile: Profile, every: Sequence[Shared]) -> tuple[tuple[str, str], ...]:
     """Where it connects and listens, what it starts, writes and reads, as (verb, rest); also what it does not.
 
@@ -75,10 +81,12 @@ def sentences(profile: Profile, every: Sequence[Shared]) -> tuple[tuple[str, str
     found = [("Connects", _rest("to ", reached, "destination", "to nothing"))]
     if looked_up:
         found.append(("Looks up", _rest("", looked_up, "more name", "")))
+    anywhere = listener.ANY in profile.listen
     found += [
-        ("Listens", _rest("on ", sorted(profile.listen), "address", "nowhere")),
-        ("Starts", _rest("", sorted(profile.processes), "program", "no other program")),
-    ]
+        ("Listens", "on any address" if anywhere else _rest("on ", sorted(profile.listen), "address", "nowhere")),
+        ("Starts", "any program: it may exec, and none is listed" if starts_any(profile)
+         else _rest("", sorted(profile.processes), "program", "no other program")),
+    ]  # fmt: skip
     if not every:
         return (*found, ("Files", "are not limited: the profile lists none"))
     return (

@@ -10,7 +10,7 @@ const { default: puppeteer } = await import(pathToFileURL(require.resolve("puppe
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const text = readFileSync(file, "utf8");
 
-const browser = await puppeteer.launch({ executablePath, pipe: true, args: ["--no-sandbox", "--disable-gpu"] });
+const browser = await puppeteer.launch({ executablePath, pipe: true, protocolTimeout: 600_000, args: ["--no-sandbox", "--disable-gpu"] });
 const SCALE = 1.5;
 const found = { axe: [], passed: [], wide: [], said: [], asked: [], focus: [], bare: {}, print: {} };
 

@@ -7,19 +7,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import sys
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from report_samples import PROFILES, hostile, violation
 from typer.testing import CliRunner
 
 from sandbox.cli.loading import app
+from sandbox.errors import ExtraMissing
 from sandbox.kernel import tables
 from sandbox.logs.counts import Counts
 from sandbox.policy.rules import rules_for
 from sandbox.profile import document
-from sandbox.report import surface, timeline, tree
+from sandbox.report import comment, contents, page, surface, timeline, tree
 from sandbox.violations.reader import parse
 
 
@@ -55,27 +58,27 @@ def test_hostile_names_are_words_on_a_page_with_an_end(tmp_path: Path) -> None:
     assert run.exit_code == 0, run.output
     text = output.read_text()
     assert len(text) < 600_000
-    page = Page(text)
-    assert {"script", "img", "iframe", "object", "link", "form"}.isdisjoint(tag for tag, _ in page.elements)
-    attributes = [(name, value or "") for _, found in page.elements for name, value in found.items()]
+    shown = Page(text)
+    assert {"script", "img", "iframe", "object", "link", "form"}.isdisjoint(tag for tag, _ in shown.elements)
+    attributes = [(name, value or "") for _, found in shown.elements for name, value in found.items()]
     assert not [pair for pair in attributes if pair[0].startswith("on") or pair[0] == "style"]
     assert all(value.startswith("#") for name, value in attributes if name in ("href", "src", "xlink:href"))
-    assert "alert(1)" in " ".join(page.words)
+    assert "alert(1)" in " ".join(shown.words)
     assert {"\u202e", "\x1b"}.isdisjoint(text)
     # Its own policy allows its own style and nothing else.
     (style,) = re.findall("<style>(.*?)</style>", text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = next(meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    policy = next(meta["content"] for meta in shown.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
     assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     # Readable without the style: one outline, named tables, and each link leads somewhere.
-    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    levels = [int(tag[1]) for tag, _ in shown.elements if re.fullmatch("h[1-6]", tag)]
     assert (levels[0], levels.count(1)) == (1, 1)
     assert all(after - before <= 1 for before, after in pairwise(levels))
-    ids = [found["id"] for _, found in page.elements if "id" in found]
+    ids = [found["id"] for _, found in shown.elements if "id" in found]
     assert len(ids) == len(set(ids))
-    assert {link["href"] for link in page.all("a")} <= {f"#{id_}" for id_ in ids}
-    assert len(page.all("caption")) == len(page.all("table")) > 5
-    said = " ".join(" ".join(page.words).split())
+    assert {link["href"] for link in shown.all("a")} <= {f"#{id_}" for id_ in ids}
+    assert len(shown.all("caption")) == len(shown.all("table")) > 5
+    said = " ".join(" ".join(shown.words).split())
     for words in ("10,000 violations", "and 460 more kinds", "(100,", "more paths"):
         assert words in said
 
@@ -121,6 +124,25 @@ def test_the_picture_is_what_is_compiled() -> None:
         )
     init_only = {call.name for call in found.calls if call.standing == "init only"}
     assert not init_only or profile.function.runtime_api
+
+
+def test_what_is_not_limited_is_not_called_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile that may exec and lists no program starts any, one without files reads all; the same page comes twice.
+
+    Without the libraries that draw, the error names the extra, and the comment is written all the same.
+    """
+    text = "schema: 2\nfunction: {name: open, runtime-api: false}\npromises: [exec]\nlisten: [any]\n"
+    found = contents.gather(document.parse(text + "syscalls: {run: {execve: {count: 1, because: it runs tools}}}\n"))
+    assert dict(found.sentences) == {
+        "Connects": "to nothing", "Listens": "on any address", "Starts": "any program: it may exec, and none is listed",
+        "Files": "are not limited: the profile lists none",
+    }  # fmt: skip
+    assert "| programs it starts | any |" in comment.written(found)
+    assert page.html(found) == page.html(found)
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    with pytest.raises(ExtraMissing, match=r"pip install 'seccomp-bootstrap\[report\]'"):
+        page.html(found)
+    assert comment.written(found)
 
 
 def test_bars_hold_every_violation_of_a_log() -> None:
