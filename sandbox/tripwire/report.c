@@ -227,8 +227,8 @@ static void violation(const char *syscall, const char *class, const char *shown,
         "\"args\": %, \"target\": $, \"verdict\": $, \"errno\": $, \"reason\": $, \"risk\": $, \"technique\": $, "
         "\"allow\": $, \"tier\": \"detects\"%}\n",
         beginning("violation"), phase_name(), *request ? format("$", request) : "null", SYS1(getpid, 0),
-        SYS1(gettid, 0), thread_name(), syscall, class, shown, target, *error ? "denied" : "reported", error, reason,
-        risk, technique, allow, by);
+        SYS1(gettid, 0), thread_name(), syscall, class, shown, target, *error ? "denied" : "reported", error,
+        format("tripwire: %", reason), risk, technique, allow, by);
     write_line(line);
 }
 
