@@ -1,8 +1,8 @@
 """The pictures of a page, as SVG that needs neither script nor style.
 
 Colours are attributes of each mark, which the page's style may replace (in the dark). No text of a stranger gets into a
-picture: what a profile or a log names stands in the tables beside it. The page says in words what a picture shows, so
-that the picture itself is one image to a screen reader.
+picture: what a profile or a log names stands in the tables beside it. To a screen reader each is one image whose label
+says what it shows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sandbox.errors import missing_extra
 from sandbox.profile.completeness import TARGET, bound
 from sandbox.profile.model import Estimate
 from sandbox.report.surface import RISKS, Standing, SystemCall
-from sandbox.report.timeline import Bar
+from sandbox.report.timeline import Bar, span
 
 COLOURS: Mapping[str, str] = {"high": "#b42318", "medium": "#a15c07", "low": "#3b5b7a"}
 QUIET = "#8a94a6"
@@ -40,8 +40,8 @@ def _library() -> Any:
     return altair
 
 
-def _drawn(chart: Any) -> str:
-    """The SVG of a chart: as wide as there is room, hidden from screen readers (see above)."""
+def _drawn(chart: Any, label: str) -> str:
+    """The SVG of a chart: as wide as there is room, and an image with a label (words of ours, without markup)."""
     import vl_convert
 
     configured = chart.configure(background="transparent", font=FONT, padding=2).configure_view(stroke="transparent")
@@ -54,7 +54,7 @@ def _drawn(chart: Any) -> str:
     box = head.partition('viewBox="')[2].partition('"')[0]
     # As wide as there is room and no higher than it is drawn, also where no style says so.
     size = f'width="100%" height="{box.split()[3]}" preserveAspectRatio="xMinYMin meet"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" {size} aria-hidden="true">{rest}'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" {size} role="img" aria-label="{label}">{rest}'
 
 
 def grid(calls: Iterable[SystemCall], risk: str) -> str:
@@ -80,7 +80,8 @@ def grid(calls: Iterable[SystemCall], risk: str) -> str:
                 y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[rows - 0.5, -0.5], nice=False)),
             )
         )  # fmt: skip
-    return _drawn(alt.layer(*layers).properties(width=CELL * COLUMNS, height=CELL * rows))
+    label = f"A mark for each of the {len(cells)} system calls of {risk} risk, those that are open first."
+    return _drawn(alt.layer(*layers).properties(width=CELL * COLUMNS, height=CELL * rows), label)
 
 
 def curve(estimates: Iterable[Estimate], width: int) -> str:
@@ -110,7 +111,9 @@ def curve(estimates: Iterable[Estimate], width: int) -> str:
         dots = marks.mark_point(fill=COLOURS["high"], strokeWidth=0, size=110, opacity=1, aria=False)
         names = marks.mark_text(align="left", dx=9, dy=-9, fontSize=13, fontWeight=600, color=INK, aria=False)
         layers += [dots.encode(x=x, y=y), names.encode(x=x, y=y, text="phase:N")]
-    return _drawn(alt.layer(*layers).properties(width=width - 70, height=210))
+    stands = "".join(f" {point['phase']} stands at {point['bound']:.0%}." for point in points)
+    label = f"A line that falls from {bound(1):.0%} after one event without news to {bound(MOST_QUIET):.1%}.{stands}"
+    return _drawn(alt.layer(*layers).properties(width=width - 70, height=210), label)
 
 
 def _clock(bars: Sequence[Bar]) -> str:
@@ -162,4 +165,5 @@ def time_line(bars: Sequence[Bar], step: float, width: int) -> str:
         y2="high:Q",
         color=alt.Color("risk:N", scale=colours, legend=None),
     )  # fmt: skip
-    return _drawn(chart.properties(width=width - 60, height=150))
+    label = f"Violations by time, in bars of {span(step)}: at most {max(height.values()):,} in one."
+    return _drawn(chart.properties(width=width - 60, height=150), label)

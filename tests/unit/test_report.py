@@ -78,6 +78,9 @@ def test_hostile_names_are_words_on_a_page_with_an_end(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
     assert {link["href"] for link in shown.all("a")} <= {f"#{id_}" for id_ in ids}
     assert len(shown.all("caption")) == len(shown.all("table")) > 5
+    pictures = shown.all("svg")
+    assert len(pictures) == 7
+    assert all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
     said = " ".join(" ".join(shown.words).split())
     for words in ("10,000 violations", "and 460 more kinds", "(100,", "more paths"):
         assert words in said
