@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -24,10 +25,11 @@ from sandbox.package.contents import EXECUTABLE, File, Guard
 from sandbox.policy import build
 from sandbox.profile import document
 
-WRAPPER = File("wrapper", entry.wrapper(), EXECUTABLE)
 LAYER, IMAGE = "sandbox", "opt/sandbox"
 LEARNING = "learning"
 """Stands for the function in a package without a policy."""
+PLAIN_NAME = re.compile(r"[\w.-]+")
+"""What stays one name in a path and in a shell word."""
 PLACES = (runtimes.FOLDER, IMAGE, LAYER)
 """Where the guard folder lies in each package."""
 
@@ -36,13 +38,24 @@ class Kind(enum.StrEnum):
     """What `snippet` takes."""
 
     sam = "sam"
+    sam_fragment = "sam-fragment"
     cdk = "cdk"
+    cdk_python = "cdk-python"
     terraform = "terraform"
     serverless = "serverless"
     dockerfile = "dockerfile"
     dockerfile_lambda = "dockerfile-lambda"
+    microvm = "microvm"
     k8s = "k8s"
+    kustomize = "kustomize"
     knative = "knative"
+
+
+class Start(enum.StrEnum):
+    """What --mode takes."""
+
+    audit = "audit"
+    enforce = "enforce"
 
 
 class Arch(enum.StrEnum):
@@ -53,6 +66,7 @@ class Arch(enum.StrEnum):
 
 
 Policy = Annotated[str, typer.Argument(help="A profile (YAML) or a compiled bundle", metavar="POLICY")]
+Policies = Annotated[list[str] | None, typer.Argument(help="Profiles (YAML) or compiled bundles", metavar="POLICY...")]
 Learn = Annotated[bool, typer.Option("--learn", help="Without a policy, for SANDBOX_MODE=learn and no other mode")]
 Output = Annotated[str, typer.Option(help="The file to write", metavar="FILE")]
 Sign = Annotated[str, typer.Option(help="Sign the manifest with this Ed25519 key (PEM)", metavar="KEY")]
@@ -63,13 +77,20 @@ OnlyPython = Annotated[bool, typer.Option("--python", help="Leave the native lau
 
 
 def layer(
-    output: Output, policy: Policy = "", learn: Learn = False, sign: Sign = "", compile_for: Python = "",
+    output: Output, policy: Policies = None, learn: Learn = False, sign: Sign = "", compile_for: Python = "",
     python: OnlyPython = False,
 ) -> None:  # fmt: skip
-    """Build a Lambda layer: AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper starts the function under its policy."""
-    guard, files = _guarded(_chosen(policy, learn), sign, compile_for, native=not python)
+    """Build a Lambda layer: AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper starts the function under its policy.
+
+    Several functions can share one: each starts under the policy whose name is its own, or which SANDBOX_POLICY names.
+    """
+    policies = _chosen(policy or (), learn)
+    guard, files = _guarded(policies, sign, compile_for, native=not python)
     write_file(output, archive.zipped(file.under(LAYER) for file in files))
     todo = "set AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper on the function, and add the layer"
+    if len(policies) > 1:
+        folder = f"/opt/{LAYER}/{contents.policy_folder('NAME')}"
+        todo += f"; set SANDBOX_POLICY={folder} where the platform's name of a function is not its profile's"
     _say(output, guard, f"{todo}; start it with SANDBOX_MODE=learn" if learn else todo)
 
 
@@ -82,7 +103,7 @@ def runtime(
     if os.path.exists(output) and os.path.samefile(package, output):
         raise UsageError("is the function's own package", where=f"--output {output}", todo="write to another file")
     original = archive.unzipped(package)
-    guard, files = _guarded(policy, sign, compile_for, native=not python, start=runtimes.start(original))
+    guard, files = _guarded((policy,), sign, compile_for, native=not python, start=runtimes.start(original))
     write_file(output, archive.zipped(runtimes.repacked(original, files, package)))
     kept = runtimes.compare(original, archive.unzipped(output), output)
     say(f"{kept} of {kept} members of {package} are in it, unchanged")
@@ -96,7 +117,7 @@ def image(
     python: OnlyPython = False,
 ) -> None:  # fmt: skip
     """Build a tar for an image: ADD it to /, and start /opt/sandbox/wrapper with the program as arguments."""
-    guard, files = _guarded(_chosen(policy, learn), sign, compile_for, native=not python)
+    guard, files = _guarded(_chosen((policy,) if policy else (), learn), sign, compile_for, native=not python)
     write_file(output, archive.tarred(file.under(IMAGE) for file in files))
     todo = f'ADD {os.path.basename(output)} / and ENTRYPOINT ["/opt/sandbox/wrapper"]'
     _say(output, guard, f"{todo}; start it with SANDBOX_MODE=learn" if learn else f"{todo}: see `snippet dockerfile`")
@@ -108,16 +129,21 @@ def snippet_(
     handler: Annotated[str, typer.Option(help="The handler")] = "app.handler",
     runtime: Annotated[str, typer.Option(help="Lambda's name for the runtime")] = "python3.13",
     arch: Annotated[Arch, typer.Option(help="Architecture")] = Arch.x86_64,
+    code: Annotated[str, typer.Option(help="The function's own code", metavar="PATH")] = ".",
     layer: Annotated[str, typer.Option(help="What `sandbox package layer` wrote", metavar="FILE")] = "sandbox.zip",
-    image: Annotated[str, typer.Option(help="The image")] = "example.org/function:latest",
+    shared: Annotated[bool, typer.Option("--shared", help="The layer holds several functions' policies")] = False,
+    image: Annotated[str, typer.Option(help="The image")] = "example.org/function:1",
+    guard_image: Annotated[str, typer.Option(help="An image of the guard, with cp")] = "example.org/sandbox:1",
+    container: Annotated[str, typer.Option(help="Kubernetes' name of the function's container")] = "function",
     command: Annotated[str, typer.Option(help="The program in the image")] = "/app/bootstrap",
+    mode: Annotated[Start | None, typer.Option(help="How it starts [default: audit, if there is a Python]")] = None,
 ) -> None:
     """Print the configuration to paste into a deployment, with your names filled in."""
-    text = snippet.snippet(
-        kind.value, name=name, handler=handler, runtime=runtime, arch=arch.value, layer=layer, image=image,
-        command=command,
+    names = snippet.Names(
+        name=name, handler=handler, runtime=runtime, arch=arch.value, code=code, layer=layer, shared=shared,
+        image=image, guard_image=guard_image, container=container, command=command,
     )  # fmt: skip
-    emit(text)
+    emit(snippet.snippet(kind.value, names, mode.value if mode else ""))
 
 
 def verify(
@@ -172,25 +198,40 @@ def _unpacked(package: str, files: Mapping[str, File], folder: Path) -> Path:
     return folder / place
 
 
-def _chosen(policy: str, learn: bool) -> str:
-    """The policy to package, '' for none. Raises UsageError where it is not said which."""
-    if bool(policy) == learn:
+def _chosen(policies: Sequence[str], learn: bool) -> Sequence[str]:
+    """The policies to package, none for learning. Raises UsageError where it is not said which."""
+    if bool(policies) == learn:
         todo = "name a profile or bundle, or give --learn where there is none yet"
         raise UsageError("needs a policy, or --learn in place of one", where="sandbox package", todo=todo)
-    return policy
+    return policies
 
 
-def _guarded(policy: str, sign: str, python: str, *, native: bool, start: File = WRAPPER) -> tuple[Guard, list[File]]:
-    """The whole guard folder for a profile or bundle, or for learning (''); `start` is what the platform starts."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = policy = policy_of(policy) if policy else ""
-        if policy and not os.path.isdir(policy):
-            directory = name
-            build.write(build.build(document.read(policy).checked().profile, tables.ARCHES), name)
+def _guarded(
+    policies: Sequence[str], sign: str, python: str, *, native: bool, start: File | None = None
+) -> tuple[Guard, list[File]]:
+    """The whole guard folder for profiles or bundles, or for learning (none); `start` is what the platform starts, the
+    wrapper unless it is given.
+    """
+    shared = len(policies) > 1
+    bundles: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for number, policy in enumerate(map(policy_of, policies)):
+            directory = policy
+            if not os.path.isdir(policy):
+                directory = os.path.join(temporary, str(number))
+                build.write(build.build(document.read(policy).checked().profile, tables.ARCHES), directory)
+            function = bundle.read(directory, tables.machine()).function
+            if function in bundles:
+                todo = "package it by itself, or name one profile a function"
+                raise UsageError(f"is a second policy of {function}", where=policy, todo=todo)
+            if shared and not PLAIN_NAME.fullmatch(function):
+                raise UsageError(f"{function!r} is not a plain name", where=policy, todo="package it by itself")
+            bundles[function] = directory
         # The launcher learns nothing, and would only start Python.
-        guard = contents.guard(directory, native=native and bool(policy), python=python)
-        function = bundle.read(directory, tables.machine()).function if policy else LEARNING
-    files: list[File] = [*guard.files, start]
+        folders = {contents.policy_folder(name if shared else ""): path for name, path in bundles.items()}
+        guard = contents.guard(folders, native=native and bool(policies), python=python)
+    function = ", ".join(sorted(bundles)) or LEARNING
+    files: list[File] = [*guard.files, start or File("wrapper", entry.wrapper(shared=shared), EXECUTABLE)]
     files.append(bom(function, files))
     listed = manifest.manifest(function, files)
     return guard, [*files, listed, *([manifest.signature(listed, sign)] if sign else [])]

@@ -3,6 +3,9 @@
 A guard folder is the same in every package:
 
     wrapper  bootstrap  sandbox/...  dnslib/...  launcher.x86_64  launcher.aarch64  policy/...  manifest.json  bom.json
+
+One that several functions share holds policy-NAME/... of each. They stay beside the manifest, where both starters look
+for it.
 """
 
 from __future__ import annotations
@@ -61,15 +64,21 @@ class Guard:
     notes: tuple[str, ...]
 
 
-def guard(policy: str, *, native: bool, python: str = "") -> Guard:
-    """The guard folder for a compiled bundle, or for none (''), without its manifest.
+def policy_folder(function: str) -> str:
+    """The folder of a bundle in a guard folder: of this function where several share it, '' for the only one."""
+    return f"policy-{function}" if function else "policy"
+
+
+def guard(bundles: Mapping[str, str], *, native: bool, python: str = "") -> Guard:
+    """The guard folder for compiled bundles by their folder in it, without its manifest.
 
     With `native` the launchers that are built go in. `python` is an interpreter for which byte code is added, so that
     the start on a read-only file system takes half the time. Raises UsageError, or PolicyInvalid for a damaged bundle.
     """
     notes: list[str] = []
     launchers = dict(_launchers(notes)) if native else {}
-    files = [*(_policy(policy) if policy else ()), *modules(), *_libraries(), *_tripwires(notes)]
+    policies = [file for folder, bundle_ in bundles.items() for file in _policy(bundle_, folder)]
+    files = [*policies, *modules(), *_libraries(), *_tripwires(notes)]
     if python:
         files += _byte_code(files, python)
     files += [File(f"launcher.{arch}", data, EXECUTABLE) for arch, data in launchers.items()]
@@ -97,7 +106,7 @@ def _tripwires(notes: list[str]) -> Iterator[File]:
         yield File(str(path.relative_to(HOME.parent)), path.read_bytes())
 
 
-def _policy(directory: str) -> Iterator[File]:
+def _policy(directory: str, folder: str) -> Iterator[File]:
     if not os.path.isfile(os.path.join(directory, bundle.FILE)):
         raise UsageError(
             f"is not a bundle: it has no {bundle.FILE}", where=directory, todo="make one: `sandbox compile PROFILE`"
@@ -106,7 +115,7 @@ def _policy(directory: str) -> Iterator[File]:
     for name in sorted(os.listdir(directory)):
         path = Path(directory, name)
         if path.is_file() and name != bundle.PROFILE:  # for reviewers, and not for the function to read
-            yield File(f"policy/{name}", path.read_bytes())
+            yield File(f"{folder}/{name}", path.read_bytes())
 
 
 @functools.cache

@@ -6,6 +6,8 @@ would cost a fork, and a dynamic loader's name says which C library there is rat
 
 from __future__ import annotations
 
+from sandbox.package.contents import policy_folder
+
 NO_GUARD = 69
 """The exit status when nothing can confine the function (sandbox/errors.py: InstallRefused)."""
 
@@ -18,7 +20,7 @@ esac
 """
 
 _GUARD = """
-export SANDBOX_POLICY="${{SANDBOX_POLICY:-$guard/policy}}"
+export SANDBOX_POLICY="${{SANDBOX_POLICY:-$guard/{policy}}}"
 arch=
 while IFS= read -r line; do
     case $line in
@@ -49,16 +51,21 @@ exec "$python" -B -I -S "$guard/bootstrap" {command}
 """
 
 
-def wrapper() -> bytes:
-    """The exec wrapper or ENTRYPOINT inside the guard folder: its arguments are the command."""
+def wrapper(*, shared: bool = False) -> bytes:
+    """The exec wrapper or ENTRYPOINT inside the guard folder: its arguments are the command.
+
+    In a package that several functions share, each has its policy by the name that the platform gives it.
+    """
     # Another wrapper that wants to be first (SANDBOX_NEXT_WRAPPER) gets this one as its command.
     here = "guard=${own%/*}\nexport SANDBOX_ENTRY=$own\n"
-    text = _HEAD.format(guard="of this file") + here + _GUARD.format(command='"$@"', no_guard=NO_GUARD)
+    policy = policy_folder("${AWS_LAMBDA_FUNCTION_NAME:-}" if shared else "")
+    text = _HEAD.format(guard="of this file") + here + _GUARD.format(policy=policy, command='"$@"', no_guard=NO_GUARD)
     return text.encode()
 
 
 def runtime(folder: str, handler: str) -> bytes:
     """The `bootstrap` of a custom runtime: the guard folder and the runtime's own program lie beside it."""
     here = f'here=${{own%/*}}\nguard=$here/{folder}\nset -- "$here/{handler}" "$@"\n'
-    text = _HEAD.format(guard=folder) + here + _GUARD.format(command='"$@"', no_guard=NO_GUARD)
+    guard = _GUARD.format(policy=policy_folder(""), command='"$@"', no_guard=NO_GUARD)
+    text = _HEAD.format(guard=folder) + here + guard
     return text.encode()

@@ -19,7 +19,7 @@ from sandbox.errors import PackageInvalid
 from sandbox.kernel import abi, landlock
 from sandbox.policy import build
 from sandbox.profile import writing
-from sandbox.profile.model import Profile
+from sandbox.profile.model import Profile, ProfiledFunction
 from sandbox.start.integrity import verify
 
 bench = bench_for(PLAIN_HOSTS)
@@ -213,6 +213,41 @@ def test_verification_names_the_file(guard: Path, keys: tuple[Path, Path]) -> No
     (guard / "policy" / "listing.txt").write_text("another")
     with pytest.raises(PackageInvalid, match=r"listing\.txt"):
         verify(str(guard))
+
+
+def test_a_layer_that_functions_share(bench: Supervision) -> None:
+    """Each function starts under the policy that has its name, or that is named; another one does not start."""
+    profiles = []
+    for name, items in (("umasks", ("umask",)), ("plain", ())):
+        profile = guests.profile(*guests.LOADING, *items)
+        path = bench.new(".yaml")
+        path.write_text(writing.write(dataclasses.replace(profile, function=ProfiledFunction(name))))
+        profiles.append(str(path))
+    package = bench.new(".zip")
+    subprocess.run(
+        [sys.executable, "-m", "sandbox", "package", "layer", *profiles, "--output", str(package), "--python"],
+        check=True, capture_output=True, cwd=bench.home,
+    )  # fmt: skip
+    folder = bench.new("")
+    folder.mkdir(mode=0o755)
+    subprocess.run(["unzip", "-q", str(package), "-d", str(folder)], check=True)
+    guard = folder / "sandbox"
+    shell = ("/bin/sh", "-c", "umask 27; umask")
+    named = {"SANDBOX_POLICY": str(guard / "policy-umasks")}
+    for more, function, denied in (
+        ({"AWS_LAMBDA_FUNCTION_NAME": "umasks"}, "umasks", False),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "plain"}, "plain", True),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "stack-umasks-1", **named}, "umasks", False),
+    ):
+        done = started(bench, guard, *shell, **more)
+        assert f'"function": "{function}"' in done.stderr
+        assert (done.stdout != "0027\n", '"errno": "EPERM"' in done.stderr) == (denied, denied), done.stderr
+    for more in ({"AWS_LAMBDA_FUNCTION_NAME": "other"}, {}):
+        done = started(bench, guard, *shell, **more)
+        assert (done.returncode, done.stdout) == (67, ""), done.stderr
+        assert f"{guard}/policy-{more.get('AWS_LAMBDA_FUNCTION_NAME', '')} does not exist" in done.stderr
+    (guard / "policy-plain" / "policy.bin").write_bytes((guard / "policy-umasks" / "policy.bin").read_bytes())
+    assert started(bench, guard, *shell, AWS_LAMBDA_FUNCTION_NAME="plain").returncode == 79
 
 
 def writing_below(pattern: str, *items: str) -> Profile:

@@ -37,10 +37,10 @@ from sandbox.package.contents import File
 from sandbox.package.manifest import manifest
 from sandbox.policy import build
 
-NAMES = {
-    "name": "resize", "handler": "app.handler", "runtime": "python3.13", "arch": "aarch64", "layer": "out/sandbox.zip",
-    "image": "example.org/team/resize:1.2", "command": "/app/server",
-}  # fmt: skip
+NAMES = snippet.Names(
+    name="resize", handler="app.handler", runtime="python3.13", arch="aarch64", layer="out/sandbox.zip",
+    image="example.org/team/resize:1.2", command="/app/server",
+)  # fmt: skip
 
 parts = st.from_regex(r"[a-z0-9_][a-z0-9_.-]{0,8}", fullmatch=True)
 paths = st.lists(parts, min_size=1, max_size=3).map("/".join)
@@ -258,7 +258,7 @@ def test_the_guard_is_complete_and_no_more() -> None:
     assert "sandbox/profile/schema.json" not in names
 
 
-@pytest.mark.parametrize("script", [entry.wrapper(), entry.runtime(".sandbox", "bootstrap.handler")])
+@pytest.mark.parametrize("script", [entry.wrapper(), entry.wrapper(shared=True), entry.runtime(".sandbox", "bootstrap.handler")])
 def test_the_scripts_are_sh(script: bytes) -> None:
     """A POSIX shell reads them, and they start no process before the exec."""
     done = subprocess.run(["/bin/sh", "-n"], input=script, capture_output=True, check=False)
@@ -277,7 +277,7 @@ def test_a_bill_of_materials(policy: str) -> None:
     components = {component["name"] for component in json.loads(found.data)["components"]}
     assert components == {"bootstrap", "dnslib/dns.py", "dnslib", "seccomp-bootstrap"}
     try:
-        for document in (found, bom("resize", contents.guard(policy, native=False).files)):
+        for document in (found, bom("resize", contents.guard({"policy": policy}, native=False).files)):
             assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(document.data.decode()) is None
     except ImportError:
         pytest.skip("the validator's own libraries are not installed")
@@ -293,32 +293,55 @@ def test_a_manifest_lists_every_file() -> None:
 @pytest.mark.parametrize("kind", snippet.TEMPLATES)
 def test_a_snippet_has_the_names_and_no_hole(kind: str) -> None:
     """Everything is filled in."""
-    text = snippet.snippet(kind, **NAMES)
+    text = snippet.snippet(kind, NAMES)
     assert "$" not in text
     assert "/opt/sandbox/wrapper" in text
 
 
-def test_snippets_are_what_their_own_parsers_read(tmp_path: Path) -> None:
-    """Terraform by an HCL parser, Serverless and Kubernetes by YAML, CDK by Python."""
-    terraform = hcl2.loads(snippet.snippet("terraform", **NAMES))
+def test_snippets_are_what_their_own_parsers_read() -> None:
+    """Terraform by an HCL parser, Serverless and Kubernetes by YAML, CDK's Python by Python."""
+    terraform = hcl2.loads(snippet.snippet("terraform", NAMES))
     assert {kind.strip('"') for block in terraform["resource"] for kind in block} == {
         "aws_lambda_layer_version", "aws_lambda_function"
     }  # fmt: skip
-    for kind in ("k8s", "knative"):
-        found = yaml.safe_load(snippet.snippet(kind, **NAMES))
+    for kind in ("k8s", "knative", "kustomize"):
+        found = yaml.safe_load(snippet.snippet(kind, NAMES))
+        if kind == "kustomize":
+            found = yaml.safe_load(found["patches"][0]["patch"])
         container = found["spec"]["template"]["spec"]["containers"][0]
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
         assert container["command"] == ["/opt/sandbox/wrapper"]
-    text = snippet.snippet("serverless", **NAMES).replace("!Ref ", "")
+    text = snippet.snippet("serverless", NAMES).replace("!Ref ", "")
     assert yaml.safe_load(text)["functions"]["resize"]["handler"] == "app.handler"
-    ast.parse(snippet.snippet("cdk", **NAMES))
+    ast.parse(snippet.snippet("cdk-python", NAMES))
+
+
+@pytest.mark.parametrize("kind", snippet.TEMPLATES)
+def test_a_snippet_starts_with_an_audit_where_there_is_a_python(kind: str) -> None:
+    """By default as one can start: Lambda's runtimes of other languages have no Python, and start enforcing."""
+    audited, enforced = snippet.snippet(kind, NAMES), snippet.snippet(kind, NAMES, "enforce")
+    assert ("SANDBOX_MODE" in audited, "promote" in audited) == (True, True)
+    assert "SANDBOX_MODE" not in enforced
+    assert [line for line in audited.splitlines() if line not in enforced.splitlines()] != []
+    node = dataclasses.replace(NAMES, runtime="nodejs22.x")
+    assert ("SANDBOX_MODE" in snippet.snippet(kind, node)) == (kind not in snippet.WRAPPED)
+    if kind in snippet.WRAPPED:
+        with pytest.raises(UsageError, match=r"nodejs22.x has no Python 3\.11"):
+            snippet.snippet(kind, node, "audit")
+
+
+@pytest.mark.parametrize("kind", snippet.WRAPPED)
+def test_a_snippet_for_a_shared_layer_names_the_policy(kind: str) -> None:
+    """Whatever name a deployment gives the function."""
+    assert "SANDBOX_POLICY" not in snippet.snippet(kind, NAMES)
+    assert "/opt/sandbox/policy-resize" in snippet.snippet(kind, dataclasses.replace(NAMES, shared=True))
 
 
 @pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
 def test_the_sam_template_passes_cfn_lint(tmp_path: Path, arch: str) -> None:
     """cfn-lint transforms and checks it without a finding."""
     template = tmp_path / "template.yaml"
-    template.write_text(snippet.snippet("sam", **{**NAMES, "arch": arch}))
+    template.write_text(snippet.snippet("sam", dataclasses.replace(NAMES, arch=arch)))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sandbox.zip").write_bytes(b"")
     done = subprocess.run(
@@ -328,16 +351,21 @@ def test_the_sam_template_passes_cfn_lint(tmp_path: Path, arch: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("key", ["name", "handler", "runtime", "layer", "image", "command"])
+def changed(key: str, value: str) -> snippet.Names:
+    """NAMES with another value."""
+    return snippet.Names(**{**vars(NAMES), key: value})
+
+
+@pytest.mark.parametrize("key", ["name", "handler", "runtime", "code", "layer", "image", "container", "command"])
 @pytest.mark.parametrize("value", ["", "a b", 'x"', "it's", "$(id)", "a\nb", "ü", "-x", "a#b", "{a}", "a\\b", "ü/../;"])
 def test_values_stay_inside_their_quotes(key: str, value: str) -> None:
     """What would not fit a template is refused."""
     with pytest.raises(UsageError, match="cannot hold"):
-        snippet.snippet("sam", **{**NAMES, key: value})
+        snippet.snippet("sam", changed(key, value))
 
 
 WORDS, NUMBERS = ("yes", "null", "on", "n", "a-b"), ("123", "0x1F", "1e3", "2020-01-01", "1_0", "A_b")
-OF_LAMBDA = ("sam", "cdk", "terraform")
+OF_LAMBDA = ("sam", "sam-fragment", "cdk", "cdk-python", "terraform")
 
 
 @pytest.mark.parametrize(
@@ -346,12 +374,16 @@ OF_LAMBDA = ("sam", "cdk", "terraform")
 )
 def test_a_name_stays_a_name(kind: str, name: str) -> None:
     """What YAML would read as a truth value, a number or a date is still a name in every template."""
-    text = snippet.snippet(kind, **{**NAMES, "name": name})
+    text = snippet.snippet(kind, dataclasses.replace(NAMES, name=name))
     if kind == "cdk":
+        assert f'functionName: "{name}",' in text
+    elif kind == "cdk-python":
         assert name in [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
     elif kind == "terraform":
         functions = [block for block in hcl2.loads(text)["resource"] if '"aws_lambda_function"' in block]
         assert functions[0]['"aws_lambda_function"']['"function"']["function_name"] == f'"{name}"'
+    elif kind == "sam-fragment":
+        assert f"{name}-sandbox" in leaves(yaml.safe_load(text.replace("!Ref ", "")))
     else:
         assert name in leaves(yaml.safe_load(text.replace("!Ref ", "")))
 
@@ -369,14 +401,20 @@ def test_a_name_that_a_platform_does_not_take(name: str) -> None:
     for kind in snippet.NAMES:
         if name not in NUMBERS or kind not in OF_LAMBDA:
             with pytest.raises(UsageError, match=f"is not a name for {kind}"):
-                snippet.snippet(kind, **{**NAMES, "name": name})
+                snippet.snippet(kind, dataclasses.replace(NAMES, name=name))
 
 
-@pytest.mark.parametrize("kind", ["sam", "cdk", "terraform", "serverless"])
+@pytest.mark.parametrize("kind", snippet.WRAPPED)
 def test_no_wrapper_for_a_runtime_that_starts_none(kind: str) -> None:
     """provided.* ignores exec wrappers: a template with one would leave the function unprotected, and is refused."""
     with pytest.raises(UsageError, match="starts no exec wrapper"):
-        snippet.snippet(kind, **{**NAMES, "runtime": "provided.al2023"})
+        snippet.snippet(kind, dataclasses.replace(NAMES, runtime="provided.al2023"))
+
+
+def test_two_policies_of_one_function(tmp_path: Path, policy: str) -> None:
+    """Which of them would count cannot be said."""
+    with pytest.raises(UsageError, match="is a second policy of some"):
+        cli.layer(str(tmp_path / "layer.zip"), [policy, policy], python=True)
 
 
 def test_the_templates_are_in_the_package() -> None:
@@ -418,7 +456,7 @@ def test_a_package_has_the_same_bytes_on_another_machine(tmp_path: Path, policy:
 def test_verify_reads_every_package(tmp_path: Path, policy: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What `package` writes, `verify` finds whole, also where the function has a sandbox/ of its own."""
     original = written(tmp_path / "some.zip", (member("bootstrap"), b"x"), ("sandbox/manifest.json", b"theirs"))
-    cli.layer(str(tmp_path / "layer.zip"), policy, python=True)
+    cli.layer(str(tmp_path / "layer.zip"), [policy], python=True)
     cli.image(str(tmp_path / "image.tar"), policy, python=True)
     cli.runtime(policy, original, str(tmp_path / "guarded.zip"), python=True)
     for name in ("layer.zip", "image.tar", "guarded.zip"):

@@ -12,7 +12,7 @@ variable "role_arn" {
 
 resource "aws_lambda_function" "function" {
   function_name = "$name"
-  filename      = "function.zip"
+  filename      = "$code"
   handler       = "$handler"
   runtime       = "$runtime"
   architectures = ["$lambda_arch"]
@@ -23,6 +23,8 @@ resource "aws_lambda_function" "function" {
   environment {
     variables = {
       AWS_LAMBDA_EXEC_WRAPPER = "/opt/sandbox/wrapper"
+      SANDBOX_POLICY          = "/opt/sandbox/$policy"$shared
+      SANDBOX_MODE            = "audit" # first reports what it would refuse; remove once `sandbox promote` says yes$audit
     }
   }
 }
