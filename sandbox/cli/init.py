@@ -86,12 +86,12 @@ def _snippet(one: Described) -> str:
     kind = writing.snippet_kind(one)
     if not kind:
         return ""
-    usual = replace(one, handler=one.handler or "app.handler", runtime=one.runtime or "python3.13")
+    names = snippet.Names(name=one.name, arch=one.architecture, layer=f"{one.name}.zip")
+    names = replace(
+        names, handler=one.handler or names.handler, runtime=one.runtime or names.runtime,
+        image=one.image or names.image, command=next(iter(one.command), names.command),
+    )  # fmt: skip
     try:
-        return snippet.snippet(
-            kind, name=usual.name, handler=usual.handler, runtime=usual.runtime, arch=usual.architecture,
-            layer=f"{usual.name}.zip", image=usual.image or "example.org/function:latest",
-            command=usual.command[0] if usual.command else "/app/bootstrap",
-        )  # fmt: skip
+        return snippet.snippet(kind, names)
     except UsageError as error:
         return f"sandbox package snippet {kind} NAME: {error.what}"
