@@ -1,4 +1,4 @@
-"""What README.md shows: its first example, and its answer for an incomplete profile, run as it stands."""
+"""What README.md and docs/questions.md show, run as it stands: the first example, and an incomplete profile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUESTION = "**What happens if the profile is incomplete?**"
 
 def commands(workshop: Workshop) -> list[str]:
     """The commands of the answer, with this interpreter and a folder of the test's own."""
-    text = (workshop.home / "README.md").read_text().partition(QUESTION)[2].partition("\n**")[0]
+    text = (workshop.home / "docs" / "questions.md").read_text().partition(QUESTION)[2].partition("\n**")[0]
     found = re.findall(r"^    \$ ((?:.*\\\n)*.*)$", text, re.MULTILINE)
     ours = {"--python build/venv ": "", "$PWD/build/": "build/", "build/": f"{workshop.folder}/"}
     for old, new in ours.items():
