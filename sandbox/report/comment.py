@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from sandbox.profile.libraries import VERBS
-from sandbox.profile.risk import RISKS as ASCENDING
 from sandbox.report.contents import Contents
 from sandbox.report.surface import RISKS, STANDINGS
 from sandbox.report.tree import short
@@ -54,7 +53,7 @@ def _pieces(contents: Contents) -> Iterator[str]:
     yield _table(("", ""), _glance(contents), numbers=1)
     yield "\n".join(f"- **{verb}** {_text(rest)}" for verb, rest in contents.sentences) + "\n"
     if contents.changes is not None:
-        yield from _changes(contents.changes, profile.function.name)
+        yield from _changes(contents.ranked, profile.function.name)
     if contents.log is not None:
         yield from _log(contents)
     reached = (
@@ -109,7 +108,7 @@ def _changes(found: Sequence[ProfileChange], name: str) -> Iterator[str]:
     """Those of the highest risk, where they are many; what is left out is counted."""
     shown = [replace(change, text=short(change.text)) for change in found]
     if len(shown) > MANY:
-        shown = sorted(shown, key=lambda change: (change.effect != "widens", -ASCENDING.index(change.risk)))[:MANY]
+        shown = shown[:MANY]
         yield f"{len(found):,} changes; these are the {MANY} that open the most.\n"
     yield markdown.of_changes(shown, name)
 

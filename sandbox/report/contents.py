@@ -11,11 +11,13 @@ from sandbox.profile.completeness import best_estimates, still_needed
 from sandbox.profile.finding import Finding
 from sandbox.profile.model import SECTIONS, Estimate, Library, Profile
 from sandbox.profile.promises import uses_by_promise
-from sandbox.profile.risk import Risk
+from sandbox.profile.risk import RISKS, Risk
 from sandbox.report import timeline, tree, words
 from sandbox.report.surface import Surface, surface_of
 from sandbox.review import changes as compared
 
+FEW = 40
+"""Changes that are shown at once; the others are folded away."""
 MOST = 200
 """Rows of a table; how many more there are is said."""
 
@@ -61,6 +63,14 @@ class Contents:
     def programs(self) -> str:
         """How many programs it may start."""
         return "any" if words.starts_any(self.profile) else str(len(self.profile.processes))
+
+    @property
+    def ranked(self) -> tuple[compared.ProfileChange, ...]:
+        """The changes in the order of a review; where they are many, those first that open the most."""
+        found = self.changes or ()
+        if len(found) <= FEW:
+            return found
+        return tuple(sorted(found, key=lambda change: (change.effect != "widens", -RISKS.index(change.risk))))
 
     @property
     def widest(self) -> Risk | None:

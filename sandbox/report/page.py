@@ -15,7 +15,7 @@ from sandbox.errors import missing_extra
 from sandbox.profile import lint
 from sandbox.profile.libraries import VERBS
 from sandbox.report import charts, timeline
-from sandbox.report.contents import MOST, Contents
+from sandbox.report.contents import FEW, MOST, Contents
 from sandbox.report.surface import MARKS, MEANINGS, RISKS, STANDINGS
 from sandbox.report.tree import short
 from sandbox.violations import reader
@@ -45,17 +45,24 @@ def _environment() -> Any:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     found.globals.update(
-        RISKS=RISKS, STANDINGS=STANDINGS, MARKS=MARKS, MEANINGS=MEANINGS, VERBS=VERBS, PLACES=lint.PLACES, MOST=MOST,
-        KINDS=timeline.KINDS, TECHNIQUE=TECHNIQUE, moment=reader.moment, explained=reader.explained, span=timeline.span,
+        RISKS=RISKS, STANDINGS=STANDINGS, MARKS=MARKS, MEANINGS=MEANINGS, VERBS=VERBS, PLACES=lint.PLACES, FEW=FEW,
+        MOST=MOST, KINDS=timeline.KINDS, TECHNIQUE=TECHNIQUE, moment=reader.moment, explained=reader.explained,
+        span=timeline.span,
     )  # fmt: skip
     found.filters["percent"] = percent
     found.filters["short"] = short
+    found.filters["brief"] = brief
     return found
 
 
 def percent(share: float) -> str:
     """`34.8 %`; small shares keep a digit."""
     return f"{share * 100:.0f} %" if share >= 0.1 else f"{share * 100:.1f} %"
+
+
+def brief(count: int) -> str:
+    """`10,000`, `1.2 M`: a number that fits a tile."""
+    return f"{count:,}" if count < 100_000 else f"{count / 1e3:,.0f} k" if count < 1e6 else f"{count / 1e6:,.1f} M"
 
 
 def html(contents: Contents) -> str:
