@@ -51,7 +51,7 @@ class Kind(enum.StrEnum):
     knative = "knative"
 
 
-class Start(enum.StrEnum):
+class StartMode(enum.StrEnum):
     """What --mode takes."""
 
     audit = "audit"
@@ -136,7 +136,7 @@ def snippet_(
     guard_image: Annotated[str, typer.Option(help="An image of the guard, with cp")] = "example.org/sandbox:1",
     container: Annotated[str, typer.Option(help="Kubernetes' name of the function's container")] = "function",
     command: Annotated[str, typer.Option(help="The program in the image")] = "/app/bootstrap",
-    mode: Annotated[Start | None, typer.Option(help="How it starts [default: audit, if there is a Python]")] = None,
+    mode: Annotated[StartMode | None, typer.Option(help="How it starts [default: audit, if there is a Python]")] = None,
 ) -> None:
     """Print the configuration to paste into a deployment, with your names filled in."""
     names = snippet.Names(
