@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
+from collections.abc import Sequence
 
 from sandbox import __version__
 from sandbox.cli.output import say, warn
-from sandbox.errors import SandboxError, debugging, printable, printable_lines, shortage, trace
+from sandbox.errors import SandboxError, UsageError, debugging, printable, printable_lines, shortage, trace
 
 
 def main() -> None:
     """Entry point. Exits with the error's own code, never with a traceback for bad input."""
+    closed = _reopen()
     if sys.argv[1:] == ["--version"]:  # asked by scripts, often: it loads nothing
         return say(f"seccomp-bootstrap {__version__}")
     from sandbox.cli import loading
@@ -37,18 +40,58 @@ def main() -> None:
     except BrokenPipeError:
         _write_no_more()
         sys.exit(1)
-    except (SandboxError, OSError, RuntimeError, MemoryError) as error:
-        found = shortage(error) or error
-        if isinstance(found, SandboxError):
-            shown = f"{found}\n" + (trace(error) if debugging(os.environ) else "")
-            warn(f"sandbox: {shown}".removesuffix("\n"))
-        elif isinstance(found, OSError):
-            warn(f"sandbox: {found}")
-        else:
-            raise
+    except Exception as error:
+        found = _shown(error, closed)
+        text = f"{found}\n" + (trace(error) if debugging(os.environ) else "")
+        warn(f"sandbox: {text}".removesuffix("\n"))
         if isinstance(error, OSError):
             _write_no_more()
-        sys.exit(found.exit_code if isinstance(found, SandboxError) else 1)
+        sys.exit(found.exit_code)
+
+
+def _shown(error: Exception, closed: Sequence[str]) -> SandboxError:
+    """The error as people are to see it: what no command expected is a defect of ours, and where it is."""
+    if found := shortage(error) or (error if isinstance(error, SandboxError) else None):
+        return found
+    if isinstance(error, UnicodeEncodeError):
+        todo = "set LC_ALL=C.UTF-8, or leave out names that are not ASCII"
+        return UsageError(f"cannot be written in this locale: {error.reason}", where=error.object, todo=todo)
+    if isinstance(error, OSError):
+        if error.errno == errno.EBADF and closed:
+            return UsageError("is closed", where=" and ".join(closed), todo="redirect it, to /dev/null for none")
+        if isinstance(error, FileNotFoundError) and not error.filename and _is_nowhere():
+            return UsageError("does not exist any more", where="the current folder", todo="cd to another")
+        return UsageError(f"{error.strerror or error}", where=str(error.filename or ""), todo="look at what it names")
+    *_, last = trace(error).splitlines() or [""]
+    todo = f"report this with the command line and what SANDBOX_DEBUG=1 prints; it was raised{last.replace('  ', '')}"
+    return SandboxError(f"{type(error).__name__}: {error}", where="a defect of this program", todo=todo)
+
+
+def _is_nowhere() -> bool:
+    """Whether the current folder was removed: `.` is still there for stat(2), and has no path."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _reopen() -> list[str]:
+    """Put something in the place of closed streams, or files would take their numbers; their names.
+
+    Reading from the one and writing to the other fail as on a closed one, with EBADF; standard error goes nowhere.
+    """
+    closed = []
+    for number, (name, flags) in enumerate(STREAMS.items()):
+        if getattr(sys, name) is None:
+            closed += [f"standard {name.removeprefix('std')}put"] if number < 2 else []
+            os.open(os.devnull, flags)  # takes the lowest number that is free
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115  # to the end
+    return closed
+
+
+STREAMS = {"stdin": os.O_WRONLY, "stdout": os.O_RDONLY, "stderr": os.O_RDWR}
+"""The wrong way round, so that their use is an error."""
 
 
 def _write_no_more() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sandbox.cli.arguments import ProfileFile
 from sandbox.cli.events import key_of, opened, signed
 from sandbox.cli.output import agrees, say
 from sandbox.cli.profile_files import write_profile
@@ -22,13 +23,16 @@ from sandbox.violations.record import DENIED, TERMINATED, Violation
 
 
 def amend(
-    profile: Annotated[str, typer.Argument(help="The profile (YAML)", metavar="PROFILE")],
+    profile: ProfileFile,
     from_: Annotated[str, typer.Option("--from", help="A log or events file; - for standard input", metavar="EVENTS")],
     syscall: Annotated[list[str] | None, typer.Option(help="Only the violations of these syscalls")] = None,
     key_file: Annotated[str, typer.Option(help="Take only lines that verify with the key in this file")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking")] = False,
 ) -> None:
-    """Propose the smallest widening that would have allowed the violations, and write it if you agree."""
+    """Propose the smallest widening that would have allowed the violations, and write it if you agree.
+
+    Example: sandbox profile amend profiles/hello.yaml --from function.log
+    """
     profile = profile_of(profile)
     read = document.read(profile)
     wanted = reader.Filter(frozenset(syscall or ()))

@@ -16,6 +16,8 @@ def doctor(
     """Try what the sandbox needs from this platform and what it gives; exit 1 if no filter can be installed.
 
     Each probe runs in a process of its own.
+
+    Example: sandbox doctor --json
     """
     measured = examine()
     verdict = judge(measured)

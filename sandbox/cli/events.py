@@ -20,6 +20,7 @@ from sandbox.cli import alerting
 from sandbox.cli.alerting import ALERTS, EventForm
 from sandbox.cli.following import following
 from sandbox.cli.output import json_line, on_terminal, say, warn
+from sandbox.cli.screen import columns
 from sandbox.errors import UsageError, printable
 from sandbox.logs.counts import Counts
 from sandbox.logs.reading import LogReader
@@ -27,6 +28,8 @@ from sandbox.violations import activities, reader
 from sandbox.violations.activity import AccessRecord, Activity
 from sandbox.violations.chain import SignedRun, Verifier
 
+WIDE = 120
+"""Characters of a terminal on which a table of violations can be read; on others each is a line."""
 STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 _AGO = re.compile(r"(\d{1,9})(s|m|h|d)")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -90,7 +93,10 @@ def events(
         bool, typer.Option("--activity", help="What each invocation did (SANDBOX_ACTIVITY) instead of violations")
     ] = False,
 ) -> None:
-    """Show the violations that a supervisor wrote to a log, what detectors suspected, or what invocations did."""
+    """Show the violations that a supervisor wrote to a log, what detectors suspected, or what invocations did.
+
+    Example: sandbox events function.log --since 2h --summary
+    """
     if verify and not key_file:
         raise UsageError("--verify needs the key", where="sandbox events", todo="name its file with --key-file")
     if not verify and (unfinished or expect >= 0):
@@ -222,10 +228,9 @@ def _list(found: Iterator[reader.Line], wanted: reader.Filter, json_output: bool
     if json_output:
         for line, _ in chosen:
             json_line(line.fields)
-    elif follow or not on_terminal():
+    elif follow or not on_terminal() or columns() < WIDE:
         for _, record in chosen:
-            style = STYLES.get(record.risk, "") if follow else ""
-            say(f"{reader.moment(record.time)} {reader.describe(record)}", style)
+            say(f"{reader.moment(record.time)} {reader.describe(record)}", STYLES.get(record.risk, ""))
     else:
         from sandbox.cli.terminal import show_table
 

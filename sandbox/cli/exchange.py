@@ -8,12 +8,10 @@ from typing import Annotated
 
 import typer
 
-from sandbox.cli.arguments import Output, ProfileFile
-from sandbox.cli.compile import ArchOrAll
+from sandbox.cli.arguments import ALL, Arches, Output, ProfileFile, arches
 from sandbox.cli.output import emit_to, json_text, warn
 from sandbox.cli.sources import profile_of
 from sandbox.errors import ProfileError, UsageError
-from sandbox.kernel import tables
 from sandbox.package import bom
 from sandbox.policy import oci, oci_file, oci_import
 from sandbox.profile import document
@@ -39,16 +37,18 @@ def export(
     format_: Annotated[
         Format, typer.Option("--format", help="`linux.seccomp` of OCI, or the Security Profiles Operator's object")
     ] = Format.oci,
-    arch: Annotated[ArchOrAll, typer.Option(help="Architecture")] = ArchOrAll.all,
+    arch: Arches = ALL,
     engine: Annotated[
         Engine, typer.Option(help="What the container engine needs: always, where NoNewPrivs is set, or nothing of it")
     ] = Engine.all,
     output: Output = "",
 ) -> None:
-    """Write what a profile allows for container engines and Kubernetes, with what the engine itself needs, marked."""
-    arches = tables.ARCHES if arch is ArchOrAll.all else (arch.value,)
+    """Write what a profile allows for container engines and Kubernetes, with what the engine itself needs, marked.
+
+    Example: sandbox profile export profiles/hello.yaml --output seccomp.json
+    """
     profile = document.read(profile_of(file)).profile
-    exported = oci.export_oci(profile, arches)
+    exported = oci.export_oci(profile, arches(arch))
     if engine is not Engine.none:
         exported = oci.with_engine(exported, engine is Engine.no_new_privileges)
     spo = format_ is Format.spo
@@ -63,7 +63,10 @@ def import_(
     runtime_api: Annotated[bool, typer.Option(help="The function speaks the Runtime API")] = True,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output")] = False,
 ) -> None:
-    """Make a profile from a container's filter. What it cannot express is left out, with a note on standard error."""
+    """Make a profile from a container's filter. What it cannot express is left out, with a note on standard error.
+
+    Example: sandbox profile import seccomp.json --name hello --output profiles/hello.yaml
+    """
     if output and not force and os.path.lexists(output):
         raise UsageError("already exists", where=output, todo="choose another --output, or pass --force")
     try:
@@ -85,7 +88,10 @@ def import_(
 
 
 def bom_(file: ProfileFile, output: Output = "") -> None:
-    """Write the libraries that training loaded, and where their code ran, as a CycloneDX bill of materials."""
+    """Write the libraries that training loaded, and where their code ran, as a CycloneDX bill of materials.
+
+    Example: sandbox profile bom profiles/hello.yaml --output libraries.json
+    """
     profile = document.read(profile_of(file)).profile
     if not profile.libraries:
         warn(f"{file} lists no libraries: the bill says nothing of what runs; train a Python function again for them")

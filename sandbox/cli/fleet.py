@@ -41,7 +41,10 @@ def ingest(
     ],
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
 ) -> None:
-    """Add the lines of logs, profiles and bundles to a store. The same lines again add nothing."""
+    """Add the lines of logs, profiles and bundles to a store. The same lines again add nothing.
+
+    Example: sandbox fleet ingest store logs/ profiles/
+    """
     require(*FLEET)
     from sandbox.fleet import ingest as ingestion
     from sandbox.fleet import sources as opening
@@ -71,7 +74,10 @@ def report(
     now: NowOption = "",
     function: OnlyOption = "",
 ) -> None:
-    """Answer every question, as a page, Markdown or JSON."""
+    """Answer every question, as a page, Markdown or JSON.
+
+    Example: sandbox fleet report store --output fleet.html
+    """
     require(*FLEET)
     from sandbox.fleet import engines, page
     from sandbox.fleet import report as reporting
@@ -109,7 +115,10 @@ def query(
     function: OnlyOption = "",
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of a table")] = False,
 ) -> None:
-    """Answer one question, or a SELECT of your own. Nothing can be written, and no other file be read."""
+    """Answer one question, or a SELECT of your own. Nothing can be written, and no other file be read.
+
+    Example: sandbox fleet query store "SELECT function, count(*) FROM violations GROUP BY function"
+    """
     require(*FLEET)
     from sandbox.fleet import engines, select
     from sandbox.fleet import report as reporting

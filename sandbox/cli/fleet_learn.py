@@ -28,6 +28,8 @@ def learn(
     """Write the profile of each function from all of its observations: the one of `learn --from` of the same logs.
 
     No refusal is tolerated that a person has not decided on.
+
+    Example: sandbox fleet learn store orders payments
     """
     require(*FLEET)
     from sandbox.fleet.gathering import gather

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from sandbox.cli import ending
+from sandbox.cli.arguments import ProfileFile, Timeout
 from sandbox.cli.environment import AwsCredentials, Env, EnvFile, On, StandsFor, chosen, stand_ins
 from sandbox.cli.output import emit, json_line, warn
 from sandbox.cli.sources import policy_of, profile_of
@@ -28,15 +29,18 @@ from sandbox.runtime_api.model import exit_text
 
 
 def invoke(
-    profile: Annotated[str, typer.Argument(help="The profile (YAML)", metavar="PROFILE")],
+    profile: ProfileFile,
     command: Annotated[list[str] | None, typer.Argument(help="After --: a runtime", metavar="COMMAND...")] = None,
     handler: Annotated[
-        str, typer.Option(help="A Python handler, or the _HANDLER of a command", metavar="MODULE.FUNCTION")
+        str,
+        typer.Option(
+            help="A Python handler, if not the profile's, or the _HANDLER of a command", metavar="MODULE.FUNCTION"
+        ),
     ] = "",
     root: Annotated[str, typer.Option(help="The function's folder", metavar="DIR")] = ".",
     events: Annotated[str, typer.Option(help="Folder of *.json events, a .jsonl or a .json file", metavar="PATH")] = "",
     python: Annotated[str, typer.Option(help="The function's interpreter or virtual environment", metavar="EXE")] = "",
-    timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of one event", metavar="SECONDS")] = 60.0,
+    timeout: Timeout = 60.0,
     snapstart: Annotated[bool, typer.Option("--snapstart", help="Start it as from a snapshot, with its hooks")] = False,
     workers: Annotated[int, typer.Option(min=0, help="Of so many workers, as on Managed Instances", metavar="N")] = 0,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each event")] = False,
@@ -47,15 +51,20 @@ def invoke(
     platform: On = "",
     sampled: Annotated[bool, typer.Option("--sampled", help="Serve the events as X-Ray samples them")] = False,
 ) -> None:
-    """Serve events under ./bootstrap and print each result; exit 1 if an event failed or the function ended."""
-    if not (handler or command) or not events:
-        raise UsageError(
-            "needs --events and --handler MODULE.FUNCTION or a command after --", where="sandbox invoke",
-            todo="name the events and what to start",
-        )  # fmt: skip
+    """Serve events under ./bootstrap and print each result; exit 1 if an event failed or the function ended.
+
+    Example: sandbox invoke hello --root examples/hello --events examples/hello/events
+    """
+    if not events:
+        raise UsageError("needs --events", where="sandbox invoke", todo="give a folder of *.json events")
     on = platforms.of(platform or platforms.HOST.name)
     invocations = load_events(events)
     checked = document.read(profile_of(profile)).checked().profile
+    handler = handler or ("" if command else checked.function.handler)
+    if not (handler or command):
+        raise UsageError(
+            "names no handler", where=profile, todo="give --handler MODULE.FUNCTION, or a command after --"
+        )  # fmt: skip
     variables = chosen(checked.function.name, env, env_file, aws_credentials)
     # What the caller sets for the bootstrap (SANDBOX_SUPERVISE, SANDBOX_EVENTS ...) holds here too.
     environment = {key: value for key, value in os.environ.items() if key.startswith("SANDBOX_")}
@@ -133,12 +142,15 @@ def _text(line: Mapping[str, Any]) -> str:
 
 
 def run(
-    profile: Annotated[str, typer.Argument(help="The profile (YAML) or a bundle", metavar="PROFILE")],
+    profile: ProfileFile,
     command: Annotated[list[str], typer.Argument(help="After --: the program and its arguments", metavar="COMMAND...")],
 ) -> None:
-    """Run a plain program under a profile, replacing this process."""
+    """Run a plain program under a profile, replacing this process; SANDBOX_MODE holds as in production.
+
+    Example: sandbox run profiles/hello.yaml -- ./my-program --flag
+    """
     profile = policy_of(profile)
     start = bootstrap()
     started, search = without_chooser(command, os.getcwd())
-    ours = {"SANDBOX_POLICY": profile, "SANDBOX_MODE": "enforce"}
+    ours = {"SANDBOX_POLICY": profile}
     os.execve(start[0], [*start, *started], {**os.environ, **search, **ours})

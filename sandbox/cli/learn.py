@@ -13,6 +13,8 @@ import typer
 from sandbox.behaviour.call import Call
 from sandbox.cli import ending, environment, training
 from sandbox.cli import generalise as generalising
+from sandbox.cli.arguments import Timeout
+from sandbox.cli.arguments import seconds as seconds_of
 from sandbox.cli.output import warn
 from sandbox.cli.profile_files import write_profile
 from sandbox.cli.verification import beside, failure_of, prove
@@ -29,6 +31,7 @@ from sandbox.profile.merge import merge_all
 from sandbox.profile.model import Grant, Profile, ProfiledFunction
 from sandbox.runtime_api.events import load_events
 
+MOST_STARTS = 10_000
 NO_EVENTS = ("cold start", "run")
 """What a failure names where no event failed."""
 
@@ -45,7 +48,7 @@ def learn(
     root: Annotated[str, typer.Option(help="The function's folder (its working directory)", metavar="DIR")] = ".",
     events: Annotated[str, typer.Option(help="Folder of *.json events, a .jsonl or a .json file", metavar="PATH")] = "",
     python: Annotated[str, typer.Option(help="The function's interpreter or virtual environment", metavar="EXE")] = "",
-    cold_starts: Annotated[int, typer.Option(min=1, help="Number of cold starts", metavar="N")] = 3,
+    cold_starts: Annotated[int, typer.Option(min=1, max=MOST_STARTS, help="Number of cold starts", metavar="N")] = 3,
     output: Annotated[str, typer.Option(help="Where to write it, if not profiles/NAME.yaml", metavar="FILE")] = "",
     add: Annotated[bool, typer.Option("--merge", help="Add to the existing profile, keeping its grants")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a profile that holds a person's edits")] = False,
@@ -60,7 +63,10 @@ def learn(
         str, typer.Option(help="A server: once it listens, run this shell command, then end it", metavar="COMMAND")
     ] = "",
     seconds: Annotated[
-        float, typer.Option("--for", min=0.0, help="A server: end it after that; without, on Ctrl-C", metavar="SECONDS")
+        float,
+        typer.Option(
+            "--for", parser=seconds_of, help="A server: end it after that; without, on Ctrl-C", metavar="SECONDS"
+        ),
     ] = 0.0,
     until_signal: Annotated[
         bool,
@@ -77,7 +83,7 @@ def learn(
     check: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Serve the events again, audited and enforced, at the end")
     ] = True,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of one event", metavar="SECONDS")] = 60.0,
+    timeout: Timeout = 60.0,
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of text")] = False,
     env: environment.Env = None,
     env_file: environment.EnvFile = None,
@@ -85,7 +91,10 @@ def learn(
     stands_for: environment.StandsFor = None,
     platform: environment.On = platforms.HOST.name,
 ) -> None:
-    """Run a function on sample events, observe its system calls, write a profile to review."""
+    """Run a function on sample events, observe its system calls, write a profile to review.
+
+    Example: sandbox learn hello --handler app.handler --root examples/hello --events examples/hello/events
+    """
     try:
         document.parse(document.write(Profile(ProfiledFunction(name))), "NAME")
     except ProfileError as error:
@@ -135,6 +144,8 @@ def learn(
     training.report(profile, learned, path, offered, json_output)
     if plan and plan.events and on is platforms.HOST and not json_output:
         training.say_what_differs(profile)
+    if not (json_output or (proof and not proof.agrees)):
+        training.say_what_is_next(path, profile)
     for production in fakes.productions:
         if production not in learned.profile.network:
             warn(f"nothing connected to {production}, for which --stands-for names a fake")

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import os
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 import typer.core
 import typer.main
+from typer.completion import completion_init  # type: ignore[attr-defined]  # as typer itself imports it
 
 from sandbox import __version__
 from sandbox.cli.output import say
+from sandbox.cli.screen import columns
 from sandbox.cli.table import COMMANDS, GROUPS
+from sandbox.start.settings import check
 
 MISUSED: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 """What typer raises for arguments that it does not take: of click, or of the copy of it that newer versions hold."""
 ABORTED: Any = typer.Abort
+
+COMPLETE = "_SANDBOX_COMPLETE"
+"""What a shell sets to ask for completions, by the name of the command (typer)."""
+if COMPLETE in os.environ:
+    completion_init()
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -34,14 +44,33 @@ class TableCommand(typer.core.TyperCommand):
         alone = typer.Typer(
             add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=SETTINGS
         )
-        alone.command(self.name)(getattr(importlib.import_module(f"sandbox.cli.{module}"), function))
+        command = getattr(importlib.import_module(f"sandbox.cli.{module}"), function)
+        text, _, example = inspect.cleandoc(command.__doc__).partition("\n\nExample: ")
+        shown = f"\b\nExample:\n  {' '.join(example.split())}" if example else ""  # \b: not wrapped, to be copied
+        alone.command(self.name, help=text, epilog=shown)(command)
         found = typer.main.get_command(alone)
         assert isinstance(found, typer.core.TyperCommand)
         return found
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
-        """The context of the command itself, which click goes on with."""
-        return self.loaded().make_context(*arguments, **settings)
+        """The context of the command itself, which click goes on with. Raises UsageError for a setting that is none.
+
+        What a command does not read it may hand on, to functions whose starts would fail one by one.
+        """
+        context = self.loaded().make_context(*arguments, terminal_width=width(), **settings)
+        if not context.resilient_parsing:
+            check(os.environ)
+        return context
+
+
+def width() -> int:
+    """Of help pages: the terminal's, which may be less than the 50 characters that click takes at least."""
+    return min(columns(), 80)
+
+
+def example_of(command: typer.core.TyperCommand) -> str:
+    """The command line that a help page shows, '' for none."""
+    return (command.epilog or "").partition("Example:")[2].strip()
 
 
 class Root(typer.core.TyperGroup):
@@ -58,6 +87,10 @@ class Root(typer.core.TyperGroup):
             (groups[group] if group else self).add_command(TableCommand(name, place, about))
         for one in groups.values():
             self.add_command(one)
+
+    def make_context(self, *arguments: Any, **settings: Any) -> Any:
+        """As typer does, with the width of help pages."""
+        return super().make_context(*arguments, terminal_width=width(), **settings)
 
 
 app = typer.Typer(

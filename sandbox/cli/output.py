@@ -13,30 +13,43 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+from sandbox.cli.screen import coloured, columns, wrapped
+from sandbox.cli.screen import on_terminal as on_terminal
 from sandbox.errors import UsageError, printable, printable_lines, shortage
 
 
-def on_terminal() -> bool:
-    """Whether standard output is a terminal, or is to be treated as one, by the rule and the variables of rich."""
-    if (compatible := os.environ.get("TTY_COMPATIBLE", "")) in ("0", "1"):
-        return compatible == "1"
-    forced = os.environ.get("FORCE_COLOR")
-    return sys.stdout.isatty() if forced is None else forced != ""
-
-
 def say(text: str, style: str = "") -> None:
-    """One line on standard output, at once; `style` is for a terminal."""
-    if style and on_terminal():
+    """One line on standard output, at once; on a terminal it wraps between words and has its `style`."""
+    shown = printable(text)
+    if not on_terminal():
+        sys.stdout.write(f"{shown}\n")
+    elif style and coloured():
         from rich.text import Text
 
         from sandbox.cli.terminal import console
 
-        console.print(Text(printable(text), style))
+        for line in wrapped(shown, columns()):
+            console.print(Text(line, style))
     else:
-        sys.stdout.write(f"{printable(text)}\n")
+        sys.stdout.write("".join(f"{line}\n" for line in wrapped(shown, columns())))
     sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+    """Show on a terminal's standard error that something long goes on, until it is done; call it for each step.
+
+    `total` is the number of steps, None where nobody knows. It leaves nothing on the screen, and nothing in a log.
+    """
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda: None
+        return
+    from sandbox.cli.terminal import bar
+
+    with bar(printable(what), total) as step:
+        yield step
 
 
 def warn(text: str) -> None:

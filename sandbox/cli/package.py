@@ -14,8 +14,9 @@ from typing import Annotated
 import typer
 
 from sandbox import bundle
-from sandbox.cli.output import emit, say, write_file
-from sandbox.cli.sources import policy_of
+from sandbox.cli.arguments import Arch
+from sandbox.cli.output import emit, progress, say, write_file
+from sandbox.cli.sources import SUFFIX, named, policy_of, profile_of
 from sandbox.errors import PackageInvalid, UsageError
 from sandbox.kernel import tables
 from sandbox.package import archive, contents, entry, manifest, snippet
@@ -26,6 +27,7 @@ from sandbox.policy import build
 from sandbox.profile import document
 
 LAYER, IMAGE = "sandbox", "opt/sandbox"
+NATIVE = "install the wheel for Linux, which holds the launchers, or run tools/release in a checkout"
 LEARNING = "learning"
 """Stands for the function in a package without a policy."""
 PLAIN_NAME = re.compile(r"[\w.-]+")
@@ -58,13 +60,6 @@ class StartMode(enum.StrEnum):
     enforce = "enforce"
 
 
-class Arch(enum.StrEnum):
-    """What --arch takes."""
-
-    x86_64 = "x86_64"
-    aarch64 = "aarch64"
-
-
 Policy = Annotated[str, typer.Argument(help="A profile (YAML) or a compiled bundle", metavar="POLICY")]
 Policies = Annotated[list[str] | None, typer.Argument(help="Profiles (YAML) or compiled bundles", metavar="POLICY...")]
 Learn = Annotated[bool, typer.Option("--learn", help="Without a policy, for SANDBOX_MODE=learn and no other mode")]
@@ -73,7 +68,7 @@ Sign = Annotated[str, typer.Option(help="Sign the manifest with this Ed25519 key
 Python = Annotated[
     str, typer.Option("--compile-for", help="Add bytecode for this interpreter, which halves the start", metavar="EXE")
 ]
-OnlyPython = Annotated[bool, typer.Option("--python", help="Leave the native launcher out")]
+OnlyPython = Annotated[bool, typer.Option("--no-launcher", help="Leave the native launcher out: Python starts it")]
 
 
 def layer(
@@ -83,6 +78,8 @@ def layer(
     """Build a Lambda layer: AWS_LAMBDA_EXEC_WRAPPER=/opt/sandbox/wrapper starts the function under its policy.
 
     Several functions can share one: each starts under the policy whose name is its own, or which SANDBOX_POLICY names.
+
+    Example: sandbox package layer profiles/hello.yaml --output sandbox.zip
     """
     policies = _chosen(policy or (), learn)
     guard, files = _guarded(policies, sign, compile_for, native=not python)
@@ -99,11 +96,19 @@ def runtime(
     package: Annotated[str, typer.Argument(help="The function's own zip, with a `bootstrap`", metavar="ZIP")],
     output: Output, sign: Sign = "", compile_for: Python = "", python: OnlyPython = False,
 ) -> None:  # fmt: skip
-    """Repack a provided.* function: our `bootstrap` starts its own, renamed `bootstrap.handler`."""
+    """Repack a provided.* function: our `bootstrap` starts its own, renamed `bootstrap.handler`.
+
+    Example: sandbox package runtime profiles/hello.yaml function.zip --output guarded.zip
+    """
     if os.path.exists(output) and os.path.samefile(package, output):
         raise UsageError("is the function's own package", where=f"--output {output}", todo="write to another file")
     original = archive.unzipped(package)
     guard, files = _guarded((policy,), sign, compile_for, native=not python, start=runtimes.start(original))
+    if not python and (missing := runtimes.lacks(original, guard.launchers)):
+        raise PackageInvalid(
+            f"would hold no launcher for {missing}: provided.* has no Python that could start it", where=output,
+            todo=f"{NATIVE}; or give --no-launcher where the function brings a Python 3.11 or newer",
+        )  # fmt: skip
     write_file(output, archive.zipped(runtimes.repacked(original, files, package)))
     kept = runtimes.compare(original, archive.unzipped(output), output)
     say(f"{kept} of {kept} members of {package} are in it, unchanged")
@@ -116,7 +121,10 @@ def image(
     output: Output, policy: Policy = "", learn: Learn = False, sign: Sign = "", compile_for: Python = "",
     python: OnlyPython = False,
 ) -> None:  # fmt: skip
-    """Build a tar for an image: ADD it to /, and start /opt/sandbox/wrapper with the program as arguments."""
+    """Build a tar for an image: ADD it to /, and start /opt/sandbox/wrapper with the program as arguments.
+
+    Example: sandbox package image profiles/hello.yaml --output sandbox.tar
+    """
     guard, files = _guarded(_chosen((policy,) if policy else (), learn), sign, compile_for, native=not python)
     write_file(output, archive.tarred(file.under(IMAGE) for file in files))
     todo = f'ADD {os.path.basename(output)} / and ENTRYPOINT ["/opt/sandbox/wrapper"]'
@@ -125,10 +133,12 @@ def image(
 
 def snippet_(
     kind: Annotated[Kind, typer.Argument(help="Target", metavar="|".join(snippet.TEMPLATES))],
-    name: Annotated[str, typer.Argument(help="The function's name", metavar="NAME")],
-    handler: Annotated[str, typer.Option(help="The handler")] = "app.handler",
+    name: Annotated[
+        str, typer.Argument(help="The function's name, or its profile", metavar="NAME|PROFILE", autocompletion=named)
+    ],
+    handler: Annotated[str, typer.Option(help="The handler, if not the profile's (app.handler without one)")] = "",
     runtime: Annotated[str, typer.Option(help="Lambda's name for the runtime")] = "python3.13",
-    arch: Annotated[Arch, typer.Option(help="Architecture")] = Arch.x86_64,
+    arch: Arch = tables.ARCHES[0],
     code: Annotated[str, typer.Option(help="The function's own code", metavar="PATH")] = ".",
     layer: Annotated[str, typer.Option(help="What `sandbox package layer` wrote", metavar="FILE")] = "sandbox.zip",
     shared: Annotated[bool, typer.Option("--shared", help="The layer holds several functions' policies")] = False,
@@ -138,9 +148,16 @@ def snippet_(
     command: Annotated[str, typer.Option(help="The program in the image")] = "/app/bootstrap",
     mode: Annotated[StartMode | None, typer.Option(help="How it starts [default: audit, if there is a Python]")] = None,
 ) -> None:
-    """Print the configuration to paste into a deployment, with your names filled in."""
+    """Print the configuration to paste into a deployment, with your names filled in.
+
+    Example: sandbox package snippet sam hello --runtime python3.13 --arch arm64
+    """
+    if name in named(name) or os.sep in name or name.endswith(SUFFIX):
+        function = document.read(profile_of(name)).profile.function
+        name, handler = function.name, handler or function.handler
+    handler = handler or "app.handler"
     names = snippet.Names(
-        name=name, handler=handler, runtime=runtime, arch=arch.value, code=code, layer=layer, shared=shared,
+        name=name, handler=handler, runtime=runtime, arch=arch, code=code, layer=layer, shared=shared,
         image=image, guard_image=guard_image, container=container, command=command,
     )  # fmt: skip
     emit(snippet.snippet(kind.value, names, mode.value if mode else ""))
@@ -150,7 +167,10 @@ def verify(
     package: Annotated[str, typer.Argument(help="A package, or its unpacked sandbox folder", metavar="PATH")],
     key: Annotated[str, typer.Option(help="Public key (PEM) of the signer", metavar="KEY")] = "",
 ) -> None:
-    """Check each file of a package against its manifest, and with --key the signature."""
+    """Check each file of a package against its manifest, and with --key the signature.
+
+    Example: sandbox verify sandbox.zip --key public.pem
+    """
     from sandbox.start import integrity
 
     others = 0
@@ -219,7 +239,9 @@ def _guarded(
             directory = policy
             if not os.path.isdir(policy):
                 directory = os.path.join(temporary, str(number))
-                build.write(build.build(document.read(policy).checked().profile, tables.ARCHES), directory)
+                read = document.read(policy).checked().profile
+                with progress(f"compiling {read.function.name}"):
+                    build.write(build.build(read, tables.ARCHES), directory)
             function = bundle.read(directory, tables.machine()).function
             if function in bundles:
                 todo = "package it by itself, or name one profile a function"

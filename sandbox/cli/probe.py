@@ -11,8 +11,9 @@ import typer
 
 from sandbox.bundle import Policy
 from sandbox.cli import ending
+from sandbox.cli.arguments import ProfileFile
 from sandbox.cli.environment import AwsCredentials, Env, EnvFile, On, chosen
-from sandbox.cli.output import json_line, on_terminal, say
+from sandbox.cli.output import json_line, on_terminal, progress, say
 from sandbox.cli.sources import profile_of
 from sandbox.confine import single_exec
 from sandbox.confine.install import install
@@ -41,7 +42,7 @@ class Row:
 
 
 def probe(
-    profile: Annotated[str, typer.Argument(help="The profile (YAML)", metavar="PROFILE")],
+    profile: ProfileFile,
     without: Annotated[bool, typer.Option("--without", help="Run without the sandbox, to show that they work")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON line for each attempt")] = False,
     env: Env = None,
@@ -49,7 +50,10 @@ def probe(
     aws_credentials: AwsCredentials = False,
     platform: On = "",
 ) -> None:
-    """Attack a process under the profile in every way we know; exit 1 if an attack gets through."""
+    """Attack a process under the profile in every way we know; exit 1 if an attack gets through.
+
+    Example: sandbox probe profiles/hello.yaml
+    """
     user = platforms.of(platform).user if platform else None
     uid = user.uid if user and os.geteuid() == 0 else os.geteuid()
     read = document.read(profile_of(profile))
@@ -58,12 +62,14 @@ def probe(
     policy, rules = built.policy(tables.machine()), built.rules[tables.machine()]
     rows = []
     ending.watch()
-    for attempt in ATTEMPTS:
-        result = run_attempt(attempt, install=None if without else lambda: _install(policy), uid=uid)
-        row = _bare(attempt, result) if without else _judge(attempt, result, rules, read)
-        rows.append(row)
-        if json_output:
-            json_line(_json(row))
+    with progress("attacking", len(ATTEMPTS)) as step:
+        for attempt in ATTEMPTS:
+            result = run_attempt(attempt, install=None if without else lambda: _install(policy), uid=uid)
+            row = _bare(attempt, result) if without else _judge(attempt, result, rules, read)
+            rows.append(row)
+            step()
+            if json_output:
+                json_line(_json(row))
     if not json_output:
         _print(rows, without, uid)
     if any(row.state == "open" for row in rows) and not without:

@@ -75,7 +75,10 @@ def merge_(
     files: Annotated[list[str], typer.Argument(help="Profiles of one function", metavar="FILE...")],
     output: Output = "",
 ) -> None:
-    """Merge profiles of one function: the result allows what any of them allows."""
+    """Merge profiles of one function: the result allows what any of them allows.
+
+    Example: sandbox profile merge from-tests.yaml from-production.yaml --output profiles/hello.yaml
+    """
     profiles = [document.read(profile_of(file)).profile for file in files]
     text = document.write(merge.merge_all(profiles))
     if output:

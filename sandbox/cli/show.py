@@ -31,7 +31,10 @@ def show(
     syscalls: Annotated[bool, typer.Option("--syscalls", help="List every call as well")] = False,
     json_output: Json = False,
 ) -> None:
-    """Show what a profile allows: promises first, then programs, destinations, files and completeness."""
+    """Show what a profile allows: promises first, then programs, destinations, files and completeness.
+
+    Example: sandbox profile show profiles/hello.yaml --syscalls
+    """
     profile = document.read(profile_of(file)).profile
     if json_output:
         emit(json_text(_described(profile), indent=2) + "\n")

@@ -53,12 +53,18 @@ def _exists(path: str) -> bool:
     return True
 
 
+def named(beginning: str) -> list[str]:
+    """The names of profiles below `profiles/` that begin so."""
+    try:
+        files = sorted(os.listdir(FOLDER))
+    except OSError:
+        return []
+    return [name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX) and name.startswith(beginning)]
+
+
 def _nearest(argument: str) -> str:
     """What to do about a name that nothing has: the names that are like it, or those that there are."""
-    try:
-        known = sorted(name.removesuffix(SUFFIX) for name in os.listdir(FOLDER) if name.endswith(SUFFIX))
-    except OSError:
-        known = []
+    known = named("")
     name = os.path.basename(argument).removesuffix(SUFFIX)
     if near := difflib.get_close_matches(name, known, n=1):
         return f"did you mean {os.path.join(FOLDER, near[0])}{SUFFIX}?"

@@ -17,6 +17,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "promote": ("promote:promote", "Say whether an audit's log speaks for enforcing a profile"),
     "explain": ("explain:explain", "Say what a call, a class, a promise or a violation is, and how to allow it"),
     "report": ("report:report", "Write one page about a profile for whoever approves it"),
+    "path": ("path:path", "Print where the bootstrap, the native launcher or the schema of profiles lies"),
+    "completion": ("completion:completion", "Print what makes bash, zsh or fish complete commands and options"),
     "verify": ("package:verify", "Check each file of a package against its manifest, and its signature"),
     "profile show": ("show:show", "Show what a profile allows, promises first"),
     "profile diff": ("profile:diff", "Show what a profile newly allows and no longer allows"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,9 @@ from sandbox.learn.visits import visits
 from sandbox.profile.completeness import TARGET, still_needed
 from sandbox.profile.model import Profile, Tolerated
 from sandbox.runtime_api.variables import masked
+
+SHOWN = 6
+"""Cold starts or events that a line lists."""
 
 UNITS = {"init": ("cold starts", "starts"), "invoke": ("events", "invocations"), "run": ("runs", "runs")}
 
@@ -118,12 +122,16 @@ def refuse_failures(
     failures: Sequence[TrainingFailure], allowed: bool, json_output: bool, platform: DeploymentPlatform = platforms.HOST
 ) -> None:
     """Say what failed. Unless it is `allowed`, raises LearningFailed, or LimitReached where that was the reason."""
+    alike: dict[tuple[str, str], list[TrainingFailure]] = {}
     for failure in failures:
+        alike.setdefault((failure.error, failure.error_type), []).append(failure)
         if json_output:
             json_line({"event": "failed", **_sample(failure)})
-            continue
+    for failure, *others in alike.values() if not json_output else ():
         at = f" in cold start {failure.cold_start}" if failure.cold_start else ""
         warn(f"failed{at}: {failure.event}: {failure.error}")
+        if others:
+            warn(f"  and {_times(others)}")
         if failure.last:
             warn("  the last system calls: " + ", ".join(failure.last))
         for line in failure.log:
@@ -139,6 +147,21 @@ def refuse_failures(
             todo="correct the events or the function; --allow-failed writes the profile anyway"
             + (other if platform is not platforms.HOST else ""),
         )
+
+
+def _times(failures: Sequence[TrainingFailure]) -> str:
+    """How often something failed again, and where: `2 times more, in cold starts 2 and 3`."""
+    starts = sorted({failure.cold_start for failure in failures if failure.cold_start})
+    events = list(dict.fromkeys(failure.event for failure in failures))
+    where = [f"in cold start{'s' * (len(starts) > 1)} {_few(starts)}"] if starts else []
+    count = f"{len(failures)} time{'s' * (len(failures) > 1)} more"
+    return ", ".join([count, *where, f"with {_few(events)}"])
+
+
+def _few(values: Sequence[object]) -> str:
+    """The first and how many there are besides, once they do not fit a line."""
+    shown = ", ".join(map(str, values[:SHOWN]))
+    return f"{shown} and {len(values) - SHOWN} others" if len(values) > SHOWN else shown
 
 
 def warn_of_full(cold_starts: Iterable[ColdStart]) -> None:
@@ -198,6 +221,14 @@ def report(profile: Profile, learned: Learned, path: str, offered: Mapping[str, 
 
 def _tolerated(entry: Tolerated) -> dict[str, str]:
     return {"call": str(entry.call), "phase": entry.phase, "at": entry.at, "errno": entry.errno}
+
+
+def say_what_is_next(path: str, profile: Profile) -> None:
+    """What people do with a new profile, in order."""
+    known = os.path.relpath(path)
+    start = f"sandbox package layer {known} --output sandbox.zip" if profile.function.runtime_api else ""
+    say(f"next: review it (sandbox profile show {known}; sandbox profile lint {known}), commit it, then")
+    say(f"  {start or f'sandbox compile {known} --output build/{profile.function.name}'}")
 
 
 def say_what_differs(profile: Profile) -> None:

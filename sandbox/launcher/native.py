@@ -14,6 +14,7 @@ from pathlib import Path
 from sandbox.errors import SandboxError, UsageError
 
 ARCHES = ("x86_64", "aarch64")
+BUILD = "install the wheel for Linux, which holds both, or run tools/release in a checkout"
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,15 @@ class Native:
             raise UsageError(f"{arch!r} is not one of {', '.join(ARCHES)}", where=self.word, todo="name another one")
         found = self.built / self.name.format(arch=arch)
         mark = found.with_name(f"{found.name}.sources")
-        if found.is_file() and (not mark.is_file() or mark.read_text() == self.sources()):
-            return found
+        try:
+            if found.is_file() and (not mark.is_file() or mark.read_text() == self.sources()):
+                found.open("rb").close()
+                return found
+        except OSError as error:
+            todo = "let all users read the installation: chmod -R a+rX, or install it anew with umask 022"
+            raise SandboxError(f"cannot be read: {error.strerror}", where=str(found), todo=todo) from error
         if arch != platform.machine():
-            raise SandboxError(
-                f"a {self.word} for {arch} is missing", where=str(found), todo="run tools/release, which builds both"
-            )
+            raise SandboxError(f"a {self.word} for {arch} is missing", where=str(found), todo=BUILD)
         self.build(("cc",), found)
         return found
 
@@ -61,7 +65,7 @@ class Native:
 
         Raises SandboxError with what the compiler said.
         """
-        todo = "run tools/release, which needs no compiler, or install one"
+        todo = f"{BUILD}; with a compiler it is built where it is asked for"
         try:
             found.parent.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(dir=found.parent) as folder:

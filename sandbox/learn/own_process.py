@@ -12,8 +12,8 @@ from typing import Any
 
 from sandbox.errors import missing_extra
 
-BUILD = "it is compiled there, by gcc with the headers of Python and libcap (Debian: gcc python3-dev libcap-dev)"
-WHAT = "python-prctl, which commands need that start functions"
+BUILD = "that compiles it: have gcc and the headers of Python and libcap (Debian: gcc python3-dev libcap-dev)"
+WHAT = "python-prctl, without which no function is trained, invoked or probed"
 
 
 def attributes() -> Any:

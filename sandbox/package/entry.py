@@ -30,6 +30,9 @@ while IFS= read -r line; do
 done < /proc/cpuinfo
 if [ -x "$guard/launcher.$arch" ]; then
     exec "$guard/launcher.$arch" {command}
+elif [ -n "$arch" ] && [ -e "$guard/launcher.$arch" ]; then
+    echo "sandbox: $guard/launcher.$arch lost its execute bit, or is not ours to execute: Python starts the function" \\
+        "more slowly; unpack the package with its modes (unzip does, Python's zipfile does not)" >&2
 fi
 python=${{SANDBOX_PYTHON:-}}
 case ${{1##*/}} in

@@ -16,6 +16,8 @@ from sandbox.package.contents import EXECUTABLE, File, by_path
 FOLDER = ".sandbox"
 """Of the guard, beside the function's own files, whose names are theirs."""
 ENTRY = "bootstrap"
+MACHINES = {62: "x86_64", 183: "aarch64"}
+"""e_machine of an ELF program (linux/elf-em.h)."""
 START = "start"
 """In the guard, and again as ENTRY: so the manifest speaks of it, too."""
 
@@ -50,6 +52,18 @@ def repacked(original: Sequence[File], guard: Sequence[File], where: str) -> lis
         raise UsageError(f"already holds {taken[0]}", where=where, todo="repack the package that your build made")
     ours = [replace(start(original), path=ENTRY), *(file.under(FOLDER) for file in guard)]
     return [*_kept(original), *ours]
+
+
+def lacks(original: Sequence[File], launchers: Sequence[str]) -> str:
+    """The architecture for which the function's program needs a launcher that is not there, `any machine` where it is
+    a script and there is none at all; '' where nothing is missing.
+    """
+    own = by_path(original).get(ENTRY)
+    program = own.data if own else b""
+    if program[:4] != b"\x7fELF":
+        return "" if launchers else "any machine"
+    machine = MACHINES.get(int.from_bytes(program[18:20], "little"), "")
+    return machine if machine and machine not in launchers else ""
 
 
 def started(files: Mapping[str, File]) -> File | None:

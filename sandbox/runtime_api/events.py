@@ -35,9 +35,14 @@ def _read(path: str) -> bytes:
         ) from error
 
 
+def _no_number(name: str) -> None:
+    """Python's json takes NaN and Infinity, which are no JSON (RFC 8259): no other client does."""
+    raise ValueError(f"{name} is not a number in JSON")
+
+
 def _event(data: bytes, name: str, where: str) -> Invocation:
     try:
-        json.loads(data)
+        json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"is not JSON: {error}", where=where, todo="correct the event") from error
     return Invocation(payload=data, name=name)

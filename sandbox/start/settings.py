@@ -37,6 +37,12 @@ REFUSES = "SANDBOX_REFUSES"
 VERIFY_KEY = "SANDBOX_VERIFY_KEY"
 EVENT_KEY = "SANDBOX_EVENT_KEY"
 
+KNOWN = """
+ACTIVITY DEBUG ENTRY EVENTS EVENT_KEY FILES GRANTS MODE NEXT_WRAPPER OBSERVATIONS ON_DECIDER ON_UNAVAILABLE POLICY
+PYTHON REFUSES REQUEST_ID STALE STANDS_FOR STATUS SUPERVISE TRIPWIRE VERIFY_KEY
+"""
+"""What follows PREFIX in each variable that there is; no other may be set."""
+
 LARGEST_PORT = 65535
 
 
@@ -129,6 +135,31 @@ class Settings:
         if hasattr(self, "environ"):  # set last: from then on nothing changes
             raise AttributeError(f"{name} of settings that are parsed already")
         super().__setattr__(name, value)
+
+
+def unknown(environ: Mapping[str, str]) -> UsageError | None:
+    """The error for a variable with our prefix that means nothing: a misspelled setting, or the function's own, which
+    it would not get. None where there is no such variable.
+    """
+    known = KNOWN.split()
+    for name in environ:
+        if name.startswith(PREFIX) and name[len(PREFIX) :] not in known:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name[len(PREFIX) :], known, n=1)
+            meant = f"did you mean {PREFIX}{near[0]}? " if near else ""
+            todo = f"{meant}Unset it: no function is given a variable with this prefix"
+            return UsageError("is not a setting", where=name, todo=todo)
+    return None
+
+
+def check(environ: Mapping[str, str]) -> None:
+    """Raises UsageError for the first variable of ours that is unknown or has a value that it cannot have."""
+    problem = unknown(environ)
+    for other in Settings(environ).problems:
+        problem = problem or (other if other.where.startswith(PREFIX) else None)
+    if problem:
+        raise problem
 
 
 def setting(environ: Mapping[str, str], name: str, choices: Sequence[str], problems: list[UsageError]) -> str:

@@ -22,7 +22,7 @@ from users_and_folders import TARGETS
 from sandbox.egress.sockets import MOST_ASLEEP
 
 ITEMS = (*SOCKETS, "clone thread", "umask", "chdir", "uname")
-LONG = os.environ.get("SANDBOX_LONG") == "1"
+LONG = os.environ.get("LONG_TESTS") == "1"
 SYSTEM = ("/usr/bin/python3", "-I", "-S")
 
 bench = bench_for(HOSTS)

@@ -47,7 +47,7 @@ def package(bench: Supervision, keys: tuple[Path, Path]) -> Path:
     package = bench.new(".tar")
     subprocess.run(
         [sys.executable, "-m", "sandbox", "package", "image", str(bench.bundle()), "--output", str(package),
-         "--python", "--sign", str(keys[0])],
+         "--no-launcher", "--sign", str(keys[0])],
         check=True, capture_output=True, cwd=bench.home,
     )  # fmt: skip
     return package
@@ -225,7 +225,7 @@ def test_a_layer_that_functions_share(bench: Supervision) -> None:
         profiles.append(str(path))
     package = bench.new(".zip")
     subprocess.run(
-        [sys.executable, "-m", "sandbox", "package", "layer", *profiles, "--output", str(package), "--python"],
+        [sys.executable, "-m", "sandbox", "package", "layer", *profiles, "--output", str(package), "--no-launcher"],
         check=True, capture_output=True, cwd=bench.home,
     )  # fmt: skip
     folder = bench.new("")

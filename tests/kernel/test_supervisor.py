@@ -628,7 +628,7 @@ def test_nothing_lives_on_without_a_supervisor(bench: Supervision, above: bool) 
 
 def test_a_long_run_grows_nothing(bench: Supervision) -> None:
     """Threads that come, are refused and go, and connections that are made: no descriptor, thread or zombie stays."""
-    seconds, rounds = (600, 10**9) if os.environ.get("SANDBOX_LONG") == "1" else (2, 400)
+    seconds, rounds = (600, 10**9) if os.environ.get("LONG_TESTS") == "1" else (2, 400)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
         code = (
             "import _thread, ctypes, _socket, sys, time, os\nlibc = ctypes.CDLL(None)\n"

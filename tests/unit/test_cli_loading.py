@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,11 @@ def test_every_line_of_the_table_is_a_command() -> None:
     """Each command loads, and says of itself what it does; each group has commands."""
     for name, command in loading.commands():
         assert command.help, name
+        example = shlex.split(loading.example_of(command))
+        assert f"sandbox {name}" in " ".join(example), f"the help page of `{name}` shows no example"
+        known = {option for param in command.params for option in (*param.opts, *param.secondary_opts)}
+        ours = example[: example.index("--")] if "--" in example else example
+        assert {word for word in ours if word.startswith("-") and len(word) > 1} <= known, name
     assert {name.rpartition(" ")[0] for name in table.COMMANDS} == {"", *table.GROUPS}
 
 
@@ -100,4 +106,53 @@ def test_only_what_starts_functions_needs_a_compiler(tmp_path: Path) -> None:
         assert "python-prctl" in ended.stderr
         assert "pip install 'seccomp-bootstrap[learn]'" in ended.stderr
         assert "libcap-dev" in ended.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"merged.yaml"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"merged.yaml", "profile.schema.json"}
+
+
+def test_shells_complete_commands_options_and_profiles(tmp_path: Path) -> None:
+    """What bash asks for each word; zsh and fish get a script, and the same answers in their own form."""
+    (tmp_path / "profiles").mkdir()
+    for name in ("hello", "help", "other"):
+        (tmp_path / "profiles" / f"{name}.yaml").write_text("")
+    answers = {
+        "sandbox comp": ["compile", "completion"], "sandbox profile sh": ["show"],
+        "sandbox profile show hel": ["hello", "help"],
+        "sandbox compile hello --ar": ["--arch"], "sandbox package snippet terr": ["terraform"],
+        "sandbox profile show ./hel": [],
+    }  # fmt: skip
+    bash = subprocess.run(
+        ["bash", "-c", COMPLETED, "-", *answers], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
+    )  # fmt: skip
+    assert [line.split() for line in bash.stdout.splitlines()] == list(answers.values()), bash.stderr
+    for shell, words in (("zsh", "compdef _sandbox_completion sandbox"), ("fish", "complete --command sandbox")):
+        script = forked("completion", shell, cwd=tmp_path)
+        assert words in script.stdout
+        assert f"_SANDBOX_COMPLETE=complete_{shell}" in script.stdout
+
+
+COMPLETED = """
+eval "$(sandbox completion bash)"
+function=$(complete -p sandbox | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+for line; do
+    read -ra COMP_WORDS <<<"$line"
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMPREPLY=()
+    $function sandbox
+    echo "${COMPREPLY[*]}"
+done
+"""
+
+
+def test_a_snippet_takes_name_and_handler_from_the_profile(tmp_path: Path) -> None:
+    """By its name or its path, and what is given by hand goes first; any other name is taken as it is."""
+    (tmp_path / "profiles").mkdir()
+    text = "schema: 2\nfunction: {name: hello, handler: web.serve}\npromises: []\nsyscalls: {}\n"
+    (tmp_path / "profiles" / "hello.yaml").write_text(text)
+    for words, handler in (
+        (("hello",), "web.serve"), (("profiles/hello.yaml",), "web.serve"), (("other",), "app.handler"),
+        (("hello", "--handler", "a.b"), "a.b"),
+    ):  # fmt: skip
+        ended = forked("package", "snippet", "sam", *words, "--arch", "arm64", cwd=tmp_path)
+        assert f'Handler: "{handler}"' in ended.stdout, ended.stderr
+        assert f'FunctionName: "{"other" if words == ("other",) else "hello"}"' in ended.stdout
+        assert 'Architectures: ["arm64"]' in ended.stdout

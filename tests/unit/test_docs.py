@@ -95,7 +95,7 @@ def test_commands_that_are_shown_exist(page: Path) -> None:
     for line in shown:
         words = line.partition("#")[0].partition(" -- ")[0].partition(" | ")[0].split()
         group = words[0] if words[0] in COMMANDS else ""
-        choices = words[1].split("|") if group in ("profile", "package") and len(words) > 1 else [""]
+        choices = words[1].split("|") if group in table.GROUPS and len(words) > 1 else [""]
         for choice in choices:
             name = f"{group} {choice}".strip()
             assert name in COMMANDS, line

@@ -446,7 +446,7 @@ def test_a_package_has_the_same_bytes_on_another_machine(tmp_path: Path, policy:
         for path in checkout.rglob("*"):
             os.utime(path, (len(name), len(name)))
         subprocess.run(
-            [sys.executable, "-P", "-m", "sandbox", "package", "layer", policy, "--output", package, "--python",
+            [sys.executable, "-P", "-m", "sandbox", "package", "layer", policy, "--output", package, "--no-launcher",
              "--compile-for", sys.executable],
             env={"PATH": os.defpath, "PYTHONPATH": str(checkout), **variables}, check=True, umask=mask,
             capture_output=True,
