@@ -30,6 +30,7 @@ MinutesOption = Annotated[int, typer.Option(min=1, help="Minutes that count as a
 FunctionsOption = Annotated[int, typer.Option(min=2, help="Functions that count as several", metavar="N")]
 UnusedOption = Annotated[int, typer.Option(min=1, help="Days without use after which a right is unused", metavar="N")]
 NowOption = Annotated[str, typer.Option(help="The moment of the question: 2026-11-30T12:00", metavar="TIME")]
+SinceOption = Annotated[str, typer.Option(help="Read only days from this one on, and undated lines", metavar="DAY")]
 OnlyOption = Annotated[str, typer.Option("--function", help="Only this function", metavar="NAME")]
 
 
@@ -72,6 +73,7 @@ def report(
     functions: FunctionsOption = 3,
     unused: UnusedOption = 30,
     now: NowOption = "",
+    since: SinceOption = "",
     function: OnlyOption = "",
 ) -> None:
     """Answer every question, as a page, Markdown or JSON.
@@ -89,7 +91,7 @@ def report(
         todo = "end its name with .html, .md or .json"
         raise UsageError("is neither HTML nor Markdown nor JSON", where=f"-o {output}", todo=todo)
     window = Window(_moment(now), days, minutes, functions, unused, function)
-    with engines.opened(Store(store), engine.value) as opened:
+    with engines.opened(Store(store), engine.value, _day(since)) as opened:
         found = reporting.gather(opened, window)
     written = {
         "html": lambda: page.html(found), "md": lambda: reporting.markdown(found),
@@ -112,6 +114,7 @@ def query(
     functions: FunctionsOption = 3,
     unused: UnusedOption = 30,
     now: NowOption = "",
+    since: SinceOption = "",
     function: OnlyOption = "",
     json_output: Annotated[bool, typer.Option("--json", help="JSON lines instead of a table")] = False,
 ) -> None:
@@ -126,11 +129,11 @@ def query(
     from sandbox.fleet.store import Store
 
     window = Window(_moment(now), days, minutes, functions, unused, function)
-    with engines.opened(Store(store), engine.value) as opened:
+    with engines.opened(Store(store), engine.value, _day(since)) as opened:
         if asked := QUESTIONS.get(question):
             rows = [reporting.shown(row) for row in opened.rows(asked.ask(opened.tables, window))]
         else:
-            rows = select.rows(opened, question)
+            rows = select.answer(opened, question)
     _print(rows, json_output)
 
 
@@ -148,6 +151,13 @@ def _print(rows: Iterable[Mapping[str, Value]], json_output: bool) -> None:
     widths = [max(len(head), *(len(row[i]) for row in texts)) for i, head in enumerate(heads)]
     for line in (heads, *texts):
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _day(text: str) -> str:
+    try:
+        return text and datetime.fromisoformat(text).date().isoformat()
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a day", where="--since", todo="write 2026-11-30") from error
 
 
 def _moment(text: str) -> int:

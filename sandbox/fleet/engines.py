@@ -17,7 +17,7 @@ from typing import Any, Literal
 from sandbox.errors import UsageError
 from sandbox.fleet.extras import FLEET, SPARK, java, require
 from sandbox.fleet.schema import TABLES
-from sandbox.fleet.store import Store
+from sandbox.fleet.store import Store, damaged
 
 Name = Literal["duckdb", "spark"]
 Value = str | int | float | bool | None
@@ -33,14 +33,18 @@ class FleetEngine:
     """An open engine. `tables` are Ibis tables by name; `connection` is the engine's own, for SQL."""
 
     name: Name
+    store: str
     tables: Mapping[str, Relation]
     connection: Any
 
     def rows(self, expression: Relation) -> list[dict[str, Value]]:
-        """The rows of an expression, in its order."""
+        """The rows of an expression, in its order. Raises UsageError for a store that the engine cannot read."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of one library about another's versions
-            found: list[dict[str, Value]] = expression.to_pyarrow().to_pylist()
+            try:
+                found: list[dict[str, Value]] = expression.to_pyarrow().to_pylist()
+            except Exception as error:  # DuckDB's, Spark's and Java's have nothing in common
+                raise damaged(self.store, error) from error
         return found
 
 
@@ -69,19 +73,21 @@ def _duckdb(store: Store, since: str) -> Iterator[FleetEngine]:
         )  # fmt: skip
         try:
             backend = ibis.duckdb.from_connection(connection)
-            tables = {}
             for table, columns in TABLES.items():
                 paths = ", ".join(_quoted(path) for path in store.files(table, since))
                 chosen = ", ".join(f'"{column}"' for column in columns)
-                connection.execute(
-                    f'CREATE VIEW "{table}" AS SELECT {chosen} FROM read_parquet([{paths}], '
-                    "hive_partitioning = false, union_by_name = false)"
-                )
+                try:
+                    connection.execute(
+                        f'CREATE VIEW "{table}" AS SELECT {chosen} FROM read_parquet([{paths}], '
+                        "hive_partitioning = false, union_by_name = false)"
+                    )
+                except duckdb.Error as error:
+                    raise damaged(store.path, error) from error
             connection.execute(f"SET allowed_directories = [{_quoted(store.path + os.sep)}]")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             tables = {table: backend.table(table) for table in TABLES}
-            yield FleetEngine("duckdb", tables, connection)
+            yield FleetEngine("duckdb", store.path, tables, connection)
         finally:
             connection.close()
 
@@ -120,7 +126,7 @@ def _spark(store: Store, since: str) -> Iterator[FleetEngine]:
             frame = running.read.schema(schema).option("recursiveFileLookup", "true")
             frame.parquet(*store.files(table, since)).createOrReplaceTempView(table)
             tables[table] = backend.table(table)
-        yield FleetEngine("spark", tables, running)
+        yield FleetEngine("spark", store.path, tables, running)
     finally:
         if existing is None:
             running.stop()

@@ -12,7 +12,7 @@ from functools import reduce
 
 from sandbox.errors import ObservationError
 from sandbox.fleet.extras import FLEET, require
-from sandbox.fleet.store import Store
+from sandbox.fleet.store import Store, damaged
 from sandbox.learn.observations import ColdStart, Reader, SharedValues
 
 BATCH = 64
@@ -68,14 +68,18 @@ def gather(store: Store, function: str) -> Gathered:
 
 
 def _part(path: str, function: str, shared: SharedValues) -> Gathered:
+    import pyarrow
     import pyarrow.parquet
 
     found = Gathered()
-    with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH, columns=["function", "cold_start", "lines"]):
-            for name, cold_start, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                if name == function:
-                    found.take(Gathered(_read(text, cold_start, shared)))
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH, columns=["function", "cold_start", "lines"]):
+                for name, cold_start, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    if name == function:
+                        found.take(Gathered(_read(text, cold_start, shared)))
+    except pyarrow.ArrowException as error:
+        raise damaged(path, error) from error
     return found
 
 

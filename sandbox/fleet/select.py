@@ -7,7 +7,7 @@ from sandbox.fleet.engines import FleetEngine, Value
 from sandbox.fleet.questions import QUESTIONS
 
 
-def rows(engine: FleetEngine, text: str) -> list[dict[str, Value]]:
+def answer(engine: FleetEngine, text: str) -> list[dict[str, Value]]:
     """The rows of one SELECT. Raises UsageError for any other statement, and for what the engine refuses.
 
     On DuckDB the connection is closed up (engines.py): even a function that reads files reads none but the store's.
@@ -25,11 +25,13 @@ def rows(engine: FleetEngine, text: str) -> list[dict[str, Value]]:
                 "is neither a question nor one SELECT", where=repr(text),
                 todo=f"ask {', '.join(QUESTIONS)}, or write a SELECT over the tables of docs/fleet.md",
             )  # fmt: skip
-        found = connection.execute(statements[0]).to_arrow_table().to_pylist()
+        found = connection.execute(statements[0])
+        names = [column[0] for column in found.description]
+        rows = found.fetchall()
     except duckdb.Error as error:
         first = str(error).partition("\n")[0]
         raise UsageError(first, where=repr(text), todo="see the tables and columns in docs/fleet.md") from error
-    return [{name: _value(value) for name, value in row.items()} for row in found]
+    return [{name: _value(value) for name, value in zip(names, row, strict=True)} for row in rows]
 
 
 def _value(value: object) -> Value:

@@ -168,13 +168,24 @@ class Writer:
 
 def _ids(folder: str) -> Iterator[int]:
     """The ids of the rows that a folder has."""
+    import pyarrow
     import pyarrow.parquet
 
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(".parquet"):
-                column = pyarrow.parquet.read_table(entry.path, columns=["id"], partitioning=None)["id"]
+                try:
+                    column = pyarrow.parquet.read_table(entry.path, columns=["id"], partitioning=None)["id"]
+                except (pyarrow.ArrowException, OSError, KeyError) as error:
+                    raise damaged(entry.path, error) from error
                 yield from column.to_pylist()
+
+
+def damaged(where: str, error: Exception) -> UsageError:
+    """The error for what is in a store and no file of it."""
+    first = str(error).partition("\n")[0]
+    todo = "take the file away that it names, and ingest the logs again: the rows that are there stay"
+    return UsageError(f"cannot be read: {first}", where=where, todo=todo)
 
 
 def _put(store: str, path: str, table: str, rows: Sequence[Row]) -> None:

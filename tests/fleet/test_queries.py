@@ -13,7 +13,7 @@ from fleet_lines import HOME, line, log, sandbox, taken, violation
 
 from sandbox.errors import UsageError
 from sandbox.fleet.engines import FleetEngine, opened
-from sandbox.fleet.select import rows
+from sandbox.fleet.select import answer
 from sandbox.fleet.store import Store
 
 
@@ -68,7 +68,7 @@ def test_nothing_else_is_done(engine: FleetEngine, store: Path, text: str) -> No
     """Whatever is no SELECT, and a SELECT that leaves the store, is refused, and leaves nothing behind."""
     before = sorted(os.listdir(store))
     with pytest.raises(UsageError):
-        rows(engine, text.format(store=store))
+        answer(engine, text.format(store=store))
     assert sorted(os.listdir(store)) == before
 
 

@@ -133,7 +133,7 @@ def test_the_same_lines_are_the_same_answers(tmp_path: Path) -> None:
 
 
 def test_what_is_not_a_store_is_refused(tmp_path: Path) -> None:
-    """A folder of other files, a store of a later version and a damaged source are errors that say what to do."""
+    """Another folder, a later version, a damaged source and a damaged file are errors that say what to do."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds other files"):
@@ -145,6 +145,15 @@ def test_what_is_not_a_store_is_refused(tmp_path: Path) -> None:
     done = sandbox("ingest", tmp_path / "store", tmp_path / "a.log.gz")
     assert (done.returncode, "is damaged" in done.stderr) == (1, True)
     assert (tmp_path / "store" / "violations" / EMPTY).exists()
+    (whole := log(tmp_path / "whole.log", "a", 5)).touch()
+    taken(tmp_path / "store", whole)
+    (path,) = (tmp_path / "store" / "violations" / "day=2026-11-30" / "function=a").iterdir()
+    path.write_bytes(path.read_bytes()[:-20])
+    log(whole, "a", 6)
+    for arguments in (("ingest", tmp_path / "store", whole), ("query", tmp_path / "store", "violations")):
+        done = sandbox(*arguments)
+        assert done.returncode in (1, 64)
+        assert (path.name in done.stderr, "Traceback" in done.stderr) == (True, False), done.stderr
     (tmp_path / "store" / "fleet.json").write_text(json.dumps({"schema": 2}))
     with pytest.raises(UsageError, match="schema 2"):
         Store(str(tmp_path / "store"))
