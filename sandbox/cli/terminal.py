@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -80,6 +79,8 @@ def bar(what: str, total: int | None) -> Iterator[Callable[[], None]]:
 
     With a `total` no thread draws it, because what is counted may fork.
     """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     shown = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), TimeElapsedColumn())
     with Progress(*shown, console=TerminalConsole(stderr=True), transient=True, auto_refresh=total is None) as progress:
         task = progress.add_task(what, total=total)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from itertools import product
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -181,3 +182,9 @@ def test_unknown_classes_are_located() -> None:
         base.arguments_exist(Call("openat", "sideways"), "profiles/base/some.yaml")
     with pytest.raises(ProfileError, match=r"^profiles/base/some\.yaml"):
         base.arguments_exist(Call("socket", "AF_INET"), "profiles/base/some.yaml")
+
+
+def test_both_loaders_read_the_same() -> None:
+    """libyaml's loader, where there is one, gives what Python's gives for each of our own files."""
+    for path in sorted(Path(base.directory()).glob("*.yaml")):
+        assert yaml.load(path.read_text(), base.FAST) == yaml.safe_load(path.read_text()), path.name
