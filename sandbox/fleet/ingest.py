@@ -54,7 +54,7 @@ def _taken(source: Source, writer: Writer, tell: Callable[[str], None]) -> Inges
     for table, row in taken.end():
         writer.add(table, (row,))
     if taken.problem:
-        tell(f"{taken.problem}\n  its observations were left out, its other lines were taken")
+        tell(f"{taken.problem}\n  observations that had not ended there were left out, the rest was taken")
     return taken.counts
 
 

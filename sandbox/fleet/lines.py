@@ -67,7 +67,7 @@ class Lines:
     def __init__(self, source: str) -> None:
         self._log = LogReader()
         self.problem = ""
-        """Why the observations of this source were left out, '' where they were not."""
+        """Why some observations of this source were left out, '' where none were."""
         self._observations: Reader | None = Reader(source, keeps_text=True)
         self._rest = b""
         self._number = 0

@@ -420,11 +420,11 @@ class Reader:
             self._before.pop(read.environment, None)
 
     def end(self) -> Iterator[ColdStart]:
-        """The cold starts that nothing has ended. Raises ObservationError for lines of one that never began."""
-        for where in self._before.values():
-            raise ObservationError("comes before any start", where=where, todo="collect the whole file")
+        """The cold starts that nothing has ended. Then raises ObservationError for lines of one that never began."""
         while self._found:  # in their order, and each gives up what it was made of
             yield self._found.pop(next(iter(self._found))).finish(self._name)
+        for where in self._before.values():
+            raise ObservationError("comes before any start", where=where, todo="collect the whole file")
 
     def _taken(self, read: ObservedLine, line: bytes, where: str) -> Iterator[ColdStart]:
         environment = str(read.environment)

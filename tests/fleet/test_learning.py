@@ -111,9 +111,13 @@ def test_parts_unite_in_any_order(several: list[Invocations], chance: object) ->
 def test_the_store_gives_what_the_reader_gives(tmp_path: Path) -> None:
     """Cold starts out of the store are those of the file, damage in one log leaves the others, and says so."""
     (tmp_path / "good.log").write_bytes(environment(1, [({1}, {1})]))
+    beheaded = environment(3, [({2}, {2})]).splitlines(True)[1:]  # a log group is cut at the front, too
+    (tmp_path / "cut.log").write_bytes(b"".join(beheaded) + environment(4, [({1}, {1})]))
     (tmp_path / "bad.log").write_bytes(environment(2, [({1}, {1})]).replace(b'"items": {"2"', b'"items": {"99"'))
-    done = sandbox("ingest", tmp_path / "store", tmp_path / "good.log", tmp_path / "bad.log")
-    assert (done.returncode, "its observations were left out" in done.stderr) == (1, True)
+    done = sandbox("ingest", tmp_path / "store", tmp_path / "good.log", tmp_path / "bad.log", tmp_path / "cut.log")
+    assert (done.returncode, done.stderr.count("had not ended there were left out")) == (1, 2)
     found = gather(Store(str(tmp_path / "store")), "orders").cold_starts
-    assert [one.id for one in found] == [one.id for one in observations.read([str(tmp_path / "good.log")])]
+    (tmp_path / "cut.log").write_bytes(environment(4, [({1}, {1})]))
+    files = [str(tmp_path / name) for name in ("good.log", "cut.log")]
+    assert [one.id for one in found] == [one.id for one in observations.read(files)]
 
