@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -225,10 +224,9 @@ def _tolerated(entry: Tolerated) -> dict[str, str]:
 
 def say_what_is_next(path: str, profile: Profile) -> None:
     """What people do with a new profile, in order."""
-    known = os.path.relpath(path)
-    start = f"sandbox package layer {known} --output sandbox.zip" if profile.function.runtime_api else ""
-    say(f"next: review it (sandbox profile show {known}; sandbox profile lint {known}), commit it, then")
-    say(f"  {start or f'sandbox compile {known} --output build/{profile.function.name}'}")
+    start = f"sandbox package layer {path} --output sandbox.zip" if profile.function.runtime_api else ""
+    say(f"next: review it (sandbox profile show {path}; sandbox profile lint {path}), commit it, then")
+    say(f"  {start or f'sandbox compile {path} --output build/{profile.function.name}'}")
 
 
 def say_what_differs(profile: Profile) -> None:
