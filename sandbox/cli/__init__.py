@@ -11,7 +11,16 @@ from collections.abc import Sequence
 
 from sandbox import __version__
 from sandbox.cli.output import say, warn
-from sandbox.errors import SandboxError, UsageError, debugging, printable, printable_lines, shortage, trace
+from sandbox.errors import (
+    KernelUnsupported,
+    SandboxError,
+    UsageError,
+    debugging,
+    printable,
+    printable_lines,
+    shortage,
+    trace,
+)
 
 
 def main() -> None:
@@ -62,6 +71,9 @@ def _shown(error: Exception, closed: Sequence[str]) -> SandboxError:
         if isinstance(error, FileNotFoundError) and not error.filename and _is_nowhere():
             return UsageError("does not exist any more", where="the current folder", todo="cd to another")
         return UsageError(f"{error.strerror or error}", where=str(error.filename or ""), todo="look at what it names")
+    if sys.platform != "linux":
+        todo = "review profiles here; train, compile, run and package on Linux, such as in a container"
+        return KernelUnsupported(f"needs Linux: {error}", where=f"sandbox {' '.join(sys.argv[1:2])}", todo=todo)
     *_, last = trace(error).splitlines() or [""]
     todo = f"report this with the command line and what SANDBOX_DEBUG=1 prints; it was raised{last.replace('  ', '')}"
     return SandboxError(f"{type(error).__name__}: {error}", where="a defect of this program", todo=todo)

@@ -156,3 +156,36 @@ def test_a_snippet_takes_name_and_handler_from_the_profile(tmp_path: Path) -> No
         assert f'Handler: "{handler}"' in ended.stdout, ended.stderr
         assert f'FunctionName: "{"other" if words == ("other",) else "hello"}"' in ended.stdout
         assert 'Architectures: ["arm64"]' in ended.stdout
+
+
+ELSEWHERE = """
+import os, shutil, signal, socket, subprocess, sys, tempfile, typer, importlib.metadata
+for name in ("fcntl", "grp", "prctl", "pwd", "resource", "syslog", "termios"):
+    sys.modules[name] = None
+for name in ("fchmod", "fork", "geteuid", "getuid", "memfd_create", "sched_getaffinity", "uname", "O_PATH"):
+    delattr(os, name)
+for name in ("SIGCHLD", "SIGHUP", "SIGKILL", "pthread_sigmask", "sigwaitinfo"):
+    delattr(signal, name)
+del socket.AF_UNIX, socket.AF_NETLINK
+from sandbox.cli import main
+sys.platform = "win32"
+main()
+"""
+"""Python as it is where there is no Linux, once what it imports itself is there."""
+
+
+def test_profiles_are_reviewed_without_linux(tmp_path: Path) -> None:
+    """What Linux alone has is missing: profiles are shown, compared and checked; what needs it says that."""
+    profiles = Path(sandbox.__file__).parent.parent / "profiles"
+    hello = str(profiles / "hello.yaml")
+    for words, code, said in (
+        (("profile", "show", hello), 0, "promise stdio"), (("profile", "lint", hello), 0, "info"),
+        (("profile", "diff", hello, str(profiles / "wordcount.yaml")), 1, "thread"), (("-h",), 0, "Commands:"),
+        (("events", "/dev/null"), 0, ""), (("doctor",), 70, "sandbox doctor: needs Linux"),
+    ):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", ELSEWHERE, *words], capture_output=True, text=True, timeout=60, cwd=tmp_path
+        )
+        assert done.returncode == code, (words, done.stderr)
+        assert said in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
