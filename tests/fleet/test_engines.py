@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +82,9 @@ def profiles(folder: Path) -> None:
             ProfiledFunction("orders", "app.handler"), trainings=frozenset({training}),
             network=frozenset({"tcp://192.0.2.7:443", "runtime-api"}), processes=frozenset({"/bin/ls"}),
         )  # fmt: skip
-        (folder / f"orders-{date}.yaml").write_text(document.write(profile))
+        path = folder / f"orders-{date}.yaml"
+        path.write_text(document.write(profile))
+        os.utime(path, (NOON - novelty * DAY, NOON - novelty * DAY))  # when it was changed says which is the newer
 
 
 @settings(max_examples=2)  # a query of Spark's takes a second of two processors
