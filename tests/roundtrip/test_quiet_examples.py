@@ -139,8 +139,11 @@ def test_the_events_of_an_example_write_no_line(workshop: Workshop, name: str) -
 
 TRIED_WITH_CLIENTS = {"orders", "web"}
 """Need boto3 and a fake of DynamoDB (tests/clients/test_orders.py), and gunicorn (docs/servers.md)."""
+NO_FUNCTIONS = {"alerts", "ci"}
+"""Files to copy (docs/automation.md)."""
 
 
 def test_every_example_is_here() -> None:
     """A new example joins them."""
-    assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} == set(COMMANDS) | TRIED_WITH_CLIENTS
+    known = set(COMMANDS) | TRIED_WITH_CLIENTS | NO_FUNCTIONS
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} == known
