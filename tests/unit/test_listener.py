@@ -91,7 +91,7 @@ def test_schema_1_decides_nothing() -> None:
     newer = Profile(old.profile.function, old.profile.uses, listen=frozenset({"tcp://127.0.0.1:80"}))
     assert merge(old.profile, newer).listen == {"any", "tcp://127.0.0.1:80"}
     found = [finding for finding in lint.lint(again) if finding.message.startswith("any:")]
-    assert [(finding.severity, finding.line) for finding in found] == [("warning", 10)]
+    assert [(finding.severity, finding.line) for finding in found] == [("warning", 11)]
 
 
 def test_binding_needs_a_reason_only_where_something_listens() -> None:

@@ -104,7 +104,7 @@ def test_records_and_schema_are_of_one_mind() -> None:
     where: dict[str, Any] = {"function": "thumbnail", "phase": "invoke", "request": "r-1"}
     did = Activity(
         **where, duration=1.5, answered=True, shared=False, accesses={}, destinations=[], listeners=[], programs=[],
-        written=[], refused={}, anomalies={}, new=[],
+        written=[], refused={}, anomalies={}, new=[], cost=0.2,
     )  # fmt: skip
     made_call = AccessRecord(
         **where, pid=1, tid=1, comm="x", call=Call("connect"), reach="network", target="tcp://a:1", verdict="allowed",
@@ -115,7 +115,7 @@ def test_records_and_schema_are_of_one_mind() -> None:
         described = definitions[name]["properties"]
         assert list(line_of(record)) == [key for key in described if key not in sinks]
         optional = {"summary": {"total"}, "violation": {"anomaly", "detail", "by"}, "anomaly": {"by"},
-                    "activity": {"written"}, "access": {"by"}}.get(name, set())  # fmt: skip
+                    "activity": {"written", "cost"}, "access": {"by"}}.get(name, set())  # fmt: skip
         assert set(line_of(record)) - optional == set(definitions[name]["required"]) - set(sinks)
         assert described["event"]["const"] == record.event
     assert definitions["violation"]["properties"]["verdict"]["enum"] == list(VERDICTS)
