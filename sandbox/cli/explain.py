@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import shlex
 from typing import Annotated, BinaryIO
 
 import typer
@@ -46,7 +48,8 @@ def explain(
     elif not (found := explaining.explain(text, read)):
         raise UsageError(
             f"is not a syscall, a class or a promise{explaining.alike(text)}", where=printable(text[:80]),
-            todo="name one as a profile or a violation spells it",
+            todo=f"its violations: `sandbox explain - <{shlex.quote(printable(text))}`" if os.path.isfile(text)
+            else "name one as a profile or a violation spells it",
         )  # fmt: skip
     if json_output:
         emit(json_text([vars(one) for one in found], indent=2) + "\n")

@@ -48,8 +48,9 @@ def init(
     _write(project, writing.TRAINING, writing.training(found), 0o755)
     _write(project, job, writing.GITLAB_JOB if job == writing.GITLAB else writing.GITHUB_JOB)
     _write(project, writing.DEPLOYMENT, writing.steps(found, [_snippet(one) for one in found]))
+    variables = " with its variables (--env NAME=VALUE, --env-file FILE)" if any(one.variables for one in found) else ""
     say(f"next: {'look at what is missing above, then ' if any(one.missing for one in found) else ''}"
-        f"run {os.path.join(folder, writing.TRAINING)}, and review profiles/")  # fmt: skip
+        f"run {os.path.join(folder, writing.TRAINING)}{variables}, and review profiles/")  # fmt: skip
 
 
 def _noted(one: Described) -> Described:
@@ -71,7 +72,7 @@ def _write(project: Folder, name: str, text: str, mode: int = 0o644) -> None:
     """Write one file, unless something of that name is there, or a link leads out of the project."""
     path = os.path.join(project.path, name)
     if os.path.lexists(path):
-        say(f"{path}: is there, and stays as it is")
+        say(f"{path}: is there, and stays as it is; remove it to have it written anew")
         return
     if not project.inside(name):
         warn(f"{path}: lies outside the project, by a link, and is not written")

@@ -143,7 +143,8 @@ def refuse_failures(
         raise LearningFailed(
             f"{len(failures)} of the training failed, so that no profile was written",
             where="sandbox learn",
-            todo="correct the events or the function; --allow-failed writes the profile anyway"
+            todo="correct the events or the function, give it its variables (--env, --env-file) or a fake of what "
+            "it asks (--stands-for); --allow-failed writes the profile anyway"
             + (other if platform is not platforms.HOST else ""),
         )
 

@@ -20,7 +20,8 @@ DEPLOYMENT = "sandbox-deploy.md"
 HEAD = """\
 #!/bin/sh
 # Trains each function on its sample events and writes profiles/NAME.yaml: review it like code, and commit it.
-# Run it where the functions can run: on Linux, with their packages installed.
+# Run it where the functions can run: on Linux, with their packages installed. What it is given, each command is given:
+# --env NAME=VALUE, --stands-for HOST:PORT=ADDRESS:PORT.
 set -eu
 cd "$(dirname "$0")"
 """
@@ -82,7 +83,7 @@ sandbox-profile:
 STEPS = """\
 # Deploying with the sandbox
 
-Begin with `SANDBOX_MODE=audit`, look at `sandbox events`, then remove the variable.
+Begin with `SANDBOX_MODE=audit`, and remove the variable once `sandbox promote PROFILE --from LOG` says yes.
 """
 
 
@@ -90,8 +91,9 @@ def training(found: Iterable[Described]) -> str:
     """The script that trains all of them; what could not be found stands as a comment above its command."""
     parts = [HEAD]
     for one in found:
-        notes = "".join(f"# {printable(sentence)}\n" for sentence in one.missing)
-        line = printable(shlex.join(command(one)))
+        needs = [f"needs variables, by --env or --env-file: {', '.join(one.variables)}"] if one.variables else []
+        notes = "".join(f"# {printable(sentence)}\n" for sentence in (*one.missing, *needs))
+        line = f'{printable(shlex.join(learned(one)))} "$@" {printable(shlex.join(started(one)))}'.rstrip()
         off = "" if one.trainable else "# "
         parts.append(f"# {printable(one.name)}, from {printable(one.source)}\n{notes}{off}{line}\n")
     return "\n".join(parts)
@@ -99,6 +101,11 @@ def training(found: Iterable[Described]) -> str:
 
 def command(one: Described) -> list[str]:
     """The command that trains a function."""
+    return [*learned(one), *started(one)]
+
+
+def learned(one: Described) -> list[str]:
+    """The same without what follows `--`."""
     words = ["sandbox", "learn", one.name]
     if one.runtime.startswith(PYTHON) and one.handler:
         words += ["--handler", one.handler]
@@ -108,7 +115,7 @@ def command(one: Described) -> list[str]:
         words += ["--events", one.events]
     if one.python:
         words += ["--python", one.python]
-    return [*words, *one.options, *started(one)]
+    return [*words, *one.options]
 
 
 def started(one: Described) -> list[str]:
@@ -158,4 +165,4 @@ def snippet_kind(one: Described) -> str:
         return ""
     if one.image or one.tool == "dockerfile":
         return "dockerfile-lambda" if one.handler else "dockerfile"
-    return one.tool
+    return "sam-fragment" if one.tool == "sam" else one.tool  # its function is in a template already

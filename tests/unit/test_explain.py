@@ -92,6 +92,9 @@ def test_a_violation_is_explained_from_its_line(tmp_path: Path) -> None:
             run("-", lines=nothing)
     with pytest.raises(UsageError, match="is not a syscall"):
         run(" ")
+    with pytest.raises(UsageError, match="is not a syscall") as caught:
+        run(str(tmp_path / "p.yaml"))
+    assert caught.value.todo == f"its violations: `sandbox explain - <{tmp_path / 'p.yaml'}`"
     record = "type=SECCOMP msg=audit(1700000000.123:42): auid=1 uid=0 gid=0 ses=1 pid=12 comm=\"f\" exe=\"/bin/f\" "
     kernel = run("-", lines=f"{record}sig=0 arch=c000003e syscall=59 compat=0 ip=0x7f code=0x50000\n").stdout
     assert "write syscalls.invoke.execve" in kernel

@@ -203,6 +203,10 @@ def test_init_writes_once(tmp_path: Path) -> None:
     assert os.access(script, os.X_OK)
     line = next(line for line in script.read_text().splitlines() if line.startswith("sandbox learn Orders"))
     assert shlex.split(line)[4] == "$(touch pwned); `x`\\x0a'q'"
+    assert line.endswith(' "$@"')
+    assert "# needs variables, by --env or --env-file: STAGE\nsandbox learn Orders" in script.read_text()
+    assert "sandbox-train.sh with its variables (--env NAME=VALUE, --env-file FILE)" in done.stdout
+    assert "# your function's own logical ID" in (tmp_path / writing.DEPLOYMENT).read_text()
     (tmp_path / "sandbox").write_text("#!/bin/sh\nexit 0\n")
     (tmp_path / "sandbox").chmod(0o755)
     subprocess.run([str(script)], check=True, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, timeout=20)
