@@ -71,7 +71,7 @@ def _of_lines(file: BinaryIO, where: str, read: document.Document | None) -> lis
     if not found:
         raise UsageError(
             "holds no line of a violation", where=where,
-            todo="give a line that the supervisor wrote, whole, or the log that it is in",
+            todo="give a line of `sandbox events --json`, whole, or the log itself",
         )  # fmt: skip
     return [*found.values()]
 

@@ -118,17 +118,27 @@ def runtime(
 
 
 def image(
-    output: Output, policy: Policy = "", learn: Learn = False, sign: Sign = "", compile_for: Python = "",
+    output: Output, policy: Policies = None, learn: Learn = False, sign: Sign = "", compile_for: Python = "",
     python: OnlyPython = False,
 ) -> None:  # fmt: skip
     """Build a tar for an image: ADD it to /, and start /opt/sandbox/wrapper with the program as arguments.
 
+    Several functions can share one: SANDBOX_POLICY=/opt/sandbox/policy-NAME says whose it is.
+
     Example: sandbox package image profiles/hello.yaml --output sandbox.tar
     """
-    guard, files = _guarded(_chosen((policy,) if policy else (), learn), sign, compile_for, native=not python)
+    policies = _chosen(policy or (), learn)
+    guard, files = _guarded(policies, sign, compile_for, native=not python)
     write_file(output, archive.tarred(file.under(IMAGE) for file in files))
     todo = f'ADD {os.path.basename(output)} / and ENTRYPOINT ["/opt/sandbox/wrapper"]'
-    _say(output, guard, f"{todo}; start it with SANDBOX_MODE=learn" if learn else f"{todo}: see `snippet dockerfile`")
+    if learn:
+        todo += "; start it with SANDBOX_MODE=learn"
+    elif len(policies) > 1:
+        folder = f"/{IMAGE}/{contents.policy_folder('NAME')}"
+        todo += f", with SANDBOX_POLICY={folder}: see `snippet dockerfile NAME --shared`"
+    else:
+        todo += ": see `snippet dockerfile`"
+    _say(output, guard, todo)
 
 
 def snippet_(
@@ -141,11 +151,11 @@ def snippet_(
     arch: Arch = tables.ARCHES[0],
     code: Annotated[str, typer.Option(help="The function's own code", metavar="PATH")] = ".",
     layer: Annotated[str, typer.Option(help="What `sandbox package layer` wrote", metavar="FILE")] = "sandbox.zip",
-    shared: Annotated[bool, typer.Option("--shared", help="The layer holds several functions' policies")] = False,
+    shared: Annotated[bool, typer.Option("--shared", help="The guard holds several functions' policies")] = False,
     image: Annotated[str, typer.Option(help="The image")] = "example.org/function:1",
     guard_image: Annotated[str, typer.Option(help="An image of the guard, with cp")] = "example.org/sandbox:1",
     container: Annotated[str, typer.Option(help="Kubernetes' name of the function's container")] = "function",
-    command: Annotated[str, typer.Option(help="The program in the image")] = "/app/bootstrap",
+    command: Annotated[str, typer.Option(help="The program in the image, and its arguments")] = "/app/bootstrap",
     mode: Annotated[StartMode | None, typer.Option(help="How it starts [default: audit, if there is a Python]")] = None,
 ) -> None:
     """Print the configuration to paste into a deployment, with your names filled in.

@@ -16,12 +16,14 @@ SUFFIX = ".yaml"
 def profile_of(argument: str) -> str:
     """The path of the profile that an argument of the command line means.
 
-    It may be a path, with or without `.yaml`; a NAME of profiles/NAME.yaml; or the folder of a bundle, which holds the
-    profile that it was compiled from. Raises ProfileError where there is none.
+    It may be a path, with or without `.yaml`; a NAME of profiles/NAME.yaml, also beside a folder NAME with the
+    function's code; or the folder of a bundle, which holds the profile that it was compiled from. Raises ProfileError
+    where there is none.
     """
-    if os.path.isdir(argument):
+    paths = (argument, f"{argument}{SUFFIX}", os.path.join(FOLDER, f"{argument}{SUFFIX}"))
+    if os.path.isdir(argument) and (_is_bundle(argument) or not any(map(os.path.isfile, paths))):
         return _of_folder(argument)
-    for path in (argument, f"{argument}{SUFFIX}", os.path.join(FOLDER, f"{argument}{SUFFIX}")):
+    for path in paths:
         if _exists(path) and not os.path.isdir(path):
             return path
     raise ProfileError("cannot be read: No such file or directory", where=argument, todo=_nearest(argument))
@@ -30,6 +32,10 @@ def profile_of(argument: str) -> str:
 def policy_of(argument: str) -> str:
     """The same where a compiled bundle serves as well as its profile: the folder of a bundle is itself."""
     return argument if _exists(os.path.join(argument, bundle.FILE)) else profile_of(argument)
+
+
+def _is_bundle(folder: str) -> bool:
+    return any(os.path.isfile(os.path.join(folder, name)) for name in (bundle.PROFILE, bundle.FILE))
 
 
 def _of_folder(folder: str) -> str:

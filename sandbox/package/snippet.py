@@ -1,7 +1,7 @@
 """What to paste into a deployment: templates with the user's names filled in.
 
 A line of a template that ends with $audit is there where the function starts in audit mode, one with $shared where its
-layer holds the policies of several functions.
+layer or image holds the policies of several functions, one with $variables where it has a variable at all.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ AUDITED = re.compile(r"python3\.1[1-9]")
 @dataclass(frozen=True)
 class Names:
     """What a template is filled with. `container` is Kubernetes' name of the function's container, `guard_image` an
-    image that holds the guard and cp, `shared` whether the layer holds several functions' policies.
+    image that holds the guard and cp, `command` the program and its arguments, a blank between them,
+    `shared` whether the layer or the image of the guard holds several functions' policies.
     """
 
     name: str
@@ -73,13 +74,16 @@ def snippet(kind: str, names: Names, mode: str = "") -> str:
     platform would refuse, and for a mode or a wrapper that the runtime cannot have.
     """
     texts = {field: value for field, value in vars(names).items() if isinstance(value, str)}
-    for key, value in texts.items():
+    words = names.command.split(" ")
+    texts["command"] = words[0]
+    for key, value in (*texts.items(), *(("command", word.lstrip("-")) for word in words[1:])):
         if not re.fullmatch(r"[A-Za-z0-9_./:@][A-Za-z0-9_.\-/:@]*", value):
             raise UsageError(
                 f"{value!r} holds what a template cannot hold",
                 where="NAME" if key == "name" else f"--{key.replace('_', '-')}",
                 todo="use letters, digits and _.-/:@",
             )  # fmt: skip
+    texts["command"] = '", "'.join(words)
     _check_runtime(kind, names.runtime, mode)
     pattern, allowed = NAMES.get(kind, (".*", ""))
     if not re.fullmatch(pattern, names.name):
@@ -88,9 +92,10 @@ def snippet(kind: str, names: Names, mode: str = "") -> str:
     lines = [
         line for line in (_FOLDER / TEMPLATES[kind]).read_text().splitlines(keepends=True)
         if (audit or "$audit" not in line) and (names.shared or "$shared" not in line)
+        and (audit or names.shared or "$variables" not in line)
     ]  # fmt: skip
     return Template("".join(lines)).substitute(
-        texts, audit="", shared="", policy=policy_folder(names.name), lambda_arch=LAMBDA_ARCH[names.arch],
+        texts, audit="", shared="", variables="", policy=policy_folder(names.name), lambda_arch=LAMBDA_ARCH[names.arch],
         cdk_arch=CDK_ARCH[names.arch], tar=f"{os.path.basename(names.layer.removesuffix('.zip'))}.tar",
     )  # fmt: skip
 

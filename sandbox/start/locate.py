@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 """Beside the bundle in a package (sandbox/package/manifest.py)."""
 
-MAKE = "make one with `sandbox learn` and `sandbox compile`, or name one in SANDBOX_POLICY"
+MAKE = "make one with `sandbox learn` and `sandbox compile`, name one in SANDBOX_POLICY, or set SANDBOX_MODE=learn"
 
 
 def find(settings: Settings) -> str:

@@ -73,6 +73,8 @@ def test_a_profile_may_be_named_in_each_of_its_ways(tmp_path: Path, monkeypatch:
     assert sources.profile_of("profiles/hello.yaml") == "profiles/hello.yaml"
     assert sources.profile_of("other") == "other.yaml"
     assert sources.profile_of("bundle") == "bundle/profile.yaml"
+    (tmp_path / "hello").mkdir()  # the function's code beside its profile
+    assert sources.policy_of("hello") == sources.profile_of("hello") == "profiles/hello.yaml"
     with pytest.raises(ProfileError, match=r"did you mean profiles/hello.yaml\?"):
         sources.profile_of("helo")
     with pytest.raises(ProfileError, match="is a folder, and not a bundle"):

@@ -332,11 +332,16 @@ def test_a_snippet_starts_with_an_audit_where_there_is_a_python(kind: str) -> No
             snippet.snippet(kind, node, "audit")
 
 
-@pytest.mark.parametrize("kind", snippet.WRAPPED)
-def test_a_snippet_for_a_shared_layer_names_the_policy(kind: str) -> None:
-    """Whatever name a deployment gives the function."""
+@pytest.mark.parametrize("kind", snippet.TEMPLATES)
+def test_a_snippet_for_a_shared_guard_names_the_policy(kind: str) -> None:
+    """Whatever name a deployment gives the function, and whether it audits or enforces."""
     assert "SANDBOX_POLICY" not in snippet.snippet(kind, NAMES)
-    assert "/opt/sandbox/policy-resize" in snippet.snippet(kind, dataclasses.replace(NAMES, shared=True))
+    for mode in ("audit", "enforce"):
+        text = snippet.snippet(kind, dataclasses.replace(NAMES, shared=True), mode)
+        assert text.count("/opt/sandbox/policy-resize") == 1
+        if kind in ("k8s", "knative"):
+            (container,) = yaml.safe_load(text)["spec"]["template"]["spec"]["containers"]
+            assert {"name": "SANDBOX_POLICY", "value": "/opt/sandbox/policy-resize"} in container["env"]
 
 
 def test_the_sam_template_passes_cfn_lint(tmp_path: Path) -> None:
@@ -361,7 +366,11 @@ def changed(key: str, value: str) -> snippet.Names:
 @pytest.mark.parametrize("key", ["name", "handler", "runtime", "code", "layer", "image", "container", "command"])
 @pytest.mark.parametrize("value", ["", "a b", 'x"', "it's", "$(id)", "a\nb", "ü", "-x", "a#b", "{a}", "a\\b", "ü/../;"])
 def test_values_stay_inside_their_quotes(key: str, value: str) -> None:
-    """What would not fit a template is refused."""
+    """What would not fit a template is refused; a blank of a command is before an argument."""
+    if (key, value) == ("command", "a b"):
+        assert 'args: ["a", "b"]' in snippet.snippet("k8s", changed(key, value))
+        assert '["python3", "-m", "a.b"]' in snippet.snippet("dockerfile", changed(key, "python3 -m a.b"))
+        return
     with pytest.raises(UsageError, match="cannot hold"):
         snippet.snippet("sam", changed(key, value))
 
@@ -459,7 +468,7 @@ def test_verify_reads_every_package(tmp_path: Path, policy: str, capsys: pytest.
     """What `package` writes, `verify` finds whole, also where the function has a sandbox/ of its own."""
     original = written(tmp_path / "some.zip", (member("bootstrap"), b"x"), ("sandbox/manifest.json", b"theirs"))
     cli.layer(str(tmp_path / "layer.zip"), [policy], python=True)
-    cli.image(str(tmp_path / "image.tar"), policy, python=True)
+    cli.image(str(tmp_path / "image.tar"), [policy], python=True)
     cli.runtime(policy, original, str(tmp_path / "guarded.zip"), python=True)
     for name in ("layer.zip", "image.tar", "guarded.zip"):
         cli.verify(str(tmp_path / name))
