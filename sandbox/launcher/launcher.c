@@ -272,6 +272,21 @@ static void leave_out(const char *prefix, const char **to) {
     for (char **at = environment; (*to = *at); at++) to += !starts_with(*at, prefix);
 }
 
+/* A variable with our prefix that means nothing is misspelled, or the function's own, which it would not get. */
+static void refuse_unknown_settings(void) {
+    static const size_t prefix = sizeof "SANDBOX_" - 1;
+    for (char **at = environment; *at; at++) {
+        size_t n = prefix;
+        if (!starts_with(*at, "SANDBOX_")) continue;
+        while ((*at)[n] && (*at)[n] != '=') n++;
+        if (is_listed(KNOWN_SETTINGS, *at + prefix, n - prefix)) continue;
+        char *name = alloc(n + 1);
+        memcpy(name, *at, n);
+        name[n] = 0;
+        fail(USAGE, format("%: is not a setting", name));
+    }
+}
+
 /* Exec SANDBOX_NEXT_WRAPPER, if any, with this program before its arguments: it execs us again, innermost and last. */
 static void exec_next_wrapper(int count) {
     const char *next = variable("SANDBOX_NEXT_WRAPPER"), *variables = variable("SANDBOX_ENTRY");
@@ -342,6 +357,7 @@ _Noreturn void launch(long *stack) {
     for (long *entry = (long *)(at + 1); *entry; entry += 2)
         if (*entry == AT_EXECFN) own_path = absolute_path((const char *)entry[1]);
     exec_next_wrapper(count);
+    refuse_unknown_settings();
     const char *named = variable("SANDBOX_POLICY");
     if (*named) named = absolute_path(named);
     enum mode mode = (enum mode)setting("SANDBOX_MODE", "enforce audit learn off");

@@ -313,6 +313,11 @@
     "gfs2\0" "ocfs2\0"
 #define OWN_FILES "comm\0" "coredump_filter\0" "oom_score_adj\0" "timerslack_ns\0"
 
+/* sandbox/start/settings.py: the variables that there are, each with a NUL behind it */
+#define KNOWN_SETTINGS "ACTIVITY\0" "DEBUG\0" "ENTRY\0" "EVENTS\0" "EVENT_KEY\0" "FILES\0" "GRANTS\0" "MODE\0" \
+    "NEXT_WRAPPER\0" "OBSERVATIONS\0" "ON_DECIDER\0" "ON_UNAVAILABLE\0" "POLICY\0" "PYTHON\0" "REFUSES\0" \
+    "REQUEST_ID\0" "STALE\0" "STANDS_FOR\0" "STATUS\0" "SUPERVISE\0" "TRIPWIRE\0" "VERIFY_KEY\0"
+
 /* sandbox/errors.py: exit code and name of each, in the order of enum error */
 enum error { USAGE, POLICY_INVALID, POLICY_NOT_FOUND, INSTALL_REFUSED, KERNEL_UNSUPPORTED, LISTENER_BUSY,
     CANARY_PASSED, HANDLER_NOT_FOUND, POLICY_STALE, PACKAGE_INVALID, POLICY_WRITABLE, DECIDER_LOST, ERROR_COUNT };

@@ -29,6 +29,7 @@ from sandbox.start.settings import (
     SUPERVISE,
     RuntimeApi,
     Settings,
+    refuse_unknown,
 )
 
 TYPE_CHECKING = False
@@ -50,6 +51,7 @@ def main() -> NoReturn:
     try:
         chain(environ, settings)
         keep_collector(settings)
+        refuse_unknown(environ)
         settings.require(MODE, ON_UNAVAILABLE, STATUS)
         arguments = sys.argv[1:]
         if not arguments:

@@ -137,9 +137,9 @@ class Settings:
         super().__setattr__(name, value)
 
 
-def unknown(environ: Mapping[str, str]) -> UsageError | None:
-    """The error for a variable with our prefix that means nothing: a misspelled setting, or the function's own, which
-    it would not get. None where there is no such variable.
+def refuse_unknown(environ: Mapping[str, str]) -> None:
+    """Raises UsageError for a variable with our prefix that means nothing: a misspelled setting, or the function's own,
+    which it would not get.
     """
     known = KNOWN.split()
     for name in environ:
@@ -149,17 +149,15 @@ def unknown(environ: Mapping[str, str]) -> UsageError | None:
             near = get_close_matches(name[len(PREFIX) :], known, n=1)
             meant = f"did you mean {PREFIX}{near[0]}? " if near else ""
             todo = f"{meant}Unset it: no function is given a variable with this prefix"
-            return UsageError("is not a setting", where=name, todo=todo)
-    return None
+            raise UsageError("is not a setting", where=name, todo=todo)
 
 
 def check(environ: Mapping[str, str]) -> None:
     """Raises UsageError for the first variable of ours that is unknown or has a value that it cannot have."""
-    problem = unknown(environ)
-    for other in Settings(environ).problems:
-        problem = problem or (other if other.where.startswith(PREFIX) else None)
-    if problem:
-        raise problem
+    refuse_unknown(environ)
+    for problem in Settings(environ).problems:
+        if problem.where.startswith(PREFIX):
+            raise problem
 
 
 def setting(environ: Mapping[str, str], name: str, choices: Sequence[str], problems: list[UsageError]) -> str:

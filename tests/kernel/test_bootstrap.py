@@ -155,8 +155,12 @@ def test_the_handler_sees_what_it_would_see_without_us(start: Start, mode: str) 
 
 
 def test_our_variables_are_gone(start: Start) -> None:
-    """No variable of ours reaches the handler, known ones and unknown ones alike."""
-    more = {"SANDBOX_ON_UNAVAILABLE": "fail", "SANDBOX_SECRET": "x", "SANDBOX_": "y", "NOT_SANDBOX_": "stays"}
+    """No variable of ours reaches the handler; one that would be ours, and is not known, starts nothing."""
+    more = {"SANDBOX_ON_UNAVAILABLE": "fail", "NOT_SANDBOX_": "stays"}
+    for unknown in ("SANDBOX_SECRET", "SANDBOX_"):
+        refused = start.run(*PYTHON, "print('ran')", more={**more, unknown: "x"})
+        assert (refused.returncode, refused.stdout) == (64, ""), refused.stderr
+        assert f"{unknown}: is not a setting" in refused.stderr
     done = start.run(*PYTHON, "import os; print(*sorted(os.environ))", more=more)
     names = done.stdout.split()
     assert "NOT_SANDBOX_" in names

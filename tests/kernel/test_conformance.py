@@ -239,7 +239,7 @@ def test_the_same_verdicts(pair: Pair, bundle: str, supervise: str) -> None:
 @pytest.mark.parametrize("mode", ["enforce", "off"])
 def test_the_handler_sees_the_same(pair: Pair, mode: str, supervise: str) -> None:
     """Arguments, environment, directory, descriptors, limits, signals and identity are the same."""
-    odd = {"EMPTY": "", "ODD": "ü\nline", "BYTES": "\udcff", "_HANDLER": "x.y", "SANDBOX_X": "y", "LC_ALL": "C.UTF-8"}
+    odd = {"EMPTY": "", "ODD": "ü\nline", "BYTES": "\udcff", "_HANDLER": "x.y", "LC_ALL": "C.UTF-8"}
     more = odd | {"SANDBOX_MODE": mode, "SANDBOX_SUPERVISE": supervise}
     theirs, ours = os.pipe()
     try:
@@ -271,6 +271,7 @@ CASES: dict[str, tuple[dict[str, str], tuple[str, ...], int]] = {
     "no interpreter, off": ({"SANDBOX_MODE": "off"}, ("{folder}/no-interpreter",), 73),
     "no program at all": ({}, ("{folder}/text",), 73),
     "no such mode": ({"SANDBOX_MODE": "of"}, ("/bin/true",), 64),
+    "no such setting": ({"SANDBOX_MOD": "audit"}, ("/bin/true",), 64),
     "no such word": ({"SANDBOX_ON_UNAVAILABLE": "maybe"}, ("/bin/true",), 64),
     "no such start": ({"SANDBOX_SUPERVISE": "yes"}, ("/bin/true",), 64),
     "a relay of nobody": ({"SANDBOX_REQUEST_ID": "relay"}, ("/bin/true",), 64),
