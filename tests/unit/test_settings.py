@@ -110,7 +110,7 @@ def test_refused_calls_are_numbers(text: str) -> None:
 
 
 def test_the_settings_that_there_are_are_those_of_the_reference() -> None:
-    """Each variable of docs/reference.md is one that commands and starts take for a setting, and each other is an error."""
+    """A variable of docs/reference.md is a setting for commands and starts, and each other one is an error."""
     page = (Path(sandbox.__file__).parent.parent / "docs" / "reference.md").read_text()
     rows = set(re.findall(r"^\| `SANDBOX_([A-Z_]+)`", page, re.MULTILINE))
     assert set(settings.KNOWN.split()) == rows
