@@ -17,6 +17,7 @@ from users_and_folders import identity, place
 
 from sandbox.errors import PackageInvalid
 from sandbox.kernel import abi, landlock
+from sandbox.package import archive
 from sandbox.policy import build
 from sandbox.profile import writing
 from sandbox.profile.model import Profile, ProfiledFunction
@@ -229,8 +230,11 @@ def test_a_layer_that_functions_share(bench: Supervision) -> None:
         check=True, capture_output=True, cwd=bench.home,
     )  # fmt: skip
     folder = bench.new("")
-    folder.mkdir(mode=0o755)
-    subprocess.run(["unzip", "-q", str(package), "-d", str(folder)], check=True)
+    for file in archive.unzipped(str(package)):
+        path = folder / file.path
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.write_bytes(file.data)
+        path.chmod(file.mode)
     guard = folder / "sandbox"
     shell = ("/bin/sh", "-c", "umask 27; umask")
     named = {"SANDBOX_POLICY": str(guard / "policy-umasks")}
