@@ -100,7 +100,9 @@ def _lacking(found: AuditLog, invocations: int) -> str:
 def _show(found: AuditLog, profile: Profile, lacking: str, name: str, source: str) -> None:
     function, last = profile.function.name, found.last_refused
     since = last or found.began
-    quiet = f"{_count(found.invocations(last))} in {_of(len(found.runs_since(last)), 'run')}"
+    counted = any(run.invocations for run in found.runs.values())
+    seen = _of(found.invocations(last), "invocation") if counted else _count(0)
+    quiet = f"{seen} in {_of(len(found.runs_since(last)), 'run')}"
     if found.refused:
         count = sum(one.count for one in found.refused.values())
         say(f"{function}: no: enforcement would have refused {_of(count, 'call')} of {_of(len(found.refused), 'kind')}")
@@ -122,8 +124,10 @@ def _show(found: AuditLog, profile: Profile, lacking: str, name: str, source: st
         say(f"left out {_of(len(found.other_runs), 'run')} under another policy")
     if found.elsewhere:
         say(f"left out lines of other functions: {', '.join(sorted(found.elsewhere))}")
+    if found.runs and not counted:
+        say("SANDBOX_ACTIVITY=summary on the function makes its lines count the invocations")
     if found.refused:
-        say(f"next: sandbox profile amend {name} --from {source}, and audit again")
+        say(f"next: if the function needs these: sandbox profile amend {name} --from {source}, and audit again")
     elif not lacking:
         say("next: start it without SANDBOX_MODE; SANDBOX_MODE=audit takes it back to the audit")
 

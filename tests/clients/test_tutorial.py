@@ -6,13 +6,17 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from users_and_folders import HOME
 
 PAGES = {"tutorial.md": (4566, "orders"), "servers.md": (8008, "web")}
 """Each walk: the port of what it starts in the background, and its folder of build/. Two may run at once."""
+FILE = re.compile(r"`([\w/.-]+)`:\n\n((?:    .*\n|\n)+)")
+"""A file that a page shows: its name ends a sentence, and its text follows, indented."""
 LIMIT = 150
 """Seconds for the whole walk."""
 
@@ -42,19 +46,38 @@ def plain(line: str) -> str:
 @pytest.mark.parametrize("page", PAGES)
 def test_the_walk(page: str) -> None:
     """Nothing on the page is invented: each line that it shows is among those that the command prints."""
-    walk = list(commands(page))
-    assert len(walk) > 12
     port, folder = PAGES[page]
     shutil.rmtree(HOME / "build" / folder, ignore_errors=True)
+    follow(page, port, HOME)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes a network of its own, for its port: needs root")
+def test_the_walk_of_a_developer(tmp_path: Path) -> None:
+    """In a folder that did not exist, a function of the page's own is trained, attacked, packaged and promoted."""
+    page = "walk-developer.md"
+    files = FILE.findall((HOME / "docs" / page).read_text())
+    assert len(files) == 8
+    for name, text in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(re.sub("^    ", "", text, flags=re.MULTILINE).rstrip() + "\n")
+    follow(page, 8917, tmp_path)
+    assert (tmp_path / "report.html").stat().st_size > 100_000
+
+
+def follow(page: str, port: int, folder: Path) -> None:
+    """Run the page's commands in a folder, and look for each line that it shows."""
+    walk = list(commands(page))
+    assert len(walk) > 12
     script = "ip link set lo up\nset -m\n" + "".join(f"echo '@@{i}'\n{text}\n" for i, (text, _) in enumerate(walk))
     # The page goes on by hand, when what it started listens.
     listens = f"until (: >/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.2; done"
     script = script.replace(" &\necho", f" &\n{listens}\necho")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SANDBOX_"))}
+    kept["PATH"] = f"{os.path.dirname(sys.executable)}:{kept['PATH']}"
     try:
         done = subprocess.run(
             ["unshare", "-n", "bash", "-e", "-c", f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"],
-            cwd=HOME, env=kept, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=folder, env=kept, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             check=False, timeout=LIMIT,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:

@@ -73,6 +73,7 @@ def test_audit_amend_audit_enforce(tmp_path: Path) -> None:
     assert said.returncode == 1, said.stderr
     assert "no: enforcement would have refused 1 call of 1 kind" in said.stdout
     assert "none since, over 1 invocation in 1 run" in said.stdout
+    assert "SANDBOX_ACTIVITY" not in said.stdout
     assert "1 connect tcp://127.0.0.1:9, from " in said.stdout
     assert "to allow: network: [tcp://127.0.0.1:9]" in said.stdout
     assert one.sandbox("profile", "amend", str(one.profile), "--from", "1.log", "--yes").returncode == 0
@@ -129,6 +130,7 @@ def test_what_is_counted_as_to_be_refused(tmp_path: Path) -> None:
     }  # fmt: skip
     (run,) = answer["runs"]
     assert (run["refused"], run["already"], run["ended"]) == (7, 3, False)
+    assert "SANDBOX_ACTIVITY=summary on the function makes its lines count" in one.promote("log").stdout
     (tmp_path / "empty").write_text("nothing\n")
     said = one.promote("empty")
     assert said.returncode == 64
