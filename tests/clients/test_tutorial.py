@@ -7,14 +7,19 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from users_and_folders import HOME
 
-PAGES = {"tutorial.md": (4566, "orders"), "servers.md": (8008, "web")}
-"""Each walk: the port of what it starts in the background, and its folder of build/. Two may run at once."""
+PAGES = {
+    ("tutorial.md",): (4566, "orders"),
+    ("servers.md",): (8008, "web"),
+    ("walk-platform.md", "walk-security.md"): (8080, "platform"),
+}
+"""Each walk, and where a page goes on from another with that one: the port of what it starts in the background, and its
+folder of build/. Two may run at once."""
 FILE = re.compile(r"`([\w/.-]+)`:\n\n((?:    .*\n|\n)+)")
 """A file that a page shows: its name ends a sentence, and its text follows, indented."""
 LIMIT = 150
@@ -22,12 +27,14 @@ LIMIT = 150
 
 
 def commands(page: str) -> Iterator[tuple[str, list[str]]]:
-    """Each command of the page (`    $ ...`, with its continuations) and the lines that it prints there."""
+    """Each command of the page (`    $ ...`, with its continuations, or the lines up to END that it is given) and the
+    lines that it prints there.
+    """
     command: list[str] = []
     printed: list[str] = []
     for line in [*(HOME / "docs" / page).read_text().splitlines(), "end"]:
         text = line.removeprefix("    ") if line.startswith("    ") else ""
-        if command and command[-1].endswith("\\"):
+        if command and (command[-1].endswith("\\") or ("<<'END'" in command[0] and command[-1] != "END")):
             command.append(text)
         elif text.startswith("$ ") or not text:
             if command:
@@ -43,12 +50,12 @@ def plain(line: str) -> str:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes a network of its own, for its ports: needs root")
-@pytest.mark.parametrize("page", PAGES)
-def test_the_walk(page: str) -> None:
-    """Nothing on the page is invented: each line that it shows is among those that the command prints."""
-    port, folder = PAGES[page]
+@pytest.mark.parametrize("pages", PAGES, ids=" ".join)
+def test_the_walk(pages: tuple[str, ...]) -> None:
+    """Nothing on the pages is invented: each line that they show is among those that the command prints."""
+    port, folder = PAGES[pages]
     shutil.rmtree(HOME / "build" / folder, ignore_errors=True)
-    follow(page, port, HOME)
+    follow(pages, port, HOME)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes a network of its own, for its port: needs root")
@@ -60,13 +67,13 @@ def test_the_walk_of_a_developer(tmp_path: Path) -> None:
     for name, text in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(re.sub("^    ", "", text, flags=re.MULTILINE).rstrip() + "\n")
-    follow(page, 8917, tmp_path)
+    follow((page,), 8917, tmp_path)
     assert (tmp_path / "report.html").stat().st_size > 100_000
 
 
-def follow(page: str, port: int, folder: Path) -> None:
-    """Run the page's commands in a folder, and look for each line that it shows."""
-    walk = list(commands(page))
+def follow(pages: Sequence[str], port: int, folder: Path) -> None:
+    """Run the pages' commands in a folder, and look for each line that they show."""
+    walk = [step for page in pages for step in commands(page)]
     assert len(walk) > 12
     script = "ip link set lo up\nset -m\n" + "".join(f"echo '@@{i}'\n{text}\n" for i, (text, _) in enumerate(walk))
     # The page goes on by hand, when what it started listens.
