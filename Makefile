@@ -40,7 +40,7 @@ pytest: setup
 
 test-clients: setup
 	@tools/clients
-	@tools/environment fleet pyspark python-prctl
+	@tools/environment fleet pyspark
 	.cache/fleet/bin/python -m pytest -q -c tests/fleet/pytest.ini --rootdir . --confcutdir . --promises=SPECIFICATION.md tests/fleet
 	$(PYTHON_IN_VENV) -m pytest -q -n auto --dist loadgroup --promises=SPECIFICATION.md tests/clients
 

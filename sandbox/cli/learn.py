@@ -112,13 +112,13 @@ def learn(
     def merged(profile: Profile) -> Profile:
         return merge_all((known, profile)) if known else profile
 
-    ending.watch()
     if from_:
         if variables or fakes:
             todo = "leave the variables out; the profile of a training notes their names"
             raise UsageError("starts nothing that could be given variables", where="--from", todo=todo)
         learned = _from_files([*from_, *(command or ())], name, allow_failed, json_output)
     else:
+        ending.watch()
         plan = _plan(name, command or [], handler, root, events, python, cold_starts, timeout, known, variables)
         serving = _serving(plan, drive, seconds, until_signal, stop_signal)
         plan = replace(
