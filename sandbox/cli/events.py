@@ -51,6 +51,7 @@ class LogFormat(enum.StrEnum):
     cloudwatch = "cloudwatch"
     docker = "docker"
     journald = "journald"
+    json = "json"
     cri = "cri"
     audit = "audit"
 

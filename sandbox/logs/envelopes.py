@@ -7,6 +7,7 @@ megabytes, or one object over many lines. So memory is bounded by the longest st
                   subscription (base64 of gzip; Kinesis has the same)
     Docker        `log` of a json-file, cut at 16 KiB: what has no newline at its end goes on in the next line
     journald      `MESSAGE` of journalctl -o json, a string or an array of bytes
+    others        `line` of Loki, `textPayload` of Google Cloud, `_raw` of Splunk, `msg` and `body` of OpenTelemetry's
     CRI           `2025-01-31T12:00:00.123456789Z stderr F text`, where P is a part that goes on in the next line
                   (kubernetes/kubelet's log format of the container runtime interface)
 """
@@ -28,6 +29,7 @@ LONGEST_UNPACKED = 32 << 20
 
 KEYS = {
     "cloudwatch": ("message", "@message", "value", "data"), "docker": ("log",), "journald": ("MESSAGE",),
+    "json": ("line", "textPayload", "_raw", "msg", "body"),
 }  # fmt: skip
 """The keys of JSON below which each format has its text."""
 FORMATS = ("auto", "plain", *KEYS, "cri", "audit")
@@ -38,7 +40,7 @@ _NUMBERS = re.compile(rb"\[([\d,\s]*+)\]")
 _NUMBER = re.compile(rb"\d{1,3}")
 _STREAM = re.compile(rb'"stream"\s*:\s*"(stdout|stderr)"')
 _CRI = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d) (stdout|stderr) ([PF])(?::\S*)? ")
-UNFINISHED = re.compile(rb'"(?:@?message|value|data|log|MESSAGE)"\s*$|"(?:@?m|v|d|l|M)\w{0,8}"?$')
+UNFINISHED = re.compile(rb'"(?:' + "|".join(_OWNER).encode() + rb')"\s*:?\s*$|"[@_]?\w{0,12}"?$')
 """A key at the end of a piece, whose value is still to come."""
 
 CUT_STRING, NOT_UNPACKED = "a string that ends nowhere or is too long", "data of a subscription that does not unpack"

@@ -29,6 +29,7 @@ CUT_GZIP, BAD_GZIP = "gzip data that ends too early", "gzip data that is damaged
 _BY_LINE = ("docker", "journald", "cri")
 """Formats of which each line is."""
 _COMPACT = re.compile(rb'\{"event":"(?:' + "|".join(reader.EVENTS).encode() + rb')"')
+_ANYWHERE = re.compile(rb'[{,]\s*"event"\s*:\s*"(?:' + "|".join(reader.EVENTS).encode() + rb')"')
 _INDENTED = re.compile(rb'"event"\s*:\s*"(?:' + "|".join(reader.EVENTS).encode() + rb')",')
 _REALTIME = re.compile(rb'"__REALTIME_TIMESTAMP"\s*:\s*"(\d{10,18})"')
 
@@ -191,6 +192,8 @@ class LogReader:
             else:
                 self.counts.problem(audit_record.NOT_READ)
         self._plain(text, 0, number, ended=True)
+        if len(self._found) == before and _ANYWHERE.search(text):
+            self._reordered(text, number)
         if envelope and len(self._found) > before:
             self.counts.envelopes[envelope] = self.counts.envelopes.get(envelope, 0) + len(self._found) - before
         if depth < DEEPEST:
@@ -220,6 +223,19 @@ class LogReader:
             self._found += found
             start = match.end() if found else start
         return start
+
+    def _reordered(self, text: bytes, number: int) -> None:
+        """Lines of ours whose fields a tool has sorted, or put into an object of its own."""
+        if len(text) > MOST_PRETTY or (start := text.find(b"{")) < 0:
+            return
+        try:
+            value, _ = json.JSONDecoder().raw_decode(text[start:].decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            return
+        for one in (value, *value.values()):
+            if isinstance(one, dict) and one.get("event") in reader.EVENTS:
+                said = encode({"event": one["event"], **one}).encode()
+                self._found += [line for line, _, _ in reader.candidates(said, number) if line]
 
     def _strings(self, text: bytes, start: int, *, ended: bool, depth: int, time: float | None = None) -> int:
         """Add what stands in strings of JSON; until where they go."""

@@ -130,6 +130,7 @@ ENVELOPES: dict[str, Callable[[list[str]], str]] = {
     "cri": cri,
     "journald": lambda lines: journald(lines, array=False),
     "journald-array": lambda lines: journald(lines, array=True),
+    "loki": lambda lines: "".join(json.dumps({"labels": {"a": "b"}, "line": line}) + "\n" for line in lines),
     "rewritten": lambda lines: "\n".join(
         json.dumps(json.loads(line), separators=(",", ":")) if line[:1] == "{" else line for line in lines
     ),
@@ -158,6 +159,16 @@ def test_each_envelope_gives_the_lines_that_were_written(lines: list[str], name:
         assert (counts.ours, counts.starts, counts.problems) == (4, 1, {}), (name, step)
         assert counts.lines == data.count(b"\n") + (not data.endswith(b"\n"))
         assert not counts.nothing_ours
+
+
+def test_fields_in_another_order_are_read(lines: list[str]) -> None:
+    """What parsed our lines and sorted their fields, or put them into an object, leaves them readable, but unsigned."""
+    parsed = [json.loads(line) for line in lines if line[:1] == "{"]
+    text = "\n".join(json.dumps(one, sort_keys=True) for one in parsed)
+    text += "\n" + "\n".join(json.dumps({"jsonPayload": one, "severity": "ERROR"}, sort_keys=True) for one in parsed)
+    found, counts = read(text.encode())
+    assert (counts.ours, counts.starts, counts.problems) == (8, 2, {})
+    assert [line.violation.target for line in found if line.violation] == [target for _, target in CALLS] * 2
 
 
 RECORD = (
