@@ -9,7 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Annotated, BinaryIO
 
@@ -153,7 +153,7 @@ def _followed(file: str, reading: LogReader, form: EventForm) -> Iterator[Iterat
     """The lines of a log that grows."""
     if file != "-" and not os.path.exists(file):
         warn(f"{file}: is not there yet; waiting for it")
-    with following(file) as follower:
+    with opened("-") if file == "-" else nullcontext(), following(file) as follower:
         yield follower.lines(reading, starts=form is EventForm.emf)
 
 

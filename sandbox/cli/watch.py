@@ -66,8 +66,9 @@ def pieces(follower: LogFollower, reader: LogReader) -> Iterator[list[Line]]:
 def _log(path: str) -> Iterator[tuple[LogFollower, None]]:
     if path == STDIN:
         raise UsageError("is the terminal's", where="standard input", todo="name a log file, or a named pipe")
-    if not os.path.exists(path):
-        raise UsageError("cannot be read: No such file or directory", where=path, todo="check the name")
+    if not os.path.exists(path) or os.path.isdir(path):
+        reason = "Is a directory" if os.path.isdir(path) else "No such file or directory"
+        raise UsageError(f"cannot be read: {reason}", where=path, todo="name a log file")
     follower = LogFollower(path)
     try:
         yield follower, None
