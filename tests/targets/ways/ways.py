@@ -145,6 +145,12 @@ def renamed(name: str) -> None:
     os.rename(f"{FOLDER}/open/{name}", f"{CLOSED}/{name}")
 
 
+def linked_to(name: str) -> None:
+    """Another name for a file of the same file system."""
+    pathlib.Path(f"{FOLDER}/open/linked").touch()
+    os.link(f"{FOLDER}/open/linked", f"{CLOSED}/{name}")
+
+
 def by_link(name: str) -> None:
     """Through a link in an open folder."""
     os.symlink(CLOSED, f"{FOLDER}/open/{name}")
@@ -269,7 +275,7 @@ WAYS: dict[str, Callable[[str], object]] = {
     "ctypes: syscall(mprotect)": lambda name: protected(lambda *rest: LIBC.syscall(NUMBERS["mprotect"], *rest)),
     "os.memfd_create": lambda name: os.memfd_create(name),
     "ctypes: process_vm_readv": lambda name: read_memory(),
-    "os.link": lambda name: os.link(__file__, f"{CLOSED}/{name}"),
+    "os.link": linked_to,
     "os.mkfifo": lambda name: os.mkfifo(f"{CLOSED}/{name}"),
     "ctypes: dlvsym": by_version,
     "ctypes: dlmopen": by_namespace,
