@@ -53,7 +53,8 @@ class _Process:
         self.program: NativeObject | None = None
         try:
             self.mappings: Sequence[Executable] = native.executables(pid, deadline)
-            self.program = objects.program(pid, os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
+            path = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+            self.program = objects.program(pid, path, [one.path for one in self.mappings])
         except OSError as error:
             self.close()
             raise Unreadable("it has ended") from error
@@ -68,8 +69,13 @@ class _Process:
             self._take_from_parent(starters.parent(pid), deadline)
 
     def library(self, path: str, deadline: float) -> NativeObject | None:
-        """Whose a mapped file is, looked up when it is met; None for memory that no file has, and for the program."""
+        """Whose a mapped file is, looked up when it is met; None for memory that no file has, and for the program.
+
+        Node's own are those that no package brought: distributions link it with libuv and others.
+        """
         if not path or (self.program and path == self.program.path):
+            return None
+        if self.program and self.program.owner and not objects.is_package(path):
             return None
         found = self._libraries.get(path)
         if found is None and len(self._libraries) < MOST_LIBRARIES:

@@ -14,7 +14,7 @@ from sandbox.sensor.v8 import V8
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Final
 
 OF_C = (
@@ -23,7 +23,8 @@ OF_C = (
 )  # fmt: skip
 """How the libraries begin that C and C++ are used through: they are on any stack, and say nothing."""
 PYTHON = ("libpython", "python")
-NODE = "node"
+NODE, NODE_SHARED = "node", "libnode.so"
+"""The program, and how the library begins that holds V8 where a distribution has built it so."""
 PACKAGES = "/node_modules/"
 MOST_PACKAGE = 1 << 16
 """Bytes of a package.json."""
@@ -74,13 +75,13 @@ class Objects:
         self._packages: dict[str, tuple[str, str]] = {}
         self._lines: dict[tuple[str, int], int] = {}
 
-    def program(self, tid: int, path: str) -> NativeObject:
-        """What a task runs: Node, a program of Go, or one that says nothing."""
+    def program(self, tid: int, path: str, mapped: Iterable[str]) -> NativeObject:
+        """What a task runs: Node, a program of Go, or one that says nothing. `mapped` are the files of its code."""
         fd = _opened(tid, path)
         try:
             if fd >= 0 and is_node(path):
                 owner = Owner(NODE, _node_version(tid, path), path, installed=True)
-                return NativeObject(tid, path, owner, v8=_v8(fd))
+                return NativeObject(tid, path, owner, v8=_v8(tid, path, mapped))
             return NativeObject(tid, path, None, GoProgram(os.dup(fd)) if fd >= 0 else None)
         except (Unreadable, OSError):
             return NativeObject(tid, path, None)
@@ -179,11 +180,19 @@ def _soname(tid: int, path: str) -> str:
             os.close(fd)
 
 
-def _v8(fd: int) -> V8 | None:
-    try:
-        return V8.of(fd) if fd >= 0 else None
-    except Unreadable:
-        return None
+def _v8(tid: int, path: str, mapped: Iterable[str]) -> V8 | None:
+    """What Node says of V8, or the library does that a distribution's Node leaves it to."""
+    shared = next((one for one in mapped if one.rpartition("/")[2].startswith(NODE_SHARED)), "")
+    for place in (path, shared):
+        if (fd := _opened(tid, place)) < 0:
+            continue
+        try:
+            return V8.of(fd)
+        except Unreadable:
+            continue
+        finally:
+            os.close(fd)
+    return None
 
 
 def _node_version(tid: int, path: str) -> str:
