@@ -167,9 +167,15 @@ def proposed(files: Iterable[str], entries: Iterable[str] = ()) -> dict[str, str
 
 
 def _temporary(paths: set[str]) -> set[str]:
-    """Names that are made up at every run say nothing: where a temporary folder has several, it is folded whole."""
+    """Names that are made up at every run say nothing: where a temporary folder has several, it is folded whole.
+
+    Where all in the folder itself is listed, a name in it counts no more: a made-up one that looks like a word would
+    otherwise decide now and then whether the folders below are open, too.
+    """
     for folder in TEMPORARY:
         inside = {path for path in paths if path.startswith(folder + "/")}
+        if f"{folder}/*" in inside:
+            inside = {path for path in inside if os.path.dirname(path) != folder}
         if len({path.split("/")[folder.count("/") + 1] for path in inside}) > FEW:
             paths = (paths - inside) | {f"{folder}/**"}
     return paths

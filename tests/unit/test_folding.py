@@ -130,6 +130,14 @@ def test_made_up_names_are_folded() -> None:
     assert fold({"/tmp/thumbnails/a.png", "/tmp/cache.db"}) == ("/tmp/cache.db", "/tmp/thumbnails/a.png")
 
 
+def test_names_in_a_folder_that_is_listed_open_nothing_below_it() -> None:
+    """Whether a made-up name looks like a word is chance, and must not decide whether folders in /tmp are open."""
+    words = [f"/tmp/{word}" for word in ("able", "baker", "charlie", "dog", "easy")]
+    assert fold(["/tmp/*", *words]) == ("/tmp/*",)
+    assert fold(["/tmp/*", *words, "/tmp/fox/x"]) == ("/tmp/*", "/tmp/fox/x")
+    assert fold(["/tmp/*", *(f"{word}/x" for word in words)]) == ("/tmp/**",)
+
+
 def test_a_root_that_was_made_ends_the_way_up() -> None:
     """A hostile observation may say that / was made: the folders above an entry end there."""
     assert changed({"/", "/a", "/a/b"}) == {"/", "/a", "/a/b"}
