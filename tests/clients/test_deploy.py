@@ -52,7 +52,7 @@ def test_the_guard_comes_to_a_deployment(tmp_path: Path) -> None:
         },
     }))  # fmt: skip
     (tmp_path / "kustomization.yaml").write_text(snippet("kustomize", "--container", "web", "--command", "/app/serve"))
-    built = judged("kubectl", "kustomize", ".", "-o", "json", cwd=tmp_path)
+    built = judged("kubectl", "kustomize", ".", cwd=tmp_path)
     (tmp_path / "built.yaml").write_text(built)
     judged(ENVIRONMENT / "bin" / "kubernetes-validate", "--strict", "-k", "1.32", "built.yaml", cwd=tmp_path)
     for wanted in ("example.org/resize:7", "/opt/sandbox/wrapper", "/app/serve", "initContainers", "name: A"):
