@@ -21,6 +21,7 @@ from sandbox.violations import reader
 
 SHOWN = 20
 """Runs that are shown one by one; --json has all."""
+UNCOUNTED = "invocations not counted"
 
 
 def promote(
@@ -101,8 +102,8 @@ def _show(found: AuditLog, profile: Profile, lacking: str, name: str, source: st
     function, last = profile.function.name, found.last_refused
     since = last or found.began
     counted = any(run.invocations for run in found.runs.values())
-    seen = _of(found.invocations(last), "invocation") if counted else _count(0)
-    quiet = f"{seen} in {_of(len(found.runs_since(last)), 'run')}"
+    over = _of(len(found.runs_since(last)), "run")
+    quiet = f"{_of(found.invocations(last), 'invocation')} in {over}" if counted else f"{over}, {UNCOUNTED}"
     if found.refused:
         count = sum(one.count for one in found.refused.values())
         say(f"{function}: no: enforcement would have refused {_of(count, 'call')} of {_of(len(found.refused), 'kind')}")
@@ -135,9 +136,10 @@ def _show(found: AuditLog, profile: Profile, lacking: str, name: str, source: st
 def _told(run: AuditedRun) -> str:
     ended = "" if run.ended else ", not ended"
     already = f", {run.already} refused in the audit as well" if run.already else ""
+    seen = _of(len(run.invocations), "invocation") if run.invocations else UNCOUNTED
     return (
         f"{run.supervisor} {run.mode or 'mode not known'} from {reader.moment(run.began)} to {reader.moment(run.last)}"
-        f"{ended}: {_count(len(run.invocations))}, {run.refused} to be refused{already}"
+        f"{ended}: {seen}, {run.refused} to be refused{already}"
     )
 
 
@@ -167,10 +169,6 @@ def _facts(found: AuditLog, profile: Profile) -> dict[str, object]:
 
 def _named(one: Refused) -> str:
     return f"{one.call}" + (f" {one.target}" if one.target else "")
-
-
-def _count(invocations: int) -> str:
-    return _of(invocations, "invocation") if invocations else "invocations that no line counts"
 
 
 def _of(count: int, what: str) -> str:

@@ -2,7 +2,7 @@
 
 A run is the life of one supervisor: its first line in audit says under which policy, and its last how many violations
 there were. Runs under another policy than the profile's prove nothing about it and are counted apart. What an audit
-refuses as well (the hard deny) is no reason against enforcement: the function was served with it.
+refuses as well (the hard deny) is not a reason against enforcement: the function was served with it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ class Refused:
 
 @dataclass
 class AuditedRun:
-    """One supervisor's. `mode` and `policy` are '' where its beginning is not in the log; times are since 1970."""
+    """One supervisor's. `mode` and `policy` are '' where no line says them; times are since 1970.
+
+    `listed`, `counted` and `totals` are of the whole run, `before` what was counted before the moment asked about.
+    """
 
     supervisor: str
     mode: str = ""
@@ -56,14 +59,15 @@ class AuditedRun:
     already: int = 0
     listed: dict[str, int] = field(default_factory=dict)
     counted: dict[str, int] = field(default_factory=dict)
+    before: dict[str, int] = field(default_factory=dict)
     totals: dict[str, int] = field(default_factory=dict)
 
     @property
     def unlisted(self) -> Iterator[tuple[str, int]]:
         """Violations that have no line, by what a summary calls them."""
         for text in sorted({*self.counted, *self.totals}):
-            listed = self.listed.get(text, 0)
-            missing = max(self.totals.get(text, 0), listed + self.counted.get(text, 0)) - listed
+            listed, counted = self.listed.get(text, 0), self.counted.get(text, 0)
+            missing = max(self.totals.get(text, 0), listed + counted) - listed - self.before.get(text, 0)
             if missing > 0:
                 yield text, missing
 
@@ -71,9 +75,10 @@ class AuditedRun:
 @dataclass
 class AuditLog:
     """What a log says about a profile. `in_requests` are the invocations in which something was to be refused,
-    `starts` counts status lines by mode, `elsewhere` lines of other functions.
+    `starts` counts status lines by mode, `elsewhere` lines of other functions. Nothing before `since` is judged.
     """
 
+    since: float = 0.0
     runs: dict[str, AuditedRun] = field(default_factory=dict)
     refused: dict[tuple[Call, str], Refused] = field(default_factory=dict)
     in_requests: set[str] = field(default_factory=set)
@@ -88,8 +93,8 @@ class AuditLog:
 
     @property
     def began(self) -> float:
-        """When the first of the runs began; 0 where there is none."""
-        return min((run.began for run in self.runs.values()), default=0.0)
+        """When the first of the runs began, or `since` where that is later; 0 where there is none."""
+        return max(self.since, min(run.began for run in self.runs.values())) if self.runs else 0.0
 
     def invocations(self, since: float = 0.0) -> int:
         """How many the runs tell of after a moment, in which nothing was to be refused; 0 without SANDBOX_ACTIVITY."""
@@ -107,29 +112,34 @@ def weigh(lines: Iterable[Line], profile: Profile, is_ours: Callable[[str], bool
     """What lines, with status lines among them, say from a moment on. `is_ours` knows the digest of a policy
     (`sha256:...`) as that of the profile.
     """
-    found = AuditLog()
+    found = AuditLog(since)
     runs: dict[str, AuditedRun] = {}
     calls: list[tuple[AuditedRun, Violation | Suspected]] = []
+    mode = ""
     for line in lines:
         fields = line.fields
+        function = str(fields.get("function", profile.function.name))
         if fields["event"] == STATUS:
-            mode = str(fields.get("mode"))
-            if fields.get("function", profile.function.name) == profile.function.name:
+            if function == profile.function.name:
+                mode = str(fields.get("mode"))
                 found.starts[mode] = found.starts.get(mode, 0) + 1
             continue
-        time = float(str(fields["time"]))
-        function = str(fields.get("function", profile.function.name))
         if function != profile.function.name:
             found.elsewhere[function] = found.elsewhere.get(function, 0) + 1
             continue
-        if line.supervisor is None or time < since:
+        if line.supervisor is None:
             continue
-        run = runs.setdefault(line.supervisor, AuditedRun(line.supervisor, began=time))
+        time = float(str(fields["time"]))
+        # A start tells of enforcement alone: an audit's run has a beginning, without which nobody knows its policy.
+        known = mode if mode == ENFORCE else ""
+        run = runs.setdefault(line.supervisor, AuditedRun(line.supervisor, known, began=time))
         run.began, run.last = min(run.began, time), max(run.last, time)
-        _add(run, line, time)
-        if line.call:
+        _add(run, line, time, since)
+        if line.call and time >= since:
             calls.append((run, line.call))
     for run in runs.values():
+        if run.last < since:
+            continue
         if run.policy and not is_ours(run.policy):
             found.other_runs.append(run)
         else:
@@ -138,18 +148,19 @@ def weigh(lines: Iterable[Line], profile: Profile, is_ours: Callable[[str], bool
     return found
 
 
-def _add(run: AuditedRun, line: Line, time: float) -> None:
+def _add(run: AuditedRun, line: Line, time: float, since: float) -> None:
     if line.fields["event"] == Beginning.event:
         run.mode, run.policy = str(line.fields.get("mode", "")), str(line.fields.get("policy", ""))
     elif isinstance(line.record, Violation):
         text = counted_as(line.record.call, line.record.verdict)
         run.listed[text] = run.listed.get(text, 0) + 1
     elif isinstance(line.record, Summary):
-        counts = run.totals if line.record.final else run.counted
         run.ended = run.ended or line.record.final
+        counts = [run.totals] if line.record.final else [run.counted, *([run.before] if time < since else [])]
         for text, count in line.record.counts.items():
-            counts[text] = counts.get(text, 0) + count
-    else:
+            for one in counts:
+                one[text] = one.get(text, 0) + count
+    elif time >= since:
         activity = read(line)
         if isinstance(activity, Activity) and activity.request is not None:
             run.invocations[activity.request] = time
@@ -168,8 +179,8 @@ def _judge(found: AuditLog, calls: list[tuple[AuditedRun, Violation | Suspected]
             refuses = run.mode != AUDIT
             run.already += not refuses
         if refuses:
-            _of(found, record.call, record.target).add(record.time, run.supervisor)
             one = _of(found, record.call, record.target)
+            one.add(record.time, run.supervisor)
             one.allow = one.allow or record.allow
             found.in_requests.update(filter(None, [record.request]))
             run.refused += 1
