@@ -38,10 +38,10 @@ def learn(
     opened = Store(store)
     for name in names:
         path = os.path.join(output, f"{name}.yaml")
-        gathered = gather(opened, name)
+        cold_starts = gather(opened, name)
         if os.path.exists(path) and not force:
             refuse_to_lose(document.read(path).profile, path)
-        learned = from_observations(gathered.cold_starts, name, allow_failed, json_output)
+        learned = from_observations(cold_starts, name, allow_failed, json_output)
         learned, offered = generalising.offer(
             learned, generalise_option, lambda profile: profile, json_output=json_output
         )

@@ -7,8 +7,7 @@ with what is new in them, and with their number by little.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import reduce
+from collections.abc import Iterable, Iterator
 
 from sandbox.errors import ObservationError
 from sandbox.fleet.extras import FLEET, require
@@ -19,32 +18,13 @@ BATCH = 64
 """Cold starts that are unpacked at once."""
 
 
-class Gathered:
-    """Cold starts by their id. `united` is commutative, associative and idempotent."""
-
-    __slots__ = ("_found",)
-
-    def __init__(self, cold_starts: Iterable[ColdStart] = ()) -> None:
-        self._found: dict[str, ColdStart] = {}
-        for one in cold_starts:
-            known = self._found.get(one.id)
-            self._found[one.id] = one if known is None else _labelled(known, one)
-
-    def united(self, other: Gathered) -> Gathered:
-        """Those of both, as a new one."""
-        return Gathered((*self._found.values(), *other._found.values()))
-
-    def take(self, other: Gathered) -> Gathered:
-        """The same in place: this one, with those of the other."""
-        for one in other._found.values():
-            known = self._found.get(one.id)
-            self._found[one.id] = one if known is None else _labelled(known, one)
-        return self
-
-    @property
-    def cold_starts(self) -> tuple[ColdStart, ...]:
-        """Sorted by id, as `observations.read` gives them."""
-        return tuple(self._found[key] for key in sorted(self._found))
+def united(cold_starts: Iterable[ColdStart]) -> tuple[ColdStart, ...]:
+    """Each id once, sorted as `observations.read` gives them: commutative, associative and idempotent."""
+    found: dict[str, ColdStart] = {}
+    for one in cold_starts:
+        known = found.get(one.id)
+        found[one.id] = one if known is None else _labelled(known, one)
+    return tuple(found[key] for key in sorted(found))
 
 
 def _labelled(one: ColdStart, other: ColdStart) -> ColdStart:
@@ -52,13 +32,13 @@ def _labelled(one: ColdStart, other: ColdStart) -> ColdStart:
     return max(one, other, key=lambda found: [sample.label for sample in found.samples])
 
 
-def gather(store: Store, function: str) -> Gathered:
+def gather(store: Store, function: str) -> tuple[ColdStart, ...]:
     """All cold starts of a function. Raises ObservationError where there are none."""
     require(*FLEET)
     shared = SharedValues()
     files = store.files("observations", function=function)
-    found = reduce(Gathered.take, (_part(path, function, shared) for path in files), Gathered())
-    if not found.cold_starts:
+    found = united(one for path in files for one in _part(path, function, shared))
+    if not found:
         raise ObservationError(
             f"holds no observations of {function}", where=store.path,
             todo="run the function with SANDBOX_MODE=learn and ingest its log; `sandbox fleet query STORE "
@@ -67,23 +47,21 @@ def gather(store: Store, function: str) -> Gathered:
     return found
 
 
-def _part(path: str, function: str, shared: SharedValues) -> Gathered:
+def _part(path: str, function: str, shared: SharedValues) -> Iterator[ColdStart]:
     import pyarrow
     import pyarrow.parquet
 
-    found = Gathered()
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(BATCH, columns=["function", "cold_start", "lines"]):
                 for name, cold_start, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     if name == function:
-                        found.take(Gathered(_read(text, cold_start, shared)))
+                        yield from _read(text, cold_start, shared)
     except pyarrow.ArrowException as error:
         raise damaged(path, error) from error
-    return found
 
 
-def _read(text: str, cold_start: str, shared: SharedValues) -> Iterable[ColdStart]:
+def _read(text: str, cold_start: str, shared: SharedValues) -> Iterator[ColdStart]:
     reader = Reader(f"cold start {cold_start}", shared)
     for number, line in enumerate(text.encode("utf-8", "surrogatepass").split(b"\n"), 1):
         yield from reader.take(line, number)

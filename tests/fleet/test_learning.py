@@ -10,7 +10,7 @@ from fleet_lines import HOME, NOON, sandbox, taken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.fleet.gathering import Gathered, gather
+from sandbox.fleet.gathering import gather, united
 from sandbox.fleet.store import Store
 from sandbox.learn import observations
 from sandbox.learn.generalise import generalise
@@ -94,17 +94,15 @@ def test_parts_unite_in_any_order(several: list[Invocations], chance: object) ->
         reader = Reader("log")
         lines = environment(number, invocations).splitlines(True)
         found = [cold for at, line in enumerate(lines) for cold in reader.take(line, at)]
-        parts.append(Gathered([*found, *reader.end()]))
-    whole = Gathered().united(Gathered())
-    for part in parts:
-        whole = whole.united(part)
+        parts.append((*found, *reader.end()))
+    whole = united(one for part in parts for one in part)
     mixed = [*parts, chance.choice(parts)]  # type: ignore[attr-defined]  # a random.Random
     chance.shuffle(mixed)  # type: ignore[attr-defined]
     while len(mixed) > 1:
-        one, other = mixed.pop(), mixed.pop()
-        mixed.insert(chance.randrange(len(mixed) + 1), one.united(other))  # type: ignore[attr-defined]
-    assert mixed[0].cold_starts == whole.cold_starts
-    profiles = {document.write(generalise(one.cold_starts, "orders").profile) for one in (whole, mixed[0])}
+        both = united((*mixed.pop(), *mixed.pop()))
+        mixed.insert(chance.randrange(len(mixed) + 1), both)  # type: ignore[attr-defined]
+    assert united(mixed[0]) == whole
+    profiles = {document.write(generalise(one, "orders").profile) for one in (whole, united(mixed[0]))}
     assert len(profiles) == 1
 
 
@@ -116,7 +114,7 @@ def test_the_store_gives_what_the_reader_gives(tmp_path: Path) -> None:
     (tmp_path / "bad.log").write_bytes(environment(2, [({1}, {1})]).replace(b'"items": {"2"', b'"items": {"99"'))
     done = sandbox("ingest", tmp_path / "store", tmp_path / "good.log", tmp_path / "bad.log", tmp_path / "cut.log")
     assert (done.returncode, done.stderr.count("had not ended there were left out")) == (1, 2)
-    found = gather(Store(str(tmp_path / "store")), "orders").cold_starts
+    found = gather(Store(str(tmp_path / "store")), "orders")
     (tmp_path / "cut.log").write_bytes(environment(4, [({1}, {1})]))
     files = [str(tmp_path / name) for name in ("good.log", "cut.log")]
     assert [one.id for one in found] == [one.id for one in observations.read(files)]
