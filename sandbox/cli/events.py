@@ -22,7 +22,7 @@ from sandbox.cli.following import following
 from sandbox.cli.output import json_line, on_terminal, say, warn
 from sandbox.cli.screen import columns
 from sandbox.errors import UsageError, printable
-from sandbox.logs.counts import Counts
+from sandbox.logs.counts import Counts, many
 from sandbox.logs.reading import LogReader
 from sandbox.violations import activities, reader
 from sandbox.violations.activity import AccessRecord, Activity
@@ -175,7 +175,7 @@ def signed(found: Iterator[reader.Line], key: bytes) -> Iterator[reader.Line]:
         else:
             yield line
     if count:
-        warn(f"left out {_of(count, 'line')} that {'do' if count > 1 else 'does'} not verify, the first in {first}")
+        warn(f"left out {many(count, 'line')} that {'do' if count > 1 else 'does'} not verify, the first in {first}")
 
 
 @contextmanager
@@ -275,9 +275,9 @@ def _totals(totals: activities.Totals, json_output: bool) -> None:
         return
     for one in totals.things:
         by = f", by {', '.join(sorted(one.by))}" if one.by else ""
-        say(f"{one.count:>8} {one.sort} {one.thing}, in {_of(one.lines, 'line')}{by}")
+        say(f"{one.count:>8} {one.sort} {one.thing}, in {many(one.lines, 'line')}{by}")
     lasted = f", {statistics.median(totals.durations):.1f} ms in the median" if totals.durations else ""
-    say(f"{_of(len(totals.durations), 'invocation')}{lasted}")
+    say(f"{many(len(totals.durations), 'invocation')}{lasted}")
 
 
 def _summary(kinds: list[reader.Tally], json_output: bool) -> None:
@@ -290,7 +290,7 @@ def _summary(kinds: list[reader.Tally], json_output: bool) -> None:
             })  # fmt: skip
         return
     count = sum(kind.count for kind in kinds)
-    total = f"{_of(count, 'violation')} of {_of(len(kinds), 'kind')}"
+    total = f"{many(count, 'violation')} of {many(len(kinds), 'kind')}"
     if not on_terminal():
         for kind in kinds:
             what = f"{Call(kind.syscall, kind.arg_class)}" + (f" ({kind.target})" if kind.target else "")
@@ -341,13 +341,13 @@ def _verify(
             say(f"line {first[0]}: {first[1]}; {broken} of {verifier.checked} lines do not verify")
         elif runs:
             count = sum(run.violations or 0 for run in runs)
-            say(f"{_of(verifier.checked, 'line')} of {_of(len(runs), 'run')}, all signed and in order; "
-                  f"{_of(count, 'violation')} in finished runs")  # fmt: skip
+            say(f"{many(verifier.checked, 'line')} of {many(len(runs), 'run')}, all signed and in order; "
+                  f"{many(count, 'violation')} in finished runs")  # fmt: skip
         else:
             say("there is nothing to verify")
             warn(counts.verdict())
         if expect >= 0 and missed:
-            say(f"there should be {_of(expect, 'run')}, and the log holds {len(runs)}")
+            say(f"there should be {many(expect, 'run')}, and the log holds {len(runs)}")
     if not holds:
         raise typer.Exit(1)
 
@@ -365,8 +365,4 @@ def _remarks(run: SignedRun) -> None:
         why = "killed, still running, or the log is cut"
         warn(f"{name}: no end after {reader.moment(run.last)}: {why}")
     if run.lost:
-        warn(f"{name}: its sink did not take {_of(run.lost, 'line')}; the counts hold them")
-
-
-def _of(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
+        warn(f"{name}: its sink did not take {many(run.lost, 'line')}; the counts hold them")

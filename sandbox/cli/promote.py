@@ -13,6 +13,7 @@ from sandbox.cli.output import json_line, say
 from sandbox.cli.sources import policy_of, profile_of
 from sandbox.errors import UsageError
 from sandbox.kernel import tables
+from sandbox.logs.counts import many
 from sandbox.logs.promotion import AUDIT, AuditedRun, AuditLog, Refused, weigh
 from sandbox.logs.reading import LogReader
 from sandbox.profile import document
@@ -102,15 +103,16 @@ def _show(found: AuditLog, profile: Profile, lacking: str, name: str, source: st
     function, last = profile.function.name, found.last_refused
     since = last or found.began
     counted = any(run.invocations for run in found.runs.values())
-    over = _of(len(found.runs_since(last)), "run")
-    quiet = f"{_of(found.invocations(last), 'invocation')} in {over}" if counted else f"{over}, {UNCOUNTED}"
+    over = many(len(found.runs_since(last)), "run")
+    quiet = f"{many(found.invocations(last), 'invocation')} in {over}" if counted else f"{over}, {UNCOUNTED}"
     if found.refused:
         count = sum(one.count for one in found.refused.values())
-        say(f"{function}: no: enforcement would have refused {_of(count, 'call')} of {_of(len(found.refused), 'kind')}")
+        calls = f"{many(count, 'call')} of {many(len(found.refused), 'kind')}"
+        say(f"{function}: no: enforcement would have refused {calls}")
         say(f"the last at {reader.moment(last)}; none since, over {quiet}")
         for one in sorted(found.refused.values(), key=lambda one: -one.count):
             say(f"{one.count:>8} {_named(one)}, from {reader.moment(one.first)} to {reader.moment(one.last)}, in "
-                f"{_of(len(one.runs), 'run')}; to allow: {one.allow or 'nothing can'}")  # fmt: skip
+                f"{many(len(one.runs), 'run')}; to allow: {one.allow or 'nothing can'}")  # fmt: skip
     elif lacking:
         say(f"{function}: no: {lacking}")
     else:
@@ -120,9 +122,9 @@ def _show(found: AuditLog, profile: Profile, lacking: str, name: str, source: st
     for run in sorted(found.runs.values(), key=lambda run: run.began)[-SHOWN:]:
         say(f"    {_told(run)}")
     if len(found.runs) > SHOWN:
-        say(f"    and {_of(len(found.runs) - SHOWN, 'run')} before")
+        say(f"    and {many(len(found.runs) - SHOWN, 'run')} before")
     if found.other_runs:
-        say(f"left out {_of(len(found.other_runs), 'run')} under another policy")
+        say(f"left out {many(len(found.other_runs), 'run')} under another policy")
     if found.elsewhere:
         say(f"left out lines of other functions: {', '.join(sorted(found.elsewhere))}")
     if found.runs and not counted:
@@ -136,7 +138,7 @@ def _show(found: AuditLog, profile: Profile, lacking: str, name: str, source: st
 def _told(run: AuditedRun) -> str:
     ended = "" if run.ended else ", not ended"
     already = f", {run.already} refused in the audit as well" if run.already else ""
-    seen = _of(len(run.invocations), "invocation") if run.invocations else UNCOUNTED
+    seen = many(len(run.invocations), "invocation") if run.invocations else UNCOUNTED
     return (
         f"{run.supervisor} {run.mode or 'mode not known'} from {reader.moment(run.began)} to {reader.moment(run.last)}"
         f"{ended}: {seen}, {run.refused} to be refused{already}"
@@ -169,7 +171,3 @@ def _facts(found: AuditLog, profile: Profile) -> dict[str, object]:
 
 def _named(one: Refused) -> str:
     return f"{one.call}" + (f" {one.target}" if one.target else "")
-
-
-def _of(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"

@@ -22,7 +22,7 @@ from sandbox.violations.library import named
 from sandbox.violations.reader import LATEST, STATUS, Line
 from sandbox.violations.record import Summary, Violation, counted_as
 
-ENVIRONMENT, LABEL = b'environment', b'label'
+ENVIRONMENT, LABEL = b"environment", b"label"
 """One of these is in each line of observations, also where that is a string of JSON."""
 LONGEST_LINE = 1 << 20
 """Bytes of a line of observations with its envelope, and more."""

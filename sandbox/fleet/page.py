@@ -14,7 +14,7 @@ from html import escape
 
 from sandbox.errors import printable
 from sandbox.fleet.engines import Value
-from sandbox.fleet.report import SHOWN, TIMES, Answer, FleetReport, chapters, moment_of, shown, total
+from sandbox.fleet.report import SHOWN, TIMES, Answer, FleetReport, chapters, functions_by_tier, moment_of, shown, total
 
 STYLE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "report", "templates", "page.css")
 TIERS = {
@@ -75,10 +75,7 @@ def _page(report: FleetReport, style: str, digest: str) -> Iterator[str]:
 
 def _glance(report: FleetReport) -> Iterator[str]:
     """Numbers, and the tiers as a bar."""
-    tables = report.tables
-    tiers: dict[str, set[str]] = {}
-    for row in tables["coverage"]:
-        tiers.setdefault(str(row["tier"]), set()).add(str(row["function"]))
+    tables, tiers = report.tables, functions_by_tier(report)
     functions = set[str]().union(*tiers.values())
     tiles = [
         ("functions", len(functions), ""), ("unprotected", len(tiers.get("unprotected", ())), "high"),

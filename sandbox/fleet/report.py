@@ -9,6 +9,7 @@ from sandbox.errors import printable
 from sandbox.fleet.engines import FleetEngine, Value
 from sandbox.fleet.narrowing import Unused, unused
 from sandbox.fleet.questions import DAY, QUESTIONS, Window, newest_profiles, used
+from sandbox.logs.counts import many
 from sandbox.violations.reader import LATEST, moment
 
 ASKED = ("coverage", "violations", "unlisted", "together", "new", "stale", "trainings", "estimates")
@@ -70,6 +71,14 @@ def total(rows: Sequence[Answer], name: str) -> int:
     return sum(value for row in rows if isinstance(value := row[name], int))
 
 
+def functions_by_tier(report: FleetReport) -> dict[str, set[str]]:
+    """The functions that have each tier; one of two releases may have two."""
+    found: dict[str, set[str]] = {}
+    for row in report.tables["coverage"]:
+        found.setdefault(str(row["tier"]), set()).add(str(row["function"]))
+    return found
+
+
 def markdown(report: FleetReport) -> str:
     """The report for people."""
     return "\n".join(_lines(report)) + "\n"
@@ -79,17 +88,15 @@ def _lines(report: FleetReport) -> Iterator[str]:
     tables, window = report.tables, report.window
     yield f"# Fleet report, {moment_of(window.now)}"
     yield ""
-    functions = {row["function"] for row in tables["coverage"]}
-    by_tier: dict[str, set[str]] = {}
-    for row in tables["coverage"]:
-        by_tier.setdefault(str(row["tier"]), set()).add(str(row["function"]))
+    by_tier = functions_by_tier(report)
+    functions = set[str]().union(*by_tier.values())
     tiers = ", ".join(f"{len(names)} {tier}" for tier, names in sorted(by_tier.items()))
     refused, more = total(tables["violations"], "count"), total(tables["unlisted"], "count")
-    yield f"{_of(len(functions), 'function')}: {tiers or 'none'}. {_of(refused, 'violation')} listed, {more} counted."
+    yield f"{many(len(functions), 'function')}: {tiers or 'none'}. {many(refused, 'violation')} listed, {more} counted."
     for _, title, rows in chapters(report):
         yield from ("", f"## {title}", "")
         yield from table(rows)
-    yield from ("", f"## Rights that nothing used in the last {_of(window.unused, 'day')}", "")
+    yield from ("", f"## Rights that nothing used in the last {many(window.unused, 'day')}", "")
     if not report.narrowing:
         yield "None that activity or observations could show."
     for one in report.narrowing[:SHOWN]:
@@ -102,7 +109,7 @@ def chapters(report: FleetReport) -> Iterator[tuple[str, str, Sequence[Answer]]]
     titles = {
         "coverage": "Coverage", "violations": "Violations", "unlisted": "Violations without a line of their own",
         "together": f"Refused in {window.functions} functions or more within {window.minutes} minutes",
-        "new": f"New in the fleet in the last {_of(window.days, 'day')}", "stale": "No longer what was trained",
+        "new": f"New in the fleet in the last {many(window.days, 'day')}", "stale": "No longer what was trained",
         "trainings": f"Trainings older than {OLD} days", "estimates": "Completeness of the newest profiles",
     }  # fmt: skip
     for name in ASKED:
@@ -139,7 +146,3 @@ def _cell(value: object) -> str:
     for character in "\\`|*_[]":
         text = text.replace(character, f"\\{character}")
     return text
-
-
-def _of(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"

@@ -37,15 +37,15 @@ class Counts:
 
     def verdict(self) -> str:
         """`120 lines read: 1 start and 3 lines of a supervisor (docker); 1 not understood: ...`."""
-        text = f"{_of(self.lines, 'line')} read: "
+        text = f"{many(self.lines, 'line')} read: "
         if self.nothing_ours:
             text += "none of a supervisor or a start, which says nothing about violations"
         elif not self.lines:
             text += "nothing was written there"
         else:
             envelopes = [name for name, _ in sorted(self.envelopes.items(), key=lambda item: -item[1])]
-            kernel = f", {_of(self.kernel, 'record')} of the kernel" if self.kernel else ""
-            text += f"{_of(self.starts, 'start')} and {_of(self.ours - self.kernel, 'line')} of a supervisor{kernel}"
+            kernel = f", {many(self.kernel, 'record')} of the kernel" if self.kernel else ""
+            text += f"{many(self.starts, 'start')} and {many(self.ours - self.kernel, 'line')} of a supervisor{kernel}"
             text += f" ({', '.join(envelopes)})" if envelopes else ""
         if self.problems:
             reasons = (f"{reason} ({count})" for reason, count in sorted(self.problems.items()))
@@ -53,5 +53,6 @@ class Counts:
         return text
 
 
-def _of(count: int, what: str) -> str:
+def many(count: int, what: str) -> str:
+    """`1 line`, `2 lines`."""
     return f"{count} {what}{'s' * (count != 1)}"

@@ -18,7 +18,7 @@ from textual.message import Message
 from textual.widgets import DataTable, Footer, Static
 
 from sandbox.errors import SandboxError, printable
-from sandbox.logs.counts import Counts
+from sandbox.logs.counts import Counts, many
 from sandbox.violations import reader
 from sandbox.violations.reader import Line
 from sandbox.watch.session import ALLOW, MOST, WatchedAccess, WatchedFunction
@@ -240,7 +240,7 @@ def state(session: WatchedFunction, source: str, width: int, *, paused: bool, re
         text.append(f"  request {session.request if width >= NARROW else session.request[:8]}")
     counts = [f"{count} {verdict}" for verdict, count in sorted(session.by_verdict.items())]
     text.append(f"\n{', '.join(counts) or 'no accesses yet'}; ")
-    text.append(f"{_of(session.invocations, 'invocation')}, {_of(session.starts, 'start')}")
+    text.append(f"{many(session.invocations, 'invocation')}, {many(session.starts, 'start')}")
     marks = ["PAUSED"] * paused + ["refusals only"] * refusals_only + [session.ended] * bool(session.ended)
     if marks:
         text.append(f"  [{', '.join(marks)}]", "bold")
@@ -251,10 +251,6 @@ def state(session: WatchedFunction, source: str, width: int, *, paused: bool, re
     elif width >= NARROW:
         text.append(f"\n{source}: {session.counts.lines} lines read", "dim")
     return text
-
-
-def _of(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def columns(width: int) -> dict[str, int]:
