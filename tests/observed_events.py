@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from sandbox.learn.observations import ColdStart, Item, Sample
+from sandbox.learn.cold_starts import ColdStart, Item, Sample
 from sandbox.learn.records import Connect, Fact, FileAccess, Listen, Program, SpanKind, Start
 
 START = Start(api=True, places={"{root}": "/srv/task"})

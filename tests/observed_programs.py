@@ -17,7 +17,7 @@ from typing import Any
 from users_and_folders import as_user, identity
 
 from sandbox.learn import observations
-from sandbox.learn.observations import ColdStart, Item
+from sandbox.learn.cold_starts import ColdStart, Item
 from sandbox.runtime_api import Environment as Served
 from sandbox.runtime_api import Function, Invocation, Outcome
 

@@ -20,9 +20,9 @@ from sandbox.cli.profile_files import write_profile
 from sandbox.cli.verification import beside, failure_of, prove
 from sandbox.errors import ProfileError, UsageError
 from sandbox.learn import observations, platforms
+from sandbox.learn.cold_starts import ColdStart
 from sandbox.learn.generalise import Learned, generalise
 from sandbox.learn.host import runnable
-from sandbox.learn.observations import ColdStart
 from sandbox.learn.platforms import DeploymentPlatform
 from sandbox.learn.program import ENDED_WELL, Serving
 from sandbox.learn.training import TrainingFailure, TrainingPlan

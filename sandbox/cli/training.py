@@ -14,8 +14,8 @@ from sandbox.cli import generalise as generalising
 from sandbox.cli.output import json_line, on_terminal, say, warn
 from sandbox.errors import LearningFailed, limit_of
 from sandbox.learn import platforms
+from sandbox.learn.cold_starts import ColdStart
 from sandbox.learn.generalise import Learned
-from sandbox.learn.observations import ColdStart
 from sandbox.learn.platforms import DeploymentPlatform
 from sandbox.learn.program import ENDING_IT, LISTENING
 from sandbox.learn.recorder import MOST_FACTS

@@ -1,7 +1,7 @@
 """What a store holds of one function's cold starts, from which its profile is learned.
 
 An aggregation by function: each file of the store gives a part, and parts are united in whatever order, any number of
-times, to the same whole. What the cold starts have in common is held once (learn/observations.py), so that it grows
+times, to the same whole. What the cold starts have in common is held once (learn/cold_starts.py), so that it grows
 with what is new in them, and with their number by little.
 """
 
@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from sandbox.errors import ObservationError
 from sandbox.fleet.extras import FLEET, require
 from sandbox.fleet.store import Store, damaged
-from sandbox.learn.observations import ColdStart, Reader, SharedValues
+from sandbox.learn.cold_starts import ColdStart, SharedValues
+from sandbox.learn.observations import Reader
 
 BATCH = 64
 """Cold starts that are unpacked at once."""

@@ -14,7 +14,8 @@ from sandbox.errors import ObservationError
 from sandbox.fleet.schema import VERSION, identity
 from sandbox.fleet.store import Row
 from sandbox.learn import attribution, rights
-from sandbox.learn.observations import ColdStart, Reader
+from sandbox.learn.cold_starts import ColdStart
+from sandbox.learn.observations import Reader
 from sandbox.logs.reading import LogReader
 from sandbox.violations import activities
 from sandbox.violations.activity import Activity

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sandbox.learn import rights
+from sandbox.learn.cold_starts import ColdStart, Item
 from sandbox.learn.leave_one_out import PHASE_OF
-from sandbox.learn.observations import ColdStart, Item
 from sandbox.learn.records import Fact, Loaded, Program
 from sandbox.profile.libraries import coverings, learned_users, united_libraries
 from sandbox.profile.model import Library, Phase, Profile, Section, UsedBy

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sandbox.behaviour.path import check, covers
 from sandbox.errors import ProfileError
-from sandbox.learn.observations import ColdStart
+from sandbox.learn.cold_starts import ColdStart
 from sandbox.learn.records import Program
 from sandbox.learn.rights import program_named
 from sandbox.profile.executables import merged_names, written_place

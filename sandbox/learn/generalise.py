@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from sandbox.behaviour import anomaly
 from sandbox.behaviour.call import Call
 from sandbox.learn import attribution, executables, rights
+from sandbox.learn.cold_starts import ColdStart, Item, Sample
 from sandbox.learn.leave_one_out import LeaveOneOut, in_order
 from sandbox.learn.novel_users import novel_users
-from sandbox.learn.observations import ColdStart, Item, Sample
 from sandbox.learn.proposal import accept
 from sandbox.learn.records import Start
 from sandbox.learn.rights import Thing

@@ -21,7 +21,7 @@ from sandbox.behaviour.path import Cover, check, covers
 from sandbox.errors import ProfileError
 from sandbox.learn import rights
 from sandbox.learn.allowed import Allowed
-from sandbox.learn.observations import ColdStart, Item, Sample
+from sandbox.learn.cold_starts import ColdStart, Item, Sample
 from sandbox.learn.records import Fact, Program
 from sandbox.learn.rights import Thing
 from sandbox.policy.rules import refused_quietly, relatives

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sandbox.behaviour.call import Call
 from sandbox.learn.attribution import lines_used
+from sandbox.learn.cold_starts import ColdStart, Sample
 from sandbox.learn.leave_one_out import PHASE_OF
-from sandbox.learn.observations import ColdStart, Sample
 from sandbox.learn.records import Fact
 from sandbox.profile import base
 from sandbox.profile.circumstances import RESTARTED

@@ -22,8 +22,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sandbox.errors import InstallRefused
+from sandbox.learn.cold_starts import ColdStart, Sample
 from sandbox.learn.enter_place import PASSWD, Layout
-from sandbox.learn.observations import ColdStart, Sample
 from sandbox.learn.platforms import HOST, SHARED_MEMORY, DeploymentPlatform
 from sandbox.learn.records import FileAccess, Mode
 from sandbox.profile.model import Profile

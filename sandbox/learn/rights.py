@@ -11,8 +11,8 @@ from sandbox.behaviour.destination import ANY_PORT, LOOKED_UP, Entry
 from sandbox.behaviour.path import OWN_INTERPRETER, PROGRAM_BASES, below, literal
 from sandbox.behaviour.spelling import below_named
 from sandbox.kernel import tables
+from sandbox.learn.cold_starts import ColdStart
 from sandbox.learn.host import TOOL
-from sandbox.learn.observations import ColdStart
 from sandbox.learn.records import FORMAT, Connect, Fact, FileAccess, Listen
 from sandbox.profile.folding import folder_of, named
 from sandbox.profile.random_names import TERMINALS, sockets

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field, replace
 
 from sandbox.confine import started_with
 from sandbox.learn import observations, own_process, program, records
+from sandbox.learn.cold_starts import ColdStart
 from sandbox.learn.host import started_by
-from sandbox.learn.observations import ColdStart
 from sandbox.learn.place import StartPlace, nowhere, prepare
 from sandbox.learn.platforms import HOST, DeploymentPlatform
 from sandbox.learn.visits import visits

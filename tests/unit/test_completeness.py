@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.learn.cold_starts import ColdStart, Item, Sample
 from sandbox.learn.generalise import generalise
 from sandbox.learn.leave_one_out import LeaveOneOut
-from sandbox.learn.observations import ColdStart, Item, Sample
 from sandbox.learn.records import Start
 from sandbox.profile.completeness import CONFIDENCE, TARGET, bound, estimate, still_needed
 from sandbox.profile.model import Estimate

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sandbox.learn.cold_starts import ColdStart
 from sandbox.learn.executables import learned
-from sandbox.learn.observations import ColdStart
 from sandbox.learn.records import Program, Start
 from sandbox.profile.executables import merged_names, written_place
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.behaviour.path import check, covers
+from sandbox.learn.cold_starts import ColdStart
 from sandbox.learn.generalise import generalise
-from sandbox.learn.observations import ColdStart, read
+from sandbox.learn.observations import read
 from sandbox.learn.records import Start
 from sandbox.policy import build
 from sandbox.profile import base

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from profile_strategies import items
 
+from sandbox.learn.cold_starts import ColdStart, Item, RefusedCall, Sample
 from sandbox.learn.generalise import generalise
-from sandbox.learn.observations import ColdStart, Item, RefusedCall, Sample
 from sandbox.learn.records import Program, SpanKind, Start
 from sandbox.profile import document
 from sandbox.profile.model import Phase, Profile

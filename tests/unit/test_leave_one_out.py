@@ -14,9 +14,9 @@ from sandbox.behaviour.call import Call
 from sandbox.kernel.tables import machine
 from sandbox.learn import rights
 from sandbox.learn.allowed import Allowed
+from sandbox.learn.cold_starts import ColdStart, Item, Sample
 from sandbox.learn.generalise import generalise
 from sandbox.learn.leave_one_out import MOST_WORK, LeaveOneOut
-from sandbox.learn.observations import ColdStart, Item, Sample
 from sandbox.learn.records import Connect, Fact, FileAccess, Listen, Program, SpanKind
 from sandbox.policy import supervision
 from sandbox.profile import base

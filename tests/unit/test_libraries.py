@@ -9,8 +9,8 @@ from observed_events import invoked, started
 
 from sandbox.behaviour.anomaly import NEW_LIBRARY
 from sandbox.behaviour.call import Call
+from sandbox.learn.cold_starts import Attributed, ColdStart, Item
 from sandbox.learn.generalise import generalise
-from sandbox.learn.observations import Attributed, ColdStart, Item
 from sandbox.learn.proposal import accept
 from sandbox.learn.records import Connect, FileAccess, Listen, Program
 from sandbox.learn.rights import Thing

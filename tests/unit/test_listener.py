@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sandbox.behaviour import listener, spelling
 from sandbox.errors import ProfileError
 from sandbox.kernel import tables
+from sandbox.learn.cold_starts import ColdStart, Sample
 from sandbox.learn.generalise import generalise
-from sandbox.learn.observations import ColdStart, Sample
 from sandbox.learn.records import Listen, Start
 from sandbox.policy import supervision
 from sandbox.profile import document, lint

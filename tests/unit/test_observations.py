@@ -18,9 +18,10 @@ from sandbox.behaviour import arguments
 from sandbox.errors import ObservationError
 from sandbox.kernel import tables
 from sandbox.learn import denials, recorder, records
+from sandbox.learn.cold_starts import ColdStart
 from sandbox.learn.generalise import generalise
 from sandbox.learn.observation_log import ObservationLog
-from sandbox.learn.observations import ColdStart, read
+from sandbox.learn.observations import read
 from sandbox.learn.records import Program
 from sandbox.learn.whose import LONGEST
 
