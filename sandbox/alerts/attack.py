@@ -57,11 +57,12 @@ def technique(uid: str) -> Technique | None:
 def attacks(uid: str) -> Iterator[dict[str, object]]:
     """OCSF's `attack` objects of a technique, one for each tactic that it serves."""
     found = technique(uid)
-    for tactic in found.tactics if found else ():
-        sub = {"sub_technique": found.sub_technique.fields} if found and found.sub_technique else {}
+    if found is None:
+        return
+    sub = {"sub_technique": found.sub_technique.fields} if found.sub_technique else {}
+    for tactic in found.tactics:
         yield {
-            "version": matrix()["version"], "tactic": tactic.fields,
-            "technique": found.technique.fields if found else {}, **sub,
+            "version": matrix()["version"], "tactic": tactic.fields, "technique": found.technique.fields, **sub,
         }  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def _uncounted(summary: Summary, counted: dict[str, int], supervisor: str) -> in
 
 
 def _document(function: str, at: float, values: Mapping[str, float], line: Line) -> dict[str, object]:
-    """The document. What is no metric in it is for searches; CloudWatch takes it as it is."""
+    """The document. What is not a metric in it is for searches; CloudWatch takes it as it is."""
     name = cut(printable(function), LONGEST_NAME).strip() or "unknown"
     record = line.call
     told: dict[str, str] = {}

@@ -16,7 +16,7 @@ from typing import Any
 
 from sandbox.ci import comparison
 from sandbox.ci.github_api import GitHub, NotDone
-from sandbox.errors import SandboxError, UsageError, printable
+from sandbox.errors import SandboxError, UsageError, printable_lines
 from sandbox.profile import document
 
 NOTHING = "0" * 40
@@ -149,8 +149,7 @@ def _append(path: str, text: str) -> None:
 
 def _tell(level: str, text: str) -> None:
     """A workflow command; nothing of the text can begin another."""
-    shown = "\n".join(printable(line) for line in text.split("\n"))
-    escaped = shown.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    escaped = printable_lines(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     sys.stdout.write(f"::{level} title=sandbox profile::{escaped}\n")
     sys.stdout.flush()
 

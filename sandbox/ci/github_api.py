@@ -1,12 +1,13 @@
 """The few questions to GitHub's API: labels, the comment of a pull request, code scanning.
 
-A token of a fork's pull request only reads: what it may not write GitHub answers with 403, and that is no failure.
+A token of a fork's pull request only reads: what it may not write GitHub answers with 403, and that is not a failure.
 """
 
 from __future__ import annotations
 
 import base64
 import gzip
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -80,22 +81,22 @@ class GitHub:
                 return
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:
-        request = urllib.request.Request(
-            self._base + path, method=method, data=None if body is None else json.dumps(body).encode(),
-            headers={
-                "Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28",
-                "Content-Type": "application/json", "User-Agent": "seccomp-bootstrap",
-                **({"Authorization": f"Bearer {self._token}"} if self._token else {}),
-            },
-        )  # fmt: skip
+        data = None if body is None else json.dumps(body).encode()
+        headers = {
+            "Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28",
+            "Content-Type": "application/json", "User-Agent": "seccomp-bootstrap",
+            **({"Authorization": f"Bearer {self._token}"} if self._token else {}),
+        }  # fmt: skip
         what = f"{method} {path.partition('?')[0]}"
         try:
+            request = urllib.request.Request(self._base + path, data, headers, method=method)
             with self._opener.open(request, timeout=TIMEOUT) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
                 raise NotDone(f"{what}: {error.code} {_message(error.read(1 << 16))}") from error
-        except (OSError, ValueError) as error:  # ValueError: an answer that is not JSON
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            # ValueError: an answer that is not JSON, or no GITHUB_API_URL; HTTPException: an answer that is not HTTP.
             raise NotDone(f"{what}: {printable(str(error))}") from error
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 
 from sandbox.ci import comparison
-from sandbox.errors import SandboxError, printable
+from sandbox.errors import SandboxError, printable, printable_lines
 
 QUALITY = "code-quality.json"
 SEVERITIES = {"high": "critical", "medium": "major", "low": "minor"}
@@ -30,7 +30,7 @@ def main(environ: Mapping[str, str]) -> int:
             json.dump(list(quality(found)), file, indent=2)
         widening = [one for one in found if comparison.fails(one.widest, environ.get("FAIL_ON", "low"))]
     except SandboxError as error:
-        sys.stdout.write("\n".join(printable(line) for line in f"sandbox: {error}".split("\n")) + "\n")
+        sys.stdout.write(printable_lines(f"sandbox: {error}") + "\n")
         return error.exit_code
     for one in found:
         for change in one.found:

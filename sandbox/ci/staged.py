@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from sandbox.ci import comparison
-from sandbox.errors import SandboxError, printable
+from sandbox.errors import SandboxError, printable, printable_lines
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
             for change in one.found if bad else ():
                 sys.stdout.write(printable(f"{change.file}:{change.line}: {change.sign} {change.text}") + "\n")
     except SandboxError as error:
-        sys.stdout.write("\n".join(printable(line) for line in f"sandbox: {error}".split("\n")) + "\n")
+        sys.stdout.write(printable_lines(f"sandbox: {error}") + "\n")
         return error.exit_code
     if failed:
         sys.stdout.write("a profile widens; if that is meant, commit with SKIP=sandbox-diff\n")

@@ -158,7 +158,7 @@ def _followed(file: str, reading: LogReader, form: EventForm) -> Iterator[Iterat
 
 
 def told(file: str, counts: Counts) -> None:
-    """Say how much was read. Raises Exit with 1 where nothing was ours: that is no answer about violations."""
+    """Say how much was read. Raises Exit with 1 where nothing was ours, which says nothing about violations."""
     warn(f"{'standard input' if file == '-' else file}: {counts.verdict()}")
     if counts.nothing_ours:
         raise typer.Exit(1)

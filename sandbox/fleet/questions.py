@@ -205,7 +205,7 @@ def used(tables: Tables, window: Window) -> Any:
 
 
 def stale(tables: Tables, window: Window) -> Any:
-    """Functions whose host, interpreter, handler or lock file is no longer that of the training."""
+    """Functions whose host, interpreter, handler or lock file differs from that of the training."""
     table = _of(tables, "statuses", window)
     table = table.filter(table.stale != "")
     found = table.group_by("function", "release", "stale").aggregate(mode=table["mode"].max())

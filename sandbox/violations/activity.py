@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sandbox.violations.origin import Origin
 
 ALLOWED = "allowed"
-"""The verdict of an access that is no violation."""
+"""The verdict of an access that is not a violation."""
 MOST_LISTED = 16
 """Things that one list of a line names; the line says how many more there were."""
 

@@ -1,7 +1,7 @@
 """Where the lines go: an own way to stderr, a descriptor, a file, or a unix socket. One write a line, and never a wait.
 
 A sink that is full or gone loses lines rather than time: it counts them and says so (`lost`) in the next line that gets
-through. SIGPIPE must be ignored, as Python does from its start: a reader that went away is no reason to die.
+through. SIGPIPE must be ignored, as Python does from its start: a reader that went away is not a reason to die.
 
 Standard error is the function's as well, which may seek, cut, fill and read it. What can be opened anew is, so that
 neither its offset nor its flags are the function's; a line begins on a line of its own, whatever the function left

@@ -65,7 +65,7 @@ def engine(store: Path) -> Iterator[FleetEngine]:
     ],
 )
 def test_nothing_else_is_done(engine: FleetEngine, store: Path, text: str) -> None:
-    """Whatever is no SELECT, and a SELECT that leaves the store, is refused, and leaves nothing behind."""
+    """Whatever is not a SELECT, and a SELECT that leaves the store, is refused, and leaves nothing behind."""
     before = sorted(os.listdir(store))
     with pytest.raises(UsageError):
         answer(engine, text.format(store=store))

@@ -89,7 +89,7 @@ def test_audit_amend_audit_enforce(tmp_path: Path) -> None:
     assert "yes: enforcement would have refused nothing since 20" in said.stdout
     assert one.serve("3.log") == list(refused)
     assert one.sandbox("events", "3.log").stdout == ""
-    assert one.promote("3.log").returncode == 1  # enforcement's own log is no audit
+    assert one.promote("3.log").returncode == 1  # enforcement's own log is not an audit
 
 
 def test_what_is_counted_as_to_be_refused(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_a_file_of_format_1_is_read(tmp_path: Path) -> None:
 
 
 def test_facts_of_the_same_text_are_two() -> None:
-    """A destination is no program, whatever both are called."""
+    """A destination is not a program, whatever both are called."""
     assert len({records.Connect("x"), records.Program("x"), records.FileAccess("x", "read")}) == 3
 
 
@@ -410,13 +410,13 @@ BAD: dict[str, dict[str, Any]] = {
     "another format": {"event": "start", "format": 3},
     "no format": {"event": "start"},
     "places that are no names": {"event": "start", "format": 1, "places": [1]},
-    "a place that is no path": {"event": "start", "format": 1, "places": {"{root}": 3}},
+    "a place that is not a path": {"event": "start", "format": 1, "places": {"{root}": 3}},
     "an unknown phase": {"event": "item", "id": 9, "phase": "later", "syscall": "getcwd", "class": ""},
     "an unknown syscall": {"event": "item", "id": 9, "phase": "init", "syscall": "opne", "class": ""},
     "an unknown class": {"event": "item", "id": 9, "phase": "init", "syscall": "openat", "class": "append"},
     "a class where there is none": {"event": "item", "id": 9, "phase": "init", "syscall": "getcwd", "class": "read"},
-    "a class that is no text": {"event": "item", "id": 9, "phase": "init", "syscall": "openat", "class": ["read"]},
-    "a syscall that is no text": {"event": "item", "id": 9, "phase": "init", "syscall": ["openat"], "class": ""},
+    "a class that is not a text": {"event": "item", "id": 9, "phase": "init", "syscall": "openat", "class": ["read"]},
+    "a syscall that is not a text": {"event": "item", "id": 9, "phase": "init", "syscall": ["openat"], "class": ""},
     "an id that is not a number": {"event": "item", "id": "x", "phase": "init", "syscall": "getcwd", "class": ""},
     "an item without its call": {"event": "item", "id": 9, "phase": "init"},
     "a count of an item that was not told": {"event": "init", "items": {"77": 1}},
@@ -425,7 +425,7 @@ BAD: dict[str, dict[str, Any]] = {
     "an endless count": {"event": "init", "items": {"0": float("inf")}},
     "items that are a list": {"event": "init", "items": [1]},
     "a time that is none": {"event": "init", "items": {}, "time": "noon"},
-    "a time that is no number": {"event": "init", "items": {}, "time": float("nan")},
+    "a time that is not a number": {"event": "init", "items": {}, "time": float("nan")},
     "a failure without calls": {"event": "failed", "request": "x"},
     "a status that is none": {"event": "end", "status": "well", "last": []},
     "a file without a mode": {"event": "file", "id": 7, "value": "/x"},
@@ -433,7 +433,7 @@ BAD: dict[str, dict[str, Any]] = {
     "an id of a file that is not a number": {"event": "exec", "id": "x", "value": "/x"},
     "a fact that was not told": {"event": "init", "items": {}, "facts": [77]},
     "facts that are a text": {"event": "init", "items": {}, "facts": "0"},
-    "a fact that is no number": {"event": "init", "items": {}, "facts": [[]]},
+    "a fact that is not a number": {"event": "init", "items": {}, "facts": [[]]},
 }
 
 

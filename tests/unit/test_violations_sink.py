@@ -281,7 +281,7 @@ def test_a_descriptor_is_taken_over(pipe: tuple[int, int]) -> None:
 
 
 def test_a_full_disk_costs_lines_and_nothing_else() -> None:
-    """ENOSPC is no reason to wait or die: the sink counts."""
+    """ENOSPC is not a reason to wait or die: the sink counts."""
     sink = Sink("file:/dev/full")
     assert [sink.write(event()) for _ in range(3)] == [False] * 3
     assert sink.lost == 3
