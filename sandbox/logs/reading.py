@@ -28,9 +28,10 @@ CUT_LINE = "a line that begins like ours and is cut or altered"
 CUT_GZIP, BAD_GZIP = "gzip data that ends too early", "gzip data that is damaged"
 _BY_LINE = ("docker", "journald", "cri")
 """Formats of which each line is."""
-_COMPACT = re.compile(rb'\{"event":"(?:' + "|".join(reader.EVENTS).encode() + rb')"')
-_ANYWHERE = re.compile(rb'[{,]\s*"event"\s*:\s*"(?:' + "|".join(reader.EVENTS).encode() + rb')"')
-_INDENTED = re.compile(rb'"event"\s*:\s*"(?:' + "|".join(reader.EVENTS).encode() + rb')",')
+_NAMED = rb'"(?:' + "|".join(reader.EVENTS).encode() + rb')"'
+_COMPACT = re.compile(rb'\{"event":' + _NAMED)
+_ANYWHERE = re.compile(rb'[{,]\s*"event"\s*:\s*' + _NAMED)
+_INDENTED = re.compile(rb'"event"\s*:\s*' + _NAMED + rb",")
 _REALTIME = re.compile(rb'"__REALTIME_TIMESTAMP"\s*:\s*"(\d{10,18})"')
 
 
@@ -219,9 +220,7 @@ class LogReader:
                 value, _ = json.JSONDecoder().raw_decode(text[match.start() :][:LONGEST].decode("utf-8", "replace"))
             except (ValueError, RecursionError):
                 continue
-            found = [line for line, _, _ in reader.candidates(encode(value).encode(), number) if line]
-            self._found += found
-            start = match.end() if found else start
+            start = match.end() if self._add(value, number) else start
         return start
 
     def _reordered(self, text: bytes, number: int) -> None:
@@ -234,8 +233,17 @@ class LogReader:
             return
         for one in (value, *value.values()):
             if isinstance(one, dict) and one.get("event") in reader.EVENTS:
-                said = encode({"event": one["event"], **one}).encode()
-                self._found += [line for line, _, _ in reader.candidates(said, number) if line]
+                self._add({"event": one["event"], **one}, number)
+
+    def _add(self, fields: dict[str, object], number: int) -> bool:
+        """Add the line that we would have written of these fields; whether it is one of ours."""
+        try:
+            said = encode(fields).encode()
+        except RecursionError:  # JSON may be nested deeper for who reads it than for who writes it
+            return False
+        found = [line for line, _, _ in reader.candidates(said, number) if line]
+        self._found += found
+        return bool(found)
 
     def _strings(self, text: bytes, start: int, *, ended: bool, depth: int, time: float | None = None) -> int:
         """Add what stands in strings of JSON; until where they go."""
@@ -287,11 +295,9 @@ class LogReader:
         text, self._pretty = b"".join(self._pretty).decode("utf-8", "replace"), []
         try:
             value, _ = json.JSONDecoder().raw_decode(text)
-            found = [line for line, _, _ in reader.candidates(encode(value).encode(), self._number) if line]
         except (ValueError, RecursionError):
-            found = []
-        self._found += found
-        if not found:
+            value = {}
+        if not self._add(value, self._number):
             self.counts.problem(CUT_LINE)
 
 

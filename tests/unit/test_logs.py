@@ -222,6 +222,14 @@ def test_what_cannot_be_read_is_counted_with_its_reason(data: bytes, problem: st
     assert "says nothing about violations" in counts.verdict()
 
 
+def test_what_is_nested_too_deeply_hides_nothing() -> None:
+    """JSON that the decoder takes and the encoder does not, in each form that is written anew: the next line counts."""
+    deep = "[" * 600 + "]" * 600
+    lines = (f'{{"event":"violation","a":{deep}}}', f'{{"a": 1, "event": "violation", "b": {deep}}}',
+             f'{{\n"event": "violation",\n"a": {deep}\n}}', STATUS)  # fmt: skip
+    assert read("\n".join(lines).encode())[1].starts == 1
+
+
 PARTS = [
     b'{"event": "', b'"message": "', b'"data":"H4sI', b"\\", b'"', b"\n", b"{", b'"event": "violation",', b"}", b"[1,2",
     b'"MESSAGE": [', b'{"log":"', b"type=1326 ", b"audit(1.5:1) arch=c000003e syscall=1 pid=1 code=0 ", b"\xff\xfe",
