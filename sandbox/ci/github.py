@@ -39,7 +39,7 @@ def main() -> int:
 
 def compare(environ: Mapping[str, str]) -> int:
     """Compare, and write what every run has: report, analyses, summary and outputs."""
-    folder = environ["REPORT"]
+    folder = environ.get("REPORT", "sandbox-report")
     event = _event(environ)
     patterns = environ.get("PROFILES", "").split()
     if train := environ.get("TRAIN", ""):
@@ -58,7 +58,7 @@ def compare(environ: Mapping[str, str]) -> int:
 
 def report(environ: Mapping[str, str]) -> int:
     """Tell GitHub what may be told, and say whether the run fails."""
-    folder, event = environ["REPORT"], _event(environ)
+    folder, event = environ.get("REPORT", "sandbox-report"), _event(environ)
     hub = GitHub(environ.get("GITHUB_API_URL", ""), environ.get("GITHUB_REPOSITORY", ""), environ.get("TOKEN", ""))
     result = _result(folder)
     number = _dict(event.get("pull_request")).get("number")
@@ -133,8 +133,12 @@ def _event(environ: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def _result(folder: str) -> dict[str, Any]:
-    with open(os.path.join(folder, comparison.RESULT), encoding="utf-8") as file:
-        return _dict(json.load(file))
+    path = os.path.join(folder, comparison.RESULT)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return _dict(json.load(file))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot be read: {error}", where=path, todo="run `compare` before `report`") from error
 
 
 def _dict(value: object) -> dict[str, Any]:

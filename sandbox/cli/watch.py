@@ -69,11 +69,8 @@ def _log(path: str) -> Iterator[tuple[LogFollower, None]]:
     if not os.path.exists(path) or os.path.isdir(path):
         reason = "Is a directory" if os.path.isdir(path) else "No such file or directory"
         raise UsageError(f"cannot be read: {reason}", where=path, todo="name a log file")
-    follower = LogFollower(path)
-    try:
+    with contextlib.closing(LogFollower(path)) as follower:
         yield follower, None
-    finally:
-        follower.close()
 
 
 @contextlib.contextmanager
