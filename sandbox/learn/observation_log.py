@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import select
 import time
 from collections.abc import Iterator
@@ -26,8 +27,8 @@ ITEMS, FACTS = 100, 250
 PATIENCE = 10.0
 """Seconds for a reader of a full pipe: the program can have made it non-blocking, as libuv does, and it says EAGAIN."""
 LEARNING = "LEARNING: NOTHING IS ENFORCED but the hard deny"
-ESCAPED = OURS.replace(b'"', b'\\"')
-"""How a line of ours begins in a log that keeps lines as strings of JSON."""
+_ESCAPED = re.compile(re.escape(OURS.replace(b'"', b'\\"')) + rb'[^"\\]*+(?:\\.[^"\\]*+)*+(?=")')
+"""From a line of ours on to the end of the string, in a log that keeps lines as strings of JSON, however deep."""
 
 
 class ObservationLog:
@@ -131,12 +132,12 @@ def ours(line: bytes) -> Iterator[bytes]:
     start = line.find(OURS)
     if start < 0 and line.lstrip().startswith(b"{"):
         yield line
-    if start < 0 and ESCAPED in line:
-        with contextlib.suppress(ValueError, RecursionError):
-            fields = json.loads(line[line.find(b"{") :])
-            for value in fields.values() if isinstance(fields, dict) else ():
-                for text in value.encode("utf-8", "surrogatepass").splitlines() if isinstance(value, str) else ():
-                    yield from ours(text)
+    if start < 0:
+        for string in _ESCAPED.findall(line):
+            with contextlib.suppress(ValueError):
+                text = str(json.loads(b'"' + string + b'"'))
+                for one in text.encode("utf-8", "surrogatepass").splitlines():
+                    yield from ours(one)
     while start >= 0:
         following = line.find(OURS, start + 1)
         yield line[start : following if following >= 0 else len(line)]

@@ -217,7 +217,7 @@ def test_each_record_has_its_line_and_reads_back(record: records.Record, line: s
 
 
 def test_lines_are_found_in_any_log(tmp_path: Path) -> None:
-    """Behind a prefix, another's unended line or one another, in JSON of a log driver, and where a restart cut one."""
+    """Behind a prefix, an unended line or one another, in JSON of a driver or a service, where a restart cut one."""
     lines = text(environment("a")).splitlines(keepends=True)
     (plain,) = read([write(tmp_path / "plain", b"".join(lines))])
     logs = {
@@ -225,6 +225,8 @@ def test_lines_are_found_in_any_log(tmp_path: Path) -> None:
         "unended": b"".join(b"..." + line + b"GET / 200\n" for line in lines),
         "together": b"".join(line.rstrip() for line in lines),
         "json": b"".join(json.dumps({"log": line.decode(), "stream": "stderr"}).encode() + b"\n" for line in lines),
+        "service": json.dumps({"events": [{"message": line.decode()} for line in lines]}, indent=4).encode(),
+        "service, one line": json.dumps({"events": [{"message": line.decode()} for line in lines]}).encode(),
         "restart": b'{"event": "start", "for' + b"".join(lines),
         "not ours": b'{"event": "login", "user": broken\n{"event": "login"}\n' + b"".join(lines),
     }
