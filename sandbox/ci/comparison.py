@@ -1,7 +1,7 @@
 """The profiles of a change compared with those of a commit before it, as files that any CI system can keep.
 
 report.md         a text for the pull request, all profiles together
-NAME.sarif        what widens, for code scanning, one file a profile
+NAME.sarif        what widens, for code scanning, one file a function: several profiles may be of one
 comparison.json   the same for programs: comparison.schema.json
 """
 
@@ -79,11 +79,12 @@ def write(found: Sequence[Compared], folder: str) -> None:
     ]
     worst = max((one.widest for one in found if one.widest), key=RISKS.index, default=None)
     _write(folder, RESULT, json.dumps({"widens": worst, "profiles": listed}, indent=2) + "\n")
+    results: dict[str, list[sarif.Alert]] = {}
     for one in found:
-        text = sarif.log(
-            rules.of_changes(), rules.widenings(one.found, one.function), f"sandbox-profile-diff/{one.function}"
-        )
-        _write(folder, f"{one.function}.sarif", text)
+        results.setdefault(one.function, []).extend(rules.widenings(one.found, one.function))
+    for function, widenings in results.items():
+        text = sarif.log(rules.of_changes(), widenings, f"sandbox-profile-diff/{function}")
+        _write(folder, f"{function}.sarif", text)
 
 
 def fails(worst: str | None, least: str) -> bool:

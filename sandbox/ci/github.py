@@ -63,8 +63,8 @@ def report(environ: Mapping[str, str]) -> int:
     result = _result(folder)
     number = _dict(event.get("pull_request")).get("number")
     if environ.get("UPLOAD") == "true" and not environ.get("TRAIN"):
-        for one in result["profiles"]:
-            with open(os.path.join(folder, f"{one['function']}.sarif"), "rb") as file:
+        for function in sorted({one["function"] for one in result["profiles"]}):
+            with open(os.path.join(folder, f"{function}.sarif"), "rb") as file:
                 data = file.read()
             _allowed(hub.upload, data, environ.get("GITHUB_SHA", ""), environ.get("GITHUB_REF", ""))
     if environ.get("COMMENT") == "true" and isinstance(number, int):

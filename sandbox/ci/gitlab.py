@@ -48,7 +48,7 @@ def quality(found: Iterable[comparison.Compared]) -> Iterable[dict[str, object]]
         for change in one.found:
             if change.effect != "widens":
                 continue
-            same = "\0".join((one.function, change.section, change.subject))
+            same = "\0".join((change.file, one.function, change.section, change.subject))
             yield {
                 "description": printable(change.text), "check_name": f"widening/{change.rule}",
                 "fingerprint": hashlib.sha256(same.encode(errors="surrogateescape")).hexdigest(),
