@@ -14,6 +14,7 @@ from sandbox.cli.output import emit, json_line, json_text, say, warn, write_text
 from sandbox.errors import UsageError
 from sandbox.fleet.engines import Value
 from sandbox.fleet.extras import FLEET, require
+from sandbox.logs.counts import many
 
 
 class EngineChoice(enum.StrEnum):
@@ -56,8 +57,8 @@ def ingest(
         json_line({**vars(counts), "rows": writer.taken, "new": writer.new, "files": writer.files})
     else:
         say(
-            f"{store}: {counts.lines} lines of {counts.sources} sources, {counts.ours} of ours; "
-            f"{writer.new} new rows in {writer.files} files"
+            f"{store}: {many(counts.lines, 'line')} of {many(counts.sources, 'source')}, {counts.ours} of ours; "
+            f"{many(writer.new, 'new row')} in {many(writer.files, 'file')}"
             + (f"; {counts.not_understood} cut or altered" if counts.not_understood else "")
         )
     if counts.damaged:

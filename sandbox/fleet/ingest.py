@@ -21,13 +21,14 @@ LARGEST = 64 << 20
 
 
 def ingest(store: Store, found: Iterable[Source], tell: Callable[[str], None]) -> tuple[Ingested, Writer]:
-    """Take in all sources. `tell` hears what was left out, and why. Raises UsageError, DiskFull.
+    """Take in all sources. `tell` hears what was left out, and why.
 
+    Raises UsageError for a name that means no source, before anything is taken, and DiskFull.
     Whatever ends this, each row is in the store once or not at all, and the same sources again complete it.
     """
     store.tidy()
     writer, counts = Writer(store), Ingested()
-    for source in found:
+    for source in tuple(found):
         try:
             counts.add(_taken(source, writer, tell))
         except SandboxError as error:

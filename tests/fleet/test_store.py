@@ -132,8 +132,15 @@ def test_the_same_lines_are_the_same_answers(tmp_path: Path) -> None:
     assert [(row["function"], row["stale"]) for row in found["stale"]] == [("c", "python: learned on 3.11, here 3.12")]
 
 
-def test_what_is_not_a_store_is_refused(tmp_path: Path) -> None:
-    """Another folder, a later version, a damaged source and a damaged file are errors that say what to do."""
+def test_what_is_not_a_store_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another folder, a later version, a damaged source and a damaged file are errors that say what to do.
+
+    So is a name that means nothing, wherever it stands; then nothing was taken.
+    """
+    monkeypatch.setattr("sandbox.fleet.store.MOST_ROWS", 1)
+    with pytest.raises(UsageError, match="No such file"):
+        taken(tmp_path / "empty", log(tmp_path / "first.log", "a", 5), tmp_path / "nothing.log")
+    assert rows(tmp_path / "empty", "violations") == []
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds other files"):

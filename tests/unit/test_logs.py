@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.cli.events import LogFormat
 from sandbox.logs.counts import Counts
 from sandbox.logs.envelopes import FORMATS
 from sandbox.logs.reading import PIECE, LogReader
@@ -279,6 +280,7 @@ def sandbox(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[
 
 def test_the_command_says_what_it_read(tmp_path: Path, lines: list[str]) -> None:
     """How many lines, of whom and from what; exit 1 and no count of violations where nothing was ours."""
+    assert tuple(LogFormat) == FORMATS
     log, other, quiet = tmp_path / "log.gz", tmp_path / "other", tmp_path / "quiet"
     log.write_bytes(gzip.compress(docker(lines).encode()))
     other.write_text("nothing of ours\n" * 3)
