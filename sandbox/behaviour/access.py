@@ -183,38 +183,6 @@ def of_change(call: Call, args: Sequence[int], task: Task, phase: str) -> tuple[
         return (Access(call, phase, WRITE, "", unsure=True),), None
 
 
-def socket_path(task: Task, path: bytes, *, keep: bool = False) -> Walked:
-    """Where the path of a unix socket that a task connects or sends to leads, up to its NUL (net/unix/af_unix.c).
-
-    With `keep` its descriptor stays open: Walked.fd.
-    """
-    return _as_named(Walker(task.tid).walk(None, path.split(b"\0")[0], keep=keep))
-
-
-def _as_named(walked: Walked) -> Walked:
-    """With the name that the kernel has for the file of the descriptor: a rename during the walk can make text lie."""
-    if walked.fd >= 0:
-        try:
-            walked.path = os.readlink(f"/proc/self/fd/{walked.fd}")
-        except OSError:  # it is too long
-            walked.close()
-            raise
-    return walked
-
-
-def bound_path(task: Task, path: bytes) -> Walked:
-    """Where a task's bind(2) would make the file of a unix socket: ENOENT with a parent if it can.
-
-    The descriptor of the folder stays open: Walked.above.
-    """
-    return Walker(task.tid).walk(None, path, follow=False, entry=True, keep=True)
-
-
-def socket_text(walked: Walked) -> str:
-    """The path of a unix socket as a destination: what is not UTF-8 could be any other byte."""
-    return os.fsencode(walked.path).decode(errors="replace")
-
-
 class _Blind(Exception):
     """The task shows its memory to nobody."""
 
@@ -287,7 +255,7 @@ class _Asked:
             if foresee:
                 error = self._outcome(walked)
             else:
-                _as_named(walked)
+                walked.as_named()
         finally:
             if not keep:
                 walked.close()

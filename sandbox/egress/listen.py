@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 
-from sandbox.behaviour import access, listener
+from sandbox.behaviour import listener, socket_path
 from sandbox.behaviour.destination import Entry, clean_path, is_loopback
 from sandbox.egress import sockets
 from sandbox.egress.destinations import Denied
@@ -133,9 +133,9 @@ class Listens:
             self._judge(brokered, Entry("unix", "abstract", name))
             return sockets.bind(brokered.fd, address)
         task = brokered.task
-        walked = access.bound_path(task, address[2:].split(b"\0")[0])
+        walked = socket_path.bound(task, address[2:].split(b"\0")[0])
         try:
-            path = access.socket_text(walked)
+            path = socket_path.shown(walked)
             self._judge(brokered, Entry("unix", "path", clean_path(path) or path))
             if walked.error != errno.ENOENT or not walked.parent or walked.above < 0:
                 return walked.error or errno.EADDRINUSE

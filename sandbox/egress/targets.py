@@ -6,7 +6,7 @@ import errno
 import os
 import struct
 
-from sandbox.behaviour import access
+from sandbox.behaviour import socket_path
 from sandbox.behaviour.destination import RUNTIME_API
 from sandbox.egress import sockets
 from sandbox.egress.answers import Resolvers, resolver_seen
@@ -163,11 +163,11 @@ class Targets:
         # A path in a folder that the function can write may lead anywhere by a link: what is decided on is where it
         # leads, and that, kept by a descriptor, is what is connected to.
         path = address[2:].split(b"\0")[0]
-        walked = access.socket_path(brokered.task, path, keep=True)
+        walked = socket_path.connected(brokered.task, path, keep=True)
         pin = walked.fd
         if pin < 0:
             walked.close()
-            self._judge(brokered, "unix", access.socket_text(walked), 0, frozenset())
+            self._judge(brokered, "unix", socket_path.shown(walked), 0, frozenset())
             if walked.error or walked.blind:
                 raise OSError(walked.error or errno.EACCES, os.strerror(walked.error or errno.EACCES))
             # On a file system that may hang, and listed: only then is it touched.

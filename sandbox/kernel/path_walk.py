@@ -75,6 +75,19 @@ class Walked:
                 os.close(fd)
         self.fd = self.above = -1
 
+    def as_named(self) -> Walked:
+        """With the name that the kernel has for the file of `fd`: a rename during the walk can make the text lie.
+
+        Raises OSError where it is too long; the descriptors are given back.
+        """
+        if self.fd >= 0:
+            try:
+                self.path = os.readlink(f"/proc/self/fd/{self.fd}")
+            except OSError:
+                self.close()
+                raise
+        return self
+
 
 def walk(
     tid: int, dirfd: int | None, path: bytes, *, follow: bool = True, wanted: int = 0, entry: bool = False,

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from sandbox.behaviour import access, arguments, destination, proc
+from sandbox.behaviour import access, arguments, destination, proc, socket_path
 from sandbox.behaviour.access import Access
 from sandbox.behaviour.aim import aim
 from sandbox.behaviour.call import Call
@@ -348,7 +348,7 @@ class Recorder:
         value = address.value
         if address.family == "AF_UNIX" and isinstance(value, str) and not value.startswith("@"):
             # Where it leads is what enforcement decides on.
-            address = SocketAddress(address.family, access.socket_text(access.socket_path(task, data[2:])))
+            address = SocketAddress(address.family, socket_path.shown(socket_path.connected(task, data[2:])))
         loopback = isinstance(value, bytes) and destination.is_loopback(destination.reached(value))
         if loopback and self._listening.is_own(task, fd, protocol, address.port):
             self._fact(Connect(destination.OWN))
