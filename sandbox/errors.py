@@ -337,5 +337,5 @@ def _number(error: BaseException) -> int:
         return errno.ENOMEM
     if isinstance(error, RuntimeError):
         return errno.EAGAIN if "can't start new thread" in str(error) else 0
-    # EAGAIN of a write to a pipe that does not wait is no limit; such an error says how much was written.
+    # EAGAIN of a write to a pipe that does not wait is not a limit; such an error says how much was written.
     return error.errno or 0 if isinstance(error, OSError) and not hasattr(error, "characters_written") else 0

@@ -191,7 +191,7 @@ def _contents(profile: Profile) -> frozenset[str]:
 
 
 def _interpreted(profile: Profile, other: Profile) -> frozenset[str]:
-    """What interprets programs, of those of which both say it: to learn it of one more is no change."""
+    """What interprets programs, of those of which both say it: to learn it of one more allows nothing."""
     known = {program for program, _ in other.interpreters}
     pairs = ((program, by) for program, by in profile.interpreters if program in known)
     return frozenset(f"{program}{INTERPRETED}{by}" for program, by in pairs)

@@ -167,7 +167,7 @@ def _parse(data: bytes | str, source: str) -> Document:
     tree, places = compose(data, source)
     document = Document(Profile(ProfiledFunction("")), source, places)
     for path, what in shape.faults(tree):
-        raise ProfileError(what, where=document.where(path), todo=shape.TODO)
+        raise ProfileError(what, where=document.where(path), todo=shape.REMEDY)
     text = data if isinstance(data, str) else data.decode("utf-8-sig")
     return Document(_build(tree, document), source, places, tree, text)
 

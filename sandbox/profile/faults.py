@@ -20,7 +20,7 @@ def examined(path: str) -> tuple[Document | None, list[ProfileError]]:
         data = load(path)
         return parse(data, path), []
     except ProfileError as error:
-        return None, [error, *(_others(data, path) if error.todo == shape.TODO else ())]
+        return None, [error, *(_others(data, path) if error.todo == shape.REMEDY else ())]
 
 
 def _others(data: bytes, path: str) -> Iterator[ProfileError]:
@@ -28,4 +28,4 @@ def _others(data: bytes, path: str) -> Iterator[ProfileError]:
     tree, places = compose(data, path)
     document = Document(Profile(ProfiledFunction("")), path, places, {}, data.decode("utf-8-sig"))
     for at, what in [*shape.faults(tree)][1:MOST]:
-        yield document.error(at, what, shape.TODO)
+        yield document.error(at, what, shape.REMEDY)

@@ -140,7 +140,7 @@ def _names(path: str, numbers: re.Pattern[str]) -> tuple[tuple[str, ...], ...]:
     dated = False
     wide = EVERY_NUMBER if any(path.startswith(f"{folder}/") for folder in TEMPORARY) else numbers
     for name in path.split("/"):
-        if name == "**":  # all below, which is no name
+        if name == "**":  # all below, which is not a name
             found.append((name,))
             continue
         pattern = EVERY_NUMBER if dated and len(name) == 2 and name.isdecimal() else wide

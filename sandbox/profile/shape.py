@@ -14,7 +14,7 @@ from sandbox.profile.nearest import nearest
 from sandbox.profile.places import Path
 
 ID = "urn:seccomp-bootstrap:profile:"
-TODO = "see `sandbox path schema`, or point your editor at it"
+REMEDY = "see `sandbox path schema`, or point your editor at it"
 LARGEST = 1 << 20
 LONGEST = 200
 """Characters of what the validator says: it quotes what it was given."""

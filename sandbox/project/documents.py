@@ -54,10 +54,10 @@ def _json(text: str, source: str) -> object:
         where = f"{source}:{error.lineno}:{error.colno}"
         raise UsageError(f"is not JSON: {error.msg}", where=where, todo="correct it, or build it again") from error
     except (RecursionError, ValueError) as error:
-        raise UsageError("is nested too deeply, or holds what is no value", where=source, todo=TODO) from error
+        raise UsageError("is nested too deeply, or holds what is not a value", where=source, todo=REMEDY) from error
 
 
-TODO = "remove it from the folder, or give the folder of the function itself"
+REMEDY = "remove it from the folder, or give the folder of the function itself"
 
 
 def _from_json(value: object, depth: int) -> object:
@@ -107,7 +107,7 @@ def _yaml(text: str, source: str) -> object:
         what = " ".join(filter(None, (error.context, error.problem)))
         raise UsageError(f"is not a template: {what}", where=where, todo="correct the line") from error
     except yaml.YAMLError as error:
-        raise UsageError("is not YAML: it holds a character that YAML forbids", where=source, todo=TODO) from error
+        raise UsageError("is not YAML: it holds a character that YAML forbids", where=source, todo=REMEDY) from error
 
 
 class _Walk:
@@ -167,7 +167,7 @@ class _Walk:
         self.count += count
         if self.count > MOST:
             where = f"{self.source}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
-            raise UsageError(f"holds more than {MOST} values", where=where, todo=TODO)
+            raise UsageError(f"holds more than {MOST} values", where=where, todo=REMEDY)
 
 
 class Resolver:

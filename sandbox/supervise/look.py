@@ -52,8 +52,8 @@ _RULES = struct.Struct("<IIII")
 """The head: rights that are handled, bytes of the rules, whether some are missing, nothing."""
 
 CHECKOUT = HOME if os.path.exists(os.path.join(HOME, "pyproject.toml")) else ""
-"""The folder of this project, where it is no installed one. It stands on the path of every interpreter of its virtual
-environment (`pip install --editable`), which lists it and does without."""
+"""The folder of this project, where it is not an installed one. It stands on the path of every interpreter of its
+virtual environment (`pip install --editable`), which lists it and does without."""
 
 
 class Look:

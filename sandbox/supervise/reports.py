@@ -42,7 +42,7 @@ TARGETS = (*tables.BY_PATH, "openat2", *tables.EXECS)
 """The calls whose violation names the file or program as its target."""
 BYTECODE = "/__pycache__"
 """The folder that Python makes beside code whose bytecode is missing, as any import may. Refused, it does without: in
-training it is told not to (PYTHONDONTWRITEBYTECODE), and the refusal is no alarm.
+training it is told not to (PYTHONDONTWRITEBYTECODE), and the refusal is not an alarm.
 """
 OPENS = ("open", "openat")
 

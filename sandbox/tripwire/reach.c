@@ -144,7 +144,7 @@ static int is_six(const char *text) {
     return colons > 1;
 }
 
-/* Whether a name, as a function gives it to the resolver, may be asked for. An address is no question. */
+/* Whether a name, as a function gives it to the resolver, may be asked for. An address is not a question. */
 static int may_ask(const char *name) {
     static char host[NAME];
     char found[NAME];

@@ -68,7 +68,7 @@ static void stand_for(const char *name, const uint8_t *address, uint32_t length)
     uint8_t literal[4];
     uint16_t family;
     if (!name || length < 8 || !small_name(name, known)) return;
-    if (parse_four(name, text_length(name), literal) || last_char(name, ':')) return; /* an address is no name */
+    if (parse_four(name, text_length(name), literal) || last_char(name, ':')) return; /* an address is not a name */
     memcpy(&family, address, 2);
     if (family == AF_INET) stand(known, address + 4, 4);
     if (family == AF_INET6 && length >= 24) stand(known, address + 8, 16);

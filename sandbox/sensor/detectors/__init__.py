@@ -43,7 +43,7 @@ OF_INVOCATIONS = (burst, survivors)
 
 
 def marks(frames: Sequence[StackFrame]) -> frozenset[str]:
-    """What training notes beside the libraries of a stack, so that it is no anomaly later.
+    """What training notes beside the libraries of a stack, so that it is not an anomaly later.
 
     The entry point that it leads through, by its name, and that it leads through code from a string.
     """

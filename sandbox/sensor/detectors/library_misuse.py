@@ -1,7 +1,7 @@
 """An access below a function that turns data into calls: a deserialiser, a template engine, an evaluator, an extractor.
 
 The data says what is called there, and it may be a stranger's. entry_points.json has these functions, each with where
-it is documented. What an entry point calls on purpose, the `read` of the file that it loads, is no misuse; nor is what
+it is documented. What an entry point calls on purpose, the `read` of the file that it loads, is not misuse; nor is what
 a module does while it is imported.
 """
 
