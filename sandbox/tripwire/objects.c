@@ -3,7 +3,7 @@
 #ifndef SANDBOX_OBJECTS_C
 #define SANDBOX_OBJECTS_C
 
-#include "reach.c"
+#include "places.c"
 
 struct link_map { /* link.h: what of it is public */
     uint64_t base;
