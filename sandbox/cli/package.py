@@ -36,21 +36,8 @@ PLACES = (runtimes.FOLDER, IMAGE, LAYER)
 """Where the guard folder lies in each package."""
 
 
-class Kind(enum.StrEnum):
-    """What `snippet` takes."""
-
-    sam = "sam"
-    sam_fragment = "sam-fragment"
-    cdk = "cdk"
-    cdk_python = "cdk-python"
-    terraform = "terraform"
-    serverless = "serverless"
-    dockerfile = "dockerfile"
-    dockerfile_lambda = "dockerfile-lambda"
-    microvm = "microvm"
-    k8s = "k8s"
-    kustomize = "kustomize"
-    knative = "knative"
+USUAL = snippet.Names("NAME")
+"""What a snippet says where nobody said otherwise."""
 
 
 class StartMode(enum.StrEnum):
@@ -142,20 +129,20 @@ def image(
 
 
 def snippet_(
-    kind: Annotated[Kind, typer.Argument(help="Target", metavar="|".join(snippet.TEMPLATES))],
+    kind: Annotated[snippet.Kind, typer.Argument(help="Target", metavar="|".join(snippet.TEMPLATES))],
     name: Annotated[
         str, typer.Argument(help="The function's name, or its profile", metavar="NAME|PROFILE", autocompletion=named)
     ],
     handler: Annotated[str, typer.Option(help="The handler, if not the profile's (app.handler without one)")] = "",
-    runtime: Annotated[str, typer.Option(help="Lambda's name for the runtime")] = "python3.13",
+    runtime: Annotated[str, typer.Option(help="Lambda's name for the runtime")] = USUAL.runtime,
     arch: Arch = tables.ARCHES[0],
-    code: Annotated[str, typer.Option(help="The function's own code", metavar="PATH")] = ".",
-    layer: Annotated[str, typer.Option(help="What `sandbox package layer` wrote", metavar="FILE")] = "sandbox.zip",
+    code: Annotated[str, typer.Option(help="The function's own code", metavar="PATH")] = USUAL.code,
+    layer: Annotated[str, typer.Option(help="What `sandbox package layer` wrote", metavar="FILE")] = USUAL.layer,
     shared: Annotated[bool, typer.Option("--shared", help="The guard holds several functions' policies")] = False,
-    image: Annotated[str, typer.Option(help="The image")] = "example.org/function:1",
-    guard_image: Annotated[str, typer.Option(help="An image of the guard, with cp")] = "example.org/sandbox:1",
-    container: Annotated[str, typer.Option(help="Kubernetes' name of the function's container")] = "function",
-    command: Annotated[str, typer.Option(help="The program in the image, and its arguments")] = "/app/bootstrap",
+    image: Annotated[str, typer.Option(help="The image")] = USUAL.image,
+    guard_image: Annotated[str, typer.Option(help="An image of the guard, with cp")] = USUAL.guard_image,
+    container: Annotated[str, typer.Option(help="Kubernetes' name of the function's container")] = USUAL.container,
+    command: Annotated[str, typer.Option(help="The program in the image, and its arguments")] = USUAL.command,
     mode: Annotated[StartMode | None, typer.Option(help="How it starts [default: audit, if there is a Python]")] = None,
 ) -> None:
     """Print the configuration to paste into a deployment, with your names filled in.
@@ -165,7 +152,7 @@ def snippet_(
     if name in named(name) or os.sep in name or name.endswith(SUFFIX):
         function = document.read(profile_of(name)).profile.function
         name, handler = function.name, handler or function.handler
-    handler = handler or "app.handler"
+    handler = handler or USUAL.handler
     names = snippet.Names(
         name=name, handler=handler, runtime=runtime, arch=arch, code=code, layer=layer, shared=shared,
         image=image, guard_image=guard_image, container=container, command=command,

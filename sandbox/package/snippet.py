@@ -6,8 +6,10 @@ layer or image holds the policies of several functions, one with $variables wher
 
 from __future__ import annotations
 
+import enum
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -16,19 +18,38 @@ from sandbox.errors import UsageError
 from sandbox.package.contents import policy_folder
 
 _FOLDER = Path(__file__).with_name("snippets")
-TEMPLATES = {
-    "sam": "sam.yaml",
-    "sam-fragment": "sam-fragment.yaml",
-    "cdk": "cdk.ts",
-    "cdk-python": "cdk-python",
-    "terraform": "terraform.tf",
-    "serverless": "serverless.yml",
-    "dockerfile": "dockerfile",
-    "dockerfile-lambda": "dockerfile-lambda",
-    "microvm": "microvm",
-    "k8s": "k8s.yaml",
-    "kustomize": "kustomize.yaml",
-    "knative": "knative.yaml",
+
+
+class Kind(enum.StrEnum):
+    """What there is a template for."""
+
+    sam = "sam"
+    sam_fragment = "sam-fragment"
+    cdk = "cdk"
+    cdk_python = "cdk-python"
+    terraform = "terraform"
+    serverless = "serverless"
+    dockerfile = "dockerfile"
+    dockerfile_lambda = "dockerfile-lambda"
+    microvm = "microvm"
+    k8s = "k8s"
+    kustomize = "kustomize"
+    knative = "knative"
+
+
+TEMPLATES: Mapping[str, str] = {
+    Kind.sam: "sam.yaml",
+    Kind.sam_fragment: "sam-fragment.yaml",
+    Kind.cdk: "cdk.ts",
+    Kind.cdk_python: "cdk-python",
+    Kind.terraform: "terraform.tf",
+    Kind.serverless: "serverless.yml",
+    Kind.dockerfile: "dockerfile",
+    Kind.dockerfile_lambda: "dockerfile-lambda",
+    Kind.microvm: "microvm",
+    Kind.k8s: "k8s.yaml",
+    Kind.kustomize: "kustomize.yaml",
+    Kind.knative: "knative.yaml",
 }
 _LAMBDA = (r"[A-Za-z0-9_-]{1,64}", "letters, digits, - and _, 64 at most")
 _LABEL = (r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", "lower-case letters, digits and -, a letter first, 63 at most")
@@ -40,8 +61,6 @@ NAMES = {
 """What each takes as the name of a function: AWS Lambda's CreateFunction, Serverless' `service`, RFC 1035 labels."""
 LAMBDA_ARCH = {"x86_64": "x86_64", "aarch64": "arm64"}
 CDK_ARCH = {"x86_64": "X86_64", "aarch64": "ARM_64"}
-
-
 WRAPPED = ("sam", "sam-fragment", "cdk", "cdk-python", "terraform", "serverless")
 """Deployments of a managed runtime with a layer."""
 AUDITED = re.compile(r"python3\.1[1-9]")
